@@ -1,0 +1,125 @@
+/**
+ * The command: flags to Layers to a running server.
+ *
+ * @since 0.1.0
+ */
+import * as CliConfig from "@effect/cli/CliConfig"
+import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
+import * as ValidationError from "@effect/cli/ValidationError"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
+import * as ExecServer from "./server/ExecServer.js"
+import * as ServerConfig from "./server/ServerConfig.js"
+import { version } from "./session/HostInfo.js"
+import * as Stdio from "./transport/Stdio.js"
+import { Transport } from "./transport/Transport.js"
+import * as WebSocket from "./transport/WebSocket.js"
+
+const placeholders = { count: "N", flag: "true|false", text: "TEXT" } as const
+
+/** A flag for a setting; its text is read with the others'. What is off by default is a switch. */
+const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> => {
+  const { kind, default: value, help } = ServerConfig.settings[key]
+  const name = ServerConfig.flagName(key)
+  const description = `${help}; default ${value}; or ${ServerConfig.variableName(key)}`
+  return value === false
+    ? Options.boolean(name).pipe(
+        Options.withDescription(description),
+        Options.map((given) => (given ? Option.some("true") : Option.none()))
+      )
+    : Options.text(name).pipe(
+        Options.withPseudoName(placeholders[kind]),
+        Options.withDescription(description),
+        Options.optional
+      )
+}
+
+// --log-level is one of the flags that every command of @effect/cli has.
+const { logLevel: _logLevel, ...flagged } = ServerConfig.settings
+const options = {
+  ...(Object.fromEntries(
+    (Object.keys(flagged) as Array<keyof typeof flagged>).map((key) => [key, option(key)])
+  ) as { readonly [K in keyof typeof flagged]: ReturnType<typeof option> }),
+  config: Options.file("config", { exists: "either" }).pipe(
+    Options.withDescription("a TOML file with any of these settings, such as maxSessions = 16"),
+    Options.optional
+  )
+}
+
+const transport = (listen: ServerConfig.Listen) =>
+  ServerConfig.Listen.$match(listen, {
+    Stdio: () => Stdio.layer,
+    WebSocket: ({ address }) => WebSocket.layer(address)
+  })
+
+/** Two lines: the address alone for programs, on stdout; a sentence for people, on stderr. */
+const announce = (listen: ServerConfig.Listen) =>
+  Effect.flatMap(Transport, ({ address }) =>
+    Effect.sync(() => {
+      if (listen._tag !== "WebSocket") return
+      process.stderr.write(`exec-server listening on ${address}\n`)
+      process.stdout.write(`${address}\n`)
+    })
+  )
+
+const command = Command.make("exec-server", options, ({ config: file, ...flags }) =>
+  Effect.gen(function* () {
+    const texts = Object.fromEntries(Object.entries(flags).map(([key, value]) => [key, Option.getOrUndefined(value)]))
+    const config = yield* ServerConfig.load(texts, process.env, Option.getOrUndefined(file))
+    const listen = yield* ServerConfig.parseListen(config)
+    const server = Effect.zipRight(announce(listen), ExecServer.serve).pipe(
+      Effect.provide(Layer.merge(ExecServer.layer, transport(listen))),
+      Effect.provide(ServerConfig.layerLimits(config))
+    )
+    const flagGiven = process.argv.some((argument) => argument.startsWith("--log-level"))
+    const level = LogLevel.allLevels.find(({ _tag }) => _tag.toLowerCase() === config.logLevel) ?? LogLevel.Warning
+    yield* flagGiven ? server : Logger.withMinimumLogLevel(server, level)
+  })
+).pipe(Command.withDescription("Starts and controls processes for the clients that connect to it."))
+
+/** Usage errors have been explained by then; a failed start is one line. */
+const explain = (cause: Cause.Cause<unknown>) =>
+  Effect.sync(() => {
+    const failure = Cause.failureOption(cause)
+    if (Option.isNone(failure)) process.stderr.write(`Error: ${Cause.pretty(cause)}\n`)
+    else if (!ValidationError.isValidationError(failure.value)) {
+      const { value } = failure
+      process.stderr.write(`Error: ${value instanceof Error ? value.message : String(value)}\n`)
+    }
+  })
+
+const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
+  if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return 0
+  const failure = Cause.failureOption(exit.cause)
+  return Option.isSome(failure) && ValidationError.isValidationError(failure.value) ? 2 : 1
+}
+
+const main = Command.run(command, { name: "exec-server", version, executable: "exec-server" })(process.argv).pipe(
+  Effect.tapErrorCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : explain(cause))),
+  Effect.provide(
+    Layer.mergeAll(
+      NodeFileSystem.layer,
+      NodePath.layer,
+      NodeTerminal.layer,
+      CliConfig.layer({ showBuiltIns: false, finalCheckBuiltIn: true }),
+      Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger))
+    )
+  )
+)
+
+NodeRuntime.runMain(main, {
+  disableErrorReporting: true,
+  disablePrettyLogger: true,
+  // At once: a peer's half-open descriptor must not keep a server alive that has ended everything.
+  teardown: (exit) => process.exit(exitCode(exit))
+})

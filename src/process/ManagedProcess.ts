@@ -1,0 +1,319 @@
+/**
+ * The actor: one process, from the request to start it until nobody can ask for it any more.
+ *
+ * Its state moves one way only, Starting, Running, Exited, Closed, and its events are numbered in one place.
+ *
+ * @since 0.1.0
+ */
+import type { Buffer } from "node:buffer"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type {
+  OutputStream,
+  ProcessInfo,
+  ReadResult,
+  SnapshotResult,
+  WaitResult,
+  WriteResult
+} from "../protocol/ExecApi.js"
+import type { ProcessId } from "../protocol/Ids.js"
+import type { Signal } from "../protocol/Signals.js"
+import type { Child, ExitStatus, SignalTarget } from "./Child.js"
+import type { RetainedOutput } from "./OutputBuffer.js"
+import * as StdinQueue from "./StdinQueue.js"
+
+/** Where a process stands. `Exited`: the leader was reaped; `Closed`: that, and every byte of output was read. */
+export type State = Data.TaggedEnum<{
+  Starting: object
+  Running: { readonly child: Child; readonly outputEnded: boolean }
+  Exited: { readonly child: Child; readonly status: ExitStatus }
+  Closed: { readonly child: Child; readonly status: ExitStatus }
+}>
+export const State = Data.taggedEnum<State>()
+
+/** What moves a process on. */
+export type Event = Data.TaggedEnum<{
+  Spawned: { readonly child: Child }
+  LeaderReaped: { readonly status: ExitStatus }
+  OutputEnded: object
+}>
+export const Event = Data.taggedEnum<Event>()
+
+/** Every transition there is. An event that has no place in a state leaves it as it is. */
+export const transition = (state: State, event: Event): State => {
+  switch (state._tag) {
+    case "Starting":
+      return event._tag === "Spawned" ? State.Running({ child: event.child, outputEnded: false }) : state
+    case "Running":
+      if (event._tag === "OutputEnded") return State.Running({ child: state.child, outputEnded: true })
+      if (event._tag !== "LeaderReaped") return state
+      return state.outputEnded
+        ? State.Closed({ child: state.child, status: event.status })
+        : State.Exited({ child: state.child, status: event.status })
+    case "Exited":
+      return event._tag === "OutputEnded" ? State.Closed({ child: state.child, status: state.status }) : state
+    case "Closed":
+      return state
+  }
+}
+
+/** How the leader ended, as the wire tells it: nulls while it runs, and where the system could not tell. */
+export interface ExitReport {
+  readonly exitCode: number | null
+  readonly signal: string | null
+}
+
+const stillRunning: ExitReport = { exitCode: null, signal: null }
+
+const reportOf = (status: ExitStatus): ExitReport => {
+  switch (status._tag) {
+    case "Exited":
+      return { exitCode: status.code, signal: null }
+    case "Signaled":
+      return { exitCode: 128 + status.number, signal: status.signal }
+    case "Lost":
+      return stillRunning
+  }
+}
+
+/** Whoever is told of a process's events, as they happen. The bytes are only valid during the call. */
+export interface ProcessEvents {
+  readonly onStarted: (process: ManagedProcess, pid: number) => void
+  readonly onFailed: (processId: ProcessId, message: string) => void
+  readonly onOutput: (process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => void
+  readonly onExited: (process: ManagedProcess, seq: number, exit: ExitReport, timedOut: boolean) => void
+  readonly onClosed: (process: ManagedProcess, seq: number) => void
+}
+
+/** What is known of a process before it runs. */
+export interface Description {
+  readonly processId: ProcessId
+  readonly argv: ReadonlyArray<string>
+  readonly tty: boolean
+  readonly hasStdin: boolean
+  readonly startedAtMs: number
+}
+
+/** One process. Its methods act at once; those that wait are Effects that can be interrupted without consequence. */
+export class ManagedProcess {
+  private state: State = State.Starting()
+  private nextSeq = 1
+  private timedOut = false
+  private readonly waiters = new Set<() => void>()
+  private stdin: StdinQueue.StdinQueue | undefined
+
+  /** The processId as JSON text, for frames that are put together by hand. */
+  readonly idJson: string
+
+  constructor(
+    readonly description: Description,
+    private readonly output: RetainedOutput,
+    private readonly events: ProcessEvents,
+    private readonly stdinLimit: number
+  ) {
+    this.idJson = JSON.stringify(description.processId)
+  }
+
+  get processId(): ProcessId {
+    return this.description.processId
+  }
+
+  get tag(): State["_tag"] {
+    return this.state._tag
+  }
+
+  /** The child was forked; its reports begin with `listen`. */
+  spawned(child: Child): void {
+    this.state = transition(this.state, Event.Spawned({ child }))
+    if (this.description.hasStdin) this.stdin = StdinQueue.make(child, this.stdinLimit)
+  }
+
+  /** Starts the child's reports. Separate from `spawned`, so that the answer to the start request goes first. */
+  listen(): void {
+    const child = this.child()
+    if (child === undefined) return
+    this.events.onStarted(this, child.pid)
+    child.listen({
+      onOutput: (stream, bytes) => this.onOutput(stream, bytes),
+      onExit: (status) => this.advance(Event.LeaderReaped({ status })),
+      onOutputEnd: () => this.advance(Event.OutputEnded()),
+      onStdinClosed: () => this.stdin?.close()
+    })
+  }
+
+  /** Stops reading the child's output. */
+  pause(): void {
+    this.child()?.pause()
+  }
+
+  /** Reads the child's output again. */
+  resume(): void {
+    this.child()?.resume()
+  }
+
+  /** Retained output after `afterSeq`. Waits up to `waitMs` for output, for the news of the exit, or for the close. */
+  read(afterSeq: number, maxBytes: number, waitMs: number): Effect.Effect<ReadResult> {
+    const ready = () =>
+      this.output.hasAfter(afterSeq) ||
+      this.state._tag === "Closed" ||
+      (this.state._tag === "Exited" && afterSeq < this.nextSeq - 1)
+    return Effect.map(this.until(ready, waitMs), () => this.select(afterSeq, maxBytes))
+  }
+
+  /** The process as it stands once it has exited, or closed, or after `waitMs`. */
+  wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
+    const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
+    return Effect.map(this.until(ready, waitMs), () => ({
+      exited: this.exited(),
+      ...this.exit(),
+      closed: this.state._tag === "Closed"
+    }))
+  }
+
+  /** Queues input; see `StdinQueue`. */
+  write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
+    return Effect.suspend((): Effect.Effect<WriteResult["status"]> => {
+      if (this.state._tag === "Starting") return Effect.succeed("starting")
+      return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
+    })
+  }
+
+  /** Ends stdin after what was written before. Idempotent, also where stdin was never open. */
+  closeStdin(): void {
+    this.stdin?.end()
+  }
+
+  /** Sets the size of the terminal. */
+  resize(rows: number, cols: number): void {
+    if (!this.exited()) this.child()?.resize(rows, cols)
+  }
+
+  /** Sends a signal; nobody left to get it is no error. */
+  signal(signal: Signal, target: SignalTarget): void {
+    if (!this.exited() || this.hasRemains()) this.child()?.signal(signal, target)
+  }
+
+  /** Whether something of the tree may live on after the leader's exit. */
+  hasRemains(): boolean {
+    return this.child()?.hasRemains() ?? false
+  }
+
+  /** Kills the tree because its time has run out. */
+  expire(): void {
+    this.timedOut = this.state._tag === "Running"
+    if (this.state._tag !== "Closed") this.signal("SIGKILL", "tree")
+  }
+
+  /** Gives up output that nobody of the tree can still write, once the leader is gone. */
+  abandonOutput(): void {
+    if (this.state._tag === "Exited") this.state.child.abandonOutput()
+  }
+
+  /** Completes when the process has closed, or after `waitMs`. */
+  untilClosed(waitMs: number): Effect.Effect<void> {
+    return this.until(() => this.state._tag === "Closed", waitMs)
+  }
+
+  /** All retained output, and the process as it stands. */
+  snapshot(): SnapshotResult {
+    return {
+      stdout: this.output.concat("stdout"),
+      stderr: this.output.concat("stderr"),
+      terminal: this.output.concat("pty"),
+      truncated: this.output.droppedBytes() > 0,
+      droppedBytes: this.output.droppedBytes(),
+      ...this.exit(),
+      running: !this.exited()
+    }
+  }
+
+  /** A line for a list. */
+  info(): ProcessInfo {
+    const { processId, argv, tty, startedAtMs } = this.description
+    return {
+      processId,
+      pid: this.child()?.pid ?? null,
+      argv,
+      tty,
+      running: !this.exited(),
+      ...this.exit(),
+      startedAtMs
+    }
+  }
+
+  /** Nobody will ask for it any more. */
+  release(): void {
+    this.output.release()
+  }
+
+  private child(): Child | undefined {
+    return this.state._tag === "Starting" ? undefined : this.state.child
+  }
+
+  private exited(): boolean {
+    return this.state._tag === "Exited" || this.state._tag === "Closed"
+  }
+
+  private exit(): ExitReport {
+    return this.state._tag === "Exited" || this.state._tag === "Closed" ? reportOf(this.state.status) : stillRunning
+  }
+
+  private onOutput(stream: OutputStream, bytes: Buffer): void {
+    const seq = this.nextSeq++
+    this.output.append(seq, stream, bytes)
+    this.events.onOutput(this, seq, stream, bytes)
+    if (this.waiters.size > 0) this.wake()
+  }
+
+  private advance(event: Event): void {
+    const before = this.state._tag
+    this.state = transition(this.state, event)
+    if (this.state._tag === "Running" || before === this.state._tag) return
+    if (before === "Running") {
+      this.stdin?.close()
+      this.events.onExited(this, this.nextSeq++, this.exit(), this.timedOut)
+    }
+    if (this.state._tag === "Closed") {
+      this.events.onClosed(this, this.nextSeq++)
+      this.output.seal()
+    }
+    this.wake()
+  }
+
+  private wake(): void {
+    for (const waiter of this.waiters) waiter()
+  }
+
+  private until(ready: () => boolean, waitMs: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (ready() || waitMs === 0) return Effect.void
+      const woken = Effect.async<void>((resume) => {
+        const waiter = () => {
+          if (ready() && this.waiters.delete(waiter)) resume(Effect.void)
+        }
+        this.waiters.add(waiter)
+        return Effect.sync(() => this.waiters.delete(waiter))
+      })
+      return waitMs === Number.POSITIVE_INFINITY
+        ? woken
+        : Effect.asVoid(Effect.timeoutOption(woken, Duration.millis(waitMs)))
+    })
+  }
+
+  private select(afterSeq: number, maxBytes: number): ReadResult {
+    const { chunks, cut, truncated } = this.output.select(afterSeq, maxBytes)
+    const last = chunks[chunks.length - 1]
+    return {
+      chunks,
+      nextSeq: cut && last !== undefined ? last.seq + 1 : this.nextSeq,
+      exited: this.exited(),
+      ...this.exit(),
+      closed: this.state._tag === "Closed",
+      failure: null,
+      sandboxDenied: false,
+      truncated,
+      droppedBytes: this.output.droppedBytes()
+    }
+  }
+}

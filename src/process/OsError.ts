@@ -1,0 +1,53 @@
+/**
+ * Operating system errors in the words that the original's clients know: `<strerror text> (os error <errno>)`.
+ *
+ * @since 0.1.0
+ */
+import { constants } from "node:os"
+
+const texts: { readonly [code: string]: string } = {
+  E2BIG: "Argument list too long",
+  EACCES: "Permission denied",
+  EAGAIN: "Resource temporarily unavailable",
+  EINVAL: "Invalid argument",
+  EIO: "Input/output error",
+  EISDIR: "Is a directory",
+  ELOOP: "Too many levels of symbolic links",
+  EMFILE: "Too many open files",
+  ENAMETOOLONG: "File name too long",
+  ENFILE: "Too many open files in system",
+  ENOENT: "No such file or directory",
+  ENOEXEC: "Exec format error",
+  ENOMEM: "Cannot allocate memory",
+  ENOSPC: "No space left on device",
+  ENOTDIR: "Not a directory",
+  ENXIO: "No such device or address",
+  EPERM: "Operation not permitted",
+  ETXTBSY: "Text file busy"
+}
+
+const numbers: ReadonlyMap<string, number> = new Map(Object.entries(constants.errno))
+const codes: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.errno).map(([code, number]) => [number, code])
+)
+
+/** The text of an error code such as `ENOENT`. */
+export const text = (code: string): string => {
+  const number = numbers.get(code)
+  return number === undefined ? code : `${texts[code] ?? code} (os error ${number})`
+}
+
+/** The code, such as `ENOENT`, of an error number. */
+export const codeName = (errno: number): string => codes.get(errno) ?? `errno ${errno}`
+
+/** The error code of something thrown, if it has one. */
+export const codeOf = (error: unknown): string | undefined =>
+  typeof error === "object" && error !== null && "code" in error && typeof error.code === "string"
+    ? error.code
+    : undefined
+
+/** The text of something thrown by a system call. */
+export const describe = (error: unknown): string => {
+  const code = codeOf(error)
+  return code === undefined ? (error instanceof Error ? error.message : String(error)) : text(code)
+}

@@ -1,0 +1,261 @@
+/**
+ * The retained output of processes: the newest bytes of each, as chunks with sequence numbers.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { OutputChunk, OutputStream } from "../protocol/ExecApi.js"
+import { ProcessLimits } from "./ProcessLimits.js"
+
+/** Chunks after a cursor. */
+export interface Selection {
+  readonly chunks: ReadonlyArray<OutputChunk>
+  /** Whether `maxBytes` held back a chunk. */
+  readonly cut: boolean
+  /** Whether something after the cursor was dropped. */
+  readonly truncated: boolean
+}
+
+/** The retained output of one process. */
+export interface RetainedOutput {
+  /** Copies a chunk in; whole oldest chunks give way. `seq` is above that of every chunk before. */
+  readonly append: (seq: number, stream: OutputStream, bytes: Buffer) => void
+  /** The oldest retained chunk after `afterSeq` and on, up to `maxBytes`; the first one whatever its size. */
+  readonly select: (afterSeq: number, maxBytes: number) => Selection
+  /** Whether a chunk after `afterSeq` is retained. */
+  readonly hasAfter: (afterSeq: number) => boolean
+  /** All retained bytes of one stream. */
+  readonly concat: (stream: OutputStream) => Buffer
+  /** Bytes dropped so far. */
+  readonly droppedBytes: () => number
+  /** Nothing will be appended: when memory is short, this output gives way first. */
+  readonly seal: () => void
+  /** Gives the memory back. */
+  readonly release: () => void
+}
+
+/** What a buffer reports to whoever shares out the memory. */
+interface Budget {
+  readonly changed: (bytes: number) => void
+  readonly makeRoom: (bytes: number) => void
+}
+
+const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
+
+/** Smallest allocation; most processes say little. */
+const initialBytes = 4096
+const initialChunks = 16
+
+/**
+ * Bytes in one ring, chunks in another: a million chunks of one byte cost 13 bytes each, and an idle process costs
+ * nothing. Both rings grow by doubling.
+ */
+class Ring implements RetainedOutput {
+  private bytes = Buffer.alloc(0)
+  private head = 0
+  private size = 0
+  private seqs = new Float64Array(0)
+  private lengths = new Uint32Array(0)
+  private kinds = new Uint8Array(0)
+  private first = 0
+  private count = 0
+  private dropped = 0
+  private lastDroppedSeq = 0
+
+  constructor(
+    private readonly limit: number,
+    private readonly budget: Budget,
+    private readonly onSeal: (self: Ring) => void,
+    private readonly onRelease: (self: Ring) => void
+  ) {}
+
+  append(seq: number, stream: OutputStream, bytes: Buffer): void {
+    this.budget.makeRoom(bytes.length)
+    while (this.count > 0 && this.size + bytes.length > this.limit) this.dropOldest()
+    if (bytes.length > this.limit) {
+      this.dropped += bytes.length
+      this.lastDroppedSeq = seq
+      return
+    }
+    this.reserve(this.size + bytes.length)
+    const tail = (this.head + this.size) % this.bytes.length
+    const fits = Math.min(bytes.length, this.bytes.length - tail)
+    bytes.copy(this.bytes, tail, 0, fits)
+    if (fits < bytes.length) bytes.copy(this.bytes, 0, fits)
+    const slot = (this.first + this.count) % this.seqs.length
+    this.seqs[slot] = seq
+    this.lengths[slot] = bytes.length
+    this.kinds[slot] = streams.indexOf(stream)
+    this.count++
+    this.size += bytes.length
+    this.budget.changed(bytes.length)
+  }
+
+  select(afterSeq: number, maxBytes: number): Selection {
+    const chunks: Array<OutputChunk> = []
+    let total = 0
+    let cut = false
+    let { index, offset } = this.find(afterSeq)
+    for (; index < this.count; index++) {
+      const slot = (this.first + index) % this.seqs.length
+      const length = this.lengths[slot] ?? 0
+      if (chunks.length > 0 && total + length > maxBytes) {
+        cut = true
+        break
+      }
+      chunks.push({ seq: this.seqs[slot] ?? 0, stream: streams[this.kinds[slot] ?? 0] ?? "stdout", chunk: this.copy(offset, length) })
+      total += length
+      offset += length
+    }
+    return { chunks, cut, truncated: this.lastDroppedSeq > afterSeq }
+  }
+
+  hasAfter(afterSeq: number): boolean {
+    return this.count > 0 && (this.seqs[(this.first + this.count - 1) % this.seqs.length] ?? 0) > afterSeq
+  }
+
+  concat(stream: OutputStream): Buffer {
+    const kind = streams.indexOf(stream)
+    const parts: Array<Buffer> = []
+    let offset = 0
+    for (let index = 0; index < this.count; index++) {
+      const slot = (this.first + index) % this.seqs.length
+      const length = this.lengths[slot] ?? 0
+      if (this.kinds[slot] === kind) parts.push(this.copy(offset, length))
+      offset += length
+    }
+    return Buffer.concat(parts)
+  }
+
+  droppedBytes(): number {
+    return this.dropped
+  }
+
+  seal(): void {
+    this.onSeal(this)
+  }
+
+  release(): void {
+    this.onRelease(this)
+    this.budget.changed(-this.size)
+    this.reset()
+  }
+
+  /** Drops everything, in favour of others; it counts as dropped. */
+  dropAll(): void {
+    while (this.count > 0) this.dropOldest()
+    this.reset()
+  }
+
+  dropOldest(): void {
+    const length = this.lengths[this.first] ?? 0
+    this.lastDroppedSeq = this.seqs[this.first] ?? 0
+    this.first = (this.first + 1) % this.seqs.length
+    this.count--
+    this.head = (this.head + length) % this.bytes.length
+    this.size -= length
+    this.dropped += length
+    this.budget.changed(-length)
+  }
+
+  retained(): number {
+    return this.size
+  }
+
+  private reset(): void {
+    this.bytes = Buffer.alloc(0)
+    this.seqs = new Float64Array(0)
+    this.lengths = new Uint32Array(0)
+    this.kinds = new Uint8Array(0)
+    this.head = this.size = this.first = this.count = 0
+  }
+
+  /** The first chunk after a cursor: its index, and its offset from `head`. Most readers are near the end. */
+  private find(afterSeq: number): { index: number; offset: number } {
+    let index = this.count
+    let offset = this.size
+    while (index > 0) {
+      const slot = (this.first + index - 1) % this.seqs.length
+      if ((this.seqs[slot] ?? 0) <= afterSeq) break
+      index--
+      offset -= this.lengths[slot] ?? 0
+    }
+    return { index, offset }
+  }
+
+  private copy(offset: number, length: number): Buffer {
+    const from = (this.head + offset) % this.bytes.length
+    const target = Buffer.allocUnsafe(length)
+    const fits = Math.min(length, this.bytes.length - from)
+    this.bytes.copy(target, 0, from, from + fits)
+    if (fits < length) this.bytes.copy(target, fits, 0, length - fits)
+    return target
+  }
+
+  private reserve(size: number): void {
+    if (size > this.bytes.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(this.limit, Math.max(size, this.bytes.length * 2, initialBytes)))
+      const fits = Math.min(this.size, this.bytes.length - this.head)
+      this.bytes.copy(grown, 0, this.head, this.head + fits)
+      if (fits < this.size) this.bytes.copy(grown, fits, 0, this.size - fits)
+      this.bytes = grown
+      this.head = 0
+    }
+    if (this.count === this.seqs.length) {
+      const capacity = Math.max(initialChunks, this.count * 2)
+      const order = (index: number) => (this.first + index) % this.count
+      this.seqs = Float64Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.seqs[order(i)] ?? 0) : 0))
+      this.lengths = Uint32Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.lengths[order(i)] ?? 0) : 0))
+      this.kinds = Uint8Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.kinds[order(i)] ?? 0) : 0))
+      this.first = 0
+    }
+  }
+}
+
+/** Makes the retained output of processes, and shares out the memory among them. */
+export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
+  OutputBuffer,
+  { readonly make: Effect.Effect<RetainedOutput> }
+>() {
+  /** In memory, within `retainedOutputBytesPerProcess` and `retainedOutputBytesTotal`. */
+  static readonly layer: Layer.Layer<OutputBuffer> = Layer.effect(
+    OutputBuffer,
+    Effect.map(ProcessLimits, (limits) => {
+      let total = 0
+      const sealed = new Set<Ring>()
+      const live = new Set<Ring>()
+      const budget: Budget = {
+        changed: (bytes) => {
+          total += bytes
+        },
+        makeRoom: (bytes) => {
+          if (total + bytes <= limits.retainedOutputBytesTotal) return
+          for (const candidates of [sealed, live]) {
+            for (const ring of candidates) {
+              if (total + bytes <= limits.retainedOutputBytesTotal) return
+              if (candidates === sealed) ring.dropAll()
+              else while (ring.retained() > 0 && total + bytes > limits.retainedOutputBytesTotal) ring.dropOldest()
+            }
+          }
+        }
+      }
+      const seal = (ring: Ring) => {
+        if (live.delete(ring)) sealed.add(ring)
+      }
+      const release = (ring: Ring) => {
+        live.delete(ring)
+        sealed.delete(ring)
+      }
+      return {
+        make: Effect.sync(() => {
+          const ring = new Ring(limits.retainedOutputBytesPerProcess, budget, seal, release)
+          live.add(ring)
+          return ring
+        })
+      }
+    })
+  )
+}

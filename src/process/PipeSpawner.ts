@@ -1,0 +1,137 @@
+/**
+ * Children on pipes.
+ *
+ * @since 0.1.0
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { closeSync } from "node:fs"
+import { Socket } from "node:net"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Signals from "../protocol/Signals.js"
+import * as OsError from "./OsError.js"
+import * as Posix from "./Posix.js"
+import { makeForest, type ProcessTree } from "./ProcessTree.js"
+import * as Program from "./Program.js"
+import { readInto } from "./ReadBuffer.js"
+import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
+
+interface Pipes {
+  readonly parent: Array<number>
+  readonly child: Array<number>
+}
+
+const close = (fds: ReadonlyArray<number>) => {
+  for (const fd of fds) closeSync(fd)
+}
+
+/** stdin (where wanted), stdout and stderr; all or none. */
+const openPipes = (stdin: boolean): Pipes => {
+  const pipes: Pipes = { parent: [], child: [] }
+  try {
+    for (const isInput of stdin ? [true, false, false] : [false, false]) {
+      const [readEnd, writeEnd] = Posix.pipe()
+      pipes.parent.push(isInput ? writeEnd : readEnd)
+      pipes.child.push(isInput ? readEnd : writeEnd)
+    }
+    return pipes
+  } catch (error) {
+    close([...pipes.parent, ...pipes.child])
+    throw error
+  }
+}
+
+const statusOf = (code: number | null, signal: NodeJS.Signals | null): ExitStatus => {
+  if (signal !== null) return ExitStatus.Signaled({ number: Signals.numberOf(signal), signal })
+  if (code !== null) return ExitStatus.Exited({ code })
+  return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
+}
+
+const manage = (child: ChildProcess, tree: ProcessTree, pid: number, parent: ReadonlyArray<number>): Child => {
+  const [stdoutFd, stderrFd] = parent.slice(-2)
+  const stdinFd = parent.length === 3 ? parent[0] : undefined
+  let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
+  let outputs: Array<Socket> = []
+  return {
+    pid,
+    listen: (events: ChildEvents) => {
+      child.once("exit", (code, signal) => {
+        stdin?.destroy()
+        events.onExit(statusOf(code, signal))
+      })
+      const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
+        const socket = new Socket({
+          fd: fd ?? -1,
+          readable: true,
+          writable: false,
+          ...readInto((bytes) => events.onOutput(stream, bytes))
+        })
+        socket.on("error", () => socket.destroy())
+        socket.once("close", () => {
+          outputs = outputs.filter((other) => other !== socket)
+          if (outputs.length === 0) events.onOutputEnd()
+        })
+        return socket
+      }
+      outputs = [read(stdoutFd, "stdout"), read(stderrFd, "stderr")]
+      stdin?.on("error", () => stdin?.destroy())
+      stdin?.once("close", () => {
+        stdin = undefined
+        events.onStdinClosed()
+      })
+    },
+    pause: () => {
+      for (const socket of outputs) socket.pause()
+    },
+    resume: () => {
+      for (const socket of outputs) socket.resume()
+    },
+    write: (bytes, done) => {
+      stdin?.write(bytes, done)
+    },
+    // Not end(): a pipe has no half to shut down, it can only be closed.
+    endStdin: () => stdin?.destroySoon(),
+    resize: () => {},
+    signal: tree.signal,
+    // Without a terminal, what is left after the leader can only be found by its group.
+    hasRemains: tree.hasGroup,
+    abandonOutput: () => {
+      for (const socket of outputs) socket.destroy()
+    }
+  }
+}
+
+const start = (spec: ChildSpec, plant: (pid: number) => ProcessTree): Effect.Effect<Child, SpawnError> => {
+  const file = Program.find(spec)
+  const pipes = openPipes(spec.io._tag === "Pipe" && spec.io.stdin)
+  const [name = file, ...args] = spec.argv
+  let child: ChildProcess
+  try {
+    child = spawn(file, args, {
+      argv0: spec.arg0 ?? name,
+      cwd: spec.cwd,
+      env: spec.env,
+      // A session, and so a group, of its own: signals reach all of it, and it has no terminal.
+      detached: true,
+      stdio: pipes.child.length === 3 ? pipes.child : ["ignore", ...pipes.child]
+    })
+  } catch (error) {
+    close([...pipes.parent, ...pipes.child])
+    throw error
+  }
+  close(pipes.child)
+  if (child.pid !== undefined) return Effect.succeed(manage(child, plant(child.pid), child.pid, pipes.parent))
+  close(pipes.parent)
+  return Effect.async((resume) => {
+    child.once("error", (error) => resume(new SpawnError({ message: OsError.describe(error) })))
+  })
+}
+
+/** Starts children whose standard descriptors are real pipes (and /dev/null). */
+export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpawner, Spawns>() {
+  static readonly layer: Layer.Layer<PipeSpawner> = Layer.sync(PipeSpawner, () => {
+    const { plant } = makeForest()
+    return { spawn: (spec) => attempt(() => start(spec, plant)) }
+  })
+}

@@ -1,0 +1,230 @@
+/**
+ * The processes of one session: starts them, finds them, ends them.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type { StartParams, TerminateMode } from "../protocol/ExecApi.js"
+import {
+  InvalidParams,
+  LimitReached,
+  NotAllowed,
+  ProcessExists,
+  ProcessStarting,
+  SpawnFailed,
+  UnknownProcess
+} from "../protocol/Failure.js"
+import type { ProcessId } from "../protocol/Ids.js"
+import type { ChildSpec } from "./Child.js"
+import * as EnvPolicy from "./EnvPolicy.js"
+import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
+import { OutputBuffer } from "./OutputBuffer.js"
+import { ProcessLimits } from "./ProcessLimits.js"
+import { Spawner } from "./Spawner.js"
+
+/** A terminal's size without `size` (the original's, fixed). */
+const defaultSize = { rows: 24, cols: 80 }
+
+/**
+ * How long output may still come after a tree was killed, in milliseconds: only a descendant that had left the tree
+ * can hold the other end then, and nobody waits for it.
+ */
+const lateOutputMs = 1000
+
+/** How long a killed process may take to be reaped, in milliseconds: one in uninterruptible sleep is left behind. */
+const reapMs = 2000
+
+/** Why a process could not be started. */
+export type StartFailure = InvalidParams | LimitReached | NotAllowed | ProcessExists | SpawnFailed
+
+/** The processes of one session. */
+export interface Supervisor {
+  /** Starts a process, synchronously up to the fork. */
+  readonly start: (params: StartParams) => Effect.Effect<{ readonly pid: number }, StartFailure>
+  /** A process by its id, as long as it is retained. */
+  readonly find: (processId: ProcessId) => ManagedProcess | undefined
+  /** The same, where its absence is a failure. */
+  readonly get: (processId: ProcessId) => Effect.Effect<ManagedProcess, UnknownProcess | ProcessStarting>
+  /** All processes, in the order they were started. */
+  readonly list: () => ReadonlyArray<ManagedProcess>
+  /** Ends a tree, at once or gracefully; says whether the leader had not exited yet. */
+  readonly terminate: (processId: ProcessId, mode: TerminateMode) => Effect.Effect<{ readonly running: boolean }>
+  /** Ends all trees: SIGTERM, `graceMs` later SIGKILL; without grace SIGKILL at once. Bounded. */
+  readonly end: (graceMs: number) => Effect.Effect<void>
+}
+
+const make = (events: ProcessEvents) =>
+  Effect.gen(function* () {
+    const spawner = yield* Spawner
+    const buffers = yield* OutputBuffer
+    const limits = yield* ProcessLimits
+    const scope = yield* Effect.scope
+    const processes = new Map<ProcessId, ManagedProcess>()
+    let open = 0
+
+    const check = (params: StartParams): StartFailure | undefined => {
+      if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
+      const key = params.prepared === true ? "allowPreparedExec" : "allowDirectExec"
+      if (!limits[key]) return new NotAllowed({ message: `${key} is false: this server does not start such processes` })
+      if (processes.has(params.processId)) return new ProcessExists({ processId: params.processId })
+      if (open >= limits.maxProcessesPerSession) {
+        return new LimitReached({
+          limit: "maxProcessesPerSession",
+          value: limits.maxProcessesPerSession,
+          advice: "end some processes first"
+        })
+      }
+      return undefined
+    }
+
+    /** Forgotten processes of whose trees something lives on; they end with the session. */
+    const remains = new Set<ManagedProcess>()
+
+    const remove = (process: ManagedProcess) => {
+      processes.delete(process.processId)
+      process.release()
+      for (const other of remains) if (!other.hasRemains()) remains.delete(other)
+      if (process.hasRemains()) remains.add(process)
+    }
+
+    /** What a process lives on: its reports, its close, and the time it is kept after that. */
+    const live = (process: ManagedProcess) =>
+      Effect.gen(function* () {
+        process.listen()
+        yield* process.untilClosed(Number.POSITIVE_INFINITY)
+        open--
+        yield* Effect.sleep(limits.closedProcessRetentionMs)
+      }).pipe(
+        Effect.onInterrupt(() => Effect.sync(() => process.signal("SIGKILL", "tree"))),
+        Effect.ensuring(Effect.sync(() => remove(process)))
+      )
+
+    const expire = (process: ManagedProcess, timeoutMs: number) =>
+      Effect.zipRight(
+        process.untilClosed(timeoutMs),
+        Effect.suspend(() => {
+          process.expire()
+          return abandon(process)
+        })
+      )
+
+    const abandon = (process: ManagedProcess) =>
+      Effect.zipRight(
+        process.untilClosed(lateOutputMs),
+        Effect.sync(() => process.abandonOutput())
+      )
+
+    const start = (params: StartParams) =>
+      Effect.gen(function* () {
+        const refusal = check(params)
+        if (refusal !== undefined) return yield* refusal
+        const output = yield* buffers.make
+        const spec: ChildSpec = {
+          argv: params.argv,
+          arg0: params.arg0,
+          cwd: params.cwd.path,
+          env: EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env),
+          io: params.tty ? { _tag: "Pty", ...(params.size ?? defaultSize) } : { _tag: "Pipe", stdin: params.pipeStdin }
+        }
+        const process = new ManagedProcess(
+          {
+            processId: params.processId,
+            argv: params.argv,
+            tty: params.tty,
+            hasStdin: params.tty || params.pipeStdin,
+            startedAtMs: yield* Clock.currentTimeMillis
+          },
+          output,
+          events,
+          limits.stdinQueueBytesPerProcess
+        )
+        processes.set(params.processId, process)
+        open++
+        const child = yield* Effect.onError(spawner.spawn(spec), () =>
+          Effect.sync(() => {
+            open--
+            remove(process)
+          })
+        )
+        process.spawned(child)
+        yield* Effect.forkIn(live(process), scope)
+        if (params.timeoutMs !== undefined) yield* Effect.forkIn(expire(process, params.timeoutMs), scope)
+        return { pid: child.pid }
+      }).pipe(
+        Effect.catchTag("SpawnError", ({ message }) =>
+          Effect.zipRight(
+            // Forked, so that the answer goes first.
+            Effect.forkIn(
+              Effect.sync(() => events.onFailed(params.processId, message)),
+              scope
+            ),
+            new SpawnFailed({ message })
+          )
+        ),
+        Effect.uninterruptible
+      )
+
+    const get = (processId: ProcessId) =>
+      Effect.suspend((): Effect.Effect<ManagedProcess, UnknownProcess | ProcessStarting> => {
+        const process = processes.get(processId)
+        if (process === undefined) return new UnknownProcess({ processId })
+        return process.tag === "Starting" ? new ProcessStarting({ processId }) : Effect.succeed(process)
+      })
+
+    const kill = (process: ManagedProcess) => {
+      process.signal("SIGKILL", "tree")
+      return Effect.forkIn(abandon(process), scope)
+    }
+
+    const terminate = (processId: ProcessId, mode: TerminateMode) =>
+      Effect.suspend(() => {
+        const process = processes.get(processId)
+        if (process === undefined || process.tag === "Starting") return Effect.succeed({ running: false })
+        const running = process.tag === "Running"
+        if (mode.type === "force") return Effect.as(kill(process), { running })
+        process.signal("SIGTERM", "tree")
+        return Effect.sleep(mode.timeoutMs).pipe(
+          Effect.zipRight(kill(process)),
+          Effect.forkIn(scope),
+          Effect.as({ running })
+        )
+      })
+
+    const end = (graceMs: number) =>
+      Effect.gen(function* () {
+        const all = Array.from(processes.values())
+        const allClosed = (waitMs: number) =>
+          Effect.forEach(all, (process) => process.untilClosed(waitMs), { concurrency: "unbounded", discard: true })
+        if (graceMs > 0) {
+          for (const process of [...all, ...remains]) process.signal("SIGTERM", "tree")
+          yield* allClosed(graceMs)
+        }
+        for (const process of [...all, ...remains]) process.signal("SIGKILL", "tree")
+        yield* allClosed(lateOutputMs)
+        for (const process of all) process.abandonOutput()
+        yield* allClosed(reapMs - lateOutputMs)
+      })
+
+    return { start, find: (processId) => processes.get(processId), get, list: () => Array.from(processes.values()), terminate, end } satisfies Supervisor
+  })
+
+/** Makes the supervisor of a session. */
+export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSupervisor")<
+  ProcessSupervisor,
+  {
+    /** A supervisor whose processes live in the scope at hand and report to `events`. */
+    readonly make: (events: ProcessEvents) => Effect.Effect<Supervisor, never, Scope.Scope>
+  }
+>() {
+  static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
+    ProcessSupervisor,
+    Effect.map(Effect.context<Spawner | OutputBuffer>(), (context) => ({
+      make: (events) =>
+        Effect.mapInputContext(make(events), (scope: Context.Context<Scope.Scope>) => Context.merge(scope, context))
+    }))
+  )
+}

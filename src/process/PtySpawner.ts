@@ -1,0 +1,223 @@
+/**
+ * Children on terminals.
+ *
+ * node-pty forks and resizes; reading, writing and the end are ours, because its own stream loses the tail of a child
+ * that exits at once: libuv takes a short read together with a hang-up as the end, and a terminal is read 4 kB at a
+ * time. Holding the slave open keeps the hang-up away until the leader is reaped; what is left then is read to EIO.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import { closeSync, constants, openSync, readSync } from "node:fs"
+import { createRequire } from "node:module"
+import { ReadStream } from "node:tty"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Signals from "../protocol/Signals.js"
+import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
+import * as OsError from "./OsError.js"
+import * as Posix from "./Posix.js"
+import { makeForest, type ProcessTree } from "./ProcessTree.js"
+import * as Program from "./Program.js"
+import { maxChunkBytes, readBuffer, readInto } from "./ReadBuffer.js"
+
+/** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
+interface NodePty {
+  readonly native: {
+    readonly fork: (
+      file: string,
+      args: ReadonlyArray<string>,
+      env: ReadonlyArray<string>,
+      cwd: string,
+      cols: number,
+      rows: number,
+      uid: number,
+      gid: number,
+      utf8: boolean,
+      helperPath: string,
+      onExit: (code: number, signal: number) => void
+    ) => { readonly fd: number; readonly pid: number; readonly pty: string }
+    readonly resize: (fd: number, cols: number, rows: number) => void
+  }
+}
+
+const load = createRequire(import.meta.url)
+
+/** A read of this size filled the kernel's terminal buffer: more is likely on its way. */
+const fullReadBytes = 4095
+
+/** How long full reads are gathered, in milliseconds: one frame for many reads of 4 kB. Short reads never wait. */
+const gatherMs = 1
+
+/** End of transmission, ^D: the terminal's EOF character. */
+const eof = Buffer.from([4])
+
+const newline = 10
+
+/** Collects full reads and passes everything on in order. */
+const gatherer = (emit: (bytes: Buffer) => void) => {
+  let gathered: Buffer | undefined
+  let length = 0
+  let timer: NodeJS.Timeout | undefined
+  const flush = () => {
+    if (timer !== undefined) clearTimeout(timer)
+    timer = undefined
+    if (gathered === undefined || length === 0) return
+    const bytes = gathered.subarray(0, length)
+    length = 0
+    emit(bytes)
+  }
+  const add = (bytes: Buffer) => {
+    if (length === 0 && bytes.length < fullReadBytes) return emit(bytes)
+    gathered ??= Buffer.allocUnsafeSlow(maxChunkBytes)
+    if (length + bytes.length > maxChunkBytes) flush()
+    bytes.copy(gathered, length)
+    length += bytes.length
+    if (bytes.length < fullReadBytes) flush()
+    else timer ??= setTimeout(flush, gatherMs)
+  }
+  return { add, flush }
+}
+
+const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid: number, exit: Exit): Child => {
+  let terminal: ReadStream | undefined
+  let lastWritten = newline
+  let end = () => {}
+
+  /** Reads what the kernel still holds; true when there will never be more. */
+  const drain = (add: (bytes: Buffer) => void): boolean => {
+    for (;;) {
+      try {
+        const length = readSync(fd, readBuffer)
+        if (length === 0) return true
+        add(readBuffer.subarray(0, length))
+      } catch (error) {
+        return OsError.codeOf(error) !== "EAGAIN"
+      }
+    }
+  }
+
+  const listen = (events: ChildEvents) => {
+    const output = gatherer((bytes) => events.onOutput("pty", bytes))
+    const stream = new ReadStream(fd, {
+      // The end of reading must not close the descriptor: what libuv left behind is read after it.
+      allowHalfOpen: true,
+      ...readInto(output.add)
+    })
+    terminal = stream
+    end = () => {
+      if (terminal === undefined) return
+      terminal = undefined
+      end = () => {}
+      output.flush()
+      stream.destroy()
+      events.onOutputEnd()
+    }
+    const drainToEnd = () => {
+      if (terminal === undefined) return
+      drain(output.add)
+      end()
+    }
+    stream.once("end", drainToEnd)
+    stream.once("error", drainToEnd)
+    stream.resume()
+    exit.listen((status) => {
+      closeSync(slave)
+      // Given up already: the descriptor is closed.
+      if (terminal === undefined) return events.onExit(status)
+      const ended = drain(output.add)
+      output.flush()
+      events.onStdinClosed()
+      events.onExit(status)
+      // Otherwise a descendant still holds the terminal, and its end comes as "end" or "error".
+      if (ended) end()
+    })
+  }
+
+  return {
+    pid,
+    listen,
+    pause: () => terminal?.pause(),
+    resume: () => terminal?.resume(),
+    write: (bytes, done) => {
+      lastWritten = bytes[bytes.length - 1] ?? lastWritten
+      terminal?.write(bytes, done)
+    },
+    // In the middle of a line the first ^D only hands the line over; the second one is the end.
+    endStdin: () => {
+      terminal?.write(lastWritten === newline ? eof : Buffer.concat([eof, eof]))
+    },
+    resize: (rows, cols) => {
+      if (terminal !== undefined) pty.native.resize(fd, cols, rows)
+    },
+    signal: tree.signal,
+    // The other groups of a terminal's session leave no trace in the leader's own.
+    hasRemains: () => tree.hasGroup() || tree.hasMembers(),
+    abandonOutput: () => end()
+  }
+}
+
+/** The exit status, whenever it comes, for whoever listens, whenever that begins. */
+interface Exit {
+  readonly report: (code: number, signal: number) => void
+  readonly listen: (listener: (status: ExitStatus) => void) => void
+}
+
+const makeExit = (): Exit => {
+  let status: ExitStatus | undefined
+  let listener: ((status: ExitStatus) => void) | undefined
+  return {
+    report: (code, number) => {
+      status =
+        number === 0
+          ? ExitStatus.Exited({ code })
+          : ExitStatus.Signaled({ number, signal: Signals.nameOf(number) })
+      listener?.(status)
+    },
+    listen: (f) => {
+      listener = f
+      if (status !== undefined) f(status)
+    }
+  }
+}
+
+const start = (spec: ChildSpec, rows: number, cols: number, plant: (pid: number) => ProcessTree): Effect.Effect<Child, SpawnError> => {
+  const file = Program.find(spec)
+  const [name = file, ...args] = spec.argv
+  const env = Object.entries(spec.env).map(([variable, value]) => `${variable}=${value}`)
+  const pty = load("node-pty") as NodePty
+  // A descriptor for the slave, set aside before the fork: running out after it would leave a child behind.
+  const reserve = openSync("/dev/null", "r")
+  const exit = makeExit()
+  const [program, programArgs] =
+    spec.arg0 === undefined ? [name, args] : [Posix.argv0Program(), [file, spec.arg0, ...args]]
+  let forked: ReturnType<NodePty["native"]["fork"]>
+  try {
+    forked = pty.native.fork(program, programArgs, env, spec.cwd, cols, rows, -1, -1, true, "", exit.report)
+  } catch {
+    throw new SpawnError({
+      message: "cannot open a terminal: no pseudo-terminal, process or file descriptor is left; end some processes"
+    })
+  } finally {
+    closeSync(reserve)
+  }
+  Posix.closeOnExec(forked.fd)
+  const slave = openSync(forked.pty, constants.O_RDWR | constants.O_NOCTTY)
+  return Effect.succeed(manage(pty, plant(forked.pid), forked.fd, slave, forked.pid, exit))
+}
+
+/** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
+export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
+  static readonly layer: Layer.Layer<PtySpawner> = Layer.sync(PtySpawner, () => {
+    const { plant } = makeForest()
+    return {
+      spawn: (spec) =>
+        attempt(() =>
+          spec.io._tag === "Pty"
+            ? start(spec, spec.io.rows, spec.io.cols, plant)
+            : Effect.dieMessage("PtySpawner needs the size of a terminal")
+        )
+    }
+  })
+}

@@ -1,0 +1,29 @@
+/**
+ * Where children come from.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Spawns } from "./Child.js"
+import { PipeSpawner } from "./PipeSpawner.js"
+import { PtySpawner } from "./PtySpawner.js"
+
+/** Starts children of either kind. */
+export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>() {
+  /** Terminals by `PtySpawner`, pipes by `PipeSpawner`. */
+  static readonly layerDispatch: Layer.Layer<Spawner, never, PipeSpawner | PtySpawner> = Layer.effect(
+    Spawner,
+    Effect.gen(function* () {
+      const pipes = yield* PipeSpawner
+      const terminals = yield* PtySpawner
+      return { spawn: (spec) => (spec.io._tag === "Pty" ? terminals : pipes).spawn(spec) }
+    })
+  )
+
+  /** Real children. */
+  static readonly layer: Layer.Layer<Spawner> = Spawner.layerDispatch.pipe(
+    Layer.provide([PipeSpawner.layer, PtySpawner.layer])
+  )
+}

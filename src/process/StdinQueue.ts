@@ -1,0 +1,121 @@
+/**
+ * Input on its way to one child: in order, bounded in bytes, each writeId once.
+ *
+ * @since 0.1.0
+ */
+import type { Buffer } from "node:buffer"
+import * as Effect from "effect/Effect"
+
+/** What became of a write. */
+export type WriteStatus = "accepted" | "stdinClosed"
+
+/** Where input goes; `done` follows once the bytes were handed over. */
+export interface Sink {
+  readonly write: (bytes: Buffer, done: () => void) => void
+  readonly endStdin: () => void
+}
+
+/** How many writeIds are remembered, and how many characters of them in all: the oldest are forgotten. */
+const maxIds = 16384
+const maxIdChars = 4194304
+
+interface Waiting {
+  readonly bytes: Buffer
+  readonly writeId: string | undefined
+  readonly resumers: Set<(status: WriteStatus) => void>
+}
+
+/** Input for one child. */
+export interface StdinQueue {
+  /**
+   * Queues bytes. Takes its place in the order at once; completes at once while there is room, otherwise when there
+   * is. A repeated writeId changes nothing and completes as the first one does.
+   */
+  readonly write: (bytes: Buffer, writeId: string | undefined) => Effect.Effect<WriteStatus>
+  /** Ends stdin after everything queued. Idempotent. */
+  readonly end: () => void
+  /** The child is gone, or has closed its end: what waits is refused. */
+  readonly close: () => void
+}
+
+/** A queue of at most `limit` bytes; one larger write passes when the queue is empty. */
+export const make = (sink: Sink, limit: number): StdinQueue => {
+  let state: "open" | "ending" | "closed" = "open"
+  let queued = 0
+  let idChars = 0
+  const ids = new Set<string>()
+  const waiting: Array<Waiting> = []
+
+  const remember = (writeId: string) => {
+    ids.add(writeId)
+    idChars += writeId.length
+    for (const oldest of ids) {
+      if (ids.size <= maxIds && idChars <= maxIdChars) break
+      ids.delete(oldest)
+      idChars -= oldest.length
+    }
+  }
+  const hasRoom = (bytes: Buffer) => queued === 0 || queued + bytes.length <= limit
+  const pass = (bytes: Buffer, writeId: string | undefined) => {
+    if (writeId !== undefined) remember(writeId)
+    if (bytes.length === 0) return
+    queued += bytes.length
+    sink.write(bytes, () => {
+      queued -= bytes.length
+      admit()
+    })
+  }
+  const settle = (entry: Waiting, status: WriteStatus) => {
+    for (const resume of entry.resumers) resume(status)
+  }
+  const admit = () => {
+    for (let next = waiting[0]; next !== undefined && state !== "closed" && hasRoom(next.bytes); next = waiting[0]) {
+      waiting.shift()
+      pass(next.bytes, next.writeId)
+      settle(next, "accepted")
+    }
+    if (state === "ending" && waiting.length === 0) {
+      state = "closed"
+      sink.endStdin()
+    }
+  }
+  const wait = (entry: Waiting) =>
+    Effect.async<WriteStatus>((resume) => {
+      const resumer = (status: WriteStatus) => resume(Effect.succeed(status))
+      entry.resumers.add(resumer)
+      return Effect.sync(() => {
+        entry.resumers.delete(resumer)
+        const index = waiting.indexOf(entry)
+        // Nobody will learn of it any more, so it must not happen: a retry by writeId then is the first.
+        if (entry.resumers.size === 0 && index !== -1) waiting.splice(index, 1)
+      })
+    })
+
+  return {
+    write: (bytes, writeId) =>
+      Effect.suspend(() => {
+        if (writeId !== undefined) {
+          if (ids.has(writeId)) return Effect.succeed<WriteStatus>("accepted")
+          const first = waiting.find((entry) => entry.writeId === writeId)
+          if (first !== undefined) return wait(first)
+        }
+        if (state !== "open") return Effect.succeed<WriteStatus>("stdinClosed")
+        if (waiting.length === 0 && hasRoom(bytes)) {
+          pass(bytes, writeId)
+          return Effect.succeed<WriteStatus>("accepted")
+        }
+        const entry: Waiting = { bytes, writeId, resumers: new Set() }
+        waiting.push(entry)
+        return wait(entry)
+      }),
+    end: () => {
+      if (state !== "open") return
+      state = "ending"
+      admit()
+    },
+    close: () => {
+      state = "closed"
+      for (const entry of waiting.splice(0)) settle(entry, "stdinClosed")
+    }
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * Every notification of the protocol.
+ *
+ * @since 0.1.0
+ */
+import * as Rpc from "@effect/rpc/Rpc"
+import * as RpcGroup from "@effect/rpc/RpcGroup"
+import * as Schema from "effect/Schema"
+import { OutputStream } from "./ExecApi.js"
+import { ProcessId } from "./Ids.js"
+import { Bytes, Count, Flag, Integer, Text } from "./Schemas.js"
+
+/**
+ * All notifications. `initialized` comes from the client, the others from the server. Output, exit and close of one
+ * process share one counter: `seq` starts at 1, has no gaps, and `closed` is the last.
+ */
+export class ExecNotifications extends RpcGroup.make(
+  /** The client is ready for notifications; its content is ignored. */
+  Rpc.make("initialized", { payload: Schema.Struct({}) }),
+  Rpc.make("process/output", {
+    payload: Schema.Struct({ processId: ProcessId, seq: Count, stream: OutputStream, chunk: Bytes })
+  }),
+  /** The leader was reaped. Output may still follow. */
+  Rpc.make("process/exited", {
+    payload: Schema.Struct({
+      processId: ProcessId,
+      seq: Count,
+      /** The status, or 128 + the signal's number; null if the system could not tell. */
+      exitCode: Schema.NullOr(Integer),
+      signal: Schema.NullOr(Text),
+      sandboxDenied: Flag,
+      /** Present, and true, when `timeoutMs` ran out (ours). */
+      timedOut: Schema.optional(Flag)
+    })
+  }),
+  /** The leader was reaped and every byte of output was read. Nothing follows. */
+  Rpc.make("process/closed", { payload: Schema.Struct({ processId: ProcessId, seq: Count }) }),
+  /** With `capabilities.lifecycle` (ours): the process runs. */
+  Rpc.make("process/started", { payload: Schema.Struct({ processId: ProcessId, pid: Integer }) }),
+  /** With `capabilities.lifecycle` (ours): the process could not be started. */
+  Rpc.make("process/failed", { payload: Schema.Struct({ processId: ProcessId, message: Text }) })
+) {}

@@ -1,0 +1,79 @@
+/**
+ * Paths on the wire: an absolute plain path (v0, May) or a `file:` URI (now). Both are taken, and an answer uses the
+ * form of the question.
+ *
+ * @since 0.1.0
+ */
+import { Buffer, isUtf8 } from "node:buffer"
+import { pathToFileURL } from "node:url"
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { invalid, Text } from "./Schemas.js"
+
+/** An absolute native path, and the spelling it arrived in. */
+export interface AbsolutePath {
+  readonly path: string
+  readonly form: "plain" | "uri"
+}
+
+const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):/
+
+const percentDecode = (text: string): Buffer => {
+  if (!text.includes("%")) return Buffer.from(text)
+  const source = Buffer.from(text)
+  const target = Buffer.allocUnsafe(source.length)
+  let length = 0
+  for (let i = 0; i < source.length; i++) {
+    const hex = source[i] === 0x25 ? source.toString("latin1", i + 1, i + 3) : ""
+    if (/^[0-9A-Fa-f]{2}$/.test(hex)) {
+      target[length++] = Number.parseInt(hex, 16)
+      i += 2
+    } else target[length++] = source[i] ?? 0
+  }
+  return target.subarray(0, length)
+}
+
+/** Reads a path in either spelling; the failure is a sentence. */
+export const parse = (text: string): Either.Either<AbsolutePath, string> => {
+  if (text.startsWith("/")) {
+    return text.includes("\0")
+      ? Either.left(`the path ${JSON.stringify(text)} contains a NUL byte`)
+      : Either.right({ path: text, form: "plain" })
+  }
+  const named = scheme.exec(text)?.[1]
+  if (named === undefined) {
+    return Either.left(
+      `invalid URI: relative URL without a base; ${JSON.stringify(text)} is neither an absolute path nor a \`file:\` URI`
+    )
+  }
+  if (named.toLowerCase() !== "file") return Either.left(`unsupported path URI scheme \`${named}\``)
+  if (!URL.canParse(text)) return Either.left(`invalid URI: ${JSON.stringify(text)}`)
+  const url = new URL(text)
+  if (url.host !== "") return Either.left(`'${text}' is invalid on '${process.platform}'`)
+  if (url.search !== "") return Either.left("query parameters are not allowed in path URIs")
+  if (url.hash !== "") return Either.left("fragments are not allowed in path URIs")
+  const bytes = percentDecode(url.pathname)
+  if (bytes.includes(0)) return Either.left(`'${text}' is invalid on '${process.platform}'`)
+  if (!isUtf8(bytes)) return Either.left(`'${text}' is not valid UTF-8 after percent-decoding`)
+  return Either.right({ path: bytes.toString(), form: "uri" })
+}
+
+/** Writes a path in the given spelling. */
+export const format = (path: string, form: AbsolutePath["form"]): string =>
+  form === "uri" ? pathToFileURL(path).href : path
+
+/** A path in either spelling. */
+export const AbsolutePath: Schema.Schema<AbsolutePath, string> = Schema.transformOrFail(
+  Text,
+  Schema.declare((value: unknown): value is AbsolutePath => typeof value === "object" && value !== null),
+  {
+    strict: true,
+    decode: (text, _, ast) =>
+      Either.match(parse(text), {
+        onLeft: (message) => invalid(ast, text, message),
+        onRight: ParseResult.succeed
+      }),
+    encode: ({ path, form }) => ParseResult.succeed(format(path, form))
+  }
+)

@@ -1,0 +1,125 @@
+/**
+ * The primitive schemas of the wire: their decoding failures read like the original server's and name the field.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import type * as AST from "effect/SchemaAST"
+
+/** How many characters of a wrong string value a message quotes. */
+const maxQuoted = 80
+
+const describe = (value: unknown): string => {
+  if (value === null || value === undefined) return "null"
+  if (typeof value === "boolean") return `boolean \`${value}\``
+  if (typeof value === "number") return "number"
+  if (typeof value === "string") {
+    return `string ${JSON.stringify(value.length > maxQuoted ? `${value.slice(0, maxQuoted)}...` : value)}`
+  }
+  return Array.isArray(value) ? "sequence" : "map"
+}
+
+const expected = (what: string) => ({
+  message: (issue: ParseResult.ParseIssue) => `invalid type: ${describe(issue.actual)}, expected ${what}`
+})
+
+/** A JSON string. */
+export const Text = Schema.String.annotations(expected("a string"))
+
+/** A JSON boolean. */
+export const Flag = Schema.Boolean.annotations(expected("a boolean"))
+
+/** A list of strings. */
+export const TextList = Schema.Array(Text).annotations(expected("a sequence"))
+
+/** An object whose values are all strings. */
+export const TextMap = Schema.Record({ key: Schema.String, value: Text }).annotations(expected("a map"))
+
+/** An object of which nothing more is known. */
+export const AnyObject = Schema.declare(
+  (value: unknown): value is { readonly [key: string]: unknown } =>
+    typeof value === "object" && value !== null && !Array.isArray(value),
+  expected("a map")
+)
+
+const integerBetween = (minimum: number, maximum: number, range: string) =>
+  Schema.declare(
+    (value: unknown): value is number =>
+      typeof value === "number" && Number.isInteger(value) && value >= minimum && value <= maximum,
+    {
+      message: ({ actual }) =>
+        typeof actual === "number"
+          ? `invalid number: ${actual} is not an integer ${range}`
+          : `invalid type: ${describe(actual)}, expected an integer ${range}`
+    }
+  )
+
+/** An unsigned 64-bit integer: a sequence number, a count of bytes or of milliseconds. */
+export const Count = integerBetween(0, 2 ** 64, "of 0 or more")
+
+/** An unsigned 16-bit integer above 0: a count of rows or columns. */
+export const Cells = integerBetween(1, 65535, "from 1 to 65535")
+
+/** Any integer. */
+export const Integer = integerBetween(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "of 53 bits")
+
+/** One of the given strings; the message lists them. */
+export const oneOf = <const Values extends readonly [string, ...Array<string>]>(...values: Values) => {
+  const list = values.map((value) => `\`${value}\``).join(", ")
+  return Schema.Literal(...values).annotations({
+    message: ({ actual }) =>
+      typeof actual === "string"
+        ? `unknown variant \`${actual}\`, expected ${values.length === 1 ? list : `one of ${list}`}`
+        : `invalid type: ${describe(actual)}, expected a string`
+  })
+}
+
+/** Where, and why, a string is not strict base64 (standard alphabet, padding required, no white space). */
+const base64Fault = (text: string): string => {
+  const symbol = /[^A-Za-z0-9+/=]/.exec(text) ?? /=(?==*[^=])/.exec(text)
+  if (symbol !== null) return `Invalid symbol ${text.charCodeAt(symbol.index)}, offset ${symbol.index}.`
+  const unpadded = text.replace(/=+$/, "")
+  const last = unpadded.length - 1
+  return unpadded.length % 4 !== 1 && text.length % 4 === 0 && text.length - unpadded.length <= 2
+    ? `Invalid last symbol ${text.charCodeAt(last)}, offset ${last}.`
+    : "Invalid padding"
+}
+
+/** Bytes: strict base64 in JSON, a Buffer inside. */
+export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
+  Text,
+  Schema.declare((value: unknown): value is Buffer => Buffer.isBuffer(value)),
+  {
+    strict: true,
+    decode: (text, _, ast) => {
+      const bytes = Buffer.from(text, "base64")
+      return bytes.toString("base64") === text
+        ? ParseResult.succeed(bytes)
+        : ParseResult.fail(new ParseResult.Type(ast, text, base64Fault(text)))
+    },
+    encode: (bytes) => ParseResult.succeed(bytes.toString("base64"))
+  }
+)
+
+/** An absent member and `null` are the same. */
+export const maybe = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optionalWith(schema, { nullable: true })
+
+/** The first thing wrong with a payload, in words that name the field. */
+export const formatParseError = (error: ParseResult.ParseError): string => {
+  const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+  if (issue === undefined) return "invalid params"
+  const field = issue.path[issue.path.length - 1]
+  if (field === undefined) return issue.message
+  const parent = issue.path.slice(0, -1).join(".")
+  if (issue._tag === "Missing") {
+    return parent === "" ? `missing field \`${String(field)}\`` : `missing field \`${String(field)}\` in \`${parent}\``
+  }
+  const path = issue.path.join(".")
+  return issue.message.includes(path) ? issue.message : `${issue.message} (field \`${path}\`)`
+}
+
+/** A type issue with a message of its own, for transformations that decode one string into something richer. */
+export const invalid = (ast: AST.AST, actual: unknown, message: string) =>
+  ParseResult.fail(new ParseResult.Type(ast, actual, message))

@@ -1,0 +1,128 @@
+/**
+ * The envelope: text to message and message to text. The shape of JSON-RPC 2.0 without the `jsonrpc` member, which
+ * is never sent and ignored when it comes.
+ *
+ * @since 0.1.0
+ */
+import * as Brand from "effect/Brand"
+
+/** The JSON text of a request's id: a string, or a signed 64-bit integer that is echoed digit for digit. */
+export type RequestId = string & Brand.Brand<"RequestId">
+const RequestId = Brand.nominal<RequestId>()
+
+/** The id under which a message that could not be understood is answered (May and now). */
+export const malformedId = RequestId("-1")
+
+/** W3C trace context of a request; optional, and of no effect on the answer. */
+export interface Trace {
+  readonly traceparent?: string
+  readonly tracestate?: string
+}
+
+/** A message from a peer. */
+export type Message =
+  | {
+      readonly _tag: "Request"
+      readonly id: RequestId
+      readonly method: string
+      readonly params: unknown
+      readonly trace: Trace | undefined
+    }
+  | { readonly _tag: "Notification"; readonly method: string; readonly params: unknown }
+  | { readonly _tag: "Response"; readonly id: RequestId; readonly body: ResponseBody }
+  | { readonly _tag: "Malformed"; readonly detail: string }
+
+/** What a response carries. */
+export type ResponseBody =
+  | { readonly _tag: "Result"; readonly result: unknown }
+  | { readonly _tag: "Error"; readonly code: number; readonly message: string }
+
+/** Nesting beyond this is refused: nothing in the protocol comes near it, and recursion over it could exhaust a stack. */
+export const maxDepth = 128
+
+const i64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n }
+
+const malformed = (detail: string): Message => ({ _tag: "Malformed", detail })
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const tooDeep = (value: unknown, budget: number): boolean => {
+  if (typeof value !== "object" || value === null) return false
+  if (budget === 0) return true
+  for (const child of Array.isArray(value) ? value : Object.values(value)) {
+    if (typeof child === "object" && child !== null && tooDeep(child, budget - 1)) return true
+  }
+  return false
+}
+
+/** The digits of the top-level `id`, for integers that a double cannot hold. */
+const idDigits = (text: string): string | undefined => {
+  let depth = 0
+  let digits: string | undefined
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"(?:\s*:\s*-?\d+(?![\d.eE]))?|[{}[\]]/g)) {
+    if (token === "{" || token === "[") depth++
+    else if (token === "}" || token === "]") depth--
+    else if (depth === 1) digits = /^"id"\s*:\s*(-?\d+)$/.exec(token)?.[1] ?? digits
+  }
+  return digits
+}
+
+const parseId = (id: unknown, text: string): RequestId | undefined => {
+  if (typeof id === "string") return RequestId(JSON.stringify(id))
+  if (typeof id !== "number" || !Number.isInteger(id)) return undefined
+  if (Number.isSafeInteger(id)) return RequestId(String(id))
+  const digits = idDigits(text)
+  if (digits === undefined) return undefined
+  const exact = BigInt(digits)
+  return exact >= i64.min && exact <= i64.max ? RequestId(String(exact)) : undefined
+}
+
+const parseResponse = (message: Record<string, unknown>, text: string): Message => {
+  if (!("id" in message)) return malformed("missing field `id`")
+  const id = parseId(message["id"], text)
+  if (id === undefined) return malformed("`id` must be a string or a 64-bit integer")
+  if ("error" in message) {
+    const error = message["error"]
+    return isObject(error) && typeof error["code"] === "number" && typeof error["message"] === "string"
+      ? { _tag: "Response", id, body: { _tag: "Error", code: error["code"], message: error["message"] } }
+      : malformed("`error` must be an object with `code` and `message`")
+  }
+  return { _tag: "Response", id, body: { _tag: "Result", result: message["result"] } }
+}
+
+/** Reads one message. Never throws: what is not a message is `Malformed`, with a sentence that says why. */
+export const parse = (text: string): Message => {
+  let message: unknown
+  try {
+    message = JSON.parse(text)
+  } catch (error) {
+    return malformed(text.trim() === "" ? "EOF while parsing a value: the message is empty" : String(error))
+  }
+  if (!isObject(message)) return malformed("expected a JSON-RPC object")
+  if (tooDeep(message, maxDepth)) return malformed(`recursion limit exceeded: nested deeper than ${maxDepth}`)
+  const method = message["method"]
+  if (method === undefined) {
+    return "result" in message || "error" in message
+      ? parseResponse(message, text)
+      : malformed("missing field `method`, `result` or `error`")
+  }
+  if (typeof method !== "string") return malformed("`method` must be a string")
+  if (!("id" in message)) return { _tag: "Notification", method, params: message["params"] }
+  const id = parseId(message["id"], text)
+  if (id === undefined) return malformed("`id` must be a string or a 64-bit integer")
+  const trace = message["trace"] ?? undefined
+  if (trace !== undefined && !isObject(trace)) return malformed("`trace` must be an object")
+  return { _tag: "Request", id, method, params: message["params"], trace }
+}
+
+/** A request's result. */
+export const success = (id: RequestId, result: unknown): string => `{"id":${id},"result":${JSON.stringify(result)}}`
+
+/** A request's failure. */
+export const failure = (id: RequestId, code: number, message: string): string =>
+  `{"error":{"code":${code},"message":${JSON.stringify(message)}},"id":${id}}`
+
+/** A notification. */
+export const notification = (method: string, params: unknown): string =>
+  `{"method":${JSON.stringify(method)},"params":${JSON.stringify(params)}}`

@@ -1,0 +1,233 @@
+/**
+ * Serves one peer, from its first message to the end of its connection.
+ *
+ * Messages go from the transport's callback straight to the dispatcher, and answers straight back: a queue and a fiber
+ * between them would cost more than most requests.
+ *
+ * @since 0.1.0
+ */
+import * as Headers from "@effect/platform/Headers"
+import type * as Rpc from "@effect/rpc/Rpc"
+import type * as RpcGroup from "@effect/rpc/RpcGroup"
+import type { FromServer, RequestId as InternalId } from "@effect/rpc/RpcMessage"
+import * as RpcServer from "@effect/rpc/RpcServer"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as ParseResult from "effect/ParseResult"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import { ExecApi } from "../protocol/ExecApi.js"
+import { Code, codeOf, type Failure } from "../protocol/Failure.js"
+import { formatParseError } from "../protocol/Schemas.js"
+import * as Wire from "../protocol/Wire.js"
+import * as Handlers from "./Handlers.js"
+import { Handshake } from "./Handshake.js"
+import * as Notifier from "./Notifier.js"
+import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
+import { SessionRegistry } from "./SessionRegistry.js"
+
+/** Requests of one peer served at a time; beyond it the peer is not read until some are answered. */
+const maxInFlight = 4096
+
+/** How to read and write one method's payloads. */
+interface Route {
+  readonly tag: Requests["_tag"]
+  readonly takesParams: boolean
+  readonly decode: (params: unknown) => Either.Either<unknown, ParseResult.ParseError>
+  readonly encode: (result: unknown) => unknown
+}
+
+type Requests = RpcGroup.Rpcs<typeof ExecApi>
+
+const routes: ReadonlyMap<string, Route> = new Map(
+  // The edge where methods, each with types of its own, meet in one table.
+  Array.from(ExecApi.requests as ReadonlyMap<Requests["_tag"], Rpc.AnyWithProps>, ([tag, rpc]) => {
+    const payload = rpc.payloadSchema as unknown as Schema.Schema<unknown, unknown>
+    const success = rpc.successSchema as unknown as Schema.Schema<unknown, unknown>
+    return [
+      tag,
+      {
+        tag,
+        takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
+        decode: Schema.decodeUnknownEither(payload),
+        encode: Schema.encodeSync(success)
+      }
+    ]
+  })
+)
+
+const isObject = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Absent, null and `{}` are the same. */
+const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {
+  const value = params ?? {}
+  if (!isObject(value)) {
+    const found = Array.isArray(value) ? "sequence" : typeof value
+    return Either.left(`invalid type: ${found}, expected ${route.takesParams ? "an object of params" : "unit"}`)
+  }
+  if (!route.takesParams && Object.keys(value).length > 0) return Either.left("invalid type: map, expected unit")
+  return Either.mapLeft(route.decode(value), formatParseError)
+}
+
+/** A request on its way through the dispatcher. */
+interface Pending {
+  readonly id: Wire.RequestId
+  readonly route: Route
+}
+
+/**
+ * Serves a peer until it is gone, breaks the protocol, or this is interrupted; then carries out what was received,
+ * interrupts what waits, and gives the session back.
+ */
+export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const registry = yield* SessionRegistry
+      const handshake = new Handshake()
+      const pending = new Map<bigint, Pending>()
+      let nextId = 0n
+      let notifier: Notifier.Notifier | undefined
+      let ending: Ending | undefined
+      let ended = () => {}
+
+      // Added first, so that it runs last: when no request is under way any more.
+      yield* Effect.addFinalizer(() =>
+        Effect.suspend(() => {
+          if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
+          notifier?.stop()
+          const current = handshake.initialized
+          if (current === undefined) return Effect.void
+          return registry.detach(current.session, current.dialect === "session" && peer.resumable)
+        })
+      )
+
+      const fail = (id: Wire.RequestId, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
+        const failure = Cause.failureOption(cause)
+        if (Option.isSome(failure)) {
+          peer.send(Wire.failure(id, codeOf(failure.value), failure.value.message))
+          return Effect.void
+        }
+        peer.send(Wire.failure(id, Code.internal, "internal error"))
+        return Cause.isInterruptedOnly(cause) ? Effect.void : Effect.logError("a request died of a defect", cause)
+      }
+
+      const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
+        Effect.suspend(() => {
+          if (message._tag !== "Exit") return Effect.void
+          const request = pending.get(message.requestId)
+          if (request === undefined) return Effect.void
+          pending.delete(message.requestId)
+          const answered = Exit.match(message.exit, {
+            onSuccess: (value) => {
+              peer.send(Wire.success(request.id, request.route.encode(value)))
+              return Effect.void
+            },
+            onFailure: (cause) => fail(request.id, cause)
+          })
+          if (held.length > 0) serveHeld()
+          return answered
+        })
+
+      const server = yield* RpcServer.makeNoSerialization(ExecApi, {
+        onFromServer,
+        disableTracing: true,
+        disableClientAcks: true,
+        disableFatalDefects: true
+      }).pipe(Effect.provide(yield* Handlers.make(handshake)))
+      const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+
+      const end = (reason: Ending) => {
+        if (ending !== undefined) return
+        ending = reason
+        peer.close(reason)
+        ended()
+      }
+
+      const request = ({ id, method, params }: Extract<Wire.Message, { _tag: "Request" }>) => {
+        const route = routes.get(method)
+        if (route === undefined) return peer.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${method}`))
+        const payload = decode(route, params)
+        if (Either.isLeft(payload)) return peer.send(Wire.failure(id, Code.invalidParams, payload.left))
+        const internal = nextId++ as InternalId
+        pending.set(internal, { id, route })
+        runFork(
+          server.write(0, {
+            _tag: "Request",
+            id: internal,
+            tag: route.tag,
+            // Decoded by this very route: the edge where the table's `unknown` becomes the method's type again.
+            payload: payload.right as never,
+            headers: Headers.empty
+          })
+        )
+      }
+
+      const onInitialized = () => {
+        if (handshake.initialized === undefined) {
+          return end({ code: 1002, reason: "received `initialized` notification before `initialize`" })
+        }
+        const current = handshake.confirm()
+        if (current === undefined) return
+        notifier = Notifier.make(peer, current.capabilities)
+        current.session.advance({ _tag: "ClientReady", notifier })
+      }
+
+      const malformed = (detail: string) =>
+        peer.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
+
+      const receive = (text: string) => {
+        const message = Wire.parse(text)
+        switch (message._tag) {
+          case "Request":
+            return request(message)
+          case "Notification":
+            if (message.method === "initialized") return onInitialized()
+            return end({ code: 1002, reason: `unexpected notification method: ${message.method}` })
+          case "Response":
+            return end({ code: 1002, reason: `unexpected client response for request id ${message.id}` })
+          case "Malformed":
+            return malformed(message.detail)
+        }
+      }
+
+      // What still came in after the peer was paused: as much as one read of its socket held.
+      const held: Array<string> = []
+      const busy = () => pending.size >= maxInFlight || peer.buffered() > highWaterBytes
+
+      let serving = false
+      const serveHeld = () => {
+        // An answer given within the loop calls this again: the loop is already at it.
+        if (serving) return
+        serving = true
+        while (held.length > 0 && ending === undefined && !busy()) receive(held.shift() ?? "")
+        serving = false
+        if (held.length === 0 && ending === undefined) peer.resume()
+      }
+
+      yield* Effect.async<void>((resume) => {
+        ended = () => resume(Effect.void)
+        peer.listen({
+          onMessage: (text) => {
+            if (ending !== undefined) return
+            if (held.length === 0 && !busy()) return receive(text)
+            held.push(text)
+            peer.pause()
+          },
+          onMalformed: malformed,
+          onDrain: () => {
+            notifier?.onDrain()
+            serveHeld()
+          },
+          onEnd: () => {
+            // Requests that were received are carried out, though nobody hears the answers.
+            if (ending === undefined) for (const text of held.splice(0)) receive(text)
+            ending ??= { code: 1000, reason: "" }
+            ended()
+          }
+        })
+      })
+    })
+  )

@@ -1,0 +1,97 @@
+/**
+ * What each request does. A request that acts on one process does so in its first, synchronous part: requests run in
+ * the order they arrive, and only what waits lets others pass.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { ManagedProcess } from "../process/ManagedProcess.js"
+import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
+import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
+import type { ProcessId } from "../protocol/Ids.js"
+import type { Handshake } from "./Handshake.js"
+import { HostInfo } from "./HostInfo.js"
+import { type Session, SessionRegistry } from "./SessionRegistry.js"
+
+/** The handlers of one connection. */
+export const make = (handshake: Handshake) =>
+  ExecApi.toHandlersContext(
+    Effect.gen(function* () {
+      const registry = yield* SessionRegistry
+      const host = yield* HostInfo
+
+      const supervisor = Effect.map(handshake.require("exec"), ({ session }) => session.supervisor)
+
+      const process = <A, E>(processId: ProcessId, use: (process: ManagedProcess) => Effect.Effect<A, E>) =>
+        Effect.flatMap(supervisor, ({ get }) => Effect.flatMap(get(processId), use))
+
+      const act = (processId: ProcessId, f: (process: ManagedProcess) => void): Effect.Effect<object, Failure> =>
+        process(processId, (found) => Effect.sync(() => f(found)).pipe(Effect.as({})))
+
+      const wait = (waitMs: number | undefined) => waitMs ?? Number.POSITIVE_INFINITY
+
+      return ExecApi.of({
+        initialize: (params) => {
+          const { resumeSessionId } = params
+          const open: Effect.Effect<Session, Failure> =
+            resumeSessionId == null ? registry.create : registry.resume(resumeSessionId)
+          return Effect.map(handshake.initialize(params, open), ({ session, capabilities }) => ({
+            protocolVersion: "exec-server.v0",
+            sessionId: session.id,
+            environmentInfo: host.describe(),
+            capabilities
+          }))
+        },
+
+        "environment/info": () => Effect.map(handshake.require("environment info"), () => host.describe()),
+
+        "environment/status": () => Effect.as(handshake.require("environment info"), { status: "ready" }),
+
+        "process/start": (params) =>
+          Effect.flatMap(supervisor, ({ start }) =>
+            Effect.map(start(params), ({ pid }) => ({ processId: params.processId, sandboxType: "none", pid }))
+          ),
+
+        "process/read": ({ processId, afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 }) =>
+          process(processId, (found) => found.read(afterSeq, maxBytes, waitMs)),
+
+        "process/write": ({ processId, chunk, writeId }) =>
+          Effect.flatMap(handshake.require("exec"), ({ session, dialect }) => {
+            const found = session.supervisor.find(processId)
+            const status: Effect.Effect<WriteResult["status"]> =
+              found === undefined ? Effect.succeed("unknownProcess") : found.write(chunk, writeId)
+            return Effect.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
+              if (status === "accepted" || dialect === "session") {
+                return Effect.succeed({ accepted: status === "accepted", status })
+              }
+              if (status === "unknownProcess") return new UnknownProcess({ processId })
+              return status === "starting" ? new ProcessStarting({ processId }) : new StdinClosed({ processId })
+            })
+          }),
+
+        "process/closeStdin": ({ processId }) => act(processId, (found) => found.closeStdin()),
+
+        "process/resize": ({ processId, rows, cols }) =>
+          process(processId, (found) => {
+            if (!found.description.tty) return new NotATerminal({ processId })
+            return Effect.sync(() => found.resize(rows, cols)).pipe(Effect.as({}))
+          }),
+
+        "process/signal": ({ processId, signal, target = "group" }) =>
+          Effect.flatMap(supervisor, ({ find }) =>
+            Effect.sync(() => find(processId)?.signal(signal, target)).pipe(Effect.as({}))
+          ),
+
+        "process/terminate": ({ processId, mode = { type: "force" } }) =>
+          Effect.flatMap(supervisor, ({ terminate }) => terminate(processId, mode)),
+
+        "process/wait": ({ processId, until = "exited", waitMs }) =>
+          process(processId, (found) => found.wait(until, wait(waitMs))),
+
+        "process/snapshot": ({ processId }) => process(processId, (found) => Effect.sync(() => found.snapshot())),
+
+        "process/list": () =>
+          Effect.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
+      })
+    })
+  )

@@ -1,0 +1,77 @@
+/**
+ * How far a connection has come: `initialize`, then `initialized`, then everything else.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { Capabilities } from "../protocol/ExecApi.js"
+import * as Dialect from "../protocol/Dialect.js"
+import { HandshakeOrder } from "../protocol/Failure.js"
+import type { Session } from "./SessionRegistry.js"
+
+/** A connection that has initialized. */
+export interface Initialized {
+  readonly session: Session
+  readonly dialect: Dialect.Dialect
+  readonly capabilities: Capabilities
+}
+
+/** The words by which the original names groups of methods. */
+export type Family = "exec" | "environment info"
+
+/** The progress of one connection. */
+export class Handshake {
+  private current: Initialized | undefined
+  private starting = false
+  private confirmed = false
+
+  /** What `initialize` made of this connection, if it has succeeded. */
+  get initialized(): Initialized | undefined {
+    return this.current
+  }
+
+  /** Runs `initialize`, once: a failed one does not count. */
+  initialize<E>(
+    params: { readonly capabilities?: Capabilities | null | undefined },
+    open: Effect.Effect<Session, E>
+  ): Effect.Effect<Initialized, E | HandshakeOrder> {
+    return Effect.suspend((): Effect.Effect<Initialized, E | HandshakeOrder> => {
+      if (this.starting || this.current !== undefined) {
+        return new HandshakeOrder({ message: "initialize may only be sent once per connection" })
+      }
+      this.starting = true
+      return open.pipe(
+        Effect.map((session) => {
+          const capabilities: Capabilities = params.capabilities?.lifecycle === true ? { lifecycle: true } : {}
+          this.current = { session, dialect: Dialect.of(params), capabilities }
+          return this.current
+        }),
+        Effect.ensuring(
+          Effect.sync(() => {
+            this.starting = false
+          })
+        )
+      )
+    })
+  }
+
+  /** Takes `initialized`: the connection's state if this was the first, undefined if it was repeated or out of order. */
+  confirm(): Initialized | undefined {
+    if (this.confirmed || this.current === undefined) return undefined
+    this.confirmed = true
+    return this.current
+  }
+
+  /** The connection's state, or what the client must do before it may use methods of this family. */
+  require(family: Family): Effect.Effect<Initialized, HandshakeOrder> {
+    return Effect.suspend(() => {
+      if (this.current !== undefined && this.confirmed) return Effect.succeed(this.current)
+      return new HandshakeOrder({
+        message:
+          this.current === undefined
+            ? `client must call initialize before using ${family} methods`
+            : `client must send initialized before using ${family} methods`
+      })
+    })
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * Tells one peer of the events of processes, in order, and no faster than it listens.
+ *
+ * Nothing here schedules: a chunk is encoded once and handed to the transport in the callback that read it.
+ *
+ * @since 0.1.0
+ */
+import type { ManagedProcess, ProcessEvents } from "../process/ManagedProcess.js"
+import type { Capabilities } from "../protocol/ExecApi.js"
+import { highWaterBytes, type Peer } from "./Peer.js"
+
+/** Events to one peer. */
+export interface Notifier extends ProcessEvents {
+  /** The peer takes more: processes that were held up are read again. */
+  readonly onDrain: () => void
+  /** The peer is gone: nothing is sent any more, and nothing held up. */
+  readonly stop: () => void
+}
+
+/** A notifier for a peer that was granted these capabilities. */
+export const make = (peer: Peer, capabilities: Capabilities): Notifier => {
+  const paused = new Set<ManagedProcess>()
+  let stopped = false
+  const notify = (text: string) => {
+    if (!stopped) peer.send(text)
+  }
+  const release = () => {
+    for (const process of paused) process.resume()
+    paused.clear()
+  }
+  return {
+    onStarted: (process, pid) => {
+      if (capabilities.lifecycle !== true) return
+      notify(`{"method":"process/started","params":{"processId":${process.idJson},"pid":${pid}}}`)
+    },
+    onFailed: (processId, message) => {
+      if (capabilities.lifecycle !== true) return
+      notify(`{"method":"process/failed","params":${JSON.stringify({ processId, message })}}`)
+    },
+    onOutput: (process, seq, stream, bytes) => {
+      if (stopped) return
+      const chunk = bytes.toString("base64")
+      peer.send(
+        `{"method":"process/output","params":{"processId":${process.idJson},"seq":${seq},"stream":"${stream}","chunk":"${chunk}"}}`
+      )
+      if (peer.buffered() > highWaterBytes) {
+        paused.add(process)
+        process.pause()
+      }
+    },
+    onExited: (process, seq, { exitCode, signal }, timedOut) =>
+      notify(
+        `{"method":"process/exited","params":{"processId":${process.idJson},"seq":${seq},"exitCode":${exitCode},` +
+          `"signal":${JSON.stringify(signal)},"sandboxDenied":false${timedOut ? ',"timedOut":true' : ""}}}`
+      ),
+    onClosed: (process, seq) => {
+      paused.delete(process)
+      notify(`{"method":"process/closed","params":{"processId":${process.idJson},"seq":${seq}}}`)
+    },
+    onDrain: release,
+    stop: () => {
+      stopped = true
+      release()
+    }
+  }
+}

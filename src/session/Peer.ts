@@ -1,0 +1,48 @@
+/**
+ * The other end of a connection, as a transport presents it.
+ *
+ * @since 0.1.0
+ */
+
+/** Why a connection ends; the codes of WebSocket, which other transports merely log. */
+export interface Ending {
+  readonly code: 1000 | 1001 | 1002
+  readonly reason: string
+}
+
+/** What a peer reports. Every call comes from the event loop. */
+export interface PeerEvents {
+  /** One whole message. */
+  readonly onMessage: (text: string) => void
+  /** Something that cannot be a message, and why; the connection goes on. */
+  readonly onMalformed: (detail: string) => void
+  /** Everything sent has left this process; at the latest when `buffered` was above `highWaterBytes` before. */
+  readonly onDrain: () => void
+  /** The peer is gone. Once; nothing follows. */
+  readonly onEnd: () => void
+}
+
+/**
+ * A peer with more unsent bytes than this is congested: its processes are not read and its requests not served until
+ * it has taken everything. Large enough that the next bytes are on their way before the kernel's buffers run dry.
+ */
+export const highWaterBytes = 1048576
+
+/** One connected peer. Sending to one that is gone does nothing. */
+export interface Peer {
+  /** What precedes the detail of a malformed message, naming the transport and the peer. */
+  readonly malformedPrefix: string
+  /** Whether a lost connection can be followed by another one: not on stdio, whose end is the server's. */
+  readonly resumable: boolean
+  /** Starts the reports. */
+  readonly listen: (events: PeerEvents) => void
+  /** Sends one message. */
+  readonly send: (text: string) => void
+  /** Bytes sent that have not left this process. */
+  readonly buffered: () => number
+  /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */
+  readonly pause: () => void
+  readonly resume: () => void
+  /** Says goodbye. `onEnd` follows. */
+  readonly close: (ending: Ending) => void
+}

@@ -1,0 +1,19 @@
+/**
+ * What bounds sessions. A reference with defaults: provide another value to change them.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+
+/** Limits of one server's sessions. */
+export interface Limits {
+  /** Sessions, attached or not. */
+  readonly maxSessions: number
+  /** How long a session waits for its client to come back, in milliseconds. */
+  readonly detachedSessionTtlMs: number
+}
+
+/** The limits in force. */
+export class SessionLimits extends Context.Reference<SessionLimits>()("exec-server/SessionLimits", {
+  defaultValue: (): Limits => ({ maxSessions: 1024, detachedSessionTtlMs: 30000 })
+}) {}

@@ -1,0 +1,173 @@
+/**
+ * What outlives a connection: sessions, by their ids.
+ *
+ * @since 0.1.0
+ */
+import { randomUUID } from "node:crypto"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type { ProcessEvents } from "../process/ManagedProcess.js"
+import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
+import { LimitReached, SessionAttached, UnknownSession } from "../protocol/Failure.js"
+import { SessionId } from "../protocol/Ids.js"
+import type { Notifier } from "./Notifier.js"
+import { SessionLimits } from "./SessionLimits.js"
+
+/** Where a session stands. `Attached` names its notifier once the client has said it is ready. */
+export type State = Data.TaggedEnum<{
+  Attached: { readonly notifier: Notifier | undefined }
+  Detached: object
+  Ended: object
+}>
+export const State = Data.taggedEnum<State>()
+
+/** What moves a session. */
+export type Event = Data.TaggedEnum<{
+  ClientReady: { readonly notifier: Notifier }
+  ConnectionLost: object
+  Resumed: object
+  Ended: object
+}>
+export const Event = Data.taggedEnum<Event>()
+
+/** Every transition there is. An event that has no place in a state leaves it as it is. */
+export const transition = (state: State, event: Event): State => {
+  switch (event._tag) {
+    case "ClientReady":
+      return state._tag === "Attached" ? State.Attached({ notifier: event.notifier }) : state
+    case "ConnectionLost":
+      return state._tag === "Attached" ? State.Detached() : state
+    case "Resumed":
+      return state._tag === "Detached" ? State.Attached({ notifier: undefined }) : state
+    case "Ended":
+      return State.Ended()
+  }
+}
+
+/** A client's processes, and whoever is connected to them now. */
+export class Session {
+  private state: State = State.Attached({ notifier: undefined })
+
+  constructor(
+    readonly id: SessionId,
+    readonly supervisor: Supervisor
+  ) {}
+
+  /** Moves on, and says whether anything changed. */
+  advance(event: Event): boolean {
+    const before = this.state
+    this.state = transition(before, event)
+    if (before._tag === "Attached" && this.state._tag !== "Attached") before.notifier?.stop()
+    return this.state !== before
+  }
+
+  get tag(): State["_tag"] {
+    return this.state._tag
+  }
+
+  /** Who is to be told of an event, if anybody is: while nobody is, output is retained and that is all. */
+  get notifier(): Notifier | undefined {
+    return this.state._tag === "Attached" ? this.state.notifier : undefined
+  }
+}
+
+/** Sessions by their ids. */
+export interface Shape {
+  /** A new session, attached to the caller. */
+  readonly create: Effect.Effect<Session, LimitReached>
+  /** A detached session, attached to the caller from now on. */
+  readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached>
+  /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
+  readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
+  /** Ends all sessions, with this much time between SIGTERM and SIGKILL. Bounded by it and two seconds. */
+  readonly end: (graceMs: number) => Effect.Effect<void>
+}
+
+const make = Effect.gen(function* () {
+  const supervisors = yield* ProcessSupervisor
+  const limits = yield* SessionLimits
+  const scope = yield* Effect.scope
+  const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
+  const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
+  let ending = false
+
+  const endSession = (session: Session, graceMs: number) =>
+    Effect.suspend(() => {
+      const entry = sessions.get(session.id)
+      if (entry === undefined || !session.advance(Event.Ended())) return Effect.void
+      sessions.delete(session.id)
+      return Effect.zipRight(session.supervisor.end(graceMs), Scope.close(entry.scope, Exit.void))
+    }).pipe(Effect.uninterruptible)
+
+  const eventsOf = (current: () => Session | undefined): ProcessEvents => ({
+    onStarted: (process, pid) => current()?.notifier?.onStarted(process, pid),
+    onFailed: (processId, message) => current()?.notifier?.onFailed(processId, message),
+    onOutput: (process, seq, stream, bytes) => current()?.notifier?.onOutput(process, seq, stream, bytes),
+    onExited: (process, seq, exit, timedOut) => current()?.notifier?.onExited(process, seq, exit, timedOut),
+    onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
+  })
+
+  const create = Effect.gen(function* () {
+    if (sessions.size >= limits.maxSessions || ending) {
+      return yield* new LimitReached({
+        limit: "maxSessions",
+        value: limits.maxSessions,
+        advice: ending ? "the server is shutting down" : "end some connections, or wait for detached sessions to expire"
+      })
+    }
+    // Not a child of the registry's scope: its processes are ended, and waited for, before it is closed.
+    const sessionScope = yield* Scope.make()
+    let session: Session | undefined
+    const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
+    session = new Session(SessionId.make(randomUUID()), supervisor)
+    sessions.set(session.id, { session, scope: sessionScope })
+    return session
+  }).pipe(Effect.uninterruptible)
+
+  const resume = (id: string) =>
+    Effect.gen(function* () {
+      const session = sessions.get(id)?.session
+      if (session === undefined) return yield* new UnknownSession({ sessionId: id })
+      if (!session.advance(Event.Resumed())) return yield* new SessionAttached({ sessionId: id })
+      const expiry = expiries.get(session)
+      expiries.delete(session)
+      if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
+      return session
+    })
+
+  /** Ends a session whose client did not come back. The state decides: a resumption may win against the clock. */
+  const expire = (session: Session) =>
+    Effect.zipRight(
+      Effect.sleep(limits.detachedSessionTtlMs),
+      Effect.suspend(() => (session.tag === "Detached" ? endSession(session, 0) : Effect.void))
+    )
+
+  const detach = (session: Session, mayResume: boolean) =>
+    Effect.gen(function* () {
+      if (!session.advance(Event.ConnectionLost()) || ending) return
+      if (!mayResume) return yield* endSession(session, 0)
+      expiries.set(session, yield* Effect.forkIn(expire(session), scope))
+    })
+
+  const end = (graceMs: number) =>
+    Effect.suspend(() => {
+      ending = true
+      return Effect.forEach(Array.from(sessions.values()), ({ session }) => endSession(session, graceMs), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    })
+
+  yield* Effect.addFinalizer(() => end(0))
+  return { create, resume, detach, end } satisfies Shape
+})
+
+/** The sessions of a server. */
+export class SessionRegistry extends Context.Tag("exec-server/SessionRegistry")<SessionRegistry, Shape>() {
+  static readonly layer: Layer.Layer<SessionRegistry, never, ProcessSupervisor> = Layer.scoped(SessionRegistry, make)
+}

@@ -1,0 +1,72 @@
+/**
+ * One peer on stdin and stdout: a message a line. Its end is the end of the server.
+ *
+ * @since 0.1.0
+ */
+import type { Readable, Writable } from "node:stream"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Peer } from "../session/Peer.js"
+import * as Lines from "./Lines.js"
+import { Transport } from "./Transport.js"
+import { TransportLimits } from "./TransportLimits.js"
+
+/** How long a peer that has ended may take to read what was sent, in milliseconds. */
+const flushMs = 1000
+
+/** A peer on a pair of byte streams. */
+export const makePeer = (input: Readable, output: Writable, maxMessageBytes: number): Peer => {
+  let gone = false
+  let end = () => {}
+  return {
+    malformedPrefix: "failed to parse JSON-RPC message from exec-server stdio",
+    resumable: false,
+    listen: ({ onMessage, onMalformed, onDrain, onEnd }) => {
+      end = () => {
+        if (gone) return
+        gone = true
+        onEnd()
+      }
+      const lines = Lines.make(maxMessageBytes, { onLine: onMessage, onBadLine: onMalformed })
+      input.on("data", (chunk) => {
+        if (!gone) lines(chunk)
+      })
+      output.on("drain", onDrain)
+      for (const event of ["end", "close", "error"]) input.on(event, end)
+      for (const event of ["close", "error"]) output.on(event, end)
+    },
+    send: (text) => {
+      if (!gone) output.write(`${text}\n`)
+    },
+    buffered: () => output.writableLength,
+    pause: () => input.pause(),
+    resume: () => input.resume(),
+    close: () => end()
+  }
+}
+
+/** Waits, bounded, until what was written has been read. */
+const flush = (output: Writable) =>
+  Effect.async<void>((resume) => {
+    if (output.writableLength === 0 || output.destroyed) return resume(Effect.void)
+    for (const event of ["drain", "close", "error"]) output.once(event, () => resume(Effect.void))
+  }).pipe(Effect.timeoutOption(flushMs), Effect.asVoid)
+
+/** One peer on the given streams. */
+export const layerStreams = (input: Readable, output: Writable): Layer.Layer<Transport> =>
+  Layer.effect(
+    Transport,
+    Effect.map(TransportLimits, ({ maxMessageBytes }) => ({
+      address: "stdio://",
+      run: (serve) =>
+        Effect.suspend(() =>
+          serve(makePeer(input, output, maxMessageBytes)).pipe(
+            Effect.ensuring(flush(output)),
+            Effect.ensuring(Effect.sync(() => input.destroy()))
+          )
+        )
+    }))
+  )
+
+/** One peer on this process's stdin and stdout. */
+export const layer: Layer.Layer<Transport> = Layer.suspend(() => layerStreams(process.stdin, process.stdout))

@@ -1,0 +1,22 @@
+/**
+ * Where peers come from.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { Peer } from "../session/Peer.js"
+
+/** A source of peers. */
+export interface Shape {
+  /** Where clients find it, as they would write it. */
+  readonly address: string
+  /**
+   * Serves every peer with the given effect, each in a fiber of its own, until there can be no further peer. When
+   * interrupted, accepts no more, interrupts what serves the others and waits, bounded, until they are gone.
+   */
+  readonly run: <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) => Effect.Effect<void, never, R>
+}
+
+/** The transport of a server. */
+export class Transport extends Context.Tag("exec-server/Transport")<Transport, Shape>() {}
