@@ -47,9 +47,9 @@ const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> =
 // --log-level is one of the flags that every command of @effect/cli has.
 const { logLevel: _logLevel, ...flagged } = ServerConfig.settings
 const options = {
-  ...(Object.fromEntries(
-    (Object.keys(flagged) as Array<keyof typeof flagged>).map((key) => [key, option(key)])
-  ) as { readonly [K in keyof typeof flagged]: ReturnType<typeof option> }),
+  ...(Object.fromEntries((Object.keys(flagged) as Array<keyof typeof flagged>).map((key) => [key, option(key)])) as {
+    readonly [K in keyof typeof flagged]: ReturnType<typeof option>
+  }),
   config: Options.file("config", { exists: "either" }).pipe(
     Options.withDescription("a TOML file with any of these settings, such as maxSessions = 16"),
     Options.optional

@@ -29,7 +29,10 @@ const defaultExcludes = ["*KEY*", "*SECRET*", "*TOKEN*"]
 /** Whole-name, case-insensitive; `*` is any run, `?` one character, nothing else is special. */
 const matcher = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => {
   const tests = patterns.map((pattern) => {
-    const source = pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*").replace(/\?/g, ".")
+    const source = pattern
+      .replace(/[.+^${}()|[\]\\]/g, "\\$&")
+      .replace(/\*+/g, ".*")
+      .replace(/\?/g, ".")
     return new RegExp(`^${source}$`, "isu")
   })
   return (name) => tests.some((test) => test.test(name))

@@ -106,7 +106,11 @@ class Ring implements RetainedOutput {
         cut = true
         break
       }
-      chunks.push({ seq: this.seqs[slot] ?? 0, stream: streams[this.kinds[slot] ?? 0] ?? "stdout", chunk: this.copy(offset, length) })
+      chunks.push({
+        seq: this.seqs[slot] ?? 0,
+        stream: streams[this.kinds[slot] ?? 0] ?? "stdout",
+        chunk: this.copy(offset, length)
+      })
       total += length
       offset += length
     }
@@ -208,7 +212,9 @@ class Ring implements RetainedOutput {
       const capacity = Math.max(initialChunks, this.count * 2)
       const order = (index: number) => (this.first + index) % this.count
       this.seqs = Float64Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.seqs[order(i)] ?? 0) : 0))
-      this.lengths = Uint32Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.lengths[order(i)] ?? 0) : 0))
+      this.lengths = Uint32Array.from({ length: capacity }, (_, i) =>
+        i < this.count ? (this.lengths[order(i)] ?? 0) : 0
+      )
       this.kinds = Uint8Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.kinds[order(i)] ?? 0) : 0))
       this.first = 0
     }

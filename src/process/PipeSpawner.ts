@@ -10,12 +10,12 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Signals from "../protocol/Signals.js"
+import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
 import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
 import { makeForest, type ProcessTree } from "./ProcessTree.js"
 import * as Program from "./Program.js"
 import { readInto } from "./ReadBuffer.js"
-import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
 
 interface Pipes {
   readonly parent: Array<number>

@@ -27,7 +27,8 @@ const native = (): Native => {
 /** The program that runs another one under a chosen `argv[0]`: `argv0 FILE ARG0 [ARG...]`. */
 export const argv0Program = (): string => join(buildFolder(), "argv0")
 
-const failed = (errno: number) => Object.assign(new Error(`system call failed: ${codeName(errno)}`), { code: codeName(errno) })
+const failed = (errno: number) =>
+  Object.assign(new Error(`system call failed: ${codeName(errno)}`), { code: codeName(errno) })
 
 /** A pipe, both ends closed on exec. Throws what a failed call of node:fs throws. */
 export const pipe = (): readonly [readEnd: number, writeEnd: number] => {

@@ -7,7 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import type { StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import {
   InvalidParams,
@@ -65,6 +65,9 @@ const make = (events: ProcessEvents) =>
     const scope = yield* Effect.scope
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
+
+    // Whoever forks may be past interruption; what is forked never is, or the scope could not close.
+    const fork = (effect: Effect.Effect<unknown>) => Effect.forkIn(Effect.interruptible(effect), scope)
 
     const check = (params: StartParams): StartFailure | undefined => {
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
@@ -151,17 +154,14 @@ const make = (events: ProcessEvents) =>
           })
         )
         process.spawned(child)
-        yield* Effect.forkIn(live(process), scope)
-        if (params.timeoutMs !== undefined) yield* Effect.forkIn(expire(process, params.timeoutMs), scope)
+        yield* fork(live(process))
+        if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
         return { pid: child.pid }
       }).pipe(
         Effect.catchTag("SpawnError", ({ message }) =>
           Effect.zipRight(
             // Forked, so that the answer goes first.
-            Effect.forkIn(
-              Effect.sync(() => events.onFailed(params.processId, message)),
-              scope
-            ),
+            fork(Effect.sync(() => events.onFailed(params.processId, message))),
             new SpawnFailed({ message })
           )
         ),
@@ -177,7 +177,7 @@ const make = (events: ProcessEvents) =>
 
     const kill = (process: ManagedProcess) => {
       process.signal("SIGKILL", "tree")
-      return Effect.forkIn(abandon(process), scope)
+      return fork(abandon(process))
     }
 
     const terminate = (processId: ProcessId, mode: TerminateMode) =>
@@ -187,11 +187,7 @@ const make = (events: ProcessEvents) =>
         const running = process.tag === "Running"
         if (mode.type === "force") return Effect.as(kill(process), { running })
         process.signal("SIGTERM", "tree")
-        return Effect.sleep(mode.timeoutMs).pipe(
-          Effect.zipRight(kill(process)),
-          Effect.forkIn(scope),
-          Effect.as({ running })
-        )
+        return Effect.as(fork(Effect.zipRight(Effect.sleep(mode.timeoutMs), kill(process))), { running })
       })
 
     const end = (graceMs: number) =>
@@ -209,7 +205,14 @@ const make = (events: ProcessEvents) =>
         yield* allClosed(reapMs - lateOutputMs)
       })
 
-    return { start, find: (processId) => processes.get(processId), get, list: () => Array.from(processes.values()), terminate, end } satisfies Supervisor
+    return {
+      start,
+      find: (processId) => processes.get(processId),
+      get,
+      list: () => Array.from(processes.values()),
+      terminate,
+      end
+    } satisfies Supervisor
   })
 
 /** Makes the supervisor of a session. */

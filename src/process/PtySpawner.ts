@@ -170,9 +170,7 @@ const makeExit = (): Exit => {
   return {
     report: (code, number) => {
       status =
-        number === 0
-          ? ExitStatus.Exited({ code })
-          : ExitStatus.Signaled({ number, signal: Signals.nameOf(number) })
+        number === 0 ? ExitStatus.Exited({ code }) : ExitStatus.Signaled({ number, signal: Signals.nameOf(number) })
       listener?.(status)
     },
     listen: (f) => {
@@ -182,7 +180,12 @@ const makeExit = (): Exit => {
   }
 }
 
-const start = (spec: ChildSpec, rows: number, cols: number, plant: (pid: number) => ProcessTree): Effect.Effect<Child, SpawnError> => {
+const start = (
+  spec: ChildSpec,
+  rows: number,
+  cols: number,
+  plant: (pid: number) => ProcessTree
+): Effect.Effect<Child, SpawnError> => {
   const file = Program.find(spec)
   const [name = file, ...args] = spec.argv
   const env = Object.entries(spec.env).map(([variable, value]) => `${variable}=${value}`)

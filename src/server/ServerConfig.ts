@@ -38,7 +38,11 @@ export interface Setting<Kind extends "count" | "flag" | "text", Default> {
 
 const count = (value: number, help: string): Setting<"count", number> => ({ kind: "count", default: value, help })
 const flag = (value: boolean, help: string): Setting<"flag", boolean> => ({ kind: "flag", default: value, help })
-const text = <T extends string>(value: T, help: string): Setting<"text", string> => ({ kind: "text", default: value, help })
+const text = <T extends string>(value: T, help: string): Setting<"text", string> => ({
+  kind: "text",
+  default: value,
+  help
+})
 
 /** All settings, by configuration key. */
 export const settings = {

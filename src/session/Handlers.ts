@@ -90,8 +90,7 @@ export const make = (handshake: Handshake) =>
 
         "process/snapshot": ({ processId }) => process(processId, (found) => Effect.sync(() => found.snapshot())),
 
-        "process/list": () =>
-          Effect.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
+        "process/list": () => Effect.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
       })
     })
   )

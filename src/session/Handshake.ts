@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { Capabilities } from "../protocol/ExecApi.js"
 import * as Dialect from "../protocol/Dialect.js"
+import type { Capabilities } from "../protocol/ExecApi.js"
 import { HandshakeOrder } from "../protocol/Failure.js"
 import type { Session } from "./SessionRegistry.js"
 

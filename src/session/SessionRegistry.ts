@@ -151,7 +151,7 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       if (!session.advance(Event.ConnectionLost()) || ending) return
       if (!mayResume) return yield* endSession(session, 0)
-      expiries.set(session, yield* Effect.forkIn(expire(session), scope))
+      expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session)), scope))
     })
 
   const end = (graceMs: number) =>

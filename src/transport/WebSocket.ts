@@ -87,8 +87,7 @@ const refuse = (socket: Duplex, status: number) => {
 const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0]
 
 /** What a request is refused with before anything else is looked at: no web page may reach the server. */
-const fault = (request: IncomingMessage): number | undefined =>
-  request.headers.origin === undefined ? undefined : 403
+const fault = (request: IncomingMessage): number | undefined => (request.headers.origin === undefined ? undefined : 403)
 
 const answer = (request: IncomingMessage, response: ServerResponse) => {
   const refused = fault(request)

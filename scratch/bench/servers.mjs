@@ -1,0 +1,78 @@
+// The servers under measurement: started, looked at through /proc, and ended whatever happens.
+import { spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { performance } from "node:perf_hooks"
+import { setTimeout as sleep } from "node:timers/promises"
+import { within } from "./client.mjs"
+
+const live = new Set()
+const killGroup = (pid, signal) => {
+  try {
+    process.kill(-pid, signal)
+  } catch {
+    // Gone already, which is what was wanted.
+  }
+}
+
+process.on("exit", () => {
+  for (const { pid } of live) killGroup(pid, "SIGKILL")
+})
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130))
+
+const address = (child) =>
+  new Promise((resolve, reject) => {
+    let text = ""
+    child.stdout.on("data", (bytes) => {
+      text = (text + bytes).slice(-4096)
+      const [, url] = /^(ws:\/\/\S+)\r?\n/m.exec(text) ?? []
+      if (url !== undefined) resolve(url)
+    })
+    child.once("error", reject)
+    child.once("exit", (code) => reject(new Error(`the server ended (${code}) before it said where it listens`)))
+  })
+
+/** Starts a server; one given by URL runs already, and has no pid. */
+export const start = async (spec) => {
+  if (spec.url !== undefined) return { url: spec.url }
+  const [file, ...args] = spec.command
+  const startedAt = performance.now()
+  // A group of its own: a command line may be a script that starts the server as a child.
+  const child = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"], detached: true })
+  live.add(child)
+  child.once("exit", () => live.delete(child))
+  try {
+    const url = await within(address(child), 30_000, "starting the server")
+    return { url, pid: child.pid, child, startupMs: performance.now() - startedAt }
+  } catch (error) {
+    await stop({ child })
+    throw error
+  }
+}
+
+/** Ends a server: asks, and insists after five seconds. */
+export const stop = async ({ child }) => {
+  if (!live.has(child)) return
+  const gone = new Promise((resolve) => child.once("exit", resolve))
+  killGroup(child.pid, "SIGTERM")
+  const late = setTimeout(() => killGroup(child.pid, "SIGKILL"), 5000)
+  await within(gone, 10_000, "ending the server").finally(() => clearTimeout(late))
+}
+
+/** Processor time of a server's own, in seconds; its children are not in it. */
+export const cpuSeconds = ({ pid }) => {
+  if (pid === undefined) return undefined
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+  // The name, in parentheses, may hold spaces. Linux counts hundredths of a second.
+  const [utime, stime] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13)
+    .map(Number)
+  return (utime + stime) / 100
+}
+
+/** Resident memory in kB, once things have settled. */
+export const residentKb = async ({ pid }) => {
+  await sleep(500)
+  return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1])
+}

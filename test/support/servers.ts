@@ -1,0 +1,217 @@
+/** Servers of every kind, each with a way to connect test clients to it; all end with the test. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { createConnection, type Socket } from "node:net"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { WebSocket } from "ws"
+import * as ExecServer from "../../src/server/ExecServer.js"
+import * as Memory from "../../src/transport/Memory.js"
+import { type Carrier, type CarrierEvents, TestClient } from "./TestClient.js"
+
+export const binary = fileURLToPath(new URL("../../dist/bin.js", import.meta.url))
+
+/** Whether a process exists and is not a zombie. */
+export const isAlive = (pid: number): boolean => {
+  if (!existsSync(`/proc/${pid}/stat`)) return false
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1")
+    return !/^\d+ \(.*\) [ZX]/s.test(stat)
+  } catch {
+    return false
+  }
+}
+
+/** Polls until something holds; a defect when it does not within ten seconds. */
+export const eventually = (what: string, holds: () => boolean, withinMs = 10_000): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const deadline = Date.now() + withinMs
+    const poll: Effect.Effect<void> = Effect.suspend(() => {
+      if (holds()) return Effect.void
+      if (Date.now() > deadline) return Effect.dieMessage(`never came true: ${what}`)
+      return Effect.zipRight(
+        Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 20))),
+        poll
+      )
+    })
+    return poll
+  })
+
+/** Open descriptors of a process. */
+export const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length
+
+/** Resident memory of a process, in MB. */
+export const residentMb = (pid: number): number =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024
+
+/** Children of a process, zombies included. */
+export const childrenOf = (pid: number): ReadonlyArray<number> =>
+  readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => {
+      try {
+        const stat = readFileSync(`/proc/${name}/stat`, "latin1")
+        return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]) === pid
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+
+/** A running server binary. */
+export interface Running {
+  readonly child: ChildProcess
+  readonly pid: number
+  readonly stderr: () => string
+  /** Exit code or signal. */
+  readonly exit: Effect.Effect<number | string>
+}
+
+export interface LaunchOptions {
+  readonly args?: ReadonlyArray<string>
+  readonly env?: Record<string, string>
+  /** A shell command line that ends in `exec "$@"`, to run the server under. */
+  readonly under?: string
+}
+
+/** Starts the built binary; it is killed when the scope closes. */
+export const launch = ({ args = [], env = {}, under }: LaunchOptions): Effect.Effect<Running, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const command = [process.execPath, binary, ...args]
+      const [program = "", ...rest] = under === undefined ? command : ["/bin/sh", "-c", under, "sh", ...command]
+      const child = spawn(program, rest, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } })
+      let stderr = ""
+      child.stderr.on("data", (chunk) => {
+        stderr += chunk
+      })
+      child.stdin.on("error", () => {})
+      const exited = new Promise<number | string>((resolve) => {
+        child.once("exit", (code, signal) => resolve(signal ?? code ?? -1))
+      })
+      const exit = Effect.promise(() => exited).pipe(
+        Effect.timeout("30 seconds"),
+        Effect.catchAll(() => Effect.dieMessage(`the server did not exit; stderr: ${stderr}`))
+      )
+      return { child, pid: child.pid ?? -1, stderr: () => stderr, exit }
+    }),
+    ({ child, exit }) =>
+      Effect.suspend(() => {
+        if (child.exitCode !== null || child.signalCode !== null) return Effect.void
+        child.kill("SIGTERM")
+        return Effect.asVoid(exit)
+      })
+  )
+
+/** A WebSocket server, and what connects to it. */
+export interface WsServer extends Running {
+  readonly url: string
+  readonly connect: Effect.Effect<TestClient, never, Scope.Scope>
+}
+
+export const webSocketCarrier =
+  (ws: WebSocket) =>
+  ({ onMessage, onEnd }: CarrierEvents): Carrier => {
+    ws.on("message", (data) => onMessage(data.toString()))
+    ws.on("error", () => {})
+    ws.on("close", (code, reason) => onEnd({ code, reason: reason.toString() }))
+    return {
+      send: (text) => ws.send(text),
+      close: () => ws.close(),
+      pause: () => ws.pause(),
+      resume: () => ws.resume()
+    }
+  }
+
+/** Connects to a URL; the connection ends with the scope. */
+export const connectTo = (url: string): Effect.Effect<TestClient, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.async<TestClient>((resume) => {
+      const ws = new WebSocket(url, { perMessageDeflate: false, maxPayload: 2 ** 30 })
+      const client = new TestClient(webSocketCarrier(ws))
+      ws.once("open", () => resume(Effect.succeed(client)))
+      ws.once("error", (error) => resume(Effect.die(error)))
+    }),
+    (client) => finish(client)
+  )
+
+/** Ends a connection; no test passes whose client saw events out of order. */
+const finish = (client: TestClient) =>
+  Effect.sync(() => {
+    client.carrier.close()
+    assert.deepStrictEqual(client.faults, [])
+  })
+
+/** Starts a server on a free port. */
+export const webSocketServer = (options: LaunchOptions = {}): Effect.Effect<WsServer, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const running = yield* launch({ ...options, args: ["--listen", "ws://127.0.0.1:0", ...(options.args ?? [])] })
+    const { stdout } = running.child
+    if (stdout === null) return yield* Effect.dieMessage("no stdout")
+    const lines = createInterface({ input: stdout })
+    const url = yield* Effect.async<string>((resume) => {
+      lines.once("line", (line) => resume(Effect.succeed(line)))
+      lines.once("close", () => resume(Effect.dieMessage(`the server did not start: ${running.stderr()}`)))
+    })
+    return { ...running, url, connect: connectTo(url) }
+  })
+
+/** A client on the stdin and stdout of a server of its own. */
+export const stdioClient = (
+  options: LaunchOptions = {}
+): Effect.Effect<{ readonly client: TestClient; readonly server: Running }, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const server = yield* launch(options)
+    const { stdin, stdout } = server.child
+    if (stdin === null || stdout === null) return yield* Effect.dieMessage("no stdio")
+    const client = yield* Effect.acquireRelease(
+      Effect.sync(
+        () =>
+          new TestClient(({ onMessage, onEnd }) => {
+            createInterface({ input: stdout, crlfDelay: Number.POSITIVE_INFINITY }).on("line", onMessage)
+            server.child.once("exit", (code) => onEnd({ code: code ?? -1, reason: "exit" }))
+            return {
+              send: (text) => stdin.write(`${text}\n`),
+              close: () => stdin.end(),
+              pause: () => stdout.pause(),
+              resume: () => stdout.resume()
+            }
+          })
+      ),
+      finish
+    )
+    return { client, server }
+  })
+
+/** A server in this process, of real children. */
+export const memoryLayer = Layer.provideMerge(ExecServer.layerServe, Layer.merge(ExecServer.layer, Memory.layer))
+
+/** A client of the server in this process. */
+export const memoryClient: Effect.Effect<TestClient, never, Scope.Scope | Memory.Connector> = Effect.gen(function* () {
+  const { connect } = yield* Memory.Connector
+  return yield* Effect.acquireRelease(
+    Effect.sync(
+      () =>
+        new TestClient(({ onMessage, onEnd }) =>
+          connect({ onMessage, onEnd: (ending) => onEnd(ending ?? { code: 1000, reason: "" }) })
+        )
+    ),
+    finish
+  )
+})
+
+/** A bare TCP connection to a server, for what no WebSocket library would send. */
+export const rawSocket = (url: string): Effect.Effect<Socket, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.async<Socket>((resume) => {
+      const { hostname, port } = new URL(url)
+      const socket = createConnection({ host: hostname, port: Number(port) })
+      socket.on("error", () => {})
+      socket.once("connect", () => resume(Effect.succeed(socket)))
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
