@@ -1,8 +1,11 @@
 // A client that costs little, because it shares the machine with the server it measures.
-import { connect as connectSocket } from "node:net"
+import { connect } from "node:net"
 import WebSocket from "ws"
 
-export const timeoutMs = 60_000
+const timeoutMs = 60_000
+const chunkMarker = Buffer.from('"chunk":"')
+const [quote, padding] = Buffer.from('"=')
+let processes = 0
 
 /** Fails when a promise takes too long. */
 export const within = (promise, ms, what) => {
@@ -13,10 +16,6 @@ export const within = (promise, ms, what) => {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-const chunkMarker = Buffer.from('"chunk":"')
-const quote = 34
-const padding = 61
-
 /** How many bytes the base64 text between two positions stands for. */
 const decodedLength = (data, start, end) => {
   let length = end - start
@@ -24,74 +23,88 @@ const decodedLength = (data, start, end) => {
   return Math.floor((length * 3) / 4)
 }
 
-let processes = 0
-
 /** One initialized connection. */
 export class Client {
-  #ws
   #socket
+  #corked = false
   #nextId = 1
-  #pending = new Map()
-  #closed = new Map()
+  /** What is waited for: answers by id, ends of processes by process id. */
+  #waiters = new Map()
   /** Called with the decoded length of every chunk, and a function that gives its bytes. */
   onChunk = () => {}
 
-  static async connect(url) {
-    const client = new Client()
-    await within(client.#open(url), timeoutMs, `connecting to ${url}`)
-    return client
+  constructor(url) {
+    const createConnection = ({ host, port }) => {
+      this.#socket = connect({ host, port, noDelay: true })
+      return this.#socket
+    }
+    this.ws = new WebSocket(url, { perMessageDeflate: false, skipUTF8Validation: true, createConnection })
+    this.ws.on("message", (data) => this.#receive(data))
+    this.ws.on("error", (error) => this.#fail(error))
+    this.ws.on("close", () => this.#fail(new Error("the server closed the connection")))
   }
 
-  async #open(url) {
-    this.#ws = new WebSocket(url, {
-      perMessageDeflate: false,
-      skipUTF8Validation: true,
-      maxPayload: 0,
-      createConnection: ({ host, port }) => (this.#socket = connectSocket({ host, port, noDelay: true }))
+  static async connect(url) {
+    const client = new Client(url)
+    const opened = client.#wait("open")
+    client.ws.once("open", () => client.#settle("open"))
+    const initialized = opened.then(() => client.request("initialize", { clientName: "bench", resumeSessionId: null }))
+    await within(initialized, timeoutMs, `connecting to ${url}`).catch((error) => {
+      client.close()
+      throw error
     })
-    this.#ws.on("message", (data) => this.#receive(data))
-    await new Promise((resolve, reject) => this.#ws.once("open", resolve).once("error", reject))
-    this.#ws.on("error", () => {}).once("close", () => this.#fail(new Error("the server closed the connection")))
-    await this.request("initialize", { clientName: "bench", resumeSessionId: null })
-    this.#ws.send('{"method":"initialized"}')
+    client.#send({ method: "initialized" })
+    return client
   }
 
   /** Output is not parsed: finding the chunk and counting costs a fraction of JSON.parse. */
   #receive(data) {
     const marker = data.indexOf(chunkMarker)
-    if (marker < 0) return this.#dispatch(JSON.parse(data))
-    const start = marker + chunkMarker.length
-    const end = data.indexOf(quote, start)
-    this.onChunk(decodedLength(data, start, end), () => Buffer.from(data.latin1Slice(start, end), "base64"))
+    if (marker >= 0) {
+      const start = marker + chunkMarker.length
+      const end = data.indexOf(quote, start)
+      return this.onChunk(decodedLength(data, start, end), () => Buffer.from(data.latin1Slice(start, end), "base64"))
+    }
+    const message = JSON.parse(data)
+    if (message.method === undefined) this.#settle(message.id, message)
+    else if (message.method === "process/closed") this.#settle(message.params.processId)
   }
 
-  #dispatch(message) {
-    const { id, method, params } = message
-    const [waiters, key] = method === undefined ? [this.#pending, id] : [this.#closed, params?.processId]
-    if (method !== undefined && method !== "process/closed") return
-    waiters.get(key)?.resolve(message)
-    waiters.delete(key)
+  #wait(key) {
+    const promise = new Promise((resolve, reject) => this.#waiters.set(key, { resolve, reject }))
+    // Whoever waits sees the failure; that nobody waits any more is no second one.
+    promise.catch(() => {})
+    return promise
+  }
+
+  #settle(key, value) {
+    this.#waiters.get(key)?.resolve(value)
+    this.#waiters.delete(key)
   }
 
   #fail(error) {
-    for (const waiters of [this.#pending, this.#closed]) {
-      for (const { reject } of waiters.values()) reject(error)
-      waiters.clear()
-    }
+    for (const { reject } of this.#waiters.values()) reject(error)
+    this.#waiters.clear()
   }
 
-  #wait(waiters, key) {
-    const promise = new Promise((resolve, reject) => waiters.set(key, { resolve, reject }))
-    // Whoever waits sees the failure; that nobody may be waiting any more is no second one.
-    promise.catch(() => {})
-    return promise
+  /** One write for all that one read made due: else a busy client's system calls would be what is measured. */
+  #send(message) {
+    if (!this.#corked) {
+      this.#corked = true
+      this.#socket.cork()
+      process.nextTick(() => {
+        this.#corked = false
+        this.#socket.uncork()
+      })
+    }
+    this.ws.send(JSON.stringify(message))
   }
 
   /** The answer, be it a result or an error. */
   call(method, params) {
     const id = this.#nextId++
-    const answer = this.#wait(this.#pending, id)
-    this.#ws.send(JSON.stringify({ id, method, params }))
+    const answer = this.#wait(id)
+    this.#send({ id, method, params })
     return answer
   }
 
@@ -104,7 +117,7 @@ export class Client {
   /** Starts a process; `closed` is when its last event came. */
   start(argv, options) {
     const processId = `bench-${++processes}`
-    const closed = this.#wait(this.#closed, processId)
+    const closed = this.#wait(processId)
     const env = { PATH: "/usr/bin:/bin" }
     const params = { processId, argv, cwd: "file:///tmp", env, tty: false, pipeStdin: false, ...options }
     const started = this.request("process/start", params)
@@ -123,49 +136,14 @@ export class Client {
     await closed
   }
 
-  /** Keeps requests in flight until `count` were answered. One write for all that one read made due, as the
-      system calls of a busy client would otherwise be what is measured. */
-  pump(count, inFlight, method, params) {
-    const tail = `,"method":"${method}"${params === undefined ? "" : `,"params":${JSON.stringify(params)}`}}`
-    const listeners = this.#ws.listeners("message")
-    this.#ws.removeAllListeners("message")
-    return new Promise((resolve, reject) => {
-      let sent = 0
-      let answered = 0
-      let corked = false
-      const send = () => {
-        if (sent === count) return
-        if (!corked) {
-          corked = true
-          this.#socket.cork()
-          process.nextTick(() => {
-            corked = false
-            this.#socket.uncork()
-          })
-        }
-        this.#ws.send(`{"id":${++sent}${tail}`)
-      }
-      this.#ws.on("message", () => (++answered === count ? resolve() : send()))
-      this.#ws.once("close", () => reject(new Error("the server closed the connection")))
-      for (let i = 0; i < inFlight; i++) send()
-    }).finally(() => {
-      this.#ws.removeAllListeners("message")
-      for (const listener of listeners) this.#ws.on("message", listener)
-    })
-  }
-
   close() {
     this.#fail(new Error("given up"))
-    this.#ws.terminate()
+    this.ws.terminate()
   }
 }
 
 /** Runs something on a connection of its own, for a bounded time. */
 export const withClient = async (url, what, f) => {
   const client = await Client.connect(url)
-  try {
-    return await within(f(client), timeoutMs, what)
-  } finally {
-    client.close()
-  }
+  return within(f(client), timeoutMs, what).finally(() => client.close())
 }

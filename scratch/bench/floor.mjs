@@ -6,35 +6,30 @@ import pty from "node-pty"
 import { WebSocketServer } from "ws"
 
 const highWaterBytes = 1 << 20
-const empty = { chunks: [], nextSeq: 1, exited: false, exitCode: null, closed: false, failure: null }
+const unread = { chunks: [], nextSeq: 1, exited: false, exitCode: null, closed: false, failure: null }
 
-// A pipe and a terminal in one shape. Reading is paused while the peer is slow: without that, memory has no bound.
-const startPipe = ({ argv, cwd, env, pipeStdin }, on) => {
-  const child = spawn(argv[0], argv.slice(1), { cwd, env, stdio: [pipeStdin ? "pipe" : "ignore", "pipe", "pipe"] })
-  for (const stream of ["stdout", "stderr"]) child[stream].on("data", (bytes) => on.output(stream, bytes))
-  child.on("error", () => on.exit(127))
-  child.on("exit", (code) => on.exit(code))
-  child.on("close", on.close)
-  return {
-    write: (bytes) => child.stdin.write(bytes),
-    kill: () => child.kill("SIGKILL"),
-    pause: () => child.stdout.pause(),
-    resume: () => child.stdout.resume()
-  }
-}
-
-const startTty = ({ argv, cwd, env }, on) => {
-  const child = pty.spawn(argv[0], argv.slice(1), { cwd, env, encoding: null })
+const startTty = ([file, ...args], options, on) => {
+  const child = pty.spawn(file, args, { ...options, encoding: null })
   child.onData((bytes) => on.output("pty", bytes))
   child.onExit(({ exitCode }) => {
     on.exit(exitCode)
     on.close()
   })
+  return child
+}
+
+/** A child on pipes, in the shape of node-pty's. */
+const startPipe = ([file, ...args], { pipeStdin, ...options }, on) => {
+  const child = spawn(file, args, { ...options, stdio: [pipeStdin ? "pipe" : "ignore", "pipe", "pipe"] })
+  for (const stream of ["stdout", "stderr"]) child[stream].on("data", (bytes) => on.output(stream, bytes))
+  child.on("error", () => {})
+  child.on("exit", on.exit)
+  child.on("close", on.close)
   return {
-    write: (bytes) => child.write(bytes),
-    kill: () => child.kill("SIGKILL"),
-    pause: () => child.pause(),
-    resume: () => child.resume()
+    write: (bytes) => child.stdin.write(bytes),
+    kill: (signal) => child.kill(signal),
+    pause: () => child.stdout.pause(),
+    resume: () => child.stdout.resume()
   }
 }
 
@@ -42,22 +37,25 @@ const serve = (ws, socket) => {
   const processes = new Map()
   const paused = new Set()
   const send = (message) => ws.send(JSON.stringify(message))
-  const start = (id, { processId, ...params }) => {
+  const start = (id, { processId, argv, cwd, tty, ...options }) => {
     let seq = 0
-    const child = (params.tty ? startTty : startPipe)(
-      { ...params, cwd: fileURLToPath(params.cwd) },
+    const notify = (method, params) => send({ method, params: { processId, seq: ++seq, ...params } })
+    const child = (tty ? startTty : startPipe)(
+      argv,
+      { ...options, cwd: fileURLToPath(cwd) },
       {
         output: (stream, bytes) => {
-          send({ method: "process/output", params: { processId, seq: ++seq, stream, chunk: bytes.toString("base64") } })
+          notify("process/output", { stream, chunk: bytes.toString("base64") })
+          // Without this, a peer that is slower than a child makes memory grow without bound.
           if (ws.bufferedAmount < highWaterBytes) return
           child.pause()
           paused.add(child)
         },
-        exit: (exitCode) => send({ method: "process/exited", params: { processId, seq: ++seq, exitCode } }),
+        exit: (exitCode) => notify("process/exited", { exitCode }),
         close: () => {
           processes.delete(processId)
           paused.delete(child)
-          send({ method: "process/closed", params: { processId, seq: ++seq } })
+          notify("process/closed")
         }
       }
     )
@@ -69,15 +67,14 @@ const serve = (ws, socket) => {
     initialized: () => {},
     "environment/status": (id) => send({ id, result: { status: "ready" } }),
     "process/start": start,
-    "process/read": (id) => send({ id, result: empty }),
+    "process/read": (id) => send({ id, result: unread }),
     "process/write": (id, { processId, chunk }) => {
       processes.get(processId).write(Buffer.from(chunk, "base64"))
       send({ id, result: { status: "accepted" } })
     },
     "process/terminate": (id, { processId }) => {
-      const child = processes.get(processId)
-      child?.kill()
-      send({ id, result: { running: child !== undefined } })
+      processes.get(processId)?.kill("SIGKILL")
+      send({ id, result: { running: processes.has(processId) } })
     }
   }
   socket.setNoDelay(true)
@@ -87,12 +84,11 @@ const serve = (ws, socket) => {
   })
   ws.on("message", (text) => {
     const { id, method, params } = JSON.parse(text)
-    if (method in handlers) handlers[method](id, params)
-    else send({ id, error: { code: -32601, message: `unknown method ${method}` } })
+    handlers[method](id, params)
   })
   // Not supervision, only manners: nothing the benchmark started may outlive it.
   ws.on("close", () => {
-    for (const child of processes.values()) child.kill()
+    for (const child of processes.values()) child.kill("SIGKILL")
   })
 }
 

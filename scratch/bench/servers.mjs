@@ -1,12 +1,11 @@
 // The servers under measurement: started, looked at through /proc, and ended whatever happens.
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
-import { performance } from "node:perf_hooks"
 import { setTimeout as sleep } from "node:timers/promises"
 import { within } from "./client.mjs"
 
 const live = new Set()
-const killGroup = (pid, signal) => {
+const killGroup = ({ pid }, signal) => {
   try {
     process.kill(-pid, signal)
   } catch {
@@ -15,7 +14,7 @@ const killGroup = (pid, signal) => {
 }
 
 process.on("exit", () => {
-  for (const { pid } of live) killGroup(pid, "SIGKILL")
+  for (const child of live) killGroup(child, "SIGKILL")
 })
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130))
 
@@ -40,35 +39,28 @@ export const start = async (spec) => {
   const child = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"], detached: true })
   live.add(child)
   child.once("exit", () => live.delete(child))
-  try {
-    const url = await within(address(child), 30_000, "starting the server")
-    return { url, pid: child.pid, child, startupMs: performance.now() - startedAt }
-  } catch (error) {
-    await stop({ child })
+  const url = await within(address(child), 30_000, "starting the server").catch((error) => {
+    killGroup(child, "SIGKILL")
     throw error
-  }
+  })
+  return { url, pid: child.pid, child, startupMs: performance.now() - startedAt }
 }
 
-/** Ends a server: asks, and insists after five seconds. */
+/** Ends a server: asks, and insists after five seconds, which is a failure of the server. */
 export const stop = async ({ child }) => {
   if (!live.has(child)) return
   const gone = new Promise((resolve) => child.once("exit", resolve))
-  killGroup(child.pid, "SIGTERM")
-  const late = setTimeout(() => killGroup(child.pid, "SIGKILL"), 5000)
-  await within(gone, 10_000, "ending the server").finally(() => clearTimeout(late))
+  killGroup(child, "SIGTERM")
+  await within(gone, 5000, "ending on SIGTERM").finally(() => killGroup(child, "SIGKILL"))
 }
 
 /** Processor time of a server's own, in seconds; its children are not in it. */
 export const cpuSeconds = ({ pid }) => {
   if (pid === undefined) return undefined
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-  // The name, in parentheses, may hold spaces. Linux counts hundredths of a second.
-  const [utime, stime] = stat
-    .slice(stat.lastIndexOf(")") + 2)
-    .split(" ")
-    .slice(11, 13)
-    .map(Number)
-  return (utime + stime) / 100
+  // After the name, which may hold spaces, fields 3 and on; Linux counts hundredths of a second.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+  return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
 /** Resident memory in kB, once things have settled. */

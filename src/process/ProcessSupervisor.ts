@@ -175,10 +175,11 @@ const make = (events: ProcessEvents) =>
         return process.tag === "Starting" ? new ProcessStarting({ processId }) : Effect.succeed(process)
       })
 
-    const kill = (process: ManagedProcess) => {
-      process.signal("SIGKILL", "tree")
-      return fork(abandon(process))
-    }
+    const kill = (process: ManagedProcess) =>
+      Effect.suspend(() => {
+        process.signal("SIGKILL", "tree")
+        return fork(abandon(process))
+      })
 
     const terminate = (processId: ProcessId, mode: TerminateMode) =>
       Effect.suspend(() => {

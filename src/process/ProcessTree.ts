@@ -142,6 +142,8 @@ export const makeForest = (): { readonly plant: (pid: number) => ProcessTree } =
     }
     doomed.push(leader)
   }
+  /** A child that was forked for a terminal a moment ago may not have made its own group yet. */
+  const leads = (leader: Entry | undefined) => leader === undefined || leader.group === leader.pid
   /** The tree of a leader that was just forked, has not been reaped, and leads a group and a session of its own. */
   const plant = (pid: number): ProcessTree => {
     const leader: Identity = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
@@ -152,7 +154,7 @@ export const makeForest = (): { readonly plant: (pid: number) => ProcessTree } =
       if (target === "leader") return kill(pid, signal)
       // A number without a process is still reserved while the group it names has members; if it has none, nobody
       // is hit: a group is only ever made under the number of a living process.
-      if (target === "group") return kill(-pid, signal)
+      if (target === "group") return leads(current) ? kill(-pid, signal) : kill(pid, signal)
       if (signal === "SIGKILL") return doom(leader)
       const members = membersOf(leader, table())
       kill(-pid, signal)
