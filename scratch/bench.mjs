@@ -1,21 +1,19 @@
 // Measures this server against a floor, and against other servers if given: `npm run bench -- --help` says how.
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
-import { groups, quantile } from "./bench/figures.mjs"
+import { figures, quantile } from "./bench/figures.mjs"
 import * as Servers from "./bench/servers.mjs"
-
-const figures = groups.flatMap((group) => group.figures)
 
 const usage = `npm run bench -- [options]
   --rounds N        rounds, of which medians are shown (3)
   --quick           a tenth of each
   --only A,B        only these figures; "status" is all that begin with "status-":
-                    ${figures.map(([name]) => name).join(" ")}
+                    ${figures.map(({ name }) => name).join(" ")}
   --url ws://...    measure this running server as well (repeatable)
   --server COMMAND  start this server and measure it as well; it prints ws://IP:PORT on a line (repeatable)
   --json            JSON instead of a table`
 
-/** How much of each; one round of one server takes some ten seconds. */
+/** How much of each. */
 const fullSize = {
   connections: 200,
   processes: 50,
@@ -48,47 +46,46 @@ const readOptions = () => {
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url))
 
 const specsOf = ({ server, url }) => [
-  { label: "floor", command: [process.execPath, path("bench/floor.mjs")] },
+  { label: "floor", command: [process.execPath, path("bench/floor.mjs")], losesTail: true },
   { label: "this", command: [process.execPath, path("../dist/bin.js"), "--listen", "ws://127.0.0.1:0"] },
   ...server.map((line, i) => ({ label: `server${i + 1}`, command: ["/bin/sh", "-c", `exec ${line}`], line })),
   ...url.map((url, i) => ({ label: `url${i + 1}`, url, line: url }))
 ]
 
 const select = (only) => {
-  const matches = (name) => (wanted) => name === wanted || name.startsWith(`${wanted}-`)
+  const matches = (wanted) => (figure) => figure.name === wanted || figure.name.startsWith(`${wanted}-`)
   const names = only.split(",").filter((name) => name !== "")
-  const unknown = names.find((wanted) => !figures.some(([name]) => matches(name)(wanted)))
+  const unknown = names.find((name) => !figures.some(matches(name)))
   if (unknown !== undefined) refuse(`there is no figure ${unknown}`)
-  return figures.filter(([name]) => names.length === 0 || names.some(matches(name)))
+  return figures.filter((figure) => names.length === 0 || names.some((name) => matches(name)(figure)))
 }
 
 /** One round: all servers run, one is busy; each figure of one comes right after that of the other. */
 const runRound = async (round, { specs, wanted, size, values, failures }) => {
-  const servers = []
   const attempt = (spec, promise) =>
     promise.catch((error) => {
       failures.push(`round ${round}, ${spec.label}: ${error.message}`)
     })
-  const measure = async (group, server, spec) => {
-    for (const [name, value] of Object.entries(await group.run(server, size, spec))) {
+  const collect = async (measure, server, spec) => {
+    for (const [name, value] of Object.entries(await measure(server, size, spec))) {
       if (Number.isFinite(value)) values[name][spec.label].push(value)
     }
   }
-  for (const spec of specs) {
-    const server = await attempt(spec, Servers.start(spec))
-    if (server !== undefined) servers.push({ spec, server })
-  }
+  const servers = []
+  for (const spec of specs) servers.push({ spec, server: await attempt(spec, Servers.start(spec)) })
+  const running = servers.filter(({ server }) => server !== undefined)
   // Who goes first changes, in case it matters.
-  if (round % 2 === 0) servers.reverse()
-  for (const group of groups.filter((group) => group.figures.some((figure) => wanted.includes(figure)))) {
-    console.error(`round ${round}: ${group.figures.map(([name]) => name).join(", ")}`)
-    for (const { spec, server } of servers) await attempt(spec, measure(group, server, spec))
+  if (round % 2 === 0) running.reverse()
+  for (const measure of new Set(wanted.map(({ measure }) => measure))) {
+    const names = figures.filter((figure) => figure.measure === measure).map(({ name }) => name)
+    console.error(`round ${round}: ${names.join(", ")}`)
+    for (const { spec, server } of running) await attempt(spec, collect(measure, server, spec))
   }
-  for (const { spec, server } of servers) await attempt(spec, Servers.stop(server))
+  for (const { spec, server } of running) await attempt(spec, Servers.stop(server))
 }
 
 const summarize = ({ specs, wanted, values }) =>
-  wanted.map(([name, what, unit, better]) => {
+  wanted.map(({ name, what, unit, better }) => {
     const floor = quantile(values[name].floor, 0.5)
     const servers = specs.map(({ label }) => {
       const median = quantile(values[name][label], 0.5)
@@ -117,11 +114,12 @@ if (!/^[1-9]\d?$/.test(options.rounds)) refuse("--rounds is 1 to 99")
 const specs = specsOf(options)
 const size = Object.fromEntries(Object.entries(fullSize).map(([key, n]) => [key, options.quick ? n / 10 : n]))
 const lists = () => Object.fromEntries(specs.map(({ label }) => [label, []]))
-const values = Object.fromEntries(figures.map(([name]) => [name, lists()]))
+const values = Object.fromEntries(figures.map(({ name }) => [name, lists()]))
 const run = { specs, wanted: select(options.only), size, values, failures: [] }
 for (let round = 1; round <= Number(options.rounds); round++) await runRound(round, run)
 const rows = summarize(run)
 if (options.json) console.log(JSON.stringify({ figures: rows, failures: run.failures }, null, 2))
 else printTable(rows, specs)
 for (const failure of run.failures) console.error(`FAILED: ${failure}`)
-process.exitCode = run.failures.length > 0 ? 1 : 0
+// Not left to the end of all work: what was given up may still wait for something.
+process.exit(run.failures.length > 0 ? 1 : 0)

@@ -1,5 +1,6 @@
 // A client that costs little, because it shares the machine with the server it measures.
 import { connect } from "node:net"
+import { setTimeout as sleep } from "node:timers/promises"
 import WebSocket from "ws"
 
 const timeoutMs = 60_000
@@ -9,22 +10,14 @@ let processes = 0
 
 /** Fails when a promise takes too long. */
 export const within = (promise, ms, what) => {
-  let timer
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms / 1000} s`)), ms)
+  const late = sleep(ms, undefined, { ref: false }).then(() => {
+    throw new Error(`${what}: not within ${ms / 1000} s`)
   })
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+  return Promise.race([promise, late])
 }
 
-/** How many bytes the base64 text between two positions stands for. */
-const decodedLength = (data, start, end) => {
-  let length = end - start
-  for (let i = 0; i < 2 && data[start + length - 1] === padding; i++) length--
-  return Math.floor((length * 3) / 4)
-}
-
-/** One initialized connection. */
-export class Client {
+/** One connection. */
+class Client {
   #socket
   #corked = false
   #nextId = 1
@@ -40,21 +33,13 @@ export class Client {
     }
     this.ws = new WebSocket(url, { perMessageDeflate: false, skipUTF8Validation: true, createConnection })
     this.ws.on("message", (data) => this.#receive(data))
-    this.ws.on("error", (error) => this.#fail(error))
     this.ws.on("close", () => this.#fail(new Error("the server closed the connection")))
   }
 
-  static async connect(url) {
-    const client = new Client(url)
-    const opened = client.#wait("open")
-    client.ws.once("open", () => client.#settle("open"))
-    const initialized = opened.then(() => client.request("initialize", { clientName: "bench", resumeSessionId: null }))
-    await within(initialized, timeoutMs, `connecting to ${url}`).catch((error) => {
-      client.close()
-      throw error
-    })
-    client.#send({ method: "initialized" })
-    return client
+  async initialize() {
+    await new Promise((resolve, reject) => this.ws.once("open", resolve).on("error", reject))
+    await this.request("initialize", { clientName: "bench", resumeSessionId: null })
+    this.#send({ method: "initialized" })
   }
 
   /** Output is not parsed: finding the chunk and counting costs a fraction of JSON.parse. */
@@ -63,11 +48,15 @@ export class Client {
     if (marker >= 0) {
       const start = marker + chunkMarker.length
       const end = data.indexOf(quote, start)
-      return this.onChunk(decodedLength(data, start, end), () => Buffer.from(data.latin1Slice(start, end), "base64"))
+      let last = end - 1
+      while (data[last] === padding) last--
+      const length = Math.floor(((last + 1 - start) * 3) / 4)
+      return this.onChunk(length, () => Buffer.from(data.latin1Slice(start, end), "base64"))
     }
     const message = JSON.parse(data)
-    if (message.method === undefined) this.#settle(message.id, message)
-    else if (message.method === "process/closed") this.#settle(message.params.processId)
+    const key = message.method === "process/closed" ? message.params.processId : message.id
+    this.#waiters.get(key)?.resolve(message)
+    this.#waiters.delete(key)
   }
 
   #wait(key) {
@@ -75,11 +64,6 @@ export class Client {
     // Whoever waits sees the failure; that nobody waits any more is no second one.
     promise.catch(() => {})
     return promise
-  }
-
-  #settle(key, value) {
-    this.#waiters.get(key)?.resolve(value)
-    this.#waiters.delete(key)
   }
 
   #fail(error) {
@@ -115,20 +99,16 @@ export class Client {
   }
 
   /** Starts a process; `closed` is when its last event came. */
-  start(argv, options) {
+  async start(argv, { tty = false, pipeStdin = false } = {}) {
     const processId = `bench-${++processes}`
     const closed = this.#wait(processId)
     const env = { PATH: "/usr/bin:/bin" }
-    const params = { processId, argv, cwd: "file:///tmp", env, tty: false, pipeStdin: false, ...options }
-    const started = this.request("process/start", params)
-    started.catch(() => {})
-    return { processId, started, closed }
+    await this.request("process/start", { processId, argv, cwd: "file:///tmp", env, tty, pipeStdin })
+    return { processId, closed }
   }
 
   async run(argv, options) {
-    const { started, closed } = this.start(argv, options)
-    await started
-    await closed
+    await (await this.start(argv, options)).closed
   }
 
   async terminate({ processId, closed }) {
@@ -142,8 +122,17 @@ export class Client {
   }
 }
 
-/** Runs something on a connection of its own, for a bounded time. */
-export const withClient = async (url, what, f) => {
-  const client = await Client.connect(url)
-  return within(f(client), timeoutMs, what).finally(() => client.close())
+/** Runs something on some connections of its own, for a bounded time. */
+export const withClients = async (count, url, what, f) => {
+  const clients = []
+  const work = async () => {
+    while (clients.length < count) {
+      clients.push(new Client(url))
+      await clients.at(-1).initialize()
+    }
+    return f(...clients)
+  }
+  return within(work(), timeoutMs, what).finally(() => {
+    for (const client of clients) client.close()
+  })
 }

@@ -6,7 +6,6 @@ import pty from "node-pty"
 import { WebSocketServer } from "ws"
 
 const highWaterBytes = 1 << 20
-const unread = { chunks: [], nextSeq: 1, exited: false, exitCode: null, closed: false, failure: null }
 
 const startTty = ([file, ...args], options, on) => {
   const child = pty.spawn(file, args, { ...options, encoding: null })
@@ -22,9 +21,7 @@ const startTty = ([file, ...args], options, on) => {
 const startPipe = ([file, ...args], { pipeStdin, ...options }, on) => {
   const child = spawn(file, args, { ...options, stdio: [pipeStdin ? "pipe" : "ignore", "pipe", "pipe"] })
   for (const stream of ["stdout", "stderr"]) child[stream].on("data", (bytes) => on.output(stream, bytes))
-  child.on("error", () => {})
-  child.on("exit", on.exit)
-  child.on("close", on.close)
+  child.on("exit", on.exit).on("close", on.close)
   return {
     write: (bytes) => child.stdin.write(bytes),
     kill: (signal) => child.kill(signal),
@@ -54,7 +51,6 @@ const serve = (ws, socket) => {
         exit: (exitCode) => notify("process/exited", { exitCode }),
         close: () => {
           processes.delete(processId)
-          paused.delete(child)
           notify("process/closed")
         }
       }
@@ -67,7 +63,7 @@ const serve = (ws, socket) => {
     initialized: () => {},
     "environment/status": (id) => send({ id, result: { status: "ready" } }),
     "process/start": start,
-    "process/read": (id) => send({ id, result: unread }),
+    "process/read": (id) => send({ id, result: { chunks: [], nextSeq: 1, exited: false, closed: false } }),
     "process/write": (id, { processId, chunk }) => {
       processes.get(processId).write(Buffer.from(chunk, "base64"))
       send({ id, result: { status: "accepted" } })
@@ -77,8 +73,7 @@ const serve = (ws, socket) => {
       send({ id, result: { running: processes.has(processId) } })
     }
   }
-  socket.setNoDelay(true)
-  socket.on("drain", () => {
+  socket.setNoDelay(true).on("drain", () => {
     for (const child of paused) child.resume()
     paused.clear()
   })

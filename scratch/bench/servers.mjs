@@ -39,10 +39,7 @@ export const start = async (spec) => {
   const child = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"], detached: true })
   live.add(child)
   child.once("exit", () => live.delete(child))
-  const url = await within(address(child), 30_000, "starting the server").catch((error) => {
-    killGroup(child, "SIGKILL")
-    throw error
-  })
+  const url = await within(address(child), 30_000, "starting the server")
   return { url, pid: child.pid, child, startupMs: performance.now() - startedAt }
 }
 

@@ -295,9 +295,9 @@ export class ManagedProcess {
         this.waiters.add(waiter)
         return Effect.sync(() => this.waiters.delete(waiter))
       })
-      return waitMs === Number.POSITIVE_INFINITY
-        ? woken
-        : Effect.asVoid(Effect.timeoutOption(woken, Duration.millis(waitMs)))
+      if (waitMs === Number.POSITIVE_INFINITY) return woken
+      // Interruptible, or in a finalizer the clock could not win.
+      return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(woken), Duration.millis(waitMs)))
     })
   }
 

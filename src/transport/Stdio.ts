@@ -50,7 +50,7 @@ const flush = (output: Writable) =>
   Effect.async<void>((resume) => {
     if (output.writableLength === 0 || output.destroyed) return resume(Effect.void)
     for (const event of ["drain", "close", "error"]) output.once(event, () => resume(Effect.void))
-  }).pipe(Effect.timeoutOption(flushMs), Effect.asVoid)
+  }).pipe(Effect.interruptible, Effect.timeoutOption(flushMs), Effect.asVoid)
 
 /** One peer on the given streams. */
 export const layerStreams = (input: Readable, output: Writable): Layer.Layer<Transport> =>

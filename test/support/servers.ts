@@ -74,6 +74,8 @@ export interface Running {
 export interface LaunchOptions {
   readonly args?: ReadonlyArray<string>
   readonly env?: Record<string, string>
+  /** Where a WebSocket server listens. */
+  readonly listen?: string
   /** A shell command line that ends in `exec "$@"`, to run the server under. */
   readonly under?: string
 }
@@ -149,7 +151,10 @@ const finish = (client: TestClient) =>
 /** Starts a server on a free port. */
 export const webSocketServer = (options: LaunchOptions = {}): Effect.Effect<WsServer, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const running = yield* launch({ ...options, args: ["--listen", "ws://127.0.0.1:0", ...(options.args ?? [])] })
+    const running = yield* launch({
+      ...options,
+      args: ["--listen", options.listen ?? "ws://127.0.0.1:0", ...(options.args ?? [])]
+    })
     const { stdout } = running.child
     if (stdout === null) return yield* Effect.dieMessage("no stdout")
     const lines = createInterface({ input: stdout })

@@ -1,0 +1,165 @@
+/** The command: what it prints, how it fails, how it ends. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { eventually, isAlive, type LaunchOptions, launch, webSocketServer } from "./support/servers.js"
+
+const run = (options: LaunchOptions) =>
+  Effect.gen(function* () {
+    const server = yield* launch(options)
+    let stdout = ""
+    server.child.stdout?.on("data", (chunk) => {
+      stdout += chunk
+    })
+    server.child.stdin?.end()
+    return { code: yield* server.exit, stdout, stderr: server.stderr() }
+  })
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "exec-server-test-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+describe("exec-server", () => {
+  it.scopedLive("--version and --help", () =>
+    Effect.gen(function* () {
+      assert.match((yield* run({ args: ["--version"] })).stdout, /^\d+\.\d+\.\d+/)
+      const help = yield* run({ args: ["--help"] })
+      assert.strictEqual(help.code, 0)
+      for (const word of ["--listen", "--config", "--max-sessions", "EXEC_SERVER_MAX_SESSIONS", "default 1024"]) {
+        assert.include(help.stdout, word)
+      }
+    })
+  )
+
+  it.scopedLive("usage errors are explained on stderr and exit with 2", () =>
+    Effect.gen(function* () {
+      for (const args of [["--bogus"], ["--listen"], ["stray"]]) {
+        const { code, stdout, stderr } = yield* run({ args })
+        assert.strictEqual(code, 2, args.join(" "))
+        assert.strictEqual(stdout, "")
+        assert.notStrictEqual(stderr, "")
+      }
+    })
+  )
+
+  it.scopedLive("a failed start is one line on stderr and exits with 1", () =>
+    Effect.gen(function* () {
+      const taken = createServer()
+      yield* Effect.promise(() => new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve)))
+      yield* Effect.addFinalizer(() => Effect.sync(() => taken.close()))
+      const address = taken.address()
+      const port = typeof address === "object" ? address?.port : 0
+      const cases: ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]> = [
+        [
+          ["--listen", "http://x"],
+          /^Error: unsupported --listen URL `http:\/\/x`; expected `ws:\/\/IP:PORT` or `stdio`\n$/
+        ],
+        [["--listen", "wss://127.0.0.1:1"], /^Error: unsupported --listen URL/],
+        [
+          ["--listen", "ws://localhost:1234"],
+          /^Error: invalid websocket --listen URL `ws:\/\/localhost:1234`; expected `ws:\/\/IP:PORT`\n$/
+        ],
+        [["--listen", "ws://127.0.0.1"], /^Error: invalid websocket --listen URL/],
+        [["--listen", "ws://127.0.0.1:99999"], /^Error: invalid websocket --listen URL/],
+        [["--listen", `ws://127.0.0.1:${port}`], /^Error: cannot listen on .*: the port is in use; .*\n$/],
+        [["--listen", "ws://0.0.0.0:0"], /^Error: refusing to listen on .*--insecure.*\n$/],
+        [["--max-sessions", "many"], /^Error: --max-sessions: "many" is not a whole number/],
+        [["--config", "/no/such/file"], /^Error: cannot read the configuration file \/no\/such\/file: No such file/]
+      ]
+      for (const [args, message] of cases) {
+        const { code, stdout, stderr } = yield* run({ args })
+        assert.match(stderr, message, args.join(" "))
+        assert.strictEqual(code, 1)
+        assert.strictEqual(stdout, "")
+      }
+    })
+  )
+
+  it.scopedLive("a public address is listened on when told that something else authenticates", () =>
+    Effect.gen(function* () {
+      const { connect } = yield* webSocketServer({ listen: "ws://0.0.0.0:0", args: ["--insecure"] })
+      yield* (yield* connect).handshake()
+    })
+  )
+
+  it.scopedLive("flag before environment before file before default", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "config.toml")
+      writeFileSync(path, "maxProcessesPerSession = 3\nallowDirectExec = true\n")
+      const limit = (options: LaunchOptions) =>
+        Effect.gen(function* () {
+          const client = yield* (yield* webSocketServer(options)).connect
+          yield* client.handshake()
+          for (let i = 0; ; i++) {
+            const params = { processId: `p${i}`, argv: ["sleep", "100"], cwd: "/tmp", env: {}, tty: false }
+            const { error } = yield* client.call("process/start", params)
+            if (error === undefined) continue
+            assert.strictEqual(error.code, -32600)
+            assert.include(error.message, `maxProcessesPerSession (${i})`)
+            return i
+          }
+        }).pipe(Effect.scoped)
+      const env = { EXEC_SERVER_MAX_PROCESSES_PER_SESSION: "2" }
+      assert.strictEqual(yield* limit({ args: ["--config", path] }), 3)
+      assert.strictEqual(yield* limit({ args: ["--config", path], env }), 2)
+      assert.strictEqual(yield* limit({ args: ["--config", path, "--max-processes-per-session", "1"], env }), 1)
+      writeFileSync(path, "maxProcesses = 3\n")
+      assert.match(
+        (yield* run({ args: ["--config", path] })).stderr,
+        /unknown key maxProcesses; the keys are .*maxSessions/
+      )
+      writeFileSync(path, "maxSessions = \n")
+      assert.match(
+        (yield* run({ args: ["--config", path] })).stderr,
+        /^Error: cannot read the configuration file .*\n$/
+      )
+    })
+  )
+
+  it.scopedLive("direct and prepared starts can each be switched off", () =>
+    Effect.gen(function* () {
+      const client = yield* (yield* webSocketServer({ args: ["--allow-direct-exec", "false"] })).connect
+      yield* client.handshake()
+      const params = { processId: "p", argv: ["true"], cwd: "/tmp", env: {}, tty: false }
+      const { error } = yield* client.call("process/start", params)
+      assert.strictEqual(error.code, -32600)
+      assert.include(error.message, "allowDirectExec")
+      yield* client.ask("process/start", { ...params, prepared: true })
+      yield* client.closed("p")
+    })
+  )
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    it.scopedLive(
+      `${signal} gives processes their grace, ends them all, tells clients with 1001, and exits with 0`,
+      () =>
+        Effect.gen(function* () {
+          const server = yield* webSocketServer({ args: ["--shutdown-grace-period-ms", "500"] })
+          const path = join(yield* folder, "marker")
+          const client = yield* server.connect
+          yield* client.handshake()
+          const script = `trap 'sleep 0.1; echo done > ${path}; exit 0' TERM; echo ready; while :; do sleep 0.02; done`
+          yield* client.sh("nice", script)
+          const rude = yield* client.sh(
+            "rude",
+            "trap '' TERM HUP INT; sleep 1000 & setsid sleep 1000 & echo ready; wait; sleep 1000"
+          )
+          const tty = yield* client.sh("tty", "trap '' TERM HUP; echo ready; sleep 1000; sleep 1000", { tty: true })
+          yield* client.sees("nice", "ready")
+          yield* client.sees("rude", "ready")
+          yield* client.sees("tty", "ready", "pty")
+          server.child.kill(signal)
+          assert.strictEqual((yield* client.ended()).code, 1001)
+          assert.strictEqual(yield* server.exit, 0)
+          assert.isFalse(isAlive(rude.pid) || isAlive(tty.pid))
+          const { existsSync } = yield* Effect.promise(() => import("node:fs"))
+          assert.isTrue(existsSync(path))
+          yield* eventually("no descendant is left", () => !isAlive(rude.pid))
+        })
+    )
+  }
+})
