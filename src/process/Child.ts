@@ -57,7 +57,7 @@ export interface Child {
   readonly pause: () => void
   /** Reads output again. */
   readonly resume: () => void
-  /** Queues bytes for stdin; `done` follows when they were handed over, or never will be. */
+  /** Queues bytes for stdin; `done` follows when they were handed over, and not at all if they cannot be. */
   readonly write: (bytes: Buffer, done: () => void) => void
   /** Closes stdin after everything written before. */
   readonly endStdin: () => void

@@ -88,7 +88,9 @@ const manage = (child: ChildProcess, tree: ProcessTree, pid: number, parent: Rea
       for (const socket of outputs) socket.resume()
     },
     write: (bytes, done) => {
-      stdin?.write(bytes, done)
+      stdin?.write(bytes, (error) => {
+        if (!error) done()
+      })
     },
     // Not end(): a pipe has no half to shut down, it can only be closed.
     endStdin: () => stdin?.destroySoon(),

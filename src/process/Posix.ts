@@ -7,9 +7,12 @@ import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
 import { codeName } from "./OsError.js"
 
+/** Every call returns a negative error number when it fails. */
 interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
   readonly closeOnExec: (fd: number) => number
+  readonly onWritable: (fd: number, callback: () => void) => number
+  readonly cancel: (token: number) => number
 }
 
 const load = createRequire(import.meta.url)
@@ -24,21 +27,30 @@ const native = (): Native => {
   return loaded
 }
 
+/** What a failed call of node:fs throws. */
+const check = <A>(result: A | number): A | number => {
+  if (typeof result !== "number" || result >= 0) return result
+  const code = codeName(-result)
+  throw Object.assign(new Error(`system call failed: ${code}`), { code })
+}
+
 /** The program that runs another one under a chosen `argv[0]`: `argv0 FILE ARG0 [ARG...]`. */
 export const argv0Program = (): string => join(buildFolder(), "argv0")
 
-const failed = (errno: number) =>
-  Object.assign(new Error(`system call failed: ${codeName(errno)}`), { code: codeName(errno) })
+/** A pipe, both ends closed on exec. Throws like node:fs. */
+export const pipe = (): readonly [readEnd: number, writeEnd: number] =>
+  check(native().pipe()) as readonly [number, number]
 
-/** A pipe, both ends closed on exec. Throws what a failed call of node:fs throws. */
-export const pipe = (): readonly [readEnd: number, writeEnd: number] => {
-  const ends = native().pipe()
-  if (typeof ends === "number") throw failed(-ends)
-  return ends
+/** Keeps children from inheriting a descriptor. Throws like node:fs. */
+export const closeOnExec = (fd: number): void => {
+  check(native().closeOnExec(fd))
 }
 
-/** Keeps children from inheriting a descriptor. */
-export const closeOnExec = (fd: number): void => {
-  const result = native().closeOnExec(fd)
-  if (result !== 0) throw failed(-result)
+/** Calls back once, later, when a descriptor takes more or has failed; gives what cancels that. Throws like node:fs. */
+export const onWritable = (fd: number, callback: () => void): (() => void) => {
+  const token = native().onWritable(fd, callback)
+  check(token)
+  return () => {
+    native().cancel(token)
+  }
 }

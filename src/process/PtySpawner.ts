@@ -20,6 +20,7 @@ import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
 import { makeForest, type ProcessTree } from "./ProcessTree.js"
 import * as Program from "./Program.js"
+import * as PtyWriter from "./PtyWriter.js"
 import { maxChunkBytes, readBuffer, readInto } from "./ReadBuffer.js"
 
 /** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
@@ -81,6 +82,7 @@ const gatherer = (emit: (bytes: Buffer) => void) => {
 }
 
 const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid: number, exit: Exit): Child => {
+  const input = PtyWriter.make(fd)
   let terminal: ReadStream | undefined
   let lastWritten = newline
   let end = () => {}
@@ -110,6 +112,7 @@ const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid:
       if (terminal === undefined) return
       terminal = undefined
       end = () => {}
+      input.close()
       output.flush()
       stream.destroy()
       events.onOutputEnd()
@@ -128,6 +131,7 @@ const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid:
       if (terminal === undefined) return events.onExit(status)
       const ended = drain(output.add)
       output.flush()
+      input.close()
       events.onStdinClosed()
       events.onExit(status)
       // Otherwise a descendant still holds the terminal, and its end comes as "end" or "error".
@@ -142,11 +146,11 @@ const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid:
     resume: () => terminal?.resume(),
     write: (bytes, done) => {
       lastWritten = bytes[bytes.length - 1] ?? lastWritten
-      terminal?.write(bytes, done)
+      input.write(bytes, done)
     },
     // In the middle of a line the first ^D only hands the line over; the second one is the end.
     endStdin: () => {
-      terminal?.write(lastWritten === newline ? eof : Buffer.concat([eof, eof]))
+      input.write(lastWritten === newline ? eof : Buffer.concat([eof, eof]), () => {})
     },
     resize: (rows, cols) => {
       if (terminal !== undefined) pty.native.resize(fd, cols, rows)

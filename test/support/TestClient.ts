@@ -35,6 +35,8 @@ export class TestClient {
   ending: { readonly code: number; readonly reason: string } | undefined
   /** Keep no output, for tests that produce more than fits. */
   discard = false
+  /** Looks at every chunk of output as it comes. */
+  onOutput: (chunk: Buffer) => void = () => {}
   private readonly tracks = new Map<string, Track>()
   private readonly replies = new Map<string, Json>()
   private readonly started = new Set<string>()
@@ -195,7 +197,9 @@ export class TestClient {
     }
     track.lastSeq = seq
     if (method === "process/output") {
-      if (!this.discard) track.output[params.stream as "stdout"].push(Buffer.from(params.chunk, "base64"))
+      const chunk = Buffer.from(params.chunk, "base64")
+      this.onOutput(chunk)
+      if (!this.discard) track.output[params.stream as "stdout"].push(chunk)
     } else if (method === "process/exited") track.exited = params
     else if (method === "process/closed") track.closed = true
   }

@@ -1,0 +1,29 @@
+/** Sessions of fake children, and notifiers that write down what they are told. */
+import * as Layer from "effect/Layer"
+import { OutputBuffer } from "../../src/process/OutputBuffer.js"
+import * as ExecServer from "../../src/server/ExecServer.js"
+import type { Notifier } from "../../src/session/Notifier.js"
+import { FakeSpawner, type Plan } from "../../src/testing/FakeSpawner.js"
+
+export const registryLayer = (plan: Plan = {}) =>
+  ExecServer.layerSessions.pipe(Layer.provide(OutputBuffer.layer), Layer.provideMerge(FakeSpawner.layerOf(plan)))
+
+/** One thing a notifier was told: `started`, `output 3`, `exited 4`, `closed 5`, `drain`, `stop`. */
+export type Heard = string
+
+/** A notifier that writes down what it is told. */
+export const listener = (): { readonly notifier: Notifier; readonly heard: ReadonlyArray<Heard> } => {
+  const heard: Array<Heard> = []
+  return {
+    heard,
+    notifier: {
+      onStarted: () => heard.push("started"),
+      onFailed: () => heard.push("failed"),
+      onOutput: (_, seq) => heard.push(`output ${seq}`),
+      onExited: (_, seq) => heard.push(`exited ${seq}`),
+      onClosed: (_, seq) => heard.push(`closed ${seq}`),
+      onDrain: () => heard.push("drain"),
+      stop: () => heard.push("stop")
+    }
+  }
+}
