@@ -514,6 +514,42 @@ const e2eSuite = (name: string, connect: Connect) =>
         }
       }))
 
+    test("a sandbox that restricts nothing runs directly, one that restricts anything is refused", (client) =>
+      Effect.gen(function* () {
+        const start = (processId: string, permissions: object) =>
+          client.call(
+            "process/start",
+            startParams(processId, ["true"], { sandbox: { permissions, windowsSandboxLevel: "disabled" } })
+          )
+        const unrestricted = { type: "unrestricted" }
+        const direct = [
+          { type: "disabled" },
+          { type: "external", network: "restricted" },
+          { type: "managed", file_system: unrestricted, network: "enabled" }
+        ]
+        for (const permissions of direct) {
+          const id = JSON.stringify(permissions)
+          assert.strictEqual((yield* start(id, permissions)).result?.sandboxType, "none", id)
+          yield* client.closed(id)
+        }
+        const refused = [
+          { type: "managed", file_system: { type: "restricted", entries: [] }, network: "enabled" },
+          { type: "managed", file_system: unrestricted, network: "restricted" }
+        ]
+        for (const permissions of refused) {
+          const { error } = yield* start("r", permissions)
+          assert.strictEqual(error?.code, -32600)
+          assert.include(error.message, "cannot enforce a restricted sandbox")
+        }
+        assert.strictEqual((yield* start("r", { type: "bogus" })).error.code, -32602)
+        assert.strictEqual(
+          (yield* start("r", { type: "managed" })).error.message,
+          "missing field `file_system` in `sandbox.permissions`"
+        )
+        yield* client.start("r", ["true"], { sandbox: null })
+        yield* client.closed("r")
+      }))
+
     test("envPolicy builds on the server's environment", (client) =>
       Effect.gen(function* () {
         const envPolicy = {

@@ -19,6 +19,7 @@ import {
   UnknownProcess
 } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import * as Sandbox from "../protocol/Sandbox.js"
 import type { ChildSpec } from "./Child.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
@@ -73,6 +74,13 @@ const make = (events: ProcessEvents) =>
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
       const key = params.prepared === true ? "allowPreparedExec" : "allowDirectExec"
       if (!limits[key]) return new NotAllowed({ message: `${key} is false: this server does not start such processes` })
+      if (params.sandbox !== undefined && Sandbox.restricts(params.sandbox)) {
+        return new NotAllowed({
+          message:
+            "this server cannot enforce a restricted sandbox; " +
+            "ask for permissions of type disabled or external, or for unrestricted managed ones"
+        })
+      }
       if (processes.has(params.processId)) return new ProcessExists({ processId: params.processId })
       if (open >= limits.maxProcessesPerSession) {
         return new LimitReached({

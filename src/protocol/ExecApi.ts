@@ -12,7 +12,8 @@ import * as Schema from "effect/Schema"
 import { Failure } from "./Failure.js"
 import { ProcessId, SessionId } from "./Ids.js"
 import { AbsolutePath } from "./PathUri.js"
-import { AnyObject, Bytes, Cells, Count, Flag, Integer, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
+import { Sandbox } from "./Sandbox.js"
+import { Bytes, Cells, Count, Flag, Integer, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
 import { SignalName } from "./Signals.js"
 
 /** Where output came from: `pty` carries both streams of a terminal. */
@@ -64,7 +65,8 @@ export const StartParams = Schema.Struct({
   /** Without a terminal: keep stdin as a writable pipe; otherwise it is /dev/null. Not null (now). */
   pipeStdin: Schema.optionalWith(Flag, { default: () => false }),
   envPolicy: maybe(EnvPolicy),
-  sandbox: maybe(AnyObject),
+  /** Refused if it restricts anything: this server enforces nothing, and ignores nothing. */
+  sandbox: maybe(Sandbox),
   enforceManagedNetwork: maybe(Flag),
   /** The size of the terminal (ours); 24 rows of 80 columns without it. */
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),

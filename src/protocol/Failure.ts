@@ -65,7 +65,7 @@ export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATermin
   }
 }
 
-/** The server's configuration does not permit this; the message names the key. */
+/** The server does not, or may not, do this; the message says what would be allowed. */
 export class NotAllowed extends Schema.TaggedError<NotAllowed>()("NotAllowed", { message: Schema.String }) {}
 
 /** A configured limit is reached; the message names it. */

@@ -115,13 +115,21 @@ export const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effec
     Either.isLeft(result) ? Effect.succeed(result.left) : Effect.dieMessage("it succeeded")
   )
 
-/** A whole server of fake children in this process. */
-export const serverLayer = (plan: Plan = {}) =>
-  ExecServer.layerServe.pipe(
-    Layer.provideMerge(
-      Layer.mergeAll(
-        ExecServer.layerSessions.pipe(Layer.provide(OutputBuffer.layer), Layer.provideMerge(FakeSpawner.layerOf(plan))),
-        Memory.layer
+/** A whole server of fake children in this process; it ends without grace, so that no test has to move its clock. */
+export const serverLayer = (plan: Plan = {}, changed: Partial<Limits> = {}) =>
+  Layer.unwrapEffect(
+    Effect.map(limits({ shutdownGracePeriodMs: 0, ...changed }), (all) =>
+      ExecServer.layerServe.pipe(
+        Layer.provideMerge(
+          Layer.merge(
+            ExecServer.layerSessions.pipe(
+              Layer.provide(OutputBuffer.layer),
+              Layer.provideMerge(FakeSpawner.layerOf(plan))
+            ),
+            Memory.layer
+          )
+        ),
+        Layer.provide(Layer.succeed(ProcessLimits, all))
       )
     )
   )

@@ -48,6 +48,13 @@ export const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd
 export const residentMb = (pid: number): number =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024
 
+/** CPU time of a process so far, in seconds; the clock ticks 100 times a second. */
+export const cpuSeconds = (pid: number): number => {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1")
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
 /** Children of a process, zombies included. */
 export const childrenOf = (pid: number): ReadonlyArray<number> =>
   readdirSync("/proc")
