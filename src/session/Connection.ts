@@ -23,8 +23,8 @@ import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import { formatParseError } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
-import * as Handlers from "./Handlers.js"
-import { Handshake } from "./Handshake.js"
+import type { Handlers } from "./Handlers.js"
+import { CurrentHandshake, Handshake } from "./Handshake.js"
 import * as Notifier from "./Notifier.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
 import { SessionRegistry } from "./SessionRegistry.js"
@@ -82,7 +82,7 @@ interface Pending {
  * Serves a peer until it is gone, breaks the protocol, or this is interrupted; then carries out what was received,
  * interrupts what waits, and gives the session back.
  */
-export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry> =>
+export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | Handlers> =>
   Effect.scoped(
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
@@ -121,14 +121,15 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry> =
           if (request === undefined) return Effect.void
           pending.delete(message.requestId)
           const answered = Exit.match(message.exit, {
-            onSuccess: (value) => {
-              peer.send(Wire.success(request.id, request.route.encode(value)))
-              return Effect.void
-            },
+            onSuccess: (value) => Effect.sync(() => peer.send(Wire.success(request.id, request.route.encode(value)))),
             onFailure: (cause) => fail(request.id, cause)
           })
-          if (held.length > 0) serveHeld()
-          return answered
+          return Effect.zipRight(
+            Effect.catchAllCause(answered, (cause) => fail(request.id, cause)),
+            Effect.sync(() => {
+              if (held.length > 0) serveHeld()
+            })
+          )
         })
 
       const server = yield* RpcServer.makeNoSerialization(ExecApi, {
@@ -136,8 +137,9 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry> =
         disableTracing: true,
         disableClientAcks: true,
         disableFatalDefects: true
-      }).pipe(Effect.provide(yield* Handlers.make(handshake)))
-      const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+      })
+      const runtime = yield* Effect.provideService(Effect.runtime<never>(), CurrentHandshake, handshake)
+      const runFork = Runtime.runFork(runtime)
 
       const end = (reason: Ending) => {
         if (ending !== undefined) return

@@ -4,93 +4,100 @@
  *
  * @since 0.1.0
  */
+import type * as Rpc from "@effect/rpc/Rpc"
+import type * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import type { Handshake } from "./Handshake.js"
+import { CurrentHandshake, type Family } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
-/** The handlers of one connection. */
-export const make = (handshake: Handshake) =>
-  ExecApi.toHandlersContext(
-    Effect.gen(function* () {
-      const registry = yield* SessionRegistry
-      const host = yield* HostInfo
+/** What answers requests. */
+export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
-      const supervisor = Effect.map(handshake.require("exec"), ({ session }) => session.supervisor)
+/** The handlers of all connections: each request knows its own by `CurrentHandshake`. */
+export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLayer(
+  Effect.gen(function* () {
+    const registry = yield* SessionRegistry
+    const host = yield* HostInfo
 
-      const process = <A, E>(processId: ProcessId, use: (process: ManagedProcess) => Effect.Effect<A, E>) =>
-        Effect.flatMap(supervisor, ({ get }) => Effect.flatMap(get(processId), use))
+    const require = (family: Family) => Effect.flatMap(CurrentHandshake, (handshake) => handshake.require(family))
+    const supervisor = Effect.map(require("exec"), ({ session }) => session.supervisor)
 
-      const act = (processId: ProcessId, f: (process: ManagedProcess) => void): Effect.Effect<object, Failure> =>
-        process(processId, (found) => Effect.sync(() => f(found)).pipe(Effect.as({})))
+    const process = <A, E>(processId: ProcessId, use: (process: ManagedProcess) => Effect.Effect<A, E>) =>
+      Effect.flatMap(supervisor, ({ get }) => Effect.flatMap(get(processId), use))
 
-      const wait = (waitMs: number | undefined) => waitMs ?? Number.POSITIVE_INFINITY
+    const act = (processId: ProcessId, f: (process: ManagedProcess) => void): Effect.Effect<object, Failure> =>
+      process(processId, (found) => Effect.sync(() => f(found)).pipe(Effect.as({})))
 
-      return ExecApi.of({
-        initialize: (params) => {
-          const { resumeSessionId } = params
-          const open: Effect.Effect<Session, Failure> =
-            resumeSessionId == null ? registry.create : registry.resume(resumeSessionId)
-          return Effect.map(handshake.initialize(params, open), ({ session, capabilities }) => ({
-            protocolVersion: "exec-server.v0",
-            sessionId: session.id,
-            environmentInfo: host.describe(),
-            capabilities
-          }))
-        },
+    const wait = (waitMs: number | undefined) => waitMs ?? Number.POSITIVE_INFINITY
 
-        "environment/info": () => Effect.map(handshake.require("environment info"), () => host.describe()),
+    return ExecApi.of({
+      initialize: (params) => {
+        const { resumeSessionId } = params
+        const open: Effect.Effect<Session, Failure> =
+          resumeSessionId == null ? registry.create : registry.resume(resumeSessionId)
+        const initialized = Effect.flatMap(CurrentHandshake, (handshake) => handshake.initialize(params, open))
+        return Effect.map(initialized, ({ session, capabilities }) => ({
+          protocolVersion: "exec-server.v0",
+          sessionId: session.id,
+          environmentInfo: host.describe(),
+          capabilities
+        }))
+      },
 
-        "environment/status": () => Effect.as(handshake.require("environment info"), { status: "ready" }),
+      "environment/info": () => Effect.map(require("environment info"), () => host.describe()),
 
-        "process/start": (params) =>
-          Effect.flatMap(supervisor, ({ start }) =>
-            Effect.map(start(params), ({ pid }) => ({ processId: params.processId, sandboxType: "none", pid }))
-          ),
+      "environment/status": () => Effect.as(require("environment info"), { status: "ready" }),
 
-        "process/read": ({ processId, afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 }) =>
-          process(processId, (found) => found.read(afterSeq, maxBytes, waitMs)),
+      "process/start": (params) =>
+        Effect.flatMap(supervisor, ({ start }) =>
+          Effect.map(start(params), ({ pid }) => ({ processId: params.processId, sandboxType: "none", pid }))
+        ),
 
-        "process/write": ({ processId, chunk, writeId }) =>
-          Effect.flatMap(handshake.require("exec"), ({ session, dialect }) => {
-            const found = session.supervisor.find(processId)
-            const status: Effect.Effect<WriteResult["status"]> =
-              found === undefined ? Effect.succeed("unknownProcess") : found.write(chunk, writeId)
-            return Effect.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
-              if (status === "accepted" || dialect === "session") {
-                return Effect.succeed({ accepted: status === "accepted", status })
-              }
-              if (status === "unknownProcess") return new UnknownProcess({ processId })
-              return status === "starting" ? new ProcessStarting({ processId }) : new StdinClosed({ processId })
-            })
-          }),
+      "process/read": ({ processId, afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 }) =>
+        process(processId, (found) => found.read(afterSeq, maxBytes, waitMs)),
 
-        "process/closeStdin": ({ processId }) => act(processId, (found) => found.closeStdin()),
+      "process/write": ({ processId, chunk, writeId }) =>
+        Effect.flatMap(require("exec"), ({ session, dialect }) => {
+          const found = session.supervisor.find(processId)
+          const status: Effect.Effect<WriteResult["status"]> =
+            found === undefined ? Effect.succeed("unknownProcess") : found.write(chunk, writeId)
+          return Effect.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
+            if (status === "accepted" || dialect === "session") {
+              return Effect.succeed({ accepted: status === "accepted", status })
+            }
+            if (status === "unknownProcess") return new UnknownProcess({ processId })
+            return status === "starting" ? new ProcessStarting({ processId }) : new StdinClosed({ processId })
+          })
+        }),
 
-        "process/resize": ({ processId, rows, cols }) =>
-          process(processId, (found) => {
-            if (!found.description.tty) return new NotATerminal({ processId })
-            return Effect.sync(() => found.resize(rows, cols)).pipe(Effect.as({}))
-          }),
+      "process/closeStdin": ({ processId }) => act(processId, (found) => found.closeStdin()),
 
-        "process/signal": ({ processId, signal, target = "group" }) =>
-          Effect.flatMap(supervisor, ({ find }) =>
-            Effect.sync(() => find(processId)?.signal(signal, target)).pipe(Effect.as({}))
-          ),
+      "process/resize": ({ processId, rows, cols }) =>
+        process(processId, (found) => {
+          if (!found.description.tty) return new NotATerminal({ processId })
+          return Effect.sync(() => found.resize(rows, cols)).pipe(Effect.as({}))
+        }),
 
-        "process/terminate": ({ processId, mode = { type: "force" } }) =>
-          Effect.flatMap(supervisor, ({ terminate }) => terminate(processId, mode)),
+      "process/signal": ({ processId, signal, target = "group" }) =>
+        Effect.flatMap(supervisor, ({ find }) =>
+          Effect.sync(() => find(processId)?.signal(signal, target)).pipe(Effect.as({}))
+        ),
 
-        "process/wait": ({ processId, until = "exited", waitMs }) =>
-          process(processId, (found) => found.wait(until, wait(waitMs))),
+      "process/terminate": ({ processId, mode = { type: "force" } }) =>
+        Effect.flatMap(supervisor, ({ terminate }) => terminate(processId, mode)),
 
-        "process/snapshot": ({ processId }) => process(processId, (found) => Effect.sync(() => found.snapshot())),
+      "process/wait": ({ processId, until = "exited", waitMs }) =>
+        process(processId, (found) => found.wait(until, wait(waitMs))),
 
-        "process/list": () => Effect.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
-      })
+      "process/snapshot": ({ processId }) => process(processId, (found) => Effect.sync(() => found.snapshot())),
+
+      "process/list": () => Effect.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
     })
-  )
+  })
+)

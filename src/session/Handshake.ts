@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Dialect from "../protocol/Dialect.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
@@ -75,3 +76,8 @@ export class Handshake {
     })
   }
 }
+
+/** The handshake of the connection that a request came on. Outside of one, nothing has been initialized. */
+export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exec-server/CurrentHandshake", {
+  defaultValue: () => new Handshake()
+}) {}

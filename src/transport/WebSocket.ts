@@ -47,6 +47,12 @@ const makePeer = (ws: WebSocket, socket: Socket): Peer => {
   const remote = `${socket.remoteAddress}:${socket.remotePort}`
   // Small messages must not wait for the acknowledgement of earlier ones.
   socket.setNoDelay(true)
+  // What is sent in one turn of the event loop leaves in one system call; nothing waits longer than that turn.
+  let corked = false
+  const uncork = () => {
+    corked = false
+    socket.uncork()
+  }
   const pings = setInterval(() => ws.ping(), pingMs)
   return {
     malformedPrefix: `failed to parse websocket JSON-RPC message from exec-server websocket ${remote}`,
@@ -65,7 +71,13 @@ const makePeer = (ws: WebSocket, socket: Socket): Peer => {
       })
     },
     send: (text) => {
-      if (ws.readyState === WebSocket.OPEN) ws.send(text)
+      if (ws.readyState !== WebSocket.OPEN) return
+      if (!corked) {
+        corked = true
+        socket.cork()
+        process.nextTick(uncork)
+      }
+      ws.send(text)
     },
     buffered: () => socket.writableLength,
     pause: () => ws.pause(),
