@@ -38,6 +38,7 @@ export class Connector extends Context.Tag("exec-server/Memory/Connector")<
 const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Link } => {
   let server: PeerEvents | undefined
   let ended = false
+  let told = false
   let clientPaused = false
   let serverPaused = false
   let toClient: Array<string> = []
@@ -58,6 +59,12 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
       if (!ended) server?.onDrain()
     }
   }
+  const tellServer = () => {
+    const events = server
+    if (events === undefined || told) return
+    told = true
+    events.onEnd()
+  }
   const end = (ending: Ending | undefined) => {
     if (ended) return
     queueMicrotask(() => {
@@ -65,7 +72,7 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
       serverPaused = false
       deliver()
       ended = true
-      server?.onEnd()
+      tellServer()
       client.onEnd(ending)
     })
   }
@@ -74,7 +81,11 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
     resumable: true,
     listen: (events) => {
       server = events
-      queueMicrotask(deliver)
+      queueMicrotask(() => {
+        deliver()
+        // The client may have gone before anybody listened.
+        if (ended) tellServer()
+      })
     },
     send: (text) => {
       if (ended) return
