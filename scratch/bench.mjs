@@ -1,4 +1,5 @@
 // Measures this server against a floor, and against other servers if given: `npm run bench -- --help` says how.
+import { cpus, loadavg } from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { figures, quantile } from "./bench/figures.mjs"
@@ -111,6 +112,8 @@ const printTable = (rows, specs) => {
 const options = readOptions()
 if (options.help) refuse("Measures this server against a floor.")
 if (!/^[1-9]\d?$/.test(options.rounds)) refuse("--rounds is 1 to 99")
+// Other work on the machine shows in every figure.
+const machine = `load average ${loadavg()[0].toFixed(2)} before, ${cpus().length} processors, node ${process.version}`
 const specs = specsOf(options)
 const size = Object.fromEntries(Object.entries(fullSize).map(([key, n]) => [key, options.quick ? n / 10 : n]))
 const lists = () => Object.fromEntries(specs.map(({ label }) => [label, []]))
@@ -118,8 +121,11 @@ const values = Object.fromEntries(figures.map(({ name }) => [name, lists()]))
 const run = { specs, wanted: select(options.only), size, values, failures: [] }
 for (let round = 1; round <= Number(options.rounds); round++) await runRound(round, run)
 const rows = summarize(run)
-if (options.json) console.log(JSON.stringify({ figures: rows, failures: run.failures }, null, 2))
-else printTable(rows, specs)
+if (options.json) console.log(JSON.stringify({ machine, figures: rows, failures: run.failures }, null, 2))
+else {
+  printTable(rows, specs)
+  console.log(machine)
+}
 for (const failure of run.failures) console.error(`FAILED: ${failure}`)
 // Not left to the end of all work: what was given up may still wait for something.
 process.exit(run.failures.length > 0 ? 1 : 0)

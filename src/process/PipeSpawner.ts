@@ -11,9 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Signals from "../protocol/Signals.js"
 import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
+import { Forest, type Shape, type Tree } from "./Forest.js"
 import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
-import { makeForest, type ProcessTree } from "./ProcessTree.js"
 import * as Program from "./Program.js"
 import { readInto } from "./ReadBuffer.js"
 
@@ -48,7 +48,7 @@ const statusOf = (code: number | null, signal: NodeJS.Signals | null): ExitStatu
   return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
 }
 
-const manage = (child: ChildProcess, tree: ProcessTree, pid: number, parent: ReadonlyArray<number>): Child => {
+const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyArray<number>): Child => {
   const [stdoutFd, stderrFd] = parent.slice(-2)
   const stdinFd = parent.length === 3 ? parent[0] : undefined
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
@@ -58,6 +58,7 @@ const manage = (child: ChildProcess, tree: ProcessTree, pid: number, parent: Rea
     listen: (events: ChildEvents) => {
       child.once("exit", (code, signal) => {
         stdin?.destroy()
+        tree.reaped()
         events.onExit(statusOf(code, signal))
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
@@ -96,15 +97,14 @@ const manage = (child: ChildProcess, tree: ProcessTree, pid: number, parent: Rea
     endStdin: () => stdin?.destroySoon(),
     resize: () => {},
     signal: tree.signal,
-    // Without a terminal, what is left after the leader can only be found by its group.
-    hasRemains: tree.hasGroup,
+    hasRemains: tree.hasRemains,
     abandonOutput: () => {
       for (const socket of outputs) socket.destroy()
     }
   }
 }
 
-const start = (spec: ChildSpec, plant: (pid: number) => ProcessTree): Effect.Effect<Child, SpawnError> => {
+const start = (spec: ChildSpec, plant: Shape["plant"]): Effect.Effect<Child, SpawnError> => {
   const file = Program.find(spec)
   const pipes = openPipes(spec.io._tag === "Pipe" && spec.io.stdin)
   const [name = file, ...args] = spec.argv
@@ -123,7 +123,7 @@ const start = (spec: ChildSpec, plant: (pid: number) => ProcessTree): Effect.Eff
     throw error
   }
   close(pipes.child)
-  if (child.pid !== undefined) return Effect.succeed(manage(child, plant(child.pid), child.pid, pipes.parent))
+  if (child.pid !== undefined) return Effect.succeed(manage(child, plant(child.pid, false), child.pid, pipes.parent))
   close(pipes.parent)
   return Effect.async((resume) => {
     child.once("error", (error) => resume(new SpawnError({ message: OsError.describe(error) })))
@@ -132,8 +132,8 @@ const start = (spec: ChildSpec, plant: (pid: number) => ProcessTree): Effect.Eff
 
 /** Starts children whose standard descriptors are real pipes (and /dev/null). */
 export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpawner, Spawns>() {
-  static readonly layer: Layer.Layer<PipeSpawner> = Layer.sync(PipeSpawner, () => {
-    const { plant } = makeForest()
-    return { spawn: (spec) => attempt(() => start(spec, plant)) }
-  })
+  static readonly layer: Layer.Layer<PipeSpawner, never, Forest> = Layer.effect(
+    PipeSpawner,
+    Effect.map(Forest, ({ plant }) => ({ spawn: (spec) => attempt(() => start(spec, plant)) }))
+  )
 }

@@ -5,8 +5,6 @@
  */
 import { readdirSync, readFileSync } from "node:fs"
 import type { Signal } from "../protocol/Signals.js"
-import type { SignalTarget } from "./Child.js"
-import * as OsError from "./OsError.js"
 
 /** One line of the process table. `startTime` (clock ticks since boot) tells a process from a later one of its pid. */
 export interface Entry {
@@ -87,7 +85,8 @@ export const membersOf = (leader: Identity, entries: ReadonlyArray<Entry>): Read
   return members
 }
 
-const kill = (pid: number, signal: Signal): void => {
+/** Sends a signal; nobody there, or nobody we may signal, is no error. A negative pid is a group. */
+export const kill = (pid: number, signal: Signal): void => {
   try {
     process.kill(pid, signal)
   } catch {
@@ -96,7 +95,7 @@ const kill = (pid: number, signal: Signal): void => {
 }
 
 /** Stops every member first, so that none can fork its way out of the table, then kills them all. */
-const killAll = (leaders: ReadonlyArray<Identity>) => {
+export const killAll = (leaders: ReadonlyArray<Identity>) => {
   for (const { pid } of leaders) kill(-pid, "SIGSTOP")
   const stopped = new Set<number>()
   let members: Array<Entry> = []
@@ -114,60 +113,4 @@ const killAll = (leaders: ReadonlyArray<Identity>) => {
   }
   for (const { pid } of leaders) kill(-pid, "SIGKILL")
   for (const { pid } of members) kill(pid, "SIGKILL")
-}
-
-/** The tree under one leader. */
-export interface ProcessTree {
-  /** Sends a signal to the leader, its group, or every member. SIGKILL for trees is sent before the next event. */
-  readonly signal: (signal: Signal, target: SignalTarget) => void
-  /** Whether the leader's group has a member, a zombie included. */
-  readonly hasGroup: () => boolean
-  /** Whether anything of the tree is alive; reads the process table. */
-  readonly hasMembers: () => boolean
-}
-
-/**
- * Makes trees. The trees that are to be killed in one turn of the event loop share the readings of the process table,
- * so that the end of a thousand processes costs a few readings and not a thousand.
- */
-export const makeForest = (): { readonly plant: (pid: number) => ProcessTree } => {
-  let doomed: Array<Identity> = []
-  const doom = (leader: Identity) => {
-    if (doomed.length === 0) {
-      queueMicrotask(() => {
-        const leaders = doomed
-        doomed = []
-        killAll(leaders)
-      })
-    }
-    doomed.push(leader)
-  }
-  /** A child that was forked for a terminal a moment ago may not have made its own group yet. */
-  const leads = (leader: Entry | undefined) => leader === undefined || leader.group === leader.pid
-  /** The tree of a leader that was just forked, has not been reaped, and leads a group and a session of its own. */
-  const plant = (pid: number): ProcessTree => {
-    const leader: Identity = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
-    const signal = (signal: Signal, target: SignalTarget) => {
-      const current = entryOf(pid)
-      if (current !== undefined && current.startTime !== leader.startTime) return
-      if (current === undefined && target === "leader") return
-      if (target === "leader") return kill(pid, signal)
-      // A number without a process is still reserved while the group it names has members; if it has none, nobody
-      // is hit: a group is only ever made under the number of a living process.
-      if (target === "group") return leads(current) ? kill(-pid, signal) : kill(pid, signal)
-      if (signal === "SIGKILL") return doom(leader)
-      const members = membersOf(leader, table())
-      kill(-pid, signal)
-      for (const member of members.values()) if (member.group !== pid) kill(member.pid, signal)
-    }
-    const hasGroup = () => {
-      try {
-        return process.kill(-pid, 0)
-      } catch (error) {
-        return OsError.codeOf(error) === "EPERM"
-      }
-    }
-    return { signal, hasGroup, hasMembers: () => membersOf(leader, table()).size > 0 }
-  }
-  return { plant }
 }

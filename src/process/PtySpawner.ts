@@ -16,9 +16,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Signals from "../protocol/Signals.js"
 import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
+import { Forest, type Shape, type Tree } from "./Forest.js"
 import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
-import { makeForest, type ProcessTree } from "./ProcessTree.js"
 import * as Program from "./Program.js"
 import * as PtyWriter from "./PtyWriter.js"
 import { maxChunkBytes, readBuffer, readInto } from "./ReadBuffer.js"
@@ -81,7 +81,7 @@ const gatherer = (emit: (bytes: Buffer) => void) => {
   return { add, flush }
 }
 
-const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid: number, exit: Exit): Child => {
+const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number, exit: Exit): Child => {
   const input = PtyWriter.make(fd)
   let terminal: ReadStream | undefined
   let lastWritten = newline
@@ -127,6 +127,7 @@ const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid:
     stream.resume()
     exit.listen((status) => {
       closeSync(slave)
+      tree.reaped()
       // Given up already: the descriptor is closed.
       if (terminal === undefined) return events.onExit(status)
       const ended = drain(output.add)
@@ -156,8 +157,7 @@ const manage = (pty: NodePty, tree: ProcessTree, fd: number, slave: number, pid:
       if (terminal !== undefined) pty.native.resize(fd, cols, rows)
     },
     signal: tree.signal,
-    // The other groups of a terminal's session leave no trace in the leader's own.
-    hasRemains: () => tree.hasGroup() || tree.hasMembers(),
+    hasRemains: tree.hasRemains,
     abandonOutput: () => end()
   }
 }
@@ -188,7 +188,7 @@ const start = (
   spec: ChildSpec,
   rows: number,
   cols: number,
-  plant: (pid: number) => ProcessTree
+  plant: Shape["plant"]
 ): Effect.Effect<Child, SpawnError> => {
   const file = Program.find(spec)
   const [name = file, ...args] = spec.argv
@@ -211,20 +211,20 @@ const start = (
   }
   Posix.closeOnExec(forked.fd)
   const slave = openSync(forked.pty, constants.O_RDWR | constants.O_NOCTTY)
-  return Effect.succeed(manage(pty, plant(forked.pid), forked.fd, slave, forked.pid, exit))
+  return Effect.succeed(manage(pty, plant(forked.pid, true), forked.fd, slave, forked.pid, exit))
 }
 
 /** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
 export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
-  static readonly layer: Layer.Layer<PtySpawner> = Layer.sync(PtySpawner, () => {
-    const { plant } = makeForest()
-    return {
+  static readonly layer: Layer.Layer<PtySpawner, never, Forest> = Layer.effect(
+    PtySpawner,
+    Effect.map(Forest, ({ plant }) => ({
       spawn: (spec) =>
         attempt(() =>
           spec.io._tag === "Pty"
             ? start(spec, spec.io.rows, spec.io.cols, plant)
             : Effect.dieMessage("PtySpawner needs the size of a terminal")
         )
-    }
-  })
+    }))
+  )
 }

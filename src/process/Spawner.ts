@@ -7,6 +7,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Spawns } from "./Child.js"
+import { Forest } from "./Forest.js"
+import { Guard } from "./Guard.js"
 import { PipeSpawner } from "./PipeSpawner.js"
 import { PtySpawner } from "./PtySpawner.js"
 
@@ -24,6 +26,8 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
 
   /** Real children. */
   static readonly layer: Layer.Layer<Spawner> = Spawner.layerDispatch.pipe(
-    Layer.provide([PipeSpawner.layer, PtySpawner.layer])
+    Layer.provide([PipeSpawner.layer, PtySpawner.layer]),
+    Layer.provide(Forest.layer),
+    Layer.provide(Guard.layer)
   )
 }

@@ -1,0 +1,116 @@
+/**
+ * The trees of all children of a server: signalled, killed together, and handed to the guard.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Signal } from "../protocol/Signals.js"
+import type { SignalTarget } from "./Child.js"
+import { Guard } from "./Guard.js"
+import * as OsError from "./OsError.js"
+import { type Entry, entryOf, type Identity, kill, killAll, membersOf, table } from "./ProcessTree.js"
+
+/**
+ * How often the trees whose leaders are gone are looked at for what is left of them, in milliseconds: all at once, for
+ * a reading of the process table blocks the event loop for some milliseconds.
+ */
+const pruneMs = 2000
+
+/** The tree under one leader. */
+export interface Tree {
+  /** Sends a signal to the leader, its group, or every member. SIGKILL for trees is sent before the next event. */
+  readonly signal: (signal: Signal, target: SignalTarget) => void
+  /** The leader was reaped. What is left of the tree stays with the guard. */
+  readonly reaped: () => void
+  /** Whether something of the tree may live on after its leader; cheap, and true when in doubt. */
+  readonly hasRemains: () => boolean
+}
+
+/** Where trees stand. */
+export interface Shape {
+  /**
+   * The tree of a leader that was just forked, has not been reaped, and leads a session of its own, or soon will. On a
+   * terminal a session has many groups; without one, what outlives the leader can only be found in its own.
+   */
+  readonly plant: (pid: number, onTerminal: boolean) => Tree
+}
+
+const make = Effect.gen(function* () {
+  const guard = yield* Guard
+
+  // The trees that are to be killed in one turn of the event loop share the readings of the process table: the end of
+  // a thousand processes costs a few readings and not a thousand.
+  let doomed: Array<Identity> = []
+  const doom = (leader: Identity) => {
+    if (doomed.length === 0) {
+      queueMicrotask(() => {
+        const leaders = doomed
+        doomed = []
+        killAll(leaders)
+      })
+    }
+    doomed.push(leader)
+  }
+
+  const leaderless = new Set<Identity>()
+  let timer: NodeJS.Timeout | undefined
+  const prune = () => {
+    timer = undefined
+    const entries = table()
+    for (const leader of leaderless) {
+      if (membersOf(leader, entries).size > 0) continue
+      leaderless.delete(leader)
+      guard.unregister(leader)
+    }
+    schedule()
+  }
+  const schedule = () => {
+    if (leaderless.size > 0) timer ??= setTimeout(prune, pruneMs).unref()
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
+
+  const groupExists = (pid: number) => {
+    try {
+      return process.kill(-pid, 0)
+    } catch (error) {
+      return OsError.codeOf(error) === "EPERM"
+    }
+  }
+
+  /** A child that was forked for a terminal a moment ago may not have made its own group yet. */
+  const leads = (leader: Entry | undefined) => leader === undefined || leader.group === leader.pid
+
+  const plant = (pid: number, onTerminal: boolean): Tree => {
+    const leader: Identity = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+    guard.register(leader)
+    return {
+      signal: (signal, target) => {
+        const current = entryOf(pid)
+        if (current !== undefined && current.startTime !== leader.startTime) return
+        if (current === undefined && target === "leader") return
+        if (target === "leader") return kill(pid, signal)
+        // A number without a process is still reserved while the group it names has members; if it has none, nobody
+        // is hit: a group is only ever made under the number of a living process.
+        if (target === "group") return leads(current) ? kill(-pid, signal) : kill(pid, signal)
+        if (signal === "SIGKILL") return doom(leader)
+        const members = membersOf(leader, table())
+        kill(-pid, signal)
+        for (const member of members.values()) if (member.group !== pid) kill(member.pid, signal)
+      },
+      reaped: () => {
+        if (!onTerminal && !groupExists(pid)) return guard.unregister(leader)
+        leaderless.add(leader)
+        schedule()
+      },
+      hasRemains: () => leaderless.has(leader) && (onTerminal || groupExists(pid))
+    }
+  }
+  return { plant }
+})
+
+/** The trees of a server's children. */
+export class Forest extends Context.Tag("exec-server/Forest")<Forest, Shape>() {
+  static readonly layer: Layer.Layer<Forest, never, Guard> = Layer.scoped(Forest, make)
+}

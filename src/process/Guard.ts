@@ -1,0 +1,146 @@
+/**
+ * Ends what the server started when the server is killed and can run no handler: a small shell outside of it that is
+ * told of every leader, and acts when the pipe on which it is told breaks.
+ *
+ * @since 0.1.0
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import type { Identity } from "./ProcessTree.js"
+
+/**
+ * POSIX shell, without any program but itself. It reads `+ <pid> <start time>` and `- <pid>`, and at the end of input
+ * kills every registered tree: the leader's group, its session, and whatever descends from those. All are stopped
+ * first, so that none can fork its way out of the table. A leader whose start time differs is a stranger.
+ */
+const script = `
+trap '' HUP INT QUIT TERM
+set -f
+leaders=' '
+while read -r operation pid start; do
+  case $operation in
+    +) leaders="$leaders$pid:$start " ;;
+    -) case $leaders in *" $pid:"*)
+         rest=\${leaders#*" $pid:"}
+         leaders="\${leaders%%" $pid:"*} \${rest#* }" ;;
+       esac ;;
+  esac
+done
+members=' '
+for leader in $leaders; do
+  pid=\${leader%%:*} start=\${leader#*:}
+  if read -r line 2>/dev/null < /proc/$pid/stat; then
+    set -- \${line##*) }
+    shift 19 2>/dev/null && [ "$1" != "$start" ] && continue
+  fi
+  members="$members$pid "
+  kill -STOP -$pid 2>/dev/null
+done
+roots=$members
+round=0
+grown=1
+while [ $grown = 1 ] && [ $round -lt 20 ]; do
+  grown=0 round=$((round + 1))
+  set +f
+  for folder in /proc/[1-9]*; do
+    pid=\${folder#/proc/}
+    case $members in *" $pid "*) continue ;; esac
+    read -r line 2>/dev/null < $folder/stat || continue
+    set -f; set -- \${line##*) }; set +f
+    case $members in *" $2 "*) ;; *)
+      case $roots in *" $3 "*|*" $4 "*) ;; *) continue ;; esac ;;
+    esac
+    members="$members$pid " grown=1
+    kill -STOP $pid 2>/dev/null
+  done
+  set -f
+done
+for pid in $roots; do kill -KILL -$pid 2>/dev/null; done
+for pid in $members; do kill -KILL $pid 2>/dev/null; done
+`
+
+/** How long after a failure another guard is started, in milliseconds. */
+const retryMs = 200
+
+/** Watches over leaders. */
+export interface Shape {
+  /** From now on the tree of this leader ends with the server. */
+  readonly register: (leader: Identity) => void
+  /** Nothing is left of the tree. */
+  readonly unregister: (leader: Identity) => void
+}
+
+const start = (onFailure: (reason: string) => void): ChildProcess => {
+  const shell = spawn("/bin/sh", ["-c", script], {
+    // A session of its own: what is sent to the server's group or terminal must not reach it.
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"],
+    env: {},
+    cwd: "/"
+  })
+  shell.once("error", (error) => onFailure(error.message))
+  shell.once("exit", (code, signal) => onFailure(`it ended with ${signal ?? `status ${code}`}`))
+  shell.stdin?.on("error", () => {})
+  // The server may end without waiting for it.
+  shell.unref()
+  return shell
+}
+
+/** Watches over the leaders of a server. */
+export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
+  /** A shell, started with the first leader; if it fails, that is reported and another one takes over. */
+  static readonly layer: Layer.Layer<Guard> = Layer.scoped(
+    Guard,
+    Effect.gen(function* () {
+      const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+      const leaders = new Map<number, Identity>()
+      let shell: ChildProcess | undefined
+      let retry: NodeJS.Timeout | undefined
+      let closed = false
+
+      const tell = (line: string) => shell?.stdin?.write(line)
+
+      const restart = () => {
+        retry = undefined
+        const started = start((reason) => {
+          if (closed || shell !== started) return
+          shell = undefined
+          runFork(Effect.logError(`the guard that ends processes if this server is killed has failed: ${reason}`))
+          // Not at once: one that cannot be started must not keep the server from everything else.
+          retry = setTimeout(restart, retryMs).unref()
+        })
+        shell = started
+        for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}\n`)
+      }
+
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          closed = true
+          clearTimeout(retry)
+          // What is still registered has outlived an orderly end, and the guard deals with it.
+          shell?.stdin?.end()
+        })
+      )
+
+      return {
+        register: (leader) => {
+          leaders.set(leader.pid, leader)
+          if (shell === undefined && retry === undefined) restart()
+          else tell(`+ ${leader.pid} ${leader.startTime}\n`)
+        },
+        unregister: ({ pid }) => {
+          if (leaders.delete(pid)) tell(`- ${pid}\n`)
+        }
+      }
+    })
+  )
+
+  /** Nobody watches: for systems without /proc, and for tests. */
+  static readonly layerNone: Layer.Layer<Guard> = Layer.succeed(Guard, {
+    register: () => {},
+    unregister: () => {}
+  })
+}
