@@ -36,7 +36,7 @@ export const ExitStatus = Data.taggedEnum<ExitStatus>()
 /** Whom a signal reaches: the leader, its process group, or every descendant. */
 export type SignalTarget = "leader" | "group" | "tree"
 
-/** What a child reports. Every call comes from the event loop, never from within a call to the child. */
+/** What a child reports. Every call comes from the event loop, never from within a call to the child but `listen`. */
 export interface ChildEvents {
   /** Bytes, in order, at most 64 KiB; the buffer is only valid during the call. */
   readonly onOutput: (stream: OutputStream, bytes: Buffer) => void

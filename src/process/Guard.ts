@@ -12,7 +12,7 @@ import * as Runtime from "effect/Runtime"
 import type { Identity } from "./ProcessTree.js"
 
 /**
- * POSIX shell, without any program but itself. It reads `+ <pid> <start time>` and `- <pid>`, and at the end of input
+ * POSIX shell, without any program but itself. It reads `+ <pid> <start time>` and `- <pid> <start time>`, and at the end of input
  * kills every registered tree: the leader's group, its session, and whatever descends from those. All are stopped
  * first, so that none can fork its way out of the table. A leader whose start time differs is a stranger.
  */
@@ -23,9 +23,8 @@ leaders=' '
 while read -r operation pid start; do
   case $operation in
     +) leaders="$leaders$pid:$start " ;;
-    -) case $leaders in *" $pid:"*)
-         rest=\${leaders#*" $pid:"}
-         leaders="\${leaders%%" $pid:"*} \${rest#* }" ;;
+    -) case $leaders in *" $pid:$start "*)
+         leaders="\${leaders%%" $pid:$start "*} \${leaders#*" $pid:$start "}" ;;
        esac ;;
   esac
 done
@@ -131,8 +130,11 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
           if (shell === undefined && retry === undefined) restart()
           else tell(`+ ${leader.pid} ${leader.startTime}\n`)
         },
-        unregister: ({ pid }) => {
-          if (leaders.delete(pid)) tell(`- ${pid}\n`)
+        unregister: (leader) => {
+          // Its number may have been given to another one meanwhile.
+          if (leaders.get(leader.pid) !== leader) return
+          leaders.delete(leader.pid)
+          tell(`- ${leader.pid} ${leader.startTime}\n`)
         }
       }
     })

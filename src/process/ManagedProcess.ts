@@ -100,6 +100,7 @@ export class ManagedProcess {
   private state: State = State.Starting()
   private nextSeq = 1
   private timedOut = false
+  private paused = false
   private readonly waiters = new Set<() => void>()
   private stdin: StdinQueue.StdinQueue | undefined
 
@@ -144,11 +145,13 @@ export class ManagedProcess {
 
   /** Stops reading the child's output. */
   pause(): void {
+    this.paused = true
     this.child()?.pause()
   }
 
   /** Reads the child's output again. */
   resume(): void {
+    this.paused = false
     this.child()?.resume()
   }
 
@@ -203,6 +206,11 @@ export class ManagedProcess {
   expire(): void {
     this.timedOut = this.state._tag === "Running"
     if (this.state._tag !== "Closed") this.signal("SIGKILL", "tree")
+  }
+
+  /** Whether output may be on its way that nobody has read yet, because its reader is too slow. */
+  get isHeldUp(): boolean {
+    return this.paused && this.state._tag === "Exited"
   }
 
   /** Gives up output that nobody of the tree can still write, once the leader is gone. */

@@ -33,7 +33,7 @@ export interface RetainedOutput {
   readonly droppedBytes: () => number
   /** Nothing will be appended: when memory is short, this output gives way first. */
   readonly seal: () => void
-  /** Gives the memory back. */
+  /** Gives the memory back; what is appended from now on is not kept. */
   readonly release: () => void
 }
 
@@ -64,6 +64,7 @@ class Ring implements RetainedOutput {
   private count = 0
   private dropped = 0
   private lastDroppedSeq = 0
+  private released = false
 
   constructor(
     private readonly limit: number,
@@ -73,8 +74,9 @@ class Ring implements RetainedOutput {
   ) {}
 
   append(seq: number, stream: OutputStream, bytes: Buffer): void {
-    this.budget.makeRoom(bytes.length)
+    if (this.released) return
     while (this.count > 0 && this.size + bytes.length > this.limit) this.dropOldest()
+    this.budget.makeRoom(bytes.length)
     if (bytes.length > this.limit) {
       this.dropped += bytes.length
       this.lastDroppedSeq = seq
@@ -143,6 +145,7 @@ class Ring implements RetainedOutput {
   }
 
   release(): void {
+    this.released = true
     this.onRelease(this)
     this.budget.changed(-this.size)
     this.reset()

@@ -66,12 +66,14 @@ const make = (events: ProcessEvents) =>
     const scope = yield* Effect.scope
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
+    let ending = false
 
     // Whoever forks may be past interruption; what is forked never is, or the scope could not close.
     const fork = (effect: Effect.Effect<unknown>) => Effect.forkIn(Effect.interruptible(effect), scope)
 
     const check = (params: StartParams): StartFailure | undefined => {
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
+      if (ending) return new NotAllowed({ message: "the session is ending: no more processes are started" })
       const key = params.prepared === true ? "allowPreparedExec" : "allowDirectExec"
       if (!limits[key]) return new NotAllowed({ message: `${key} is false: this server does not start such processes` })
       if (params.sandbox !== undefined && Sandbox.restricts(params.sandbox)) {
@@ -124,10 +126,12 @@ const make = (events: ProcessEvents) =>
       )
 
     const abandon = (process: ManagedProcess) =>
-      Effect.zipRight(
-        process.untilClosed(lateOutputMs),
-        Effect.sync(() => process.abandonOutput())
-      )
+      process
+        .wait("exited", Number.POSITIVE_INFINITY)
+        .pipe(
+          Effect.zipRight(process.untilClosed(lateOutputMs)),
+          Effect.zipRight(Effect.sync(() => process.abandonOutput()))
+        )
 
     const start = (params: StartParams) =>
       Effect.gen(function* () {
@@ -162,6 +166,11 @@ const make = (events: ProcessEvents) =>
           })
         )
         process.spawned(child)
+        // The session has ended while the spawn took its time: nobody is left to own the child.
+        if (ending) {
+          process.listen()
+          process.signal("SIGKILL", "tree")
+        }
         yield* fork(live(process))
         if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
         return { pid: child.pid }
@@ -201,6 +210,7 @@ const make = (events: ProcessEvents) =>
 
     const end = (graceMs: number) =>
       Effect.gen(function* () {
+        ending = true
         const all = Array.from(processes.values())
         const allClosed = (waitMs: number) =>
           Effect.forEach(all, (process) => process.untilClosed(waitMs), { concurrency: "unbounded", discard: true })
@@ -236,7 +246,7 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
     ProcessSupervisor,
     Effect.map(Effect.context<Spawner | OutputBuffer>(), (context) => ({
       make: (events) =>
-        Effect.mapInputContext(make(events), (scope: Context.Context<Scope.Scope>) => Context.merge(scope, context))
+        Effect.mapInputContext(make(events), (scope: Context.Context<Scope.Scope>) => Context.merge(context, scope))
     }))
   )
 }

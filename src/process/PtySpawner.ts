@@ -158,7 +158,7 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
     },
     signal: tree.signal,
     hasRemains: tree.hasRemains,
-    abandonOutput: () => end()
+    abandonOutput: () => setImmediate(() => end())
   }
 }
 

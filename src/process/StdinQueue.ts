@@ -79,15 +79,18 @@ export const make = (sink: Sink, limit: number): StdinQueue => {
       sink.endStdin()
     }
   }
+  /** Bytes of waiting writes whose clients are gone. */
+  const unheard = () =>
+    waiting.reduce((sum, { bytes, resumers }) => (resumers.size === 0 ? sum + bytes.length : sum), 0)
   const wait = (entry: Waiting) =>
     Effect.async<WriteStatus>((resume) => {
       const resumer = (status: WriteStatus) => resume(Effect.succeed(status))
       entry.resumers.add(resumer)
       return Effect.sync(() => {
         entry.resumers.delete(resumer)
+        // What was received is carried out, and a retry by writeId joins it; but the queue stays bounded.
         const index = waiting.indexOf(entry)
-        // Nobody will learn of it any more, so it must not happen: a retry by writeId then is the first.
-        if (entry.resumers.size === 0 && index !== -1) waiting.splice(index, 1)
+        if (index !== -1 && unheard() > limit) waiting.splice(index, 1)
       })
     })
 

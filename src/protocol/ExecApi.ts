@@ -48,7 +48,7 @@ export const EnvPolicy = Schema.Struct({
   exclude: TextList,
   set: TextMap,
   includeOnly: TextList
-}).annotations({ message: () => ({ message: "invalid type, expected an envPolicy object", override: false }) })
+})
 export type EnvPolicy = typeof EnvPolicy.Type
 
 /** `process/start`: the start of a process. */

@@ -69,10 +69,14 @@ export const Integer = integerBetween(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_I
 export const oneOf = <const Values extends readonly [string, ...Array<string>]>(...values: Values) => {
   const list = values.map((value) => `\`${value}\``).join(", ")
   return Schema.Literal(...values).annotations({
-    message: ({ actual }) =>
-      typeof actual === "string"
-        ? `unknown variant \`${actual}\`, expected ${values.length === 1 ? list : `one of ${list}`}`
-        : `invalid type: ${describe(actual)}, expected a string`
+    message: ({ actual }) => ({
+      message:
+        typeof actual === "string"
+          ? `unknown variant \`${actual}\`, expected ${values.length === 1 ? list : `one of ${list}`}`
+          : `invalid type: ${describe(actual)}, expected a string`,
+      // Instead of the message of the first value alone.
+      override: true
+    })
   })
 }
 

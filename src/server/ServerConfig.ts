@@ -102,9 +102,13 @@ const readFile = (path: string): Texts => {
     const why = error instanceof TOML.TomlError ? error.message.split("\n", 1)[0] : OsError.describe(error)
     throw new ConfigError({ message: `cannot read the configuration file ${path}: ${why}` })
   }
-  const unknown = Object.keys(content).find((key) => !(key in settings))
-  if (unknown !== undefined) {
-    throw new ConfigError({ message: `${path}: unknown key ${unknown}; the keys are ${keys.join(", ")}` })
+  for (const [key, value] of Object.entries(content)) {
+    const known = keys.find((known) => known === key)
+    if (known === undefined) {
+      throw new ConfigError({ message: `${path}: unknown key ${key}; the keys are ${keys.join(", ")}` })
+    }
+    const type = typeof settings[known].default
+    if (typeof value !== type) throw new ConfigError({ message: `${path}: ${key} must be a ${type}` })
   }
   return Object.fromEntries(Object.entries(content).map(([key, value]) => [key, String(value)]))
 }

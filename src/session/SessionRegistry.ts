@@ -138,7 +138,7 @@ const make = Effect.gen(function* () {
       expiries.delete(session)
       if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
       return session
-    })
+    }).pipe(Effect.uninterruptible)
 
   /** Ends a session whose client did not come back. The state decides: a resumption may win against the clock. */
   const expire = (session: Session) =>

@@ -208,6 +208,7 @@ describe("connections", () => {
     "an initialize whose connection ends at once leaves no session that never expires",
     Effect.gen(function* () {
       const hasty = yield* memoryClient
+      yield* settle
       hasty.post("initialize", { clientName: "test", resumeSessionId: null })
       hasty.raw('{"method":"initialized"}')
       hasty.post("process/start", {

@@ -1,0 +1,363 @@
+import { Buffer } from "node:buffer"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { OutputBuffer, type RetainedOutput } from "../../src/process/OutputBuffer.js"
+import { ProcessLimits } from "../../src/process/ProcessLimits.js"
+import type { OutputStream } from "../../src/protocol/ExecApi.js"
+import { bytes, fill, limits } from "../support/fake.js"
+
+const layer = (perProcess: number, total: number) =>
+  Layer.unwrapEffect(
+    Effect.map(limits({ retainedOutputBytesPerProcess: perProcess, retainedOutputBytesTotal: total }), (all) =>
+      OutputBuffer.layer.pipe(Layer.provide(Layer.succeed(ProcessLimits, all)))
+    )
+  )
+
+const test = (
+  title: string,
+  perProcess: number,
+  total: number,
+  body: (make: Effect.Effect<RetainedOutput>) => Effect.Effect<unknown>
+) =>
+  it.effect(title, () =>
+    Effect.flatMap(OutputBuffer, ({ make }) => body(make)).pipe(Effect.provide(layer(perProcess, total)))
+  )
+
+const everything = Number.POSITIVE_INFINITY
+
+/** What is retained, as text. */
+const texts = (output: RetainedOutput, afterSeq = 0, maxBytes = everything) =>
+  output.select(afterSeq, maxBytes).chunks.map(({ seq, stream, chunk }) => `${seq} ${stream} ${chunk}`)
+
+describe("one process", () => {
+  test("gives chunks after a cursor, with their numbers and streams", 100, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      output.append(1, "stdout", bytes("a"))
+      output.append(2, "stderr", bytes("b"))
+      output.append(5, "pty", bytes("c"))
+      assert.deepStrictEqual(texts(output), ["1 stdout a", "2 stderr b", "5 pty c"])
+      assert.deepStrictEqual(texts(output, 1), ["2 stderr b", "5 pty c"])
+      assert.deepStrictEqual(texts(output, 3), ["5 pty c"])
+      assert.deepStrictEqual(texts(output, 5), [])
+      assert.deepStrictEqual(texts(output, 2 ** 60), [])
+      assert.isTrue(output.hasAfter(4))
+      assert.isFalse(output.hasAfter(5))
+    })
+  )
+
+  test("stops before maxBytes is exceeded, but always gives the first chunk", 100, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      output.append(1, "stdout", bytes("aaa"))
+      output.append(2, "stdout", bytes("bb"))
+      output.append(3, "stdout", bytes("c"))
+      const counts = [0, 1, 3, 4, 5, 6, 7].map((maxBytes) => {
+        const { chunks, cut } = output.select(0, maxBytes)
+        return [maxBytes, chunks.length, cut]
+      })
+      assert.deepStrictEqual(counts, [
+        [0, 1, true],
+        [1, 1, true],
+        [3, 1, true],
+        [4, 1, true],
+        [5, 2, true],
+        [6, 3, false],
+        [7, 3, false]
+      ])
+      assert.deepStrictEqual(output.select(2, 0), {
+        chunks: [{ seq: 3, stream: "stdout", chunk: bytes("c") }],
+        cut: false,
+        truncated: false
+      })
+    })
+  )
+
+  test("keeps exactly its limit, drops whole oldest chunks beyond it, and says so", 10, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      output.append(1, "stdout", bytes("aaaa"))
+      output.append(2, "stdout", bytes("bbbbbb"))
+      assert.strictEqual(output.droppedBytes(), 0)
+      output.append(3, "stderr", bytes("c"))
+      assert.deepStrictEqual(texts(output), ["2 stdout bbbbbb", "3 stderr c"])
+      assert.strictEqual(output.droppedBytes(), 4)
+      assert.isTrue(output.select(0, everything).truncated)
+      assert.isFalse(output.select(1, everything).truncated)
+    })
+  )
+
+  test("a chunk larger than the limit leaves nothing", 10, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      output.append(1, "stdout", bytes("aaaa"))
+      output.append(2, "stdout", fill(11))
+      assert.deepStrictEqual(texts(output), [])
+      assert.strictEqual(output.droppedBytes(), 15)
+      assert.isFalse(output.hasAfter(0))
+      assert.isTrue(output.select(1, everything).truncated)
+      assert.isFalse(output.select(2, everything).truncated)
+      output.append(3, "stdout", bytes("b"))
+      assert.deepStrictEqual(texts(output), ["3 stdout b"])
+    })
+  )
+
+  test("a limit of 0 retains nothing and counts everything", 0, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      for (let seq = 1; seq <= 3; seq++) output.append(seq, "stdout", bytes("x"))
+      assert.deepStrictEqual(texts(output), [])
+      assert.strictEqual(output.droppedBytes(), 3)
+    })
+  )
+
+  test("copies what it is given, and gives copies", 100, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      const given = bytes("abc")
+      output.append(1, "stdout", given)
+      given.fill(0)
+      const [first] = output.select(0, everything).chunks
+      assert.strictEqual(first?.chunk.toString(), "abc")
+      first?.chunk.fill(0)
+      assert.strictEqual(output.concat("stdout").toString(), "abc")
+    })
+  )
+
+  test("concat joins one stream", 100, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      const parts: ReadonlyArray<readonly [OutputStream, string]> = [
+        ["stdout", "a"],
+        ["stderr", "b"],
+        ["stdout", "c"]
+      ]
+      parts.forEach(([stream, text], i) => {
+        output.append(i + 1, stream, bytes(text))
+      })
+      assert.strictEqual(output.concat("stdout").toString(), "ac")
+      assert.strictEqual(output.concat("stderr").toString(), "b")
+      assert.strictEqual(output.concat("pty").toString(), "")
+    })
+  )
+
+  test("1 MiB of 8 KiB chunks out of 3 MB", 1_048_576, 1e9, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      const produced = 3_000_004
+      let seq = 0
+      for (let done = 0; done < produced; done += 8192) {
+        output.append(++seq, "stdout", fill(Math.min(8192, produced - done), seq % 251))
+      }
+      const { chunks } = output.select(0, everything)
+      const retained = chunks.reduce((sum, { chunk }) => sum + chunk.length, 0)
+      assert.isAtMost(retained, 1_048_576)
+      assert.isAbove(retained, 1_048_576 - 8192)
+      assert.strictEqual(output.droppedBytes(), produced - retained)
+      for (const { seq, chunk } of chunks) assert.isTrue(chunk.every((byte) => byte === seq % 251))
+    })
+  )
+})
+
+describe("all processes", () => {
+  test("beyond the total, the oldest closed one gives way first, and only then those that live", 100, 100, (make) =>
+    Effect.gen(function* () {
+      const [live, older, newer, last] = [yield* make, yield* make, yield* make, yield* make]
+      live.append(1, "stdout", fill(20))
+      newer.append(1, "stdout", fill(20))
+      older.append(1, "stdout", fill(20))
+      older.seal()
+      newer.seal()
+      last.append(1, "stdout", fill(40))
+      assert.deepStrictEqual(
+        [live, older, newer].map((output) => output.droppedBytes()),
+        [0, 0, 0]
+      )
+      last.append(2, "stdout", fill(20))
+      assert.deepStrictEqual(
+        [live, older, newer].map((output) => output.droppedBytes()),
+        [0, 20, 0]
+      )
+      assert.isTrue(older.select(0, everything).truncated)
+      last.append(3, "stdout", fill(20))
+      assert.deepStrictEqual(
+        [live, older, newer].map((output) => output.droppedBytes()),
+        [0, 20, 20]
+      )
+      last.append(4, "stdout", fill(10))
+      assert.isAbove(live.droppedBytes() + last.droppedBytes(), 0)
+      const retained = [live, last].flatMap((output) => output.select(0, everything).chunks)
+      assert.isAtMost(
+        retained.reduce((sum, { chunk }) => sum + chunk.length, 0),
+        100
+      )
+    })
+  )
+
+  test("a process at its own limit gives way to itself: within the total nobody else does", 100, 200, (make) =>
+    Effect.gen(function* () {
+      const closed = yield* make
+      closed.append(1, "stdout", fill(100))
+      closed.seal()
+      const live = yield* make
+      for (let seq = 1; seq <= 30; seq++) live.append(seq, "stdout", fill(10))
+      assert.strictEqual(live.droppedBytes(), 200)
+      assert.strictEqual(closed.droppedBytes(), 0)
+    })
+  )
+
+  test("what is released makes room", 100, 100, (make) =>
+    Effect.gen(function* () {
+      const first = yield* make
+      first.append(1, "stdout", fill(100))
+      first.seal()
+      first.release()
+      const second = yield* make
+      const third = yield* make
+      second.append(1, "stdout", fill(50))
+      third.append(1, "stdout", fill(50))
+      assert.deepStrictEqual([second.droppedBytes(), third.droppedBytes()], [0, 0])
+      third.append(2, "stdout", fill(1))
+      assert.isAbove(second.droppedBytes() + third.droppedBytes(), 0)
+    })
+  )
+})
+
+/** A small, well-known generator (mulberry32): the same tests every time. */
+const random = (seed: number) => () => {
+  seed = (seed + 0x6d2b79f5) | 0
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+}
+
+interface Chunk {
+  readonly seq: number
+  readonly stream: OutputStream
+  readonly chunk: Buffer
+}
+
+/** The obvious way to do it, for one process. */
+class Model {
+  chunks: Array<Chunk> = []
+  dropped = 0
+  lastDropped = 0
+  constructor(private readonly limit: number) {}
+  get size() {
+    return this.chunks.reduce((sum, { chunk }) => sum + chunk.length, 0)
+  }
+  append(seq: number, stream: OutputStream, chunk: Buffer) {
+    this.chunks.push({ seq, stream, chunk })
+    while (this.size > this.limit) {
+      const oldest = this.chunks.shift()
+      this.dropped += oldest?.chunk.length ?? 0
+      this.lastDropped = oldest?.seq ?? 0
+    }
+  }
+  select(afterSeq: number, maxBytes: number) {
+    const after = this.chunks.filter(({ seq }) => seq > afterSeq)
+    const chunks: Array<Chunk> = []
+    let total = 0
+    for (const next of after) {
+      if (chunks.length > 0 && total + next.chunk.length > maxBytes) break
+      chunks.push(next)
+      total += next.chunk.length
+    }
+    return { chunks, cut: chunks.length < after.length, truncated: this.lastDropped > afterSeq }
+  }
+  concat(stream: OutputStream) {
+    return Buffer.concat(this.chunks.filter((chunk) => chunk.stream === stream).map(({ chunk }) => chunk))
+  }
+}
+
+const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
+
+describe("against a naive model", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const draw = random(seed)
+    const below = (n: number) => Math.floor(draw() * n)
+    const limit = [1, 7, 64, 1000, 5000, 20_000][below(6)] ?? 1
+    test(`seed ${seed}, limit ${limit}`, limit, 1e9, (make) =>
+      Effect.gen(function* () {
+        const output = yield* make
+        const model = new Model(limit)
+        let seq = 0
+        for (let step = 0; step < 800; step++) {
+          if (below(3) > 0) {
+            seq += below(20) === 0 ? 2 : 1
+            const largest = below(50) === 0 ? limit + 5 : Math.max(2, limit / 8)
+            const chunk = Buffer.from(Array.from({ length: 1 + below(largest) }, () => below(256)))
+            const stream = streams[below(3)] ?? "stdout"
+            output.append(seq, stream, chunk)
+            model.append(seq, stream, chunk)
+          } else {
+            const afterSeq = below(4) === 0 ? below(seq + 3) : Math.max(0, seq - below(12))
+            const maxBytes = below(5) === 0 ? everything : below(limit + 2)
+            const expected = model.select(afterSeq, maxBytes)
+            assert.deepStrictEqual(output.select(afterSeq, maxBytes), expected)
+            assert.strictEqual(output.hasAfter(afterSeq), expected.chunks.length > 0)
+            assert.strictEqual(output.droppedBytes(), model.dropped)
+          }
+        }
+        for (const stream of streams) assert.isTrue(output.concat(stream).equals(model.concat(stream)))
+      })
+    )
+  }
+
+  for (let seed = 101; seed <= 110; seed++) {
+    const draw = random(seed)
+    const below = (n: number) => Math.floor(draw() * n)
+    const perProcess = 50 + below(500)
+    const total = 100 + below(1500)
+    test(`many processes, seed ${seed}: ${perProcess} each, ${total} in all`, perProcess, total, (make) =>
+      Effect.gen(function* () {
+        interface Entry {
+          readonly output: RetainedOutput
+          readonly produced: Array<Chunk>
+          seq: number
+          sealed: boolean
+        }
+        let entries: Array<Entry> = []
+        const kept = ({ output }: Entry) => output.select(0, everything).chunks
+        const sizeOf = (entry: Entry) => kept(entry).reduce((sum, { chunk }) => sum + chunk.length, 0)
+        for (let step = 0; step < 500; step++) {
+          const entry = entries[below(entries.length)]
+          const dice = below(100)
+          if (entry === undefined || dice < 3) {
+            entries.push({ output: yield* make, produced: [], seq: 0, sealed: false })
+          } else if (dice < 5) {
+            entry.output.seal()
+            entry.sealed = true
+          } else if (dice < 6) {
+            entry.output.release()
+            entries = entries.filter((other) => other !== entry)
+          } else if (!entry.sealed) {
+            const stream = streams[below(3)] ?? "stdout"
+            const chunk = fill(1 + below(40), below(256))
+            const chunkOf = { seq: ++entry.seq, stream, chunk }
+            const closed = entries.filter((other) => other.sealed && sizeOf(other) > 0)
+            const livingBefore = entries.filter((other) => !other.sealed && other !== entry).map(sizeOf)
+            entry.output.append(chunkOf.seq, stream, chunk)
+            entry.produced.push(chunkOf)
+            const livingAfter = entries.filter((other) => !other.sealed && other !== entry).map(sizeOf)
+            // No living process gives way while a closed one still has something.
+            if (closed.some((other) => sizeOf(other) > 0)) assert.deepStrictEqual(livingAfter, livingBefore)
+          }
+          let sum = 0
+          for (const each of entries) {
+            const size = sizeOf(each)
+            sum += size
+            assert.isAtMost(size, perProcess)
+            // The newest that was produced, whole, and what is missing is counted.
+            const chunks = kept(each)
+            assert.deepStrictEqual(chunks, each.produced.slice(each.produced.length - chunks.length))
+            const produced = each.produced.reduce((bytes, { chunk }) => bytes + chunk.length, 0)
+            assert.strictEqual(each.output.droppedBytes(), produced - size)
+          }
+          assert.isAtMost(sum, total)
+        }
+      })
+    )
+  }
+})
