@@ -247,10 +247,13 @@ const e2eSuite = (name: string, connect: Connect) =>
 
       test(`${kind}: the environment is exactly what was asked for`, (client) =>
         Effect.gen(function* () {
-          yield* client.start("v", ["/usr/bin/env"], { tty, env: { B: "2", "A=B": "c", EMPTY: "" } })
+          yield* client.start("v", ["/usr/bin/env"], {
+            tty,
+            env: { B: "2", "A=B": "c", EMPTY: "", ["__proto__"]: "p" }
+          })
           yield* client.closed("v")
           const lines = client.output("v", stream).toString().trim().split(/\r?\n/).sort()
-          assert.deepStrictEqual(lines, ["A=B=c", "B=2", "EMPTY="])
+          assert.deepStrictEqual(lines, ["A=B=c", "B=2", "EMPTY=", "__proto__=p"])
         }))
 
       test(`${kind}: what cannot be started is an error of the system's, and leaves its id free`, (client) =>
@@ -265,6 +268,7 @@ const e2eSuite = (name: string, connect: Connect) =>
             [{ argv: ["a\0b"] }, -32603, "nul byte found in provided data"],
             [{ argv: ["true"], env: { A: "x\0y" } }, -32603, "data provided contains a nul byte"],
             [{ argv: ["true", "x".repeat(200000)] }, -32603, "Argument list too long (os error 7)"],
+            [{ argv: ["true", ...Array(30).fill("x".repeat(100000))] }, -32603, "Argument list too long (os error 7)"],
             [{ argv: [""] }, -32603, tty ? "missing program for PTY spawn" : "missing program for pipe spawn"],
             [{ argv: [] }, -32602, "argv must not be empty"],
             [{ argv: ["true"], cwd: "relative/dir" }, -32602, /relative URL without a base.*cwd/],
@@ -596,6 +600,8 @@ const e2eSuite = (name: string, connect: Connect) =>
           '{"id":1}',
           '{"method":5,"id":1}',
           '{"id":1.5,"method":"x"}',
+          '{"id":1.0,"method":"x"}',
+          '{"id":1e3,"method":"x"}',
           '{"id":null,"method":"x"}',
           '{"id":true,"method":"x"}',
           '{"id":9223372036854775808,"method":"x"}',
@@ -612,6 +618,29 @@ const e2eSuite = (name: string, connect: Connect) =>
           assert.match(reply.error.message, /^failed to parse .*JSON-RPC message from exec-server /)
         }
         assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
+      }))
+
+    test("a large message with an id of 64 bits is answered under that id", (client) =>
+      Effect.gen(function* () {
+        const chunk = "A".repeat(8 * 2 ** 20)
+        client.raw(`{"id":9223372036854775807,"method":"process/write","params":{"processId":"x","chunk":"${chunk}"}}`)
+        yield* client.message("an answer", (message) => message.result?.status === "unknownProcess")
+      }))
+
+    test("no pattern of an envPolicy takes long", (client) =>
+      Effect.gen(function* () {
+        const name = "a".repeat(5000)
+        const includeOnly = [`${"*a".repeat(40)}*b`]
+        const envPolicy = {
+          inherit: "none",
+          ignoreDefaultExcludes: true,
+          exclude: [],
+          set: { [name]: "1" },
+          includeOnly
+        }
+        yield* client.start("e", ["/usr/bin/env"], { env: {}, envPolicy })
+        yield* client.closed("e")
+        assert.strictEqual(client.output("e").toString(), "")
       }))
 
     test("an unknown method is -32601, in any state", (client) =>

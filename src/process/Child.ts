@@ -67,7 +67,7 @@ export interface Child {
   readonly signal: (signal: Signal, target: SignalTarget) => void
   /** Whether something of the tree may live on after the leader's exit; cheap, and true when in doubt. */
   readonly hasRemains: () => boolean
-  /** Gives the remaining output up: `onOutputEnd` follows at once, whoever still holds the other end. */
+  /** Tells what was written so far and then `onOutputEnd`, soon, whoever still holds the other end. */
   readonly abandonOutput: () => void
 }
 

@@ -26,16 +26,39 @@ const coreNames: ReadonlySet<string> = new Set([
 /** Names that smell of secrets; dropped unless `ignoreDefaultExcludes`. */
 const defaultExcludes = ["*KEY*", "*SECRET*", "*TOKEN*"]
 
-/** Whole-name, case-insensitive; `*` is any run, `?` one character, nothing else is special. */
+/**
+ * Whether a pattern fits the whole of a name: `*` is any run, `?` one character, nothing else is special. Only the
+ * last `*` is ever reconsidered, so that no pattern takes longer than its length times the name's.
+ */
+const fits = (pattern: ReadonlyArray<string>, name: ReadonlyArray<string>): boolean => {
+  let at = 0
+  let star = -1
+  let resume = 0
+  for (let i = 0; i < name.length; ) {
+    if (pattern[at] === "*") {
+      star = at++
+      resume = i
+    } else if (at < pattern.length && (pattern[at] === "?" || pattern[at] === name[i])) {
+      at++
+      i++
+    } else if (star !== -1) {
+      at = star + 1
+      i = ++resume
+    } else return false
+  }
+  while (pattern[at] === "*") at++
+  return at === pattern.length
+}
+
+/** By code points, regardless of case. */
+const letters = (text: string) => Array.from(text.toLowerCase())
+
 const matcher = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => {
-  const tests = patterns.map((pattern) => {
-    const source = pattern
-      .replace(/[.+^${}()|[\]\\]/g, "\\$&")
-      .replace(/\*+/g, ".*")
-      .replace(/\?/g, ".")
-    return new RegExp(`^${source}$`, "isu")
-  })
-  return (name) => tests.some((test) => test.test(name))
+  const split = patterns.map(letters)
+  return (name) => {
+    const characters = letters(name)
+    return split.some((pattern) => fits(pattern, characters))
+  }
 }
 
 /**

@@ -9,8 +9,7 @@ import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
 import type { SignalTarget } from "./Child.js"
 import { Guard } from "./Guard.js"
-import * as OsError from "./OsError.js"
-import { type Entry, entryOf, type Identity, kill, killAll, membersOf, table } from "./ProcessTree.js"
+import { type Entry, entryOf, type Identity, isStranger, kill, killAll, membersOf, table } from "./ProcessTree.js"
 
 /**
  * How often the trees whose leaders are gone are looked at for what is left of them, in milliseconds: all at once, for
@@ -30,11 +29,8 @@ export interface Tree {
 
 /** Where trees stand. */
 export interface Shape {
-  /**
-   * The tree of a leader that was just forked, has not been reaped, and leads a session of its own, or soon will. On a
-   * terminal a session has many groups; without one, what outlives the leader can only be found in its own.
-   */
-  readonly plant: (pid: number, onTerminal: boolean) => Tree
+  /** The tree of a leader that was just forked, has not been reaped, and leads a session of its own, or soon will. */
+  readonly plant: (pid: number) => Tree
 }
 
 const make = Effect.gen(function* () {
@@ -59,7 +55,8 @@ const make = Effect.gen(function* () {
   const prune = () => {
     timer = undefined
     const entries = table()
-    for (const leader of leaderless) {
+    // An empty one could not be read: nothing is known.
+    for (const leader of entries.length === 0 ? [] : leaderless) {
       if (membersOf(leader, entries).size > 0) continue
       leaderless.delete(leader)
       guard.unregister(leader)
@@ -71,24 +68,16 @@ const make = Effect.gen(function* () {
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
-  const groupExists = (pid: number) => {
-    try {
-      return process.kill(-pid, 0)
-    } catch (error) {
-      return OsError.codeOf(error) === "EPERM"
-    }
-  }
-
   /** A child that was forked for a terminal a moment ago may not have made its own group yet. */
   const leads = (leader: Entry | undefined) => leader === undefined || leader.group === leader.pid
 
-  const plant = (pid: number, onTerminal: boolean): Tree => {
+  const plant = (pid: number): Tree => {
     const leader: Identity = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
     guard.register(leader)
     return {
       signal: (signal, target) => {
         const current = entryOf(pid)
-        if (current !== undefined && current.startTime !== leader.startTime) return
+        if (current !== undefined && isStranger(leader, current)) return
         if (current === undefined && target === "leader") return
         if (target === "leader") return kill(pid, signal)
         // A number without a process is still reserved while the group it names has members; if it has none, nobody
@@ -100,11 +89,10 @@ const make = Effect.gen(function* () {
         for (const member of members.values()) if (member.group !== pid) kill(member.pid, signal)
       },
       reaped: () => {
-        if (!onTerminal && !groupExists(pid)) return guard.unregister(leader)
         leaderless.add(leader)
         schedule()
       },
-      hasRemains: () => leaderless.has(leader) && (onTerminal || groupExists(pid))
+      hasRemains: () => leaderless.has(leader)
     }
   }
   return { plant }

@@ -33,7 +33,7 @@ for leader in $leaders; do
   pid=\${leader%%:*} start=\${leader#*:}
   if read -r line 2>/dev/null < /proc/$pid/stat; then
     set -- \${line##*) }
-    shift 19 2>/dev/null && [ "$1" != "$start" ] && continue
+    shift 19 2>/dev/null && [ "$start" != 0 ] && [ "$1" != "$start" ] && continue
   fi
   members="$members$pid "
   kill -STOP -$pid 2>/dev/null
@@ -104,14 +104,20 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
 
       const restart = () => {
         retry = undefined
-        const started = start((reason) => {
-          if (closed || shell !== started) return
+        const failed = (reason: string) => {
           shell = undefined
           runFork(Effect.logError(`the guard that ends processes if this server is killed has failed: ${reason}`))
           // Not at once: one that cannot be started must not keep the server from everything else.
           retry = setTimeout(restart, retryMs).unref()
-        })
-        shell = started
+        }
+        try {
+          const started = start((reason) => {
+            if (!closed && shell === started) failed(reason)
+          })
+          shell = started
+        } catch (error) {
+          return failed(String(error))
+        }
         for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}\n`)
       }
 

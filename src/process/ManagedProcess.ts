@@ -100,7 +100,6 @@ export class ManagedProcess {
   private state: State = State.Starting()
   private nextSeq = 1
   private timedOut = false
-  private paused = false
   private readonly waiters = new Set<() => void>()
   private stdin: StdinQueue.StdinQueue | undefined
 
@@ -145,13 +144,11 @@ export class ManagedProcess {
 
   /** Stops reading the child's output. */
   pause(): void {
-    this.paused = true
     this.child()?.pause()
   }
 
   /** Reads the child's output again. */
   resume(): void {
-    this.paused = false
     this.child()?.resume()
   }
 
@@ -194,7 +191,8 @@ export class ManagedProcess {
 
   /** Sends a signal; nobody left to get it is no error. */
   signal(signal: Signal, target: SignalTarget): void {
-    if (!this.exited() || this.hasRemains()) this.child()?.signal(signal, target)
+    // Until the output ends somebody of the tree may be alive, wherever in it.
+    if (this.state._tag !== "Closed" || this.hasRemains()) this.child()?.signal(signal, target)
   }
 
   /** Whether something of the tree may live on after the leader's exit. */
@@ -206,11 +204,6 @@ export class ManagedProcess {
   expire(): void {
     this.timedOut = this.state._tag === "Running"
     if (this.state._tag !== "Closed") this.signal("SIGKILL", "tree")
-  }
-
-  /** Whether output may be on its way that nobody has read yet, because its reader is too slow. */
-  get isHeldUp(): boolean {
-    return this.paused && this.state._tag === "Exited"
   }
 
   /** Gives up output that nobody of the tree can still write, once the leader is gone. */

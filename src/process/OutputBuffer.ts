@@ -25,7 +25,7 @@ export interface RetainedOutput {
   readonly append: (seq: number, stream: OutputStream, bytes: Buffer) => void
   /** The oldest retained chunk after `afterSeq` and on, up to `maxBytes`; the first one whatever its size. */
   readonly select: (afterSeq: number, maxBytes: number) => Selection
-  /** Whether a chunk after `afterSeq` is retained. */
+  /** Whether a chunk was appended after `afterSeq`, retained or dropped since. */
   readonly hasAfter: (afterSeq: number) => boolean
   /** All retained bytes of one stream. */
   readonly concat: (stream: OutputStream) => Buffer
@@ -64,6 +64,7 @@ class Ring implements RetainedOutput {
   private count = 0
   private dropped = 0
   private lastDroppedSeq = 0
+  private lastSeq = 0
   private released = false
 
   constructor(
@@ -75,6 +76,7 @@ class Ring implements RetainedOutput {
 
   append(seq: number, stream: OutputStream, bytes: Buffer): void {
     if (this.released) return
+    this.lastSeq = seq
     while (this.count > 0 && this.size + bytes.length > this.limit) this.dropOldest()
     this.budget.makeRoom(bytes.length)
     if (bytes.length > this.limit) {
@@ -120,7 +122,7 @@ class Ring implements RetainedOutput {
   }
 
   hasAfter(afterSeq: number): boolean {
-    return this.count > 0 && (this.seqs[(this.first + this.count - 1) % this.seqs.length] ?? 0) > afterSeq
+    return this.lastSeq > afterSeq
   }
 
   concat(stream: OutputStream): Buffer {
@@ -245,8 +247,10 @@ export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
           for (const candidates of [sealed, live]) {
             for (const ring of candidates) {
               if (total + bytes <= limits.retainedOutputBytesTotal) return
-              if (candidates === sealed) ring.dropAll()
-              else while (ring.retained() > 0 && total + bytes > limits.retainedOutputBytesTotal) ring.dropOldest()
+              if (candidates === sealed) {
+                ring.dropAll()
+                sealed.delete(ring)
+              } else while (ring.retained() > 0 && total + bytes > limits.retainedOutputBytesTotal) ring.dropOldest()
             }
           }
         }

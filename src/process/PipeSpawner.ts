@@ -15,7 +15,7 @@ import { Forest, type Shape, type Tree } from "./Forest.js"
 import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
 import * as Program from "./Program.js"
-import { readInto } from "./ReadBuffer.js"
+import { drain, readInto } from "./ReadBuffer.js"
 
 interface Pipes {
   readonly parent: Array<number>
@@ -53,6 +53,7 @@ const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyAr
   const stdinFd = parent.length === 3 ? parent[0] : undefined
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
   let outputs: Array<Socket> = []
+  let finish = () => {}
   return {
     pid,
     listen: (events: ChildEvents) => {
@@ -75,7 +76,15 @@ const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyAr
         })
         return socket
       }
-      outputs = [read(stdoutFd, "stdout"), read(stderrFd, "stderr")]
+      const stdout = read(stdoutFd, "stdout")
+      const stderr = read(stderrFd, "stderr")
+      outputs = [stdout, stderr]
+      finish = () => {
+        if (!stdout.destroyed) drain(stdoutFd ?? -1, (bytes) => events.onOutput("stdout", bytes))
+        if (!stderr.destroyed) drain(stderrFd ?? -1, (bytes) => events.onOutput("stderr", bytes))
+        stdout.destroy()
+        stderr.destroy()
+      }
       stdin?.on("error", () => stdin?.destroy())
       stdin?.once("close", () => {
         stdin = undefined
@@ -99,7 +108,8 @@ const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyAr
     signal: tree.signal,
     hasRemains: tree.hasRemains,
     abandonOutput: () => {
-      for (const socket of outputs) socket.destroy()
+      // What was written before is still told, also where a slow reader had held it up.
+      if (outputs.length > 0) setImmediate(finish)
     }
   }
 }
@@ -123,7 +133,7 @@ const start = (spec: ChildSpec, plant: Shape["plant"]): Effect.Effect<Child, Spa
     throw error
   }
   close(pipes.child)
-  if (child.pid !== undefined) return Effect.succeed(manage(child, plant(child.pid, false), child.pid, pipes.parent))
+  if (child.pid !== undefined) return Effect.succeed(manage(child, plant(child.pid), child.pid, pipes.parent))
   close(pipes.parent)
   return Effect.async((resume) => {
     child.once("error", (error) => resume(new SpawnError({ message: OsError.describe(error) })))

@@ -16,8 +16,12 @@ export interface Entry {
   readonly startTime: number
 }
 
-/** A process by pid and start time: a name that is never given out twice. */
+/** A process by pid and start time: a name that is never given out twice. A start time of 0 is not known. */
 export type Identity = Pick<Entry, "pid" | "startTime">
+
+/** Whether another process has a leader's pid by now. */
+export const isStranger = (leader: Identity, { pid, startTime }: Entry): boolean =>
+  pid === leader.pid && leader.startTime !== 0 && startTime !== leader.startTime
 
 /** How often a tree is looked at again while it still shows new members. */
 const maxRounds = 20
@@ -67,7 +71,7 @@ export const table = (): ReadonlyArray<Entry> => {
  */
 export const membersOf = (leader: Identity, entries: ReadonlyArray<Entry>): ReadonlyMap<number, Entry> => {
   const members = new Map<number, Entry>()
-  if (entries.some(({ pid, startTime }) => pid === leader.pid && startTime !== leader.startTime)) return members
+  if (entries.some((entry) => isStranger(leader, entry))) return members
   const children = new Map<number, Array<Entry>>()
   for (const entry of entries) {
     const siblings = children.get(entry.parent)

@@ -14,6 +14,9 @@ const defaultPath = "/bin:/usr/bin"
 /** Linux's limit for one argument or variable (MAX_ARG_STRLEN), with its final NUL. */
 const maxStringBytes = 131072
 
+/** Linux's limit for all arguments and variables together, with their pointers, under the usual 8 MiB of stack. */
+const maxTotalBytes = 2097152 - 4096
+
 /** How much of a script's first line the kernel reads (BINPRM_BUF_SIZE). */
 const shebangBytes = 256
 
@@ -101,6 +104,8 @@ export const find = (spec: ChildSpec): string => {
     }
     strings.push(`${variable}=${value}`)
   }
+  // node-pty would hide the kernel's own answer.
+  if (isPty && strings.reduce((sum, text) => sum + Buffer.byteLength(text) + 9, 0) > maxTotalBytes) fail("E2BIG")
   if (strings.some((text) => text.length * 3 >= maxStringBytes && Buffer.byteLength(text) >= maxStringBytes)) {
     fail("E2BIG")
   }

@@ -8,7 +8,7 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { closeSync, constants, openSync, readSync } from "node:fs"
+import { closeSync, constants, openSync } from "node:fs"
 import { createRequire } from "node:module"
 import { ReadStream } from "node:tty"
 import * as Context from "effect/Context"
@@ -17,11 +17,10 @@ import * as Layer from "effect/Layer"
 import * as Signals from "../protocol/Signals.js"
 import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
 import { Forest, type Shape, type Tree } from "./Forest.js"
-import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
 import * as Program from "./Program.js"
 import * as PtyWriter from "./PtyWriter.js"
-import { maxChunkBytes, readBuffer, readInto } from "./ReadBuffer.js"
+import { drain, maxChunkBytes, readInto } from "./ReadBuffer.js"
 
 /** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
 interface NodePty {
@@ -54,7 +53,8 @@ const gatherMs = 1
 /** End of transmission, ^D: the terminal's EOF character. */
 const eof = Buffer.from([4])
 
-const newline = 10
+/** Newline, the carriage return that a terminal takes for one, and ^D itself: after these a ^D is the end. */
+const lineEnds: ReadonlySet<number> = new Set([10, 13, 4])
 
 /** Collects full reads and passes everything on in order. */
 const gatherer = (emit: (bytes: Buffer) => void) => {
@@ -84,21 +84,8 @@ const gatherer = (emit: (bytes: Buffer) => void) => {
 const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number, exit: Exit): Child => {
   const input = PtyWriter.make(fd)
   let terminal: ReadStream | undefined
-  let lastWritten = newline
-  let end = () => {}
-
-  /** Reads what the kernel still holds; true when there will never be more. */
-  const drain = (add: (bytes: Buffer) => void): boolean => {
-    for (;;) {
-      try {
-        const length = readSync(fd, readBuffer)
-        if (length === 0) return true
-        add(readBuffer.subarray(0, length))
-      } catch (error) {
-        return OsError.codeOf(error) !== "EAGAIN"
-      }
-    }
-  }
+  let atLineStart = true
+  let finish = () => {}
 
   const listen = (events: ChildEvents) => {
     const output = gatherer((bytes) => events.onOutput("pty", bytes))
@@ -108,10 +95,9 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
       ...readInto(output.add)
     })
     terminal = stream
-    end = () => {
+    const end = () => {
       if (terminal === undefined) return
       terminal = undefined
-      end = () => {}
       input.close()
       output.flush()
       stream.destroy()
@@ -119,9 +105,10 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
     }
     const drainToEnd = () => {
       if (terminal === undefined) return
-      drain(output.add)
+      drain(fd, output.add)
       end()
     }
+    finish = drainToEnd
     stream.once("end", drainToEnd)
     stream.once("error", drainToEnd)
     stream.resume()
@@ -130,7 +117,7 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
       tree.reaped()
       // Given up already: the descriptor is closed.
       if (terminal === undefined) return events.onExit(status)
-      const ended = drain(output.add)
+      const ended = drain(fd, output.add)
       output.flush()
       input.close()
       events.onStdinClosed()
@@ -146,19 +133,19 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
     pause: () => terminal?.pause(),
     resume: () => terminal?.resume(),
     write: (bytes, done) => {
-      lastWritten = bytes[bytes.length - 1] ?? lastWritten
+      if (bytes.length > 0) atLineStart = lineEnds.has(bytes[bytes.length - 1] ?? 0)
       input.write(bytes, done)
     },
     // In the middle of a line the first ^D only hands the line over; the second one is the end.
     endStdin: () => {
-      input.write(lastWritten === newline ? eof : Buffer.concat([eof, eof]), () => {})
+      input.write(atLineStart ? eof : Buffer.concat([eof, eof]), () => {})
     },
     resize: (rows, cols) => {
       if (terminal !== undefined) pty.native.resize(fd, cols, rows)
     },
     signal: tree.signal,
     hasRemains: tree.hasRemains,
-    abandonOutput: () => setImmediate(() => end())
+    abandonOutput: () => setImmediate(() => finish())
   }
 }
 
@@ -194,11 +181,11 @@ const start = (
   const [name = file, ...args] = spec.argv
   const env = Object.entries(spec.env).map(([variable, value]) => `${variable}=${value}`)
   const pty = load("node-pty") as NodePty
+  const [program, programArgs] =
+    spec.arg0 === undefined ? [name, args] : [Posix.argv0Program(), [file, spec.arg0, ...args]]
   // A descriptor for the slave, set aside before the fork: running out after it would leave a child behind.
   const reserve = openSync("/dev/null", "r")
   const exit = makeExit()
-  const [program, programArgs] =
-    spec.arg0 === undefined ? [name, args] : [Posix.argv0Program(), [file, spec.arg0, ...args]]
   let forked: ReturnType<NodePty["native"]["fork"]>
   try {
     forked = pty.native.fork(program, programArgs, env, spec.cwd, cols, rows, -1, -1, true, "", exit.report)
@@ -211,7 +198,7 @@ const start = (
   }
   Posix.closeOnExec(forked.fd)
   const slave = openSync(forked.pty, constants.O_RDWR | constants.O_NOCTTY)
-  return Effect.succeed(manage(pty, plant(forked.pid, true), forked.fd, slave, forked.pid, exit))
+  return Effect.succeed(manage(pty, plant(forked.pid), forked.fd, slave, forked.pid, exit))
 }
 
 /** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */

@@ -5,13 +5,33 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
+import { readSync } from "node:fs"
 import type { OnReadOpts, SocketConstructorOpts } from "node:net"
+import * as OsError from "./OsError.js"
 
 /** The largest chunk of the protocol, and a pipe's capacity. */
 export const maxChunkBytes = 65536
 
 /** The buffer. */
-export const readBuffer = Buffer.allocUnsafeSlow(maxChunkBytes)
+const readBuffer = Buffer.allocUnsafeSlow(maxChunkBytes)
+
+/** How much is read of a descriptor whose other end may never stop writing. */
+const maxDrainBytes = 1048576
+
+/** Reads what the kernel holds for a non-blocking descriptor; true when there will never be more. */
+export const drain = (fd: number, onBytes: (bytes: Buffer) => void): boolean => {
+  for (let total = 0; total < maxDrainBytes; ) {
+    try {
+      const length = readSync(fd, readBuffer)
+      if (length === 0) return true
+      total += length
+      onBytes(readBuffer.subarray(0, length))
+    } catch (error) {
+      return OsError.codeOf(error) !== "EAGAIN"
+    }
+  }
+  return false
+}
 
 /** Options for a socket that reads into the buffer and reports what is there, valid during the call. */
 export const readInto = (onBytes: (bytes: Buffer) => void): SocketConstructorOpts => {

@@ -11,19 +11,22 @@ import type * as AST from "effect/SchemaAST"
 /** How many characters of a wrong string value a message quotes. */
 const maxQuoted = 80
 
+/** As much of a client's own text as an answer repeats. */
+export const clip = (text: string): string => (text.length > maxQuoted ? `${text.slice(0, maxQuoted)}...` : text)
+
 const describe = (value: unknown): string => {
   if (value === null || value === undefined) return "null"
   if (typeof value === "boolean") return `boolean \`${value}\``
   if (typeof value === "number") return "number"
   if (typeof value === "string") {
-    return `string ${JSON.stringify(value.length > maxQuoted ? `${value.slice(0, maxQuoted)}...` : value)}`
+    return `string ${JSON.stringify(clip(value))}`
   }
   return Array.isArray(value) ? "sequence" : "map"
 }
 
-const expected = (what: string) => ({
-  message: (issue: ParseResult.ParseIssue) => `invalid type: ${describe(issue.actual)}, expected ${what}`
-})
+const mismatch = (value: unknown, what: string) => `invalid type: ${describe(value)}, expected ${what}`
+
+const expected = (what: string) => ({ message: ({ actual }: ParseResult.ParseIssue) => mismatch(actual, what) })
 
 /** A JSON string. */
 export const Text = Schema.String.annotations(expected("a string"))
@@ -34,8 +37,21 @@ export const Flag = Schema.Boolean.annotations(expected("a boolean"))
 /** A list of strings. */
 export const TextList = Schema.Array(Text).annotations(expected("a sequence"))
 
-/** An object whose values are all strings. */
-export const TextMap = Schema.Record({ key: Schema.String, value: Text }).annotations(expected("a map"))
+/** An object whose values are all strings. Declared, not a Record: that would lose the name `__proto__`. */
+export const TextMap = Schema.declare(
+  (value: unknown): value is { readonly [name: string]: string } =>
+    typeof value === "object" &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((member) => typeof member === "string"),
+  {
+    message: ({ actual }) => {
+      if (typeof actual !== "object" || actual === null || Array.isArray(actual)) return mismatch(actual, "a map")
+      const [name, value] = Object.entries(actual).find(([, member]) => typeof member !== "string") ?? []
+      return `${mismatch(value, "a string")} of \`${clip(name ?? "")}\``
+    }
+  }
+)
 
 /** An object of which nothing more is known. */
 export const AnyObject = Schema.declare(
@@ -72,7 +88,7 @@ export const oneOf = <const Values extends readonly [string, ...Array<string>]>(
     message: ({ actual }) => ({
       message:
         typeof actual === "string"
-          ? `unknown variant \`${actual}\`, expected ${values.length === 1 ? list : `one of ${list}`}`
+          ? `unknown variant \`${clip(actual)}\`, expected ${values.length === 1 ? list : `one of ${list}`}`
           : `invalid type: ${describe(actual)}, expected a string`,
       // Instead of the message of the first value alone.
       override: true
@@ -121,7 +137,7 @@ export const formatParseError = (error: ParseResult.ParseError): string => {
     return parent === "" ? `missing field \`${String(field)}\`` : `missing field \`${String(field)}\` in \`${parent}\``
   }
   const path = issue.path.join(".")
-  return issue.message.includes(path) ? issue.message : `${issue.message} (field \`${path}\`)`
+  return issue.message.startsWith(path) ? issue.message : `${issue.message} (field \`${path}\`)`
 }
 
 /** A type issue with a message of its own, for transformations that decode one string into something richer. */

@@ -6,7 +6,7 @@
 import { constants } from "node:os"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
-import { invalid, Text } from "./Schemas.js"
+import { clip, invalid, Text } from "./Schemas.js"
 
 /** A POSIX signal name, such as `SIGTERM`. */
 export type Signal = NodeJS.Signals
@@ -41,7 +41,11 @@ export const SignalName: Schema.Schema<Signal, string> = Schema.transformOrFail(
       const name = text === "interrupt" ? "SIGINT" : text
       return isSignal(name)
         ? ParseResult.succeed(name)
-        : invalid(ast, text, `unknown variant \`${text}\`, expected \`interrupt\` or a POSIX name such as \`SIGTERM\``)
+        : invalid(
+            ast,
+            text,
+            `unknown variant \`${clip(text)}\`, expected \`interrupt\` or a POSIX name such as \`SIGTERM\``
+          )
     },
     encode: (signal) => ParseResult.succeed(signal)
   }

@@ -56,22 +56,48 @@ const tooDeep = (value: unknown, budget: number): boolean => {
   return false
 }
 
-/** The digits of the top-level `id`, for integers that a double cannot hold. */
+/** The end of the string that begins at a quotation mark: the index behind its closing one. */
+const stringEnd = (text: string, start: number): number => {
+  let end = text.indexOf('"', start + 1)
+  for (; end !== -1; end = text.indexOf('"', end + 1)) {
+    let slashes = 0
+    while (text[end - 1 - slashes] === "\\") slashes++
+    if (slashes % 2 === 0) return end + 1
+  }
+  return text.length
+}
+
+const idNumber = /\s*:\s*(-?\d+)\s*[,}]/y
+
+/** The digits of the top-level `id` of valid JSON, if it is written as an integer. */
 const idDigits = (text: string): string | undefined => {
   let depth = 0
   let digits: string | undefined
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"(?:\s*:\s*-?\d+(?![\d.eE]))?|[{}[\]]/g)) {
-    if (token === "{" || token === "[") depth++
-    else if (token === "}" || token === "]") depth--
-    else if (depth === 1) digits = /^"id"\s*:\s*(-?\d+)$/.exec(token)?.[1] ?? digits
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i]
+    if (character === "{" || character === "[") depth++
+    else if (character === "}" || character === "]") depth--
+    else if (character === '"') {
+      const end = stringEnd(text, i)
+      if (depth === 1 && text.slice(i, end) === '"id"') {
+        idNumber.lastIndex = end
+        const found = idNumber.exec(text)
+        // The last one of several counts, as in JSON.parse; a value is no key, for no number follows it.
+        if (found !== null || /^\s*:/.test(text.slice(end, end + 16))) digits = found?.[1]
+      }
+      i = end - 1
+    }
   }
   return digits
 }
 
+/** Where clients write the id; saves the search through the rest of the message. */
+const leadingId = /^\{\s*(?:"jsonrpc"\s*:\s*"2.0"\s*,\s*)?"id"\s*:\s*-?\d+\s*[,}]/
+
 const parseId = (id: unknown, text: string): RequestId | undefined => {
   if (typeof id === "string") return RequestId(JSON.stringify(id))
   if (typeof id !== "number" || !Number.isInteger(id)) return undefined
-  if (Number.isSafeInteger(id)) return RequestId(String(id))
+  if (Number.isSafeInteger(id) && leadingId.test(text)) return RequestId(String(id))
   const digits = idDigits(text)
   if (digits === undefined) return undefined
   const exact = BigInt(digits)

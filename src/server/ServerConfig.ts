@@ -85,7 +85,9 @@ const parse = (key: Key, value: string, source: string): number | boolean | stri
   }
   switch (settings[key].kind) {
     case "count":
-      return /^\d{1,15}$/.test(value) ? Number(value) : fail("a whole number of 0 or more")
+      if (!/^\d{1,15}$/.test(value)) fail("a whole number of 0 or more")
+      // To the WebSocket library 0 means that there is no limit.
+      return key === "maxMessageBytes" && Number(value) === 0 ? fail("a whole number of 1 or more") : Number(value)
     case "flag":
       return value === "true" ? true : value === "false" ? false : fail("true or false")
     case "text":

@@ -21,7 +21,7 @@ import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
-import { formatParseError } from "../protocol/Schemas.js"
+import { clip, formatParseError } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake } from "./Handshake.js"
@@ -31,6 +31,18 @@ import { SessionRegistry } from "./SessionRegistry.js"
 
 /** Requests of one peer served at a time; beyond it the peer is not read until some are answered. */
 const maxInFlight = 4096
+
+/** Characters of requests of one peer served at a time, likewise; a single larger one is served alone. */
+const maxInFlightSize = 67108864
+
+/** Methods whose answers may be large: they wait while the peer is congested, and others pass them. */
+const largeAnswers: ReadonlySet<string> = new Set(["process/read", "process/snapshot", "process/list"])
+
+/** How many of them wait, before the peer is not read any more. */
+const maxDeferred = 256
+
+/** How many times over the high-water mark even small answers stop. */
+const smallAnswerFactor = 4
 
 /** How to read and write one method's payloads. */
 interface Route {
@@ -76,6 +88,8 @@ const decode = (route: Route, params: unknown): Either.Either<unknown, string> =
 interface Pending {
   readonly id: Wire.RequestId
   readonly route: Route
+  /** Length of its message. */
+  readonly size: number
 }
 
 /**
@@ -89,6 +103,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const handshake = new Handshake()
       const pending = new Map<bigint, Pending>()
       let nextId = 0n
+      let inFlightSize = 0
       let notifier: Notifier.Notifier | undefined
       let ending: Ending | undefined
       let ended = () => {}
@@ -110,8 +125,10 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           peer.send(Wire.failure(id, codeOf(failure.value), failure.value.message))
           return Effect.void
         }
+        // Only the end of the connection interrupts requests, and nobody waits for answers then.
+        if (Cause.isInterruptedOnly(cause)) return Effect.void
         peer.send(Wire.failure(id, Code.internal, "internal error"))
-        return Cause.isInterruptedOnly(cause) ? Effect.void : Effect.logError("a request died of a defect", cause)
+        return Effect.logError("a request died of a defect", cause)
       }
 
       const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
@@ -120,6 +137,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           const request = pending.get(message.requestId)
           if (request === undefined) return Effect.void
           pending.delete(message.requestId)
+          inFlightSize -= request.size
           const answered = Exit.match(message.exit, {
             onSuccess: (value) => Effect.sync(() => peer.send(Wire.success(request.id, request.route.encode(value)))),
             onFailure: (cause) => fail(request.id, cause)
@@ -127,7 +145,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           return Effect.zipRight(
             Effect.catchAllCause(answered, (cause) => fail(request.id, cause)),
             Effect.sync(() => {
-              if (held.length > 0) serveHeld()
+              if (held.length > 0 || deferred.length > 0) serveHeld()
             })
           )
         })
@@ -148,13 +166,16 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         ended()
       }
 
-      const request = ({ id, method, params }: Extract<Wire.Message, { _tag: "Request" }>) => {
+      const request = ({ id, method, params }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
         const route = routes.get(method)
-        if (route === undefined) return peer.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${method}`))
+        if (route === undefined) {
+          return peer.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
+        }
         const payload = decode(route, params)
         if (Either.isLeft(payload)) return peer.send(Wire.failure(id, Code.invalidParams, payload.left))
         const internal = nextId++ as InternalId
-        pending.set(internal, { id, route })
+        pending.set(internal, { id, route, size })
+        inFlightSize += size
         runFork(
           server.write(0, {
             _tag: "Request",
@@ -184,7 +205,8 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         const message = Wire.parse(text)
         switch (message._tag) {
           case "Request":
-            return request(message)
+            if (isCongested() && largeAnswers.has(message.method)) return void deferred.push(text)
+            return request(message, text.length)
           case "Notification":
             if (message.method === "initialized") return onInitialized()
             return end({ code: 1002, reason: `unexpected notification method: ${message.method}` })
@@ -195,18 +217,37 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         }
       }
 
-      // What still came in after the peer was paused: as much as one read of its socket held.
+      /** A bug in what a message leads to must not end the server that others use. */
+      const accept = (text: string) => {
+        try {
+          receive(text)
+        } catch (defect) {
+          runFork(Effect.logError("a message led to a defect", Cause.die(defect)))
+          malformed("internal error")
+        }
+      }
+
+      const isCongested = () => peer.buffered() > highWaterBytes
+      const isBusy = () =>
+        pending.size >= maxInFlight ||
+        inFlightSize > maxInFlightSize ||
+        deferred.length >= maxDeferred ||
+        peer.buffered() > smallAnswerFactor * highWaterBytes
+
+      // Requests for large answers to a congested peer.
+      const deferred: Array<string> = []
+      // What still comes in after the peer was paused: at most what one read of its socket held.
       const held: Array<string> = []
-      const busy = () => pending.size >= maxInFlight || peer.buffered() > highWaterBytes
 
       let serving = false
       const serveHeld = () => {
         // An answer given within the loop calls this again: the loop is already at it.
-        if (serving) return
+        if (serving || ending !== undefined) return
         serving = true
-        while (held.length > 0 && ending === undefined && !busy()) receive(held.shift() ?? "")
+        while (deferred.length > 0 && !isCongested()) accept(deferred.shift() ?? "")
+        while (held.length > 0 && ending === undefined && !isBusy()) accept(held.shift() ?? "")
         serving = false
-        if (held.length === 0 && ending === undefined) peer.resume()
+        if (held.length === 0) peer.resume()
       }
 
       yield* Effect.async<void>((resume) => {
@@ -214,7 +255,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         peer.listen({
           onMessage: (text) => {
             if (ending !== undefined) return
-            if (held.length === 0 && !busy()) return receive(text)
+            if (held.length === 0 && !isBusy()) return accept(text)
             held.push(text)
             peer.pause()
           },
@@ -225,7 +266,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           },
           onEnd: () => {
             // Requests that were received are carried out, though nobody hears the answers.
-            if (ending === undefined) for (const text of held.splice(0)) receive(text)
+            if (ending === undefined) for (const text of held.splice(0)) accept(text)
             ending ??= { code: 1000, reason: "" }
             ended()
           }

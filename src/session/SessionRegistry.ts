@@ -101,6 +101,7 @@ const make = Effect.gen(function* () {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.void
       sessions.delete(session.id)
+      expiries.delete(session)
       return Effect.zipRight(session.supervisor.end(graceMs), Scope.close(entry.scope, Exit.void))
     }).pipe(Effect.uninterruptible)
 

@@ -43,6 +43,13 @@ class ServerSocket extends WebSocket {
   }
 }
 
+/** As much of a reason as a close frame holds. */
+const fitReason = (reason: string): string => {
+  let fit = reason.slice(0, maxReasonBytes)
+  while (Buffer.byteLength(fit) > maxReasonBytes) fit = fit.slice(0, -1)
+  return fit
+}
+
 const makePeer = (ws: WebSocket, socket: Socket): Peer => {
   const remote = `${socket.remoteAddress}:${socket.remotePort}`
   // Small messages must not wait for the acknowledgement of earlier ones.
@@ -63,6 +70,8 @@ const makePeer = (ws: WebSocket, socket: Socket): Peer => {
         else onMessage(data.toString())
       })
       socket.on("drain", onDrain)
+      // A peer that has said its last word and does not read ours either would never be gone.
+      socket.once("end", () => setTimeout(() => ws.terminate(), closeMs).unref())
       // A protocol error: ws answers with the right close frame itself, and "close" follows.
       ws.on("error", () => {})
       ws.once("close", () => {
@@ -84,7 +93,7 @@ const makePeer = (ws: WebSocket, socket: Socket): Peer => {
     resume: () => ws.resume(),
     close: ({ code, reason }) => {
       if (ws.readyState !== WebSocket.OPEN) return
-      ws.close(code, Buffer.from(reason).subarray(0, maxReasonBytes))
+      ws.close(code, fitReason(reason))
       // A paused peer could not be heard answering.
       ws.resume()
       setTimeout(() => ws.terminate(), closeMs).unref()
@@ -93,7 +102,8 @@ const makePeer = (ws: WebSocket, socket: Socket): Peer => {
 }
 
 const refuse = (socket: Duplex, status: number) => {
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+  const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`
+  socket.end(head, () => socket.destroy())
 }
 
 const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0]
@@ -160,6 +170,8 @@ export const layer = (address: Address): Layer.Layer<Transport, ListenError> =>
           Effect.gen(function* () {
             const fork = yield* FiberSet.makeRuntime<R>()
             const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+              // From here on nobody else listens, and a reset would end the server.
+              socket.on("error", () => socket.destroy())
               const refused = fault(request) ?? (pathOf(request) === "/" ? undefined : 404)
               if (refused !== undefined) return refuse(socket, refused)
               upgrades.handleUpgrade(request, socket, head, (ws) => {

@@ -29,7 +29,7 @@ describe("real children", () => {
   it.scopedLive("SIGKILL for the tree reaches its group and those who left it", () =>
     Effect.gen(function* () {
       const pid = pidOf(yield* child("/bin/sh", "-c", "sleep 1000 & setsid sleep 1000 & wait"))
-      const tree = (yield* Forest).plant(pid, false)
+      const tree = (yield* Forest).plant(pid)
       const found = () => [...membersOf({ pid, startTime: entryOf(pid)?.startTime ?? 0 }, table()).values()]
       const sleepers = () => found().filter((member) => member.pid !== pid)
       yield* eventually("all three run", () => sleepers().length === 2 && sleepers().some(({ group }) => group !== pid))
@@ -49,7 +49,7 @@ describe("real children", () => {
     Effect.gen(function* () {
       const running = yield* child("/bin/sh", "-c", "sleep 1000 & wait")
       const pid = pidOf(running)
-      const tree = (yield* Forest).plant(pid, false)
+      const tree = (yield* Forest).plant(pid)
       const found = () => [...membersOf({ pid, startTime: entryOf(pid)?.startTime ?? 0 }, table()).keys()]
       yield* eventually("both run", () => found().length === 2)
       const other = found().find((member) => member !== pid) ?? Number.NaN

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { childrenOf, eventually, isAlive, webSocketServer } from "../support/servers.js"
+import { eventually, guardOf, isAlive, webSocketServer } from "../support/servers.js"
 
 /** Live processes whose command line contains a text. */
 const running = (text: string): ReadonlyArray<number> =>
@@ -16,9 +16,6 @@ const running = (text: string): ReadonlyArray<number> =>
         return false
       }
     })
-
-const guardOf = (server: number) =>
-  childrenOf(server).find((pid) => readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("leaders="))
 
 describe("the server's own death", () => {
   it.scopedLive("killed with SIGKILL while 60 trees run, nothing of them survives", () =>

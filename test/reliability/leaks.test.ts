@@ -54,6 +54,9 @@ describe("leaks", () => {
       const server = yield* webSocketServer()
       const observer = yield* server.connect
       yield* observer.handshake({})
+      // The first process brings what is opened once.
+      yield* observer.start("first", ["true"], { tty: true })
+      yield* observer.closed("first")
       const before = descriptors(server.pid)
       yield* Effect.scoped(
         Effect.forEach(

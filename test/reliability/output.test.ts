@@ -1,7 +1,7 @@
 /** Bytes are conserved, and a peer that does not read harms nobody but itself. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { cpuSeconds, residentMb, webSocketServer } from "../support/servers.js"
+import { cpuSeconds, eventually, isAlive, residentMb, webSocketServer } from "../support/servers.js"
 import { startParams } from "../support/TestClient.js"
 
 describe("output", () => {
@@ -98,6 +98,63 @@ describe("output", () => {
         for (let i = 0; i < 10; i++) assert.strictEqual((yield* stalled.closed(`p${i}`)).signal, "SIGKILL")
       }),
     120_000
+  )
+
+  it.scopedLive("what a process wrote before it ran out of time reaches a client that was slow", () =>
+    Effect.gen(function* () {
+      const client = yield* (yield* webSocketServer()).connect
+      client.discard = true
+      yield* client.handshake()
+      let last: Buffer = Buffer.alloc(0)
+      let received = 0
+      client.onOutput = (chunk) => {
+        received += chunk.length
+        last = chunk
+      }
+      yield* client.start("p", ["seq", "1000000000"], { timeoutMs: 1500 })
+      client.carrier.pause()
+      yield* Effect.sleep("4 seconds")
+      client.carrier.resume()
+      assert.isTrue((yield* client.closed("p")).timedOut)
+      // The child writes 4 kB at a time: whole lines of one more digit follow each other without a gap.
+      const lines = last.toString().trimEnd().split("\n")
+      const end = Number(lines[lines.length - (last.at(-1) === 10 ? 1 : 2)])
+      let total = 0
+      for (let digits = 1, from = 1; from <= end; digits++, from *= 10)
+        total += (Math.min(end, from * 10 - 1) - from + 1) * (digits + 1)
+      assert.isAtMost(Math.abs(received - total), 11)
+    })
+  )
+
+  it.scopedLive("a congested client can still end its processes", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer()
+      const client = yield* server.connect
+      client.discard = true
+      yield* client.handshake()
+      const { pid } = yield* client.start("p", ["yes"])
+      client.carrier.pause()
+      yield* Effect.sleep("1 second")
+      client.post("process/snapshot", { processId: "p" })
+      client.post("process/terminate", { processId: "p" })
+      yield* eventually("the process is gone", () => !isAlive(pid))
+      client.carrier.resume()
+      yield* client.closed("p")
+    })
+  )
+
+  it.scopedLive("writes that wait are bounded in memory", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer()
+      const client = yield* server.connect
+      yield* client.handshake()
+      yield* client.start("p", ["sleep", "1000"], { pipeStdin: true })
+      const before = residentMb(server.pid)
+      const chunk = Buffer.alloc(2 ** 20).toString("base64")
+      for (let i = 0; i < 250; i++) client.post("process/write", { processId: "p", chunk })
+      yield* Effect.sleep("2 seconds")
+      assert.isBelow(residentMb(server.pid) - before, 250)
+    })
   )
 
   it.scopedLive("a child that does not read its terminal blocks nothing but its own queue, at no cost", () =>

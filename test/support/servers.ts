@@ -55,8 +55,22 @@ export const cpuSeconds = (pid: number): number => {
   return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
-/** Children of a process, zombies included. */
-export const childrenOf = (pid: number): ReadonlyArray<number> =>
+const isGuard = (pid: number) => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("leaders=")
+  } catch {
+    return false
+  }
+}
+
+/** The shell that watches over a server's processes. */
+export const guardOf = (server: number): number | undefined => allChildrenOf(server).find(isGuard)
+
+/** What a server has started for its clients, zombies included. */
+export const childrenOf = (server: number): ReadonlyArray<number> =>
+  allChildrenOf(server).filter((pid) => !isGuard(pid))
+
+const allChildrenOf = (pid: number): ReadonlyArray<number> =>
   readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .filter((name) => {

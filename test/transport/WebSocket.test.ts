@@ -75,6 +75,39 @@ describe("WebSocket transport", () => {
     })
   )
 
+  it.scopedLive("a refused upgrade whose peer resets the connection harms nobody", () =>
+    Effect.gen(function* () {
+      const { connect, url } = yield* webSocketServer()
+      for (let i = 0; i < 60; i++) {
+        const socket = yield* rawSocket(url)
+        socket.write(upgrade(i % 2 === 0 ? "/other" : "/", "Origin: http://evil.example\r\n"))
+        yield* Effect.yieldNow()
+        socket.resetAndDestroy()
+      }
+      yield* (yield* connect).handshake()
+    })
+  )
+
+  it.scopedLive("v0 dialect: a peer that ends its side and does not read is gone all the same", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer()
+      const socket = yield* rawSocket(url)
+      socket.write(upgrade("/"))
+      yield* receives(socket, (bytes) => bytes.includes("\r\n\r\n"))
+      socket.write(frame(1, '{"id":1,"method":"initialize","params":{"clientName":"x"}}'))
+      socket.write(frame(1, '{"method":"initialized"}'))
+      const argv = '"argv":["yes"],"cwd":"/","env":{},"tty":false'
+      socket.write(frame(1, `{"id":2,"method":"process/start","params":{"processId":"p",${argv}}}`))
+      const bytes = yield* receives(socket, (all) => all.includes('"pid":'))
+      const pid = Number(/"pid":(\d+)/.exec(bytes.toString())?.[1])
+      assert.isTrue(isAlive(pid))
+      socket.pause()
+      yield* Effect.sleep("500 millis")
+      socket.end()
+      yield* eventually("its process is gone", () => !isAlive(pid))
+    })
+  )
+
   it.scopedLive("an offer of compression is not taken up", () =>
     Effect.gen(function* () {
       const { url } = yield* webSocketServer()
@@ -161,8 +194,10 @@ describe("WebSocket transport", () => {
       second.raw('{"method":"nope"}')
       assert.deepStrictEqual(yield* second.ended(), { code: 1002, reason: "unexpected notification method: nope" })
       const third = yield* connect
-      third.raw(`{"method":"${"n".repeat(500)}"}`)
-      assert.strictEqual((yield* third.ended()).code, 1002)
+      third.raw(`{"method":"${"é".repeat(500)}"}`)
+      const { code, reason } = yield* third.ended()
+      assert.strictEqual(code, 1002)
+      assert.match(reason, /^unexpected notification method: é+$/)
     })
   )
 
