@@ -6,10 +6,15 @@
 //                        child would hold the terminals of all earlier ones.
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
+// onExit(pid, f):        tells how a child ended. Node.js knows no name for real-time signals, and
+//                        reports a child that one of them killed as having exited with 0.
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -50,7 +55,9 @@ typedef struct watch {
   napi_env env;
   napi_ref callback;
   int64_t token;
-  // A copy: libuv watches a descriptor in one place only, and the terminal's stream has the original.
+  // The child whose end is waited for, or 0.
+  pid_t pid;
+  // Ours alone: libuv watches a descriptor in one place only.
   int fd;
   struct watch *next;
 } watch;
@@ -73,50 +80,75 @@ static void end(watch *ended) {
   uv_close((uv_handle_t *)&ended->poll, closed);
 }
 
-// Writable, hung up, or broken: whoever waited finds out by writing.
+// A terminal is writable, hung up, or broken: whoever waited finds out by writing. Or a child has ended: it is looked
+// at and left to libuv, which reaps it in this same turn, because it handles signals after everything else.
 static void ready(uv_poll_t *poll, int status, int events) {
   watch *found = poll->data;
   napi_env env = found->env;
   napi_handle_scope scope;
-  napi_value callback, global;
+  napi_value callback, global, arguments[2];
+  size_t count = 0;
   napi_open_handle_scope(env, &scope);
+  if (found->pid != 0) {
+    siginfo_t ended = {0};
+    int known = waitid(P_PID, found->pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == found->pid;
+    int exited = known && ended.si_code == CLD_EXITED;
+    arguments[count++] = number(env, exited ? ended.si_status : -1);
+    arguments[count++] = number(env, known && !exited ? ended.si_status : 0);
+  }
   napi_get_reference_value(env, found->callback, &callback);
   napi_get_global(env, &global);
   end(found);
-  napi_make_callback(env, NULL, global, callback, 0, NULL, NULL);
+  napi_make_callback(env, NULL, global, callback, count, arguments, NULL);
   napi_close_handle_scope(env, scope);
 }
 
-// (fd, f) => token | -errno; f is called once, in a later turn of the event loop
-static napi_value on_writable(napi_env env, napi_callback_info info) {
-  size_t count = 2;
-  napi_value arguments[2];
-  int32_t fd = -1;
+// Watches a descriptor that it takes over; token | -errno
+static napi_value start(napi_env env, int fd, pid_t pid, int events, napi_value callback) {
   uv_loop_t *loop;
-  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-  if (count != 2 || napi_get_value_int32(env, arguments[0], &fd) != napi_ok) return number(env, -EINVAL);
-  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return number(env, -EINVAL);
+  if (fd == -1) return number(env, -errno);
   watch *created = calloc(1, sizeof *created);
-  if (created == NULL) return number(env, -ENOMEM);
-  created->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (created->fd == -1) {
-    free(created);
-    return number(env, -errno);
-  }
-  int error = uv_poll_init(loop, &created->poll, created->fd);
+  int error = created == NULL ? -ENOMEM : napi_get_uv_event_loop(env, &loop) != napi_ok ? -EINVAL : 0;
+  if (error == 0) error = uv_poll_init(loop, &created->poll, fd);
   if (error != 0) {
-    close(created->fd);
+    close(fd);
     free(created);
     return number(env, error);
   }
   created->poll.data = created;
   created->env = env;
   created->token = next_token++;
+  created->pid = pid;
+  created->fd = fd;
   created->next = watches;
   watches = created;
-  napi_create_reference(env, arguments[1], 1, &created->callback);
-  uv_poll_start(&created->poll, UV_WRITABLE, ready);
+  napi_create_reference(env, callback, 1, &created->callback);
+  uv_poll_start(&created->poll, events, ready);
   return number(env, created->token);
+}
+
+// (fd, f) => token | -errno; f() is called once, in a later turn of the event loop
+static napi_value on_writable(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2];
+  int32_t fd = -1;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count != 2 || napi_get_value_int32(env, arguments[0], &fd) != napi_ok) return number(env, -EINVAL);
+  return start(env, fcntl(fd, F_DUPFD_CLOEXEC, 0), 0, UV_WRITABLE, arguments[1]);
+}
+
+// (pid, f) => token | -errno; f(status or -1, signal or 0) is called once, before libuv reports the exit
+static napi_value on_exit_of(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2];
+  int32_t pid = 0;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count != 2 || napi_get_value_int32(env, arguments[0], &pid) != napi_ok) return number(env, -EINVAL);
+#ifdef SYS_pidfd_open
+  return start(env, (int)syscall(SYS_pidfd_open, pid, 0), pid, UV_READABLE, arguments[1]);
+#else
+  return number(env, -ENOSYS);
+#endif
 }
 
 // (token) => 0; of no effect once f was called
@@ -145,6 +177,7 @@ NAPI_MODULE_INIT() {
   export(env, exports, "pipe", make_pipe);
   export(env, exports, "closeOnExec", close_on_exec);
   export(env, exports, "onWritable", on_writable);
+  export(env, exports, "onExit", on_exit_of);
   export(env, exports, "cancel", cancel);
   return exports;
 }

@@ -42,7 +42,9 @@ const openPipes = (stdin: boolean): Pipes => {
   }
 }
 
-const statusOf = (code: number | null, signal: NodeJS.Signals | null): ExitStatus => {
+/** What Node.js says, unless it is the 0 that stands for a signal it has no name for. */
+const statusOf = (code: number | null, signal: NodeJS.Signals | null, killedBy: number): ExitStatus => {
+  if (killedBy !== 0) return ExitStatus.Signaled({ number: killedBy, signal: Signals.nameOf(killedBy) })
   if (signal !== null) return ExitStatus.Signaled({ number: Signals.numberOf(signal), signal })
   if (code !== null) return ExitStatus.Exited({ code })
   return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
@@ -54,13 +56,17 @@ const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyAr
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
   let outputs: Array<Socket> = []
   let finish = () => {}
+  let killedBy = 0
+  Posix.onExit(pid, (_status, number) => {
+    killedBy = number
+  })
   return {
     pid,
     listen: (events: ChildEvents) => {
       child.once("exit", (code, signal) => {
         stdin?.destroy()
         tree.reaped()
-        events.onExit(statusOf(code, signal))
+        events.onExit(statusOf(code, signal, killedBy))
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
         const socket = new Socket({

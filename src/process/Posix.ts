@@ -12,6 +12,7 @@ interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
   readonly closeOnExec: (fd: number) => number
   readonly onWritable: (fd: number, callback: () => void) => number
+  readonly onExit: (pid: number, callback: (status: number, signal: number) => void) => number
   readonly cancel: (token: number) => number
 }
 
@@ -53,4 +54,12 @@ export const onWritable = (fd: number, callback: () => void): (() => void) => {
   return () => {
     native().cancel(token)
   }
+}
+
+/**
+ * Tells how a child of ours ended, before Node.js does: its status, or the number of the signal that killed it; -1 and
+ * 0 if that could not be found out. Not at all on systems that cannot, or when descriptors have run out.
+ */
+export const onExit = (pid: number, callback: (status: number, signal: number) => void): void => {
+  native().onExit(pid, callback)
 }
