@@ -162,4 +162,19 @@ describe("exec-server", () => {
         })
     )
   }
+
+  it.scopedLive("a second signal forces: nobody waits for the grace, and nothing survives", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({ args: ["--shutdown-grace-period-ms", "20000"] })
+      const client = yield* server.connect
+      yield* client.handshake()
+      const { pid } = yield* client.sh("p", "trap '' TERM HUP; echo ready; sleep 1000; sleep 1000")
+      yield* client.sees("p", "ready")
+      server.child.kill("SIGTERM")
+      yield* client.ended()
+      server.child.kill("SIGTERM")
+      yield* server.exit.pipe(Effect.timeout("10 seconds"))
+      yield* eventually("the process is gone", () => !isAlive(pid))
+    })
+  )
 })
