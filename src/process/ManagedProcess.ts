@@ -100,6 +100,7 @@ export class ManagedProcess {
   private state: State = State.Starting()
   private nextSeq = 1
   private timedOut = false
+  private listening = false
   private readonly waiters = new Set<() => void>()
   private stdin: StdinQueue.StdinQueue | undefined
 
@@ -129,10 +130,11 @@ export class ManagedProcess {
     if (this.description.hasStdin) this.stdin = StdinQueue.make(child, this.stdinLimit)
   }
 
-  /** Starts the child's reports. Separate from `spawned`, so that the answer to the start request goes first. */
+  /** Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first. */
   listen(): void {
     const child = this.child()
-    if (child === undefined) return
+    if (child === undefined || this.listening) return
+    this.listening = true
     this.events.onStarted(this, child.pid)
     child.listen({
       onOutput: (stream, bytes) => this.onOutput(stream, bytes),

@@ -57,8 +57,8 @@ export const onWritable = (fd: number, callback: () => void): (() => void) => {
 }
 
 /**
- * Tells how a child of ours ended, before Node.js does: its status, or the number of the signal that killed it; -1 and
- * 0 if that could not be found out. Not at all on systems that cannot, or when descriptors have run out.
+ * Tells how a child of ours ended, before Node.js does: its status and 0, or -1 and the number of the signal that
+ * killed it; -1 and 0 if that could not be found out. Not at all where there is no pidfd_open(2), or no descriptor left.
  */
 export const onExit = (pid: number, callback: (status: number, signal: number) => void): void => {
   native().onExit(pid, callback)
