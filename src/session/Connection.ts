@@ -12,6 +12,7 @@ import type * as RpcGroup from "@effect/rpc/RpcGroup"
 import type { FromServer, RequestId as InternalId } from "@effect/rpc/RpcMessage"
 import * as RpcServer from "@effect/rpc/RpcServer"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -156,8 +157,9 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         disableClientAcks: true,
         disableFatalDefects: true
       })
-      const runtime = yield* Effect.provideService(Effect.runtime<never>(), CurrentHandshake, handshake)
-      const runFork = Runtime.runFork(runtime)
+      // With this alone for a context: every request copies the one it is run with.
+      const context = Context.make(CurrentHandshake, handshake)
+      const runFork = Runtime.runFork(Runtime.make({ ...(yield* Effect.runtime<never>()), context }))
 
       const end = (reason: Ending) => {
         if (ending !== undefined) return
