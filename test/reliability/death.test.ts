@@ -36,7 +36,7 @@ describe("the server's own death", () => {
       server.child.kill("SIGKILL")
       assert.strictEqual(yield* server.exit, "SIGKILL")
       // The fourth script's child has no parent left: it is found by its group.
-      yield* eventually("nothing survives", () => running(mark).length === 0, 4000)
+      yield* eventually("nothing survives", () => running(mark).length === 0, 2000)
     })
   )
 
