@@ -27,7 +27,6 @@ export const Listen = Data.taggedEnum<Listen>()
 
 /** Words for how much is logged, from everything to nothing. */
 export const logLevels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"] as const
-export type LogLevelName = (typeof logLevels)[number]
 
 /** One setting: its kind decides how its text is read. */
 export interface Setting<Kind extends "count" | "flag" | "text", Default> {

@@ -7,6 +7,7 @@
  */
 import type { ManagedProcess, ProcessEvents } from "../process/ManagedProcess.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
+import * as Wire from "../protocol/Wire.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** Events to one peer. */
@@ -35,7 +36,7 @@ export const make = (peer: Peer, capabilities: Capabilities): Notifier => {
     },
     onFailed: (processId, message) => {
       if (capabilities.lifecycle !== true) return
-      notify(`{"method":"process/failed","params":${JSON.stringify({ processId, message })}}`)
+      notify(Wire.notification("process/failed", { processId, message }))
     },
     onOutput: (process, seq, stream, bytes) => {
       if (stopped) return

@@ -1,29 +1,13 @@
-import { type ChildProcess, spawn } from "node:child_process"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Forest } from "../../src/process/Forest.js"
 import { Guard } from "../../src/process/Guard.js"
 import { entryOf, membersOf, table } from "../../src/process/ProcessTree.js"
+import { child, pidOf } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 
 const layer = Forest.layer.pipe(Layer.provide(Guard.layerNone))
-
-/** A real child that leads its own session; it is gone when the test is. */
-const child = (program: string, ...args: ReadonlyArray<string>) =>
-  Effect.acquireRelease(
-    Effect.sync(() => spawn(program, args, { detached: true, stdio: "ignore" })),
-    (running: ChildProcess) =>
-      Effect.sync(() => {
-        try {
-          if (running.pid !== undefined) process.kill(-running.pid, "SIGKILL")
-        } catch {
-          // It has ended, as it should have.
-        }
-      })
-  )
-
-const pidOf = ({ pid }: ChildProcess) => pid ?? Number.NaN
 
 describe("real children", () => {
   it.scopedLive("SIGKILL for the tree reaches its group and those who left it", () =>

@@ -1,10 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process"
 import { mkdtempSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { type Entry, entryOf, killAll, membersOf, table } from "../../src/process/ProcessTree.js"
+import { child, pidOf } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 
 const entry = (pid: number, parent: number, group: number, session: number, more: Partial<Entry> = {}): Entry => ({
@@ -81,22 +81,6 @@ describe("the process table", () => {
     assert.isUndefined(entryOf(2 ** 22 + 1))
   })
 })
-
-/** A real child that leads its own session; it is gone when the test is. */
-const child = (program: string, ...args: ReadonlyArray<string>) =>
-  Effect.acquireRelease(
-    Effect.sync(() => spawn(program, args, { detached: true, stdio: "ignore" })),
-    (running: ChildProcess) =>
-      Effect.sync(() => {
-        try {
-          if (running.pid !== undefined) process.kill(-running.pid, "SIGKILL")
-        } catch {
-          // It has ended, as it should have.
-        }
-      })
-  )
-
-const pidOf = ({ pid }: ChildProcess) => pid ?? Number.NaN
 
 describe("real children", () => {
   it.scopedLive("a name with spaces and parentheses is no riddle", () =>

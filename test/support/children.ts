@@ -1,0 +1,19 @@
+/** Real children that tests start without a server. */
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Effect from "effect/Effect"
+
+/** A real child that leads its own session; it is gone when the test is. */
+export const child = (program: string, ...args: ReadonlyArray<string>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => spawn(program, args, { detached: true, stdio: "ignore" })),
+    (running: ChildProcess) =>
+      Effect.sync(() => {
+        try {
+          if (running.pid !== undefined) process.kill(-running.pid, "SIGKILL")
+        } catch {
+          // It has ended, as it should have.
+        }
+      })
+  )
+
+export const pidOf = ({ pid }: ChildProcess) => pid ?? Number.NaN
