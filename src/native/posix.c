@@ -6,7 +6,7 @@
 //                        child would hold the terminals of all earlier ones.
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
-// onExit(pid, f):        tells how a child ended. Node.js knows no name for real-time signals, and
+// onExit(pid, f):        tells what signal a child died of. Node.js knows no name for real-time signals, and
 //                        reports a child that one of them killed as having exited with 0.
 #include <errno.h>
 #include <fcntl.h>
@@ -86,20 +86,19 @@ static void ready(uv_poll_t *poll, int status, int events) {
   watch *found = poll->data;
   napi_env env = found->env;
   napi_handle_scope scope;
-  napi_value callback, global, arguments[2];
+  napi_value callback, global, signal;
   size_t count = 0;
   napi_open_handle_scope(env, &scope);
   if (found->pid != 0) {
     siginfo_t ended = {0};
     int known = waitid(P_PID, found->pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == found->pid;
-    int exited = known && ended.si_code == CLD_EXITED;
-    arguments[count++] = number(env, exited ? ended.si_status : -1);
-    arguments[count++] = number(env, known && !exited ? ended.si_status : 0);
+    signal = number(env, known && ended.si_code != CLD_EXITED ? ended.si_status : 0);
+    count = 1;
   }
   napi_get_reference_value(env, found->callback, &callback);
   napi_get_global(env, &global);
   end(found);
-  napi_make_callback(env, NULL, global, callback, count, arguments, NULL);
+  napi_make_callback(env, NULL, global, callback, count, &signal, NULL);
   napi_close_handle_scope(env, scope);
 }
 
@@ -137,7 +136,7 @@ static napi_value on_writable(napi_env env, napi_callback_info info) {
   return start(env, fcntl(fd, F_DUPFD_CLOEXEC, 0), 0, UV_WRITABLE, arguments[1]);
 }
 
-// (pid, f) => token | -errno; f(status or -1, signal or 0) is called once, before libuv reports the exit
+// (pid, f) => token | -errno; f(signal or 0) is called once, before libuv reports the exit
 static napi_value on_exit_of(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value arguments[2];

@@ -49,6 +49,13 @@ const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
 const initialBytes = 4096
 const initialChunks = 16
 
+/** Copies a full ring into a larger one, its oldest entry first. */
+const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, first: number, larger: A): A => {
+  larger.set(ring.subarray(first))
+  larger.set(ring.subarray(0, first), ring.length - first)
+  return larger
+}
+
 /**
  * Bytes in one ring, chunks in another: a million chunks of one byte cost 13 bytes each, and an idle process costs
  * nothing. Both rings grow by doubling.
@@ -215,12 +222,9 @@ class Ring implements RetainedOutput {
     }
     if (this.count === this.seqs.length) {
       const capacity = Math.max(initialChunks, this.count * 2)
-      const order = (index: number) => (this.first + index) % this.count
-      this.seqs = Float64Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.seqs[order(i)] ?? 0) : 0))
-      this.lengths = Uint32Array.from({ length: capacity }, (_, i) =>
-        i < this.count ? (this.lengths[order(i)] ?? 0) : 0
-      )
-      this.kinds = Uint8Array.from({ length: capacity }, (_, i) => (i < this.count ? (this.kinds[order(i)] ?? 0) : 0))
+      this.seqs = unroll(this.seqs, this.first, new Float64Array(capacity))
+      this.lengths = unroll(this.lengths, this.first, new Uint32Array(capacity))
+      this.kinds = unroll(this.kinds, this.first, new Uint8Array(capacity))
       this.first = 0
     }
   }

@@ -57,8 +57,8 @@ const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyAr
   let outputs: Array<Socket> = []
   let finish = () => {}
   let killedBy = 0
-  Posix.onExit(pid, (_status, number) => {
-    killedBy = number
+  Posix.onExit(pid, (signal) => {
+    killedBy = signal
   })
   return {
     pid,

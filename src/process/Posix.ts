@@ -12,7 +12,7 @@ interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
   readonly closeOnExec: (fd: number) => number
   readonly onWritable: (fd: number, callback: () => void) => number
-  readonly onExit: (pid: number, callback: (status: number, signal: number) => void) => number
+  readonly onExit: (pid: number, callback: (signal: number) => void) => number
   readonly cancel: (token: number) => number
 }
 
@@ -57,9 +57,9 @@ export const onWritable = (fd: number, callback: () => void): (() => void) => {
 }
 
 /**
- * Tells how a child of ours ended, before Node.js does: its status and 0, or -1 and the number of the signal that
- * killed it; -1 and 0 if that could not be found out. Not at all where there is no pidfd_open(2), or no descriptor left.
+ * Tells when a child of ours has ended, before Node.js does, and the number of the signal that killed it; 0 if none
+ * did, or it could not be found out. Not at all where there is no pidfd_open(2), or no descriptor left.
  */
-export const onExit = (pid: number, callback: (status: number, signal: number) => void): void => {
+export const onExit = (pid: number, callback: (signal: number) => void): void => {
   native().onExit(pid, callback)
 }

@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer"
 import * as ParseResult from "effect/ParseResult"
+import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
 
@@ -40,13 +41,10 @@ export const TextList = Schema.Array(Text).annotations(expected("a sequence"))
 /** An object whose values are all strings. Declared, not a Record: that would lose the name `__proto__`. */
 export const TextMap = Schema.declare(
   (value: unknown): value is { readonly [name: string]: string } =>
-    typeof value === "object" &&
-    value !== null &&
-    !Array.isArray(value) &&
-    Object.values(value).every((member) => typeof member === "string"),
+    isRecord(value) && Object.values(value).every((member) => typeof member === "string"),
   {
     message: ({ actual }) => {
-      if (typeof actual !== "object" || actual === null || Array.isArray(actual)) return mismatch(actual, "a map")
+      if (!isRecord(actual)) return mismatch(actual, "a map")
       const [name, value] = Object.entries(actual).find(([, member]) => typeof member !== "string") ?? []
       return `${mismatch(value, "a string")} of \`${clip(name ?? "")}\``
     }
@@ -55,8 +53,7 @@ export const TextMap = Schema.declare(
 
 /** An object of which nothing more is known. */
 export const AnyObject = Schema.declare(
-  (value: unknown): value is { readonly [key: string]: unknown } =>
-    typeof value === "object" && value !== null && !Array.isArray(value),
+  (value: unknown): value is { readonly [key: string]: unknown } => isRecord(value),
   expected("a map")
 )
 

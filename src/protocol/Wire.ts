@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Brand from "effect/Brand"
+import { isRecord } from "effect/Predicate"
 
 /** The JSON text of a request's id: a string, or a signed 64-bit integer that is echoed digit for digit. */
 export type RequestId = string & Brand.Brand<"RequestId">
@@ -43,9 +44,6 @@ export const maxDepth = 128
 const i64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n }
 
 const malformed = (detail: string): Message => ({ _tag: "Malformed", detail })
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 const tooDeep = (value: unknown, budget: number): boolean => {
   if (typeof value !== "object" || value === null) return false
@@ -110,7 +108,7 @@ const parseResponse = (message: Record<string, unknown>, text: string): Message 
   if (id === undefined) return malformed("`id` must be a string or a 64-bit integer")
   if ("error" in message) {
     const error = message["error"]
-    return isObject(error) && typeof error["code"] === "number" && typeof error["message"] === "string"
+    return isRecord(error) && typeof error["code"] === "number" && typeof error["message"] === "string"
       ? { _tag: "Response", id, body: { _tag: "Error", code: error["code"], message: error["message"] } }
       : malformed("`error` must be an object with `code` and `message`")
   }
@@ -125,7 +123,7 @@ export const parse = (text: string): Message => {
   } catch (error) {
     return malformed(text.trim() === "" ? "EOF while parsing a value: the message is empty" : String(error))
   }
-  if (!isObject(message)) return malformed("expected a JSON-RPC object")
+  if (!isRecord(message)) return malformed("expected a JSON-RPC object")
   if (tooDeep(message, maxDepth)) return malformed(`recursion limit exceeded: nested deeper than ${maxDepth}`)
   const method = message["method"]
   if (method === undefined) {
@@ -138,7 +136,7 @@ export const parse = (text: string): Message => {
   const id = parseId(message["id"], text)
   if (id === undefined) return malformed("`id` must be a string or a 64-bit integer")
   const trace = message["trace"] ?? undefined
-  if (trace !== undefined && !isObject(trace)) return malformed("`trace` must be an object")
+  if (trace !== undefined && !isRecord(trace)) return malformed("`trace` must be an object")
   return { _tag: "Request", id, method, params: message["params"], trace }
 }
 

@@ -33,14 +33,27 @@ export interface Setting<Kind extends "count" | "flag" | "text", Default> {
   readonly kind: Kind
   readonly default: Default
   readonly help: string
+  /** Of a count. */
+  readonly minimum: number
 }
 
-const count = (value: number, help: string): Setting<"count", number> => ({ kind: "count", default: value, help })
-const flag = (value: boolean, help: string): Setting<"flag", boolean> => ({ kind: "flag", default: value, help })
+const count = (value: number, help: string, minimum = 0): Setting<"count", number> => ({
+  kind: "count",
+  default: value,
+  help,
+  minimum
+})
+const flag = (value: boolean, help: string): Setting<"flag", boolean> => ({
+  kind: "flag",
+  default: value,
+  help,
+  minimum: 0
+})
 const text = <T extends string>(value: T, help: string): Setting<"text", string> => ({
   kind: "text",
   default: value,
-  help
+  help,
+  minimum: 0
 })
 
 /** All settings, by configuration key. */
@@ -50,7 +63,8 @@ export const settings = {
   insecure: flag(false, "listen on a public address although nobody has to authenticate"),
   maxProcessesPerSession: count(1024, "processes of one session that are not closed"),
   maxSessions: count(1024, "sessions, attached or waiting for their client"),
-  maxMessageBytes: count(67108864, "longest message that is read, in bytes"),
+  // To the WebSocket library 0 means that there is no limit.
+  maxMessageBytes: count(67108864, "longest message that is read, in bytes", 1),
   retainedOutputBytesPerProcess: count(1048576, "output kept of one process, in bytes; the oldest gives way"),
   retainedOutputBytesTotal: count(268435456, "output kept of all processes, in bytes; closed processes give way first"),
   stdinQueueBytesPerProcess: count(4194304, "input waiting for one process, in bytes; then a write waits"),
@@ -84,9 +98,9 @@ const parse = (key: Key, value: string, source: string): number | boolean | stri
   }
   switch (settings[key].kind) {
     case "count":
-      if (!/^\d{1,15}$/.test(value)) fail("a whole number of 0 or more")
-      // To the WebSocket library 0 means that there is no limit.
-      return key === "maxMessageBytes" && Number(value) === 0 ? fail("a whole number of 1 or more") : Number(value)
+      return /^\d{1,15}$/.test(value) && Number(value) >= settings[key].minimum
+        ? Number(value)
+        : fail(`a whole number of ${settings[key].minimum} or more`)
     case "flag":
       return value === "true" ? true : value === "false" ? false : fail("true or false")
     case "text":

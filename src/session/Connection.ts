@@ -18,6 +18,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
+import { isRecord } from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { ExecApi } from "../protocol/ExecApi.js"
@@ -72,12 +73,10 @@ const routes: ReadonlyMap<string, Route> = new Map(
   })
 )
 
-const isObject = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value)
-
 /** Absent, null and `{}` are the same. */
 const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {
   const value = params ?? {}
-  if (!isObject(value)) {
+  if (!isRecord(value)) {
     const found = Array.isArray(value) ? "sequence" : typeof value
     return Either.left(`invalid type: ${found}, expected ${route.takesParams ? "an object of params" : "unit"}`)
   }

@@ -34,8 +34,6 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLa
     const act = (processId: ProcessId, f: (process: ManagedProcess) => void): Effect.Effect<object, Failure> =>
       process(processId, (found) => Effect.sync(() => f(found)).pipe(Effect.as({})))
 
-    const wait = (waitMs: number | undefined) => waitMs ?? Number.POSITIVE_INFINITY
-
     return ExecApi.of({
       initialize: (params) => {
         const { resumeSessionId } = params
@@ -92,8 +90,8 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLa
       "process/terminate": ({ processId, mode = { type: "force" } }) =>
         Effect.flatMap(supervisor, ({ terminate }) => terminate(processId, mode)),
 
-      "process/wait": ({ processId, until = "exited", waitMs }) =>
-        process(processId, (found) => found.wait(until, wait(waitMs))),
+      "process/wait": ({ processId, until = "exited", waitMs = Number.POSITIVE_INFINITY }) =>
+        process(processId, (found) => found.wait(until, waitMs)),
 
       "process/snapshot": ({ processId }) => process(processId, (found) => Effect.sync(() => found.snapshot())),
 

@@ -32,7 +32,7 @@ export const make = (peer: Peer, capabilities: Capabilities): Notifier => {
   return {
     onStarted: (process, pid) => {
       if (capabilities.lifecycle !== true) return
-      notify(`{"method":"process/started","params":{"processId":${process.idJson},"pid":${pid}}}`)
+      notify(Wire.notification("process/started", { processId: process.processId, pid }))
     },
     onFailed: (processId, message) => {
       if (capabilities.lifecycle !== true) return
@@ -49,14 +49,13 @@ export const make = (peer: Peer, capabilities: Capabilities): Notifier => {
         process.pause()
       }
     },
-    onExited: (process, seq, { exitCode, signal }, timedOut) =>
-      notify(
-        `{"method":"process/exited","params":{"processId":${process.idJson},"seq":${seq},"exitCode":${exitCode},` +
-          `"signal":${JSON.stringify(signal)},"sandboxDenied":false${timedOut ? ',"timedOut":true' : ""}}}`
-      ),
+    onExited: ({ processId }, seq, exit, timedOut) => {
+      const params = { processId, seq, ...exit, sandboxDenied: false }
+      notify(Wire.notification("process/exited", timedOut ? { ...params, timedOut } : params))
+    },
     onClosed: (process, seq) => {
       paused.delete(process)
-      notify(`{"method":"process/closed","params":{"processId":${process.idJson},"seq":${seq}}}`)
+      notify(Wire.notification("process/closed", { processId: process.processId, seq }))
     },
     onDrain: release,
     stop: () => {
