@@ -194,18 +194,6 @@ const e2eSuite = (name: string, connect: Connect) =>
           }
         }))
 
-      test(`${kind}: real-time signals, for which Node.js has no names, are told as well`, (client) =>
-        Effect.gen(function* () {
-          for (const [number, signal] of [
-            [34, "SIGRTMIN"],
-            [40, "SIGRTMIN+6"],
-            [64, "SIGRTMIN+30"]
-          ] as const) {
-            yield* client.sh(signal, `kill -${number} $$; sleep 100`, { tty })
-            assert.deepInclude(yield* client.closed(signal), { exitCode: 128 + number, signal })
-          }
-        }))
-
       test(`${kind}: interrupt reaches the whole group`, (client) =>
         Effect.gen(function* () {
           yield* client.sh("i", 'trap "echo INT; exit 7" INT; echo go; while :; do sleep 0.05; done', { tty })
@@ -297,6 +285,18 @@ const e2eSuite = (name: string, connect: Connect) =>
           assert.strictEqual((yield* client.closed("x")).exitCode, 0)
         }))
     }
+
+    test("a terminal's real-time signals, for which Node.js has no names, are told as well", (client) =>
+      Effect.gen(function* () {
+        for (const [number, signal] of [
+          [34, "SIGRTMIN"],
+          [40, "SIGRTMIN+6"],
+          [64, "SIGRTMIN+30"]
+        ] as const) {
+          yield* client.sh(signal, `kill -${number} $$; sleep 100`, { tty: true })
+          assert.deepInclude(yield* client.closed(signal), { exitCode: 128 + number, signal })
+        }
+      }))
 
     test("a child finds real pipes behind /dev/stdin, /dev/stdout and /dev/stderr", (client) =>
       Effect.gen(function* () {

@@ -81,7 +81,7 @@ static void end(watch *ended) {
 }
 
 // A terminal is writable, hung up, or broken: whoever waited finds out by writing. Or a child has ended: it is looked
-// at and left to libuv, which reaps it in this same turn, because it handles signals after everything else.
+// at and left to libuv, which handles signals after everything else; if it reaps first all the same, 0 is told.
 static void ready(uv_poll_t *poll, int status, int events) {
   watch *found = poll->data;
   napi_env env = found->env;
