@@ -2,26 +2,72 @@
 //
 // pipe():                real pipes. Node's own "pipe" stdio is a socket pair, and a child that opens
 //                        /dev/stdin, /dev/stdout or /dev/stderr of a socket gets ENXIO.
-// closeOnExec(fd):       node-pty leaves the masters of its terminals inheritable, so that every later
-//                        child would hold the terminals of all earlier ones.
+// spawn(...):            starts a program by posix_spawn(3), whose cost does not grow with the memory of the server,
+//                        which tells why a program could not be started, and which can give it a terminal. Its end is
+//                        told whole: Node.js knows no name for real-time signals, and says exit code 0 for them.
+// setUpTerminal(fd):     erases characters, not bytes, and keeps the descriptor to ourselves.
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
-// onExit(pid, f):        tells what signal a child died of. Node.js knows no name for real-time signals, and
-//                        reports a child that one of them killed as having exited with 0.
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 #include <uv.h>
+
+typedef struct state state;
+
+// A descriptor that is waited for.
+typedef struct watch {
+  uv_poll_t poll;
+  state *owner;
+  napi_ref callback;
+  int64_t token;
+  // Ours alone: libuv watches a descriptor in one place only.
+  int fd;
+  struct watch *next;
+} watch;
+
+// A child that has not been reaped.
+typedef struct child {
+  pid_t pid;
+  int status;
+  napi_ref callback;
+  struct child *next;
+} child;
+
+// What one environment (the main thread, or a worker) waits for.
+struct state {
+  napi_env env;
+  uv_signal_t reaper;
+  watch *watches;
+  child *children;
+  int64_t next_token;
+  napi_async_cleanup_hook_handle cleanup;
+};
 
 static napi_value number(napi_env env, int64_t value) {
   napi_value result;
   napi_create_int64(env, value, &result);
   return result;
+}
+
+static state *state_of(napi_env env) {
+  void *found = NULL;
+  napi_get_instance_data(env, &found);
+  return found;
+}
+
+static void call(napi_env env, napi_ref reference, size_t count, const napi_value *arguments) {
+  napi_value callback, global;
+  napi_get_reference_value(env, reference, &callback);
+  napi_get_global(env, &global);
+  napi_delete_reference(env, reference);
+  napi_make_callback(env, NULL, global, callback, count, arguments, NULL);
 }
 
 // () => [readEnd, writeEnd] | -errno
@@ -41,89 +87,47 @@ static napi_value make_pipe(napi_env env, napi_callback_info info) {
 }
 
 // (fd) => 0 | -errno
-static napi_value close_on_exec(napi_env env, napi_callback_info info) {
+static napi_value set_up_terminal(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
   int32_t fd = -1;
   napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
   if (count == 1) napi_get_value_int32(env, argument, &fd);
-  return number(env, fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ? -errno : 0);
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1) return number(env, -errno);
+#ifdef IUTF8
+  struct termios mode;
+  if (tcgetattr(fd, &mode) == -1) return number(env, -errno);
+  mode.c_iflag |= IUTF8;
+  if (tcsetattr(fd, TCSANOW, &mode) == -1) return number(env, -errno);
+#endif
+  return number(env, 0);
 }
 
-typedef struct watch {
-  uv_poll_t poll;
-  napi_env env;
-  napi_ref callback;
-  int64_t token;
-  // The child whose end is waited for, or 0.
-  pid_t pid;
-  // Ours alone: libuv watches a descriptor in one place only.
-  int fd;
-  struct watch *next;
-} watch;
+static void free_watch(uv_handle_t *handle) { free(handle->data); }
 
-static watch *watches = NULL;
-static int64_t next_token = 1;
-
-static void closed(uv_handle_t *handle) { free(handle->data); }
-
+// Ends a watch without a call.
 static void end(watch *ended) {
-  for (watch **link = &watches; *link != NULL; link = &(*link)->next) {
+  for (watch **link = &ended->owner->watches; *link != NULL; link = &(*link)->next) {
     if (*link == ended) {
       *link = ended->next;
       break;
     }
   }
   uv_poll_stop(&ended->poll);
-  napi_delete_reference(ended->env, ended->callback);
   close(ended->fd);
-  uv_close((uv_handle_t *)&ended->poll, closed);
+  uv_close((uv_handle_t *)&ended->poll, free_watch);
 }
 
-// A terminal is writable, hung up, or broken: whoever waited finds out by writing. Or a child has ended: it is looked
-// at and left to libuv, which handles signals after everything else; if it reaps first all the same, 0 is told.
+// A terminal is writable, hung up, or broken: whoever waited finds out by writing.
 static void ready(uv_poll_t *poll, int status, int events) {
   watch *found = poll->data;
-  napi_env env = found->env;
+  napi_env env = found->owner->env;
+  napi_ref callback = found->callback;
   napi_handle_scope scope;
-  napi_value callback, global, signal;
-  size_t count = 0;
   napi_open_handle_scope(env, &scope);
-  if (found->pid != 0) {
-    siginfo_t ended = {0};
-    int known = waitid(P_PID, found->pid, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == found->pid;
-    signal = number(env, known && ended.si_code != CLD_EXITED ? ended.si_status : 0);
-    count = 1;
-  }
-  napi_get_reference_value(env, found->callback, &callback);
-  napi_get_global(env, &global);
   end(found);
-  napi_make_callback(env, NULL, global, callback, count, &signal, NULL);
+  call(env, callback, 0, NULL);
   napi_close_handle_scope(env, scope);
-}
-
-// Watches a descriptor that it takes over; token | -errno
-static napi_value start(napi_env env, int fd, pid_t pid, int events, napi_value callback) {
-  uv_loop_t *loop;
-  if (fd == -1) return number(env, -errno);
-  watch *created = calloc(1, sizeof *created);
-  int error = created == NULL ? -ENOMEM : napi_get_uv_event_loop(env, &loop) != napi_ok ? -EINVAL : 0;
-  if (error == 0) error = uv_poll_init(loop, &created->poll, fd);
-  if (error != 0) {
-    close(fd);
-    free(created);
-    return number(env, error);
-  }
-  created->poll.data = created;
-  created->env = env;
-  created->token = next_token++;
-  created->pid = pid;
-  created->fd = fd;
-  created->next = watches;
-  watches = created;
-  napi_create_reference(env, callback, 1, &created->callback);
-  uv_poll_start(&created->poll, events, ready);
-  return number(env, created->token);
 }
 
 // (fd, f) => token | -errno; f() is called once, in a later turn of the event loop
@@ -131,23 +135,29 @@ static napi_value on_writable(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value arguments[2];
   int32_t fd = -1;
+  uv_loop_t *loop;
+  state *own = state_of(env);
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   if (count != 2 || napi_get_value_int32(env, arguments[0], &fd) != napi_ok) return number(env, -EINVAL);
-  return start(env, fcntl(fd, F_DUPFD_CLOEXEC, 0), 0, UV_WRITABLE, arguments[1]);
-}
-
-// (pid, f) => token | -errno; f(signal or 0) is called once, before libuv reports the exit
-static napi_value on_exit_of(napi_env env, napi_callback_info info) {
-  size_t count = 2;
-  napi_value arguments[2];
-  int32_t pid = 0;
-  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-  if (count != 2 || napi_get_value_int32(env, arguments[0], &pid) != napi_ok) return number(env, -EINVAL);
-#ifdef SYS_pidfd_open
-  return start(env, (int)syscall(SYS_pidfd_open, pid, 0), pid, UV_READABLE, arguments[1]);
-#else
-  return number(env, -ENOSYS);
-#endif
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy == -1) return number(env, -errno);
+  watch *created = calloc(1, sizeof *created);
+  int error = created == NULL ? -ENOMEM : napi_get_uv_event_loop(env, &loop) != napi_ok ? -EINVAL : 0;
+  if (error == 0) error = uv_poll_init(loop, &created->poll, copy);
+  if (error != 0) {
+    close(copy);
+    free(created);
+    return number(env, error);
+  }
+  created->poll.data = created;
+  created->owner = own;
+  created->token = own->next_token++;
+  created->fd = copy;
+  created->next = own->watches;
+  own->watches = created;
+  napi_create_reference(env, arguments[1], 1, &created->callback);
+  uv_poll_start(&created->poll, UV_WRITABLE, ready);
+  return number(env, created->token);
 }
 
 // (token) => 0; of no effect once f was called
@@ -157,13 +167,207 @@ static napi_value cancel(napi_env env, napi_callback_info info) {
   int64_t token = 0;
   napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
   if (count == 1) napi_get_value_int64(env, argument, &token);
-  for (watch *found = watches; found != NULL; found = found->next) {
+  for (watch *found = state_of(env)->watches; found != NULL; found = found->next) {
     if (found->token == token) {
+      napi_delete_reference(env, found->callback);
       end(found);
       break;
     }
   }
   return number(env, 0);
+}
+
+// Takes a child that has ended out of the list of those that have not; NULL if it still runs.
+static child *reap(child **link) {
+  child *found = *link;
+  pid_t result;
+  do result = waitpid(found->pid, &found->status, WNOHANG);
+  while (result == -1 && errno == EINTR);
+  if (result == 0) return NULL;
+  // Somebody else took the status: it is lost, and never made up.
+  if (result == -1) found->status = -1;
+  *link = found->next;
+  return found;
+}
+
+// Where any child of this process that has ended is ours: it alone is asked for, however many others run.
+static child **ended_child(state *own) {
+  siginfo_t ended = {0};
+  if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == -1 || ended.si_pid == 0) return NULL;
+  for (child **link = &own->children; *link != NULL; link = &(*link)->next) {
+    if ((*link)->pid == ended.si_pid) return link;
+  }
+  return NULL;
+}
+
+static void on_child(uv_signal_t *reaper, int signum) {
+  state *own = reaper->data;
+  napi_env env = own->env;
+  child *all = NULL, **last = &all;
+  for (child **link = ended_child(own); link != NULL; link = ended_child(own)) {
+    child *found = reap(link);
+    if (found == NULL) break;
+    *last = found;
+    last = &found->next;
+  }
+  // A child that is not ours may stand before ours in the kernel's list, and a status may be lost: ask for each.
+  siginfo_t other = {0};
+  int unsure = all == NULL || waitid(P_ALL, 0, &other, WEXITED | WNOHANG | WNOWAIT) == -1 || other.si_pid != 0;
+  for (child **link = &own->children; unsure && *link != NULL;) {
+    child *found = reap(link);
+    if (found == NULL) link = &(*link)->next;
+    else {
+      *last = found;
+      last = &found->next;
+    }
+  }
+  *last = NULL;
+  if (own->children == NULL) uv_signal_stop(&own->reaper);
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
+  while (all != NULL) {
+    child *told = all;
+    int status = told->status;
+    int known = status != -1, killed = known && WIFSIGNALED(status);
+    napi_value arguments[2] = {
+        number(env, known && !killed ? WEXITSTATUS(status) : -1),
+        number(env, killed ? WTERMSIG(status) : 0),
+    };
+    all = told->next;
+    call(env, told->callback, 2, arguments);
+    free(told);
+  }
+  napi_close_handle_scope(env, scope);
+}
+
+static char *text(napi_env env, napi_value value) {
+  size_t length;
+  if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok) return NULL;
+  char *result = malloc(length + 1);
+  if (result != NULL) napi_get_value_string_utf8(env, value, result, length + 1, &length);
+  return result;
+}
+
+static void free_texts(char **texts) {
+  if (texts == NULL) return;
+  for (char **each = texts; *each != NULL; each++) free(*each);
+  free(texts);
+}
+
+static char **texts(napi_env env, napi_value array) {
+  uint32_t length;
+  if (napi_get_array_length(env, array, &length) != napi_ok) return NULL;
+  char **result = calloc((size_t)length + 1, sizeof *result);
+  for (uint32_t i = 0; result != NULL && i < length; i++) {
+    napi_value element;
+    napi_get_element(env, array, i, &element);
+    result[i] = text(env, element);
+    if (result[i] == NULL) {
+      free_texts(result);
+      return NULL;
+    }
+  }
+  return result;
+}
+
+// A new session, no signal blocked or ignored, and nothing open but the three standard descriptors.
+static int start(pid_t *pid, const char *file, char **argv, char **envp, const char *cwd, const char *terminal,
+                 const int *stdio) {
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_t actions;
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  int error = posix_spawnattr_init(&attributes);
+  if (error != 0) return error;
+  error = posix_spawn_file_actions_init(&actions);
+  if (error != 0) {
+    posix_spawnattr_destroy(&attributes);
+    return error;
+  }
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  if (terminal != NULL) {
+    // Opened by the leader of a session that has none, it becomes the session's terminal.
+    error = posix_spawn_file_actions_addopen(&actions, 0, terminal, O_RDWR, 0);
+    for (int fd = 1; error == 0 && fd < 3; fd++) error = posix_spawn_file_actions_adddup2(&actions, 0, fd);
+  } else {
+    for (int fd = 0; error == 0 && fd < 3; fd++) {
+      error = stdio[fd] == -1 ? posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
+                              : posix_spawn_file_actions_adddup2(&actions, stdio[fd], fd);
+    }
+  }
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+  if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+#endif
+  if (error == 0) error = posix_spawn_file_actions_addchdir_np(&actions, cwd);
+  if (error == 0) error = posix_spawn(pid, file, &actions, &attributes, argv, envp);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  return error;
+}
+
+// (file, argv, env, cwd, terminal | [stdin, stdout, stderr], f) => pid | -errno
+// A descriptor of -1 is /dev/null. f(status, 0), f(-1, signal) or, where the status was lost, f(-1, 0) is called once,
+// in a later turn of the event loop.
+static napi_value spawn(napi_env env, napi_callback_info info) {
+  size_t count = 6;
+  napi_value arguments[6];
+  napi_valuetype kind;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count != 6 || napi_typeof(env, arguments[4], &kind) != napi_ok) return number(env, -EINVAL);
+  state *own = state_of(env);
+  char *file = text(env, arguments[0]), *cwd = text(env, arguments[3]);
+  char **argv = texts(env, arguments[1]), **envp = texts(env, arguments[2]);
+  char *terminal = kind == napi_string ? text(env, arguments[4]) : NULL;
+  int stdio[3] = {-1, -1, -1};
+  for (uint32_t i = 0; kind == napi_object && i < 3; i++) {
+    napi_value element;
+    napi_get_element(env, arguments[4], i, &element);
+    napi_get_value_int32(env, element, &stdio[i]);
+  }
+  child *created = calloc(1, sizeof *created);
+  int error = file == NULL || cwd == NULL || argv == NULL || envp == NULL || created == NULL ||
+                      (kind == napi_string && terminal == NULL)
+                  ? ENOMEM
+                  : 0;
+  // Before the child can end.
+  if (error == 0) error = -uv_signal_start(&own->reaper, on_child, SIGCHLD);
+  if (error == 0) error = start(&created->pid, file, argv, envp, cwd, terminal, stdio);
+  napi_value result = number(env, error == 0 ? created->pid : -error);
+  if (error == 0) {
+    napi_create_reference(env, arguments[5], 1, &created->callback);
+    created->next = own->children;
+    own->children = created;
+  } else {
+    free(created);
+    if (own->children == NULL) uv_signal_stop(&own->reaper);
+  }
+  free(file);
+  free(cwd);
+  free(terminal);
+  free_texts(argv);
+  free_texts(envp);
+  return result;
+}
+
+static void reaper_closed(uv_handle_t *handle) {
+  state *own = handle->data;
+  napi_remove_async_cleanup_hook(own->cleanup);
+  free(own);
+}
+
+// The environment ends: nothing is called any more.
+static void clean_up(napi_async_cleanup_hook_handle handle, void *data) {
+  state *own = data;
+  while (own->watches != NULL) end(own->watches);
+  while (own->children != NULL) {
+    child *forgotten = own->children;
+    own->children = forgotten->next;
+    free(forgotten);
+  }
+  uv_close((uv_handle_t *)&own->reaper, reaper_closed);
 }
 
 static void export(napi_env env, napi_value exports, const char *name, napi_callback callback) {
@@ -173,10 +377,22 @@ static void export(napi_env env, napi_value exports, const char *name, napi_call
 }
 
 NAPI_MODULE_INIT() {
+  uv_loop_t *loop;
+  state *own = calloc(1, sizeof *own);
+  if (own == NULL || napi_get_uv_event_loop(env, &loop) != napi_ok || uv_signal_init(loop, &own->reaper) != 0) {
+    free(own);
+    napi_throw_error(env, NULL, "the event loop takes no signal handler");
+    return exports;
+  }
+  own->env = env;
+  own->next_token = 1;
+  own->reaper.data = own;
+  napi_set_instance_data(env, own, NULL, NULL);
+  napi_add_async_cleanup_hook(env, clean_up, own, &own->cleanup);
   export(env, exports, "pipe", make_pipe);
-  export(env, exports, "closeOnExec", close_on_exec);
+  export(env, exports, "spawn", spawn);
+  export(env, exports, "setUpTerminal", set_up_terminal);
   export(env, exports, "onWritable", on_writable);
-  export(env, exports, "onExit", on_exit_of);
   export(env, exports, "cancel", cancel);
   return exports;
 }

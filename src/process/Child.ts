@@ -84,11 +84,8 @@ export interface Spawns {
 }
 
 /** Runs system calls that throw; what they throw becomes a `SpawnError` with the system's text. */
-export const attempt = (spawn: () => Effect.Effect<Child, SpawnError>): Effect.Effect<Child, SpawnError> =>
-  Effect.suspend(() => {
-    try {
-      return spawn()
-    } catch (error) {
-      return error instanceof SpawnError ? error : new SpawnError({ message: OsError.describe(error) })
-    }
+export const attempt = (spawn: () => Child): Effect.Effect<Child, SpawnError> =>
+  Effect.try({
+    try: spawn,
+    catch: (error) => (error instanceof SpawnError ? error : new SpawnError({ message: OsError.describe(error) }))
   })

@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
 import type { SignalTarget } from "./Child.js"
 import { Guard } from "./Guard.js"
-import { type Entry, entryOf, type Identity, isStranger, kill, killAll, membersOf, table } from "./ProcessTree.js"
+import { entryOf, type Identity, isStranger, kill, killAll, membersOf, table } from "./ProcessTree.js"
 
 /**
  * How often the trees whose leaders are gone are looked at for what is left of them, in milliseconds: all at once, for
@@ -29,7 +29,7 @@ export interface Tree {
 
 /** Where trees stand. */
 export interface Shape {
-  /** The tree of a leader that was just forked, has not been reaped, and leads a session of its own, or soon will. */
+  /** The tree of a leader that was just started, has not been reaped, and leads a session of its own. */
   readonly plant: (pid: number) => Tree
 }
 
@@ -68,9 +68,6 @@ const make = Effect.gen(function* () {
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
-  /** A child that was forked for a terminal a moment ago may not have made its own group yet. */
-  const leads = (leader: Entry | undefined) => leader === undefined || leader.group === leader.pid
-
   const plant = (pid: number): Tree => {
     const leader: Identity = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
     guard.register(leader)
@@ -82,7 +79,7 @@ const make = Effect.gen(function* () {
         if (target === "leader") return kill(pid, signal)
         // A number without a process is still reserved while the group it names has members; if it has none, nobody
         // is hit: a group is only ever made under the number of a living process.
-        if (target === "group") return leads(current) ? kill(-pid, signal) : kill(pid, signal)
+        if (target === "group") return kill(-pid, signal)
         if (signal === "SIGKILL") return doom(leader)
         const members = membersOf(leader, table())
         kill(-pid, signal)

@@ -3,18 +3,15 @@
  *
  * @since 0.1.0
  */
-import { type ChildProcess, spawn } from "node:child_process"
 import { closeSync } from "node:fs"
 import { Socket } from "node:net"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Signals from "../protocol/Signals.js"
-import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
+import { attempt, type Child, type ChildEvents, type ChildSpec, type Spawns } from "./Child.js"
 import { Forest, type Shape, type Tree } from "./Forest.js"
-import * as OsError from "./OsError.js"
+import { type Leader, launch } from "./Launch.js"
 import * as Posix from "./Posix.js"
-import * as Program from "./Program.js"
 import { drain, readInto } from "./ReadBuffer.js"
 
 interface Pipes {
@@ -42,31 +39,19 @@ const openPipes = (stdin: boolean): Pipes => {
   }
 }
 
-/** What Node.js says, unless it is the 0 that stands for a signal it has no name for. */
-const statusOf = (code: number | null, signal: NodeJS.Signals | null, killedBy: number): ExitStatus => {
-  if (killedBy !== 0) return ExitStatus.Signaled({ number: killedBy, signal: Signals.nameOf(killedBy) })
-  if (signal !== null) return ExitStatus.Signaled({ number: Signals.numberOf(signal), signal })
-  if (code !== null) return ExitStatus.Exited({ code })
-  return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
-}
-
-const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyArray<number>): Child => {
+const manage = (leader: Leader, tree: Tree, parent: ReadonlyArray<number>): Child => {
   const [stdoutFd, stderrFd] = parent.slice(-2)
   const stdinFd = parent.length === 3 ? parent[0] : undefined
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
   let outputs: Array<Socket> = []
   let finish = () => {}
-  let killedBy = 0
-  Posix.onExit(pid, (signal) => {
-    killedBy = signal
-  })
   return {
-    pid,
+    pid: leader.pid,
     listen: (events: ChildEvents) => {
-      child.once("exit", (code, signal) => {
+      leader.onExit((status) => {
         stdin?.destroy()
         tree.reaped()
-        events.onExit(statusOf(code, signal, killedBy))
+        events.onExit(status)
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
         const socket = new Socket({
@@ -120,30 +105,18 @@ const manage = (child: ChildProcess, tree: Tree, pid: number, parent: ReadonlyAr
   }
 }
 
-const start = (spec: ChildSpec, plant: Shape["plant"]): Effect.Effect<Child, SpawnError> => {
-  const file = Program.find(spec)
+const start = (spec: ChildSpec, plant: Shape["plant"]): Child => {
   const pipes = openPipes(spec.io._tag === "Pipe" && spec.io.stdin)
-  const [name = file, ...args] = spec.argv
-  let child: ChildProcess
+  const [stdin, stdout, stderr] = pipes.child.length === 3 ? pipes.child : [-1, ...pipes.child]
   try {
-    child = spawn(file, args, {
-      argv0: spec.arg0 ?? name,
-      cwd: spec.cwd,
-      env: spec.env,
-      // A session, and so a group, of its own: signals reach all of it, and it has no terminal.
-      detached: true,
-      stdio: pipes.child.length === 3 ? pipes.child : ["ignore", ...pipes.child]
-    })
+    const leader = launch(spec, [stdin ?? -1, stdout ?? -1, stderr ?? -1])
+    return manage(leader, plant(leader.pid), pipes.parent)
   } catch (error) {
-    close([...pipes.parent, ...pipes.child])
+    close(pipes.parent)
     throw error
+  } finally {
+    close(pipes.child)
   }
-  close(pipes.child)
-  if (child.pid !== undefined) return Effect.succeed(manage(child, plant(child.pid), child.pid, pipes.parent))
-  close(pipes.parent)
-  return Effect.async((resume) => {
-    child.once("error", (error) => resume(new SpawnError({ message: OsError.describe(error) })))
-  })
 }
 
 /** Starts children whose standard descriptors are real pipes (and /dev/null). */

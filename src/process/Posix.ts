@@ -1,5 +1,5 @@
 /**
- * The system calls of `native/posix.c`, and where its helper program lies.
+ * The system calls of `native/posix.c`.
  *
  * @since 0.1.0
  */
@@ -7,24 +7,34 @@ import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
 import { codeName } from "./OsError.js"
 
+/** What a child gets for descriptors 0, 1 and 2: -1 is /dev/null. Or the path of a terminal, which becomes its own. */
+export type Stdio = string | readonly [stdin: number, stdout: number, stderr: number]
+
 /** Every call returns a negative error number when it fails. */
 interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
-  readonly closeOnExec: (fd: number) => number
+  readonly spawn: (
+    file: string,
+    argv: ReadonlyArray<string>,
+    env: ReadonlyArray<string>,
+    cwd: string,
+    stdio: Stdio,
+    onExit: (code: number, signal: number) => void
+  ) => number
+  readonly setUpTerminal: (fd: number) => number
   readonly onWritable: (fd: number, callback: () => void) => number
-  readonly onExit: (pid: number, callback: (signal: number) => void) => number
   readonly cancel: (token: number) => number
 }
 
 const load = createRequire(import.meta.url)
 
-// Sources, modules in dist/ and the bundled command lie at different depths: the package's own name finds its root.
-const buildFolder = () => join(dirname(load.resolve("exec-server/package.json")), "src/native/build/Release")
-
 let loaded: Native | undefined
 
+// Sources, modules in dist/ and the bundled command lie at different depths: the package's own name finds its root.
 const native = (): Native => {
-  loaded ??= load(join(buildFolder(), "posix.node")) as Native
+  loaded ??= load(
+    join(dirname(load.resolve("exec-server/package.json")), "src/native/build/Release/posix.node")
+  ) as Native
   return loaded
 }
 
@@ -35,16 +45,27 @@ const check = <A>(result: A | number): A | number => {
   throw Object.assign(new Error(`system call failed: ${code}`), { code })
 }
 
-/** The program that runs another one under a chosen `argv[0]`: `argv0 FILE ARG0 [ARG...]`. */
-export const argv0Program = (): string => join(buildFolder(), "argv0")
-
 /** A pipe, both ends closed on exec. Throws like node:fs. */
 export const pipe = (): readonly [readEnd: number, writeEnd: number] =>
   check(native().pipe()) as readonly [number, number]
 
-/** Keeps children from inheriting a descriptor. Throws like node:fs. */
-export const closeOnExec = (fd: number): void => {
-  check(native().closeOnExec(fd))
+/**
+ * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and nothing open but
+ * descriptors 0 to 2. `onExit` is called once, in a later turn of the event loop: with the status and 0, with -1 and the
+ * number of a signal, or with -1 and 0 if the system could not tell. Throws what the system says, like node:fs.
+ */
+export const spawn = (
+  file: string,
+  argv: ReadonlyArray<string>,
+  env: ReadonlyArray<string>,
+  cwd: string,
+  stdio: Stdio,
+  onExit: (code: number, signal: number) => void
+): number => check(native().spawn(file, argv, env, cwd, stdio, onExit)) as number
+
+/** Keeps children from inheriting a terminal, and lets it erase whole UTF-8 characters. Throws like node:fs. */
+export const setUpTerminal = (fd: number): void => {
+  check(native().setUpTerminal(fd))
 }
 
 /** Calls back once, later, when a descriptor takes more or has failed; gives what cancels that. Throws like node:fs. */
@@ -54,12 +75,4 @@ export const onWritable = (fd: number, callback: () => void): (() => void) => {
   return () => {
     native().cancel(token)
   }
-}
-
-/**
- * Tells when a child of ours has ended, before Node.js does, and the number of the signal that killed it; 0 if none
- * did, or it could not be found out. Not at all where there is no pidfd_open(2), or no descriptor left.
- */
-export const onExit = (pid: number, callback: (signal: number) => void): void => {
-  native().onExit(pid, callback)
 }

@@ -1,43 +1,33 @@
 /**
  * Children on terminals.
  *
- * node-pty forks and resizes; reading, writing and the end are ours, because its own stream loses the tail of a child
+ * node-pty opens and resizes terminals; starting, reading, writing and the end are ours, because its own stream loses the tail of a child
  * that exits at once: libuv takes a short read together with a hang-up as the end, and a terminal is read 4 kB at a
  * time. Holding the slave open keeps the hang-up away until the leader is reaped; what is left then is read to EIO.
  *
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { closeSync, constants, openSync } from "node:fs"
+import { closeSync } from "node:fs"
 import { createRequire } from "node:module"
 import { ReadStream } from "node:tty"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Signals from "../protocol/Signals.js"
-import { attempt, type Child, type ChildEvents, type ChildSpec, ExitStatus, SpawnError, type Spawns } from "./Child.js"
+import { attempt, type Child, type ChildEvents, type ChildSpec, SpawnError, type Spawns } from "./Child.js"
 import { Forest, type Shape, type Tree } from "./Forest.js"
+import { type Leader, launch } from "./Launch.js"
 import * as Posix from "./Posix.js"
-import * as Program from "./Program.js"
 import * as PtyWriter from "./PtyWriter.js"
 import { drain, maxChunkBytes, readInto } from "./ReadBuffer.js"
 
 /** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
 interface NodePty {
   readonly native: {
-    readonly fork: (
-      file: string,
-      args: ReadonlyArray<string>,
-      env: ReadonlyArray<string>,
-      cwd: string,
+    readonly open: (
       cols: number,
-      rows: number,
-      uid: number,
-      gid: number,
-      utf8: boolean,
-      helperPath: string,
-      onExit: (code: number, signal: number) => void
-    ) => { readonly fd: number; readonly pid: number; readonly pty: string }
+      rows: number
+    ) => { readonly master: number; readonly slave: number; readonly pty: string }
     readonly resize: (fd: number, cols: number, rows: number) => void
   }
 }
@@ -81,7 +71,7 @@ const gatherer = (emit: (bytes: Buffer) => void) => {
   return { add, flush }
 }
 
-const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number, exit: Exit): Child => {
+const manage = (pty: NodePty, leader: Leader, tree: Tree, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
   let terminal: ReadStream | undefined
   let atLineStart = true
@@ -112,7 +102,7 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
     stream.once("end", drainToEnd)
     stream.once("error", drainToEnd)
     stream.resume()
-    exit.listen((status) => {
+    leader.onExit((status) => {
       closeSync(slave)
       tree.reaped()
       // Given up already: the descriptor is closed.
@@ -128,7 +118,7 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
   }
 
   return {
-    pid,
+    pid: leader.pid,
     listen,
     pause: () => terminal?.pause(),
     resume: () => terminal?.resume(),
@@ -149,56 +139,29 @@ const manage = (pty: NodePty, tree: Tree, fd: number, slave: number, pid: number
   }
 }
 
-/** The exit status, whenever it comes, for whoever listens, whenever that begins. */
-interface Exit {
-  readonly report: (code: number, signal: number) => void
-  readonly listen: (listener: (status: ExitStatus) => void) => void
-}
-
-const makeExit = (): Exit => {
-  let status: ExitStatus | undefined
-  let listener: ((status: ExitStatus) => void) | undefined
-  return {
-    report: (code, number) => {
-      status =
-        number === 0 ? ExitStatus.Exited({ code }) : ExitStatus.Signaled({ number, signal: Signals.nameOf(number) })
-      listener?.(status)
-    },
-    listen: (f) => {
-      listener = f
-      if (status !== undefined) f(status)
-    }
-  }
-}
-
-const start = (
-  spec: ChildSpec,
-  rows: number,
-  cols: number,
-  plant: Shape["plant"]
-): Effect.Effect<Child, SpawnError> => {
-  const file = Program.find(spec)
-  const [name = file, ...args] = spec.argv
-  const env = Object.entries(spec.env).map(([variable, value]) => `${variable}=${value}`)
-  const pty = load("node-pty") as NodePty
-  const [program, programArgs] =
-    spec.arg0 === undefined ? [name, args] : [Posix.argv0Program(), [file, spec.arg0, ...args]]
-  // A descriptor for the slave, set aside before the fork: running out after it would leave a child behind.
-  const reserve = openSync("/dev/null", "r")
-  const exit = makeExit()
-  let forked: ReturnType<NodePty["native"]["fork"]>
+const open = (pty: NodePty, rows: number, cols: number) => {
   try {
-    forked = pty.native.fork(program, programArgs, env, spec.cwd, cols, rows, -1, -1, true, "", exit.report)
+    return pty.native.open(cols, rows)
   } catch {
     throw new SpawnError({
-      message: "cannot open a terminal: no pseudo-terminal, process or file descriptor is left; end some processes"
+      message: "cannot open a terminal: no pseudo-terminal or file descriptor is left; end some processes"
     })
-  } finally {
-    closeSync(reserve)
   }
-  Posix.closeOnExec(forked.fd)
-  const slave = openSync(forked.pty, constants.O_RDWR | constants.O_NOCTTY)
-  return Effect.succeed(manage(pty, plant(forked.pid), forked.fd, slave, forked.pid, exit))
+}
+
+const start = (spec: ChildSpec, rows: number, cols: number, plant: Shape["plant"]): Child => {
+  const pty = load("node-pty") as NodePty
+  const { master, slave, pty: path } = open(pty, rows, cols)
+  try {
+    Posix.setUpTerminal(master)
+    Posix.setUpTerminal(slave)
+    const leader = launch(spec, path)
+    return manage(pty, leader, plant(leader.pid), master, slave)
+  } catch (error) {
+    closeSync(slave)
+    closeSync(master)
+    throw error
+  }
 }
 
 /** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
@@ -206,12 +169,11 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
   static readonly layer: Layer.Layer<PtySpawner, never, Forest> = Layer.effect(
     PtySpawner,
     Effect.map(Forest, ({ plant }) => ({
-      spawn: (spec) =>
-        attempt(() =>
-          spec.io._tag === "Pty"
-            ? start(spec, spec.io.rows, spec.io.cols, plant)
-            : Effect.dieMessage("PtySpawner needs the size of a terminal")
-        )
+      spawn: (spec) => {
+        const { io } = spec
+        if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")
+        return attempt(() => start(spec, io.rows, io.cols, plant))
+      }
     }))
   )
 }

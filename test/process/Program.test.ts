@@ -75,7 +75,6 @@ describe("find", () => {
     assert.strictEqual(find(spec("./local")), local)
     assert.strictEqual(find(spec("sub/deep")), inSub)
     assert.strictEqual(find(spec("../bin/tool")), tool)
-    assert.strictEqual(refusal(spec("./tool")), missing)
   })
 
   for (const io of [pipe, pty]) {
@@ -85,17 +84,9 @@ describe("find", () => {
         assert.strictEqual(refusal(spec("", { io })), `missing program for ${kind} spawn`)
       })
 
-      it("a missing program, one that is not executable, and a folder", () => {
-        assert.strictEqual(refusal(spec("/no/such", { io })), missing)
+      it("a missing program, and one that is not executable", () => {
         assert.strictEqual(refusal(spec("nosuch", { io })), missing)
-        assert.strictEqual(refusal(spec(join(root, "bin/plain"), { io })), denied)
-        assert.strictEqual(refusal(spec(join(root, "bin"), { io })), denied)
-        assert.strictEqual(refusal(spec(`${tool}/x`, { io })), "Not a directory (os error 20)")
-      })
-
-      it("a working directory that is missing, or none", () => {
-        assert.strictEqual(refusal(spec("tool", { io, cwd: join(root, "nowhere") })), missing)
-        assert.strictEqual(refusal(spec("tool", { io, cwd: tool })), "Not a directory (os error 20)")
+        assert.strictEqual(refusal(spec("plain", { io })), denied)
       })
 
       it("NUL bytes", () => {
@@ -106,24 +97,6 @@ describe("find", () => {
           assert.strictEqual(refusal(spec("tool", { io, env })), "data provided contains a nul byte")
         }
       })
-
-      it("one argument or variable that is longer than the system takes", () => {
-        const tooLong = "Argument list too long (os error 7)"
-        assert.strictEqual(refusal(spec("tool", { io, argv: ["tool", "x".repeat(131_072)] })), tooLong)
-        assert.strictEqual(refusal(spec("tool", { io, argv: ["tool", "€".repeat(43_691)] })), tooLong)
-        const env = { PATH: join(root, "bin"), A: "x".repeat(131_070) }
-        assert.strictEqual(refusal(spec("tool", { io, env })), tooLong)
-        assert.strictEqual(find(spec("tool", { io, argv: ["tool", "x".repeat(131_071)] })), tool)
-      })
     })
   }
-
-  it("a terminal's script needs its interpreter, for nobody else would report it", () => {
-    const script = file("bin/script", "#! /no/such/interpreter -x\n")
-    assert.strictEqual(refusal(spec(script, { io: pty })), missing)
-    const fine = file("bin/fine", "#!/bin/sh -e\n")
-    assert.strictEqual(find(spec(fine, { io: pty })), fine)
-    const binary = file("bin/binary", "\x7fELF")
-    assert.strictEqual(find(spec(binary, { io: pty })), binary)
-  })
 })
