@@ -1,5 +1,8 @@
 /** One suite, once for each transport: what a client of any kind can rely on. */
 import { createHash } from "node:crypto"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -295,6 +298,21 @@ const e2eSuite = (name: string, connect: Connect) =>
           }
         }))
     }
+
+    test("a process with a restart policy comes back until it succeeds", (client) =>
+      Effect.gen(function* () {
+        const folder = mkdtempSync(join(tmpdir(), "restart-"))
+        yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(folder, { recursive: true })))
+        const restart = { policy: "onFailure", maxRestarts: 5, withinMs: 60000, backoffMs: 10, maxBackoffMs: 100 }
+        yield* client.sh("r", "printf x >> log; cat log; [ $(wc -c < log) = 3 ]", { cwd: folder, restart })
+        assert.deepInclude(yield* client.closed("r"), { exitCode: 0, signal: null })
+        assert.strictEqual(client.output("r").toString(), "xxxxxx")
+        const restarts = client.messages.filter(({ method }) => method === "process/restarted")
+        assert.deepStrictEqual(
+          restarts.map(({ params }) => params.attempt),
+          [1, 2]
+        )
+      }))
 
     test("a child finds real pipes behind /dev/stdin, /dev/stdout and /dev/stderr", (client) =>
       Effect.gen(function* () {

@@ -1,7 +1,8 @@
 /**
  * The actor: one process, from the request to start it until nobody can ask for it any more.
  *
- * Its state moves one way only, Starting, Running, Exited, Closed, and its events are numbered in one place.
+ * Its state moves one way only, Starting, Running, Exited, Closed, and its events are numbered in one place. Under a
+ * restart policy it may go from Running to Restarting and back before that.
  *
  * @since 0.1.0
  */
@@ -19,14 +20,18 @@ import type {
 } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
-import type { Child, ExitStatus, SignalTarget } from "./Child.js"
+import type { Child, ExitStatus, Io, SignalTarget } from "./Child.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import * as StdinQueue from "./StdinQueue.js"
 
-/** Where a process stands. `Exited`: the leader was reaped; `Closed`: that, and every byte of output was read. */
+/**
+ * Where a process stands. `Restarting`: the leader was reaped and another one will be started; `Exited`: it was the
+ * last one; `Closed`: that, and every byte of output was read.
+ */
 export type State = Data.TaggedEnum<{
   Starting: object
   Running: { readonly child: Child; readonly outputEnded: boolean }
+  Restarting: { readonly child: Child; readonly status: ExitStatus; readonly outputEnded: boolean }
   Exited: { readonly child: Child; readonly status: ExitStatus }
   Closed: { readonly child: Child; readonly status: ExitStatus }
 }>
@@ -35,10 +40,16 @@ export const State = Data.taggedEnum<State>()
 /** What moves a process on. */
 export type Event = Data.TaggedEnum<{
   Spawned: { readonly child: Child }
-  LeaderReaped: { readonly status: ExitStatus }
+  LeaderReaped: { readonly status: ExitStatus; readonly restart: boolean }
   OutputEnded: object
+  RestartAbandoned: object
 }>
 export const Event = Data.taggedEnum<Event>()
+
+const ended = (
+  { child, outputEnded }: { readonly child: Child; readonly outputEnded: boolean },
+  status: ExitStatus
+): State => (outputEnded ? State.Closed({ child, status }) : State.Exited({ child, status }))
 
 /** Every transition there is. An event that has no place in a state leaves it as it is. */
 export const transition = (state: State, event: Event): State => {
@@ -48,9 +59,11 @@ export const transition = (state: State, event: Event): State => {
     case "Running":
       if (event._tag === "OutputEnded") return State.Running({ child: state.child, outputEnded: true })
       if (event._tag !== "LeaderReaped") return state
-      return state.outputEnded
-        ? State.Closed({ child: state.child, status: event.status })
-        : State.Exited({ child: state.child, status: event.status })
+      return event.restart ? State.Restarting({ ...state, status: event.status }) : ended(state, event.status)
+    case "Restarting":
+      if (event._tag === "OutputEnded") return State.Restarting({ ...state, outputEnded: true })
+      if (event._tag === "RestartAbandoned") return ended(state, state.status)
+      return event._tag === "Spawned" ? State.Running({ child: event.child, outputEnded: false }) : state
     case "Exited":
       return event._tag === "OutputEnded" ? State.Closed({ child: state.child, status: state.status }) : state
     case "Closed":
@@ -82,6 +95,7 @@ export interface ProcessEvents {
   readonly onStarted: (process: ManagedProcess, pid: number) => void
   readonly onFailed: (processId: ProcessId, message: string) => void
   readonly onOutput: (process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => void
+  readonly onRestarted: (process: ManagedProcess, seq: number, attempt: number, pid: number) => void
   readonly onExited: (process: ManagedProcess, seq: number, exit: ExitReport, timedOut: boolean) => void
   readonly onClosed: (process: ManagedProcess, seq: number) => void
 }
@@ -101,6 +115,12 @@ export class ManagedProcess {
   private nextSeq = 1
   private timedOut = false
   private listening = false
+  private paused = false
+  private final = false
+  private attempts = 0
+  private failure: string | null = null
+  private writeIds: StdinQueue.WriteIds | undefined
+  private size: { readonly rows: number; readonly cols: number } | undefined
   private readonly waiters = new Set<() => void>()
   private stdin: StdinQueue.StdinQueue | undefined
 
@@ -111,7 +131,9 @@ export class ManagedProcess {
     readonly description: Description,
     private readonly output: RetainedOutput,
     private readonly events: ProcessEvents,
-    private readonly stdinLimit: number
+    private readonly stdinLimit: number,
+    /** Whether an end of the leader is followed by another start. */
+    private readonly mayRestart: (status: ExitStatus) => boolean
   ) {
     this.idJson = JSON.stringify(description.processId)
   }
@@ -127,7 +149,9 @@ export class ManagedProcess {
   /** The child was forked; its reports begin with `listen`. */
   spawned(child: Child): void {
     this.state = transition(this.state, Event.Spawned({ child }))
-    if (this.description.hasStdin) this.stdin = StdinQueue.make(child, this.stdinLimit)
+    if (!this.description.hasStdin) return
+    this.writeIds ??= new StdinQueue.WriteIds()
+    this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
   }
 
   /** Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first. */
@@ -136,21 +160,51 @@ export class ManagedProcess {
     if (child === undefined || this.listening) return
     this.listening = true
     this.events.onStarted(this, child.pid)
-    child.listen({
-      onOutput: (stream, bytes) => this.onOutput(stream, bytes),
-      onExit: (status) => this.advance(Event.LeaderReaped({ status })),
-      onOutputEnd: () => this.advance(Event.OutputEnded()),
-      onStdinClosed: () => this.stdin?.close()
-    })
+    this.listenTo(child)
+  }
+
+  /** Another child takes the place of the one that ended. */
+  restarted(child: Child): void {
+    this.spawned(child)
+    this.failure = null
+    this.attempts++
+    this.events.onRestarted(this, this.nextSeq++, this.attempts, child.pid)
+    this.listenTo(child)
+    if (this.paused) child.pause()
+    this.wake()
+  }
+
+  /** Another child could not be started; if it is not tried again, the last end is final. */
+  restartFailed(message: string, again: boolean): void {
+    this.failure = message
+    if (!again) this.finish()
+  }
+
+  /** There will be no other child: the end of this one, or the last one, is that of the process. */
+  finish(): void {
+    this.final = true
+    this.advance(Event.RestartAbandoned())
+  }
+
+  /** Completes when the process is not in this state any more. */
+  untilLeft(tag: "Running" | "Restarting"): Effect.Effect<void> {
+    return this.until(() => this.state._tag !== tag, Number.POSITIVE_INFINITY)
+  }
+
+  /** Completes when all output of a child that is to be replaced was read, or after `waitMs`. */
+  untilDrained(waitMs: number): Effect.Effect<void> {
+    return this.until(() => this.state._tag !== "Restarting" || this.state.outputEnded, waitMs)
   }
 
   /** Stops reading the child's output. */
   pause(): void {
+    this.paused = true
     this.child()?.pause()
   }
 
   /** Reads the child's output again. */
   resume(): void {
+    this.paused = false
     this.child()?.resume()
   }
 
@@ -176,7 +230,7 @@ export class ManagedProcess {
   /** Queues input; see `StdinQueue`. */
   write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
     return Effect.suspend((): Effect.Effect<WriteResult["status"]> => {
-      if (this.state._tag === "Starting") return Effect.succeed("starting")
+      if (this.state._tag === "Starting" || this.state._tag === "Restarting") return Effect.succeed("starting")
       return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
     })
   }
@@ -188,7 +242,13 @@ export class ManagedProcess {
 
   /** Sets the size of the terminal. */
   resize(rows: number, cols: number): void {
+    this.size = { rows, cols }
     if (!this.exited()) this.child()?.resize(rows, cols)
+  }
+
+  /** What the next child gets: a terminal keeps the size it was given meanwhile. */
+  resized(io: Io): Io {
+    return io._tag === "Pty" ? { ...io, ...this.size } : io
   }
 
   /** Sends a signal; nobody left to get it is no error. */
@@ -204,13 +264,14 @@ export class ManagedProcess {
 
   /** Kills the tree because its time has run out. */
   expire(): void {
-    this.timedOut = this.state._tag === "Running"
+    this.timedOut = this.state._tag === "Running" || this.state._tag === "Restarting"
+    this.finish()
     if (this.state._tag !== "Closed") this.signal("SIGKILL", "tree")
   }
 
   /** Gives up output that nobody of the tree can still write, once the leader is gone. */
   abandonOutput(): void {
-    if (this.state._tag === "Exited") this.state.child.abandonOutput()
+    if (this.state._tag === "Exited" || this.state._tag === "Restarting") this.state.child.abandonOutput()
   }
 
   /** Completes when the process has closed, or after `waitMs`. */
@@ -236,7 +297,7 @@ export class ManagedProcess {
     const { processId, argv, tty, startedAtMs } = this.description
     return {
       processId,
-      pid: this.child()?.pid ?? null,
+      pid: this.state._tag === "Restarting" ? null : (this.child()?.pid ?? null),
       argv,
       tty,
       running: !this.exited(),
@@ -269,12 +330,21 @@ export class ManagedProcess {
     if (this.waiters.size > 0) this.wake()
   }
 
+  private listenTo(child: Child): void {
+    child.listen({
+      onOutput: (stream, bytes) => this.onOutput(stream, bytes),
+      onExit: (status) => this.advance(Event.LeaderReaped({ status, restart: !this.final && this.mayRestart(status) })),
+      onOutputEnd: () => this.advance(Event.OutputEnded()),
+      onStdinClosed: () => this.stdin?.close()
+    })
+  }
+
   private advance(event: Event): void {
-    const before = this.state._tag
-    this.state = transition(this.state, event)
-    if (this.state._tag === "Running" || before === this.state._tag) return
-    if (before === "Running") {
-      this.stdin?.close()
+    const before = this.state
+    this.state = transition(before, event)
+    if (this.state === before || this.state._tag === "Running") return
+    if (before._tag === "Running") this.stdin?.close()
+    if (this.exited() && before._tag !== "Exited") {
       this.events.onExited(this, this.nextSeq++, this.exit(), this.timedOut)
     }
     if (this.state._tag === "Closed") {
@@ -313,7 +383,7 @@ export class ManagedProcess {
       exited: this.exited(),
       ...this.exit(),
       closed: this.state._tag === "Closed",
-      failure: null,
+      failure: this.failure,
       sandboxDenied: false,
       truncated,
       droppedBytes: this.output.droppedBytes()

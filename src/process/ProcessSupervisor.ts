@@ -20,11 +20,12 @@ import {
 } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Sandbox from "../protocol/Sandbox.js"
-import type { ChildSpec } from "./Child.js"
+import { type ChildEvents, type ChildSpec, ExitStatus } from "./Child.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
 import { ProcessLimits } from "./ProcessLimits.js"
+import * as RestartPolicy from "./RestartPolicy.js"
 import { Spawner } from "./Spawner.js"
 
 /** A terminal's size without `size` (the original's, fixed). */
@@ -38,6 +39,9 @@ const lateOutputMs = 1000
 
 /** How long a killed process may take to be reaped, in milliseconds: one in uninterruptible sleep is left behind. */
 const reapMs = 2000
+
+/** For a child that nobody hears of. */
+const nobody: ChildEvents = { onOutput: () => {}, onExit: () => {}, onOutputEnd: () => {}, onStdinClosed: () => {} }
 
 /** Why a process could not be started. */
 export type StartFailure = InvalidParams | LimitReached | NotAllowed | ProcessExists | SpawnFailed
@@ -133,11 +137,47 @@ const make = (events: ProcessEvents) =>
           Effect.zipRight(Effect.sync(() => process.abandonOutput()))
         )
 
+    /** Starts another child whenever one has ended and the process is to be restarted. */
+    const keepUp = (process: ManagedProcess, spec: ChildSpec, policy: RestartPolicy.RestartPolicy) =>
+      Effect.gen(function* () {
+        while (process.tag !== "Exited" && process.tag !== "Closed") {
+          yield* process.untilLeft("Running")
+          if (process.tag !== "Restarting") return
+          // What the last child left behind must not meet its successor.
+          process.signal("SIGKILL", "tree")
+          yield* process.untilDrained(lateOutputMs)
+          process.abandonOutput()
+          yield* process.untilDrained(Number.POSITIVE_INFINITY)
+          yield* Effect.raceFirst(policy.backoff, process.untilLeft("Restarting"))
+          yield* respawn(process, spec, policy)
+        }
+      })
+
+    const respawn = (process: ManagedProcess, spec: ChildSpec, policy: RestartPolicy.RestartPolicy) =>
+      Effect.suspend(() =>
+        process.tag === "Restarting"
+          ? spawner.spawn({ ...spec, io: process.resized(spec.io) })
+          : Effect.succeed(undefined)
+      ).pipe(
+        Effect.tap((child) => {
+          if (child === undefined) return
+          if (process.tag === "Restarting") return process.restarted(child)
+          // It was given up while the spawn took its time.
+          child.listen(nobody)
+          child.signal("SIGKILL", "tree")
+        }),
+        Effect.catchTag("SpawnError", ({ message }) =>
+          Effect.sync(() => process.restartFailed(message, policy.allows(ExitStatus.Lost({ reason: message }))))
+        ),
+        Effect.uninterruptible
+      )
+
     const start = (params: StartParams) =>
       Effect.gen(function* () {
         const refusal = check(params)
         if (refusal !== undefined) return yield* refusal
         const output = yield* buffers.make
+        const policy = params.restart === undefined ? undefined : yield* RestartPolicy.make(params.restart)
         const spec: ChildSpec = {
           argv: params.argv,
           arg0: params.arg0,
@@ -155,7 +195,8 @@ const make = (events: ProcessEvents) =>
           },
           output,
           events,
-          limits.stdinQueueBytesPerProcess
+          limits.stdinQueueBytesPerProcess,
+          (status) => policy?.allows(status) ?? false
         )
         processes.set(params.processId, process)
         open++
@@ -172,6 +213,7 @@ const make = (events: ProcessEvents) =>
           process.signal("SIGKILL", "tree")
         }
         yield* fork(live(process))
+        if (policy !== undefined) yield* fork(keepUp(process, spec, policy))
         if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
         return { pid: child.pid }
       }).pipe(
@@ -194,6 +236,7 @@ const make = (events: ProcessEvents) =>
 
     const kill = (process: ManagedProcess) =>
       Effect.suspend(() => {
+        process.finish()
         process.signal("SIGKILL", "tree")
         return fork(abandon(process))
       })
@@ -202,7 +245,8 @@ const make = (events: ProcessEvents) =>
       Effect.suspend(() => {
         const process = processes.get(processId)
         if (process === undefined || process.tag === "Starting") return Effect.succeed({ running: false })
-        const running = process.tag === "Running"
+        const running = process.tag === "Running" || process.tag === "Restarting"
+        process.finish()
         if (mode.type === "force") return Effect.as(kill(process), { running })
         process.signal("SIGTERM", "tree")
         return Effect.as(fork(Effect.zipRight(Effect.sleep(mode.timeoutMs), kill(process))), { running })
@@ -212,6 +256,7 @@ const make = (events: ProcessEvents) =>
       Effect.gen(function* () {
         ending = true
         const all = Array.from(processes.values())
+        for (const process of all) process.finish()
         const allClosed = (waitMs: number) =>
           Effect.forEach(all, (process) => process.untilClosed(waitMs), { concurrency: "unbounded", discard: true })
         if (graceMs > 0) {

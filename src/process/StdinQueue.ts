@@ -38,26 +38,35 @@ export interface StdinQueue {
   readonly close: () => void
 }
 
-/** A queue of at most `limit` bytes; one larger write passes when the queue is empty. */
-export const make = (sink: Sink, limit: number): StdinQueue => {
-  let state: "open" | "ending" | "closed" = "open"
-  let queued = 0
-  let idChars = 0
-  const ids = new Set<string>()
-  const waiting: Array<Waiting> = []
+/** The writeIds of one process, whichever of its children got the bytes. */
+export class WriteIds {
+  private readonly ids = new Set<string>()
+  private chars = 0
 
-  const remember = (writeId: string) => {
-    ids.add(writeId)
-    idChars += writeId.length
-    for (const oldest of ids) {
-      if (ids.size <= maxIds && idChars <= maxIdChars) break
-      ids.delete(oldest)
-      idChars -= oldest.length
+  has(writeId: string): boolean {
+    return this.ids.has(writeId)
+  }
+
+  add(writeId: string): void {
+    this.ids.add(writeId)
+    this.chars += writeId.length
+    for (const oldest of this.ids) {
+      if (this.ids.size <= maxIds && this.chars <= maxIdChars) break
+      this.ids.delete(oldest)
+      this.chars -= oldest.length
     }
   }
+}
+
+/** A queue of at most `limit` bytes; one larger write passes when the queue is empty. */
+export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()): StdinQueue => {
+  let state: "open" | "ending" | "closed" = "open"
+  let queued = 0
+  const waiting: Array<Waiting> = []
+
   const hasRoom = (bytes: Buffer) => queued === 0 || queued + bytes.length <= limit
   const pass = (bytes: Buffer, writeId: string | undefined) => {
-    if (writeId !== undefined) remember(writeId)
+    if (writeId !== undefined) ids.add(writeId)
     if (bytes.length === 0) return
     queued += bytes.length
     sink.write(bytes, () => {

@@ -51,6 +51,20 @@ export const EnvPolicy = Schema.Struct({
 })
 export type EnvPolicy = typeof EnvPolicy.Type
 
+/**
+ * What happens when a process ends by itself (ours): `onFailure` means after a signal or a status other than 0. Once
+ * there were `maxRestarts` within `withinMs`, the next end is final. Before each start `backoffMs` pass, twice as many
+ * each time, up to `maxBackoffMs`.
+ */
+export const Restart = Schema.Struct({
+  policy: oneOf("never", "onFailure", "always"),
+  maxRestarts: Count,
+  withinMs: Count,
+  backoffMs: Count,
+  maxBackoffMs: Count
+})
+export type Restart = typeof Restart.Type
+
 /** `process/start`: the start of a process. */
 export const StartParams = Schema.Struct({
   processId: ProcessId,
@@ -72,6 +86,8 @@ export const StartParams = Schema.Struct({
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),
   /** Ends the whole tree when it runs out (ours), in milliseconds. */
   timeoutMs: maybe(Count),
+  /** Starts it again when it ends by itself (ours): under the same id, with the same `seq` counter. */
+  restart: maybe(Restart),
   /** An already resolved request, to be spawned exactly as it is (the design notes of v0). */
   prepared: maybe(Flag)
 })

@@ -35,6 +35,10 @@ export class ExecNotifications extends RpcGroup.make(
   }),
   /** The leader was reaped and every byte of output was read. Nothing follows. */
   Rpc.make("process/closed", { payload: Schema.Struct({ processId: ProcessId, seq: Count }) }),
+  /** Started again under its restart policy (ours), for the `attempt`th time: `exited` and `closed` tell the last end. */
+  Rpc.make("process/restarted", {
+    payload: Schema.Struct({ processId: ProcessId, seq: Count, attempt: Count, pid: Integer })
+  }),
   /** With `capabilities.lifecycle` (ours): the process runs. */
   Rpc.make("process/started", { payload: Schema.Struct({ processId: ProcessId, pid: Integer }) }),
   /** With `capabilities.lifecycle` (ours): the process could not be started. */

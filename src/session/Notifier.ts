@@ -49,6 +49,8 @@ export const make = (peer: Peer, capabilities: Capabilities): Notifier => {
         process.pause()
       }
     },
+    onRestarted: ({ processId }, seq, attempt, pid) =>
+      notify(Wire.notification("process/restarted", { processId, seq, attempt, pid })),
     onExited: ({ processId }, seq, exit, timedOut) => {
       const params = { processId, seq, ...exit, sandboxDenied: false }
       notify(Wire.notification("process/exited", timedOut ? { ...params, timedOut } : params))

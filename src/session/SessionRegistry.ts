@@ -109,6 +109,7 @@ const make = Effect.gen(function* () {
     onStarted: (process, pid) => current()?.notifier?.onStarted(process, pid),
     onFailed: (processId, message) => current()?.notifier?.onFailed(processId, message),
     onOutput: (process, seq, stream, bytes) => current()?.notifier?.onOutput(process, seq, stream, bytes),
+    onRestarted: (process, seq, attempt, pid) => current()?.notifier?.onRestarted(process, seq, attempt, pid),
     onExited: (process, seq, exit, timedOut) => current()?.notifier?.onExited(process, seq, exit, timedOut),
     onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
   })

@@ -69,7 +69,7 @@ describe("launch", () => {
     assert.strictEqual(refusal(spec([file("script", "#! /no/such/interpreter -x\n")])), missing)
     // An ELF header and one program header: PT_INTERP, naming a loader that is not there.
     const elf = Buffer.alloc(200)
-    elf.write("7f454c460201010000000000000000000200" + (process.arch === "arm64" ? "b700" : "3e00") + "01000000", "hex")
+    elf.write(`7f454c460201010000000000000000000200${process.arch === "arm64" ? "b700" : "3e00"}01000000`, "hex")
     elf.writeBigUInt64LE(64n, 32)
     for (const [value, offset] of [
       [64, 52],

@@ -27,12 +27,16 @@ describe("transition", () => {
       const child = fake as never
       const status = exited(0)
       const spawned = Event.Spawned({ child })
-      const reaped = Event.LeaderReaped({ status })
+      const reaped = Event.LeaderReaped({ status, restart: false })
       const ended = Event.OutputEnded()
       const running = State.Running({ child, outputEnded: false })
       const drained = State.Running({ child, outputEnded: true })
       const gone = State.Exited({ child, status })
       const closed = State.Closed({ child, status })
+      const toRestart = Event.LeaderReaped({ status, restart: true })
+      const abandoned = Event.RestartAbandoned()
+      const restarting = State.Restarting({ child, status, outputEnded: false })
+      const restartingDrained = State.Restarting({ child, status, outputEnded: true })
       const table: ReadonlyArray<readonly [State, Event, State]> = [
         [State.Starting(), spawned, running],
         [State.Starting(), reaped, State.Starting()],
@@ -42,6 +46,16 @@ describe("transition", () => {
         [running, ended, drained],
         [drained, reaped, closed],
         [drained, ended, drained],
+        [running, toRestart, restarting],
+        [drained, toRestart, restartingDrained],
+        [running, abandoned, running],
+        [restarting, ended, restartingDrained],
+        [restarting, spawned, running],
+        [restartingDrained, spawned, running],
+        [restarting, reaped, restarting],
+        [restarting, abandoned, gone],
+        [restartingDrained, abandoned, closed],
+        [gone, abandoned, gone],
         [gone, ended, closed],
         [gone, reaped, gone],
         [gone, spawned, gone],

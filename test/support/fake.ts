@@ -43,6 +43,7 @@ export const recorder = () => {
     onStarted: (process, pid) => add(process.processId, ["started", pid]),
     onFailed: (processId, message) => add(processId, ["failed", message]),
     onOutput: (process, seq, stream, bytes) => add(process.processId, ["output", seq, stream, bytes.toString()]),
+    onRestarted: (process, seq, attempt, pid) => add(process.processId, ["restarted", seq, attempt, pid]),
     onExited: (process, seq, { exitCode, signal }, timedOut) =>
       add(process.processId, ["exited", seq, exitCode, signal, timedOut]),
     onClosed: (process, seq) => add(process.processId, ["closed", seq])

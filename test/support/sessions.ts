@@ -20,6 +20,7 @@ export const listener = (): { readonly notifier: Notifier; readonly heard: Reado
       onStarted: () => heard.push("started"),
       onFailed: () => heard.push("failed"),
       onOutput: (_, seq) => heard.push(`output ${seq}`),
+      onRestarted: (_, seq) => heard.push(`restarted ${seq}`),
       onExited: (_, seq) => heard.push(`exited ${seq}`),
       onClosed: (_, seq) => heard.push(`closed ${seq}`),
       onDrain: () => heard.push("drain"),
