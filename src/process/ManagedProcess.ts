@@ -362,6 +362,8 @@ export class ManagedProcess {
     return Effect.suspend(() => {
       if (ready() || waitMs === 0) return Effect.void
       const woken = Effect.async<void>((resume) => {
+        // The race against the clock begins this in a fiber of its own, later.
+        if (ready()) return resume(Effect.void)
         const waiter = () => {
           if (ready() && this.waiters.delete(waiter)) resume(Effect.void)
         }
