@@ -62,6 +62,9 @@ const transport = (listen: ServerConfig.Listen) =>
     WebSocket: ({ address }) => WebSocket.layer(address)
   })
 
+const sessions = ({ contain }: ServerConfig.ServerConfig) =>
+  contain === "namespace" ? ExecServer.layerContained : ExecServer.layer
+
 /** Two lines: the address alone for programs, on stdout; a sentence for people, on stderr. */
 const announce = (listen: ServerConfig.Listen) =>
   Effect.flatMap(Transport, ({ address }) =>
@@ -78,7 +81,7 @@ const command = Command.make("exec-server", options, ({ config: file, ...flags }
     const config = yield* ServerConfig.load(texts, process.env, Option.getOrUndefined(file))
     const listen = yield* ServerConfig.parseListen(config)
     const server = Effect.zipRight(announce(listen), ExecServer.serve).pipe(
-      Effect.provide(Layer.merge(ExecServer.layer, transport(listen))),
+      Effect.provide(Layer.merge(sessions(config), transport(listen))),
       Effect.provide(ServerConfig.layerLimits(config))
     )
     const flagGiven = process.argv.some((argument) => argument.startsWith("--log-level"))

@@ -1,11 +1,11 @@
 /** The command: what it prints, how it fails, how it ends. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { eventually, isAlive, type LaunchOptions, launch, webSocketServer } from "./support/servers.js"
+import { eventually, isAlive, type LaunchOptions, launch, stdioClient, webSocketServer } from "./support/servers.js"
 
 const run = (options: LaunchOptions) =>
   Effect.gen(function* () {
@@ -156,12 +156,35 @@ describe("exec-server", () => {
           assert.strictEqual((yield* client.ended()).code, 1001)
           assert.strictEqual(yield* server.exit, 0)
           assert.isFalse(isAlive(rude.pid) || isAlive(tty.pid))
-          const { existsSync } = yield* Effect.promise(() => import("node:fs"))
           assert.isTrue(existsSync(path))
           yield* eventually("no descendant is left", () => !isAlive(rude.pid))
+          const report = server.stderr()
+          assert.include(report, "the shutdown has ended 3 processes")
+          assert.match(report, /nice \(pid \d+, status 0\)/)
+          for (const [id, { pid }] of [
+            ["rude", rude],
+            ["tty", tty]
+          ] as const) {
+            assert.include(report, `${id} (pid ${pid}, SIGKILL)`)
+          }
+          assert.notInclude(report, "sleep")
         })
     )
   }
+
+  it.scopedLive("SIGTERM gives the processes of a stdio client their grace as well, and says what was ended", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* stdioClient({ args: ["--shutdown-grace-period-ms", "20000"] })
+      yield* client.handshake({})
+      const path = join(yield* folder, "marker")
+      yield* client.sh("p", `trap 'echo done > ${path}; exit 0' TERM; echo ready; while :; do sleep 0.02; done`)
+      yield* client.sees("p", "ready")
+      server.child.kill("SIGTERM")
+      assert.strictEqual(yield* server.exit, 0)
+      assert.strictEqual(readFileSync(path, "utf8"), "done\n")
+      assert.match(server.stderr(), /the shutdown has ended 1 process: p \(pid \d+, status 0\)/)
+    })
+  )
 
   it.scopedLive("a second signal forces: nobody waits for the grace, and nothing survives", () =>
     Effect.gen(function* () {

@@ -4,6 +4,14 @@
       "target_name": "posix",
       "sources": ["posix.c"],
       "defines": ["_GNU_SOURCE"]
+    },
+    {
+      "target_name": "init",
+      "type": "executable",
+      "sources": ["init.c"],
+      "defines": ["_GNU_SOURCE"],
+      # It also runs where no shared library is in sight.
+      "conditions": [["OS=='linux'", { "ldflags": ["-static"] }]]
     }
   ]
 }

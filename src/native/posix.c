@@ -240,6 +240,9 @@ static void on_child(uv_signal_t *reaper, int signum) {
   napi_close_handle_scope(env, scope);
 }
 
+// How many descriptors a child is given at most.
+enum { max_descriptors = 8 };
+
 static char *text(napi_env env, napi_value value) {
   size_t length;
   if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok) return NULL;
@@ -270,9 +273,9 @@ static char **texts(napi_env env, napi_value array) {
   return result;
 }
 
-// A new session, no signal blocked or ignored, and nothing open but the three standard descriptors.
+// A new session, no signal blocked or ignored, and nothing open but these descriptors.
 static int start(pid_t *pid, const char *file, char **argv, char **envp, const char *cwd, const char *terminal,
-                 const int *stdio) {
+                 const int *stdio, int length) {
   posix_spawnattr_t attributes;
   posix_spawn_file_actions_t actions;
   sigset_t none, all;
@@ -293,13 +296,13 @@ static int start(pid_t *pid, const char *file, char **argv, char **envp, const c
     error = posix_spawn_file_actions_addopen(&actions, 0, terminal, O_RDWR, 0);
     for (int fd = 1; error == 0 && fd < 3; fd++) error = posix_spawn_file_actions_adddup2(&actions, 0, fd);
   } else {
-    for (int fd = 0; error == 0 && fd < 3; fd++) {
+    for (int fd = 0; error == 0 && fd < length; fd++) {
       error = stdio[fd] == -1 ? posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
                               : posix_spawn_file_actions_adddup2(&actions, stdio[fd], fd);
     }
   }
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
-  if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+  if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, length);
 #endif
   if (error == 0) error = posix_spawn_file_actions_addchdir_np(&actions, cwd);
   if (error == 0) error = posix_spawn(pid, file, &actions, &attributes, argv, envp);
@@ -308,7 +311,7 @@ static int start(pid_t *pid, const char *file, char **argv, char **envp, const c
   return error;
 }
 
-// (file, argv, env, cwd, terminal | [stdin, stdout, stderr], f) => pid | -errno
+// (file, argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f) => pid | -errno
 // A descriptor of -1 is /dev/null. f(status, 0), f(-1, signal) or, where the status was lost, f(-1, 0) is called once,
 // in a later turn of the event loop.
 static napi_value spawn(napi_env env, napi_callback_info info) {
@@ -317,16 +320,20 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   napi_valuetype kind;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   if (count != 6 || napi_typeof(env, arguments[4], &kind) != napi_ok) return number(env, -EINVAL);
+  int stdio[max_descriptors];
+  uint32_t length = 3;
+  if (kind == napi_object) napi_get_array_length(env, arguments[4], &length);
+  if (length < 3 || length > max_descriptors) return number(env, -EINVAL);
+  for (uint32_t i = 0; kind == napi_object && i < length; i++) {
+    napi_value element;
+    stdio[i] = -1;
+    napi_get_element(env, arguments[4], i, &element);
+    napi_get_value_int32(env, element, &stdio[i]);
+  }
   state *own = state_of(env);
   char *file = text(env, arguments[0]), *cwd = text(env, arguments[3]);
   char **argv = texts(env, arguments[1]), **envp = texts(env, arguments[2]);
   char *terminal = kind == napi_string ? text(env, arguments[4]) : NULL;
-  int stdio[3] = {-1, -1, -1};
-  for (uint32_t i = 0; kind == napi_object && i < 3; i++) {
-    napi_value element;
-    napi_get_element(env, arguments[4], i, &element);
-    napi_get_value_int32(env, element, &stdio[i]);
-  }
   child *created = calloc(1, sizeof *created);
   int error = file == NULL || cwd == NULL || argv == NULL || envp == NULL || created == NULL ||
                       (kind == napi_string && terminal == NULL)
@@ -334,7 +341,7 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
                   : 0;
   // Before the child can end.
   if (error == 0) error = -uv_signal_start(&own->reaper, on_child, SIGCHLD);
-  if (error == 0) error = start(&created->pid, file, argv, envp, cwd, terminal, stdio);
+  if (error == 0) error = start(&created->pid, file, argv, envp, cwd, terminal, stdio, (int)length);
   napi_value result = number(env, error == 0 ? created->pid : -error);
   if (error == 0) {
     napi_create_reference(env, arguments[5], 1, &created->callback);

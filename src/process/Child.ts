@@ -84,7 +84,7 @@ export interface Spawns {
 }
 
 /** Runs system calls that throw; what they throw becomes a `SpawnError` with the system's text. */
-export const attempt = (spawn: () => Child): Effect.Effect<Child, SpawnError> =>
+export const attempt = <A>(spawn: () => A): Effect.Effect<A, SpawnError> =>
   Effect.try({
     try: spawn,
     catch: (error) => (error instanceof SpawnError ? error : new SpawnError({ message: OsError.describe(error) }))

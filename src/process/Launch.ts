@@ -3,8 +3,12 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Signals from "../protocol/Signals.js"
-import { type ChildSpec, ExitStatus } from "./Child.js"
+import { attempt, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
+import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
 import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
 import * as Program from "./Program.js"
@@ -12,44 +16,89 @@ import * as Program from "./Program.js"
 /** What runs a file that is executable and neither a program nor a script that names its interpreter. */
 const shell = "/bin/sh"
 
-/** A leader that was started. */
-export interface Leader {
+/** A process of ours. */
+export interface Running {
   readonly pid: number
   /** Calls back once with how it ended, whenever that was or will be; for one listener. */
   readonly onExit: (listener: (status: ExitStatus) => void) => void
 }
 
-const statusOf = (code: number, number: number): ExitStatus => {
-  if (number !== 0) return ExitStatus.Signaled({ number, signal: Signals.nameOf(number) })
+/** A leader that was started, with what descends from it. */
+export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains"> {}
+
+/** How a process ended by status and signal; neither is known where both say nothing. */
+export const statusOf = (code: number, signal: number): ExitStatus => {
+  if (signal !== 0) return ExitStatus.Signaled({ number: signal, signal: Signals.nameOf(signal) })
   if (code >= 0) return ExitStatus.Exited({ code })
   return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
 }
 
-/** Starts a leader. Throws what the system says, or `SpawnError`; then nothing is left of it. */
-export const launch = (spec: ChildSpec, stdio: Posix.Stdio): Leader => {
-  const file = Program.find(spec)
-  const [name = file, ...args] = spec.argv
-  const env = Object.entries(spec.env).map(([variable, value]) => `${variable}=${value}`)
+/** Something that happens once, for one listener, whichever comes first. */
+export const makeExit = (): Pick<Running, "onExit"> & { readonly report: (status: ExitStatus) => void } => {
   let status: ExitStatus | undefined
   let listener: ((status: ExitStatus) => void) | undefined
-  const start = (program: string, argv: ReadonlyArray<string>) =>
-    Posix.spawn(program, argv, env, spec.cwd, stdio, (code, signal) => {
-      status = statusOf(code, signal)
-      listener?.(status)
-    })
-  const startAny = () => {
-    try {
-      return start(file, [spec.arg0 ?? name, ...args])
-    } catch (error) {
-      if (OsError.codeOf(error) !== "ENOEXEC") throw error
-      return start(shell, [shell, file, ...args])
-    }
-  }
   return {
-    pid: startAny(),
+    report: (reported) => {
+      status = reported
+      listener?.(reported)
+    },
     onExit: (listen) => {
       listener = listen
       if (status !== undefined) listen(status)
     }
   }
+}
+
+/** Starts a file with the environment and in the directory of a child. Throws what the system says. */
+export const run = (
+  file: string,
+  argv: ReadonlyArray<string>,
+  { cwd, env }: Pick<ChildSpec, "cwd" | "env">,
+  stdio: Posix.Stdio
+): Running => {
+  const variables = Object.entries(env).map(([variable, value]) => `${variable}=${value}`)
+  const { report, onExit } = makeExit()
+  const pid = Posix.spawn(file, argv, variables, cwd, stdio, (code, signal) => report(statusOf(code, signal)))
+  return { pid, onExit }
+}
+
+const runProgram = (spec: ChildSpec, stdio: Posix.Stdio): Running => {
+  const file = Program.find(spec)
+  const [name = file, ...args] = spec.argv
+  try {
+    return run(file, [spec.arg0 ?? name, ...args], spec, stdio)
+  } catch (error) {
+    if (OsError.codeOf(error) !== "ENOEXEC") throw error
+    return run(shell, [shell, file, ...args], spec, stdio)
+  }
+}
+
+const launch = (plant: ForestShape["plant"], spec: ChildSpec, stdio: Posix.Stdio): Leader => {
+  const { pid, onExit } = runProgram(spec, stdio)
+  const tree = plant(pid)
+  return {
+    pid,
+    onExit: (listen) =>
+      onExit((status) => {
+        tree.reaped()
+        listen(status)
+      }),
+    signal: tree.signal,
+    hasRemains: tree.hasRemains
+  }
+}
+
+/** Starts leaders. */
+export class Launcher extends Context.Tag("exec-server/Launcher")<
+  Launcher,
+  {
+    /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
+    readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
+  }
+>() {
+  /** Leaders among the server's own processes; starts are synchronous. */
+  static readonly layer: Layer.Layer<Launcher, never, Forest> = Layer.effect(
+    Launcher,
+    Effect.map(Forest, ({ plant }) => ({ launch: (spec, stdio) => attempt(() => launch(plant, spec, stdio)) }))
+  )
 }

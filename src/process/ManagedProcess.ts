@@ -25,11 +25,12 @@ import type { RetainedOutput } from "./OutputBuffer.js"
 import * as StdinQueue from "./StdinQueue.js"
 
 /**
- * Where a process stands. `Restarting`: the leader was reaped and another one will be started; `Exited`: it was the
+ * Where a process stands. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will be started; `Exited`: it was the
  * last one; `Closed`: that, and every byte of output was read.
  */
 export type State = Data.TaggedEnum<{
   Starting: object
+  Failed: object
   Running: { readonly child: Child; readonly outputEnded: boolean }
   Restarting: { readonly child: Child; readonly status: ExitStatus; readonly outputEnded: boolean }
   Exited: { readonly child: Child; readonly status: ExitStatus }
@@ -40,6 +41,7 @@ export const State = Data.taggedEnum<State>()
 /** What moves a process on. */
 export type Event = Data.TaggedEnum<{
   Spawned: { readonly child: Child }
+  SpawnFailed: object
   LeaderReaped: { readonly status: ExitStatus; readonly restart: boolean }
   OutputEnded: object
   RestartAbandoned: object
@@ -55,6 +57,7 @@ const ended = (
 export const transition = (state: State, event: Event): State => {
   switch (state._tag) {
     case "Starting":
+      if (event._tag === "SpawnFailed") return State.Failed()
       return event._tag === "Spawned" ? State.Running({ child: event.child, outputEnded: false }) : state
     case "Running":
       if (event._tag === "OutputEnded") return State.Running({ child: state.child, outputEnded: true })
@@ -67,6 +70,7 @@ export const transition = (state: State, event: Event): State => {
     case "Exited":
       return event._tag === "OutputEnded" ? State.Closed({ child: state.child, status: state.status }) : state
     case "Closed":
+    case "Failed":
       return state
   }
 }
@@ -149,9 +153,17 @@ export class ManagedProcess {
   /** The child was forked; its reports begin with `listen`. */
   spawned(child: Child): void {
     this.state = transition(this.state, Event.Spawned({ child }))
-    if (!this.description.hasStdin) return
-    this.writeIds ??= new StdinQueue.WriteIds()
-    this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
+    if (this.description.hasStdin) {
+      this.writeIds ??= new StdinQueue.WriteIds()
+      this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
+    }
+    this.wake()
+  }
+
+  /** There will be no child. */
+  spawnFailed(): void {
+    this.state = transition(this.state, Event.SpawnFailed())
+    this.wake()
   }
 
   /** Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first. */
@@ -171,7 +183,6 @@ export class ManagedProcess {
     this.events.onRestarted(this, this.nextSeq++, this.attempts, child.pid)
     this.listenTo(child)
     if (this.paused) child.pause()
-    this.wake()
   }
 
   /** Another child could not be started; if it is not tried again, the last end is final. */
@@ -187,7 +198,7 @@ export class ManagedProcess {
   }
 
   /** Completes when the process is not in this state any more. */
-  untilLeft(tag: "Running" | "Restarting"): Effect.Effect<void> {
+  untilLeft(tag: "Starting" | "Running" | "Restarting"): Effect.Effect<void> {
     return this.until(() => this.state._tag !== tag, Number.POSITIVE_INFINITY)
   }
 
@@ -230,7 +241,7 @@ export class ManagedProcess {
   /** Queues input; see `StdinQueue`. */
   write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
     return Effect.suspend((): Effect.Effect<WriteResult["status"]> => {
-      if (this.state._tag === "Starting" || this.state._tag === "Restarting") return Effect.succeed("starting")
+      if (this.state._tag === "Restarting") return Effect.succeed("starting")
       return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
     })
   }
@@ -312,7 +323,7 @@ export class ManagedProcess {
   }
 
   private child(): Child | undefined {
-    return this.state._tag === "Starting" ? undefined : this.state.child
+    return this.state._tag === "Starting" || this.state._tag === "Failed" ? undefined : this.state.child
   }
 
   private exited(): boolean {

@@ -7,10 +7,10 @@ import { closeSync } from "node:fs"
 import { Socket } from "node:net"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import { attempt, type Child, type ChildEvents, type ChildSpec, type Spawns } from "./Child.js"
-import { Forest, type Shape, type Tree } from "./Forest.js"
-import { type Leader, launch } from "./Launch.js"
+import { attempt, type Child, type ChildEvents, type Spawns } from "./Child.js"
+import { Launcher, type Leader } from "./Launch.js"
 import * as Posix from "./Posix.js"
 import { drain, readInto } from "./ReadBuffer.js"
 
@@ -39,7 +39,7 @@ const openPipes = (stdin: boolean): Pipes => {
   }
 }
 
-const manage = (leader: Leader, tree: Tree, parent: ReadonlyArray<number>): Child => {
+const manage = (leader: Leader, parent: ReadonlyArray<number>): Child => {
   const [stdoutFd, stderrFd] = parent.slice(-2)
   const stdinFd = parent.length === 3 ? parent[0] : undefined
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
@@ -50,7 +50,6 @@ const manage = (leader: Leader, tree: Tree, parent: ReadonlyArray<number>): Chil
     listen: (events: ChildEvents) => {
       leader.onExit((status) => {
         stdin?.destroy()
-        tree.reaped()
         events.onExit(status)
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
@@ -96,8 +95,8 @@ const manage = (leader: Leader, tree: Tree, parent: ReadonlyArray<number>): Chil
     // Not end(): a pipe has no half to shut down, it can only be closed.
     endStdin: () => stdin?.destroySoon(),
     resize: () => {},
-    signal: tree.signal,
-    hasRemains: tree.hasRemains,
+    signal: leader.signal,
+    hasRemains: leader.hasRemains,
     abandonOutput: () => {
       // What was written before is still told, also where a slow reader had held it up.
       if (outputs.length > 0) setImmediate(finish)
@@ -105,24 +104,22 @@ const manage = (leader: Leader, tree: Tree, parent: ReadonlyArray<number>): Chil
   }
 }
 
-const start = (spec: ChildSpec, plant: Shape["plant"]): Child => {
-  const pipes = openPipes(spec.io._tag === "Pipe" && spec.io.stdin)
-  const [stdin, stdout, stderr] = pipes.child.length === 3 ? pipes.child : [-1, ...pipes.child]
-  try {
-    const leader = launch(spec, [stdin ?? -1, stdout ?? -1, stderr ?? -1])
-    return manage(leader, plant(leader.pid), pipes.parent)
-  } catch (error) {
-    close(pipes.parent)
-    throw error
-  } finally {
-    close(pipes.child)
-  }
-}
-
 /** Starts children whose standard descriptors are real pipes (and /dev/null). */
 export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpawner, Spawns>() {
-  static readonly layer: Layer.Layer<PipeSpawner, never, Forest> = Layer.effect(
+  static readonly layer: Layer.Layer<PipeSpawner, never, Launcher> = Layer.effect(
     PipeSpawner,
-    Effect.map(Forest, ({ plant }) => ({ spawn: (spec) => attempt(() => start(spec, plant)) }))
+    Effect.map(Launcher, ({ launch }) => ({
+      spawn: (spec) =>
+        Effect.flatMap(
+          attempt(() => openPipes(spec.io._tag === "Pipe" && spec.io.stdin)),
+          ({ parent, child }) => {
+            const [stdin = -1, stdout = -1, stderr = -1] = child.length === 3 ? child : [-1, ...child]
+            return launch(spec, [stdin, stdout, stderr]).pipe(
+              Effect.map((leader) => manage(leader, parent)),
+              Effect.onExit((exit) => Effect.sync(() => close(Exit.isSuccess(exit) ? child : [...child, ...parent])))
+            )
+          }
+        )
+    }))
   )
 }

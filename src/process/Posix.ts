@@ -7,8 +7,11 @@ import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
 import { codeName } from "./OsError.js"
 
-/** What a child gets for descriptors 0, 1 and 2: -1 is /dev/null. Or the path of a terminal, which becomes its own. */
-export type Stdio = string | readonly [stdin: number, stdout: number, stderr: number]
+/**
+ * What a child gets for descriptors 0, 1, 2 and further ones: -1 is /dev/null. Or the path of a terminal, which becomes
+ * its own.
+ */
+export type Stdio = string | readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
 
 /** Every call returns a negative error number when it fails. */
 interface Native {
@@ -28,13 +31,13 @@ interface Native {
 
 const load = createRequire(import.meta.url)
 
+// Sources, modules in dist/ and the bundled command lie at different depths: the package's own name finds its root.
+const buildFolder = () => join(dirname(load.resolve("exec-server/package.json")), "src/native/build/Release")
+
 let loaded: Native | undefined
 
-// Sources, modules in dist/ and the bundled command lie at different depths: the package's own name finds its root.
 const native = (): Native => {
-  loaded ??= load(
-    join(dirname(load.resolve("exec-server/package.json")), "src/native/build/Release/posix.node")
-  ) as Native
+  loaded ??= load(join(buildFolder(), "posix.node")) as Native
   return loaded
 }
 
@@ -45,13 +48,16 @@ const check = <A>(result: A | number): A | number => {
   throw Object.assign(new Error(`system call failed: ${code}`), { code })
 }
 
+/** The program that is the first one of a PID namespace; `native/init.c` says how it is called. */
+export const initProgram = (): string => join(buildFolder(), "init")
+
 /** A pipe, both ends closed on exec. Throws like node:fs. */
 export const pipe = (): readonly [readEnd: number, writeEnd: number] =>
   check(native().pipe()) as readonly [number, number]
 
 /**
- * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and nothing open but
- * descriptors 0 to 2. `onExit` is called once, in a later turn of the event loop: with the status and 0, with -1 and the
+ * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and nothing open but these
+ * descriptors. `onExit` is called once, in a later turn of the event loop: with the status and 0, with -1 and the
  * number of a signal, or with -1 and 0 if the system could not tell. Throws what the system says, like node:fs.
  */
 export const spawn = (

@@ -6,18 +6,11 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { StartParams, TerminateMode } from "../protocol/ExecApi.js"
-import {
-  InvalidParams,
-  LimitReached,
-  NotAllowed,
-  ProcessExists,
-  ProcessStarting,
-  SpawnFailed,
-  UnknownProcess
-} from "../protocol/Failure.js"
+import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
+import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Sandbox from "../protocol/Sandbox.js"
 import { type ChildEvents, type ChildSpec, ExitStatus } from "./Child.js"
@@ -52,14 +45,17 @@ export interface Supervisor {
   readonly start: (params: StartParams) => Effect.Effect<{ readonly pid: number }, StartFailure>
   /** A process by its id, as long as it is retained. */
   readonly find: (processId: ProcessId) => ManagedProcess | undefined
-  /** The same, where its absence is a failure. */
-  readonly get: (processId: ProcessId) => Effect.Effect<ManagedProcess, UnknownProcess | ProcessStarting>
+  /** Acts on a process, if there is one: in the order of the calls, but not before its start has come to its end. */
+  readonly act: <A, E>(
+    processId: ProcessId,
+    use: (process: ManagedProcess | undefined) => Effect.Effect<A, E>
+  ) => Effect.Effect<A, E>
   /** All processes, in the order they were started. */
   readonly list: () => ReadonlyArray<ManagedProcess>
   /** Ends a tree, at once or gracefully; says whether the leader had not exited yet. */
   readonly terminate: (processId: ProcessId, mode: TerminateMode) => Effect.Effect<{ readonly running: boolean }>
-  /** Ends all trees: SIGTERM, `graceMs` later SIGKILL; without grace SIGKILL at once. Bounded. */
-  readonly end: (graceMs: number) => Effect.Effect<void>
+  /** Ends all trees: SIGTERM, `graceMs` later SIGKILL; without grace SIGKILL at once. Bounded. Gives those that ran. */
+  readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
 const make = (events: ProcessEvents) =>
@@ -204,6 +200,7 @@ const make = (events: ProcessEvents) =>
           Effect.sync(() => {
             open--
             remove(process)
+            process.spawnFailed()
           })
         )
         process.spawned(child)
@@ -227,11 +224,16 @@ const make = (events: ProcessEvents) =>
         Effect.uninterruptible
       )
 
-    const get = (processId: ProcessId) =>
-      Effect.suspend((): Effect.Effect<ManagedProcess, UnknownProcess | ProcessStarting> => {
+    const act: Supervisor["act"] = (processId, use) =>
+      Effect.suspend(() => {
         const process = processes.get(processId)
-        if (process === undefined) return new UnknownProcess({ processId })
-        return process.tag === "Starting" ? new ProcessStarting({ processId }) : Effect.succeed(process)
+        if (process?.tag !== "Starting") return use(process)
+        // Forked: it is carried out also if the client has gone when the start is over.
+        const later = Effect.zipRight(
+          process.untilLeft("Starting"),
+          Effect.suspend(() => use(process.tag === "Failed" ? undefined : process))
+        )
+        return Effect.flatMap(Effect.forkIn(Effect.interruptible(later), scope), Fiber.join)
       })
 
     const kill = (process: ManagedProcess) =>
@@ -242,9 +244,8 @@ const make = (events: ProcessEvents) =>
       })
 
     const terminate = (processId: ProcessId, mode: TerminateMode) =>
-      Effect.suspend(() => {
-        const process = processes.get(processId)
-        if (process === undefined || process.tag === "Starting") return Effect.succeed({ running: false })
+      act(processId, (process) => {
+        if (process === undefined) return Effect.succeed({ running: false })
         const running = process.tag === "Running" || process.tag === "Restarting"
         process.finish()
         if (mode.type === "force") return Effect.as(kill(process), { running })
@@ -256,6 +257,7 @@ const make = (events: ProcessEvents) =>
       Effect.gen(function* () {
         ending = true
         const all = Array.from(processes.values())
+        const running = all.filter(({ tag }) => tag === "Running" || tag === "Restarting")
         for (const process of all) process.finish()
         const allClosed = (waitMs: number) =>
           Effect.forEach(all, (process) => process.untilClosed(waitMs), { concurrency: "unbounded", discard: true })
@@ -267,12 +269,13 @@ const make = (events: ProcessEvents) =>
         yield* allClosed(lateOutputMs)
         for (const process of all) process.abandonOutput()
         yield* allClosed(reapMs - lateOutputMs)
+        return running.map((process) => process.info())
       })
 
     return {
       start,
       find: (processId) => processes.get(processId),
-      get,
+      act,
       list: () => Array.from(processes.values()),
       terminate,
       end

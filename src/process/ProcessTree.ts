@@ -46,6 +46,17 @@ export const entryOf = (pid: number | string): Entry | undefined => {
   }
 }
 
+/** The children of a process. */
+export const childrenOf = (pid: number): ReadonlyArray<Entry> => {
+  let pids: ReadonlyArray<string>
+  try {
+    pids = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").split(" ")
+  } catch {
+    return table().filter(({ parent }) => parent === pid)
+  }
+  return pids.flatMap((child) => (child === "" ? [] : (entryOf(child) ?? [])))
+}
+
 /** The whole process table; empty where there is no /proc. */
 export const table = (): ReadonlyArray<Entry> => {
   let names: ReadonlyArray<string>

@@ -14,9 +14,8 @@ import { ReadStream } from "node:tty"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { attempt, type Child, type ChildEvents, type ChildSpec, SpawnError, type Spawns } from "./Child.js"
-import { Forest, type Shape, type Tree } from "./Forest.js"
-import { type Leader, launch } from "./Launch.js"
+import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "./Child.js"
+import { Launcher, type Leader } from "./Launch.js"
 import * as Posix from "./Posix.js"
 import * as PtyWriter from "./PtyWriter.js"
 import { drain, maxChunkBytes, readInto } from "./ReadBuffer.js"
@@ -71,7 +70,7 @@ const gatherer = (emit: (bytes: Buffer) => void) => {
   return { add, flush }
 }
 
-const manage = (pty: NodePty, leader: Leader, tree: Tree, fd: number, slave: number): Child => {
+const manage = ({ native }: NodePty, leader: Leader, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
   let terminal: ReadStream | undefined
   let atLineStart = true
@@ -104,7 +103,6 @@ const manage = (pty: NodePty, leader: Leader, tree: Tree, fd: number, slave: num
     stream.resume()
     leader.onExit((status) => {
       closeSync(slave)
-      tree.reaped()
       // Given up already: the descriptor is closed.
       if (terminal === undefined) return events.onExit(status)
       const ended = drain(fd, output.add)
@@ -131,48 +129,50 @@ const manage = (pty: NodePty, leader: Leader, tree: Tree, fd: number, slave: num
       input.write(atLineStart ? eof : Buffer.concat([eof, eof]), () => {})
     },
     resize: (rows, cols) => {
-      if (terminal !== undefined) pty.native.resize(fd, cols, rows)
+      if (terminal !== undefined) native.resize(fd, cols, rows)
     },
-    signal: tree.signal,
-    hasRemains: tree.hasRemains,
+    signal: leader.signal,
+    hasRemains: leader.hasRemains,
     abandonOutput: () => setImmediate(() => finish())
   }
 }
 
-const open = (pty: NodePty, rows: number, cols: number) => {
+const open = ({ native }: NodePty, rows: number, cols: number) => {
+  let opened: ReturnType<typeof native.open>
   try {
-    return pty.native.open(cols, rows)
+    opened = native.open(cols, rows)
   } catch {
     throw new SpawnError({
       message: "cannot open a terminal: no pseudo-terminal or file descriptor is left; end some processes"
     })
   }
-}
-
-const start = (spec: ChildSpec, rows: number, cols: number, plant: Shape["plant"]): Child => {
-  const pty = load("node-pty") as NodePty
-  const { master, slave, pty: path } = open(pty, rows, cols)
-  try {
-    Posix.setUpTerminal(master)
-    Posix.setUpTerminal(slave)
-    const leader = launch(spec, path)
-    return manage(pty, leader, plant(leader.pid), master, slave)
-  } catch (error) {
-    closeSync(slave)
-    closeSync(master)
-    throw error
-  }
+  Posix.setUpTerminal(opened.master)
+  Posix.setUpTerminal(opened.slave)
+  return opened
 }
 
 /** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
 export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
-  static readonly layer: Layer.Layer<PtySpawner, never, Forest> = Layer.effect(
+  static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
-    Effect.map(Forest, ({ plant }) => ({
+    Effect.map(Launcher, ({ launch }) => ({
       spawn: (spec) => {
         const { io } = spec
         if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")
-        return attempt(() => start(spec, io.rows, io.cols, plant))
+        const pty = load("node-pty") as NodePty
+        return Effect.flatMap(
+          attempt(() => open(pty, io.rows, io.cols)),
+          ({ master, slave, pty: path }) =>
+            launch(spec, path).pipe(
+              Effect.map((leader) => manage(pty, leader, master, slave)),
+              Effect.onError(() =>
+                Effect.sync(() => {
+                  closeSync(slave)
+                  closeSync(master)
+                })
+              )
+            )
+        )
       }
     }))
   )

@@ -6,10 +6,13 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import type { BubblewrapUnavailable } from "../process/Bubblewrap.js"
 import { OutputBuffer } from "../process/OutputBuffer.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { ProcessSupervisor } from "../process/ProcessSupervisor.js"
 import { Spawner } from "../process/Spawner.js"
+import type { ProcessInfo } from "../protocol/ExecApi.js"
+import { clip } from "../protocol/Schemas.js"
 import * as Connection from "../session/Connection.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
@@ -19,10 +22,29 @@ import { Transport } from "../transport/Transport.js"
 export const layerSessions: Layer.Layer<SessionRegistry | Handlers.Handlers, never, Spawner | OutputBuffer> =
   Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
 
+/** Sessions of real processes, each in a PID namespace of its own; fails where bubblewrap cannot make these. */
+export const layerContained: Layer.Layer<SessionRegistry | Handlers.Handlers, BubblewrapUnavailable> =
+  layerSessions.pipe(Layer.provide([Spawner.layerContained, OutputBuffer.layer]))
+
 /** Sessions of real processes. */
 export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSessions.pipe(
   Layer.provide([Spawner.layer, OutputBuffer.layer])
 )
+
+/** How many of the processes that a shutdown has ended are named. */
+const maxNamed = 20
+
+/** Says what a shutdown has ended: ids, pids and how, but no arguments, which may hold secrets. */
+const report = (ended: ReadonlyArray<ProcessInfo>): Effect.Effect<void> => {
+  if (ended.length === 0) return Effect.void
+  const named = ended.slice(0, maxNamed).map(({ processId, pid, running, signal, exitCode }) => {
+    const how = running ? "could not be ended" : (signal ?? `status ${exitCode}`)
+    return `${clip(processId)} (pid ${pid}, ${how})`
+  })
+  const others = ended.length > maxNamed ? [`${ended.length - maxNamed} others`] : []
+  const what = ended.length === 1 ? "1 process" : `${ended.length} processes`
+  return Effect.logWarning(`the shutdown has ended ${what}: ${[...named, ...others].join(", ")}`)
+}
 
 /**
  * Serves the peers of a transport until there can be no further one. When interrupted: no peer is accepted any more,
@@ -37,7 +59,13 @@ export const serve: Effect.Effect<void, never, Transport | SessionRegistry | Han
     yield* Fiber.join(peers).pipe(
       Effect.onInterrupt(() =>
         // Sessions first, so that the end of a connection finds its session already ending, with its grace.
-        Effect.all([registry.end(shutdownGracePeriodMs), Fiber.interrupt(peers)], { concurrency: 2, discard: true })
+        Effect.zipRight(
+          registry.close,
+          Effect.all([Effect.flatMap(registry.end(shutdownGracePeriodMs), report), Fiber.interrupt(peers)], {
+            concurrency: 2,
+            discard: true
+          })
+        )
       )
     )
   }

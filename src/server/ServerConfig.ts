@@ -28,6 +28,9 @@ export const Listen = Data.taggedEnum<Listen>()
 /** Words for how much is logged, from everything to nothing. */
 export const logLevels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"] as const
 
+/** What keeps a process's descendants together: nothing but the process table, or a PID namespace. */
+export const containments = ["none", "namespace"] as const
+
 /** One setting: its kind decides how its text is read. */
 export interface Setting<Kind extends "count" | "flag" | "text", Default> {
   readonly kind: Kind
@@ -71,6 +74,7 @@ export const settings = {
   detachedSessionTtlMs: count(30000, "how long a session waits for its client to come back, in milliseconds"),
   closedProcessRetentionMs: count(30000, "how long a closed process can still be read, in milliseconds"),
   shutdownGracePeriodMs: count(2000, "time between SIGTERM and SIGKILL when the server ends, in milliseconds"),
+  contain: text("none", "namespace: run each process in a PID namespace, which nothing outlives (needs bubblewrap)"),
   allowDirectExec: flag(true, "start processes on plain requests"),
   allowPreparedExec: flag(true, "start processes on requests marked prepared")
 } as const
@@ -92,6 +96,9 @@ export const flagName = (key: Key): string => key.replace(/[A-Z]/g, (letter) => 
 /** `maxSessions` as an environment variable: `EXEC_SERVER_MAX_SESSIONS`. */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
+/** Of texts that are one of a few words. */
+const words: { readonly [K in Key]?: ReadonlyArray<string> } = { logLevel: logLevels, contain: containments }
+
 const parse = (key: Key, value: string, source: string): number | boolean | string => {
   const fail = (expected: string): never => {
     throw new ConfigError({ message: `${source}: ${JSON.stringify(value)} is not ${expected}` })
@@ -104,7 +111,7 @@ const parse = (key: Key, value: string, source: string): number | boolean | stri
     case "flag":
       return value === "true" ? true : value === "false" ? false : fail("true or false")
     case "text":
-      if (key === "logLevel" && !logLevels.some((level) => level === value)) fail(`one of ${logLevels.join(", ")}`)
+      if (words[key]?.includes(value) === false) fail(`one of ${words[key].join(", ")}`)
       return value
   }
 }

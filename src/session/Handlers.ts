@@ -29,7 +29,13 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLa
     const supervisor = Effect.map(require("exec"), ({ session }) => session.supervisor)
 
     const process = <A, E>(processId: ProcessId, use: (process: ManagedProcess) => Effect.Effect<A, E>) =>
-      Effect.flatMap(supervisor, ({ get }) => Effect.flatMap(get(processId), use))
+      Effect.flatMap(supervisor, ({ act }) =>
+        act(
+          processId,
+          (found): Effect.Effect<A, E | UnknownProcess> =>
+            found === undefined ? new UnknownProcess({ processId }) : use(found)
+        )
+      )
 
     const act = (processId: ProcessId, f: (process: ManagedProcess) => void): Effect.Effect<object, Failure> =>
       process(processId, (found) => Effect.sync(() => f(found)).pipe(Effect.as({})))
@@ -62,9 +68,11 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLa
 
       "process/write": ({ processId, chunk, writeId }) =>
         Effect.flatMap(require("exec"), ({ session, dialect }) => {
-          const found = session.supervisor.find(processId)
-          const status: Effect.Effect<WriteResult["status"]> =
-            found === undefined ? Effect.succeed("unknownProcess") : found.write(chunk, writeId)
+          const status = session.supervisor.act(
+            processId,
+            (found): Effect.Effect<WriteResult["status"]> =>
+              found === undefined ? Effect.succeed("unknownProcess") : found.write(chunk, writeId)
+          )
           return Effect.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
             if (status === "accepted" || dialect === "session") {
               return Effect.succeed({ accepted: status === "accepted", status })
@@ -83,8 +91,8 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLa
         }),
 
       "process/signal": ({ processId, signal, target = "group" }) =>
-        Effect.flatMap(supervisor, ({ find }) =>
-          Effect.sync(() => find(processId)?.signal(signal, target)).pipe(Effect.as({}))
+        Effect.flatMap(supervisor, ({ act }) =>
+          act(processId, (found) => Effect.sync(() => found?.signal(signal, target)).pipe(Effect.as({})))
         ),
 
       "process/terminate": ({ processId, mode = { type: "force" } }) =>

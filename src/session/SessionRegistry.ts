@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { ProcessEvents } from "../process/ManagedProcess.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
+import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { LimitReached, SessionAttached, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
 import type { Notifier } from "./Notifier.js"
@@ -84,8 +85,13 @@ export interface Shape {
   readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
-  /** Ends all sessions, with this much time between SIGTERM and SIGKILL. Bounded by it and two seconds. */
-  readonly end: (graceMs: number) => Effect.Effect<void>
+  /** From now on there is no new session, and lost connections end none: `end` will. */
+  readonly close: Effect.Effect<void>
+  /**
+   * Ends all sessions, with this much time between SIGTERM and SIGKILL. Bounded by it and two seconds. Gives the
+   * processes that still ran.
+   */
+  readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
 const make = Effect.gen(function* () {
@@ -97,12 +103,12 @@ const make = Effect.gen(function* () {
   let ending = false
 
   const endSession = (session: Session, graceMs: number) =>
-    Effect.suspend(() => {
+    Effect.suspend((): Effect.Effect<ReadonlyArray<ProcessInfo>> => {
       const entry = sessions.get(session.id)
-      if (entry === undefined || !session.advance(Event.Ended())) return Effect.void
+      if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
       expiries.delete(session)
-      return Effect.zipRight(session.supervisor.end(graceMs), Scope.close(entry.scope, Exit.void))
+      return Effect.zipLeft(session.supervisor.end(graceMs), Scope.close(entry.scope, Exit.void))
     }).pipe(Effect.uninterruptible)
 
   const eventsOf = (current: () => Session | undefined): ProcessEvents => ({
@@ -146,27 +152,31 @@ const make = Effect.gen(function* () {
   const expire = (session: Session) =>
     Effect.zipRight(
       Effect.sleep(limits.detachedSessionTtlMs),
-      Effect.suspend(() => (session.tag === "Detached" ? endSession(session, 0) : Effect.void))
+      Effect.suspend(() => (session.tag === "Detached" ? Effect.asVoid(endSession(session, 0)) : Effect.void))
     )
 
   const detach = (session: Session, mayResume: boolean) =>
     Effect.gen(function* () {
       if (!session.advance(Event.ConnectionLost()) || ending) return
-      if (!mayResume) return yield* endSession(session, 0)
+      if (!mayResume) return void (yield* endSession(session, 0))
       expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session)), scope))
     })
+
+  const close = Effect.sync(() => {
+    ending = true
+  })
 
   const end = (graceMs: number) =>
     Effect.suspend(() => {
       ending = true
-      return Effect.forEach(Array.from(sessions.values()), ({ session }) => endSession(session, graceMs), {
-        concurrency: "unbounded",
-        discard: true
+      const ended = Effect.forEach(Array.from(sessions.values()), ({ session }) => endSession(session, graceMs), {
+        concurrency: "unbounded"
       })
+      return Effect.map(ended, (all) => all.flat())
     })
 
   yield* Effect.addFinalizer(() => end(0))
-  return { create, resume, detach, end } satisfies Shape
+  return { create, resume, detach, close, end } satisfies Shape
 })
 
 /** The sessions of a server. */

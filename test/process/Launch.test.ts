@@ -2,9 +2,14 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
-import { type ChildSpec, ExitStatus, SpawnError } from "../../src/process/Child.js"
-import { launch } from "../../src/process/Launch.js"
-import * as OsError from "../../src/process/OsError.js"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import { type ChildSpec, ExitStatus } from "../../src/process/Child.js"
+import { Forest } from "../../src/process/Forest.js"
+import { Guard } from "../../src/process/Guard.js"
+import { Launcher } from "../../src/process/Launch.js"
 
 const root = mkdtempSync(join(tmpdir(), "launch-"))
 afterAll(() => rmSync(root, { recursive: true }))
@@ -29,16 +34,21 @@ const spec = (argv: ReadonlyArray<string>, more: Partial<ChildSpec> = {}): Child
 
 const nothing = [-1, -1, -1] as const
 
-const ending = (asked: ChildSpec): Promise<ExitStatus> => new Promise((end) => launch(asked, nothing).onExit(end))
+const runtime = ManagedRuntime.make(Launcher.layer.pipe(Layer.provide(Forest.layer), Layer.provide(Guard.layerNone)))
+afterAll(() => runtime.dispose())
 
-const refusal = (asked: ChildSpec): string => {
-  try {
-    launch(asked, nothing)
-  } catch (error) {
-    return error instanceof SpawnError ? error.message : OsError.describe(error)
-  }
-  throw new Error("it was started")
-}
+const attempt = (asked: ChildSpec) =>
+  runtime.runSync(Effect.either(Effect.flatMap(Launcher, ({ launch }) => launch(asked, nothing))))
+
+const launch = (asked: ChildSpec) => Either.getOrThrowWith(attempt(asked), ({ message }) => new Error(message))
+
+const ending = (asked: ChildSpec): Promise<ExitStatus> => new Promise((end) => launch(asked).onExit(end))
+
+const refusal = (asked: ChildSpec): string =>
+  Either.match(attempt(asked), {
+    onLeft: ({ message }) => message,
+    onRight: () => "it was started"
+  })
 
 const missing = "No such file or directory (os error 2)"
 const denied = "Permission denied (os error 13)"
@@ -104,7 +114,7 @@ describe("launch", () => {
   })
 
   it("who listens late is told as well", async () => {
-    const leader = launch(spec([tool]), nothing)
+    const leader = launch(spec([tool]))
     // Another child's end, started later, is reported later or in the same turn.
     await ending(spec(["/bin/sh", "-c", "sleep 0.2"]))
     assert.deepStrictEqual(await new Promise((end) => leader.onExit(end)), ExitStatus.Exited({ code: 7 }))

@@ -39,6 +39,8 @@ describe("transition", () => {
       const restartingDrained = State.Restarting({ child, status, outputEnded: true })
       const table: ReadonlyArray<readonly [State, Event, State]> = [
         [State.Starting(), spawned, running],
+        [State.Starting(), Event.SpawnFailed(), State.Failed()],
+        [State.Failed(), spawned, State.Failed()],
         [State.Starting(), reaped, State.Starting()],
         [State.Starting(), ended, State.Starting()],
         [running, spawned, running],

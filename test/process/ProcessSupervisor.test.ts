@@ -81,7 +81,7 @@ describe("start", () => {
   test("an empty id is as good as any", ({ supervisor, start }) =>
     Effect.gen(function* () {
       yield* start("")
-      assert.strictEqual((yield* supervisor.get(id(""))).processId, "")
+      assert.strictEqual(supervisor.find(id(""))?.processId, "")
     }))
 
   test("an id is taken while its process runs, has exited, and is retained", ({ supervisor, start }) =>
@@ -188,11 +188,10 @@ describe("find, get and list", () => {
       assert.deepStrictEqual(ids(), ["z", "m"])
     }))
 
-  test("get fails for an unknown id", ({ supervisor }) =>
+  test("an unknown id is nobody's", ({ supervisor }) =>
     Effect.gen(function* () {
-      const failure = yield* failureOf(supervisor.get(id("nope")))
-      assert.strictEqual(codeOf(failure), -32600)
-      assert.strictEqual(failure.message, "unknown process id nope")
+      assert.isUndefined(supervisor.find(id("nope")))
+      assert.isUndefined(yield* supervisor.act(id("nope"), Effect.succeed))
     }))
 
   test("startedAtMs is the time of the start", ({ supervisor, start }) =>

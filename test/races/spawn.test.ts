@@ -42,37 +42,45 @@ const pending = ({ supervisor, fake }: Bench) =>
   })
 
 describe("while a spawn is still asynchronous", () => {
-  test("its id is taken, and its process is starting to everyone who asks", (b) =>
+  test("its id is taken", (b) =>
     Effect.gen(function* () {
       const { gate, starting } = yield* pending(b)
       const exists = yield* failureOf(b.supervisor.start(params("p")))
       assert.deepStrictEqual([codeOf(exists), exists.message], [-32600, "process p already exists"])
-      const unready = yield* failureOf(b.supervisor.get(id("p")))
-      assert.deepStrictEqual([codeOf(unready), unready.message], [-32600, "process id p is starting"])
-      assert.strictEqual(yield* b.supervisor.find(id("p"))?.write(bytes("x"), "w") ?? Effect.succeed("?"), "starting")
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(starting)
-      yield* settle
-      // A writeId that was turned away is not remembered.
-      const child = yield* b.fake.child(0)
-      assert.strictEqual(yield* (yield* b.supervisor.get(id("p"))).write(bytes("x"), "w"), "accepted")
-      assert.strictEqual(child.written, "x")
     }))
 
-  test("terminate answers running: false and does nothing; afterwards it ends the process", (b) =>
+  test("what acts on it waits for it, and then takes effect in the order it came", (b) =>
     Effect.gen(function* () {
       const { gate, starting } = yield* pending(b)
-      assert.deepStrictEqual(yield* b.supervisor.terminate(id("p"), { type: "force" }), { running: false })
-      const graceful = { type: "graceful", timeoutMs: 1000 } as const
-      assert.deepStrictEqual(yield* b.supervisor.terminate(id("p"), graceful), { running: false })
+      const write = (text: string) =>
+        Effect.fork(b.supervisor.act(id("p"), (found) => found?.write(bytes(text), undefined) ?? Effect.succeed("?")))
+      const writes = [yield* write("a"), yield* write("b")]
+      const interrupted = yield* write("c")
+      yield* settle
+      yield* Fiber.interruptFork(interrupted)
+      const terminating = yield* Effect.fork(b.supervisor.terminate(id("p"), { type: "force" }))
+      yield* settle
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(starting)
-      yield* TestClock.adjust("5 seconds")
-      const child = yield* b.fake.child(0)
-      assert.deepStrictEqual(child.signals, [])
-      assert.deepStrictEqual(yield* b.supervisor.terminate(id("p"), { type: "force" }), { running: true })
+      assert.deepStrictEqual(yield* Fiber.join(Fiber.all(writes)), ["accepted", "accepted"])
+      assert.deepStrictEqual(yield* Fiber.join(terminating), { running: true })
       yield* settle
+      assert.strictEqual((yield* b.fake.child(0)).written, "abc")
       assert.deepStrictEqual(b.of("p").at(-1), ["closed", 2])
+    }))
+
+  test("what acts on it finds nothing when it fails", (b) =>
+    Effect.gen(function* () {
+      const { gate, starting } = yield* pending(b)
+      const acting = yield* Effect.fork(b.supervisor.act(id("p"), (found) => Effect.succeed(found)))
+      const terminating = yield* Effect.fork(b.supervisor.terminate(id("p"), { type: "force" }))
+      yield* settle
+      yield* Deferred.fail(gate, new SpawnError({ message: "no" }))
+      yield* Fiber.join(starting)
+      assert.isUndefined(yield* Fiber.join(acting))
+      assert.deepStrictEqual(yield* Fiber.join(terminating), { running: false })
     }))
 
   test("the request that waits for it may be interrupted: the process lives on as if it were not", (b) =>
@@ -193,12 +201,13 @@ describe("from one connection", () => {
       const gate = yield* Deferred.make<void, SpawnError>()
       fake.next({ before: Deferred.await(gate) })
       const start = client.post("process/start", startParams("p", ["program"]))
-      const write = yield* client.write("p", "x")
-      assert.deepStrictEqual(write.result, { accepted: false, status: "starting" })
+      const write = client.post("process/write", { processId: "p", chunk: "" })
       // Nothing else waits for it.
       assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
       yield* Deferred.fail(gate, new SpawnError({ message: "no" }))
       assert.deepStrictEqual((yield* client.reply(start)).error, { code: -32603, message: "no" })
+      const written = yield* client.reply(write)
+      assert.deepStrictEqual(written.result, { accepted: false, status: "unknownProcess" })
       assert.deepStrictEqual(yield* client.notified("process/failed"), { processId: "p", message: "no" })
       yield* client.start("p", ["program"])
     }).pipe(Effect.provide(serverLayer()))

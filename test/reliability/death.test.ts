@@ -1,21 +1,7 @@
 /** When the server is killed and can run no handler, nothing it started survives. */
-import { readdirSync, readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { eventually, guardOf, isAlive, webSocketServer } from "../support/servers.js"
-
-/** Live processes whose command line contains a text. */
-const running = (text: string): ReadonlyArray<number> =>
-  readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(text) && isAlive(pid)
-      } catch {
-        return false
-      }
-    })
+import { eventually, guardOf, isAlive, runningWith, webSocketServer } from "../support/servers.js"
 
 describe("the server's own death", () => {
   it.scopedLive("killed with SIGKILL while 60 trees run, nothing of them survives", () =>
@@ -32,11 +18,11 @@ describe("the server's own death", () => {
         `(sleep ${mark} & ) ; exit 0`
       ]
       for (let i = 0; i < 60; i++) yield* client.sh(`p${i}`, scripts[i % 4] ?? "", { tty: i % 8 < 4 })
-      yield* eventually("the trees have grown", () => running(mark).length >= 60 + 15)
+      yield* eventually("the trees have grown", () => runningWith(mark).length >= 60 + 15)
       server.child.kill("SIGKILL")
       assert.strictEqual(yield* server.exit, "SIGKILL")
       // The fourth script's child has no parent left: it is found by its group.
-      yield* eventually("nothing survives", () => running(mark).length === 0, 2000)
+      yield* eventually("nothing survives", () => runningWith(mark).length === 0, 2000)
     })
   )
 

@@ -72,7 +72,7 @@ describe("load", () => {
   it("every setting can be given in each of the three ways", () => {
     for (const [key, { kind }] of Object.entries(ServerConfig.settings)) {
       const name = key as ServerConfig.Key
-      const text = kind === "count" ? "7" : kind === "flag" ? "true" : name === "logLevel" ? "debug" : "stdio"
+      const text = kind === "count" ? "7" : kind === "flag" ? "true" : name === "logLevel" ? "debug" : name === "contain" ? "namespace" : "stdio"
       const expected = kind === "count" ? 7 : kind === "flag" ? true : text
       const file = toml(`${key} = ${kind === "text" ? JSON.stringify(text) : text}\n`, `${key}.toml`)
       assert.strictEqual(load({ [name]: text })[name], expected)

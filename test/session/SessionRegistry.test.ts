@@ -135,7 +135,7 @@ describe("events", () => {
       assert.deepStrictEqual(before, ["started", "stop"])
       assert.strictEqual(yield* registry.resume(session.id), session)
       const after = ready(session)
-      const read = yield* (yield* session.supervisor.get(id("p"))).read(0, 100, 0)
+      const read = yield* session.supervisor.find(id("p"))?.read(0, 100, 0) ?? Effect.dieMessage("it is gone")
       assert.deepInclude(read, { nextSeq: 4, exited: true, exitCode: 0, closed: true })
       assert.strictEqual(read.chunks[0]?.chunk.toString(), "one")
       assert.deepStrictEqual(after, [])

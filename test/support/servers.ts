@@ -1,5 +1,5 @@
 /** Servers of every kind, each with a way to connect test clients to it; all end with the test. */
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { createConnection, type Socket } from "node:net"
 import { createInterface } from "node:readline"
@@ -25,6 +25,23 @@ export const isAlive = (pid: number): boolean => {
     return false
   }
 }
+
+/** Live processes whose command line contains a text. */
+export const runningWith = (text: string): ReadonlyArray<number> =>
+  readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(text) && isAlive(pid)
+      } catch {
+        return false
+      }
+    })
+
+/** Whether bubblewrap is installed and can make namespaces: where not, what needs it must be refused. */
+export const hasBubblewrap =
+  spawnSync("bwrap", ["--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]).status === 0
 
 /** Polls until something holds; a defect when it does not within ten seconds. */
 export const eventually = (what: string, holds: () => boolean, withinMs = 10_000): Effect.Effect<void> =>
