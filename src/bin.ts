@@ -32,7 +32,15 @@ const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> =
   const name = ServerConfig.flagName(key)
   const description = `${help}; default ${shown}; or ${ServerConfig.variableName(key)}`
   if (kind === "choice") {
-    return Options.choice(name, choices).pipe(Options.withDescription(description), Options.optional)
+    return Options.text(name).pipe(
+      Options.withPseudoName(choices.join("|")),
+      Options.withDescription(description),
+      Options.filterMap(
+        Option.liftPredicate((text) => choices.includes(text)),
+        `--${name} must be one of ${choices.join(", ")}`
+      ),
+      Options.optional
+    )
   }
   return value === false
     ? Options.boolean(name).pipe(

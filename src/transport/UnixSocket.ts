@@ -5,8 +5,7 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { randomBytes } from "node:crypto"
-import { chmodSync, linkSync, lstatSync, mkdtempSync, renameSync, rmSync, type Stats, unlinkSync } from "node:fs"
+import { type BigIntStats, chmodSync, linkSync, lstatSync, mkdtempSync, rmSync, unlinkSync } from "node:fs"
 import { createConnection, type Server } from "node:net"
 import { dirname, join } from "node:path"
 import * as Effect from "effect/Effect"
@@ -20,10 +19,11 @@ const probeMs = 2000
 /** What the system's addresses hold of a path, in bytes. */
 const maxPathBytes = process.platform === "linux" ? 107 : 103
 
-/** What is at a path. */
-type Occupant = "nothing" | "deadSocket" | "liveSocket" | "other"
+const statOf = (path: string): BigIntStats | undefined => lstatSync(path, { bigint: true, throwIfNoEntry: false })
 
-const statOf = (path: string): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
+/** Whether it is the same socket: numbers of files are given out again, and nothing writes to a socket's file. */
+const isSame = (one: BigIntStats | undefined, other: BigIntStats) =>
+  one !== undefined && one.dev === other.dev && one.ino === other.ino && one.mtimeNs === other.mtimeNs
 
 /** Only a refusal says that nobody listens any more; any other trouble may be a living server's. */
 const isDead = (path: string): Effect.Effect<boolean> =>
@@ -40,41 +40,23 @@ const isDead = (path: string): Effect.Effect<boolean> =>
     Effect.timeoutTo({ duration: probeMs, onSuccess: (dead) => dead, onTimeout: () => false })
   )
 
-/**
- * Makes a server listen at a path until the scope closes. The server itself has to be closed later than the scope, or
- * right after it.
- */
+/** Makes a server, which is the caller's to close afterwards, listen at a path until the scope closes. */
 export const listen = (server: Server, path: string): Effect.Effect<void, ListenError, Scope.Scope> => {
   const fail = (why: string) => new ListenError({ message: `cannot listen on unix://${path}: ${why}` })
   const attempt = <A>(f: () => A): Effect.Effect<A, ListenError> =>
     Effect.try({ try: f, catch: (error) => fail(OsError.describe(error)) })
   const inUse = fail("another server listens there")
 
-  const look = (at: string): Effect.Effect<Occupant, ListenError> =>
-    Effect.flatMap(
-      attempt(() => statOf(at)),
-      (stat): Effect.Effect<Occupant> => {
-        if (stat === undefined) return Effect.succeed("nothing")
-        if (!stat.isSocket()) return Effect.succeed("other")
-        return Effect.map(isDead(at), (dead) => (dead ? "deadSocket" : "liveSocket"))
-      }
-    )
-
-  const refuse = (occupant: Occupant) =>
-    occupant === "liveSocket" ? inUse : fail("what is there is not a socket, and is left alone")
-
-  /** Makes room. What is to be removed is moved aside first: by then it may be another server's new socket. */
+  /** Makes room where a dead server's socket is. */
   const clear = Effect.gen(function* () {
-    const found = yield* look(path)
-    if (found === "nothing") return
-    if (found !== "deadSocket") return yield* refuse(found)
-    const aside = join(dirname(path), `.${randomBytes(4).toString("hex")}`)
-    yield* attempt(() => renameSync(path, aside))
-    const moved = yield* look(aside)
-    if (moved === "deadSocket") return yield* attempt(() => unlinkSync(aside))
-    yield* attempt(() => linkSync(aside, path))
-    yield* attempt(() => unlinkSync(aside))
-    return yield* refuse(moved)
+    const found = yield* attempt(() => statOf(path))
+    if (found === undefined) return
+    if (!found.isSocket()) return yield* fail("what is there is not a socket, and is left alone")
+    if (!(yield* isDead(path))) return yield* inUse
+    yield* attempt(() => {
+      // Others may have made room as well, and one of them may listen by now.
+      if (isSame(statOf(path), found)) unlinkSync(path)
+    })
   })
 
   const bind = (inner: string) =>
@@ -98,7 +80,7 @@ export const listen = (server: Server, path: string): Effect.Effect<void, Listen
           try: () => {
             chmodSync(inner, 0o600)
             linkSync(inner, path)
-            return lstatSync(path)
+            return lstatSync(path, { bigint: true })
           },
           catch: (error) => (OsError.codeOf(error) === "EEXIST" ? inUse : fail(OsError.describe(error)))
         })
@@ -107,11 +89,10 @@ export const listen = (server: Server, path: string): Effect.Effect<void, Listen
     (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
   )
 
-  const leave = (own: Stats) =>
+  const leave = (own: BigIntStats) =>
     Effect.ignore(
       attempt(() => {
-        const stat = statOf(path)
-        if (stat?.ino === own.ino && stat.dev === own.dev) unlinkSync(path)
+        if (isSame(statOf(path), own)) unlinkSync(path)
       })
     )
 

@@ -82,6 +82,7 @@ export const layer = (
         if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.succeed(403)
         const known = health(request)
         if (known !== undefined) return Effect.succeed(known)
+        const name = nameOf(request)
         return Effect.suspend(() => authenticate(authorization)).pipe(
           Effect.timeoutFail({
             duration: handshakeTimeoutMs,
@@ -89,7 +90,7 @@ export const layer = (
           }),
           Effect.as(undefined),
           Effect.catchTag("Unauthorized", ({ message }) =>
-            Effect.as(Effect.logInfo(`refused ${nameOf(request)}: ${message}`), 401 as const)
+            Effect.as(Effect.logInfo(`refused ${name}: ${message}`), 401 as const)
           ),
           Effect.catchAllCause((cause) => Effect.as(Effect.logError("authentication died", cause), 500 as const)),
           Effect.interruptible

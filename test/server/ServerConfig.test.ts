@@ -126,10 +126,10 @@ describe("load", () => {
   })
 
   it("a list is separated by commas; in a file it may be a list", () => {
-    const origins = ["https://a.example", "https://b.example:8443"]
-    assert.deepStrictEqual(load({ allowOrigin: ` ${origins[0]} ,, ${origins[1]},` }).allowOrigin, origins)
+    const origins = ["https://a.example", "https://b.example:8443"] as const
+    assert.deepStrictEqual(load({ allowOrigin: ` ${origins[0]} ,, ${origins[1]},` }).allowOrigin, [...origins])
     assert.deepStrictEqual(load({ allowOrigin: "" }).allowOrigin, [])
-    assert.deepStrictEqual(load({}, {}, toml(`allowOrigin = "${origins}"\n`)).allowOrigin, origins)
+    assert.deepStrictEqual(load({}, {}, toml(`allowOrigin = "${origins}"\n`)).allowOrigin, [...origins])
     assert.deepStrictEqual(load({}, {}, toml(`allowOrigin = ["${origins[0]}"]\n`)).allowOrigin, [origins[0]])
     for (const value of ["1", "[1]", "true"]) {
       assert.include(refusal({}, {}, toml(`allowOrigin = ${value}\n`)), "allowOrigin must be a list of strings")
