@@ -147,8 +147,8 @@ describe("exec-server", () => {
   it.scopedLive("settings of every kind reach the transport", () =>
     Effect.gen(function* () {
       const server = yield* webSocketServer({
-        args: ["--max-connections", "1", "--handshake-timeout-ms", "300", "--allow-origin", "https://a.example"],
-        env: { EXEC_SERVER_PING_INTERVAL_MS: "50" }
+        args: ["--max-connections", "1", "--handshake-timeout-ms", "2000", "--allow-origin", "https://a.example"],
+        env: { EXEC_SERVER_PING_INTERVAL_MS: "500" }
       })
       const socket = yield* rawSocket(server.url)
       const first = yield* asks(socket, upgrade("/", "Origin: https://a.example\r\n"))

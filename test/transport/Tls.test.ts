@@ -59,7 +59,7 @@ describe("TLS", () => {
   it.scopedLive("accepted connections outlive the time of those that are not: before, in and after the handshake", () =>
     Effect.gen(function* () {
       const tls = yield* files
-      const url = yield* exposed({ options: { tls }, session: { handshakeTimeoutMs: 500 } })
+      const url = yield* exposed({ options: { tls }, session: { handshakeTimeoutMs: 1500 } })
       const good = yield* connectTo(url, { ca: tls.cert })
       yield* good.handshake()
       const silent = yield* rawSocket(url)

@@ -54,7 +54,7 @@ describe("a connection that is not accepted in time", () => {
 describe("a connection that does not initialize in time", () => {
   it.scopedLive("is closed with 1008 and the limit; one that does goes on", () =>
     Effect.gen(function* () {
-      const url = yield* exposed({ session: { handshakeTimeoutMs: 500 } })
+      const url = yield* exposed({ session: { handshakeTimeoutMs: 1500 } })
       const good = yield* connectTo(url)
       yield* good.handshake()
       const silent = yield* connectTo(url)
@@ -65,7 +65,7 @@ describe("a connection that does not initialize in time", () => {
       for (const client of [silent, half, chatty]) {
         assert.deepStrictEqual(yield* client.ended(), {
           code: 1008,
-          reason: "no `initialized` within handshakeTimeoutMs (500)"
+          reason: "no `initialized` within handshakeTimeoutMs (1500)"
         })
       }
       assert.deepStrictEqual(yield* good.ask("environment/status"), { status: "ready" })
@@ -174,8 +174,9 @@ describe("a peer that answers no pings", () => {
       // More than it takes, or the kernel for it, in the time of this test.
       for (let i = 0; i < 120; i++) fake.children[0]?.emit("stdout", Buffer.alloc(500_000))
       yield* eventually("the silent one is cut off", () => silent.readyState === WebSocket.CLOSED)
-      const before = received
-      yield* eventually("it has taken more", () => received > before + 1_000_000)
+      // More than was on its way by then.
+      const enough = received + 15_000_000
+      yield* eventually("it has taken more", () => received > enough || slow.readyState === WebSocket.CLOSED, 30_000)
       assert.strictEqual(slow.readyState, WebSocket.OPEN)
     })
   )
