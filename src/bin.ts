@@ -19,19 +19,29 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as ExecServer from "./server/ExecServer.js"
+import * as Exposure from "./server/Exposure.js"
 import * as ServerConfig from "./server/ServerConfig.js"
 import { version } from "./session/HostInfo.js"
-import * as Stdio from "./transport/Stdio.js"
 import { Transport } from "./transport/Transport.js"
-import * as WebSocket from "./transport/WebSocket.js"
 
-const placeholders = { count: "N", flag: "true|false", text: "TEXT" } as const
+const placeholders = { count: "N", flag: "true|false", text: "TEXT", list: "TEXT,..." } as const
 
 /** A flag for a setting; its text is read with the others'. What is off by default is a switch. */
 const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> => {
-  const { kind, default: value, help } = ServerConfig.settings[key]
+  const { kind, default: value, shown, choices, help } = ServerConfig.settings[key]
   const name = ServerConfig.flagName(key)
-  const description = `${help}; default ${value}; or ${ServerConfig.variableName(key)}`
+  const description = `${help}; default ${shown}; or ${ServerConfig.variableName(key)}`
+  if (kind === "choice") {
+    return Options.text(name).pipe(
+      Options.withPseudoName(choices.join("|")),
+      Options.withDescription(description),
+      Options.filterMap(
+        Option.liftPredicate((text) => choices.includes(text)),
+        `--${name} must be one of ${choices.join(", ")}`
+      ),
+      Options.optional
+    )
+  }
   return value === false
     ? Options.boolean(name).pipe(
         Options.withDescription(description),
@@ -56,20 +66,14 @@ const options = {
   )
 }
 
-const transport = (listen: ServerConfig.Listen) =>
-  ServerConfig.Listen.$match(listen, {
-    Stdio: () => Stdio.layer,
-    WebSocket: ({ address }) => WebSocket.layer(address)
-  })
-
 const sessions = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? ExecServer.layerContained : ExecServer.layer
 
 /** Two lines: the address alone for programs, on stdout; a sentence for people, on stderr. */
-const announce = (listen: ServerConfig.Listen) =>
+const announce = (exposure: Exposure.Exposure) =>
   Effect.flatMap(Transport, ({ address }) =>
     Effect.sync(() => {
-      if (listen._tag !== "WebSocket") return
+      if (exposure._tag === "Stdio") return
       process.stderr.write(`exec-server listening on ${address}\n`)
       process.stdout.write(`${address}\n`)
     })
@@ -79,9 +83,9 @@ const command = Command.make("exec-server", options, ({ config: file, ...flags }
   Effect.gen(function* () {
     const texts = Object.fromEntries(Object.entries(flags).map(([key, value]) => [key, Option.getOrUndefined(value)]))
     const config = yield* ServerConfig.load(texts, process.env, Option.getOrUndefined(file))
-    const listen = yield* ServerConfig.parseListen(config)
-    const server = Effect.zipRight(announce(listen), ExecServer.serve).pipe(
-      Effect.provide(Layer.merge(sessions(config), transport(listen))),
+    const exposure = yield* Exposure.parse(config)
+    const server = Effect.zipRight(announce(exposure), ExecServer.serve).pipe(
+      Effect.provide(Layer.merge(sessions(config), Exposure.layer(exposure))),
       Effect.provide(ServerConfig.layerLimits(config))
     )
     const flagGiven = process.argv.some((argument) => argument.startsWith("--log-level"))

@@ -5,7 +5,19 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { eventually, isAlive, type LaunchOptions, launch, stdioClient, webSocketServer } from "./support/servers.js"
+import { answer, asks, ends, upgrade } from "./support/raw.js"
+import {
+  connectTo,
+  eventually,
+  isAlive,
+  type LaunchOptions,
+  launch,
+  rawSocket,
+  stdioClient,
+  webSocketServer
+} from "./support/servers.js"
+
+const envPolicy = { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set: {}, includeOnly: [] }
 
 const run = (options: LaunchOptions) =>
   Effect.gen(function* () {
@@ -37,7 +49,7 @@ describe("exec-server", () => {
 
   it.scopedLive("usage errors are explained on stderr and exit with 2", () =>
     Effect.gen(function* () {
-      for (const args of [["--bogus"], ["--listen"], ["stray"]]) {
+      for (const args of [["--bogus"], ["--listen"], ["stray"], ["--ws-auth", "password"]]) {
         const { code, stdout, stderr } = yield* run({ args })
         assert.strictEqual(code, 2, args.join(" "))
         assert.strictEqual(stdout, "")
@@ -67,6 +79,26 @@ describe("exec-server", () => {
         [["--listen", "ws://127.0.0.1:99999"], /^Error: invalid websocket --listen URL/],
         [["--listen", `ws://127.0.0.1:${port}`], /^Error: cannot listen on .*: the port is in use; .*\n$/],
         [["--listen", "ws://0.0.0.0:0"], /^Error: refusing to listen on .*--insecure.*\n$/],
+        [
+          ["--listen", "unix://relative"],
+          /^Error: invalid unix --listen URL `unix:\/\/relative`; expected `unix:\/\/\/PATH`\n$/
+        ],
+        [["--listen", "unix:///no/such/folder/s"], /^Error: cannot listen on .*: No such file or directory.*\n$/],
+        [["--ws-auth", "capability-token"], /^Error: `--ws-token-file` or `--ws-token-sha256` is required when/],
+        [["--ws-issuer", "i"], /^Error: websocket auth flags require `--ws-auth capability-token` or /],
+        [
+          ["--ws-auth", "capability-token", "--ws-token-sha256", "0".repeat(64)],
+          /^Error: WebSocket auth requires a WebSocket listener, not stdio\n$/
+        ],
+        [
+          ["--listen", "ws://127.0.0.1:0", "--ws-auth", "signed-bearer-token", "--ws-shared-secret-file", "/no/file"],
+          /^Error: failed to read websocket auth secret \/no\/file: No such file or directory \(os error 2\)\n$/
+        ],
+        [
+          ["--listen", "ws://127.0.0.1:0", "--tls-cert", "/no/cert", "--tls-key", "/no/key"],
+          /^Error: cannot read the TLS certificate \/no\/cert: No such file or directory \(os error 2\)\n$/
+        ],
+        [["--listen", "ws://127.0.0.1:0", "--allow-origin", "*"], /^Error: --allow-origin: "\*" is not an origin/],
         [["--max-sessions", "many"], /^Error: --max-sessions: "many" is not a whole number/],
         [["--config", "/no/such/file"], /^Error: cannot read the configuration file \/no\/such\/file: No such file/]
       ]
@@ -83,6 +115,72 @@ describe("exec-server", () => {
     Effect.gen(function* () {
       const { connect } = yield* webSocketServer({ listen: "ws://0.0.0.0:0", args: ["--insecure"] })
       yield* (yield* connect).handshake()
+    })
+  )
+
+  it.scopedLive("with authentication a public address is, too; the secret is seen nowhere", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "token")
+      writeFileSync(path, "hunter2\n")
+      const { child, pid, stderr, url } = yield* webSocketServer({
+        listen: "ws://0.0.0.0:0",
+        args: ["--ws-auth", "capability-token", "--ws-token-file", path],
+        env: { EXEC_SERVER_LOG_LEVEL: "all" }
+      })
+      const refused = yield* asks(yield* rawSocket(url), upgrade("/", "Authorization: Bearer *******\r\n"))
+      assert.strictEqual(refused.status, 401)
+      const client = yield* connectTo(url, { headers: { authorization: "Bearer hunter2" } })
+      yield* client.handshake()
+      for (const name of ["cmdline", "environ"]) {
+        assert.notInclude(readFileSync(`/proc/${pid}/${name}`, "latin1"), "hunter2")
+      }
+      yield* client.sh("p", "env; cat /proc/self/environ", { envPolicy })
+      yield* client.closed("p")
+      assert.notInclude(client.output("p").toString(), "hunter2")
+      child.kill("SIGTERM")
+      yield* client.ended()
+      yield* eventually("the refusal is in the log", () => stderr().includes("the token is wrong"))
+      assert.notInclude(stderr(), "hunter2")
+      assert.notInclude(stderr(), "*******")
+    })
+  )
+
+  it.scopedLive("settings of every kind reach the transport", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({
+        args: ["--max-connections", "1", "--handshake-timeout-ms", "2000", "--allow-origin", "https://a.example"],
+        env: { EXEC_SERVER_PING_INTERVAL_MS: "500" }
+      })
+      const socket = yield* rawSocket(server.url)
+      const first = yield* asks(socket, upgrade("/", "Origin: https://a.example\r\n"))
+      assert.strictEqual(first.status, 101)
+      assert.strictEqual((yield* asks(yield* rawSocket(server.url), upgrade())).status, 503)
+      // Pings, until it is closed: whichever of the two limits comes first.
+      assert.include((yield* ends(socket)).toString("latin1"), "\x89\x00")
+      const late = yield* server.connect
+      assert.strictEqual((yield* late.ended()).code, 1008)
+    })
+  )
+
+  it.scopedLive("while it shuts down it lives, but is not ready, and accepts nobody", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({ args: ["--shutdown-grace-period-ms", "20000"] })
+      const client = yield* server.connect
+      yield* client.handshake()
+      const gate = join(yield* folder, "gate")
+      yield* client.sh(
+        "p",
+        `trap 'until [ -e ${gate} ]; do sleep 0.02; done; exit' TERM; echo ready; while :; do sleep 0.02; done`
+      )
+      yield* client.sees("p", "ready")
+      for (const path of ["/readyz", "/livez"]) assert.strictEqual((yield* answer(`${server.url}${path}`)).status, 200)
+      server.child.kill("SIGTERM")
+      yield* client.ended()
+      assert.strictEqual((yield* answer(`${server.url}/readyz`)).status, 503)
+      assert.strictEqual((yield* answer(`${server.url}/livez`)).status, 200)
+      assert.strictEqual((yield* asks(yield* rawSocket(server.url), upgrade())).status, 503)
+      writeFileSync(gate, "")
+      assert.strictEqual(yield* server.exit, 0)
     })
   )
 

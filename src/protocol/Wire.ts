@@ -38,21 +38,12 @@ export type ResponseBody =
   | { readonly _tag: "Result"; readonly result: unknown }
   | { readonly _tag: "Error"; readonly code: number; readonly message: string }
 
-/** Nesting beyond this is refused: nothing in the protocol comes near it, and recursion over it could exhaust a stack. */
-export const maxDepth = 128
+/** Nesting beyond this is refused: nothing in the protocol comes near it, and a message of brackets costs much memory. */
+export const maxDepth = 64
 
 const i64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n }
 
 const malformed = (detail: string): Message => ({ _tag: "Malformed", detail })
-
-const tooDeep = (value: unknown, budget: number): boolean => {
-  if (typeof value !== "object" || value === null) return false
-  if (budget === 0) return true
-  for (const child of Array.isArray(value) ? value : Object.values(value)) {
-    if (typeof child === "object" && child !== null && tooDeep(child, budget - 1)) return true
-  }
-  return false
-}
 
 /** The end of the string that begins at a quotation mark: the index behind its closing one. */
 const stringEnd = (text: string, start: number): number => {
@@ -63,6 +54,28 @@ const stringEnd = (text: string, start: number): number => {
     if (slashes % 2 === 0) return end + 1
   }
   return text.length
+}
+
+const code = { quote: 0x22, openBracket: 0x5b, closeBracket: 0x5d, openBrace: 0x7b, closeBrace: 0x7d } as const
+
+/** Whether brackets nest too deep outside of strings: seen in the text, before anything is built of it. */
+const tooDeep = (text: string): boolean => {
+  let depth = 0
+  for (let i = 0; i < text.length; i++) {
+    switch (text.charCodeAt(i)) {
+      case code.quote:
+        i = stringEnd(text, i) - 1
+        break
+      case code.openBracket:
+      case code.openBrace:
+        if (++depth > maxDepth) return true
+        break
+      case code.closeBracket:
+      case code.closeBrace:
+        depth--
+    }
+  }
+  return false
 }
 
 const idNumber = /\s*:\s*(-?\d+)\s*[,}]/y
@@ -117,6 +130,7 @@ const parseResponse = (message: Record<string, unknown>, text: string): Message 
 
 /** Reads one message. Never throws: what is not a message is `Malformed`, with a sentence that says why. */
 export const parse = (text: string): Message => {
+  if (tooDeep(text)) return malformed(`recursion limit exceeded: nested deeper than ${maxDepth}`)
   let message: unknown
   try {
     message = JSON.parse(text)
@@ -124,7 +138,6 @@ export const parse = (text: string): Message => {
     return malformed(text.trim() === "" ? "EOF while parsing a value: the message is empty" : String(error))
   }
   if (!isRecord(message)) return malformed("expected a JSON-RPC object")
-  if (tooDeep(message, maxDepth)) return malformed(`recursion limit exceeded: nested deeper than ${maxDepth}`)
   const method = message["method"]
   if (method === undefined) {
     return "result" in message || "error" in message

@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import { readFileSync } from "node:fs"
-import { isIP } from "node:net"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
@@ -13,57 +12,91 @@ import * as OsError from "../process/OsError.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import { TransportLimits } from "../transport/TransportLimits.js"
-import type * as WebSocket from "../transport/WebSocket.js"
 
 /** A setting could not be read; the message says which one, where it came from, and what it may be. */
 export class ConfigError extends Data.TaggedError("ConfigError")<{ readonly message: string }> {}
 
-/** Where the server listens. */
-export type Listen = Data.TaggedEnum<{
-  Stdio: object
-  WebSocket: { readonly address: WebSocket.Address }
-}>
-export const Listen = Data.taggedEnum<Listen>()
-
 /** Words for how much is logged, from everything to nothing. */
 export const logLevels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"] as const
+type LogLevel = (typeof logLevels)[number]
 
 /** What keeps a process's descendants together: nothing but the process table, or a PID namespace. */
 export const containments = ["none", "namespace"] as const
+type Containment = (typeof containments)[number]
 
-/** One setting: its kind decides how its text is read. */
-export interface Setting<Kind extends "count" | "flag" | "text", Default> {
-  readonly kind: Kind
+/** How clients may have to authenticate. */
+export const authModes = ["capability-token", "signed-bearer-token"] as const
+type AuthMode = (typeof authModes)[number]
+
+/** How the text of a setting is read; a list is separated by commas. */
+export type Kind = "count" | "flag" | "text" | "choice" | "list"
+
+/** One setting. */
+export interface Setting<K extends Kind, Default> {
+  readonly kind: K
   readonly default: Default
+  /** The default in words. */
+  readonly shown: string
   readonly help: string
   /** Of a count. */
   readonly minimum: number
+  /** Of a choice. */
+  readonly choices: ReadonlyArray<string>
 }
 
-const count = (value: number, help: string, minimum = 0): Setting<"count", number> => ({
-  kind: "count",
+const make = <K extends Kind, Default>(
+  kind: K,
+  value: Default,
+  help: string,
+  more: Partial<Setting<K, Default>> = {}
+): Setting<K, Default> => ({
+  kind,
   default: value,
+  shown: String(value ?? "none"),
   help,
-  minimum
+  minimum: 0,
+  choices: [],
+  ...more
 })
-const flag = (value: boolean, help: string): Setting<"flag", boolean> => ({
-  kind: "flag",
-  default: value,
-  help,
-  minimum: 0
-})
-const text = <T extends string>(value: T, help: string): Setting<"text", string> => ({
-  kind: "text",
-  default: value,
-  help,
-  minimum: 0
-})
+
+const count = (value: number, help: string, minimum = 0) => make("count", value, help, { minimum })
+const flag = (value: boolean, help: string) => make("flag", value, help)
+const text = (value: string, help: string) => make("text", value, help)
+const list = (help: string) => make<"list", ReadonlyArray<string>>("list", [], help, { shown: "none" })
+/** A text that may be missing. */
+const maybe = (help: string) => make<"text", string | undefined>("text", undefined, help)
 
 /** All settings, by configuration key. */
 export const settings = {
-  listen: text("stdio://", "where to listen: stdio, stdio:// or ws://IP:PORT (port 0: any free one)"),
-  logLevel: text("warning", `how much to log on stderr: ${logLevels.join(", ")}`),
+  listen: text("stdio://", "where to listen: stdio, stdio://, ws://IP:PORT (port 0: any free one) or unix:///PATH"),
+  logLevel: make<"choice", LogLevel>("choice", "warning", `how much to log on stderr: ${logLevels.join(", ")}`, {
+    choices: logLevels
+  }),
   insecure: flag(false, "listen on a public address although nobody has to authenticate"),
+  wsAuth: make<"choice", AuthMode | undefined>(
+    "choice",
+    undefined,
+    `how WebSocket clients authenticate, with a bearer token: ${authModes.join(" or ")}`,
+    { choices: authModes }
+  ),
+  wsTokenFile: maybe("a file that holds the capability token"),
+  wsTokenSha256: maybe("the SHA-256 of the capability token, in hex"),
+  wsSharedSecretFile: maybe("a file that holds the secret, of 32 bytes or more, that signs bearer tokens"),
+  wsIssuer: maybe("the `iss` that signed bearer tokens must have"),
+  wsAudience: maybe("the `aud` that signed bearer tokens must have"),
+  // Without a value unless given: it is an error to give it where nothing is signed.
+  wsMaxClockSkewSeconds: make<"count", number | undefined>(
+    "count",
+    undefined,
+    "how far the clock of whoever signs bearer tokens may be off, in seconds",
+    { shown: "30" }
+  ),
+  tlsCert: maybe("a file with the certificate chain, in PEM, to serve TLS with"),
+  tlsKey: maybe("a file with the certificate's private key, in PEM"),
+  allowOrigin: list("origins of web pages that may connect, such as https://example.com, separated by commas"),
+  maxConnections: count(1024, "WebSocket connections at a time", 1),
+  handshakeTimeoutMs: count(10000, "how long a connection may take to be accepted, and then to initialize, in ms", 1),
+  pingIntervalMs: count(30000, "time between pings; a client that leaves three unanswered is cut off; in ms", 1),
   maxProcessesPerSession: count(1024, "processes of one session that are not closed"),
   maxSessions: count(1024, "sessions, attached or waiting for their client"),
   // To the WebSocket library 0 means that there is no limit.
@@ -74,7 +107,12 @@ export const settings = {
   detachedSessionTtlMs: count(30000, "how long a session waits for its client to come back, in milliseconds"),
   closedProcessRetentionMs: count(30000, "how long a closed process can still be read, in milliseconds"),
   shutdownGracePeriodMs: count(2000, "time between SIGTERM and SIGKILL when the server ends, in milliseconds"),
-  contain: text("none", "namespace: run each process in a PID namespace, which nothing outlives (needs bubblewrap)"),
+  contain: make<"choice", Containment>(
+    "choice",
+    "none",
+    "none, or namespace: each process in a PID namespace of its own, which nothing outlives (needs bubblewrap)",
+    { choices: containments }
+  ),
   allowDirectExec: flag(true, "start processes on plain requests"),
   allowPreparedExec: flag(true, "start processes on requests marked prepared")
 } as const
@@ -96,24 +134,41 @@ export const flagName = (key: Key): string => key.replace(/[A-Z]/g, (letter) => 
 /** `maxSessions` as an environment variable: `EXEC_SERVER_MAX_SESSIONS`. */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
-/** Of texts that are one of a few words. */
-const words: { readonly [K in Key]?: ReadonlyArray<string> } = { logLevel: logLevels, contain: containments }
+type Value = number | boolean | string | ReadonlyArray<string>
 
-const parse = (key: Key, value: string, source: string): number | boolean | string => {
+const parse = (key: Key, value: string, source: string): Value => {
   const fail = (expected: string): never => {
     throw new ConfigError({ message: `${source}: ${JSON.stringify(value)} is not ${expected}` })
   }
-  switch (settings[key].kind) {
+  const { kind, minimum, choices } = settings[key]
+  switch (kind) {
     case "count":
-      return /^\d{1,15}$/.test(value) && Number(value) >= settings[key].minimum
+      return /^\d{1,15}$/.test(value) && Number(value) >= minimum
         ? Number(value)
-        : fail(`a whole number of ${settings[key].minimum} or more`)
+        : fail(`a whole number of ${minimum} or more`)
     case "flag":
       return value === "true" ? true : value === "false" ? false : fail("true or false")
+    case "choice":
+      return choices.includes(value) ? value : fail(`one of ${choices.join(", ")}`)
+    case "list":
+      return value
+        .split(",")
+        .map((item) => item.trim())
+        .filter((item) => item !== "")
     case "text":
-      if (words[key]?.includes(value) === false) fail(`one of ${words[key].join(", ")}`)
       return value
   }
+}
+
+const isText = (value: unknown) => typeof value === "string"
+
+/** What a configuration file may say for each kind of setting. */
+const inFile: { readonly [K in Kind]: { readonly is: (value: unknown) => boolean; readonly words: string } } = {
+  count: { is: (value) => typeof value === "number", words: "a number" },
+  flag: { is: (value) => typeof value === "boolean", words: "a boolean" },
+  text: { is: isText, words: "a string" },
+  choice: { is: isText, words: "a string" },
+  list: { is: (value) => isText(value) || (Array.isArray(value) && value.every(isText)), words: "a list of strings" }
 }
 
 const readFile = (path: string): Texts => {
@@ -129,8 +184,8 @@ const readFile = (path: string): Texts => {
     if (known === undefined) {
       throw new ConfigError({ message: `${path}: unknown key ${key}; the keys are ${keys.join(", ")}` })
     }
-    const type = typeof settings[known].default
-    if (typeof value !== type) throw new ConfigError({ message: `${path}: ${key} must be a ${type}` })
+    const { is, words } = inFile[settings[known].kind]
+    if (!is(value)) throw new ConfigError({ message: `${path}: ${key} must be ${words}` })
   }
   return Object.fromEntries(Object.entries(content).map(([key, value]) => [key, String(value)]))
 }
@@ -157,30 +212,6 @@ export const load = (
     },
     catch: (error) => (error instanceof ConfigError ? error : new ConfigError({ message: String(error) }))
   })
-
-const loopback = /^(127\.|::1$|::ffff:127\.)/
-
-/** Reads `--listen`; the failures have the original's texts. A public address needs `insecure`. */
-export const parseListen = ({ listen, insecure }: ServerConfig): Either.Either<Listen, ConfigError> => {
-  const fail = (message: string) => Either.left(new ConfigError({ message }))
-  if (listen === "stdio" || listen === "stdio://") return Either.right(Listen.Stdio())
-  if (!listen.startsWith("ws://")) {
-    return fail(`unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\``)
-  }
-  const [, bracketed, plain, digits] = /^ws:\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
-  const host = bracketed ?? plain ?? ""
-  const port = Number(digits)
-  if (isIP(host) !== (bracketed === undefined ? 4 : 6) || port > 65535) {
-    return fail(`invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
-  }
-  if (!loopback.test(host) && !insecure) {
-    return fail(
-      `refusing to listen on ${listen}: anybody who can reach it could run commands; ` +
-        "listen on 127.0.0.1, or pass --insecure if something in front of it authenticates"
-    )
-  }
-  return Either.right(Listen.WebSocket({ address: { host, port } }))
-}
 
 /** The limits of every service, as configured. */
 export const layerLimits = (config: ServerConfig): Layer.Layer<never> =>

@@ -16,6 +16,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
@@ -29,6 +30,7 @@ import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake } from "./Handshake.js"
 import * as Notifier from "./Notifier.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
+import { SessionLimits } from "./SessionLimits.js"
 import { SessionRegistry } from "./SessionRegistry.js"
 
 /** Requests of one peer served at a time; beyond it the peer is not read until some are answered. */
@@ -100,6 +102,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
   Effect.scoped(
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
+      const { handshakeTimeoutMs } = yield* SessionLimits
       const handshake = new Handshake()
       const pending = new Map<bigint, Pending>()
       let nextId = 0n
@@ -195,6 +198,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         }
         const current = handshake.confirm()
         if (current === undefined) return
+        deadline?.unsafeInterruptAsFork(FiberId.none)
         notifier = Notifier.make(peer, current.capabilities)
         current.session.advance({ _tag: "ClientReady", notifier })
       }
@@ -250,6 +254,13 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         serving = false
         if (held.length === 0) peer.resume()
       }
+
+      // Whoever never gets as far as a session must not hold a connection for ever.
+      const deadline = peer.resumable
+        ? yield* Effect.sync(() => {
+            end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
+          }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkScoped)
+        : undefined
 
       yield* Effect.async<void>((resume) => {
         ended = () => resume(Effect.void)

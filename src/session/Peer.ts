@@ -6,7 +6,7 @@
 
 /** Why a connection ends; the codes of WebSocket, which other transports merely log. */
 export interface Ending {
-  readonly code: 1000 | 1001 | 1002
+  readonly code: 1000 | 1001 | 1002 | 1008
   readonly reason: string
 }
 
@@ -32,7 +32,10 @@ export const highWaterBytes = 1048576
 export interface Peer {
   /** What precedes the detail of a malformed message, naming the transport and the peer. */
   readonly malformedPrefix: string
-  /** Whether a lost connection can be followed by another one: not on stdio, whose end is the server's. */
+  /**
+   * Whether a lost connection can be followed by another one: not on stdio, whose end is the server's. One that can
+   * must finish its handshake in time.
+   */
   readonly resumable: boolean
   /** Starts the reports. */
   readonly listen: (events: PeerEvents) => void

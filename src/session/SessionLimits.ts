@@ -11,9 +11,11 @@ export interface Limits {
   readonly maxSessions: number
   /** How long a session waits for its client to come back, in milliseconds. */
   readonly detachedSessionTtlMs: number
+  /** How long a connection may take to become a session: first to be accepted, then to `initialized`; in milliseconds. */
+  readonly handshakeTimeoutMs: number
 }
 
 /** The limits in force. */
 export class SessionLimits extends Context.Reference<SessionLimits>()("exec-server/SessionLimits", {
-  defaultValue: (): Limits => ({ maxSessions: 1024, detachedSessionTtlMs: 30000 })
+  defaultValue: (): Limits => ({ maxSessions: 1024, detachedSessionTtlMs: 30000, handshakeTimeoutMs: 10000 })
 }) {}

@@ -4,8 +4,12 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Peer } from "../session/Peer.js"
+
+/** The server could not listen; the message is a sentence for its operator. */
+export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
 
 /** A source of peers. */
 export interface Shape {

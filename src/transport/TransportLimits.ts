@@ -1,5 +1,5 @@
 /**
- * What bounds messages. A reference with defaults: provide another value to change them.
+ * What bounds messages and connections. A reference with defaults: provide another value to change them.
  *
  * @since 0.1.0
  */
@@ -9,9 +9,19 @@ import * as Context from "effect/Context"
 export interface Limits {
   /** The longest message that is read, in bytes. */
   readonly maxMessageBytes: number
+  /** WebSocket connections at a time. */
+  readonly maxConnections: number
+  /** Time between pings on WebSocket, in milliseconds: proxies close connections that stay silent for a minute. */
+  readonly pingIntervalMs: number
 }
 
 /** The limits in force. */
 export class TransportLimits extends Context.Reference<TransportLimits>()("exec-server/TransportLimits", {
-  defaultValue: (): Limits => ({ maxMessageBytes: 67108864 })
+  defaultValue: (): Limits => ({ maxMessageBytes: 67108864, maxConnections: 1024, pingIntervalMs: 30000 })
 }) {}
+
+/** What a Node.js timer can wait, in milliseconds; longer ones fire at once. */
+const maxTimerMs = 2147483647
+
+/** A time as a Node.js timer takes it. */
+export const timerMs = (ms: number): number => Math.min(ms, maxTimerMs)

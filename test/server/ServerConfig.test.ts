@@ -37,6 +37,11 @@ describe("load", () => {
       detachedSessionTtlMs: 30_000,
       closedProcessRetentionMs: 30_000,
       shutdownGracePeriodMs: 2000,
+      maxConnections: 1024,
+      handshakeTimeoutMs: 10_000,
+      pingIntervalMs: 30_000,
+      wsAuth: undefined,
+      allowOrigin: [],
       allowDirectExec: true,
       allowPreparedExec: true
     })
@@ -70,14 +75,14 @@ describe("load", () => {
   })
 
   it("every setting can be given in each of the three ways", () => {
-    for (const [key, { kind }] of Object.entries(ServerConfig.settings)) {
+    for (const [key, { kind, choices }] of Object.entries(ServerConfig.settings)) {
       const name = key as ServerConfig.Key
-      const text = kind === "count" ? "7" : kind === "flag" ? "true" : name === "logLevel" ? "debug" : name === "contain" ? "namespace" : "stdio"
-      const expected = kind === "count" ? 7 : kind === "flag" ? true : text
-      const file = toml(`${key} = ${kind === "text" ? JSON.stringify(text) : text}\n`, `${key}.toml`)
-      assert.strictEqual(load({ [name]: text })[name], expected)
-      assert.strictEqual(load({}, { [ServerConfig.variableName(name)]: text })[name], expected)
-      assert.strictEqual(load({}, {}, file)[name], expected)
+      const expected = { count: 7, flag: true, text: "stdio", choice: choices[1] ?? "", list: ["a", "b"] }[kind]
+      const text = String(expected)
+      const file = toml(`${key} = ${JSON.stringify(expected)}\n`, `${key}.toml`)
+      assert.deepStrictEqual<unknown>(load({ [name]: text })[name], expected)
+      assert.deepStrictEqual<unknown>(load({}, { [ServerConfig.variableName(name)]: text })[name], expected)
+      assert.deepStrictEqual<unknown>(load({}, {}, file)[name], expected)
     }
   })
 
@@ -111,64 +116,25 @@ describe("load", () => {
     }
   })
 
-  it("a flag is true or false, a log level one of those there are", () => {
+  it("a flag is true or false, a choice one of those there are", () => {
     assert.include(refusal({ allowDirectExec: "yes" }), "--allow-direct-exec")
     assert.include(refusal({ logLevel: "loud" }), "--log-level")
-  })
-})
-
-describe("parseListen", () => {
-  const parse = (listen: string, insecure = false) => ServerConfig.parseListen({ ...load(), listen, insecure })
-  const address = (listen: string, insecure = false) =>
-    Either.getOrThrowWith(parse(listen, insecure), ({ message }) => new Error(message))
-  const why = (listen: string, insecure = false) =>
-    Either.getOrThrowWith(Either.flip(parse(listen, insecure)), () => new Error("it was accepted")).message
-
-  it("stdio in both spellings", () => {
-    for (const listen of ["stdio", "stdio://"]) assert.strictEqual(address(listen)._tag, "Stdio")
+    assert.strictEqual(
+      refusal({}, { EXEC_SERVER_WS_AUTH: "none" }),
+      'EXEC_SERVER_WS_AUTH: "none" is not one of capability-token, signed-bearer-token'
+    )
   })
 
-  for (const [listen, host, port] of [
-    ["ws://127.0.0.1:0", "127.0.0.1", 0],
-    ["ws://127.0.0.1:65535", "127.0.0.1", 65_535],
-    ["ws://127.9.9.9:1", "127.9.9.9", 1],
-    ["ws://[::1]:8080", "::1", 8080]
-  ] as const) {
-    it(listen, () => {
-      assert.deepInclude(address(listen), { _tag: "WebSocket", address: { host, port } })
-    })
-  }
-
-  for (const listen of ["http://127.0.0.1:1", "wss://127.0.0.1:1", "", "127.0.0.1:1", "unix:///x"]) {
-    it(`${JSON.stringify(listen)} is unsupported`, () => {
-      assert.strictEqual(why(listen), `unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\``)
-    })
-  }
-
-  for (const listen of [
-    "ws://localhost:1234",
-    "ws://127.0.0.1",
-    "ws://127.0.0.1:",
-    "ws://127.0.0.1:65536",
-    "ws://127.0.0.1:1/path",
-    "ws://::1:80",
-    "ws://[127.0.0.1]:80",
-    "ws://user@127.0.0.1:80",
-    "ws://:80",
-    "ws://"
-  ]) {
-    it(`${listen} is invalid`, () => {
-      assert.strictEqual(why(listen), `invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
-      assert.strictEqual(why(listen, true), why(listen))
-    })
-  }
-
-  for (const listen of ["ws://0.0.0.0:0", "ws://192.168.1.2:80", "ws://[::]:80", "ws://[::ffff:10.0.0.1]:80"]) {
-    it(`${listen} is public: only with --insecure`, () => {
-      assert.include(why(listen), "--insecure")
-      assert.strictEqual(address(listen, true)._tag, "WebSocket")
-    })
-  }
+  it("a list is separated by commas; in a file it may be a list", () => {
+    const origins = ["https://a.example", "https://b.example:8443"] as const
+    assert.deepStrictEqual(load({ allowOrigin: ` ${origins[0]} ,, ${origins[1]},` }).allowOrigin, [...origins])
+    assert.deepStrictEqual(load({ allowOrigin: "" }).allowOrigin, [])
+    assert.deepStrictEqual(load({}, {}, toml(`allowOrigin = "${origins}"\n`)).allowOrigin, [...origins])
+    assert.deepStrictEqual(load({}, {}, toml(`allowOrigin = ["${origins[0]}"]\n`)).allowOrigin, [origins[0]])
+    for (const value of ["1", "[1]", "true"]) {
+      assert.include(refusal({}, {}, toml(`allowOrigin = ${value}\n`)), "allowOrigin must be a list of strings")
+    }
+  })
 })
 
 describe("layerLimits", () => {

@@ -25,7 +25,14 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
     }).pipe(
       Effect.provide(
         registryLayer(plan).pipe(
-          Layer.provide(Layer.succeed(SessionLimits, { maxSessions: 1024, detachedSessionTtlMs: 30_000, ...limits }))
+          Layer.provide(
+            Layer.succeed(SessionLimits, {
+              maxSessions: 1024,
+              detachedSessionTtlMs: 30_000,
+              handshakeTimeoutMs: 10_000,
+              ...limits
+            })
+          )
         )
       )
     )

@@ -8,7 +8,7 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { WebSocket } from "ws"
+import { type ClientOptions, WebSocket } from "ws"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import * as Memory from "../../src/transport/Memory.js"
 import { type Carrier, type CarrierEvents, TestClient } from "./TestClient.js"
@@ -168,10 +168,10 @@ export const webSocketCarrier =
   }
 
 /** Connects to a URL; the connection ends with the scope. */
-export const connectTo = (url: string): Effect.Effect<TestClient, never, Scope.Scope> =>
+export const connectTo = (url: string, options: ClientOptions = {}): Effect.Effect<TestClient, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<TestClient>((resume) => {
-      const ws = new WebSocket(url, { perMessageDeflate: false, maxPayload: 2 ** 30 })
+      const ws = new WebSocket(url, { perMessageDeflate: false, maxPayload: 2 ** 30, ...options })
       const client = new TestClient(webSocketCarrier(ws))
       ws.once("open", () => resume(Effect.succeed(client)))
       ws.once("error", (error) => resume(Effect.die(error)))

@@ -1,45 +1,10 @@
 /** The WebSocket transport from the outside: raw bytes on real sockets, and what HTTP says. */
-import { randomBytes } from "node:crypto"
-import { get, request } from "node:http"
-import type { Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { answer, frame, receives, upgrade } from "../support/raw.js"
 import { eventually, isAlive, rawSocket, webSocketServer } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
-
-const upgrade = (path: string, headers: string = "") =>
-  `GET ${path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
-  `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n${headers}\r\n`
-
-/** What a socket has received, once it looks right or has ended. */
-const receives = (socket: Socket, done: (bytes: Buffer) => boolean) =>
-  Effect.async<Buffer>((resume) => {
-    let all = Buffer.alloc(0)
-    socket.on("data", (chunk) => {
-      all = Buffer.concat([all, chunk])
-      if (done(all)) resume(Effect.succeed(all))
-    })
-    socket.once("close", () => resume(Effect.succeed(all)))
-  }).pipe(Effect.timeout("20 seconds"))
-
-const answer = (url: string, method: string, headers: Record<string, string> = {}) =>
-  Effect.async<{ readonly status: number | undefined; readonly body: string }>((resume) => {
-    const call = (method === "GET" ? get : request)(url.replace("ws:", "http:"), { method, headers }, (response) => {
-      let body = ""
-      response.on("data", (chunk) => {
-        body += chunk
-      })
-      response.on("end", () => resume(Effect.succeed({ status: response.statusCode, body })))
-    })
-    call.end()
-  })
-
-/** A masked client frame of up to 125 bytes. */
-const frame = (opcode: number, payload: string | Buffer, fin = true) => {
-  const bytes = Buffer.from(payload)
-  return Buffer.concat([Buffer.from([(fin ? 0x80 : 0) | opcode, 0x80 | bytes.length, 0, 0, 0, 0]), bytes])
-}
 
 const connected = Effect.gen(function* () {
   const { url } = yield* webSocketServer()

@@ -1,0 +1,169 @@
+/**
+ * How the server can be reached, and by whom: what the settings say of it, checked as a whole.
+ *
+ * @since 0.1.0
+ */
+import { isIP } from "node:net"
+import { isAbsolute } from "node:path"
+import * as Data from "effect/Data"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Authenticator from "../transport/Authenticator.js"
+import type * as Listener from "../transport/Listener.js"
+import * as Stdio from "../transport/Stdio.js"
+import type { ListenError, Transport } from "../transport/Transport.js"
+import * as WebSocket from "../transport/WebSocket.js"
+import { ConfigError, type ServerConfig } from "./ServerConfig.js"
+
+/** Whom a WebSocket server lets in. */
+export type Auth = Data.TaggedEnum<{
+  Nobody: object
+  CapabilityToken: { readonly source: Authenticator.TokenSource }
+  SignedBearerToken: { readonly rules: Authenticator.BearerRules }
+}>
+export const Auth = Data.taggedEnum<Auth>()
+
+/** Where the server listens. */
+export type Exposure = Data.TaggedEnum<{
+  Stdio: object
+  WebSocket: { readonly address: Listener.Address; readonly options: WebSocket.Options; readonly auth: Auth }
+}>
+export const Exposure = Data.taggedEnum<Exposure>()
+
+const refuse = (message: string) => Either.left(new ConfigError({ message }))
+
+/** What is not given, or blank. */
+const trimmed = (text: string | undefined) => text?.trim() || undefined
+
+/** Reads the `--ws-*` flags; the failures have the original's texts. */
+export const parseAuth = (config: ServerConfig): Either.Either<Auth, ConfigError> => {
+  const { wsTokenFile, wsTokenSha256, wsSharedSecretFile, wsIssuer, wsAudience, wsMaxClockSkewSeconds } = config
+  const given = (...values: ReadonlyArray<unknown>) => values.some((value) => value !== undefined)
+  const token = given(wsTokenFile, wsTokenSha256)
+  const signed = given(wsSharedSecretFile, wsIssuer, wsAudience, wsMaxClockSkewSeconds)
+  switch (config.wsAuth) {
+    case undefined:
+      return token || signed
+        ? refuse("websocket auth flags require `--ws-auth capability-token` or `--ws-auth signed-bearer-token`")
+        : Either.right(Auth.Nobody())
+    case "capability-token": {
+      if (signed) {
+        return refuse(
+          "`--ws-shared-secret-file`, `--ws-issuer`, `--ws-audience`, and `--ws-max-clock-skew-seconds` require " +
+            "`--ws-auth signed-bearer-token`"
+        )
+      }
+      if (wsTokenFile !== undefined && wsTokenSha256 !== undefined) {
+        return refuse("`--ws-token-file` and `--ws-token-sha256` are mutually exclusive")
+      }
+      if (wsTokenFile !== undefined) return Either.right(Auth.CapabilityToken({ source: { file: wsTokenFile } }))
+      if (wsTokenSha256 === undefined) {
+        return refuse("`--ws-token-file` or `--ws-token-sha256` is required when `--ws-auth capability-token` is set")
+      }
+      const sha256 = wsTokenSha256.trim()
+      return /^[0-9a-f]{64}$/i.test(sha256)
+        ? Either.right(Auth.CapabilityToken({ source: { sha256 } }))
+        : refuse("--ws-token-sha256 must be a 64-character hex SHA-256 digest")
+    }
+    case "signed-bearer-token": {
+      if (token) {
+        return refuse(
+          "`--ws-token-file` and `--ws-token-sha256` require `--ws-auth capability-token`, not `signed-bearer-token`"
+        )
+      }
+      if (wsSharedSecretFile === undefined) {
+        return refuse("`--ws-shared-secret-file` is required when `--ws-auth signed-bearer-token` is set")
+      }
+      const rules = {
+        secretFile: wsSharedSecretFile,
+        issuer: trimmed(wsIssuer),
+        audience: trimmed(wsAudience),
+        maxClockSkewSeconds: wsMaxClockSkewSeconds
+      }
+      return Either.right(Auth.SignedBearerToken({ rules }))
+    }
+  }
+}
+
+/** An address, and whether whoever can reach it is on this machine. */
+interface Place {
+  readonly address: Listener.Address
+  readonly isLocal: boolean
+}
+
+const loopback = /^(127\.|::1$|::ffff:127\.)/
+
+/** Reads `--listen`; undefined is stdio. The failures have the original's texts. */
+const parseListen = (listen: string, tls: boolean): Either.Either<Place | undefined, ConfigError> => {
+  if (listen === "stdio" || listen === "stdio://") return Either.right(undefined)
+  if (listen.startsWith("unix://")) {
+    const path = listen.slice("unix://".length)
+    return isAbsolute(path) && !path.endsWith("/") && !path.includes("\0")
+      ? Either.right({ address: { path }, isLocal: true })
+      : refuse(`invalid unix --listen URL \`${listen}\`; expected \`unix:///PATH\``)
+  }
+  if (!listen.startsWith("ws://") && !(tls && listen.startsWith("wss://"))) {
+    return refuse(`unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\``)
+  }
+  const [, bracketed, plain, digits] = /^wss?:\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
+  const host = bracketed ?? plain ?? ""
+  const port = Number(digits)
+  if (isIP(host) !== (bracketed === undefined ? 4 : 6) || port > 65535) {
+    return refuse(`invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
+  }
+  return Either.right({ address: { host, port }, isLocal: loopback.test(host) })
+}
+
+const parseTls = ({ tlsCert, tlsKey }: ServerConfig): Either.Either<WebSocket.Options["tls"], ConfigError> => {
+  if (tlsCert === undefined && tlsKey === undefined) return Either.right(undefined)
+  if (tlsCert !== undefined && tlsKey !== undefined) return Either.right({ certFile: tlsCert, keyFile: tlsKey })
+  return refuse(
+    `\`${tlsCert === undefined ? "--tls-cert" : "--tls-key"}\` is missing: a certificate and its key go together`
+  )
+}
+
+const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArray<string>, ConfigError> => {
+  const wrong = allowOrigin.find((origin) => !/^[a-z][a-z0-9+.-]*:\/\/[^\s/,*]+$/i.test(origin))
+  return wrong === undefined
+    ? Either.right(allowOrigin)
+    : refuse(`--allow-origin: ${JSON.stringify(wrong)} is not an origin such as https://example.com`)
+}
+
+/** Reads all settings that concern it. A public address needs authentication, or `insecure`. */
+export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError> =>
+  Either.gen(function* () {
+    const auth = yield* parseAuth(config)
+    const tls = yield* parseTls(config)
+    const allowOrigin = yield* parseOrigins(config)
+    const place = yield* parseListen(config.listen, tls !== undefined)
+    if (place === undefined) {
+      if (auth._tag !== "Nobody") return yield* refuse("WebSocket auth requires a WebSocket listener, not stdio")
+      if (tls !== undefined) return yield* refuse("TLS requires a WebSocket listener, not stdio")
+      return Exposure.Stdio()
+    }
+    const { address, isLocal } = place
+    if ("path" in address && tls !== undefined) {
+      return yield* refuse("TLS is for ws://IP:PORT: what goes through a unix socket does not leave the machine")
+    }
+    if (!isLocal && !config.insecure && auth._tag === "Nobody") {
+      return yield* refuse(
+        `refusing to listen on ${config.listen}: anybody who can reach it could run commands; listen on 127.0.0.1, ` +
+          "set --ws-auth, or pass --insecure if something in front of it authenticates"
+      )
+    }
+    return Exposure.WebSocket({ address, auth, options: { tls, allowOrigin } })
+  })
+
+/** The authenticator for what the settings say. */
+const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> = Auth.$match({
+  Nobody: () => Authenticator.layerNone,
+  CapabilityToken: ({ source }) => Authenticator.layerCapabilityToken(source),
+  SignedBearerToken: ({ rules }) => Authenticator.layerSignedBearerToken(rules)
+})
+
+/** The transport for what the settings say. */
+export const layer: (exposure: Exposure) => Layer.Layer<Transport, ListenError | Authenticator.SecretError> =
+  Exposure.$match({
+    Stdio: () => Stdio.layer,
+    WebSocket: ({ address, options, auth }) => WebSocket.layer(address, options).pipe(Layer.provide(layerAuth(auth)))
+  })

@@ -1,0 +1,139 @@
+/**
+ * Who may connect: bearer tokens in the `Authorization` header. Secrets come from files, and leave this module neither
+ * in a message nor in a log.
+ *
+ * @since 0.1.0
+ */
+import { Buffer, isUtf8 } from "node:buffer"
+import { createHash, timingSafeEqual } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { resolve } from "node:path"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as OsError from "../process/OsError.js"
+
+/** Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits. */
+export type TokenSource = { readonly file: string } | { readonly sha256: string }
+
+/** What a signed bearer token, a JSON Web Token with HS256, must be like. Its `exp` is required, its `nbf` kept. */
+export interface BearerRules {
+  /** A file that holds the shared secret: 32 bytes or more, without the white space around them. */
+  readonly secretFile: string
+  /** The `iss` it must have. */
+  readonly issuer?: string | undefined
+  /** The `aud` it must have, alone or among others. */
+  readonly audience?: string | undefined
+  /** How long after `exp`, and before `nbf`, it is still taken; 30 seconds by default. */
+  readonly maxClockSkewSeconds?: number | undefined
+}
+
+/** The request does not show that it may connect. The message is for logs: the peer learns nothing but the refusal. */
+export class Unauthorized extends Data.TaggedError("Unauthorized")<{ readonly message: string }> {}
+
+/** A secret cannot be used; the message is a sentence for the operator. */
+export class SecretError extends Data.TaggedError("SecretError")<{ readonly message: string }> {}
+
+/** What lets requests in. */
+export interface Shape {
+  /** Succeeds if a request with this `Authorization` header may connect. */
+  readonly authenticate: (authorization: string | undefined) => Effect.Effect<void, Unauthorized>
+}
+
+/** Decides who may connect; everybody may, unless another value is provided. */
+export class Authenticator extends Context.Reference<Authenticator>()("exec-server/Authenticator", {
+  defaultValue: (): Shape => ({ authenticate: () => Effect.void })
+}) {}
+
+/** Everybody may connect. */
+export const layerNone: Layer.Layer<never> = Layer.succeed(Authenticator, { authenticate: () => Effect.void })
+
+/** Shorter secrets are weaker than the digest that they key, in bytes. */
+const minSecretBytes = 32
+
+const defaultMaxClockSkewSeconds = 30
+
+/** The token of a `Bearer` header; the scheme may be written in any case. */
+const bearerOf = (authorization: string | undefined): Effect.Effect<string, Unauthorized> =>
+  Effect.suspend(() => {
+    const [scheme = "", ...rest] = (authorization ?? "").split(" ")
+    const token = rest.join(" ").trim()
+    if (scheme.toLowerCase() === "bearer" && token !== "") return Effect.succeed(token)
+    return new Unauthorized({ message: "there is no bearer token" })
+  })
+
+/** Hashed on both sides: how long a comparison takes tells nothing of how much is right. */
+const digest = (token: Buffer): Buffer => createHash("sha256").update(token).digest()
+
+const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
+  Effect.suspend(() => {
+    const path = resolve(file)
+    const fail = (why: string) => new SecretError({ message: `failed to read websocket auth secret ${path}: ${why}` })
+    return Effect.try({
+      try: () => readFileSync(path),
+      catch: (error) => fail(OsError.describe(error))
+    }).pipe(
+      Effect.filterOrFail(isUtf8, () => fail("it is not valid UTF-8")),
+      Effect.map((content) => Buffer.from(content.toString().trim())),
+      Effect.filterOrFail(
+        ({ length }) => length > 0,
+        () => fail("it is empty")
+      )
+    )
+  })
+
+/** Whoever has the one token may connect. */
+export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, SecretError> =>
+  Layer.effect(
+    Authenticator,
+    Effect.gen(function* () {
+      const expected = "file" in source ? digest(yield* readSecret(source.file)) : Buffer.from(source.sha256, "hex")
+      if (expected.length !== 32)
+        return yield* new SecretError({ message: "the token's SHA-256 must be 64 hex digits" })
+      return {
+        authenticate: (authorization) =>
+          Effect.flatMap(bearerOf(authorization), (token) =>
+            // A header is text of one byte a character.
+            timingSafeEqual(digest(Buffer.from(token, "latin1")), expected)
+              ? Effect.void
+              : new Unauthorized({ message: "the token is wrong" })
+          )
+      } satisfies Shape
+    })
+  )
+
+/** Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect. */
+export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, SecretError> =>
+  Layer.effect(
+    Authenticator,
+    Effect.gen(function* () {
+      const secret = yield* readSecret(rules.secretFile)
+      if (secret.length < minSecretBytes) {
+        return yield* new SecretError({
+          message: `signed websocket bearer secret ${resolve(rules.secretFile)} must be at least ${minSecretBytes} bytes`
+        })
+      }
+      // Servers without it need not load it.
+      const { jwtVerify } = yield* Effect.promise(() => import("jose/jwt/verify"))
+      const options = {
+        algorithms: ["HS256"],
+        requiredClaims: ["exp"],
+        clockTolerance: rules.maxClockSkewSeconds ?? defaultMaxClockSkewSeconds,
+        ...(rules.issuer === undefined ? {} : { issuer: rules.issuer }),
+        ...(rules.audience === undefined ? {} : { audience: rules.audience })
+      }
+      const verify = (token: string, now: number) =>
+        Effect.tryPromise({
+          try: () => jwtVerify(token, secret, { ...options, currentDate: new Date(now) }),
+          catch: (error) => new Unauthorized({ message: error instanceof Error ? error.message : String(error) })
+        })
+      return {
+        authenticate: (authorization) =>
+          Effect.flatMap(bearerOf(authorization), (token) =>
+            Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.asVoid(verify(token, now)))
+          )
+      } satisfies Shape
+    })
+  )

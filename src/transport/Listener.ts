@@ -1,0 +1,97 @@
+/**
+ * An HTTP server that listens: on a port, with TLS or without, or on a path.
+ *
+ * @since 0.1.0
+ */
+import { createServer, type RequestListener, type Server } from "node:http"
+import { createServer as createSecureServer } from "node:https"
+import type { AddressInfo } from "node:net"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as PendingConnections from "./PendingConnections.js"
+import * as Tls from "./Tls.js"
+import { ListenError } from "./Transport.js"
+import { timerMs } from "./TransportLimits.js"
+import * as UnixSocket from "./UnixSocket.js"
+
+/** Where to listen. */
+export type Address =
+  | {
+      /** An IP address, never a name. */
+      readonly host: string
+      /** 0 for any free one. */
+      readonly port: number
+    }
+  | {
+      /** An absolute path, of a socket that only this user can connect to. */
+      readonly path: string
+    }
+
+/** How to listen. */
+export interface Options {
+  readonly tls?: Tls.Files | undefined
+  /** How long a connection may take to be accepted, in milliseconds. */
+  readonly acceptWithinMs: number
+  readonly onRequest: RequestListener
+}
+
+/** A server that listens. */
+export interface Listener {
+  readonly server: Server
+  /** Where clients find it. */
+  readonly url: string
+  readonly pending: PendingConnections.PendingConnections
+}
+
+const describe = (where: string, error: NodeJS.ErrnoException): string => {
+  switch (error.code) {
+    case "EADDRINUSE":
+      return `cannot listen on ${where}: the port is in use; choose another one, or 0 for any free one`
+    case "EADDRNOTAVAIL":
+      return `cannot listen on ${where}: this machine has no such address`
+    case "EACCES":
+      return `cannot listen on ${where}: permission denied; ports below 1024 need privileges`
+    default:
+      return `cannot listen on ${where}: ${error.message}`
+  }
+}
+
+const listenOnPort = (server: Server, scheme: string, host: string, port: number) =>
+  Effect.async<string, ListenError>((resume) => {
+    const url = (host: string, port: number) => `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`
+    server.once("error", (error) => resume(new ListenError({ message: describe(url(host, port), error) })))
+    server.listen(port, host, () => {
+      const bound = server.address() as AddressInfo
+      resume(Effect.succeed(url(bound.address, bound.port)))
+    })
+  })
+
+/** Listens until the scope closes. */
+export const listen = (address: Address, options: Options): Effect.Effect<Listener, ListenError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { tls, acceptWithinMs, onRequest } = options
+    const pair = tls === undefined ? undefined : yield* Tls.load(tls)
+    const server = yield* Effect.acquireRelease(
+      Effect.sync((): Server => {
+        // One clock for all that a connection has to do before it is accepted; these would only be further ones.
+        const timeouts = { headersTimeout: 0, requestTimeout: 0 }
+        return pair === undefined
+          ? createServer(timeouts, onRequest)
+          : createSecureServer({ ...timeouts, ...pair, handshakeTimeout: timerMs(acceptWithinMs) }, onRequest)
+      }),
+      (server) =>
+        Effect.sync(() => {
+          server.close()
+          server.closeAllConnections()
+        })
+    )
+    // While it listens, a connection that cannot be accepted costs that connection and nothing else.
+    server.on("error", () => {})
+    const pending = PendingConnections.make(server, acceptWithinMs)
+    if ("path" in address) {
+      yield* UnixSocket.listen(server, address.path)
+      return { server, url: `unix://${address.path}`, pending }
+    }
+    const url = yield* listenOnPort(server, pair === undefined ? "ws" : "wss", address.host, address.port)
+    return { server, url, pending }
+  })

@@ -1,0 +1,57 @@
+/**
+ * The certificate that a server shows, and its key.
+ *
+ * @since 0.1.0
+ */
+import type { Buffer } from "node:buffer"
+import { createPrivateKey, X509Certificate } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { createSecureContext } from "node:tls"
+import * as Effect from "effect/Effect"
+import * as OsError from "../process/OsError.js"
+import { ListenError } from "./Transport.js"
+
+/** Where they are, in PEM; the certificate may be followed by those that lead to its root. */
+export interface Files {
+  readonly certFile: string
+  readonly keyFile: string
+}
+
+/** What was read. */
+export interface Pair {
+  readonly cert: Buffer
+  readonly key: Buffer
+}
+
+const attempt = <A>(f: () => A, message: (why: string) => string): Effect.Effect<A, ListenError> =>
+  Effect.try({ try: f, catch: (error) => new ListenError({ message: message(OsError.describe(error)) }) })
+
+/** Reads both, and makes sure that they are what they should be and belong together. */
+export const load = ({ certFile, keyFile }: Files): Effect.Effect<Pair, ListenError> =>
+  Effect.gen(function* () {
+    const cert = yield* attempt(
+      () => readFileSync(certFile),
+      (why) => `cannot read the TLS certificate ${certFile}: ${why}`
+    )
+    const key = yield* attempt(
+      () => readFileSync(keyFile),
+      (why) => `cannot read the TLS key ${keyFile}: ${why}`
+    )
+    const certificate = yield* attempt(
+      () => {
+        createSecureContext({ cert })
+        return new X509Certificate(cert)
+      },
+      () => `the TLS certificate ${certFile} is no certificate in PEM`
+    )
+    const privateKey = yield* attempt(
+      () => createPrivateKey(key),
+      () => `the TLS key ${keyFile} is no private key in PEM without a passphrase`
+    )
+    if (!certificate.checkPrivateKey(privateKey)) {
+      return yield* new ListenError({
+        message: `the TLS key ${keyFile} does not belong to the certificate ${certFile}`
+      })
+    }
+    return { cert, key }
+  })

@@ -1,0 +1,104 @@
+/**
+ * Listening on a path: nobody but the owner may connect, nothing but a dead server's socket is ever replaced, and the
+ * path is free again afterwards.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import { type BigIntStats, chmodSync, linkSync, lstatSync, mkdtempSync, rmSync, unlinkSync } from "node:fs"
+import { createConnection, type Server } from "node:net"
+import { dirname, join } from "node:path"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as OsError from "../process/OsError.js"
+import { ListenError } from "./Transport.js"
+
+/** How long a server may take to accept, in milliseconds; it lives if it takes longer. */
+const probeMs = 2000
+
+/** What the system's addresses hold of a path, in bytes. */
+const maxPathBytes = process.platform === "linux" ? 107 : 103
+
+const statOf = (path: string): BigIntStats | undefined => lstatSync(path, { bigint: true, throwIfNoEntry: false })
+
+/** Whether it is the same socket: numbers of files are given out again, and nothing writes to a socket's file. */
+const isSame = (one: BigIntStats | undefined, other: BigIntStats) =>
+  one !== undefined && one.dev === other.dev && one.ino === other.ino && one.mtimeNs === other.mtimeNs
+
+/** Only a refusal says that nobody listens any more; any other trouble may be a living server's. */
+const isDead = (path: string): Effect.Effect<boolean> =>
+  Effect.async<boolean>((resume) => {
+    const probe = createConnection({ path })
+    probe.once("connect", () => {
+      probe.destroy()
+      resume(Effect.succeed(false))
+    })
+    probe.once("error", (error) => resume(Effect.succeed(OsError.codeOf(error) === "ECONNREFUSED")))
+    return Effect.sync(() => probe.destroy())
+  }).pipe(
+    Effect.interruptible,
+    Effect.timeoutTo({ duration: probeMs, onSuccess: (dead) => dead, onTimeout: () => false })
+  )
+
+/** Makes a server, which is the caller's to close afterwards, listen at a path until the scope closes. */
+export const listen = (server: Server, path: string): Effect.Effect<void, ListenError, Scope.Scope> => {
+  const fail = (why: string) => new ListenError({ message: `cannot listen on unix://${path}: ${why}` })
+  const attempt = <A>(f: () => A): Effect.Effect<A, ListenError> =>
+    Effect.try({ try: f, catch: (error) => fail(OsError.describe(error)) })
+  const inUse = fail("another server listens there")
+
+  /** Makes room where a dead server's socket is. */
+  const clear = Effect.gen(function* () {
+    const found = yield* attempt(() => statOf(path))
+    if (found === undefined) return
+    if (!found.isSocket()) return yield* fail("what is there is not a socket, and is left alone")
+    if (!(yield* isDead(path))) return yield* inUse
+    yield* attempt(() => {
+      // Others may have made room as well, and one of them may listen by now.
+      if (isSame(statOf(path), found)) unlinkSync(path)
+    })
+  })
+
+  const bind = (inner: string) =>
+    Effect.async<void, ListenError>((resume) => {
+      server.once("error", (error) => resume(fail(OsError.describe(error))))
+      server.listen({ path: inner }, () => resume(Effect.void))
+    })
+
+  /**
+   * The socket is made in a folder that only the owner can enter, and gets its name when it is ready: a link never
+   * replaces anything. Node.js removes the name it knows at the end, whoever has it then; it never knows this one.
+   */
+  const settle = Effect.acquireUseRelease(
+    attempt(() => mkdtempSync(join(dirname(path), "."))),
+    (folder) => {
+      const inner = join(folder, "s")
+      return Effect.gen(function* () {
+        if (Buffer.byteLength(inner) > maxPathBytes) return yield* fail("the path is too long for a socket")
+        yield* bind(inner)
+        return yield* Effect.try({
+          try: () => {
+            chmodSync(inner, 0o600)
+            linkSync(inner, path)
+            return lstatSync(path, { bigint: true })
+          },
+          catch: (error) => (OsError.codeOf(error) === "EEXIST" ? inUse : fail(OsError.describe(error)))
+        })
+      })
+    },
+    (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+  )
+
+  const leave = (own: BigIntStats) =>
+    Effect.ignore(
+      attempt(() => {
+        if (isSame(statOf(path), own)) unlinkSync(path)
+      })
+    )
+
+  return Effect.gen(function* () {
+    if (Buffer.byteLength(path) > maxPathBytes) return yield* fail("the path is too long for a socket")
+    yield* clear
+    yield* Effect.acquireRelease(settle, leave)
+  })
+}

@@ -1,0 +1,62 @@
+/** WebSocket servers in this process, of fake children, exposed in every way there is. */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import type * as Scope from "effect/Scope"
+import * as ExecServer from "../../src/server/ExecServer.js"
+import { SessionLimits } from "../../src/session/SessionLimits.js"
+import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
+import type { SecretError } from "../../src/transport/Authenticator.js"
+import type * as Listener from "../../src/transport/Listener.js"
+import { type ListenError, Transport } from "../../src/transport/Transport.js"
+import { TransportLimits } from "../../src/transport/TransportLimits.js"
+import * as WebSocket from "../../src/transport/WebSocket.js"
+import { registryLayer } from "./sessions.js"
+
+export interface ExposedOptions {
+  readonly address?: Listener.Address
+  readonly options?: WebSocket.Options
+  readonly auth?: Layer.Layer<never, SecretError>
+  readonly transport?: Partial<Effect.Effect.Success<typeof TransportLimits>>
+  readonly session?: Partial<Effect.Effect.Success<typeof SessionLimits>>
+}
+
+/** Serves until the scope closes; gives the address, and what its children are made by. */
+export const exposedWithFake = ({
+  address = { host: "127.0.0.1", port: 0 },
+  options = {},
+  auth = Layer.empty,
+  transport = {},
+  session = {}
+}: ExposedOptions = {}): Effect.Effect<
+  { readonly url: string; readonly fake: FakeSpawner["Type"] },
+  ListenError | SecretError,
+  Scope.Scope
+> =>
+  Effect.gen(function* () {
+    const limits = Layer.merge(
+      Layer.succeed(TransportLimits, { ...(yield* TransportLimits), ...transport }),
+      Layer.succeed(SessionLimits, { ...(yield* SessionLimits), ...session })
+    )
+    const server = ExecServer.layerServe.pipe(
+      Layer.provideMerge(Layer.merge(registryLayer(), WebSocket.layer(address, options).pipe(Layer.provide(auth)))),
+      Layer.provide(limits)
+    )
+    // What is refused is logged, and expected here.
+    const built = yield* Logger.withMinimumLogLevel(Layer.build(server), LogLevel.None)
+    return { url: Context.get(built, Transport).address, fake: Context.get(built, FakeSpawner) }
+  })
+
+/** Serves until the scope closes; gives the address. */
+export const exposed = (options: ExposedOptions = {}) => Effect.map(exposedWithFake(options), ({ url }) => url)
+
+/** A folder that is removed at the end. */
+export const folder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "exec-server-test-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
