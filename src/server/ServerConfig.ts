@@ -9,6 +9,7 @@ import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as TOML from "smol-toml"
+import { HttpLimits } from "../http/HttpLimits.js"
 import * as OsError from "../process/OsError.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { SessionLimits } from "../session/SessionLimits.js"
@@ -71,6 +72,8 @@ export const settings = {
   detachedSessionTtlMs: count(30000, "how long a session waits for its client to come back, in milliseconds"),
   closedProcessRetentionMs: count(30000, "how long a closed process can still be read, in milliseconds"),
   shutdownGracePeriodMs: count(2000, "time between SIGTERM and SIGKILL when the server ends, in milliseconds"),
+  maxHttpRequestsPerConnection: count(256, "HTTP exchanges of one connection under way"),
+  httpBufferBytesPerConnection: count(67108864, "HTTP bodies of one connection that are not streamed, in bytes"),
   allowDirectExec: flag(true, "start processes on plain requests"),
   allowPreparedExec: flag(true, "start processes on requests marked prepared")
 } as const
@@ -180,5 +183,6 @@ export const layerLimits = (config: ServerConfig): Layer.Layer<never> =>
   Layer.mergeAll(
     Layer.succeed(ProcessLimits, config),
     Layer.succeed(SessionLimits, config),
+    Layer.succeed(HttpLimits, config),
     Layer.succeed(TransportLimits, config)
   )
