@@ -71,8 +71,9 @@ const headersOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<HttpHeader> =
 /** Why a TLS handshake failed, which a user can do something about; nothing for all else. */
 const tlsReason = (error: NodeJS.ErrnoException & { readonly reason?: string }): string => {
   const code = error.code ?? ""
-  const isTls = /^(ERR_TLS|ERR_SSL|EPROTO)|CERT|SIGNATURE|CRL/.test(code)
-  return isTls ? `: ${error.reason ?? error.message}` : ""
+  // The message of OpenSSL begins with where in its sources the error was found.
+  if (/^(ERR_SSL|EPROTO)/.test(code)) return `: ${error.reason ?? code}`
+  return /^ERR_TLS|CERT|SIGNATURE|CRL/.test(code) ? `: ${error.message}` : ""
 }
 
 /** One exchange. Once it is aborted, nothing is reported any more. */
@@ -82,6 +83,7 @@ export class Exchange {
   private redirects = 0
   private ended = false
   private breakBody: (() => void) | undefined
+  private onBodyError: (() => void) | undefined
   private events: ExchangeEvents | undefined
 
   constructor(
@@ -144,8 +146,9 @@ export class Exchange {
 
   private listen(sent: ClientRequest): void {
     sent.on("error", (error: NodeJS.ErrnoException) => {
-      // What is told of a body, its own listeners tell; and a redirect has given its connection up.
-      if (sent !== this.current || this.ended || this.breakBody !== undefined) return
+      // A redirect has given its connection up.
+      if (sent !== this.current || this.ended) return
+      if (this.onBodyError !== undefined) return this.onBodyError()
       // The server has closed a kept connection while the request was on its way.
       const stale = sent.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE")
       if (stale && idempotent.has(this.request.method)) return this.send()
@@ -206,16 +209,22 @@ export class Exchange {
   private body(response: IncomingMessage): Body {
     let events: BodyEvents | undefined
     let broken = false
-    this.breakBody = () => {
-      if (this.ended) return
+    const breakOff = () => {
+      if (this.ended || broken) return
       // Kept for a listener that is not there yet.
       broken = true
       if (events === undefined) return
       this.settle()
       events.onError(brokenBody)
     }
-    response.once("error", this.breakBody)
-    response.once("close", this.breakBody)
+    // A body whose end is that of its connection is whole for Node.js also when the connection was reset.
+    const onError = () => {
+      if (!response.complete) breakOff()
+    }
+    this.breakBody = breakOff
+    this.onBodyError = onError
+    response.once("error", onError)
+    response.once("close", onError)
     return {
       listen: (listener) => {
         events = listener
