@@ -10,15 +10,17 @@ import { deltas, fetched, httpParams, opened, rawUpstream, streamed, upstream } 
 
 const mb = 1_000_000
 
-/** Sends that many bytes, as fast as they are taken; gives what left this process so far. */
+/** Answers with that many bytes, as fast as they are taken; gives how many all answers have taken so far. */
 const pour = (total: number) => {
   const piece = Buffer.alloc(65536, "x")
   let written = 0
   const respond = (response: ServerResponse) => {
+    let left = total
     response.writeHead(200, { "content-length": total })
     const more = () => {
-      while (written < total && !response.destroyed) {
-        const chunk = piece.subarray(0, Math.min(piece.length, total - written))
+      while (left > 0 && !response.destroyed) {
+        const chunk = piece.subarray(0, Math.min(piece.length, left))
+        left -= chunk.length
         written += chunk.length
         if (!response.write(chunk)) return void response.once("drain", more)
       }
@@ -29,8 +31,8 @@ const pour = (total: number) => {
   return { respond, written: () => written }
 }
 
-/** Waits until a number has not changed for a second. */
-const stands = (what: string, read: () => number) => {
+/** Waits until a number has not changed for a while. */
+const stands = (what: string, read: () => number, forMs = 1000) => {
   let last = read()
   let since = Date.now()
   return eventually(
@@ -40,7 +42,7 @@ const stands = (what: string, read: () => number) => {
         last = read()
         since = Date.now()
       }
-      return last > 0 && Date.now() - since > 1000
+      return last > 0 && Date.now() - since > forMs
     },
     30_000
   )
@@ -102,7 +104,7 @@ describe("a client that does not read", () => {
         // Twenty breaks.
         if (received > (total / 20) * round) {
           client.carrier.pause()
-          yield* Effect.sleep("50 millis")
+          yield* stands("the download", source.written, 50)
           client.carrier.resume()
         } else yield* client.notified("http/request/bodyDelta")
       }
@@ -116,9 +118,8 @@ describe("a client that does not read", () => {
       const big = pour(30 * mb)
       const server = yield* webSocketServer()
       const { url } = yield* upstream(big.respond)
-      const { url: held } = yield* upstream((response) => {
-        setTimeout(() => response.end(Buffer.alloc(20 * mb)), 500)
-      })
+      const later = pour(20 * mb)
+      const { url: held, arrived } = yield* upstream((response) => setTimeout(() => later.respond(response), 500))
       const client = yield* server.connect
       yield* client.handshake()
       const before = residentMb(server.pid)
@@ -126,9 +127,10 @@ describe("a client that does not read", () => {
       const first = client.post("http/request", httpParams(url))
       const rest = Array.from({ length: 20 }, () => client.post("http/request", httpParams(held)))
       yield* stands("the first body", big.written)
-      yield* Effect.sleep("2 seconds")
+      yield* eventually("the others are asked for", () => arrived.length === 20)
+      yield* stands("what the others send", later.written)
       // The first answer, in base64, waits in the socket: the others' bodies wait with their servers.
-      assert.isBelow(residentMb(server.pid) - before, 250)
+      assert.isBelow(residentMb(server.pid) - before, 400)
       client.carrier.resume()
       for (const id of [first, ...rest]) {
         const { result, error } = yield* client.reply(id)
