@@ -53,9 +53,10 @@ const maxTimerMs = 2 ** 31 - 1
 /** The largest head of a response, in bytes. */
 const maxHeaderSize = 65536
 
-/** May be sent again when a kept connection turns out to be closed. */
+/** Methods that may be sent again when a kept connection turns out to be closed. */
 const idempotent: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 
+/** Visible ASCII, spaces and tabs. */
 const visible = /^[\t\x20-\x7e]*$/
 
 /** The headers of a response that are text, in the order they came. */
@@ -68,9 +69,11 @@ const headersOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<HttpHeader> =
   return headers
 }
 
-/** Why a TLS handshake failed, which a user can do something about; nothing for all else. */
-const tlsReason = (error: NodeJS.ErrnoException & { readonly reason?: string }): string => {
-  const code = error.code ?? ""
+/** Why a TLS handshake failed, or a proxy refused: what a user can do something about. Nothing for all else. */
+const reasonOf = (error: NodeJS.ErrnoException & { readonly reason?: string }): string => {
+  const { code } = error
+  // Those without a code are our own.
+  if (code === undefined) return `: ${error.message}`
   // The message of OpenSSL begins with where in its sources the error was found.
   if (/^(ERR_SSL|EPROTO)/.test(code)) return `: ${error.reason ?? code}`
   return /^ERR_TLS|CERT|SIGNATURE|CRL/.test(code) ? `: ${error.message}` : ""
@@ -152,7 +155,7 @@ export class Exchange {
       // The server has closed a kept connection while the request was on its way.
       const stale = sent.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE")
       if (stale && idempotent.has(this.request.method)) return this.send()
-      this.failSending(tlsReason(error))
+      this.failSending(reasonOf(error))
     })
     // Nobody can speak another protocol, or through a tunnel, here.
     const refuse = (_: IncomingMessage, socket: { readonly destroy: () => unknown }) => {

@@ -59,6 +59,9 @@ describe("a server with other means of making requests", () => {
         assert.deepStrictEqual(yield* fetched(client, "http://nowhere/"), { status: 200, headers, body: "ok" })
         yield* opened(client, "http://nowhere/")
         assert.strictEqual((yield* streamed(client)).body.toString(), "ok")
+        // The answer comes first, even if the body is there before it.
+        const order = client.messages.map((message) => message.method ?? "answer")
+        assert.deepStrictEqual(order.slice(-3), ["answer", "http/request/bodyDelta", "http/request/bodyDelta"])
       })
   )
 
