@@ -3,6 +3,10 @@
  *
  * @since 0.1.0
  */
+export * as Exchange from "./http/Exchange.js"
+export * as HttpLimits from "./http/HttpLimits.js"
+export * as HttpRequest from "./http/HttpRequest.js"
+export * as HttpRunner from "./http/HttpRunner.js"
 export * as Child from "./process/Child.js"
 export * as OutputBuffer from "./process/OutputBuffer.js"
 export * as PipeSpawner from "./process/PipeSpawner.js"
@@ -13,6 +17,7 @@ export * as Spawner from "./process/Spawner.js"
 export * as ExecApi from "./protocol/ExecApi.js"
 export * as ExecNotifications from "./protocol/ExecNotifications.js"
 export * as Failure from "./protocol/Failure.js"
+export * as HttpApi from "./protocol/HttpApi.js"
 export * as Wire from "./protocol/Wire.js"
 export * as ExecServer from "./server/ExecServer.js"
 export * as Exposure from "./server/Exposure.js"

@@ -7,6 +7,7 @@ import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
 import { OutputStream } from "./ExecApi.js"
+import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
 import { Bytes, Count, Flag, Integer, Text } from "./Schemas.js"
 
@@ -42,5 +43,7 @@ export class ExecNotifications extends RpcGroup.make(
   /** With `capabilities.lifecycle` (ours): the process runs. */
   Rpc.make("process/started", { payload: Schema.Struct({ processId: ProcessId, pid: Integer }) }),
   /** With `capabilities.lifecycle` (ours): the process could not be started. */
-  Rpc.make("process/failed", { payload: Schema.Struct({ processId: ProcessId, message: Text }) })
+  Rpc.make("process/failed", { payload: Schema.Struct({ processId: ProcessId, message: Text }) }),
+  /** A piece of a streamed HTTP body; the last one has `done`. Goes to the connection that asked, and ends with it. */
+  Rpc.make("http/request/bodyDelta", { payload: HttpBodyDelta })
 ) {}

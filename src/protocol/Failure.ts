@@ -68,6 +68,9 @@ export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATermin
 /** The server does not, or may not, do this; the message says what would be allowed. */
 export class NotAllowed extends Schema.TaggedError<NotAllowed>()("NotAllowed", { message: Schema.String }) {}
 
+/** An HTTP exchange failed: no response, or not the whole of one. */
+export class HttpFailed extends Schema.TaggedError<HttpFailed>()("HttpFailed", { message: Schema.String }) {}
+
 /** A configured limit is reached; the message names it. */
 export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReached", {
   limit: Schema.String,
@@ -108,6 +111,7 @@ export const Failure = Schema.Union(
   StdinClosed,
   NotATerminal,
   NotAllowed,
+  HttpFailed,
   LimitReached,
   UnknownSession,
   SessionAttached
@@ -120,6 +124,7 @@ export const codeOf = (failure: Failure): number => {
     case "InvalidParams":
       return Code.invalidParams
     case "SpawnFailed":
+    case "HttpFailed":
       return Code.internal
     case "SessionAttached":
       return Code.sessionAttached

@@ -35,8 +35,11 @@ export const Text = Schema.String.annotations(expected("a string"))
 /** A JSON boolean. */
 export const Flag = Schema.Boolean.annotations(expected("a boolean"))
 
+/** A list of anything. */
+export const listOf = <A, I, R>(item: Schema.Schema<A, I, R>) => Schema.Array(item).annotations(expected("a sequence"))
+
 /** A list of strings. */
-export const TextList = Schema.Array(Text).annotations(expected("a sequence"))
+export const TextList = listOf(Text)
 
 /** An object whose values are all strings. Declared, not a Record: that would lose the name `__proto__`. */
 export const TextMap = Schema.declare(
@@ -80,12 +83,13 @@ export const Integer = integerBetween(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_I
 
 /** One of the given strings; the message lists them. */
 export const oneOf = <const Values extends readonly [string, ...Array<string>]>(...values: Values) => {
-  const list = values.map((value) => `\`${value}\``).join(", ")
+  const quoted = values.map((value) => `\`${value}\``)
+  const list = values.length > 2 ? `one of ${quoted.join(", ")}` : quoted.join(" or ")
   return Schema.Literal(...values).annotations({
     message: ({ actual }) => ({
       message:
         typeof actual === "string"
-          ? `unknown variant \`${clip(actual)}\`, expected ${values.length === 1 ? list : `one of ${list}`}`
+          ? `unknown variant \`${clip(actual)}\`, expected ${list}`
           : `invalid type: ${describe(actual)}, expected a string`,
       // Instead of the message of the first value alone.
       override: true

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { HttpRunner } from "../http/HttpRunner.js"
 import type { BubblewrapUnavailable } from "../process/Bubblewrap.js"
 import { OutputBuffer } from "../process/OutputBuffer.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
@@ -18,17 +19,20 @@ import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import { Transport } from "../transport/Transport.js"
 
-/** Sessions over whatever starts processes and keeps output: the layer to give mocks to. */
-export const layerSessions: Layer.Layer<SessionRegistry | Handlers.Handlers, never, Spawner | OutputBuffer> =
-  Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
+/** Sessions over whatever starts processes, keeps output and makes HTTP requests: the layer to give mocks to. */
+export const layerSessions: Layer.Layer<
+  SessionRegistry | Handlers.Handlers,
+  never,
+  Spawner | OutputBuffer | HttpRunner
+> = Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
 
 /** Sessions of real processes, each in a PID namespace of its own; fails where bubblewrap cannot make these. */
 export const layerContained: Layer.Layer<SessionRegistry | Handlers.Handlers, BubblewrapUnavailable> =
-  layerSessions.pipe(Layer.provide([Spawner.layerContained, OutputBuffer.layer]))
+  layerSessions.pipe(Layer.provide([Spawner.layerContained, OutputBuffer.layer, HttpRunner.layer]))
 
 /** Sessions of real processes. */
 export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSessions.pipe(
-  Layer.provide([Spawner.layer, OutputBuffer.layer])
+  Layer.provide([Spawner.layer, OutputBuffer.layer, HttpRunner.layer])
 )
 
 /** How many of the processes that a shutdown has ended are named. */

@@ -8,6 +8,7 @@ import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as TOML from "smol-toml"
+import { HttpLimits } from "../http/HttpLimits.js"
 import * as OsError from "../process/OsError.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { SessionLimits } from "../session/SessionLimits.js"
@@ -113,6 +114,8 @@ export const settings = {
     "none, or namespace: each process in a PID namespace of its own, which nothing outlives (needs bubblewrap)",
     { choices: containments }
   ),
+  maxHttpRequestsPerConnection: count(256, "HTTP exchanges of one connection under way"),
+  httpBufferBytesPerConnection: count(67108864, "HTTP bodies of one connection that are not streamed, in bytes"),
   allowDirectExec: flag(true, "start processes on plain requests"),
   allowPreparedExec: flag(true, "start processes on requests marked prepared")
 } as const
@@ -218,5 +221,6 @@ export const layerLimits = (config: ServerConfig): Layer.Layer<never> =>
   Layer.mergeAll(
     Layer.succeed(ProcessLimits, config),
     Layer.succeed(SessionLimits, config),
+    Layer.succeed(HttpLimits, config),
     Layer.succeed(TransportLimits, config)
   )

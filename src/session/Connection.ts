@@ -22,12 +22,14 @@ import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
+import { HttpLimits } from "../http/HttpLimits.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import { clip, formatParseError } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake } from "./Handshake.js"
+import { CurrentHttpExchanges, HttpExchanges } from "./HttpExchanges.js"
 import * as Notifier from "./Notifier.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
 import { SessionLimits } from "./SessionLimits.js"
@@ -40,7 +42,7 @@ const maxInFlight = 4096
 const maxInFlightSize = 67108864
 
 /** Methods whose answers may be large: they wait while the peer is congested, and others pass them. */
-const largeAnswers: ReadonlySet<string> = new Set(["process/read", "process/snapshot", "process/list"])
+const largeAnswers: ReadonlySet<string> = new Set(["process/read", "process/snapshot", "process/list", "http/request"])
 
 /** How many of them wait, before the peer is not read any more. */
 const maxDeferred = 256
@@ -122,6 +124,10 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         })
       )
 
+      // Before the server, so that its requests are interrupted first.
+      const http = new HttpExchanges(peer, yield* HttpLimits)
+      yield* Effect.addFinalizer(() => http.end)
+
       const fail = (id: Wire.RequestId, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
         const failure = Cause.failureOption(cause)
         if (Option.isSome(failure)) {
@@ -159,8 +165,8 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         disableClientAcks: true,
         disableFatalDefects: true
       })
-      // With this alone for a context: every request copies the one it is run with.
-      const context = Context.make(CurrentHandshake, handshake)
+      // With these alone for a context: every request copies the one it is run with.
+      const context = Context.make(CurrentHandshake, handshake).pipe(Context.add(CurrentHttpExchanges, http))
       const runFork = Runtime.runFork(Runtime.make({ ...(yield* Effect.runtime<never>()), context }))
 
       const end = (reason: Ending) => {
@@ -274,6 +280,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           onMalformed: malformed,
           onDrain: () => {
             notifier?.onDrain()
+            http.onDrain()
             serveHeld()
           },
           onEnd: () => {

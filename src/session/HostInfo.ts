@@ -37,7 +37,7 @@ const describe = (): EnvironmentInfo => {
     prependPathDirs: [],
     temporaryDirectories: temporary === undefined || temporary === "" ? [] : [uri(temporary)],
     tempDir: uri(tmpdir()),
-    capabilities: {}
+    capabilities: { httpHeaderEnvVars: true }
   }
 }
 

@@ -39,7 +39,8 @@ it("has the methods of the protocol", () => {
       "process/terminate",
       "process/wait",
       "process/snapshot",
-      "process/list"
+      "process/list",
+      "http/request"
     ]
   )
 })

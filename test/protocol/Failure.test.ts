@@ -18,6 +18,7 @@ describe("Failure", () => {
     ],
     [new Failure.StdinClosed({ processId }), -32600, "stdin is closed for process p"],
     [new Failure.NotAllowed({ message: "m" }), -32600, "m"],
+    [new Failure.HttpFailed({ message: "m" }), -32603, "m"],
     [new Failure.UnknownSession({ sessionId: "s" }), -32600, "unknown session id s"],
     [new Failure.SessionAttached({ sessionId: "s" }), -32010, "session s is already attached to another connection"]
   ]

@@ -48,7 +48,7 @@ describe("messages", () => {
     [{ count: "1" }, 'invalid type: string "1", expected', "count"],
     [{ cells: 0 }, "invalid number", "cells"],
     [{ cells: 65_536 }, "invalid number", "cells"],
-    [{ word: "c" }, "unknown variant `c`, expected one of `a`, `b`", "word"],
+    [{ word: "c" }, "unknown variant `c`, expected `a` or `b`", "word"],
     [{ word: 1 }, "invalid type: number, expected a string", "word"],
     [{ one: "x" }, "unknown variant `x`, expected `only`", "one"],
     [{ bytes: "!" }, "Invalid symbol 33, offset 0.", "bytes"],

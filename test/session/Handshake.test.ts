@@ -22,7 +22,7 @@ const test = (
 describe("Handshake", () => {
   test("says what is missing before each step, by the family of the method", (handshake, open) =>
     Effect.gen(function* () {
-      for (const family of ["exec", "environment info"] as const) {
+      for (const family of ["exec", "http", "environment info"] as const) {
         assert.strictEqual(
           yield* message(handshake.require(family)),
           `client must call initialize before using ${family} methods`
@@ -30,7 +30,7 @@ describe("Handshake", () => {
       }
       assert.isUndefined(handshake.confirm())
       yield* handshake.initialize({}, open)
-      for (const family of ["exec", "environment info"] as const) {
+      for (const family of ["exec", "http", "environment info"] as const) {
         assert.strictEqual(
           yield* message(handshake.require(family)),
           `client must send initialized before using ${family} methods`

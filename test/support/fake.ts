@@ -6,6 +6,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { HttpRunner } from "../../src/http/HttpRunner.js"
 import type { ManagedProcess, ProcessEvents } from "../../src/process/ManagedProcess.js"
 import { OutputBuffer } from "../../src/process/OutputBuffer.js"
 import { type Limits, ProcessLimits } from "../../src/process/ProcessLimits.js"
@@ -117,14 +118,14 @@ export const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effec
   )
 
 /** A whole server of fake children in this process; it ends without grace, so that no test has to move its clock. */
-export const serverLayer = (plan: Plan = {}, changed: Partial<Limits> = {}) =>
+export const serverLayer = (plan: Plan = {}, changed: Partial<Limits> = {}, http = HttpRunner.layer) =>
   Layer.unwrapEffect(
     Effect.map(limits({ shutdownGracePeriodMs: 0, ...changed }), (all) =>
       ExecServer.layerServe.pipe(
         Layer.provideMerge(
           Layer.merge(
             ExecServer.layerSessions.pipe(
-              Layer.provide(OutputBuffer.layer),
+              Layer.provide([OutputBuffer.layer, http]),
               Layer.provideMerge(FakeSpawner.layerOf(plan))
             ),
             Memory.layer

@@ -1,0 +1,251 @@
+/**
+ * One exchange on Node's own HTTP client, redirects included: callbacks only, so that no fiber stands between a body
+ * and whoever takes it.
+ *
+ * @since 0.1.0
+ */
+import type { Buffer } from "node:buffer"
+import type { ClientRequest, IncomingMessage } from "node:http"
+import * as Either from "effect/Either"
+import type { HttpHeader } from "../protocol/HttpApi.js"
+import type { HttpRequest } from "./HttpRequest.js"
+import * as Redirect from "./Redirect.js"
+import type { Route, Routes } from "./Routes.js"
+
+/** What a body reports. `onEnd` or `onError` is the last. */
+export interface BodyEvents {
+  readonly onData: (chunk: Buffer) => void
+  /** All of it has been reported. */
+  readonly onEnd: () => void
+  /** It is not whole, and why. */
+  readonly onError: (reason: string) => void
+}
+
+/** The body of a response, as it was on the wire. */
+export interface Body {
+  /** Starts the reports, once. */
+  readonly listen: (events: BodyEvents) => void
+  /** Stops, or goes on with, reading from the server. Nothing is reported after `pause`. */
+  readonly pause: () => void
+  readonly resume: () => void
+}
+
+/** A response whose headers are there. */
+export interface Response {
+  readonly status: number
+  readonly headers: ReadonlyArray<HttpHeader>
+  readonly body: Body
+}
+
+/** How the first half of an exchange ends. */
+export interface ExchangeEvents {
+  readonly onResponse: (response: Response) => void
+  /** There is no response, and why. */
+  readonly onError: (reason: string) => void
+}
+
+/** The original's words for a body that broke off, whatever the cause. */
+const brokenBody = "error decoding response body"
+
+/** The longest time a timer can be set to, in milliseconds. */
+const maxTimerMs = 2 ** 31 - 1
+
+/** The largest head of a response, in bytes. */
+const maxHeaderSize = 65536
+
+/** Methods that may be sent again when a kept connection turns out to be closed. */
+const idempotent: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
+
+/** Visible ASCII, spaces and tabs. */
+const visible = /^[\t\x20-\x7e]*$/
+
+/** The headers of a response that are text, in the order they came. */
+const headersOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<HttpHeader> => {
+  const headers: Array<HttpHeader> = []
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const value = rawHeaders[i + 1] ?? ""
+    if (visible.test(value)) headers.push({ name: (rawHeaders[i] ?? "").toLowerCase(), value })
+  }
+  return headers
+}
+
+/** Why a TLS handshake failed, or a proxy refused: what a user can do something about. Nothing for all else. */
+const reasonOf = (error: NodeJS.ErrnoException & { readonly reason?: string }): string => {
+  const { code } = error
+  // Those without a code are our own.
+  if (code === undefined) return `: ${error.message}`
+  // The message of OpenSSL begins with where in its sources the error was found.
+  if (/^(ERR_SSL|EPROTO)/.test(code)) return `: ${error.reason ?? code}`
+  return /^ERR_TLS|CERT|SIGNATURE|CRL/.test(code) ? `: ${error.message}` : ""
+}
+
+/** One exchange. Once it is aborted, nothing is reported any more. */
+export class Exchange {
+  private current: ClientRequest | undefined
+  private timer: NodeJS.Timeout | undefined
+  private redirects = 0
+  private ended = false
+  private breakBody: (() => void) | undefined
+  private onBodyError: (() => void) | undefined
+  private events: ExchangeEvents | undefined
+
+  constructor(
+    private request: HttpRequest,
+    private readonly routes: Routes
+  ) {}
+
+  /** Sends the request, once. */
+  start(events: ExchangeEvents): void {
+    this.events = events
+    const { timeoutMs } = this.request
+    if (timeoutMs === 0) this.fail("route-aware request timed out")
+    else {
+      if (timeoutMs !== undefined) this.timer = setTimeout(() => this.onTimeout(), Math.min(timeoutMs, maxTimerMs))
+      this.send()
+    }
+  }
+
+  /** Ends the exchange and its connection at once, unless it has ended by itself. */
+  abort(): void {
+    if (this.ended) return
+    this.settle()
+    this.current?.destroy()
+  }
+
+  private settle(): void {
+    this.ended = true
+    clearTimeout(this.timer)
+  }
+
+  private onTimeout(): void {
+    if (this.breakBody !== undefined) this.breakBody()
+    else this.failSending()
+    this.current?.destroy()
+  }
+
+  private failSending(detail = ""): void {
+    this.fail(`error sending request for url (${this.request.url.href})${detail}`)
+  }
+
+  private fail(reason: string): void {
+    if (this.ended) return
+    this.settle()
+    this.events?.onError(reason)
+  }
+
+  private send(): void {
+    try {
+      const { client, options, headers } = this.routes.to(this.request.url)
+      const sent = client.request({ ...options, method: this.request.method, setHost: false, maxHeaderSize })
+      this.current = sent
+      this.listen(sent)
+      this.write(sent, headers)
+    } catch (error) {
+      // A proxy that cannot be used, or a header that Node.js refuses to send.
+      this.failSending(error instanceof Error ? `: ${error.message}` : "")
+      this.current?.destroy()
+    }
+  }
+
+  private listen(sent: ClientRequest): void {
+    sent.on("error", (error: NodeJS.ErrnoException) => {
+      // A redirect has given its connection up.
+      if (sent !== this.current || this.ended) return
+      if (this.onBodyError !== undefined) return this.onBodyError()
+      // The server has closed a kept connection while the request was on its way.
+      const stale = sent.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE")
+      if (stale && idempotent.has(this.request.method)) return this.send()
+      this.failSending(reasonOf(error))
+    })
+    // Nobody can speak another protocol, or through a tunnel, here.
+    const refuse = (_: IncomingMessage, socket: { readonly destroy: () => unknown }) => {
+      socket.destroy()
+      this.failSending()
+    }
+    sent.on("upgrade", refuse)
+    sent.on("connect", refuse)
+    sent.on("response", (response) => this.onResponse(sent, response))
+  }
+
+  private write(sent: ClientRequest, ofRoute: Route["headers"]): void {
+    const { method, url, headers, body } = this.request
+    // Node.js writes methods in capitals, but they are the client's to choose.
+    sent.method = method
+    const grouped = new Map<string, Array<string>>()
+    const add = (name: string, value: string) => {
+      const values = grouped.get(name)
+      if (values === undefined) grouped.set(name, [value])
+      else values.push(value)
+    }
+    for (const { name, value } of headers) add(name, value)
+    if (!grouped.has("host")) add("host", url.host)
+    for (const [name, value] of Object.entries(ofRoute)) add(name, value)
+    if (body !== undefined && body.length > 0) add("content-length", String(body.length))
+    for (const [name, values] of grouped) sent.setHeader(name, values.length === 1 ? (values[0] ?? "") : values)
+    // Connections are kept without saying so: that is the default of HTTP/1.1.
+    if (!grouped.has("connection")) sent.removeHeader("connection")
+    sent.end(body)
+  }
+
+  private onResponse(sent: ClientRequest, response: IncomingMessage): void {
+    // An error without a listener would end the server.
+    response.on("error", () => {})
+    if (this.ended) return void sent.destroy()
+    const status = response.statusCode ?? 0
+    const following = Redirect.next(this.request, status, response.headers.location, this.redirects)
+    if (Either.isLeft(following)) {
+      this.fail(`${following.left} for url (${this.request.url.href})`)
+      return void sent.destroy()
+    }
+    if (following.right === undefined) {
+      this.events?.onResponse({ status, headers: headersOf(response), body: this.body(response) })
+      return
+    }
+    this.redirects++
+    this.request = following.right
+    this.current = undefined
+    // How much of a redirect's own body there is to come, nobody knows.
+    sent.destroy()
+    this.send()
+  }
+
+  private body(response: IncomingMessage): Body {
+    let events: BodyEvents | undefined
+    let broken = false
+    const breakOff = () => {
+      if (this.ended || broken) return
+      // Kept for a listener that is not there yet.
+      broken = true
+      if (events === undefined) return
+      this.settle()
+      events.onError(brokenBody)
+    }
+    // A body whose end is that of its connection is whole for Node.js also when the connection was reset.
+    const onError = () => {
+      if (!response.complete) breakOff()
+    }
+    this.breakBody = breakOff
+    this.onBodyError = onError
+    response.once("error", onError)
+    response.once("close", onError)
+    return {
+      listen: (listener) => {
+        events = listener
+        if (broken) {
+          this.settle()
+          return listener.onError(brokenBody)
+        }
+        response.once("end", () => {
+          if (this.ended || broken) return
+          this.settle()
+          listener.onEnd()
+        })
+        response.on("data", (chunk: Buffer) => {
+          if (!this.ended) listener.onData(chunk)
+        })
+      },
+      pause: () => void response.pause(),
+      resume: () => void response.resume()
+    }
+  }
+}

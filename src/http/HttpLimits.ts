@@ -1,0 +1,22 @@
+/**
+ * What bounds HTTP exchanges. A reference with defaults: provide another value to change them.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+
+/** Limits of the exchanges of one connection. */
+export interface Limits {
+  /** Exchanges under way, streamed or not. */
+  readonly maxHttpRequestsPerConnection: number
+  /** Bodies of all responses that are not streamed and not complete yet, in bytes; so no single one can be larger. */
+  readonly httpBufferBytesPerConnection: number
+}
+
+/** The limits that hold where no others are provided. */
+export const defaults: Limits = { maxHttpRequestsPerConnection: 256, httpBufferBytesPerConnection: 67108864 }
+
+/** The limits in force. */
+export class HttpLimits extends Context.Reference<HttpLimits>()("exec-server/HttpLimits", {
+  defaultValue: () => defaults
+}) {}

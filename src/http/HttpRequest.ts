@@ -1,0 +1,117 @@
+/**
+ * A request as it goes out: checked, with the values of environment variables in its headers.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Either from "effect/Either"
+import { InvalidParams } from "../protocol/Failure.js"
+import type { HttpRequestParams } from "../protocol/HttpApi.js"
+
+/** A header to send. */
+export interface Header {
+  /** In lower case. */
+  readonly name: string
+  /** The bytes of UTF-8, each as one character. */
+  readonly value: string
+  /** Made from a variable of the server's environment: it never leaves for another origin than it was meant for. */
+  readonly secret: boolean
+}
+
+/** A request that can be sent. */
+export interface HttpRequest {
+  readonly method: string
+  /** Without user name, password and fragment. */
+  readonly url: URL
+  readonly headers: ReadonlyArray<Header>
+  readonly body: Buffer | undefined
+  /** For the whole exchange, in milliseconds. */
+  readonly timeoutMs: number | undefined
+  readonly redirectPolicy: "follow" | "stop"
+}
+
+/** The variables that headers may name, and those that name proxies. */
+export interface Environment {
+  readonly [name: string]: string | undefined
+}
+
+/** RFC 9110: what a method, and the name of a header, is made of. */
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be in a header
+const control = /[\0-\x08\x0a-\x1f\x7f]/
+
+/** The length of the body is ours to say: a client's own word for it could run into the connection's next request. */
+const framing: ReadonlySet<string> = new Set(["content-length", "trailer", "transfer-encoding"])
+
+const asBytes = (text: string) => Buffer.from(text).toString("latin1")
+
+/** Why a URL is none, in the words of the original. */
+const urlFault = (text: string): string => {
+  const trimmed = text.trim()
+  if (!/^[A-Za-z][A-Za-z0-9+.-]*:/.test(trimmed)) return "relative URL without a base"
+  const authority = /^[^:]*:[\\/]*([^\\/?#]*)/.exec(trimmed)?.[1] ?? ""
+  const [, host = "", port = ""] = /^(?:.*@)?(\[[^\]]*\]?|[^:]*)(?::(.*))?$/s.exec(authority) ?? []
+  if (host === "") return "empty host"
+  if (!/^\d*$/.test(port) || Number(port) > 65535) return "invalid port number"
+  if (host.startsWith("[")) return "invalid IPv6 address"
+  return /(^|\.)(\d+|0x[0-9a-f]*)\.?$/i.test(host) ? "invalid IPv4 address" : "invalid international domain name"
+}
+
+const parseUrl = (text: string): Either.Either<URL, string> => {
+  if (!URL.canParse(text)) return Either.left(`http/request url is invalid: ${urlFault(text)}`)
+  const url = new URL(text)
+  return url.protocol === "http:" || url.protocol === "https:"
+    ? Either.right(url)
+    : Either.left(`http/request only supports http and https URLs, got ${url.protocol.slice(0, -1)}`)
+}
+
+/** Percent-encoded bytes, each as one character. What is no encoding stays as it is. */
+const decoded = (text: string): string =>
+  text.replace(/%([0-9a-f]{2})/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))
+
+/** The user name and password of a URL, as the value of a header. */
+export const basicAuthorization = ({ username, password }: URL): string =>
+  `Basic ${Buffer.from(`${decoded(username)}:${decoded(password)}`, "latin1").toString("base64")}`
+
+/** Checks a request in the order of its members; the failures have the original's texts. */
+export const fromParams = (
+  params: HttpRequestParams,
+  environment: Environment
+): Either.Either<HttpRequest, InvalidParams> => {
+  const refuse = (message: string) => Either.left(new InvalidParams({ message }))
+  if (!token.test(params.method)) return refuse("http/request method is invalid: invalid HTTP method")
+  const parsed = parseUrl(params.url)
+  if (Either.isLeft(parsed)) return refuse(parsed.left)
+  const url = parsed.right
+  const headers: Array<Header> = []
+  for (const { name, value, valueEnvVar } of params.headers) {
+    if (!token.test(name)) return refuse("http/request header name is invalid: invalid HTTP header name")
+    const variable = valueEnvVar === undefined ? "" : environment[valueEnvVar]
+    if (variable === undefined) {
+      return refuse(`http/request header ${name} requires executor environment variable ${valueEnvVar}`)
+    }
+    if (control.test(value + variable)) {
+      return refuse(`http/request header value is invalid for ${name}: failed to parse header value`)
+    }
+    const lower = name.toLowerCase()
+    if (framing.has(lower)) continue
+    headers.push({ name: lower, value: asBytes(value + variable), secret: valueEnvVar !== undefined })
+  }
+  const has = (wanted: string) => headers.some(({ name }) => name === wanted)
+  if ((url.username !== "" || url.password !== "") && !has("authorization")) {
+    headers.push({ name: "authorization", value: basicAuthorization(url), secret: false })
+  }
+  if (!has("accept")) headers.push({ name: "accept", value: "*/*", secret: false })
+  url.username = ""
+  url.password = ""
+  url.hash = ""
+  return Either.right({
+    method: params.method,
+    url,
+    headers,
+    body: params.bodyBase64,
+    timeoutMs: params.timeoutMs,
+    redirectPolicy: params.redirectPolicy
+  })
+}

@@ -1,0 +1,65 @@
+/**
+ * Makes HTTP requests. A mock is one line: `Layer.succeed(HttpRunner, { run: () => Effect.succeed(text(200, "ok")) })`.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { HttpFailed } from "../protocol/Failure.js"
+import { Exchange, type Response } from "./Exchange.js"
+import type { HttpRequest } from "./HttpRequest.js"
+import { Routes } from "./Routes.js"
+
+/** Makes requests. */
+export interface Shape {
+  /**
+   * Sends a request, follows its redirects, and succeeds when the headers of the response are there. The body is read
+   * as far as it is listened to, while the scope is open; when that closes, the exchange is aborted.
+   */
+  readonly run: (request: HttpRequest) => Effect.Effect<Response, HttpFailed, Scope.Scope>
+}
+
+const make = Effect.gen(function* () {
+  const routes = yield* Effect.acquireRelease(
+    Effect.sync(() => new Routes(process.env)),
+    (routes) => Effect.sync(() => routes.destroy())
+  )
+  const run = (request: HttpRequest) =>
+    Effect.acquireRelease(
+      Effect.sync(() => new Exchange(request, routes)),
+      (exchange) => Effect.sync(() => exchange.abort())
+    ).pipe(
+      Effect.flatMap((exchange) =>
+        Effect.async<Response, HttpFailed>((resume) =>
+          exchange.start({
+            onResponse: (response) => resume(Effect.succeed(response)),
+            onError: (reason) => resume(new HttpFailed({ message: `http/request failed: ${reason}` }))
+          })
+        )
+      )
+    )
+  return { run } satisfies Shape
+})
+
+/** What requests are made with. */
+export class HttpRunner extends Context.Tag("exec-server/HttpRunner")<HttpRunner, Shape>() {
+  /** Requests on the network, through the proxies that the server's environment names. */
+  static readonly layer: Layer.Layer<HttpRunner> = Layer.scoped(HttpRunner, make)
+}
+
+/** A response whose whole body is at hand, for mocks. */
+export const text = (status: number, body: string, headers: Response["headers"] = []): Response => ({
+  status,
+  headers,
+  body: {
+    listen: ({ onData, onEnd }) => {
+      onData(Buffer.from(body))
+      onEnd()
+    },
+    pause: () => {},
+    resume: () => {}
+  }
+})

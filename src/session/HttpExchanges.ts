@@ -1,0 +1,192 @@
+/**
+ * The HTTP exchanges of one connection: what they may take of the server, and the bodies of those that are streamed.
+ *
+ * Streams belong to the connection, not to the session: nobody could take them up again.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type { Body, Response } from "../http/Exchange.js"
+import { defaults, type Limits } from "../http/HttpLimits.js"
+import { HttpFailed, InvalidParams, LimitReached } from "../protocol/Failure.js"
+import { type HttpRequestResult, maxBodyDeltaBytes } from "../protocol/HttpApi.js"
+import { highWaterBytes, type Peer } from "./Peer.js"
+
+/** An exchange that has not begun; it is aborted when its scope closes. */
+type Run = Effect.Effect<Response, HttpFailed | InvalidParams, Scope.Scope>
+
+const noBody = Buffer.alloc(0)
+
+/** The exchanges of one connection. */
+export class HttpExchanges {
+  private readonly streams = new Map<string, Scope.CloseableScope>()
+  private readonly paused = new Set<Body>()
+  private underWay = 0
+  private bufferedBytes = 0
+
+  constructor(
+    private readonly peer: Pick<Peer, "send" | "buffered">,
+    private readonly limits: Limits
+  ) {}
+
+  /** Runs an exchange to its end, and gives the whole response. */
+  buffer(run: Run): Effect.Effect<HttpRequestResult, HttpFailed | InvalidParams | LimitReached> {
+    return Effect.scoped(
+      Effect.gen(this, function* () {
+        yield* this.slot
+        const { status, headers, body } = yield* run
+        return { status, headers, bodyBase64: yield* this.collect(body) }
+      })
+    )
+  }
+
+  /**
+   * Runs an exchange until the headers are there; the body follows in notifications, the first of them after the fiber
+   * that this runs in has ended, which is after it has answered the request.
+   */
+  stream(requestId: string, run: Run): Effect.Effect<HttpRequestResult, HttpFailed | InvalidParams | LimitReached> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.gen(this, function* () {
+        const scope = yield* Scope.make()
+        if (this.streams.has(requestId)) {
+          const message = `http/request streamResponse requestId \`${requestId}\` is already active`
+          return yield* new InvalidParams({ message })
+        }
+        this.streams.set(requestId, scope)
+        const { status, headers, body } = yield* restore(Effect.zipRight(this.slot, run)).pipe(
+          Scope.extend(scope),
+          Effect.onError(() => this.close(requestId))
+        )
+        yield* Effect.withFiberRuntime<void>((fiber) => {
+          fiber.addObserver(() => this.deliver(requestId, body))
+          return Effect.void
+        })
+        return { status, headers, bodyBase64: noBody }
+      })
+    )
+  }
+
+  /** The peer takes more: bodies that were held up are read again. */
+  onDrain(): void {
+    const held = Array.from(this.paused)
+    this.paused.clear()
+    for (const body of held) body.resume()
+  }
+
+  /** Aborts the streams: the connection is gone. */
+  get end(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach(Array.from(this.streams.keys()), (id) => this.close(id), { discard: true })
+    )
+  }
+
+  private close(requestId: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const scope = this.streams.get(requestId)
+      this.streams.delete(requestId)
+      return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
+    })
+  }
+
+  /** One of the exchanges that a connection may have under way, until the scope closes. */
+  private readonly slot: Effect.Effect<void, LimitReached, Scope.Scope> = Effect.acquireRelease(
+    Effect.suspend(() => {
+      const { maxHttpRequestsPerConnection: value } = this.limits
+      if (this.underWay >= value) {
+        const advice = "wait for an exchange to end"
+        return new LimitReached({ limit: "maxHttpRequestsPerConnection", value, advice })
+      }
+      this.underWay++
+      return Effect.void
+    }),
+    () =>
+      Effect.sync(() => {
+        this.underWay--
+      })
+  )
+
+  /** A peer that does not take what it is sent gets no more of any body read for it, streamed or not. */
+  private throttle(body: Body): void {
+    if (this.peer.buffered() <= highWaterBytes) return
+    this.paused.add(body)
+    body.pause()
+  }
+
+  private collect(body: Body): Effect.Effect<Buffer, HttpFailed | LimitReached, Scope.Scope> {
+    const { httpBufferBytesPerConnection: value } = this.limits
+    // One growing buffer: a server could send its body in pieces of one byte, each with a cost of its own.
+    let bytes = noBody
+    let length = 0
+    const release = Effect.sync(() => {
+      this.bufferedBytes -= length
+      this.paused.delete(body)
+    })
+    const collected = Effect.async<Buffer, HttpFailed | LimitReached>((resume) =>
+      body.listen({
+        onData: (chunk) => {
+          if (this.bufferedBytes + chunk.length > value) {
+            body.pause()
+            const advice = "ask for the response as a stream, or for fewer at a time"
+            return resume(new LimitReached({ limit: "httpBufferBytesPerConnection", value, advice }))
+          }
+          if (length + chunk.length > bytes.length) {
+            const grown = Buffer.allocUnsafe(Math.max(length + chunk.length, 2 * bytes.length))
+            bytes.copy(grown, 0, 0, length)
+            bytes = grown
+          }
+          chunk.copy(bytes, length)
+          length += chunk.length
+          this.bufferedBytes += chunk.length
+          this.throttle(body)
+        },
+        onEnd: () => resume(Effect.succeed(bytes.subarray(0, length))),
+        onError: (reason) => resume(new HttpFailed({ message: `failed to read http/request response body: ${reason}` }))
+      })
+    )
+    return Effect.zipRight(
+      Effect.addFinalizer(() => release),
+      collected
+    )
+  }
+
+  private deliver(requestId: string, body: Body): void {
+    // The connection may have ended meanwhile.
+    if (!this.streams.has(requestId)) return
+    const idJson = JSON.stringify(requestId)
+    let seq = 0
+    const send = (piece: Buffer) =>
+      this.peer.send(
+        `{"method":"http/request/bodyDelta","params":{"requestId":${idJson},"seq":${++seq},"deltaBase64":"${piece.toString("base64")}","done":false,"error":null}}`
+      )
+    const finish = (error: string | null) => {
+      this.paused.delete(body)
+      // The id is free before the client hears of the end.
+      Effect.runFork(this.close(requestId))
+      this.peer.send(
+        `{"method":"http/request/bodyDelta","params":{"requestId":${idJson},"seq":${++seq},"deltaBase64":"","done":true,"error":${JSON.stringify(error)}}}`
+      )
+    }
+    body.listen({
+      onData: (chunk) => {
+        for (let start = 0; start < chunk.length; start += maxBodyDeltaBytes) {
+          send(chunk.subarray(start, start + maxBodyDeltaBytes))
+        }
+        this.throttle(body)
+      },
+      onEnd: () => finish(null),
+      onError: finish
+    })
+  }
+}
+
+/** The exchanges of the connection that a request came on. Outside of one, streams go to nobody. */
+export class CurrentHttpExchanges extends Context.Reference<CurrentHttpExchanges>()(
+  "exec-server/CurrentHttpExchanges",
+  {
+    defaultValue: () => new HttpExchanges({ send: () => {}, buffered: () => 0 }, defaults)
+  }
+) {}
