@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+export * as FileSystem from "./filesystem/FileSystem.js"
+export * as OpenFile from "./filesystem/OpenFile.js"
 export * as Child from "./process/Child.js"
 export * as OutputBuffer from "./process/OutputBuffer.js"
 export * as PipeSpawner from "./process/PipeSpawner.js"
@@ -13,6 +15,7 @@ export * as Spawner from "./process/Spawner.js"
 export * as ExecApi from "./protocol/ExecApi.js"
 export * as ExecNotifications from "./protocol/ExecNotifications.js"
 export * as Failure from "./protocol/Failure.js"
+export * as FileSystemApi from "./protocol/FileSystemApi.js"
 export * as Wire from "./protocol/Wire.js"
 export * as ExecServer from "./server/ExecServer.js"
 export * as ServerConfig from "./server/ServerConfig.js"

@@ -10,6 +10,7 @@ import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
 import { Failure } from "./Failure.js"
+import { FileSystemApi } from "./FileSystemApi.js"
 import { ProcessId, SessionId } from "./Ids.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
@@ -234,7 +235,7 @@ export class ExecApi extends RpcGroup.make(
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) }),
     error: Failure
   })
-) {}
+).merge(FileSystemApi) {}
 
 /** The name of a request. */
 export type Method = RpcGroup.Rpcs<typeof ExecApi>["_tag"]

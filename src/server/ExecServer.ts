@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { FileSystem } from "../filesystem/FileSystem.js"
 import { OutputBuffer } from "../process/OutputBuffer.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { ProcessSupervisor } from "../process/ProcessSupervisor.js"
@@ -15,13 +16,16 @@ import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import { Transport } from "../transport/Transport.js"
 
-/** Sessions over whatever starts processes and keeps output: the layer to give mocks to. */
-export const layerSessions: Layer.Layer<SessionRegistry | Handlers.Handlers, never, Spawner | OutputBuffer> =
-  Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
+/** Sessions over whatever starts processes, keeps output and has files: the layer to give mocks to. */
+export const layerSessions: Layer.Layer<
+  SessionRegistry | Handlers.Handlers,
+  never,
+  Spawner | OutputBuffer | FileSystem
+> = Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
 
-/** Sessions of real processes. */
+/** Sessions of real processes and files. */
 export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSessions.pipe(
-  Layer.provide([Spawner.layer, OutputBuffer.layer])
+  Layer.provide([Spawner.layer, OutputBuffer.layer, FileSystem.layer])
 )
 
 /**

@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import { Buffer } from "node:buffer"
 import * as Headers from "@effect/platform/Headers"
 import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
@@ -25,9 +26,12 @@ import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import { clip, formatParseError } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
+import { AnswerRoom } from "./AnswerRoom.js"
+import { CurrentConnection } from "./CurrentConnection.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake } from "./Handshake.js"
 import * as Notifier from "./Notifier.js"
+import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
 import { SessionRegistry } from "./SessionRegistry.js"
 
@@ -84,6 +88,15 @@ const decode = (route: Route, params: unknown): Either.Either<unknown, string> =
   return Either.mapLeft(route.decode(value), formatParseError)
 }
 
+/** The one member of a result, if there is one, that is too much to be encoded in one go. */
+const largeMember = (result: unknown): readonly [name: string, bytes: Buffer] | undefined => {
+  if (!isRecord(result)) return undefined
+  for (const [name, value] of Object.entries(result)) {
+    if (Buffer.isBuffer(value) && value.length > Outbox.largeBytes) return [name, value]
+  }
+  return undefined
+}
+
 /** A request on its way through the dispatcher. */
 interface Pending {
   readonly id: Wire.RequestId
@@ -107,28 +120,47 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       let notifier: Notifier.Notifier | undefined
       let ending: Ending | undefined
       let ended = () => {}
+      const ends: Array<Effect.Effect<void>> = []
+      const outbox = Outbox.make(peer, () => {
+        room.look()
+        notifier?.onDrain()
+        serveHeld()
+      })
+      const room = new AnswerRoom(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
 
       // Added first, so that it runs last: when no request is under way any more.
       yield* Effect.addFinalizer(() =>
         Effect.suspend(() => {
           if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
           notifier?.stop()
+          outbox.stop()
           const current = handshake.initialized
-          if (current === undefined) return Effect.void
-          return registry.detach(current.session, current.dialect === "session" && peer.resumable)
+          const detached =
+            current === undefined
+              ? Effect.void
+              : registry.detach(current.session, current.dialect === "session" && peer.resumable)
+          return Effect.zipRight(Effect.all(ends, { discard: true }), detached)
         })
       )
 
       const fail = (id: Wire.RequestId, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
         const failure = Cause.failureOption(cause)
         if (Option.isSome(failure)) {
-          peer.send(Wire.failure(id, codeOf(failure.value), failure.value.message))
+          outbox.send(Wire.failure(id, codeOf(failure.value), failure.value.message))
           return Effect.void
         }
         // Only the end of the connection interrupts requests, and nobody waits for answers then.
         if (Cause.isInterruptedOnly(cause)) return Effect.void
-        peer.send(Wire.failure(id, Code.internal, "internal error"))
+        outbox.send(Wire.failure(id, Code.internal, "internal error"))
         return Effect.logError("a request died of a defect", cause)
+      }
+
+      const succeed = ({ id, route }: Pending, value: unknown) => {
+        const large = largeMember(value)
+        if (large === undefined) return outbox.send(Wire.success(id, route.encode(value)))
+        const [name, bytes] = large
+        const others = route.encode({ ...(value as object), [name]: Buffer.alloc(0) }) as { [name: string]: unknown }
+        outbox.sendLarge({ ...Wire.successAround(id, others, name), bytes })
       }
 
       const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
@@ -139,7 +171,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           pending.delete(message.requestId)
           inFlightSize -= request.size
           const answered = Exit.match(message.exit, {
-            onSuccess: (value) => Effect.sync(() => peer.send(Wire.success(request.id, request.route.encode(value)))),
+            onSuccess: (value) => Effect.sync(() => succeed(request, value)),
             onFailure: (cause) => fail(request.id, cause)
           })
           return Effect.zipRight(
@@ -156,8 +188,14 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         disableClientAcks: true,
         disableFatalDefects: true
       })
-      // With this alone for a context: every request copies the one it is run with.
-      const context = Context.make(CurrentHandshake, handshake)
+      // With these alone for a context: every request copies the one it is run with.
+      const context = Context.make(CurrentHandshake, handshake).pipe(
+        Context.add(CurrentConnection, {
+          room,
+          maxContentBytes: outbox.maxContentBytes,
+          onEnd: (effect) => ends.push(effect)
+        })
+      )
       const runFork = Runtime.runFork(Runtime.make({ ...(yield* Effect.runtime<never>()), context }))
 
       const end = (reason: Ending) => {
@@ -170,10 +208,10 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const request = ({ id, method, params }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
         const route = routes.get(method)
         if (route === undefined) {
-          return peer.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
+          return outbox.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
         }
         const payload = decode(route, params)
-        if (Either.isLeft(payload)) return peer.send(Wire.failure(id, Code.invalidParams, payload.left))
+        if (Either.isLeft(payload)) return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
         const internal = nextId++ as InternalId
         pending.set(internal, { id, route, size })
         inFlightSize += size
@@ -195,12 +233,12 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         }
         const current = handshake.confirm()
         if (current === undefined) return
-        notifier = Notifier.make(peer, current.capabilities)
+        notifier = Notifier.make(outbox, current.capabilities)
         current.session.advance({ _tag: "ClientReady", notifier })
       }
 
       const malformed = (detail: string) =>
-        peer.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
+        outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
 
       const receive = (text: string) => {
         const message = Wire.parse(text)
@@ -228,12 +266,12 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         }
       }
 
-      const isCongested = () => peer.buffered() > highWaterBytes
+      const isCongested = () => outbox.buffered() > highWaterBytes
       const isBusy = () =>
         pending.size >= maxInFlight ||
         inFlightSize > maxInFlightSize ||
         deferred.length >= maxDeferred ||
-        peer.buffered() > smallAnswerFactor * highWaterBytes
+        outbox.buffered() > smallAnswerFactor * highWaterBytes
 
       // Requests for large answers to a congested peer.
       const deferred: Array<string> = []
@@ -262,6 +300,8 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           },
           onMalformed: malformed,
           onDrain: () => {
+            outbox.onDrain()
+            room.look()
             notifier?.onDrain()
             serveHeld()
           },

@@ -8,10 +8,12 @@ import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import * as FileSystemHandlers from "./FileSystemHandlers.js"
 import { CurrentHandshake, type Family } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
@@ -20,10 +22,11 @@ import { type Session, SessionRegistry } from "./SessionRegistry.js"
 export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
 /** The handlers of all connections: each request knows its own by `CurrentHandshake`. */
-export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLayer(
+export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem> = ExecApi.toLayer(
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const host = yield* HostInfo
+    const files = yield* FileSystemHandlers.make
 
     const require = (family: Family) => Effect.flatMap(CurrentHandshake, (handshake) => handshake.require(family))
     const supervisor = Effect.map(require("exec"), ({ session }) => session.supervisor)
@@ -35,6 +38,8 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry> = ExecApi.toLa
       process(processId, (found) => Effect.sync(() => f(found)).pipe(Effect.as({})))
 
     return ExecApi.of({
+      ...files,
+
       initialize: (params) => {
         const { resumeSessionId } = params
         const open: Effect.Effect<Session, Failure> =

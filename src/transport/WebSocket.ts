@@ -60,6 +60,12 @@ const makePeer = (ws: WebSocket, socket: Socket): Peer => {
     corked = false
     socket.uncork()
   }
+  const cork = () => {
+    if (corked) return
+    corked = true
+    socket.cork()
+    process.nextTick(uncork)
+  }
   const pings = setInterval(() => ws.ping(), pingMs)
   return {
     malformedPrefix: `failed to parse websocket JSON-RPC message from exec-server websocket ${remote}`,
@@ -81,12 +87,14 @@ const makePeer = (ws: WebSocket, socket: Socket): Peer => {
     },
     send: (text) => {
       if (ws.readyState !== WebSocket.OPEN) return
-      if (!corked) {
-        corked = true
-        socket.cork()
-        process.nextTick(uncork)
-      }
+      cork()
       ws.send(text)
+    },
+    // A frame a part: clients may limit frames more than messages.
+    sendPart: (part, isLast) => {
+      if (ws.readyState !== WebSocket.OPEN) return
+      cork()
+      ws.send(part, { binary: false, fin: isLast })
     },
     buffered: () => socket.writableLength,
     pause: () => ws.pause(),

@@ -6,6 +6,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { FileSystem } from "../../src/filesystem/FileSystem.js"
 import type { ManagedProcess, ProcessEvents } from "../../src/process/ManagedProcess.js"
 import { OutputBuffer } from "../../src/process/OutputBuffer.js"
 import { type Limits, ProcessLimits } from "../../src/process/ProcessLimits.js"
@@ -123,7 +124,7 @@ export const serverLayer = (plan: Plan = {}, changed: Partial<Limits> = {}) =>
         Layer.provideMerge(
           Layer.merge(
             ExecServer.layerSessions.pipe(
-              Layer.provide(OutputBuffer.layer),
+              Layer.provide([OutputBuffer.layer, FileSystem.layer]),
               Layer.provideMerge(FakeSpawner.layerOf(plan))
             ),
             Memory.layer

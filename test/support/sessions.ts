@@ -1,12 +1,16 @@
 /** Sessions of fake children, and notifiers that write down what they are told. */
 import * as Layer from "effect/Layer"
+import { FileSystem } from "../../src/filesystem/FileSystem.js"
 import { OutputBuffer } from "../../src/process/OutputBuffer.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import type { Notifier } from "../../src/session/Notifier.js"
 import { FakeSpawner, type Plan } from "../../src/testing/FakeSpawner.js"
 
 export const registryLayer = (plan: Plan = {}) =>
-  ExecServer.layerSessions.pipe(Layer.provide(OutputBuffer.layer), Layer.provideMerge(FakeSpawner.layerOf(plan)))
+  ExecServer.layerSessions.pipe(
+    Layer.provide([OutputBuffer.layer, FileSystem.layer]),
+    Layer.provideMerge(FakeSpawner.layerOf(plan))
+  )
 
 /** One thing a notifier was told: `started`, `output 3`, `exited 4`, `closed 5`, `drain`, `stop`. */
 export type Heard = string
