@@ -12,7 +12,7 @@ import * as Cursor from "./Cursor.js"
 import * as Listing from "./Listing.js"
 import { makeDirectories } from "./MakeDirectory.js"
 import { isRoot, type NativePath, parent } from "./NativePath.js"
-import { openRegular } from "./OpenFile.js"
+import { openKnown, openRegular } from "./OpenFile.js"
 import { attempt, type FileError, ofCode, type SystemError } from "./SystemError.js"
 
 type Failure = SystemError | FileError
@@ -28,26 +28,24 @@ const listBytes = 100_000_000
 
 const identityOf = (path: NativePath) => attempt(() => stat(path, { bigint: true }))
 
-/** Copies the content and the mode of a regular file. */
+/** Copies the content and the mode of what is known to be a regular file. */
 const copyFile = (source: NativePath, destination: NativePath, shown: NativePath): Effect.Effect<void, Failure> =>
   Effect.scoped(
     Effect.gen(function* () {
-      const { handle: from, size } = yield* openRegular(source, "read", { flags: constants.O_NOFOLLOW })
-      const { mode, dev, ino } = yield* attempt(() => from.stat({ bigint: true }))
-      const permissions = Number(mode & 0o7777n)
+      const { handle: from, found } = yield* openKnown(source, "read", { flags: constants.O_NOFOLLOW })
+      const permissions = Number(found.mode & 0o7777n)
       // Not emptied before it is known to be another file.
-      const { handle: to } = yield* openRegular(destination, "keep", { permissions: permissions & 0o777, shown })
-      if (Cursor.isSame({ dev, ino }, yield* attempt(() => to.stat({ bigint: true })))) {
-        return yield* new FileRefused({ message: "fs/copy cannot copy a file to itself" })
-      }
-      yield* attempt(() => to.truncate(0))
-      const piece = Buffer.allocUnsafe(Math.min(pieceBytes, size + 1))
+      const { handle: to, found: old } = yield* openRegular(destination, "keep", { permissions, shown })
+      if (Cursor.isSame(found, old)) return yield* new FileRefused({ message: "fs/copy cannot copy a file to itself" })
+      if (old.size > 0n) yield* attempt(() => to.truncate(0))
+      const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Number(found.size) + 1))
       while (true) {
         const { bytesRead } = yield* attempt(() => from.read(piece, 0, piece.length))
-        if (bytesRead === 0) break
-        yield* attempt(() => to.writeFile(piece.subarray(0, bytesRead)))
+        if (bytesRead > 0) yield* attempt(() => to.writeFile(piece.subarray(0, bytesRead)))
+        // A regular file gives less than was asked for only at its end.
+        if (bytesRead < piece.length) break
       }
-      yield* attempt(() => to.chmod(permissions))
+      if (old.mode !== found.mode) yield* attempt(() => to.chmod(permissions))
     })
   )
 

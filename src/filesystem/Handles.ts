@@ -37,9 +37,11 @@ export class Handles {
       }
       return Effect.flatMap(Scope.fork(this.scope, ExecutionStrategy.sequential), (scope) =>
         Scope.extend(open, scope).pipe(
-          Effect.map((file) => {
-            this.open.set(handleId, { file, scope })
-          }),
+          Effect.flatMap((file) =>
+            Effect.sync(() => {
+              this.open.set(handleId, { file, scope })
+            })
+          ),
           Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
         )
       ).pipe(Effect.uninterruptible)

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { constants } from "node:fs"
+import { type BigIntStats, constants } from "node:fs"
 import { type FileHandle, open as openHandle, stat } from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -105,34 +105,58 @@ const flags: { readonly [mode in Mode | "keep"]: number } = {
   keep: base | constants.O_WRONLY | constants.O_CREAT
 }
 
+/** A handle on a regular file, and what the system knows of it. */
+export interface Regular {
+  readonly handle: FileHandle
+  readonly found: BigIntStats
+}
+
+/** How a regular file is opened beyond its mode. */
+export interface RegularOptions {
+  readonly flags?: number
+  /** Those of a file that is created; the umask is taken off. */
+  readonly permissions?: number
+  /** The path that messages name. */
+  readonly shown?: NativePath
+}
+
+/** Opens a path that is known to lead to a regular file, or to nothing; refused, if that is not so any more. */
+export const openKnown = (
+  path: NativePath,
+  mode: Mode | "keep",
+  { flags: more = 0, permissions = 0o666, shown = path }: RegularOptions = {}
+): Effect.Effect<Regular, SystemError | FileRefused, Scope.Scope> =>
+  Effect.gen(function* () {
+    const handle = yield* Effect.acquireRelease(
+      attempt(() => openHandle(path, flags[mode] | more, permissions)),
+      close
+    )
+    const found = yield* attempt(() => handle.stat({ bigint: true }))
+    return found.isFile() ? { handle, found } : yield* notAFile(shown)
+  })
+
 /**
- * A handle on the regular file a path leads to; other things are refused without being opened. `keep` opens for writing
- * and leaves the content as it is. `shown` is the path that messages name.
+ * Opens the regular file a path leads to; other things are refused without being opened. `keep` opens for writing and
+ * leaves the content as it is.
  */
 export const openRegular = (
   path: NativePath,
   mode: Mode | "keep",
-  more: { readonly flags?: number; readonly permissions?: number; readonly shown?: NativePath } = {}
-): Effect.Effect<{ readonly handle: FileHandle; readonly size: number }, SystemError | FileRefused, Scope.Scope> =>
+  options: RegularOptions = {}
+): Effect.Effect<Regular, SystemError | FileRefused, Scope.Scope> =>
   Effect.gen(function* () {
     const found = yield* Effect.option(attempt(() => stat(path)))
     if (found._tag === "Some" && !found.value.isFile()) {
       // The system's own answer to writing into a directory.
-      return yield* mode !== "read" && found.value.isDirectory() ? ofCode("EISDIR") : notAFile(more.shown ?? path)
+      return yield* mode !== "read" && found.value.isDirectory() ? ofCode("EISDIR") : notAFile(options.shown ?? path)
     }
-    const handle = yield* Effect.acquireRelease(
-      attempt(() => openHandle(path, flags[mode] | (more.flags ?? 0), more.permissions ?? 0o666)),
-      close
-    )
-    const opened = yield* attempt(() => handle.stat())
-    if (!opened.isFile()) return yield* notAFile(more.shown ?? path)
-    return { handle, size: opened.size }
+    return yield* openKnown(path, mode, options)
   })
 
 /** Opens the regular file a path leads to. */
 export const open = (
   path: NativePath,
   mode: Mode,
-  more: { readonly flags?: number; readonly shown?: NativePath } = {}
+  options: RegularOptions = {}
 ): Effect.Effect<OpenFile, SystemError | FileRefused, Scope.Scope> =>
-  Effect.map(openRegular(path, mode, more), ({ handle, size }) => make(handle, size))
+  Effect.map(openRegular(path, mode, options), ({ handle, found }) => make(handle, Number(found.size)))
