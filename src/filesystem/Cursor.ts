@@ -29,6 +29,8 @@ export const isSame = (a: Identity, b: Identity): boolean => a.dev === b.dev && 
 
 /** A directory at a time. */
 export class Cursor {
+  private known: Identity | undefined
+
   constructor(private handle: FileHandle) {}
 
   /** The path of a name in this directory; valid until the cursor moves. */
@@ -41,8 +43,16 @@ export class Cursor {
     return this.at(".")
   }
 
+  /** Which directory this is. */
   readonly identity: Effect.Effect<Identity, SystemError> = Effect.suspend(() =>
-    attempt(() => this.handle.stat({ bigint: true }))
+    this.known === undefined
+      ? Effect.tap(
+          attempt(() => this.handle.stat({ bigint: true })),
+          (found) => {
+            this.known = { dev: found.dev, ino: found.ino }
+          }
+        )
+      : Effect.succeed(this.known)
   )
 
   /** Enters a directory; a link to one is none (ENOTDIR). */
@@ -76,6 +86,7 @@ export class Cursor {
         (handle) => {
           const before = this.handle
           this.handle = handle
+          this.known = undefined
           return close(before)
         }
       )

@@ -19,7 +19,7 @@ export interface Found {
 }
 
 /** How much all paths of an answer may take, in bytes; beyond it the walk is cut short. */
-const maxPathBytes = 16_777_216
+const maxPathBytes = 8_388_608
 
 /** How much is listed of one directory, in bytes of memory; about half a million names. */
 const listBytes = 100_000_000

@@ -8,6 +8,7 @@
  */
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
+import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { Failure } from "./Failure.js"
 import { FilePath } from "./PathUri.js"
@@ -45,9 +46,31 @@ export const FileMetadata = Schema.Struct({
 })
 export type FileMetadata = typeof FileMetadata.Type
 
+/** A list of what a test accepts. Not an Array of a Struct: that takes microseconds an element, and there are many. */
+const listOf = <A>(is: (value: { readonly [key: string]: unknown }) => boolean) =>
+  Schema.declare(
+    (value: unknown): value is ReadonlyArray<A> =>
+      Array.isArray(value) && value.every((element) => isRecord(element) && is(element))
+  )
+
 /** One name of a directory; the kinds are those of what it leads to. A name that is not UTF-8 has U+FFFD in it. */
-export const DirectoryEntry = Schema.Struct({ fileName: Text, isDirectory: Flag, isFile: Flag })
-export type DirectoryEntry = typeof DirectoryEntry.Type
+export interface DirectoryEntry {
+  readonly fileName: string
+  readonly isDirectory: boolean
+  readonly isFile: boolean
+}
+
+/** Something below a directory. */
+export interface WalkEntry {
+  readonly path: string
+  readonly kind: "file" | "directory"
+}
+
+/** A directory that could not be read, and why. */
+export interface WalkError {
+  readonly path: string
+  readonly message: string
+}
 
 /** How far `fs/walk` goes (now). Both maxima must be above 0. */
 export const WalkOptions = Schema.Struct({
@@ -62,10 +85,9 @@ export type WalkOptions = typeof WalkOptions.Type
 
 /** `fs/walk`: everything below a directory, level by level, sorted by name within each directory. */
 export const WalkResult = Schema.Struct({
-  entries: Schema.Array(Schema.Struct({ path: Text, kind: oneOf("file", "directory") })),
-  /** Directories that could not be read, and why. */
-  errors: Schema.Array(Schema.Struct({ path: Text, message: Text })),
-  /** Whether a maximum, or the server's own of 16 MiB of paths, left something out; `maxDepth` alone does not. */
+  entries: listOf<WalkEntry>(({ path, kind }) => typeof path === "string" && (kind === "file" || kind === "directory")),
+  errors: listOf<WalkError>(({ path, message }) => typeof path === "string" && typeof message === "string"),
+  /** Whether a maximum, or the server's own of 8 MiB of paths, left something out; `maxDepth` alone does not. */
   truncated: Flag
 })
 export type WalkResult = typeof WalkResult.Type
@@ -107,7 +129,12 @@ export class FileSystemApi extends RpcGroup.make(
   /** Lists a directory in no order; what leads nowhere is left out. */
   Rpc.make("fs/readDirectory", {
     payload: Schema.Struct(onPath),
-    success: Schema.Struct({ entries: Schema.Array(DirectoryEntry) }),
+    success: Schema.Struct({
+      entries: listOf<DirectoryEntry>(
+        ({ fileName, isDirectory, isFile }) =>
+          typeof fileName === "string" && typeof isDirectory === "boolean" && typeof isFile === "boolean"
+      )
+    }),
     error: Failure
   }),
   /** Lists everything below a directory (now); links to files and special files are left out. */

@@ -81,10 +81,15 @@ const normalize = (bytes: Buffer): Buffer => {
 
 /** Writes the bytes of a path in the given spelling: a URI holds them all, a plain path only UTF-8. */
 export const formatBytes = (bytes: Buffer, form: FilePath["form"]): string => {
-  if (form === "plain" || isUtf8(bytes)) return format(bytes.toString(), form)
-  const escaped = bytes
-    .toString("latin1")
-    .replace(/[^A-Za-z0-9/._~-]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`)
+  if (form === "plain") return bytes.toString()
+  const characters = bytes.toString("latin1")
+  // Nearly all paths, of which a walk finds many.
+  if (/^[A-Za-z0-9/._-]*$/.test(characters)) return `file://${characters}`
+  if (isUtf8(bytes)) return format(bytes.toString(), form)
+  const escaped = characters.replace(
+    /[^A-Za-z0-9/._-]/g,
+    (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`
+  )
   return `file://${escaped}`
 }
 

@@ -6,7 +6,6 @@
  *
  * @since 0.1.0
  */
-import { Buffer } from "node:buffer"
 import * as Headers from "@effect/platform/Headers"
 import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
@@ -88,15 +87,6 @@ const decode = (route: Route, params: unknown): Either.Either<unknown, string> =
   return Either.mapLeft(route.decode(value), formatParseError)
 }
 
-/** The one member of a result, if there is one, that is too much to be encoded in one go. */
-const largeMember = (result: unknown): readonly [name: string, bytes: Buffer] | undefined => {
-  if (!isRecord(result)) return undefined
-  for (const [name, value] of Object.entries(result)) {
-    if (Buffer.isBuffer(value) && value.length > Outbox.largeBytes) return [name, value]
-  }
-  return undefined
-}
-
 /** A request on its way through the dispatcher. */
 interface Pending {
   readonly id: Wire.RequestId
@@ -155,14 +145,6 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         return Effect.logError("a request died of a defect", cause)
       }
 
-      const succeed = ({ id, route }: Pending, value: unknown) => {
-        const large = largeMember(value)
-        if (large === undefined) return outbox.send(Wire.success(id, route.encode(value)))
-        const [name, bytes] = large
-        const others = route.encode({ ...(value as object), [name]: Buffer.alloc(0) }) as { [name: string]: unknown }
-        outbox.sendLarge({ ...Wire.successAround(id, others, name), bytes })
-      }
-
       const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
         Effect.suspend(() => {
           if (message._tag !== "Exit") return Effect.void
@@ -171,7 +153,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           pending.delete(message.requestId)
           inFlightSize -= request.size
           const answered = Exit.match(message.exit, {
-            onSuccess: (value) => Effect.sync(() => succeed(request, value)),
+            onSuccess: (value) => Effect.sync(() => outbox.succeed(request.id, value, request.route.encode)),
             onFailure: (cause) => fail(request.id, cause)
           })
           return Effect.zipRight(

@@ -5,6 +5,8 @@
  * @since 0.1.0
  */
 import { Buffer, constants } from "node:buffer"
+import { isRecord } from "effect/Predicate"
+import * as Wire from "../protocol/Wire.js"
 import * as Base64 from "./Base64.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
@@ -17,14 +19,16 @@ export interface Large {
   readonly tail: string
 }
 
-/** A content of more bytes than this is sent in parts. */
-export const largeBytes = 1048576
+/** Content of more bytes than this is sent in parts. */
+const largeBytes = 1048576
 
 /** What is left of a message to those that cannot be sent parts. */
 const envelopeLength = 65536
 
 /** Messages to one peer. */
 export interface Outbox extends Pick<Peer, "send" | "buffered"> {
+  /** Answers a request. */
+  readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
   /** Sends a large message; what is sent after it waits for its end. */
   readonly sendLarge: (message: Large) => void
   /** Whether a large message is on its way. */
@@ -35,6 +39,14 @@ export interface Outbox extends Pick<Peer, "send" | "buffered"> {
   readonly onDrain: () => void
   /** The peer is gone: nothing more is made for it. */
   readonly stop: () => void
+}
+
+/** The member of a result, if there is one, that is too much to be encoded in one go. */
+const largeMember = (result: { readonly [name: string]: unknown }) => {
+  for (const [name, value] of Object.entries(result)) {
+    if (Buffer.isBuffer(value) && value.length > largeBytes) return { name, bytes: value }
+  }
+  return undefined
 }
 
 /** The outbox of a peer; `onSent` is told when the last large message has left it. */
@@ -81,17 +93,27 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
     onSent()
   }
 
+  const send = (text: string) => {
+    if (queue.length === 0) return peer.send(text)
+    queue.push(text)
+    waitingLength += text.length
+  }
+
+  const sendLarge = (message: Large) => {
+    queue.push(message)
+    next ??= setImmediate(pump)
+  }
+
   return {
-    send: (text) => {
-      if (queue.length === 0) return peer.send(text)
-      queue.push(text)
-      waitingLength += text.length
-    },
+    send,
     buffered: () => peer.buffered() + waitingLength,
-    sendLarge: (message) => {
-      queue.push(message)
-      next ??= setImmediate(pump)
+    succeed: (id, result, encode) => {
+      const large = isRecord(result) ? largeMember(result) : undefined
+      if (!isRecord(result) || large === undefined) return send(Wire.success(id, encode(result)))
+      const others = encode({ ...result, [large.name]: Buffer.alloc(0) })
+      sendLarge({ ...Wire.successAround(id, isRecord(others) ? others : {}, large.name), bytes: large.bytes })
     },
+    sendLarge,
     isSending: () => queue.length > 0,
     maxContentBytes:
       sendPart === undefined

@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Wire from "../../src/protocol/Wire.js"
 import * as Base64 from "../../src/session/Base64.js"
 import * as Outbox from "../../src/session/Outbox.js"
 import type { Peer } from "../../src/session/Peer.js"
@@ -125,3 +126,23 @@ it("a message that cannot be sent in parts must fit into a string", () => {
   assert.isAbove(maxContentBytes, 2 ** 28)
   assert.isBelow(Base64.lengthOf(maxContentBytes), 2 ** 29)
 })
+
+it.live("an answer is written the same, whether in parts or not", () =>
+  Effect.gen(function* () {
+    const id = Wire.malformedId
+    const encode = (result: unknown) => {
+      const { status, data } = result as { status: number; data: Buffer }
+      return { status, data: data.toString("base64"), more: [1] }
+    }
+    for (const length of [10, 3_000_000]) {
+      const { peer, messages, state } = makePeer(true)
+      const { outbox, untilSent } = sent(peer)
+      const data = fill(length, 0xab)
+      outbox.succeed(id, { status: 200, data }, encode)
+      if (length > 10) yield* untilSent
+      assert.strictEqual(state.largestPart > 0, length > 10)
+      const expected = { id: -1, result: { status: 200, data: data.toString("base64"), more: [1] } }
+      assert.deepStrictEqual(JSON.parse(messages[0] ?? ""), expected)
+    }
+  })
+)
