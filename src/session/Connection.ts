@@ -111,11 +111,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       let ending: Ending | undefined
       let ended = () => {}
       const ends: Array<Effect.Effect<void>> = []
-      const outbox = Outbox.make(peer, () => {
-        room.look()
-        notifier?.onDrain()
-        serveHeld()
-      })
+      const outbox = Outbox.make(peer, () => onSpace())
       const room = new AnswerRoom(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
 
       // Added first, so that it runs last: when no request is under way any more.
@@ -271,6 +267,13 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         if (held.length === 0) peer.resume()
       }
 
+      /** The peer has taken something: whoever waited for that may go on, as far as there is space. */
+      const onSpace = () => {
+        room.look()
+        if (!isCongested()) notifier?.onDrain()
+        serveHeld()
+      }
+
       yield* Effect.async<void>((resume) => {
         ended = () => resume(Effect.void)
         peer.listen({
@@ -283,9 +286,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           onMalformed: malformed,
           onDrain: () => {
             outbox.onDrain()
-            room.look()
-            notifier?.onDrain()
-            serveHeld()
+            onSpace()
           },
           onEnd: () => {
             // Requests that were received are carried out, though nobody hears the answers.

@@ -56,6 +56,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   let offset = 0
   let whole: Array<string> = []
   let next: NodeJS.Immediate | undefined
+  let stopped = false
   const { sendPart } = peer
 
   /** Sends the next part; says whether it was the last. */
@@ -100,6 +101,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   }
 
   const sendLarge = (message: Large) => {
+    if (stopped) return
     queue.push(message)
     next ??= setImmediate(pump)
   }
@@ -123,6 +125,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
       if (queue.length > 0 && next === undefined) pump()
     },
     stop: () => {
+      stopped = true
       queue = []
       whole = []
       waitingLength = 0

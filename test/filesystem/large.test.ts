@@ -1,7 +1,7 @@
 /** Large files: whole, and at no cost to others. */
 import { Buffer } from "node:buffer"
 import { createHash } from "node:crypto"
-import { appendFileSync, closeSync, openSync, writeSync } from "node:fs"
+import { appendFileSync, closeSync, openSync, readFileSync, writeSync } from "node:fs"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -28,18 +28,27 @@ const makeFile = (path: string, size: number): string => {
 }
 
 /** A connection that counts what it gets and looks at nothing. */
-const rawClient = (url: string): Effect.Effect<{ ws: WebSocket; received: () => number }, never, Scope.Scope> =>
+interface RawClient {
+  readonly ws: WebSocket
+  readonly received: () => number
+  /** The length of the longest message. */
+  readonly longest: () => number
+}
+
+const rawClient = (url: string): Effect.Effect<RawClient, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.async<{ ws: WebSocket; received: () => number }>((resume) => {
+    Effect.async<RawClient>((resume) => {
       let received = 0
+      let longest = 0
       const ws = new WebSocket(url, { perMessageDeflate: false, maxPayload: 2 ** 30 })
       ws.once("open", () => {
         ws.send('{"id":1,"method":"initialize","params":{"clientName":"raw","resumeSessionId":null}}')
         ws.send('{"method":"initialized"}')
-        resume(Effect.succeed({ ws, received: () => received }))
+        resume(Effect.succeed({ ws, received: () => received, longest: () => longest }))
       })
       ws.on("message", (data: Buffer) => {
         received += data.length
+        longest = Math.max(longest, data.length)
       })
     }),
     ({ ws }) => Effect.sync(() => ws.terminate())
@@ -83,6 +92,25 @@ it.scopedLive("a client that asks for much and reads nothing costs little memory
     yield* eventually("the first answers come", () => received() > 2 * 64 * mib)
     ws.terminate()
     yield* other.ask("environment/status")
+  })
+)
+
+it.scopedLive("processes that print while a large answer is on its way wait for it, and not in memory", () =>
+  Effect.gen(function* () {
+    const dir = yield* directory
+    shell(dir, "truncate -s 100M large")
+    const server = yield* webSocketServer()
+    const { ws, received, longest } = yield* rawClient(server.url)
+    const params = { argv: ["yes"], cwd: dir, env: { PATH: "/usr/bin:/bin" }, tty: false }
+    ws.send(JSON.stringify({ id: 2, method: "fs/readFile", params: { path: `${dir}/large` } }))
+    for (let i = 0; i < 10; i++) {
+      ws.send(JSON.stringify({ id: 3 + i, method: "process/start", params: { ...params, processId: `${i}` } }))
+    }
+    yield* eventually("all of it has come", () => longest() > 100 * mib, 60_000)
+    const peak = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, "utf8"))?.[1]) / 1024
+    assert.isBelow(peak, 300)
+    const before = received()
+    yield* eventually("they go on", () => received() > before + 10 * mib)
   })
 )
 

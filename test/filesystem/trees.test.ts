@@ -4,7 +4,7 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { directory, refuses, shell } from "../support/files.js"
-import { descriptors, type WsServer, webSocketServer } from "../support/servers.js"
+import { descriptors, eventually, type WsServer, webSocketServer } from "../support/servers.js"
 import type { TestClient } from "../support/TestClient.js"
 
 const test = (
@@ -128,4 +128,14 @@ test("a client that hangs up during a copy does not end it, and its session can 
     yield* refuses(again, "fs/getMetadata", { path: `${dir}/wide` }, -32004, "No such file or directory (os error 2)")
     assert.strictEqual(readdirSync(`${dir}/copy/many`).length, 2001)
     assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
+  }))
+
+test("the server's end does not wait for a copy", (client, dir, server) =>
+  Effect.gen(function* () {
+    shell(dir, wide(9000))
+    client.post("fs/copy", { sourcePath: `${dir}/wide`, destinationPath: `${dir}/copy`, recursive: true })
+    yield* eventually("the copy has begun", () => existsSync(`${dir}/copy`))
+    server.child.kill("SIGTERM")
+    yield* server.exit
+    assert.isBelow(Number(shell(dir, "find copy | wc -l")), 9000)
   }))
