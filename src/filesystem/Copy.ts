@@ -120,22 +120,19 @@ const copyTree = (source: NativePath, destination: NativePath): Effect.Effect<vo
       if (made._tag === "Left") yield* makeDirectories(destination)
       const from = yield* Cursor.open(source, false)
       const to = yield* Cursor.open(destination, true)
+      // Nothing is above the first: the way back ends there.
       const stack: Array<Frame> = []
-      const descend = Effect.gen(function* () {
-        const aboveSource = yield* from.identity
-        const aboveDestination = yield* to.identity
-        return (left: Array<Buffer>) => stack.push({ aboveSource, aboveDestination, left })
-      })
-      const push = yield* descend
-      push(yield* copyEntries(from, to, destination))
+      const visit = (aboveSource: Cursor.Identity, aboveDestination: Cursor.Identity) =>
+        Effect.map(copyEntries(from, to, destination), (left) => stack.push({ aboveSource, aboveDestination, left }))
+      yield* visit(yield* from.identity, yield* to.identity)
       while (true) {
         const frame = stack[stack.length - 1]
         if (frame === undefined) return
         const name = frame.left.pop()
         if (name !== undefined) {
-          const push = yield* descend
+          const above = [yield* from.identity, yield* to.identity] as const
           yield* enter(from, to, name)
-          push(yield* copyEntries(from, to, destination))
+          yield* visit(...above)
         } else {
           stack.pop()
           if (stack.length === 0) return
