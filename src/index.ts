@@ -3,6 +3,9 @@
  *
  * @since 0.1.0
  */
+
+export * as FileSystem from "./filesystem/FileSystem.js"
+export * as OpenFile from "./filesystem/OpenFile.js"
 export * as Exchange from "./http/Exchange.js"
 export * as HttpLimits from "./http/HttpLimits.js"
 export * as HttpRequest from "./http/HttpRequest.js"
@@ -17,6 +20,7 @@ export * as Spawner from "./process/Spawner.js"
 export * as ExecApi from "./protocol/ExecApi.js"
 export * as ExecNotifications from "./protocol/ExecNotifications.js"
 export * as Failure from "./protocol/Failure.js"
+export * as FileSystemApi from "./protocol/FileSystemApi.js"
 export * as HttpApi from "./protocol/HttpApi.js"
 export * as Wire from "./protocol/Wire.js"
 export * as ExecServer from "./server/ExecServer.js"

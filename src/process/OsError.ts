@@ -9,11 +9,17 @@ const texts: { readonly [code: string]: string } = {
   E2BIG: "Argument list too long",
   EACCES: "Permission denied",
   EAGAIN: "Resource temporarily unavailable",
+  EBADF: "Bad file descriptor",
+  EBUSY: "Device or resource busy",
+  EDQUOT: "Disk quota exceeded",
+  EEXIST: "File exists",
+  EFBIG: "File too large",
   EINVAL: "Invalid argument",
   EIO: "Input/output error",
   EISDIR: "Is a directory",
   ELOOP: "Too many levels of symbolic links",
   EMFILE: "Too many open files",
+  EMLINK: "Too many links",
   ENAMETOOLONG: "File name too long",
   ENFILE: "Too many open files in system",
   ENOENT: "No such file or directory",
@@ -21,9 +27,15 @@ const texts: { readonly [code: string]: string } = {
   ENOMEM: "Cannot allocate memory",
   ENOSPC: "No space left on device",
   ENOTDIR: "Not a directory",
+  ENOTEMPTY: "Directory not empty",
   ENXIO: "No such device or address",
+  EOPNOTSUPP: "Operation not supported",
+  EOVERFLOW: "Value too large for defined data type",
   EPERM: "Operation not permitted",
-  ETXTBSY: "Text file busy"
+  EROFS: "Read-only file system",
+  ESTALE: "Stale file handle",
+  ETXTBSY: "Text file busy",
+  EXDEV: "Invalid cross-device link"
 }
 
 const numbers: ReadonlyMap<string, number> = new Map(Object.entries(constants.errno))

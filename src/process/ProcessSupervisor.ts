@@ -76,13 +76,7 @@ const make = (events: ProcessEvents) =>
       if (ending) return new NotAllowed({ message: "the session is ending: no more processes are started" })
       const key = params.prepared === true ? "allowPreparedExec" : "allowDirectExec"
       if (!limits[key]) return new NotAllowed({ message: `${key} is false: this server does not start such processes` })
-      if (params.sandbox !== undefined && Sandbox.restricts(params.sandbox)) {
-        return new NotAllowed({
-          message:
-            "this server cannot enforce a restricted sandbox; " +
-            "ask for permissions of type disabled or external, or for unrestricted managed ones"
-        })
-      }
+      if (params.sandbox !== undefined && Sandbox.restricts(params.sandbox)) return Sandbox.unenforceable()
       if (processes.has(params.processId)) return new ProcessExists({ processId: params.processId })
       if (open >= limits.maxProcessesPerSession) {
         return new LimitReached({

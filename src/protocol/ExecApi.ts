@@ -10,6 +10,7 @@ import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
 import { Failure } from "./Failure.js"
+import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
 import { ProcessId, SessionId } from "./Ids.js"
 import { AbsolutePath } from "./PathUri.js"
@@ -251,7 +252,7 @@ export class ExecApi extends RpcGroup.make(
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) }),
     error: Failure
   })
-).merge(HttpApi) {}
+).merge(FileSystemApi, HttpApi) {}
 
 /** The name of a request. */
 export type Method = RpcGroup.Rpcs<typeof ExecApi>["_tag"]

@@ -12,6 +12,7 @@ export const Code = {
   methodNotFound: -32601,
   invalidParams: -32602,
   internal: -32603,
+  notFound: -32004,
   sessionAttached: -32010
 } as const
 
@@ -100,6 +101,24 @@ export class SessionAttached extends Schema.TaggedError<SessionAttached>()("Sess
   }
 }
 
+/** A file or directory does not exist; the message is the system's. */
+export class FileNotFound extends Schema.TaggedError<FileNotFound>()("FileNotFound", { message: Schema.String }) {}
+
+/** Nobody may do this with this file: permissions, an argument out of range, or a path to something else. */
+export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused", { message: Schema.String }) {}
+
+/** Whatever else the system says of a file; the message is its own. */
+export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", { message: Schema.String }) {}
+
+/** The connection has no open file of this name. */
+export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("UnknownFileHandle", {
+  handleId: Schema.String
+}) {
+  override get message() {
+    return `unknown file handle \`${this.handleId}\``
+  }
+}
+
 /** Every failure that a request can be answered with. */
 export const Failure = Schema.Union(
   HandshakeOrder,
@@ -114,7 +133,11 @@ export const Failure = Schema.Union(
   HttpFailed,
   LimitReached,
   UnknownSession,
-  SessionAttached
+  SessionAttached,
+  FileNotFound,
+  FileRefused,
+  FileFailed,
+  UnknownFileHandle
 )
 export type Failure = typeof Failure.Type
 
@@ -125,7 +148,11 @@ export const codeOf = (failure: Failure): number => {
       return Code.invalidParams
     case "SpawnFailed":
     case "HttpFailed":
+    case "FileFailed":
       return Code.internal
+    case "FileNotFound":
+    case "UnknownFileHandle":
+      return Code.notFound
     case "SessionAttached":
       return Code.sessionAttached
     case "HandshakeOrder":
@@ -137,6 +164,7 @@ export const codeOf = (failure: Failure): number => {
     case "NotAllowed":
     case "LimitReached":
     case "UnknownSession":
+    case "FileRefused":
       return Code.invalidRequest
   }
 }

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import { Buffer, isUtf8 } from "node:buffer"
+import { posix } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
@@ -14,6 +15,12 @@ import { invalid, Text } from "./Schemas.js"
 /** An absolute native path, and the spelling it arrived in. */
 export interface AbsolutePath {
   readonly path: string
+  readonly form: "plain" | "uri"
+}
+
+/** The same for what is found in a file system, where names are bytes and need not be UTF-8. */
+export interface FilePath {
+  readonly bytes: Buffer
   readonly form: "plain" | "uri"
 }
 
@@ -34,12 +41,11 @@ const percentDecode = (text: string): Buffer => {
   return target.subarray(0, length)
 }
 
-/** Reads a path in either spelling; the failure is a sentence. */
-export const parse = (text: string): Either.Either<AbsolutePath, string> => {
+const parseBytes = (text: string): Either.Either<FilePath, string> => {
   if (text.startsWith("/")) {
     return text.includes("\0")
       ? Either.left(`the path ${JSON.stringify(text)} contains a NUL byte`)
-      : Either.right({ path: text, form: "plain" })
+      : Either.right({ bytes: Buffer.from(text), form: "plain" })
   }
   const named = scheme.exec(text)?.[1]
   if (named === undefined) {
@@ -55,8 +61,36 @@ export const parse = (text: string): Either.Either<AbsolutePath, string> => {
   if (url.hash !== "") return Either.left("fragments are not allowed in path URIs")
   const bytes = percentDecode(url.pathname)
   if (bytes.includes(0)) return Either.left(`'${text}' is invalid on '${process.platform}'`)
-  if (!isUtf8(bytes)) return Either.left(`'${text}' is not valid UTF-8 after percent-decoding`)
-  return Either.right({ path: bytes.toString(), form: "uri" })
+  return Either.right({ bytes, form: "uri" })
+}
+
+/** Reads a path in either spelling; the failure is a sentence. */
+export const parse = (text: string): Either.Either<AbsolutePath, string> =>
+  Either.flatMap(parseBytes(text), ({ bytes, form }) =>
+    isUtf8(bytes)
+      ? Either.right({ path: bytes.toString(), form })
+      : Either.left(`'${text}' is not valid UTF-8 after percent-decoding`)
+  )
+
+/** Without `.`, `..`, and slashes in excess: one at the end would follow a link that the path without it names. */
+const normalize = (bytes: Buffer): Buffer => {
+  // One character a byte: no name is changed that is not UTF-8.
+  const path = posix.normalize(bytes.toString("latin1"))
+  return Buffer.from(path === "/" ? path : path.replace(/\/$/, ""), "latin1")
+}
+
+/** Writes the bytes of a path in the given spelling: a URI holds them all, a plain path only UTF-8. */
+export const formatBytes = (bytes: Buffer, form: FilePath["form"]): string => {
+  if (form === "plain") return bytes.toString()
+  const characters = bytes.toString("latin1")
+  // Nearly all paths, of which a walk finds many.
+  if (/^[A-Za-z0-9/._-]*$/.test(characters)) return `file://${characters}`
+  if (isUtf8(bytes)) return format(bytes.toString(), form)
+  const escaped = characters.replace(
+    /[^A-Za-z0-9/._-]/g,
+    (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`
+  )
+  return `file://${escaped}`
 }
 
 /** Writes a path in the given spelling. */
@@ -75,5 +109,20 @@ export const AbsolutePath: Schema.Schema<AbsolutePath, string> = Schema.transfor
         onRight: ParseResult.succeed
       }),
     encode: ({ path, form }) => ParseResult.succeed(format(path, form))
+  }
+)
+
+/** The path of a file in either spelling, `.` and `..` resolved as in a URI: by their names, not through links. */
+export const FilePath: Schema.Schema<FilePath, string> = Schema.transformOrFail(
+  Text,
+  Schema.declare((value: unknown): value is FilePath => typeof value === "object" && value !== null),
+  {
+    strict: true,
+    decode: (text, _, ast) =>
+      Either.match(parseBytes(text), {
+        onLeft: (message) => invalid(ast, text, message),
+        onRight: ({ bytes, form }) => ParseResult.succeed({ bytes: normalize(bytes), form })
+      }),
+    encode: ({ bytes, form }) => ParseResult.succeed(formatBytes(bytes, form))
   }
 )

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { NotAllowed } from "./Failure.js"
 import { AnyObject, maybe, oneOf, Text } from "./Schemas.js"
 
 const FileSystem = Schema.Union(
@@ -31,3 +32,15 @@ export const restricts = ({ permissions }: Sandbox): boolean => {
       return permissions.file_system.type === "restricted" || permissions.network === "restricted"
   }
 }
+
+/** Whether somebody has to enforce which files may be read or written. */
+export const restrictsFiles = ({ permissions }: Sandbox): boolean =>
+  permissions.type === "managed" && permissions.file_system.type === "restricted"
+
+/** The answer to a request whose sandbox restricts something, where nobody can enforce it. */
+export const unenforceable = (): NotAllowed =>
+  new NotAllowed({
+    message:
+      "this server cannot enforce a restricted sandbox; " +
+      "ask for permissions of type disabled or external, or for unrestricted managed ones"
+  })

@@ -98,7 +98,7 @@ export const oneOf = <const Values extends readonly [string, ...Array<string>]>(
 }
 
 /** Where, and why, a string is not strict base64 (standard alphabet, padding required, no white space). */
-const base64Fault = (text: string): string => {
+export const base64Fault = (text: string): string => {
   const symbol = /[^A-Za-z0-9+/=]/.exec(text) ?? /=(?==*[^=])/.exec(text)
   if (symbol !== null) return `Invalid symbol ${text.charCodeAt(symbol.index)}, offset ${symbol.index}.`
   const unpadded = text.replace(/=+$/, "")

@@ -156,6 +156,17 @@ export const parse = (text: string): Message => {
 /** A request's result. */
 export const success = (id: RequestId, result: unknown): string => `{"id":${id},"result":${JSON.stringify(result)}}`
 
+/** The same around one member whose value, a string that needs no escapes, comes in between. */
+export const successAround = (
+  id: RequestId,
+  result: { readonly [name: string]: unknown },
+  name: string
+): { readonly head: string; readonly tail: string } => {
+  const { [name]: _, ...others } = result
+  const before = JSON.stringify(others).slice(0, -1)
+  return { head: `{"id":${id},"result":${before}${before === "{" ? "" : ","}${JSON.stringify(name)}:"`, tail: '"}}' }
+}
+
 /** A request's failure. */
 export const failure = (id: RequestId, code: number, message: string): string =>
   `{"error":{"code":${code},"message":${JSON.stringify(message)}},"id":${id}}`

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { FileSystem } from "../filesystem/FileSystem.js"
 import { HttpRunner } from "../http/HttpRunner.js"
 import type { BubblewrapUnavailable } from "../process/Bubblewrap.js"
 import { OutputBuffer } from "../process/OutputBuffer.js"
@@ -19,20 +20,22 @@ import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import { Transport } from "../transport/Transport.js"
 
-/** Sessions over whatever starts processes, keeps output and makes HTTP requests: the layer to give mocks to. */
+/** Sessions over whatever starts processes, keeps output, has files and makes HTTP requests: the layer to give mocks to. */
 export const layerSessions: Layer.Layer<
   SessionRegistry | Handlers.Handlers,
   never,
-  Spawner | OutputBuffer | HttpRunner
+  Spawner | OutputBuffer | FileSystem | HttpRunner
 > = Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
+
+const layerOthers = Layer.mergeAll(OutputBuffer.layer, FileSystem.layer, HttpRunner.layer)
 
 /** Sessions of real processes, each in a PID namespace of its own; fails where bubblewrap cannot make these. */
 export const layerContained: Layer.Layer<SessionRegistry | Handlers.Handlers, BubblewrapUnavailable> =
-  layerSessions.pipe(Layer.provide([Spawner.layerContained, OutputBuffer.layer, HttpRunner.layer]))
+  layerSessions.pipe(Layer.provide([Spawner.layerContained, layerOthers]))
 
-/** Sessions of real processes. */
+/** Sessions of real processes and files. */
 export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSessions.pipe(
-  Layer.provide([Spawner.layer, OutputBuffer.layer, HttpRunner.layer])
+  Layer.provide([Spawner.layer, layerOthers])
 )
 
 /** How many of the processes that a shutdown has ended are named. */

@@ -27,10 +27,13 @@ import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import { clip, formatParseError } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
+import { AnswerRoom } from "./AnswerRoom.js"
+import { CurrentConnection } from "./CurrentConnection.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake } from "./Handshake.js"
 import { CurrentHttpExchanges, HttpExchanges } from "./HttpExchanges.js"
 import * as Notifier from "./Notifier.js"
+import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
 import { SessionLimits } from "./SessionLimits.js"
 import { SessionRegistry } from "./SessionRegistry.js"
@@ -112,31 +115,38 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       let notifier: Notifier.Notifier | undefined
       let ending: Ending | undefined
       let ended = () => {}
+      const ends: Array<Effect.Effect<void>> = []
+      const outbox = Outbox.make(peer, () => onSpace())
+      const room = new AnswerRoom(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
 
       // Added first, so that it runs last: when no request is under way any more.
       yield* Effect.addFinalizer(() =>
         Effect.suspend(() => {
           if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
           notifier?.stop()
+          outbox.stop()
           const current = handshake.initialized
-          if (current === undefined) return Effect.void
-          return registry.detach(current.session, current.dialect === "session" && peer.resumable)
+          const detached =
+            current === undefined
+              ? Effect.void
+              : registry.detach(current.session, current.dialect === "session" && peer.resumable)
+          return Effect.zipRight(Effect.all(ends, { discard: true }), detached)
         })
       )
 
       // Before the server, so that its requests are interrupted first.
-      const http = new HttpExchanges(peer, yield* HttpLimits)
+      const http = new HttpExchanges(outbox, yield* HttpLimits)
       yield* Effect.addFinalizer(() => http.end)
 
       const fail = (id: Wire.RequestId, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
         const failure = Cause.failureOption(cause)
         if (Option.isSome(failure)) {
-          peer.send(Wire.failure(id, codeOf(failure.value), failure.value.message))
+          outbox.send(Wire.failure(id, codeOf(failure.value), failure.value.message))
           return Effect.void
         }
         // Only the end of the connection interrupts requests, and nobody waits for answers then.
         if (Cause.isInterruptedOnly(cause)) return Effect.void
-        peer.send(Wire.failure(id, Code.internal, "internal error"))
+        outbox.send(Wire.failure(id, Code.internal, "internal error"))
         return Effect.logError("a request died of a defect", cause)
       }
 
@@ -148,7 +158,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           pending.delete(message.requestId)
           inFlightSize -= request.size
           const answered = Exit.match(message.exit, {
-            onSuccess: (value) => Effect.sync(() => peer.send(Wire.success(request.id, request.route.encode(value)))),
+            onSuccess: (value) => Effect.sync(() => outbox.succeed(request.id, value, request.route.encode)),
             onFailure: (cause) => fail(request.id, cause)
           })
           return Effect.zipRight(
@@ -166,7 +176,14 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         disableFatalDefects: true
       })
       // With these alone for a context: every request copies the one it is run with.
-      const context = Context.make(CurrentHandshake, handshake).pipe(Context.add(CurrentHttpExchanges, http))
+      const context = Context.make(CurrentHandshake, handshake).pipe(
+        Context.add(CurrentHttpExchanges, http),
+        Context.add(CurrentConnection, {
+          room,
+          maxContentBytes: outbox.maxContentBytes,
+          onEnd: (effect) => ends.push(effect)
+        })
+      )
       const runFork = Runtime.runFork(Runtime.make({ ...(yield* Effect.runtime<never>()), context }))
 
       const end = (reason: Ending) => {
@@ -179,10 +196,10 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const request = ({ id, method, params }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
         const route = routes.get(method)
         if (route === undefined) {
-          return peer.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
+          return outbox.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
         }
         const payload = decode(route, params)
-        if (Either.isLeft(payload)) return peer.send(Wire.failure(id, Code.invalidParams, payload.left))
+        if (Either.isLeft(payload)) return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
         const internal = nextId++ as InternalId
         pending.set(internal, { id, route, size })
         inFlightSize += size
@@ -205,12 +222,12 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         const current = handshake.confirm()
         if (current === undefined) return
         deadline?.unsafeInterruptAsFork(FiberId.none)
-        notifier = Notifier.make(peer, current.capabilities)
+        notifier = Notifier.make(outbox, current.capabilities)
         current.session.advance({ _tag: "ClientReady", notifier })
       }
 
       const malformed = (detail: string) =>
-        peer.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
+        outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
 
       const receive = (text: string) => {
         const message = Wire.parse(text)
@@ -238,12 +255,12 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         }
       }
 
-      const isCongested = () => peer.buffered() > highWaterBytes
+      const isCongested = () => outbox.buffered() > highWaterBytes
       const isBusy = () =>
         pending.size >= maxInFlight ||
         inFlightSize > maxInFlightSize ||
         deferred.length >= maxDeferred ||
-        peer.buffered() > smallAnswerFactor * highWaterBytes
+        outbox.buffered() > smallAnswerFactor * highWaterBytes
 
       // Requests for large answers to a congested peer.
       const deferred: Array<string> = []
@@ -268,6 +285,16 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkScoped)
         : undefined
 
+      /** The peer has taken something: whoever waited for that may go on, as far as there is space. */
+      const onSpace = () => {
+        room.look()
+        if (!isCongested()) {
+          notifier?.onDrain()
+          http.onDrain()
+        }
+        serveHeld()
+      }
+
       yield* Effect.async<void>((resume) => {
         ended = () => resume(Effect.void)
         peer.listen({
@@ -279,9 +306,8 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           },
           onMalformed: malformed,
           onDrain: () => {
-            notifier?.onDrain()
-            http.onDrain()
-            serveHeld()
+            outbox.onDrain()
+            onSpace()
           },
           onEnd: () => {
             // Requests that were received are carried out, though nobody hears the answers.

@@ -8,11 +8,13 @@ import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import * as FileSystemHandlers from "./FileSystemHandlers.js"
 import { CurrentHandshake, type Family } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
@@ -22,10 +24,11 @@ import { type Session, SessionRegistry } from "./SessionRegistry.js"
 export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
 /** The handlers of all connections: each request knows its own by `CurrentHandshake`. */
-export const layer: Layer.Layer<Handlers, never, SessionRegistry | HttpRunner> = ExecApi.toLayer(
+export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const host = yield* HostInfo
+    const files = yield* FileSystemHandlers.make
     const http = yield* HttpHandlers.make
 
     const require = (family: Family) => Effect.flatMap(CurrentHandshake, (handshake) => handshake.require(family))
@@ -45,6 +48,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | HttpRunner> =
 
     return ExecApi.of({
       ...http,
+      ...files,
 
       initialize: (params) => {
         const { resumeSessionId } = params

@@ -18,7 +18,7 @@ export interface Initialized {
 }
 
 /** The words by which the original names groups of methods. */
-export type Family = "exec" | "http" | "environment info"
+export type Family = "exec" | "http" | "environment info" | "filesystem"
 
 /** The progress of one connection. */
 export class Handshake {

@@ -19,7 +19,7 @@ export interface Notifier extends ProcessEvents {
 }
 
 /** A notifier for a peer that was granted these capabilities. */
-export const make = (peer: Peer, capabilities: Capabilities): Notifier => {
+export const make = (peer: Pick<Peer, "send" | "buffered">, capabilities: Capabilities): Notifier => {
   const paused = new Set<ManagedProcess>()
   let stopped = false
   const notify = (text: string) => {

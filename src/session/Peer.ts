@@ -4,6 +4,8 @@
  * @since 0.1.0
  */
 
+import type { Buffer } from "node:buffer"
+
 /** Why a connection ends; the codes of WebSocket, which other transports merely log. */
 export interface Ending {
   readonly code: 1000 | 1001 | 1002 | 1008
@@ -41,6 +43,11 @@ export interface Peer {
   readonly listen: (events: PeerEvents) => void
   /** Sends one message. */
   readonly send: (text: string) => void
+  /**
+   * Sends a part of one message of UTF-8, whose parts follow each other with no other message between them. A peer
+   * without it is sent every message whole.
+   */
+  readonly sendPart?: (part: Buffer, isLast: boolean) => void
   /** Bytes sent that have not left this process. */
   readonly buffered: () => number
   /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */

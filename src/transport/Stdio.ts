@@ -38,6 +38,11 @@ export const makePeer = (input: Readable, output: Writable, maxMessageBytes: num
     send: (text) => {
       if (!gone) output.write(`${text}\n`)
     },
+    sendPart: (part, isLast) => {
+      if (gone) return
+      output.write(part)
+      if (isLast) output.write("\n")
+    },
     buffered: () => output.writableLength,
     pause: () => input.pause(),
     resume: () => input.resume(),

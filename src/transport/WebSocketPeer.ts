@@ -66,6 +66,12 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
     corked = false
     socket.uncork()
   }
+  const cork = () => {
+    if (corked) return
+    corked = true
+    socket.cork()
+    process.nextTick(uncork)
+  }
   // A protocol error: ws answers with the right close frame itself, and "close" follows.
   ws.on("error", () => {})
   keepAlive(ws, socket, pingIntervalMs)
@@ -84,12 +90,14 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
     },
     send: (text) => {
       if (ws.readyState !== WebSocket.OPEN) return
-      if (!corked) {
-        corked = true
-        socket.cork()
-        process.nextTick(uncork)
-      }
+      cork()
       ws.send(text)
+    },
+    // A frame a part: clients may limit frames more than messages.
+    sendPart: (part, isLast) => {
+      if (ws.readyState !== WebSocket.OPEN) return
+      cork()
+      ws.send(part, { binary: false, fin: isLast })
     },
     buffered: () => socket.writableLength,
     pause: () => ws.pause(),

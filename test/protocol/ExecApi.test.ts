@@ -40,6 +40,19 @@ it("has the methods of the protocol", () => {
       "process/wait",
       "process/snapshot",
       "process/list",
+      "fs/readFile",
+      "fs/writeFile",
+      "fs/createDirectory",
+      "fs/getMetadata",
+      "fs/canonicalize",
+      "fs/readDirectory",
+      "fs/walk",
+      "fs/remove",
+      "fs/copy",
+      "fs/open",
+      "fs/readBlock",
+      "fs/writeBlock",
+      "fs/close",
       "http/request"
     ]
   )

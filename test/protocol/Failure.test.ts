@@ -20,7 +20,11 @@ describe("Failure", () => {
     [new Failure.NotAllowed({ message: "m" }), -32600, "m"],
     [new Failure.HttpFailed({ message: "m" }), -32603, "m"],
     [new Failure.UnknownSession({ sessionId: "s" }), -32600, "unknown session id s"],
-    [new Failure.SessionAttached({ sessionId: "s" }), -32010, "session s is already attached to another connection"]
+    [new Failure.SessionAttached({ sessionId: "s" }), -32010, "session s is already attached to another connection"],
+    [new Failure.FileNotFound({ message: "m" }), -32004, "m"],
+    [new Failure.FileRefused({ message: "m" }), -32600, "m"],
+    [new Failure.FileFailed({ message: "m" }), -32603, "m"],
+    [new Failure.UnknownFileHandle({ handleId: "h1" }), -32004, "unknown file handle `h1`"]
   ]
   for (const [failure, code, message] of cases) {
     it(`${failure._tag}: ${code} ${message}`, () => {

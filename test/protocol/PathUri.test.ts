@@ -1,5 +1,7 @@
+import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
 import * as PathUri from "../../src/protocol/PathUri.js"
 
 const path = (text: string) => Either.getOrThrowWith(PathUri.parse(text), (why) => new Error(why))
@@ -72,5 +74,42 @@ describe("format", () => {
       assert.deepStrictEqual(path(PathUri.format(text, "uri")), { path: text, form: "uri" })
     }
     assert.strictEqual(PathUri.format("/tmp/x/sp ace%41", "uri"), "file:///tmp/x/sp%20ace%2541")
+  })
+})
+
+describe("FilePath", () => {
+  const decode = Schema.decodeUnknownSync(PathUri.FilePath)
+
+  it("is without dots and without slashes in excess", () => {
+    for (const [text, expected] of [
+      ["/", "/"],
+      ["//", "/"],
+      ["/..", "/"],
+      ["/a/", "/a"],
+      ["/a//b/./c/../d/", "/a/b/d"],
+      ["file:///", "/"],
+      ["file:///a/../b/", "/b"],
+      ["file:///a%2Fb%20c", "/a/b c"]
+    ] as const) {
+      assert.strictEqual(decode(text).bytes.toString(), expected, text)
+    }
+  })
+
+  it("keeps bytes that are no UTF-8, and writes them in a URI", () => {
+    const { bytes, form } = decode("file:///tmp/%ff/%C3%BC/./x")
+    assert.deepStrictEqual(bytes, Buffer.from("2f746d702fff2fc3bc2f78", "hex"))
+    assert.strictEqual(PathUri.formatBytes(bytes, form), "file:///tmp/%FF/%C3%BC/x")
+    assert.strictEqual(PathUri.formatBytes(bytes, "plain"), "/tmp/\ufffd/ü/x")
+    assert.deepStrictEqual(decode(PathUri.formatBytes(bytes, form)).bytes, bytes)
+  })
+
+  it("is written as it is read", () => {
+    for (const text of ["/tmp/sp ace", "/a%41", "/ü", "/a?b#c", "/", "/plain.name~-_", "/new\nline"]) {
+      const bytes = Buffer.from(text)
+      for (const form of ["plain", "uri"] as const) {
+        assert.deepStrictEqual(decode(PathUri.formatBytes(bytes, form)), { bytes, form }, text)
+      }
+      assert.strictEqual(PathUri.formatBytes(bytes, "uri"), PathUri.format(text, "uri"))
+    }
   })
 })

@@ -176,6 +176,13 @@ describe("what is sent", () => {
     assert.strictEqual(Wire.notification("m", { a: 1 }), '{"method":"m","params":{"a":1}}')
   })
 
+  it("a result around a value that comes later", () => {
+    for (const result of [{ data: "" }, { a: 1, data: "", b: ["x"] }]) {
+      const { head, tail } = Wire.successAround(id, result, "data")
+      assert.deepStrictEqual(JSON.parse(`${head}YQ==${tail}`), { id: 1, result: { ...result, data: "YQ==" } })
+    }
+  })
+
   it("the answer to a malformed message has the integer -1 as its id", () => {
     assert.strictEqual(Wire.failure(Wire.malformedId, -32600, "no"), '{"error":{"code":-32600,"message":"no"},"id":-1}')
   })

@@ -6,6 +6,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { FileSystem } from "../../src/filesystem/FileSystem.js"
 import { HttpRunner } from "../../src/http/HttpRunner.js"
 import type { ManagedProcess, ProcessEvents } from "../../src/process/ManagedProcess.js"
 import { OutputBuffer } from "../../src/process/OutputBuffer.js"
@@ -125,7 +126,7 @@ export const serverLayer = (plan: Plan = {}, changed: Partial<Limits> = {}, http
         Layer.provideMerge(
           Layer.merge(
             ExecServer.layerSessions.pipe(
-              Layer.provide([OutputBuffer.layer, http]),
+              Layer.provide([OutputBuffer.layer, FileSystem.layer, http]),
               Layer.provideMerge(FakeSpawner.layerOf(plan))
             ),
             Memory.layer

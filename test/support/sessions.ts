@@ -1,5 +1,6 @@
 /** Sessions of fake children, and notifiers that write down what they are told. */
 import * as Layer from "effect/Layer"
+import { FileSystem } from "../../src/filesystem/FileSystem.js"
 import { HttpRunner } from "../../src/http/HttpRunner.js"
 import { OutputBuffer } from "../../src/process/OutputBuffer.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
@@ -8,7 +9,7 @@ import { FakeSpawner, type Plan } from "../../src/testing/FakeSpawner.js"
 
 export const registryLayer = (plan: Plan = {}) =>
   ExecServer.layerSessions.pipe(
-    Layer.provide([OutputBuffer.layer, HttpRunner.layer]),
+    Layer.provide([OutputBuffer.layer, FileSystem.layer, HttpRunner.layer]),
     Layer.provideMerge(FakeSpawner.layerOf(plan))
   )
 

@@ -1,0 +1,154 @@
+/**
+ * The file system, as the requests on it see it.
+ *
+ * @since 0.1.0
+ */
+import type { Buffer } from "node:buffer"
+import { constants } from "node:fs"
+import { lstat, realpath, stat } from "node:fs/promises"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { FileFailed, FileRefused } from "../protocol/Failure.js"
+import type { FileMetadata, WalkOptions } from "../protocol/FileSystemApi.js"
+import * as Copy from "./Copy.js"
+import * as Cursor from "./Cursor.js"
+import * as Listing from "./Listing.js"
+import * as MakeDirectory from "./MakeDirectory.js"
+import { basename, join, type NativePath, names } from "./NativePath.js"
+import * as OpenFile from "./OpenFile.js"
+import * as Remove from "./Remove.js"
+import { attempt, type FileError, type SystemError, told } from "./SystemError.js"
+import * as Walk from "./Walk.js"
+
+/** Whether a path may lead through symbolic links. */
+export interface Following {
+  readonly followSymlinks: boolean
+}
+
+/** One name of a directory; the kinds are those of what it leads to. */
+export interface DirectoryEntry {
+  readonly name: Buffer
+  readonly isDirectory: boolean
+  readonly isFile: boolean
+}
+
+/** What can be done with files. Paths are absolute, without `.`, `..` and a slash at the end. */
+export interface Shape {
+  /** Opens a regular file; it is closed with the scope. */
+  readonly open: (
+    path: NativePath,
+    mode: OpenFile.Mode,
+    options: Following
+  ) => Effect.Effect<OpenFile.OpenFile, FileError, Scope.Scope>
+  readonly createDirectory: (
+    path: NativePath,
+    options: Following & { readonly recursive: boolean }
+  ) => Effect.Effect<void, FileError>
+  readonly getMetadata: (path: NativePath, options: Following) => Effect.Effect<FileMetadata, FileError>
+  readonly canonicalize: (path: NativePath) => Effect.Effect<NativePath, FileError>
+  readonly readDirectory: (path: NativePath) => Effect.Effect<ReadonlyArray<DirectoryEntry>, FileError>
+  readonly walk: (path: NativePath, options: WalkOptions) => Effect.Effect<Walk.Found, FileError>
+  readonly remove: (path: NativePath, options: Remove.RemoveOptions) => Effect.Effect<void, FileError>
+  readonly copy: (source: NativePath, destination: NativePath, recursive: boolean) => Effect.Effect<void, FileError>
+}
+
+/** How much is listed of a directory for one answer, in bytes of memory; about 100,000 names. */
+const listBytes = 16_777_216
+
+/** How many links are looked through at a time; the system has four threads for files. */
+const concurrency = 4
+
+/** Runs with the path of the last name, reached through no link. */
+const withoutLinks = <A, E, R>(
+  path: NativePath,
+  use: (path: NativePath) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SystemError, R> =>
+  Effect.scoped(Effect.flatMap(Cursor.openWithoutLinks(names(path)), (cursor) => use(cursor.at(basename(path)))))
+
+const open = (path: NativePath, mode: OpenFile.Mode, followSymlinks: boolean) => {
+  if (followSymlinks) return OpenFile.open(path, mode)
+  return Effect.scopeWith((scope) =>
+    withoutLinks(path, (last) =>
+      Effect.gen(function* () {
+        const found = yield* Effect.option(attempt(() => lstat(last)))
+        if (found._tag === "Some" && found.value.isSymbolicLink()) {
+          return yield* new FileFailed({ message: "Symbolic link loop (os error 40)" })
+        }
+        // The file stays open when the directory it was found in is closed.
+        return yield* Scope.extend(OpenFile.open(last, mode, { flags: constants.O_NOFOLLOW, shown: path }), scope)
+      })
+    )
+  )
+}
+
+const describe = (found: Awaited<ReturnType<typeof stat>>, isSymlink: boolean): FileMetadata => ({
+  isDirectory: found.isDirectory(),
+  isFile: found.isFile(),
+  isSymlink,
+  size: Number(found.size),
+  createdAtMs: Math.floor(Number(found.birthtimeMs)),
+  modifiedAtMs: Math.floor(Number(found.mtimeMs))
+})
+
+const getMetadata = (path: NativePath, followSymlinks: boolean) => {
+  if (followSymlinks) {
+    return Effect.gen(function* () {
+      const itself = yield* attempt(() => lstat(path))
+      const isSymlink = itself.isSymbolicLink()
+      return describe(isSymlink ? yield* attempt(() => stat(path)) : itself, isSymlink)
+    })
+  }
+  return withoutLinks(path, (last) =>
+    Effect.flatMap(
+      attempt(() => lstat(last)),
+      (found) =>
+        found.isSymbolicLink()
+          ? new FileRefused({ message: "path contains a symbolic link" })
+          : Effect.succeed(describe(found, false))
+    )
+  )
+}
+
+/** Where a name leads, unless it leads nowhere. */
+const resolve = (
+  directory: NativePath,
+  { name, kind }: Listing.Entry
+): Effect.Effect<ReadonlyArray<DirectoryEntry>> => {
+  if (kind !== "link") return Effect.succeed([{ name, isDirectory: kind === "directory", isFile: kind === "file" }])
+  return Effect.match(
+    attempt(() => stat(join(directory, name))),
+    {
+      onFailure: () => [],
+      onSuccess: (found) => [{ name, isDirectory: found.isDirectory(), isFile: found.isFile() }]
+    }
+  )
+}
+
+const readDirectory = (path: NativePath) =>
+  Effect.gen(function* () {
+    const { entries, complete } = yield* Listing.list(path, listBytes)
+    if (!complete) {
+      return yield* new FileRefused({
+        message: `the directory has more entries than one answer holds (${listBytes} bytes of them)`
+      })
+    }
+    return (yield* Effect.forEach(entries, (entry) => resolve(path, entry), { concurrency })).flat()
+  })
+
+/** The file system. */
+export class FileSystem extends Context.Tag("exec-server/FileSystem")<FileSystem, Shape>() {
+  /** The one of this machine. */
+  static readonly layer: Layer.Layer<FileSystem> = Layer.succeed(FileSystem, {
+    open: (path, mode, { followSymlinks }) => told(open(path, mode, followSymlinks)),
+    createDirectory: (path, { recursive, followSymlinks }) =>
+      told(MakeDirectory.makeDirectory(path, recursive, followSymlinks)),
+    getMetadata: (path, { followSymlinks }) => told(getMetadata(path, followSymlinks)),
+    canonicalize: (path) => told(attempt(() => realpath(path, { encoding: "buffer" }))),
+    readDirectory: (path) => told(readDirectory(path)),
+    walk: (path, options) => told(Walk.walk(path, options)),
+    remove: (path, options) => told(Remove.remove(path, options)),
+    copy: (source, destination, recursive) => told(Copy.copy(source, destination, recursive))
+  })
+}

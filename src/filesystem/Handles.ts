@@ -1,0 +1,72 @@
+/**
+ * The files that one connection has open, by the names it gave them.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { FileRefused, UnknownFileHandle } from "../protocol/Failure.js"
+import type { OpenFile } from "./OpenFile.js"
+
+/** Open files of one connection. */
+export const maxHandles = 128
+
+/** The longest name, in bytes. */
+export const maxIdBytes = 32
+
+/** Open files by name. Opening and closing must not overlap: whoever calls sees to it. */
+export class Handles {
+  private readonly open = new Map<string, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
+
+  /** Files stay open until they are closed, or this scope is. */
+  constructor(private readonly scope: Scope.Scope) {}
+
+  /** Opens a file under a new name. */
+  add<E>(handleId: string, open: Effect.Effect<OpenFile, E, Scope.Scope>): Effect.Effect<void, E | FileRefused> {
+    return Effect.suspend((): Effect.Effect<void, E | FileRefused> => {
+      const refuse = (message: string) => new FileRefused({ message })
+      if (Buffer.byteLength(handleId) > maxIdBytes) {
+        return refuse(`file handle ID must not exceed ${maxIdBytes} bytes`)
+      }
+      if (this.open.has(handleId)) return refuse(`file handle \`${handleId}\` already exists`)
+      if (this.open.size >= maxHandles) {
+        return refuse(`at most ${maxHandles} file handles may be open per connection`)
+      }
+      return Effect.flatMap(Scope.fork(this.scope, ExecutionStrategy.sequential), (scope) =>
+        Scope.extend(open, scope).pipe(
+          Effect.flatMap((file) =>
+            Effect.sync(() => {
+              this.open.set(handleId, { file, scope })
+            })
+          ),
+          Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+        )
+      ).pipe(Effect.uninterruptible)
+    })
+  }
+
+  /** An open file. */
+  get(handleId: string): Effect.Effect<OpenFile, UnknownFileHandle> {
+    return Effect.suspend(() => {
+      const found = this.open.get(handleId)
+      return found === undefined ? new UnknownFileHandle({ handleId }) : Effect.succeed(found.file)
+    })
+  }
+
+  /** Closes a file, if it is open. */
+  close(handleId: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const found = this.open.get(handleId)
+      this.open.delete(handleId)
+      return found === undefined ? Effect.void : Scope.close(found.scope, Exit.void)
+    })
+  }
+
+  /** Closes them all. */
+  readonly closeAll: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach([...this.open.keys()], (handleId) => this.close(handleId), { discard: true })
+  )
+}

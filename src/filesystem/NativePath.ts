@@ -1,0 +1,35 @@
+/**
+ * Paths as the system knows them: bytes, for a name need not be UTF-8. All are absolute and without a slash at the end.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+
+/** An absolute path. */
+export type NativePath = Buffer
+
+const slash = 0x2f
+
+/** The path of a name in a directory. */
+export const join = (directory: NativePath, name: Buffer): NativePath =>
+  directory.length === 1 ? Buffer.concat([directory, name]) : Buffer.concat([directory, Buffer.from("/"), name])
+
+/** Whether this is `/`. */
+export const isRoot = (path: NativePath): boolean => path.length === 1
+
+/** The directory a path is in; that of `/` is `/`. */
+export const parent = (path: NativePath): NativePath => path.subarray(0, Math.max(1, path.lastIndexOf(slash)))
+
+/** The last name of a path; that of `/` is `.`. */
+export const basename = (path: NativePath): Buffer =>
+  isRoot(path) ? Buffer.from(".") : path.subarray(path.lastIndexOf(slash) + 1)
+
+/** The names from `/` down. */
+export const names = (path: NativePath): ReadonlyArray<Buffer> => {
+  const all: Array<Buffer> = []
+  for (let rest = path; !isRoot(rest); rest = parent(rest)) all.push(basename(rest))
+  return all.reverse()
+}
+
+/** A path in a message. */
+export const quote = (path: NativePath): string => `\`${path.toString()}\``

@@ -1,0 +1,128 @@
+/**
+ * Lists trees, level by level.
+ *
+ * @since 0.1.0
+ */
+import { lstat, stat } from "node:fs/promises"
+import * as Effect from "effect/Effect"
+import { FileRefused } from "../protocol/Failure.js"
+import type { WalkOptions } from "../protocol/FileSystemApi.js"
+import * as Listing from "./Listing.js"
+import { join, type NativePath } from "./NativePath.js"
+import { attempt, ofCode, type SystemError } from "./SystemError.js"
+
+/** What was found; paths are bytes. */
+export interface Found {
+  readonly entries: ReadonlyArray<{ readonly path: NativePath; readonly kind: "file" | "directory" }>
+  readonly errors: ReadonlyArray<{ readonly path: NativePath; readonly message: string }>
+  readonly truncated: boolean
+}
+
+/** How much all paths of an answer may take, in bytes; beyond it the walk is cut short. */
+const maxPathBytes = 8_388_608
+
+/** How much is listed of one directory, in bytes of memory; about half a million names. */
+const listBytes = 100_000_000
+
+/** How many directories are read ahead at a time; the system has four threads for files. */
+const readAhead = 4
+
+/** A directory to be read. */
+interface Step {
+  readonly path: NativePath
+  readonly depth: number
+}
+
+/** A name to be listed: a directory, if it is one, with its identity where that matters. */
+interface Child {
+  readonly path: NativePath
+  readonly kind: "file" | "directory"
+  readonly identity: string
+}
+
+const identify = (path: NativePath) =>
+  Effect.option(
+    Effect.map(
+      attempt(() => stat(path, { bigint: true })),
+      (found) => ({ isDirectory: found.isDirectory(), identity: `${found.dev}:${found.ino}` })
+    )
+  )
+
+/** What is in a directory, sorted. */
+const childrenOf = (path: NativePath, follow: boolean): Effect.Effect<ReadonlyArray<Child>, SystemError> =>
+  Effect.gen(function* () {
+    const { entries, complete } = yield* Listing.list(path, listBytes)
+    if (!complete) return yield* ofCode("EOVERFLOW")
+    const named = entries.flatMap(({ name, kind }) =>
+      kind === "other" ? [] : [{ name, kind, key: name.toString("latin1") }]
+    )
+    // By bytes, as characters of one byte each.
+    named.sort((a, b) => (a.key < b.key ? -1 : 1))
+    const children: Array<Child> = []
+    for (const { name, kind } of named) {
+      const child = join(path, name)
+      if (kind === "file") children.push({ path: child, kind, identity: "" })
+      else if (!follow) {
+        if (kind === "directory") children.push({ path: child, kind, identity: "" })
+      } else {
+        const found = yield* identify(child)
+        if (found._tag === "Some" && found.value.isDirectory) {
+          children.push({ path: child, kind: "directory", identity: found.value.identity })
+        }
+      }
+    }
+    return children
+  })
+
+/** Lists everything below a directory; of anything else, nothing. */
+export const walk = (root: NativePath, options: WalkOptions): Effect.Effect<Found, SystemError | FileRefused> =>
+  Effect.gen(function* () {
+    const { maxDepth, maxDirectories, maxEntries, followDirectorySymlinks: follow } = options
+    if (maxDirectories === 0 || maxEntries === 0) {
+      return yield* new FileRefused({ message: "filesystem walk limits must be greater than zero" })
+    }
+    const entries: Array<{ path: NativePath; kind: "file" | "directory" }> = []
+    const errors: Array<{ path: NativePath; message: string }> = []
+    const found = yield* attempt(() => (follow ? stat(root, { bigint: true }) : lstat(root, { bigint: true })))
+    if (!found.isDirectory()) return { entries, errors, truncated: false }
+
+    const seen = new Set([`${found.dev}:${found.ino}`])
+    let level: Array<Step> = [{ path: root, depth: 0 }]
+    let directories = 0
+    let pathBytes = 0
+
+    /** Takes in one directory's content; says whether all of it had a place. */
+    const take = (children: ReadonlyArray<Child>, depth: number, next: Array<Step>): boolean => {
+      for (const { path, kind, identity } of children) {
+        pathBytes += path.length
+        if (entries.length >= maxEntries || pathBytes > maxPathBytes) return false
+        entries.push({ path, kind })
+        if (kind === "file" || depth >= maxDepth || (follow && seen.has(identity))) continue
+        seen.add(identity)
+        next.push({ path, depth: depth + 1 })
+      }
+      return true
+    }
+
+    while (level.length > 0) {
+      const next: Array<Step> = []
+      for (let i = 0; i < level.length; i += readAhead) {
+        const steps = level.slice(i, Math.min(i + readAhead, i + maxDirectories - directories))
+        const listings = yield* Effect.forEach(steps, ({ path }) => Effect.either(childrenOf(path, follow)), {
+          concurrency: readAhead
+        })
+        for (const [index, listing] of listings.entries()) {
+          const { path, depth } = steps[index] ?? { path: root, depth: 0 }
+          directories++
+          if (listing._tag === "Left") {
+            // The first directory is what was asked for; others are part of the answer.
+            if (directories === 1) return yield* listing.left
+            errors.push({ path, message: listing.left.message })
+          } else if (!take(listing.right, depth, next)) return { entries, errors, truncated: true }
+        }
+        if (steps.length < Math.min(readAhead, level.length - i)) return { entries, errors, truncated: true }
+      }
+      level = next
+    }
+    return { entries, errors, truncated: false }
+  })

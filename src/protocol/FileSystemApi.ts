@@ -1,0 +1,183 @@
+/**
+ * The requests on files and directories (May; those marked, now). Paths are absolute plain paths or `file:` URIs, and an
+ * answer uses the form of its question.
+ *
+ * Requests of one session behave as if they were carried out one after another, in the order they arrived.
+ *
+ * @since 0.1.0
+ */
+import * as Rpc from "@effect/rpc/Rpc"
+import * as RpcGroup from "@effect/rpc/RpcGroup"
+import { isRecord } from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import { Failure } from "./Failure.js"
+import { FilePath } from "./PathUri.js"
+import { Sandbox } from "./Sandbox.js"
+import { Bytes, Count, Flag, Integer, maybe, oneOf, Text } from "./Schemas.js"
+
+/** The largest file that one `fs/readFile` gives, in bytes. */
+export const maxFileBytes = 536870912
+
+/** The largest block of `fs/readBlock` and `fs/writeBlock`, in bytes. */
+export const maxBlockBytes = 1048576
+
+const Empty = Schema.Struct({})
+
+/** What every request on a path takes. */
+const onPath = {
+  path: FilePath,
+  /** Refused if it restricts files: this server enforces nothing, and ignores nothing. */
+  sandbox: maybe(Sandbox)
+}
+
+/** Unless false (now), links are followed; if it is, a path with a symbolic link anywhere in it is refused. */
+const following = { followSymlinks: maybe(Flag) }
+
+/** `fs/getMetadata`: what a path leads to. `isSymlink` alone speaks of the path itself. */
+export const FileMetadata = Schema.Struct({
+  isDirectory: Flag,
+  isFile: Flag,
+  isSymlink: Flag,
+  /** In bytes (now). */
+  size: Count,
+  /** Milliseconds since 1970; 0 where the file system does not know. */
+  createdAtMs: Integer,
+  modifiedAtMs: Integer
+})
+export type FileMetadata = typeof FileMetadata.Type
+
+/** A list of what a test accepts. Not an Array of a Struct: that takes microseconds an element, and there are many. */
+const listOf = <A>(is: (value: { readonly [key: string]: unknown }) => boolean) =>
+  Schema.declare(
+    (value: unknown): value is ReadonlyArray<A> =>
+      Array.isArray(value) && value.every((element) => isRecord(element) && is(element))
+  )
+
+/** One name of a directory; the kinds are those of what it leads to. A name that is not UTF-8 has U+FFFD in it. */
+export interface DirectoryEntry {
+  readonly fileName: string
+  readonly isDirectory: boolean
+  readonly isFile: boolean
+}
+
+/** Something below a directory. */
+export interface WalkEntry {
+  readonly path: string
+  readonly kind: "file" | "directory"
+}
+
+/** A directory that could not be read, and why. */
+export interface WalkError {
+  readonly path: string
+  readonly message: string
+}
+
+/** How far `fs/walk` goes (now). Both maxima must be above 0. */
+export const WalkOptions = Schema.Struct({
+  /** 0: only what is directly in the directory. */
+  maxDepth: Count,
+  /** Directories that are read, the first included. */
+  maxDirectories: Count,
+  maxEntries: Count,
+  followDirectorySymlinks: Flag
+})
+export type WalkOptions = typeof WalkOptions.Type
+
+/** `fs/walk`: everything below a directory, level by level, sorted by name within each directory. */
+export const WalkResult = Schema.Struct({
+  entries: listOf<WalkEntry>(({ path, kind }) => typeof path === "string" && (kind === "file" || kind === "directory")),
+  errors: listOf<WalkError>(({ path, message }) => typeof path === "string" && typeof message === "string"),
+  /** Whether a maximum, or the server's own of 8 MiB of paths, left something out; `maxDepth` alone does not. */
+  truncated: Flag
+})
+export type WalkResult = typeof WalkResult.Type
+
+/** The client's own name for an open file: at most 32 bytes, unique within its connection. */
+const ofHandle = { handleId: Text }
+
+/** All requests on files and directories. */
+export class FileSystemApi extends RpcGroup.make(
+  /** Gives the content of a regular file of at most 512 MiB. */
+  Rpc.make("fs/readFile", {
+    payload: Schema.Struct({ ...onPath, ...following }),
+    success: Schema.Struct({ dataBase64: Bytes }),
+    error: Failure
+  }),
+  /** Creates a file or replaces its content; not atomic. Base64 is checked before the file is touched. */
+  Rpc.make("fs/writeFile", {
+    payload: Schema.Struct({ ...onPath, ...following, dataBase64: Text }),
+    success: Empty,
+    error: Failure
+  }),
+  /** Creates a directory; `recursive` (the default) with its parents, and it may exist. */
+  Rpc.make("fs/createDirectory", {
+    payload: Schema.Struct({ ...onPath, ...following, recursive: maybe(Flag) }),
+    success: Empty,
+    error: Failure
+  }),
+  Rpc.make("fs/getMetadata", {
+    payload: Schema.Struct({ ...onPath, ...following }),
+    success: FileMetadata,
+    error: Failure
+  }),
+  /** Gives the path without links (now); it must exist. */
+  Rpc.make("fs/canonicalize", {
+    payload: Schema.Struct(onPath),
+    success: Schema.Struct({ path: Text }),
+    error: Failure
+  }),
+  /** Lists a directory in no order; what leads nowhere is left out. */
+  Rpc.make("fs/readDirectory", {
+    payload: Schema.Struct(onPath),
+    success: Schema.Struct({
+      entries: listOf<DirectoryEntry>(
+        ({ fileName, isDirectory, isFile }) =>
+          typeof fileName === "string" && typeof isDirectory === "boolean" && typeof isFile === "boolean"
+      )
+    }),
+    error: Failure
+  }),
+  /** Lists everything below a directory (now); links to files and special files are left out. */
+  Rpc.make("fs/walk", {
+    payload: Schema.Struct({ ...onPath, options: WalkOptions }),
+    success: WalkResult,
+    error: Failure
+  }),
+  /** Removes a file, a link itself, or a directory; `recursive` and `force` (nothing there is no error) by default. */
+  Rpc.make("fs/remove", {
+    payload: Schema.Struct({ ...onPath, ...following, recursive: maybe(Flag), force: maybe(Flag) }),
+    success: Empty,
+    error: Failure
+  }),
+  /** Copies a file, a link as a link, or with `recursive` a directory, into an existing one if there is one. */
+  Rpc.make("fs/copy", {
+    payload: Schema.Struct({
+      sourcePath: FilePath,
+      destinationPath: FilePath,
+      recursive: Flag,
+      sandbox: maybe(Sandbox)
+    }),
+    success: Empty,
+    error: Failure
+  }),
+  /** Opens a regular file for reading, or `replace`: empties or creates it for writing (now). */
+  Rpc.make("fs/open", {
+    payload: Schema.Struct({ ...onPath, ...ofHandle, mode: maybe(oneOf("read", "replace")) }),
+    success: Schema.Struct(ofHandle),
+    error: Failure
+  }),
+  /** Reads from 1 byte to 1 MiB at an offset (now); `eof` says that fewer were there. */
+  Rpc.make("fs/readBlock", {
+    payload: Schema.Struct({ ...ofHandle, offset: Count, len: Count }),
+    success: Schema.Struct({ chunk: Bytes, eof: Flag }),
+    error: Failure
+  }),
+  /** Writes from 1 byte to 1 MiB at an offset (now); a gap before it reads as zeros. */
+  Rpc.make("fs/writeBlock", {
+    payload: Schema.Struct({ ...ofHandle, offset: Count, chunk: Bytes }),
+    success: Empty,
+    error: Failure
+  }),
+  /** Closes an open file (now); also without one it is no error. */
+  Rpc.make("fs/close", { payload: Schema.Struct(ofHandle), success: Empty, error: Failure })
+) {}

@@ -1,0 +1,40 @@
+/**
+ * Base64 of much, in slices: whoever else uses the event loop gets a turn after each.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Effect from "effect/Effect"
+import { base64Fault } from "../protocol/Schemas.js"
+
+/** Bytes of one slice: about a millisecond's work. A multiple of 3, so that slices can be put together. */
+export const sliceBytes = 393216
+
+const sliceLength = (sliceBytes / 3) * 4
+
+/** A turn of the event loop for others. */
+const turn: Effect.Effect<void> = Effect.async((resume) => {
+  const immediate = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(immediate))
+})
+
+/** The length of the base64 of so many bytes. */
+export const lengthOf = (bytes: number): number => Math.ceil(bytes / 3) * 4
+
+/** Decodes strict base64; the failure says where and why it is none. */
+export const decode = (text: string): Effect.Effect<Buffer, string> =>
+  Effect.gen(function* () {
+    const target = Buffer.allocUnsafe(Buffer.byteLength(text, "base64"))
+    let length = 0
+    for (let at = 0; at < text.length; at += sliceLength) {
+      if (at > 0) yield* turn
+      const slice = text.slice(at, at + sliceLength)
+      const written = target.write(slice, length, "base64")
+      const isLast = at + sliceLength >= text.length
+      if (target.toString("base64", length, length + written) !== slice || (!isLast && slice.endsWith("="))) {
+        return yield* Effect.fail(base64Fault(text))
+      }
+      length += written
+    }
+    return target.subarray(0, length)
+  })

@@ -1,0 +1,26 @@
+/**
+ * What a request can know of the connection it came on.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import { AnswerRoom } from "./AnswerRoom.js"
+
+/** One connection. */
+export interface Connection {
+  readonly room: AnswerRoom
+  /** The most bytes that one answer can hold as base64. */
+  readonly maxContentBytes: number
+  /** Adds to what is done when the connection has ended and none of its requests is under way. */
+  readonly onEnd: (effect: Effect.Effect<void>) => void
+}
+
+/** The connection that a request came on. Outside of one, nothing is held up and nothing ends. */
+export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
+  defaultValue: (): Connection => ({
+    room: new AnswerRoom(() => false),
+    maxContentBytes: Number.POSITIVE_INFINITY,
+    onEnd: () => {}
+  })
+}) {}

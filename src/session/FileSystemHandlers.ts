@@ -1,0 +1,185 @@
+/**
+ * What the requests on files do.
+ *
+ * Requests of one session take their place among those on its files in their first, synchronous part: in the order they
+ * arrive. What changes files is carried out once it was received, also when its connection ends; what only reads them
+ * ends with its connection.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { AccessQueue } from "../filesystem/AccessQueue.js"
+import { FileSystem } from "../filesystem/FileSystem.js"
+import { Handles } from "../filesystem/Handles.js"
+import { type Failure, FileRefused } from "../protocol/Failure.js"
+import { FileSystemApi, maxBlockBytes, maxFileBytes } from "../protocol/FileSystemApi.js"
+import { type FilePath, formatBytes } from "../protocol/PathUri.js"
+import * as Sandbox from "../protocol/Sandbox.js"
+import * as Base64 from "./Base64.js"
+import { type Connection, CurrentConnection } from "./CurrentConnection.js"
+import { CurrentHandshake } from "./Handshake.js"
+import type { Session } from "./SessionRegistry.js"
+
+/** What a listing takes of a connection's room, in bytes: nobody knows before it is made. */
+const listingBytes = 1048576
+
+/** What a request needs of its connection. */
+interface Access {
+  readonly queue: AccessQueue
+  readonly handles: Handles
+  readonly connection: Connection
+}
+
+/** Whether a request may run, with the sandbox it asks for: every request on files passes here. */
+const checkSandbox = (sandbox: Sandbox.Sandbox | undefined): Effect.Effect<void, Failure> =>
+  sandbox !== undefined && Sandbox.restrictsFiles(sandbox) ? Sandbox.unenforceable() : Effect.void
+
+const checkBlock = (what: "read" | "write", length: number): Effect.Effect<void, Failure> =>
+  length >= 1 && length <= maxBlockBytes
+    ? Effect.void
+    : new FileRefused({ message: `file ${what} block length must be between 1 and ${maxBlockBytes}` })
+
+const done = Effect.as({})
+
+/** The handlers. What they start belongs to the scope at hand, and outlives connections. */
+export const make = Effect.gen(function* () {
+  const files = yield* FileSystem
+  const scope = yield* Effect.scope
+  const queues = new WeakMap<Session, AccessQueue>()
+  const accesses = new WeakMap<Connection, Access>()
+
+  const queueOf = (session: Session): AccessQueue => {
+    const queue = queues.get(session) ?? new AccessQueue()
+    queues.set(session, queue)
+    return queue
+  }
+
+  const accessOf = (session: Session, connection: Connection): Access => {
+    const known = accesses.get(connection)
+    if (known !== undefined) return known
+    const queue = queueOf(session)
+    const handles = new Handles(scope)
+    const access = { queue, handles, connection }
+    accesses.set(connection, access)
+    // After everything that was received.
+    connection.onEnd(Effect.asVoid(queue.enqueue(handles.closeAll, scope)))
+    return access
+  }
+
+  /** The access of the connection at hand, once it may be used, with the sandbox asked for. */
+  const enter = (sandbox?: Sandbox.Sandbox): Effect.Effect<Access, Failure> =>
+    Effect.gen(function* () {
+      const { session } = yield* (yield* CurrentHandshake).require("filesystem")
+      yield* checkSandbox(sandbox)
+      return accessOf(session, yield* CurrentConnection)
+    })
+
+  /** Reads, among others that do. */
+  const read = <A>(
+    sandbox: Sandbox.Sandbox | undefined,
+    use: (access: Access) => Effect.Effect<A, Failure, Scope.Scope>
+  ): Effect.Effect<A, Failure> =>
+    Effect.flatMap(enter(sandbox), (access) => access.queue.read(Effect.scoped(Effect.suspend(() => use(access)))))
+
+  /** Changes something, alone. */
+  const write = <A>(
+    sandbox: Sandbox.Sandbox | undefined,
+    use: (access: Access) => Effect.Effect<A, Failure, Scope.Scope>
+  ): Effect.Effect<A, Failure> =>
+    Effect.flatMap(enter(sandbox), (access) =>
+      access.queue.write(Effect.scoped(Effect.suspend(() => use(access))), scope)
+    )
+
+  const list = <A>(sandbox: Sandbox.Sandbox | undefined, use: Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
+    read(sandbox, ({ connection }) => Effect.zipRight(connection.room.take(listingBytes), use))
+
+  return FileSystemApi.of({
+    "fs/readFile": ({ path, sandbox, followSymlinks = true }) =>
+      read(sandbox, ({ connection: { room, maxContentBytes } }) =>
+        Effect.gen(function* () {
+          const file = yield* files.open(path.bytes, "read", { followSymlinks })
+          const limit = Math.min(maxFileBytes, maxContentBytes)
+          yield* room.take(Math.min(file.size, limit))
+          return { dataBase64: yield* file.readAll(limit) }
+        })
+      ),
+
+    "fs/writeFile": ({ path, sandbox, dataBase64, followSymlinks = true }) =>
+      write(sandbox, () =>
+        Effect.gen(function* () {
+          const bytes = yield* Effect.mapError(
+            Base64.decode(dataBase64),
+            (fault) => new FileRefused({ message: `fs/writeFile requires valid base64 dataBase64: ${fault}` })
+          )
+          const file = yield* files.open(path.bytes, "replace", { followSymlinks })
+          yield* file.write(0, bytes)
+          return {}
+        })
+      ),
+
+    "fs/createDirectory": ({ path, sandbox, recursive = true, followSymlinks = true }) =>
+      write(sandbox, () => done(files.createDirectory(path.bytes, { recursive, followSymlinks }))),
+
+    "fs/getMetadata": ({ path, sandbox, followSymlinks = true }) =>
+      read(sandbox, () => files.getMetadata(path.bytes, { followSymlinks })),
+
+    "fs/canonicalize": ({ path, sandbox }) =>
+      read(sandbox, () =>
+        Effect.map(files.canonicalize(path.bytes), (bytes) => ({ path: formatBytes(bytes, path.form) }))
+      ),
+
+    "fs/readDirectory": ({ path, sandbox }) =>
+      list(
+        sandbox,
+        Effect.map(files.readDirectory(path.bytes), (entries) => ({
+          entries: entries.map(({ name, isDirectory, isFile }) => ({ fileName: name.toString(), isDirectory, isFile }))
+        }))
+      ),
+
+    "fs/walk": ({ path, sandbox, options }) =>
+      list(
+        sandbox,
+        Effect.map(files.walk(path.bytes, options), ({ entries, errors, truncated }) => {
+          const format = <E extends { readonly path: FilePath["bytes"] }>(found: E) => ({
+            ...found,
+            path: formatBytes(found.path, path.form)
+          })
+          return { entries: entries.map(format), errors: errors.map(format), truncated }
+        })
+      ),
+
+    "fs/remove": ({ path, sandbox, recursive = true, force = true, followSymlinks = true }) =>
+      write(sandbox, () => done(files.remove(path.bytes, { recursive, force, followSymlinks }))),
+
+    "fs/copy": ({ sourcePath, destinationPath, recursive, sandbox }) =>
+      write(sandbox, () => done(files.copy(sourcePath.bytes, destinationPath.bytes, recursive))),
+
+    "fs/open": ({ handleId, path, mode = "read", sandbox }) =>
+      write(sandbox, ({ handles }) =>
+        Effect.as(handles.add(handleId, files.open(path.bytes, mode, { followSymlinks: true })), { handleId })
+      ),
+
+    "fs/readBlock": ({ handleId, offset, len }) =>
+      read(undefined, ({ handles, connection }) =>
+        Effect.gen(function* () {
+          yield* checkBlock("read", len)
+          const file = yield* handles.get(handleId)
+          yield* connection.room.take(len)
+          const chunk = yield* file.read(offset, len)
+          return { chunk, eof: chunk.length < len }
+        })
+      ),
+
+    "fs/writeBlock": ({ handleId, offset, chunk }) =>
+      write(undefined, ({ handles }) =>
+        Effect.gen(function* () {
+          yield* checkBlock("write", chunk.length)
+          yield* (yield* handles.get(handleId)).write(offset, chunk)
+          return {}
+        })
+      ),
+
+    "fs/close": ({ handleId }) => write(undefined, ({ handles }) => done(handles.close(handleId)))
+  })
+})

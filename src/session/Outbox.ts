@@ -1,0 +1,135 @@
+/**
+ * What leaves for a peer: messages in order, and those with much content in parts, made as the peer takes them, so that
+ * neither the event loop nor memory has the whole text at once.
+ *
+ * @since 0.1.0
+ */
+import { Buffer, constants } from "node:buffer"
+import { isRecord } from "effect/Predicate"
+import * as Wire from "../protocol/Wire.js"
+import * as Base64 from "./Base64.js"
+import { highWaterBytes, type Peer } from "./Peer.js"
+
+/** A message of which one value is the base64 of bytes. */
+export interface Large {
+  /** All before the base64, the quotation mark included. */
+  readonly head: string
+  readonly bytes: Buffer
+  /** All after it. */
+  readonly tail: string
+}
+
+/** Content of more bytes than this is sent in parts. */
+const largeBytes = 1048576
+
+/** What is left of a message to those that cannot be sent parts. */
+const envelopeLength = 65536
+
+/** Messages to one peer. */
+export interface Outbox extends Pick<Peer, "send" | "buffered"> {
+  /** Answers a request. */
+  readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
+  /** Sends a large message; what is sent after it waits for its end. */
+  readonly sendLarge: (message: Large) => void
+  /** Whether a large message is on its way. */
+  readonly isSending: () => boolean
+  /** The most bytes that a message can carry. */
+  readonly maxContentBytes: number
+  /** The peer takes more. */
+  readonly onDrain: () => void
+  /** The peer is gone: nothing more is made for it. */
+  readonly stop: () => void
+}
+
+/** The member of a result, if there is one, that is too much to be encoded in one go. */
+const largeMember = (result: { readonly [name: string]: unknown }) => {
+  for (const [name, value] of Object.entries(result)) {
+    if (Buffer.isBuffer(value) && value.length > largeBytes) return { name, bytes: value }
+  }
+  return undefined
+}
+
+/** The outbox of a peer; `onSent` is told when the last large message has left it. */
+export const make = (peer: Peer, onSent: () => void): Outbox => {
+  let queue: Array<string | Large> = []
+  let waitingLength = 0
+  let offset = 0
+  let whole: Array<string> = []
+  let next: NodeJS.Immediate | undefined
+  let stopped = false
+  const { sendPart } = peer
+
+  /** Sends the next part; says whether it was the last. */
+  const advance = ({ head, bytes, tail }: Large): boolean => {
+    const start = offset
+    offset = Math.min(bytes.length, start + Base64.sliceBytes)
+    const isLast = offset === bytes.length
+    const text = `${start === 0 ? head : ""}${bytes.toString("base64", start, offset)}${isLast ? tail : ""}`
+    if (sendPart !== undefined) sendPart(Buffer.from(text), isLast)
+    else {
+      whole.push(text)
+      if (isLast) peer.send(whole.splice(0).join(""))
+    }
+    if (isLast) offset = 0
+    return isLast
+  }
+
+  const pump = () => {
+    next = undefined
+    while (queue.length > 0) {
+      const [first] = queue
+      if (typeof first === "string") {
+        queue.shift()
+        waitingLength -= first.length
+        peer.send(first)
+      } else if (first !== undefined) {
+        if (peer.buffered() > highWaterBytes) return
+        if (advance(first)) queue.shift()
+        if (queue.length > 0) {
+          next = setImmediate(pump)
+          return
+        }
+      }
+    }
+    onSent()
+  }
+
+  const send = (text: string) => {
+    if (queue.length === 0) return peer.send(text)
+    queue.push(text)
+    waitingLength += text.length
+  }
+
+  const sendLarge = (message: Large) => {
+    if (stopped) return
+    queue.push(message)
+    next ??= setImmediate(pump)
+  }
+
+  return {
+    send,
+    buffered: () => peer.buffered() + waitingLength,
+    succeed: (id, result, encode) => {
+      const large = isRecord(result) ? largeMember(result) : undefined
+      if (!isRecord(result) || large === undefined) return send(Wire.success(id, encode(result)))
+      const others = encode({ ...result, [large.name]: Buffer.alloc(0) })
+      sendLarge({ ...Wire.successAround(id, isRecord(others) ? others : {}, large.name), bytes: large.bytes })
+    },
+    sendLarge,
+    isSending: () => queue.length > 0,
+    maxContentBytes:
+      sendPart === undefined
+        ? Math.floor((constants.MAX_STRING_LENGTH - envelopeLength) / 4) * 3
+        : Number.POSITIVE_INFINITY,
+    onDrain: () => {
+      if (queue.length > 0 && next === undefined) pump()
+    },
+    stop: () => {
+      stopped = true
+      queue = []
+      whole = []
+      waitingLength = 0
+      clearImmediate(next)
+    }
+  }
+}

@@ -1,0 +1,141 @@
+/** Large and deep trees: removed and copied whole, while others are served. */
+import { existsSync, readdirSync, statSync } from "node:fs"
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { directory, refuses, shell } from "../support/files.js"
+import { descriptors, eventually, type WsServer, webSocketServer } from "../support/servers.js"
+import type { TestClient } from "../support/TestClient.js"
+
+const test = (
+  title: string,
+  body: (client: TestClient, dir: string, server: WsServer) => Effect.Effect<unknown, unknown, Scope.Scope>
+) =>
+  it.scopedLive(title, () =>
+    Effect.gen(function* () {
+      const dir = yield* directory
+      const server = yield* webSocketServer()
+      const client = yield* server.connect
+      yield* client.handshake()
+      yield* body(client, dir, server)
+    })
+  )
+
+const levels = 5000
+
+/** A chain of directories with a file in each: its paths are far longer than the system takes. */
+const deep = `
+  python3 -c '
+import os
+os.mkdir("deep")
+os.chdir("deep")
+for i in range(${levels}):
+    open("f", "w").write(str(i))
+    os.mkdir("d")
+    os.chdir("d")
+'`
+
+/** The number of directories in the chain, and of files in it. */
+const depth = (dir: string, name: string) =>
+  shell(
+    dir,
+    `python3 -c '
+import os
+os.chdir("${name}")
+dirs = files = 0
+while True:
+    files += os.path.exists("f")
+    if not os.path.exists("d"): break
+    os.chdir("d")
+    dirs += 1
+print(dirs, files)
+'`
+  ).trim()
+
+test(`a tree of ${levels} levels is copied and removed`, (client, dir, server) =>
+  Effect.gen(function* () {
+    shell(dir, deep)
+    const before = descriptors(server.pid)
+    const sourcePath = `${dir}/deep`
+    yield* client.ask("fs/copy", { sourcePath, destinationPath: `${dir}/copy`, recursive: true })
+    assert.strictEqual(depth(dir, "copy"), `${levels} ${levels}`)
+    for (const name of ["deep", "copy"]) {
+      yield* client.ask("fs/remove", { path: `${dir}/${name}` })
+      assert.isFalse(existsSync(`${dir}/${name}`))
+    }
+    assert.strictEqual(descriptors(server.pid), before)
+  }))
+
+/** 20 directories of 20 files, and one with so many files beside a directory. */
+const wide = (many: number) => `
+  mkdir wide; cd wide
+  for i in $(seq 20); do mkdir d$i; (cd d$i; seq 20 | xargs touch); done
+  mkdir many; cd many; seq ${many} | xargs touch; mkdir sub; echo x > sub/x
+`
+
+test("a wide tree is copied and removed, and others are served meanwhile", (client, dir, server) =>
+  Effect.gen(function* () {
+    // More names in one directory than are listed at a time.
+    shell(dir, wide(9000))
+    const other = yield* server.connect
+    yield* other.handshake()
+    const before = descriptors(server.pid)
+    const busy = <A>(work: Effect.Effect<A>) =>
+      Effect.gen(function* () {
+        let answered = 0
+        const ping = Effect.forever(Effect.tap(other.ask("environment/status"), () => answered++))
+        yield* Effect.raceFirst(work, ping)
+        // Far fewer than there were, far more than a blocked server would answer.
+        assert.isAbove(answered, 20)
+      })
+    yield* busy(client.ask("fs/copy", { sourcePath: `${dir}/wide`, destinationPath: `${dir}/copy`, recursive: true }))
+    assert.strictEqual(readdirSync(`${dir}/copy`).length, 21)
+    assert.strictEqual(readdirSync(`${dir}/copy/many`).length, 9001)
+    assert.strictEqual(statSync(`${dir}/copy/many/sub/x`).size, 2)
+    yield* busy(client.ask("fs/remove", { path: `${dir}/wide` }))
+    assert.deepStrictEqual(readdirSync(dir), ["copy"])
+    const { entries } = yield* client.ask("fs/readDirectory", { path: `${dir}/copy/many` })
+    assert.strictEqual(entries.length, 9001)
+    const options = { maxDepth: 9, maxDirectories: 99999, maxEntries: 99999, followDirectorySymlinks: false }
+    const walked = yield* client.ask("fs/walk", { path: `file://${dir}/copy`, options })
+    assert.strictEqual(walked.entries.length, 9423)
+    assert.strictEqual(descriptors(server.pid), before)
+  }))
+
+test("removal stops at links and at what it may not remove", (client, dir) =>
+  Effect.gen(function* () {
+    shell(dir, "mkdir -p keep/in tree/a/b; echo x > keep/in/x; ln -s $PWD/keep tree/a/link; ln -s .. tree/a/b/up")
+    yield* client.ask("fs/remove", { path: `${dir}/tree` })
+    assert.deepStrictEqual(readdirSync(dir), ["keep"])
+    assert.strictEqual(statSync(`${dir}/keep/in/x`).size, 2)
+    yield* refuses(client, "fs/remove", { path: "/proc/self/fd" }, -32600, "Operation not permitted (os error 1)")
+  }))
+
+test("a client that hangs up during a copy does not end it, and its session can be taken up at once", (client, dir, server) =>
+  Effect.gen(function* () {
+    shell(dir, wide(2000))
+    const other = yield* server.connect
+    const { sessionId } = yield* other.handshake()
+    other.post("fs/copy", { sourcePath: `${dir}/wide`, destinationPath: `${dir}/copy`, recursive: true })
+    other.post("fs/remove", { path: `${dir}/wide` })
+    // Only once both were received.
+    yield* other.ask("environment/status")
+    other.carrier.close()
+    yield* other.ended()
+    const again = yield* server.connect
+    yield* again.handshake({ resumeSessionId: sessionId })
+    // Behind what the lost connection had asked for.
+    yield* refuses(again, "fs/getMetadata", { path: `${dir}/wide` }, -32004, "No such file or directory (os error 2)")
+    assert.strictEqual(readdirSync(`${dir}/copy/many`).length, 2001)
+    assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
+  }))
+
+test("the server's end does not wait for a copy", (client, dir, server) =>
+  Effect.gen(function* () {
+    shell(dir, wide(9000))
+    client.post("fs/copy", { sourcePath: `${dir}/wide`, destinationPath: `${dir}/copy`, recursive: true })
+    yield* eventually("the copy has begun", () => existsSync(`${dir}/copy`))
+    server.child.kill("SIGTERM")
+    yield* server.exit
+    assert.isBelow(Number(shell(dir, "find copy | wc -l")), 9000)
+  }))
