@@ -3,6 +3,15 @@
  *
  * @since 0.1.0
  */
+export * as ClientApi from "./client/Api.js"
+export * as ClientError from "./client/ClientError.js"
+export * as ConnectionState from "./client/ConnectionState.js"
+export * as Connector from "./client/Connector.js"
+export * as ExecClient from "./client/ExecClient.js"
+export * as HeadTail from "./client/HeadTail.js"
+export * as ProcessEvent from "./client/ProcessEvent.js"
+export * as RemoteProcess from "./client/RemoteProcess.js"
+export * as TextChannel from "./client/TextChannel.js"
 export * as Child from "./process/Child.js"
 export * as OutputBuffer from "./process/OutputBuffer.js"
 export * as PipeSpawner from "./process/PipeSpawner.js"
@@ -13,6 +22,7 @@ export * as Spawner from "./process/Spawner.js"
 export * as ExecApi from "./protocol/ExecApi.js"
 export * as ExecNotifications from "./protocol/ExecNotifications.js"
 export * as Failure from "./protocol/Failure.js"
+export * as PathUri from "./protocol/PathUri.js"
 export * as Wire from "./protocol/Wire.js"
 export * as ExecServer from "./server/ExecServer.js"
 export * as ServerConfig from "./server/ServerConfig.js"

@@ -185,7 +185,10 @@ export const make = (
         const posted = params.map((each) => post(method, each))
         return Effect.onInterrupt(
           Effect.forEach(posted, ({ answer }) => Deferred.await(answer)),
-          () => Effect.sync(() => posted.forEach(({ id }) => abandon(id)))
+          () =>
+            Effect.sync(() => {
+              for (const { id } of posted) abandon(id)
+            })
         )
       })
 

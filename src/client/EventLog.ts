@@ -87,7 +87,10 @@ export class EventLog {
   /** Takes an event as it arrives. */
   accept(event: Numbered): void {
     if (this.isOver || event.seq <= this.last) return
-    if (event.seq > this.last + 1) return this.hold(event)
+    if (event.seq > this.last + 1) {
+      this.hold(event)
+      return
+    }
     for (let next: Numbered | undefined = event; next !== undefined; next = this.held.get(this.last + 1)) {
       this.publish(next)
     }
