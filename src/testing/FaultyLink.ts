@@ -42,7 +42,9 @@ export class FaultyLink {
       ),
       (connection) =>
         Effect.sync(() => {
-          if (this.current === connection) this.current = undefined
+          // A connection that was cut has nobody to say goodbye to.
+          if (this.current !== connection) return
+          this.current = undefined
           connection.link.close()
         })
     ).pipe(Effect.map((connection) => this.linkOf(connection)))
@@ -118,7 +120,9 @@ export class FaultyLink {
         connection.toServer.push(text)
         if (!this.holding) this.deliver(1, 0)
       },
-      close: () => connection.link.close()
+      close: () => {
+        if (this.current === connection) connection.link.close()
+      }
     }
   }
 }
