@@ -123,14 +123,16 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         // Not in the caller's fiber: whoever gives up waiting leaves nobody to hear what has become of it.
         const answer = run(
           Effect.tapBoth(session.call("process/start", params), {
-            onFailure: (error) => {
-              fail(entry, error)
-              return isRefusal(error) ? Effect.void : terminate(processId)
-            },
-            onSuccess: () => {
-              entry.started = true
-              return Effect.void
-            }
+            onFailure: (error) =>
+              Effect.sync(() => {
+                fail(entry, error)
+                // In a fiber of its own: it waits for the connection, and the caller does not.
+                if (!isRefusal(error)) run(terminate(processId))
+              }),
+            onSuccess: () =>
+              Effect.sync(() => {
+                entry.started = true
+              })
           })
         )
         const { pid } = yield* Fiber.join(answer).pipe(
