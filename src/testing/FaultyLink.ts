@@ -71,6 +71,11 @@ export class FaultyLink {
     }
   }
 
+  /** Loses that many of the held messages to the client. */
+  drop(toClient: number): void {
+    this.current?.toClient.splice(0, toClient)
+  }
+
   /** Cuts the connection: what is under way is lost, and the server does not know yet. */
   cut(): void {
     const connection = this.current

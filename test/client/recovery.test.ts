@@ -11,6 +11,7 @@ import * as ClientError from "../../src/client/ClientError.js"
 import { Event, State, transition } from "../../src/client/ConnectionState.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as TextChannel from "../../src/client/TextChannel.js"
+import { ProcessId } from "../../src/protocol/Ids.js"
 import { SessionLimits } from "../../src/session/SessionLimits.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { FaultyLink } from "../../src/testing/FaultyLink.js"
@@ -278,6 +279,45 @@ describe("a lost connection", () => {
       ]) {
         assert.deepStrictEqual(error, lost)
       }
+    })
+  )
+
+  test(
+    "an event that does not arrive although the connection holds is read from the server",
+    Effect.gen(function* () {
+      const { link, start } = yield* bench
+      const { process, child } = yield* start("p")
+      link.hold()
+      child.emit("stdout", "lost ")
+      yield* settle
+      link.drop(1)
+      link.flow()
+      child.emit("stdout", "heard")
+      yield* settle
+      const reader = yield* Effect.fork(Stream.runHead(process.output))
+      yield* settle
+      assert.isNull(reader.unsafePoll())
+      yield* pass(1000)
+      const first = yield* Fiber.join(reader)
+      assert.strictEqual(first._tag === "Some" ? first.value.toString() : "", "lost ")
+      child.finish(0)
+      const output = Chunk.toReadonlyArray(yield* Stream.runCollect(process.output))
+      assert.strictEqual(Buffer.concat(output).toString(), "lost heard")
+    })
+  )
+
+  test(
+    "what waits for an answer is bounded",
+    Effect.gen(function* () {
+      const { link, client } = yield* bench
+      link.hold()
+      const write = client.call("process/write", { processId: ProcessId.make("p"), chunk: Buffer.alloc(30_000_000) })
+      const waiting = yield* Effect.fork(write)
+      yield* settle
+      assert.strictEqual((yield* failureOf(write))._tag, "TooManyRequests")
+      link.flow()
+      assert.strictEqual((yield* Fiber.join(waiting)).status, "unknownProcess")
+      assert.strictEqual((yield* write).status, "unknownProcess")
     })
   )
 

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -223,6 +224,30 @@ const suite = (name: string, connect: Connect) =>
         assert.deepStrictEqual(yield* process.wait({ waitMs: 20 }), { exit: undefined, closed: false })
         yield* process.terminate()
         assert.strictEqual((yield* process.wait()).exit?.signal, "SIGKILL")
+      }))
+
+    test("a reader that stops holds nobody up, and is told exactly what it missed", (client) =>
+      Effect.gen(function* () {
+        const total = 24_000_000
+        const loud = yield* client.start(sh(`head -c ${total} /dev/zero`))
+        const latch = yield* Effect.makeLatch()
+        let bytes = 0
+        let missed = 0
+        const reader = yield* Effect.fork(
+          Stream.runForEach(loud.events, (event) => {
+            if (event._tag === "Output") bytes += event.chunk.length
+            if (event._tag === "Missed") missed += event.bytes
+            return latch.await
+          })
+        )
+        assert.strictEqual((yield* loud.closed).exitCode, 0)
+        const other = yield* client.start(sh("echo other"))
+        assert.strictEqual(bytesOf((yield* other.communicate()).stdout).toString(), "other\n")
+        assert.isNull(reader.unsafePoll())
+        yield* latch.open
+        yield* Fiber.join(reader)
+        assert.isAbove(missed, 0)
+        assert.strictEqual(bytes + missed, total)
       }))
 
     test("100 processes at a time, with as many readers", (client) =>
