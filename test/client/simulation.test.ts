@@ -71,6 +71,7 @@ interface Pair {
   readonly process: RemoteProcess
   readonly child: FakeChild
   readonly code: number
+  readonly takesInput: boolean
   readonly events: Array<ProcessEvent>
   readonly reader: Fiber.RuntimeFiber<void, unknown>
   emitted: string
@@ -102,6 +103,7 @@ const makeSession = (index: number, cutsEach: number, random: () => number) =>
           process,
           child,
           code,
+          takesInput: i % 2 === 0,
           events,
           reader,
           emitted: "",
@@ -130,7 +132,8 @@ const makeSession = (index: number, cutsEach: number, random: () => number) =>
           pair.emitted += text
           pair.child.emit(chance(0.2) ? "stderr" : "stdout", text)
         }
-        if (!pair.exited && chance(0.2)) {
+        // Every other process gets no input, so that it may also end while nobody hears it.
+        if (pair.takesInput && !pair.exited && chance(0.2)) {
           const text = `in${n++} `
           pair.written += text
           pair.writers.push(yield* Effect.forkScoped(pair.process.write(text)))
