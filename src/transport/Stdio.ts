@@ -6,8 +6,8 @@
 import type { Readable, Writable } from "node:stream"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Lines from "../protocol/Lines.js"
 import type { Peer } from "../session/Peer.js"
-import * as Lines from "./Lines.js"
 import { Transport } from "./Transport.js"
 import { TransportLimits } from "./TransportLimits.js"
 

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
-import * as Lines from "../../src/transport/Lines.js"
+import * as Lines from "../../src/protocol/Lines.js"
 
 /** Feeds chunks to a splitter; gives what it reported, bad lines as `!why`. */
 const split = (limit: number, ...chunks: ReadonlyArray<string | Buffer>): ReadonlyArray<string> => {

@@ -1,0 +1,115 @@
+/**
+ * The client's view of the protocol, derived from the same groups as the server's: a method added there can be called
+ * from here.
+ *
+ * @since 0.1.0
+ */
+import type * as Rpc from "@effect/rpc/Rpc"
+import type * as RpcGroup from "@effect/rpc/RpcGroup"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import { ExecApi, type Method } from "../protocol/ExecApi.js"
+import { ExecNotifications } from "../protocol/ExecNotifications.js"
+import { formatParseError } from "../protocol/Schemas.js"
+import { InvalidRequest } from "./ClientError.js"
+
+type Requests = RpcGroup.Rpcs<typeof ExecApi>
+type Notifications = RpcGroup.Rpcs<typeof ExecNotifications>
+
+/** What a method takes. */
+export type Params<M extends Method> = Rpc.Payload<Rpc.ExtractTag<Requests, M>>
+
+/** What a method answers. */
+export type Result<M extends Method> = Rpc.Success<Rpc.ExtractTag<Requests, M>>
+
+/** The name of a notification that a server sends. */
+export type NotificationMethod = Exclude<Notifications["_tag"], "initialized">
+
+/** What a notification carries. */
+export type NotificationParams<M extends NotificationMethod> = Rpc.Payload<Rpc.ExtractTag<Notifications, M>>
+
+/** A notification. */
+export type Notification = {
+  readonly [M in NotificationMethod]: { readonly method: M; readonly params: NotificationParams<M> }
+}[NotificationMethod]
+
+/** A request that can be sent, also more than once. */
+export interface Prepared {
+  readonly method: Method
+  /** Its parameters, checked. */
+  readonly params: unknown
+  /** The same as JSON; empty where no text travels. */
+  readonly text: string
+}
+
+/** How one method's payloads are checked, written and read; a failure is a sentence that names the field. */
+interface Route {
+  readonly validate: (params: unknown) => Either.Either<unknown, string>
+  readonly encode: (params: unknown) => Either.Either<unknown, string>
+  readonly decode: (result: unknown) => Either.Either<unknown, string>
+}
+
+type AnySchema = Schema.Schema<unknown, unknown>
+
+// The edges where methods, each with types of its own, meet in one table.
+const routes = new Map(
+  Array.from(ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps>, ([tag, rpc]): [string, Route] => {
+    const payload = rpc.payloadSchema as unknown as AnySchema
+    const success = rpc.successSchema as unknown as AnySchema
+    const validate = Schema.validateEither(payload)
+    const encode = Schema.encodeUnknownEither(payload)
+    const decode = Schema.decodeUnknownEither(success)
+    return [
+      tag,
+      {
+        validate: (params) => Either.mapLeft(validate(params), formatParseError),
+        encode: (params) => Either.mapLeft(encode(params), formatParseError),
+        decode: (result) => Either.mapLeft(decode(result), formatParseError)
+      }
+    ]
+  })
+)
+
+const notifications = new Map(
+  Array.from(ExecNotifications.requests as ReadonlyMap<string, Rpc.AnyWithProps>, ([tag, rpc]) => [
+    tag,
+    Schema.decodeUnknownEither(rpc.payloadSchema as unknown as AnySchema)
+  ])
+)
+notifications.delete("initialized")
+
+const prepare = (
+  method: Method,
+  params: unknown,
+  step: "validate" | "encode"
+): Either.Either<unknown, InvalidRequest> => {
+  const route = routes.get(method)
+  if (route === undefined) return Either.left(new InvalidRequest({ method, detail: "there is no such method" }))
+  return Either.mapLeft(route[step](params), (detail) => new InvalidRequest({ method, detail }))
+}
+
+/** Checks a request that stays in this process. */
+export const prepareValue = (method: Method, params: unknown): Either.Either<Prepared, InvalidRequest> =>
+  Either.map(prepare(method, params, "validate"), () => ({ method, params, text: "" }))
+
+/** Checks a request and writes its parameters. */
+export const prepareText = (method: Method, params: unknown): Either.Either<Prepared, InvalidRequest> =>
+  Either.map(prepare(method, params, "encode"), (encoded) => ({ method, params, text: JSON.stringify(encoded) }))
+
+/** Reads a result; the failure is a sentence. */
+export const decodeResult = (method: Method, result: unknown): Either.Either<unknown, string> =>
+  routes.get(method)?.decode(result) ?? Either.left("there is no such method")
+
+/** Reads a notification; undefined for one that this client does not know. */
+export const decodeNotification = (
+  method: string,
+  params: unknown
+): Either.Either<Notification, string> | undefined => {
+  const decode = notifications.get(method)
+  if (decode === undefined) return undefined
+  return Either.mapBoth(decode(params ?? {}), {
+    onLeft: formatParseError,
+    // Decoded by the schema of this very method.
+    onRight: (decoded) => ({ method, params: decoded }) as Notification
+  })
+}

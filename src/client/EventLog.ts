@@ -1,0 +1,248 @@
+/**
+ * The events of one process, in order, for any number of readers.
+ *
+ * They may arrive in any order, and more than once. What was published last can be read again; a reader that is slower
+ * than that has its events kept for it up to a bound, and beyond it is told what it missed.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { ReadResult } from "../protocol/ExecApi.js"
+import type { ClientError } from "./ClientError.js"
+import { type Exit, lengthOf, type Numbered, ProcessEvent } from "./ProcessEvent.js"
+
+/** Events that can be read again. */
+const replayEvents = 256
+
+/** Bytes of output that can be read again. */
+const replayBytes = 1048576
+
+/** Bytes kept for a reader that has not come to them yet. */
+const lagBytes = 8388608
+
+/** What an event weighs beyond its output, in bytes. */
+const eventCost = 128
+
+/** Events, and bytes of output, that wait for earlier ones. */
+const maxHeld = 1024
+const maxHeldBytes = 1048576
+
+/** How far a reader has come. */
+export interface Cursor {
+  seq: number
+  /** Bytes of output up to there. */
+  bytes: number
+}
+
+/** What a reader finds at its cursor. */
+export type Step =
+  | { readonly _tag: "Events"; readonly events: ReadonlyArray<Numbered> }
+  /** What comes next is not kept any more. */
+  | { readonly _tag: "Behind" }
+  | { readonly _tag: "Wait" }
+  | { readonly _tag: "Done" }
+  | { readonly _tag: "Failed"; readonly error: ClientError }
+
+/** The events of one process. */
+export class EventLog {
+  /** The number of the last event that was published. */
+  last = 0
+  private exited: Extract<Numbered, { readonly _tag: "Exited" }> | undefined
+  private closed = false
+  private failure: ClientError | undefined
+  private readonly events: Array<Numbered> = []
+  private bytes = 0
+  private evictedBytes = 0
+  private readonly held = new Map<number, Numbered>()
+  private heldBytes = 0
+  private gap = false
+  private readonly cursors = new Set<Cursor>()
+  private readonly waiters = new Set<() => void>()
+
+  /** `onGap` hears when something arrives before what precedes it; it may be called again after the gap was filled. */
+  constructor(private readonly onGap: () => void) {}
+
+  get exit(): Exit | undefined {
+    return this.exited
+  }
+
+  get isClosed(): boolean {
+    return this.closed
+  }
+
+  get error(): ClientError | undefined {
+    return this.failure
+  }
+
+  /** Whether nothing will be published any more. */
+  get isOver(): boolean {
+    return this.closed || this.failure !== undefined
+  }
+
+  /** Whether something has arrived whose predecessors have not. */
+  get hasGap(): boolean {
+    return this.gap && !this.isOver
+  }
+
+  /** Takes an event as it arrives. */
+  accept(event: Numbered): void {
+    if (this.isOver || event.seq <= this.last) return
+    if (event.seq > this.last + 1) {
+      this.hold(event)
+      return
+    }
+    for (let next: Numbered | undefined = event; next !== undefined; next = this.held.get(this.last + 1)) {
+      this.publish(next)
+    }
+    if (this.held.size === 0) this.gap = false
+    this.trim()
+    this.wake()
+  }
+
+  /** Takes what the server has retained after `last`. False if that leaves a gap that nothing can fill. */
+  recover(read: ReadResult): boolean {
+    if (this.isOver) return true
+    const through = read.nextSeq - 1
+    const found = new Map(this.held)
+    for (const { seq, stream, chunk } of read.chunks) found.set(seq, ProcessEvent.Output({ seq, stream, chunk }))
+    if (read.closed) found.set(through, ProcessEvent.Closed({ seq: through }))
+    const missing: Array<number> = []
+    for (let seq = this.last + 1; seq <= through && missing.length < 2; seq++) if (!found.has(seq)) missing.push(seq)
+    const [seq] = missing
+    if (seq !== undefined) {
+      // The exit is the one event that is not in what was read: its number is the one that is missing.
+      const known = this.exited !== undefined || Array.from(this.held.values()).some(({ _tag }) => _tag === "Exited")
+      if (missing.length > 1 || !read.exited || known) return false
+      const { exitCode, signal, sandboxDenied } = read
+      found.set(seq, ProcessEvent.Exited({ seq, exitCode, signal, sandboxDenied, timedOut: undefined }))
+    }
+    for (let seq = this.last + 1; seq <= through; seq++) {
+      const event = found.get(seq)
+      if (event !== undefined) this.accept(event)
+    }
+    // What had no room among the held ones was in what was read.
+    this.gap = this.held.size > 0
+    return true
+  }
+
+  /** Ends the log: readers fail when they have read what is there. */
+  fail(error: ClientError): void {
+    if (this.isOver) return
+    this.failure = error
+    this.held.clear()
+    this.wake()
+  }
+
+  /** Keeps events for a reader until `detach`. */
+  attach(cursor: Cursor): void {
+    this.cursors.add(cursor)
+  }
+
+  detach(cursor: Cursor): void {
+    this.cursors.delete(cursor)
+    this.trim()
+  }
+
+  /** What comes after a cursor; moves it past the events that are given. */
+  take(cursor: Cursor): Step {
+    const index = cursor.seq + 1 - this.first
+    if (index < 0) return { _tag: "Behind" }
+    if (index < this.events.length) {
+      const events = this.events.slice(index)
+      cursor.seq = this.last
+      cursor.bytes = this.evictedBytes + this.bytes
+      this.trim()
+      return { _tag: "Events", events }
+    }
+    if (this.closed) return { _tag: "Done" }
+    return this.failure === undefined ? { _tag: "Wait" } : { _tag: "Failed", error: this.failure }
+  }
+
+  /** Brings a cursor that is behind up to what is kept: by what the server had retained, and word of the rest. */
+  catchUp(cursor: Cursor, chunks: ReadResult["chunks"]): ReadonlyArray<ProcessEvent> {
+    const fromSeq = cursor.seq + 1
+    const throughSeq = this.first - 1
+    const found: Array<Numbered> = chunks
+      .filter(({ seq }) => seq >= fromSeq && seq <= throughSeq)
+      .map(({ seq, stream, chunk }) => ProcessEvent.Output({ seq, stream, chunk }))
+    const exit = this.exited
+    if (exit !== undefined && exit.seq >= fromSeq && exit.seq <= throughSeq) {
+      const later = found.findIndex(({ seq }) => seq > exit.seq)
+      found.splice(later === -1 ? found.length : later, 0, exit)
+    }
+    const events = Math.max(0, throughSeq - cursor.seq - found.length)
+    const bytes = this.evictedBytes - cursor.bytes - found.reduce((total, event) => total + lengthOf(event), 0)
+    cursor.seq = Math.max(cursor.seq, throughSeq)
+    cursor.bytes = Math.max(cursor.bytes, this.evictedBytes)
+    return events === 0 ? found : [ProcessEvent.Missed({ fromSeq, throughSeq, events, bytes }), ...found]
+  }
+
+  /** Completes as soon as something holds that only a change of this log can bring about. */
+  until(ready: () => boolean): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      const waiter = () => {
+        if (ready() && this.waiters.delete(waiter)) resume(Effect.void)
+      }
+      this.waiters.add(waiter)
+      waiter()
+      return Effect.sync(() => this.waiters.delete(waiter))
+    })
+  }
+
+  /** The number of the oldest event that is kept. */
+  private get first(): number {
+    return this.last - this.events.length + 1
+  }
+
+  private hold(event: Numbered): void {
+    const opened = !this.gap
+    this.gap = true
+    const length = lengthOf(event)
+    // Beyond the bound it is the server's retention that holds them.
+    if (!this.held.has(event.seq) && this.held.size < maxHeld && this.heldBytes + length <= maxHeldBytes) {
+      this.held.set(event.seq, event)
+      this.heldBytes += length
+    }
+    if (opened) this.onGap()
+  }
+
+  private drop(seq: number): void {
+    const event = this.held.get(seq)
+    if (event === undefined) return
+    this.held.delete(seq)
+    this.heldBytes -= lengthOf(event)
+  }
+
+  private publish(event: Numbered): void {
+    this.drop(event.seq)
+    this.last = event.seq
+    this.events.push(event)
+    this.bytes += lengthOf(event)
+    if (event._tag === "Exited") this.exited = event
+    if (event._tag === "Closed") {
+      this.closed = true
+      this.held.clear()
+    }
+  }
+
+  private trim(): void {
+    for (;;) {
+      const oldest = this.events[0]
+      if (oldest === undefined || (this.events.length <= replayEvents && this.bytes <= replayBytes)) return
+      const bounded = this.bytes + this.events.length * eventCost <= lagBytes
+      if (bounded && this.isAwaited(oldest)) return
+      this.events.shift()
+      this.bytes -= lengthOf(oldest)
+      this.evictedBytes += lengthOf(oldest)
+    }
+  }
+
+  private isAwaited({ seq }: Numbered): boolean {
+    for (const cursor of this.cursors) if (cursor.seq < seq) return true
+    return false
+  }
+
+  private wake(): void {
+    for (const waiter of Array.from(this.waiters)) waiter()
+  }
+}

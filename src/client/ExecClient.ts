@@ -1,0 +1,121 @@
+/**
+ * A client: everything a server does, as typed effects and streams, however the server is reached.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type { EnvironmentInfo } from "../protocol/ExecApi.js"
+import type { SessionId } from "../protocol/Ids.js"
+import type { NotificationMethod, NotificationParams, Result } from "./Api.js"
+import type { ClientError } from "./ClientError.js"
+import * as ClientSession from "./ClientSession.js"
+import type { State } from "./ConnectionState.js"
+import type { Connector } from "./Connector.js"
+import * as InProcess from "./InProcess.js"
+import * as Launch from "./Launch.js"
+import * as Processes from "./Processes.js"
+import * as StdioLink from "./StdioLink.js"
+import * as TextChannel from "./TextChannel.js"
+import * as WebSocketLink from "./WebSocketLink.js"
+
+export type { StartOptions } from "./Processes.js"
+
+/** What can be chosen about any client. */
+export interface Options extends ClientSession.Options {}
+
+/** A connected client. */
+export interface Shape extends Processes.Processes {
+  readonly sessionId: SessionId
+  /** The machine the server runs on. */
+  readonly environmentInfo: EnvironmentInfo
+  /** What the server granted of the capabilities that were asked for. */
+  readonly capabilities: Result<"initialize">["capabilities"]
+  /** Asks for anything the protocol has. Interruption gives up the answer, not the request. */
+  readonly call: ClientSession.Call
+  /** Hears every notification of one method while the scope is open, in the callback that read it: it must not wait. */
+  readonly subscribe: <M extends NotificationMethod>(
+    method: M,
+    listener: (params: NotificationParams<M>) => void
+  ) => Effect.Effect<void, never, Scope.Scope>
+  /** Where the connection stands. */
+  readonly state: Effect.Effect<State>
+  /** Completes when the server is out of reach for good, with the reason. */
+  readonly ended: Effect.Effect<ClientError>
+}
+
+/** A client on any way to a server; it ends with the scope. */
+export const make = (connector: Connector, options: Options = {}): Effect.Effect<Shape, ClientError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const session = yield* ClientSession.make(connector, options)
+    const processes = yield* Processes.make(session)
+    const { sessionId, environmentInfo, capabilities } = session.server
+    return {
+      ...processes,
+      sessionId,
+      environmentInfo,
+      capabilities,
+      call: session.call,
+      subscribe: (method, listener) =>
+        Effect.asVoid(
+          Effect.acquireRelease(
+            Effect.sync(() => session.subscribe(method, listener)),
+            (unsubscribe) => Effect.sync(unsubscribe)
+          )
+        ),
+      state: Effect.sync(session.state),
+      ended: Effect.async((resume) => {
+        const look = (state: State) => {
+          if (state._tag === "Ended") resume(Effect.succeed(state.error))
+        }
+        look(session.state())
+        return Effect.sync(session.watch(look))
+      })
+    } satisfies Shape
+  })
+
+/** A client of the server at an address; a lost connection is replaced. */
+export const connectWebSocket = (
+  options: Options & WebSocketLink.Options
+): Effect.Effect<Shape, ClientError, Scope.Scope> =>
+  make(TextChannel.connector(WebSocketLink.open(options), true), options)
+
+/** A client on the stdin and stdout of a server that is started for it, and ends with it. */
+export const connectStdio = (options: Options & StdioLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
+  make(TextChannel.connector(StdioLink.open(options), false), options)
+
+/** A client of the server in this process. */
+export const connectInProcess = (options: Options = {}) =>
+  Effect.flatMap(InProcess.connector, (connector) => make(connector, options))
+
+/** Starts a WebSocket server of one's own on a free port; it ends with the scope. */
+export const launchLocal = Launch.launchLocal
+
+/** The client of an application. */
+export class ExecClient extends Context.Tag("exec-server/ExecClient")<ExecClient, Shape>() {}
+
+/** A client on any way to a server. */
+export const layer = (connector: Connector, options: Options = {}): Layer.Layer<ExecClient, ClientError> =>
+  Layer.scoped(ExecClient, make(connector, options))
+
+/** A client of the server at an address; a lost connection is replaced. */
+export const layerWebSocket = (options: Options & WebSocketLink.Options): Layer.Layer<ExecClient, ClientError> =>
+  Layer.scoped(ExecClient, connectWebSocket(options))
+
+/** A client on the stdin and stdout of a server that is started for it, and ends with it. */
+export const layerStdio = (options: Options & StdioLink.Options): Layer.Layer<ExecClient, ClientError> =>
+  Layer.scoped(ExecClient, connectStdio(options))
+
+/** A client of the server in this process: provide `ExecServer.layer`, or one of mocks. */
+export const layerInProcess = (options: Options = {}) => Layer.scoped(ExecClient, connectInProcess(options))
+
+/** A client of a WebSocket server that is started for it, and ends with it. */
+export const layerLocal = (
+  options: Options & Launch.Options & Omit<WebSocketLink.Options, "url">
+): Layer.Layer<ExecClient, ClientError> =>
+  Layer.scoped(
+    ExecClient,
+    Effect.flatMap(Launch.launchLocal(options), ({ url }) => connectWebSocket({ ...options, url }))
+  )

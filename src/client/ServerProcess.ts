@@ -1,0 +1,113 @@
+/**
+ * A server that this client starts and owns.
+ *
+ * @since 0.1.0
+ */
+import { type ChildProcessByStdio, spawn } from "node:child_process"
+import type { Readable, Writable } from "node:stream"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import * as Lines from "../protocol/Lines.js"
+import { LaunchFailed } from "./ClientError.js"
+
+/** What to start. */
+export interface Command {
+  readonly command: string
+  readonly args?: ReadonlyArray<string> | undefined
+  /** Added to this process's own environment. */
+  readonly env?: Readonly<Record<string, string>> | undefined
+  readonly cwd?: string | undefined
+}
+
+/** How a server is asked to end. */
+export type Goodbye = "closeStdin" | "SIGTERM"
+
+/** A server's process, the leader of a group of its own. */
+export interface ServerProcess {
+  readonly pid: number
+  readonly stdin: Writable
+  readonly stdout: Readable
+  /** Completes when it has exited, with the reason as a sentence. */
+  readonly exited: Effect.Effect<string>
+}
+
+/** How long a server may take to end after it was asked to, in milliseconds; its own shutdown may take two seconds. */
+const graceMs = { closeStdin: 2000, SIGTERM: 5000 }
+
+/** The longest line of its log that is passed on, in bytes. */
+const maxLogLine = 65536
+
+type Child = ChildProcessByStdio<Writable, Readable, Readable>
+
+/** A child and its exit, which is watched from the start. */
+interface Started {
+  readonly child: Child
+  readonly exited: Effect.Effect<string>
+}
+
+const watchExit = (child: Child): Effect.Effect<string> => {
+  const exit = Deferred.unsafeMake<string>(FiberId.none)
+  child.once("exit", (code, signal) => {
+    // What it has left in its group has nobody to serve any more.
+    killGroup(child)
+    const reason = signal === null ? `the server exited with code ${code}` : `the server was killed by ${signal}`
+    Deferred.unsafeDone(exit, Effect.succeed(reason))
+  })
+  return Deferred.await(exit)
+}
+
+/** Completes once the child is there. */
+const started = ({ command, args = [], env, cwd }: Command): Effect.Effect<Started, LaunchFailed> =>
+  Effect.async((resume) => {
+    const fail = (error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error)
+      resume(Effect.fail(new LaunchFailed({ program: command, reason })))
+    }
+    try {
+      // Its own group: a signal to this one, such as a terminal's ^C, must not end it behind our back.
+      const child = spawn(command, args, {
+        detached: true,
+        stdio: ["pipe", "pipe", "pipe"],
+        env: { ...process.env, ...env },
+        ...(cwd === undefined ? {} : { cwd })
+      })
+      const exited = watchExit(child)
+      child.once("error", fail)
+      child.once("spawn", () => resume(Effect.succeed({ child, exited })))
+    } catch (error) {
+      // What no system call was made for: a NUL byte in an argument.
+      fail(error)
+    }
+  })
+
+const killGroup = (child: Child): void => {
+  if (child.pid === undefined) return
+  try {
+    process.kill(-child.pid, "SIGKILL")
+  } catch {
+    // Nobody of the group is left.
+  }
+}
+
+/** Starts a server. When the scope closes it is asked to end; what is left of its group after a time is killed. */
+export const make = (command: Command, goodbye: Goodbye): Effect.Effect<ServerProcess, LaunchFailed, Scope.Scope> =>
+  Effect.gen(function* () {
+    const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+    const stop = ({ child, exited }: Started) =>
+      Effect.suspend(() => {
+        if (goodbye === "closeStdin") child.stdin.end()
+        else child.kill("SIGTERM")
+        const bounded = Effect.timeoutOption(Effect.interruptible(exited), graceMs[goodbye])
+        // After SIGKILL the exit is certain, but it must be waited for.
+        return bounded.pipe(Effect.zipRight(Effect.sync(() => killGroup(child))), Effect.zipRight(bounded))
+      })
+
+    const { child, exited } = yield* Effect.acquireRelease(started(command), stop)
+    for (const stream of [child.stdin, child.stdout, child.stderr]) stream.on("error", () => {})
+    const log = (text: string) => void runFork(Effect.logDebug(`exec-server: ${text}`))
+    child.stderr.on("data", Lines.make(maxLogLine, { onLine: log, onBadLine: log }))
+    return { pid: child.pid ?? -1, stdin: child.stdin, stdout: child.stdout, exited }
+  })

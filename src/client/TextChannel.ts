@@ -1,0 +1,119 @@
+/**
+ * Connections that carry text: requests written, answers and notifications read, and an end to a server that says what
+ * no server may say.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import type { Method } from "../protocol/ExecApi.js"
+import { clip } from "../protocol/Schemas.js"
+import * as Wire from "../protocol/Wire.js"
+import * as Api from "./Api.js"
+import { type ClientError, ProtocolViolation, ServerError, TransportClosed } from "./ClientError.js"
+import type { Channel, ChannelEvents, Connector } from "./Connector.js"
+
+/** What carries messages to a server. Sending on one that is gone does nothing. */
+export interface Link {
+  readonly send: (text: string) => void
+  /** Ends the connection; nothing needs to be reported any more. */
+  readonly close: () => void
+}
+
+/** What a link reports. Every call comes from the event loop. */
+export interface LinkEvents {
+  /** One whole message. */
+  readonly onMessage: (text: string) => void
+  /** Something that cannot be a message, and why. */
+  readonly onMalformed: (detail: string) => void
+  /** The link is gone; with a reason, where there is one. */
+  readonly onEnd: (reason: string | undefined) => void
+}
+
+/** Makes a link that ends with the scope. */
+export type OpenLink = (events: LinkEvents) => Effect.Effect<Link, ClientError, Scope.Scope>
+
+const requestId = (id: Wire.RequestId): number | undefined => (/^\d+$/.test(id) ? Number(id) : undefined)
+
+const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel, ClientError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+    // Also of those nobody waits for any more: their answers still come.
+    const unanswered = new Map<number, Method>()
+    let link: Link | undefined
+    let over = false
+
+    const end = (error: ClientError) => {
+      if (over) return
+      over = true
+      unanswered.clear()
+      link?.close()
+      events.onEnd(error)
+    }
+    const violation = (detail: string) => end(new ProtocolViolation({ detail }))
+
+    const onResponse = (wireId: Wire.RequestId, body: Wire.ResponseBody) => {
+      const id = requestId(wireId)
+      const method = id === undefined ? undefined : unanswered.get(id)
+      if (id === undefined || method === undefined) {
+        const said = body._tag === "Error" ? `: ${clip(body.message)}` : ""
+        return violation(`received a response for the unknown request id ${clip(wireId)}${said}`)
+      }
+      unanswered.delete(id)
+      if (body._tag === "Error") {
+        return events.onAnswer(id, Either.left(new ServerError({ code: body.code, reason: body.message })))
+      }
+      const result = Api.decodeResult(method, body.result)
+      if (Either.isLeft(result)) return violation(`the result of ${method} is not one: ${result.left}`)
+      events.onAnswer(id, Either.right(result.right))
+    }
+
+    const onNotification = (method: string, params: unknown) => {
+      const notification = Api.decodeNotification(method, params)
+      if (notification === undefined) {
+        runFork(Effect.logDebug(`ignored the unknown notification ${clip(method)}`))
+      } else if (Either.isLeft(notification)) violation(`${method} is malformed: ${notification.left}`)
+      else events.onNotification(notification.right)
+    }
+
+    link = yield* openLink({
+      onMessage: (text) => {
+        if (over) return
+        const message = Wire.parse(text)
+        switch (message._tag) {
+          case "Response":
+            return onResponse(message.id, message.body)
+          case "Notification":
+            return onNotification(message.method, message.params)
+          case "Request":
+            return violation(`the server sent the request ${clip(message.method)}`)
+          case "Malformed":
+            return violation(`the server sent what is no message: ${message.detail}`)
+        }
+      },
+      onMalformed: (detail) => violation(`the server sent what is no message: ${detail}`),
+      onEnd: (reason) => end(new TransportClosed({ reason }))
+    })
+    // What ended before there was anything to close.
+    if (over) link.close()
+    const carrier = link
+    return {
+      request: (id, { method, text }) => {
+        if (over) return
+        unanswered.set(id, method)
+        carrier.send(`{"id":${id},"method":${JSON.stringify(method)},"params":${text}}`)
+      },
+      initialized: () => {
+        if (!over) carrier.send(Wire.notification("initialized", {}))
+      }
+    }
+  })
+
+/** A way to a server over links of one kind. */
+export const connector = (openLink: OpenLink, resumable: boolean): Connector => ({
+  resumable,
+  prepare: Api.prepareText,
+  open: (events) => open(openLink, events)
+})

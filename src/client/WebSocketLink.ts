@@ -1,0 +1,132 @@
+/**
+ * Messages over WebSocket: one a text frame.
+ *
+ * @since 0.1.0
+ */
+import type { IncomingMessage } from "node:http"
+import * as Effect from "effect/Effect"
+import { WebSocket } from "ws"
+import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
+import type { Link, OpenLink } from "./TextChannel.js"
+
+/** How to reach a server. */
+export interface Options {
+  /** `ws://` or `wss://`. */
+  readonly url: string
+  /** Of the upgrade request, such as `authorization`. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** How long the connection may take to come about, in milliseconds; 10 s. */
+  readonly connectTimeoutMs?: number | undefined
+  /** The longest message that is read, in bytes; 256 MiB. */
+  readonly maxMessageBytes?: number | undefined
+  /** How often a silent server is asked whether it is there, in milliseconds; 15 s. It may be silent for twice that. */
+  readonly heartbeatMs?: number | undefined
+}
+
+/** How long the server may take to answer a close frame, in milliseconds. */
+const closeMs = 1000
+
+const message = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
+/** Connects; interruption leaves nothing behind. */
+const connect = ({ url, headers, maxMessageBytes = 268435456 }: Options): Effect.Effect<WebSocket, ConnectFailed> =>
+  Effect.async((resume) => {
+    const fail = (reason: string, status?: number) =>
+      resume(Effect.fail(new ConnectFailed({ url, reason, ...(status === undefined ? {} : { status }) })))
+    let ws: WebSocket
+    try {
+      // Compression costs more than it saves between machines that are near each other, and some servers refuse it.
+      ws = new WebSocket(url, { perMessageDeflate: false, maxPayload: maxMessageBytes, headers: { ...headers } })
+    } catch (error) {
+      return fail(message(error))
+    }
+    // Small messages must not wait for the acknowledgement of earlier ones.
+    ws.once("upgrade", ({ socket }: IncomingMessage) => socket.setNoDelay(true))
+    ws.once("unexpected-response", (request, { statusCode }: IncomingMessage) => {
+      request.destroy()
+      fail(`the server answered ${statusCode} instead of an upgrade`, statusCode)
+    })
+    ws.on("error", (error) => fail(message(error)))
+    ws.once("open", () => {
+      // What comes before anybody listens stays with the socket.
+      ws.pause()
+      resume(Effect.succeed(ws))
+    })
+    return Effect.sync(() => ws.terminate())
+  })
+
+const closed = (ws: WebSocket) =>
+  Effect.async<void>((resume) => {
+    if (ws.readyState === WebSocket.CLOSED) resume(Effect.void)
+    else ws.once("close", () => resume(Effect.void))
+  })
+
+/** Says goodbye, and waits, bounded, for the answer. */
+const close = (ws: WebSocket) =>
+  Effect.suspend(() => {
+    ws.resume()
+    ws.close(1000)
+    return closed(ws).pipe(
+      Effect.interruptible,
+      Effect.timeoutOption(closeMs),
+      Effect.ensuring(Effect.sync(() => ws.terminate()))
+    )
+  })
+
+const describe = (code: number, reason: Buffer): string | undefined =>
+  code === 1000 ? undefined : `closed with code ${code}${reason.length === 0 ? "" : `: ${reason}`}`
+
+/** Links to one address. */
+export const open =
+  (options: Options): OpenLink =>
+  ({ onMessage, onMalformed, onEnd }) => {
+    const { url, connectTimeoutMs = 10000, heartbeatMs = 15000 } = options
+    const connected = connect(options).pipe(
+      Effect.timeoutFail({
+        duration: connectTimeoutMs,
+        onTimeout: () => new ConnectTimeout({ url, afterMs: connectTimeoutMs })
+      })
+    )
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const ws = yield* restore(connected)
+        yield* Effect.addFinalizer(() => close(ws))
+        let failure: string | undefined
+        let heard = true
+        const beat = setInterval(() => {
+          if (!heard) {
+            failure = `nothing was heard of the server for ${2 * heartbeatMs} ms`
+            return ws.terminate()
+          }
+          heard = false
+          ws.ping()
+        }, heartbeatMs)
+        ws.on("message", (data) => {
+          heard = true
+          onMessage(data.toString())
+        })
+        for (const event of ["ping", "pong"]) {
+          ws.on(event, () => {
+            heard = true
+          })
+        }
+        ws.on("error", (error: NodeJS.ErrnoException) => {
+          failure = message(error)
+          // What ws cannot read is no WebSocket, or none that a server may send; other errors are the network's.
+          if (error.code?.startsWith("WS_ERR_") === true) onMalformed(failure)
+        })
+        ws.once("close", (code, reason) => {
+          clearInterval(beat)
+          onEnd(failure ?? describe(code, reason))
+        })
+        ws.resume()
+        const link: Link = {
+          send: (text) => {
+            if (ws.readyState === WebSocket.OPEN) ws.send(text)
+          },
+          close: () => ws.close(1000)
+        }
+        return link
+      })
+    )
+  }
