@@ -78,9 +78,7 @@ const drop = (reason: DropReason, message: string): Either.Either<never, Drop> =
 /** The drop that answers a text message. */
 export const textDrop: Drop = { reason: "text", message: "relay message frames are binary, this message is text" }
 
-/** What is not UTF-8 was replaced by U+FFFD in decoding: two streams could then have the same name. */
-const isStreamId = (id: string) =>
-  id !== "" && id.trim() === id && Buffer.byteLength(id) <= maxStreamIdBytes && !id.includes("\ufffd")
+const isStreamId = (id: string) => id !== "" && id.trim() === id && Buffer.byteLength(id) <= maxStreamIdBytes
 
 const parse = (bytes: Uint8Array): RelayMessageFrame | undefined => {
   try {
@@ -99,7 +97,7 @@ const decodeBody = (body: RelayMessageFrame["body"], size: number): Either.Eithe
       }
       if (payload.byteLength === 0) return drop("emptyPayload", "relay data frame has an empty payload")
       // Copied where it is the lesser part: it must not keep alive what came with it.
-      const own = payload.byteLength * 2 < size ? payload.slice() : payload
+      const own = payload.byteLength * 2 < size ? new Uint8Array(payload) : payload
       return Either.right({ _tag: "Data", seq, index, count, payload: own })
     }
     case "ackFrame":
@@ -221,7 +219,7 @@ export const route = (bytes: Uint8Array): Either.Either<Route, Drop> => {
     while (reader.pos < reader.len) {
       const [field, type] = reader.tag()
       if (field === versionField && type === WireType.Varint) found = reader.uint32()
-      else if (field === streamIdField && type === WireType.LengthDelimited) streamId = reader.string()
+      else if (field === streamIdField && type === WireType.LengthDelimited) streamId = reader.string(true)
       else {
         if (field >= firstBodyField && field <= lastBodyField) body = field
         reader.skip(type, field)
