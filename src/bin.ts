@@ -18,6 +18,12 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
+import * as Registration from "./remote/Registration.js"
+import type { EndpointError } from "./remote/RelayEndpoint.js"
+import * as RelayTransport from "./remote/RelayTransport.js"
+import { RemoteAuth } from "./remote/RemoteAuth.js"
+import { Rendezvous } from "./remote/Rendezvous.js"
+import * as RendezvousConfig from "./remote/RendezvousConfig.js"
 import * as ExecServer from "./server/ExecServer.js"
 import * as ServerConfig from "./server/ServerConfig.js"
 import { version } from "./session/HostInfo.js"
@@ -31,7 +37,7 @@ const placeholders = { count: "N", flag: "true|false", text: "TEXT" } as const
 const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> => {
   const { kind, default: value, help } = ServerConfig.settings[key]
   const name = ServerConfig.flagName(key)
-  const description = `${help}; default ${value}; or ${ServerConfig.variableName(key)}`
+  const description = `${help}; default ${value === "" ? "none" : value}; or ${ServerConfig.variableName(key)}`
   return value === false
     ? Options.boolean(name).pipe(
         Options.withDescription(description),
@@ -56,36 +62,100 @@ const options = {
   )
 }
 
-const transport = (listen: ServerConfig.Listen) =>
+/** One line for each registration, for people. */
+const announceRegistration = (environmentId: string) =>
+  Effect.sync(() => {
+    process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
+  })
+
+const transport = (
+  listen: ServerConfig.Listen,
+  config: ServerConfig.ServerConfig
+): Layer.Layer<Transport, WebSocket.ListenError | EndpointError> =>
   ServerConfig.Listen.$match(listen, {
     Stdio: () => Stdio.layer,
-    WebSocket: ({ address }) => WebSocket.layer(address)
+    WebSocket: ({ address }) => WebSocket.layer(address),
+    Remote: ({ target }) => {
+      const { remoteTokenFile: tokenFile, insecure } = config
+      const auth = RemoteAuth.layerBearer({ tokenFile, variables: process.env, insecure })
+      return RelayTransport.layer.pipe(
+        Layer.provide(Registration.layer(target, announceRegistration)),
+        Layer.provide(auth)
+      )
+    }
   })
 
 /** Two lines: the address alone for programs, on stdout; a sentence for people, on stderr. */
-const announce = (listen: ServerConfig.Listen) =>
+const announce = (name: string, address: string) =>
+  Effect.sync(() => {
+    process.stderr.write(`${name} listening on ${address}\n`)
+    process.stdout.write(`${address}\n`)
+  })
+
+const announceServer = (listen: ServerConfig.Listen) =>
   Effect.flatMap(Transport, ({ address }) =>
-    Effect.sync(() => {
-      if (listen._tag !== "WebSocket") return
-      process.stderr.write(`exec-server listening on ${address}\n`)
-      process.stdout.write(`${address}\n`)
-    })
+    listen._tag === "WebSocket" ? announce("exec-server", address) : Effect.void
   )
+
+const optional = (name: string, placeholder: string, description: string) =>
+  Options.text(name).pipe(Options.withPseudoName(placeholder), Options.withDescription(description), Options.optional)
+
+const rendezvous = Command.make(
+  "rendezvous",
+  {
+    listen: Options.text("listen").pipe(
+      Options.withPseudoName("TEXT"),
+      Options.withDescription("where to listen: ws://IP:PORT; default ws://127.0.0.1:0"),
+      Options.withDefault("ws://127.0.0.1:0")
+    ),
+    executorTokenFile: optional(
+      "executor-token-file",
+      "FILE",
+      "a file with the token that executors register with; or EXEC_SERVER_EXECUTOR_TOKEN; default: anybody may"
+    ),
+    clientTokenFile: optional(
+      "client-token-file",
+      "FILE",
+      "a file with the token that clients connect with; or EXEC_SERVER_CLIENT_TOKEN; default: anybody may"
+    ),
+    publicUrl: optional("public-url", "URL", "where executors find it, if something stands in front of it: wss://HOST"),
+    insecure: Options.boolean("insecure").pipe(
+      Options.withDescription("listen on a public address although somebody need not authenticate")
+    )
+  },
+  (flags) =>
+    Effect.gen(function* () {
+      const config = yield* RendezvousConfig.load(
+        {
+          ...flags,
+          executorTokenFile: Option.getOrUndefined(flags.executorTokenFile),
+          clientTokenFile: Option.getOrUndefined(flags.clientTokenFile),
+          publicUrl: Option.getOrUndefined(flags.publicUrl)
+        },
+        process.env
+      )
+      const serve = Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address))
+      yield* Effect.provide(Effect.zipRight(serve, Effect.never), Rendezvous.layer(config))
+    })
+).pipe(Command.withDescription("Brings clients and executors behind a firewall together."))
 
 const command = Command.make("exec-server", options, ({ config: file, ...flags }) =>
   Effect.gen(function* () {
     const texts = Object.fromEntries(Object.entries(flags).map(([key, value]) => [key, Option.getOrUndefined(value)]))
     const config = yield* ServerConfig.load(texts, process.env, Option.getOrUndefined(file))
     const listen = yield* ServerConfig.parseListen(config)
-    const server = Effect.zipRight(announce(listen), ExecServer.serve).pipe(
-      Effect.provide(Layer.merge(ExecServer.layer, transport(listen))),
+    const server = Effect.zipRight(announceServer(listen), ExecServer.serve).pipe(
+      Effect.provide(Layer.merge(ExecServer.layer, transport(listen, config))),
       Effect.provide(ServerConfig.layerLimits(config))
     )
     const flagGiven = process.argv.some((argument) => argument.startsWith("--log-level"))
     const level = LogLevel.allLevels.find(({ _tag }) => _tag.toLowerCase() === config.logLevel) ?? LogLevel.Warning
     yield* flagGiven ? server : Logger.withMinimumLogLevel(server, level)
   })
-).pipe(Command.withDescription("Starts and controls processes for the clients that connect to it."))
+).pipe(
+  Command.withDescription("Starts and controls processes for the clients that connect to it."),
+  Command.withSubcommands([rendezvous])
+)
 
 /** Usage errors have been explained by then; a failed start is one line. */
 const explain = (cause: Cause.Cause<unknown>) =>

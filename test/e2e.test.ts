@@ -4,6 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { relayPair } from "./support/relay.js"
 import { eventually, isAlive, memoryClient, memoryLayer, stdioClient, webSocketServer } from "./support/servers.js"
 import { type Json, startParams, type TestClient } from "./support/TestClient.js"
 
@@ -779,3 +780,4 @@ e2eSuite(
   "WebSocket",
   Effect.flatMap(webSocketServer(), ({ connect }) => connect)
 )
+e2eSuite("relay", relayPair)

@@ -136,6 +136,11 @@ export class RelayStream {
     this.heardAt = now
   }
 
+  /** The socket is gone, or the stream has ended: what is held is given back. */
+  abandon(end: StreamEnd): void {
+    if (this.end === undefined) this.finish(end)
+  }
+
   /** Takes a frame in. Then messages can be taken, and frames sent. */
   receive(frame: Frame, now: number): void {
     if (this.end !== undefined) return

@@ -13,7 +13,7 @@ import { Spawner } from "../process/Spawner.js"
 import * as Connection from "../session/Connection.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
-import { Transport } from "../transport/Transport.js"
+import { Transport, type TransportFailed } from "../transport/Transport.js"
 
 /** Sessions over whatever starts processes and keeps output: the layer to give mocks to. */
 export const layerSessions: Layer.Layer<SessionRegistry | Handlers.Handlers, never, Spawner | OutputBuffer> =
@@ -28,7 +28,7 @@ export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSess
  * Serves the peers of a transport until there can be no further one. When interrupted: no peer is accepted any more,
  * those connected are told, and all processes are ended with `shutdownGracePeriodMs` between SIGTERM and SIGKILL.
  */
-export const serve: Effect.Effect<void, never, Transport | SessionRegistry | Handlers.Handlers> = Effect.gen(
+export const serve: Effect.Effect<void, TransportFailed, Transport | SessionRegistry | Handlers.Handlers> = Effect.gen(
   function* () {
     const transport = yield* Transport
     const registry = yield* SessionRegistry
@@ -45,4 +45,6 @@ export const serve: Effect.Effect<void, never, Transport | SessionRegistry | Han
 
 /** A running server, as a layer for larger applications. */
 export const layerServe: Layer.Layer<never, never, Transport | SessionRegistry | Handlers.Handlers> =
-  Layer.scopedDiscard(Effect.forkScoped(serve))
+  Layer.scopedDiscard(
+    Effect.forkScoped(Effect.catchAll(serve, ({ message }) => Effect.logError("no peer can connect any more", message)))
+  )

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as TOML from "smol-toml"
 import * as OsError from "../process/OsError.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
+import * as Registration from "../remote/Registration.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import { TransportLimits } from "../transport/TransportLimits.js"
 import type * as WebSocket from "../transport/WebSocket.js"
@@ -18,10 +19,11 @@ import type * as WebSocket from "../transport/WebSocket.js"
 /** A setting could not be read; the message says which one, where it came from, and what it may be. */
 export class ConfigError extends Data.TaggedError("ConfigError")<{ readonly message: string }> {}
 
-/** Where the server listens. */
+/** Where the server listens; or the environment it registers as, instead. */
 export type Listen = Data.TaggedEnum<{
   Stdio: object
   WebSocket: { readonly address: WebSocket.Address }
+  Remote: { readonly target: Registration.Target }
 }>
 export const Listen = Data.taggedEnum<Listen>()
 
@@ -61,6 +63,10 @@ export const settings = {
   listen: text("stdio://", "where to listen: stdio, stdio:// or ws://IP:PORT (port 0: any free one)"),
   logLevel: text("warning", `how much to log on stderr: ${logLevels.join(", ")}`),
   insecure: flag(false, "listen on a public address although nobody has to authenticate"),
+  remote: text("", "base URL of an environment registry: register there and serve over a rendezvous, do not listen"),
+  environmentId: text("", "the environment to register as"),
+  name: text("codex-exec-server", "a name for this executor; taken and not sent"),
+  remoteTokenFile: text("", "a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN"),
   maxProcessesPerSession: count(1024, "processes of one session that are not closed"),
   maxSessions: count(1024, "sessions, attached or waiting for their client"),
   // To the WebSocket library 0 means that there is no limit.
@@ -153,9 +159,16 @@ export const load = (
 
 const loopback = /^(127\.|::1$|::ffff:127\.)/
 
-/** Reads `--listen`; the failures have the original's texts. A public address needs `insecure`. */
-export const parseListen = ({ listen, insecure }: ServerConfig): Either.Either<Listen, ConfigError> => {
+/** Reads `--listen`, or `--remote` and `--environment-id`; the failures have the original's texts. A public address needs `insecure`. */
+export const parseListen = (config: ServerConfig): Either.Either<Listen, ConfigError> => {
+  const { listen, insecure, remote, environmentId } = config
   const fail = (message: string) => Either.left(new ConfigError({ message }))
+  if (remote !== "" || environmentId !== "") {
+    return Either.mapBoth(Registration.parseTarget(remote, environmentId), {
+      onLeft: ({ message }) => new ConfigError({ message }),
+      onRight: (target) => Listen.Remote({ target })
+    })
+  }
   if (listen === "stdio" || listen === "stdio://") return Either.right(Listen.Stdio())
   if (!listen.startsWith("ws://")) {
     return fail(`unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\``)

@@ -4,8 +4,12 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Peer } from "../session/Peer.js"
+
+/** There can be no further peer, and not because everything is over; the message is a sentence for the operator. */
+export class TransportFailed extends Data.TaggedError("TransportFailed")<{ readonly message: string }> {}
 
 /** A source of peers. */
 export interface Shape {
@@ -15,7 +19,7 @@ export interface Shape {
    * Serves every peer with the given effect, each in a fiber of its own, until there can be no further peer. When
    * interrupted, accepts no more, interrupts what serves the others and waits, bounded, until they are gone.
    */
-  readonly run: <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) => Effect.Effect<void, never, R>
+  readonly run: <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) => Effect.Effect<void, TransportFailed, R>
 }
 
 /** The transport of a server. */
