@@ -5,9 +5,16 @@
  */
 import { Buffer } from "node:buffer"
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire"
+import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire"
 import * as Either from "effect/Either"
-import { type RelayMessageFrame, RelayMessageFrameSchema } from "./gen/relay_pb.js"
+import {
+  RelayAckSchema,
+  RelayHeartbeatSchema,
+  type RelayMessageFrame,
+  RelayMessageFrameSchema,
+  RelayResetSchema,
+  RelayResumeSchema
+} from "./gen/relay_pb.js"
 
 /** A piece of a message; most messages have one. `seq` counts pieces, modulo 2^32. */
 export interface Segment {
@@ -138,33 +145,54 @@ export const decode = (bytes: Uint8Array): Either.Either<Frame, Drop> => {
   }))
 }
 
-const encodeBody = (body: Body): RelayMessageFrame["body"] => {
+// Numbers of the fields of RelayMessageFrame, and of RelayData's last one.
+const field = { version: 1, streamId: 2, ack: 3, ackBits: 4, data: 5, reset: 8, handshake: 10, reliable: 100 } as const
+const payloadField = 4
+
+const encodeBody = (body: Exclude<Body, { readonly _tag: "Data" }>): RelayMessageFrame["body"] => {
   switch (body._tag) {
-    case "Data": {
-      const { seq, index: segmentIndex, count: segmentCount, payload } = body
-      const value = {
-        $typeName: "codex.exec_server.relay.v1.RelayData",
-        seq,
-        segmentIndex,
-        segmentCount,
-        payload
-      } as const
-      return { case: "data", value }
-    }
     case "Ack":
-      return { case: "ackFrame", value: { $typeName: "codex.exec_server.relay.v1.RelayAck" } }
+      return { case: "ackFrame", value: create(RelayAckSchema) }
     case "Resume":
-      return { case: "resume", value: { $typeName: "codex.exec_server.relay.v1.RelayResume", nextSeq: body.nextSeq } }
+      return { case: "resume", value: create(RelayResumeSchema, { nextSeq: body.nextSeq }) }
     case "Reset":
-      return { case: "reset", value: { $typeName: "codex.exec_server.relay.v1.RelayReset", reason: body.reason } }
+      return { case: "reset", value: create(RelayResetSchema, { reason: body.reason }) }
     case "Heartbeat":
-      return { case: "heartbeat", value: { $typeName: "codex.exec_server.relay.v1.RelayHeartbeat" } }
+      return { case: "heartbeat", value: create(RelayHeartbeatSchema) }
   }
 }
 
+const number = (writer: BinaryWriter, at: number, value: number) => {
+  if (value !== 0) writer.tag(at, WireType.Varint).uint32(value)
+}
+
+/** Data frames are nearly all there are, and large: here their payload is copied once, and not for every level. */
+const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, segment: Segment): Uint8Array => {
+  const { seq, index, count, payload } = segment
+  const inner = new BinaryWriter()
+  number(inner, 1, seq)
+  number(inner, 2, index)
+  number(inner, 3, count)
+  inner.tag(payloadField, WireType.LengthDelimited).uint32(payload.byteLength)
+  const beforePayload = inner.finish()
+  const head = new BinaryWriter()
+  number(head, field.version, version)
+  head.tag(field.streamId, WireType.LengthDelimited).string(streamId)
+  number(head, field.ack, ack)
+  number(head, field.ackBits, ackBits)
+  head.tag(field.data, WireType.LengthDelimited).uint32(beforePayload.byteLength + payload.byteLength)
+  head.raw(beforePayload)
+  const tail = new BinaryWriter()
+  number(tail, field.reliable, Number(reliable))
+  number(tail, field.reliable + 1, Number(acknowledged))
+  return Buffer.concat([head.finish(), payload, tail.finish()])
+}
+
 /** Writes one frame. Members of their default value take no bytes. */
-export const encode = ({ streamId, ack, ackBits, reliable, acknowledged, body }: Frame): Uint8Array =>
-  toBinary(
+export const encode = (frame: Frame): Uint8Array => {
+  const { streamId, ack, ackBits, reliable, acknowledged, body } = frame
+  if (body._tag === "Data") return encodeData(frame, body)
+  return toBinary(
     RelayMessageFrameSchema,
     create(RelayMessageFrameSchema, {
       version,
@@ -176,6 +204,7 @@ export const encode = ({ streamId, ack, ackBits, reliable, acknowledged, body }:
       body: encodeBody(body)
     })
   )
+}
 
 /** As much of a reason as a reset holds, and never none. */
 export const fitReason = (reason: string): string => {
@@ -202,13 +231,6 @@ export interface Route {
   readonly isReset: boolean
 }
 
-// Numbers of the fields of RelayMessageFrame.
-const versionField = 1
-const streamIdField = 2
-const firstBodyField = 5
-const resetField = 8
-const lastBodyField = 10
-
 /** Reads what a router has to know, and skips the rest. Never throws. */
 export const route = (bytes: Uint8Array): Either.Either<Route, Drop> => {
   let found = 0
@@ -217,12 +239,12 @@ export const route = (bytes: Uint8Array): Either.Either<Route, Drop> => {
   try {
     const reader = new BinaryReader(bytes)
     while (reader.pos < reader.len) {
-      const [field, type] = reader.tag()
-      if (field === versionField && type === WireType.Varint) found = reader.uint32()
-      else if (field === streamIdField && type === WireType.LengthDelimited) streamId = reader.string(true)
+      const [at, type] = reader.tag()
+      if (at === field.version && type === WireType.Varint) found = reader.uint32()
+      else if (at === field.streamId && type === WireType.LengthDelimited) streamId = reader.string(true)
       else {
-        if (field >= firstBodyField && field <= lastBodyField) body = field
-        reader.skip(type, field)
+        if (at >= field.data && at <= field.handshake) body = at
+        reader.skip(type, at)
       }
     }
   } catch {
@@ -231,5 +253,5 @@ export const route = (bytes: Uint8Array): Either.Either<Route, Drop> => {
   if (found !== version) return drop("version", `unsupported relay message frame version ${found}`)
   if (!isStreamId(streamId)) return drop("streamId", "relay message frame has no valid stream_id")
   if (body === 0) return drop("body", "relay message frame has no body")
-  return Either.right({ streamId, isReset: body === resetField })
+  return Either.right({ streamId, isReset: body === field.reset })
 }

@@ -142,6 +142,15 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
   }
 }
 
+const isLoopback = (hostname: string) => hostname === "[::1]" || hostname === "localhost" || /^127\./.test(hostname)
+
+/**
+ * Masks keep what a client sends from looking like HTTP to a proxy that reads along. Where there can be none they are
+ * zeros, which costs nothing to apply and to take off again.
+ */
+const masks = (url: URL): { readonly generateMask?: (mask: Buffer) => void } =>
+  url.protocol === "wss:" || isLoopback(url.hostname) ? { generateMask: (mask) => mask.fill(0) } : {}
+
 /** Opens a socket. Redirects are not followed: the URL may carry a credential. */
 export const dial = (
   url: string,
@@ -157,6 +166,7 @@ export const dial = (
       perMessageDeflate: false,
       maxPayload: maxPayload(options.maxMessageBytes),
       handshakeTimeout: dialMs,
+      ...masks(new URL(url)),
       ...(options.headers === undefined ? {} : { headers: options.headers })
     })
     ws.once("unexpected-response", (_, response) => {

@@ -16,7 +16,7 @@ import { RelaySender } from "./RelaySender.js"
 const ackDelayMs = 25
 
 /** Segments and bytes after which it does not wait. */
-const ackEvery = { segments: 16, bytes: 262144 } as const
+const ackEvery = { segments: 16, bytes: 1048576 } as const
 
 /** How long a reliable stream may be without a frame of ours, in milliseconds: its peer takes silence for the end. */
 const heartbeatMs = 20000

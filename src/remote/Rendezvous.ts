@@ -68,7 +68,7 @@ const maxTickets = 4096
 const headersMs = 10000
 
 /** How long sockets may take to say goodbye at the end, in milliseconds. */
-const goodbyeMs = 500
+const goodbyeMs = 2000
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
 
@@ -231,10 +231,17 @@ const make = (options: Options) =>
       })
     })
 
+    const allGone = Effect.async<void>((resume) => {
+      const check = () => {
+        if (upgrades.clients.size === 0) resume(Effect.void)
+      }
+      for (const ws of upgrades.clients) ws.once("close", check)
+      check()
+    })
     yield* Effect.addFinalizer(() =>
-      Effect.async<void>((resume) => {
+      Effect.suspend(() => {
         for (const router of routers.values()) router.close("the rendezvous is shutting down")
-        setTimeout(() => resume(Effect.void), routers.size === 0 ? 0 : goodbyeMs)
+        return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(allGone), goodbyeMs))
       })
     )
     return { address }

@@ -1,10 +1,17 @@
 /** Rendezvous, executors and clients for tests; all end with the test. */
 import { createInterface } from "node:readline"
 import { assert } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Registration from "../../src/remote/Registration.js"
 import * as RelayClient from "../../src/remote/RelayClient.js"
+import * as RelayTransport from "../../src/remote/RelayTransport.js"
+import { RemoteAuth } from "../../src/remote/RemoteAuth.js"
+import { Rendezvous } from "../../src/remote/Rendezvous.js"
+import * as ExecServer from "../../src/server/ExecServer.js"
 import { eventually, type LaunchOptions, launch, type Running } from "./servers.js"
 import { TestClient } from "./TestClient.js"
 
@@ -65,9 +72,24 @@ export const relayClient = (url: string): Effect.Effect<TestClient, never, Scope
     )
   })
 
+/** A rendezvous and an executor in this process. */
+const pairLayer = Layer.unwrapScoped(
+  Effect.map(Layer.build(Rendezvous.layer({ address: { host: "127.0.0.1", port: 0 } })), (context) => {
+    const { address } = Context.get(context, Rendezvous)
+    const target = Registration.parseTarget(address.replace("ws:", "http:"), environmentId)
+    const endpoint = Layer.unwrapEffect(Effect.map(target, (target) => Registration.layer(target, () => Effect.void)))
+    const variables = { EXEC_SERVER_REMOTE_TOKEN: "executor-token" }
+    return ExecServer.layerServe.pipe(
+      Layer.provide([ExecServer.layer, RelayTransport.layer]),
+      Layer.provide(endpoint),
+      Layer.provide(RemoteAuth.layerBearer({ tokenFile: "", variables, insecure: false })),
+      Layer.merge(Layer.succeedContext(context))
+    )
+  })
+)
+
 /** A client on a rendezvous and an executor of its own. */
 export const relayPair: Effect.Effect<TestClient, never, Scope.Scope> = Effect.gen(function* () {
-  const { url } = yield* rendezvous()
-  yield* executor(url)
-  return yield* relayClient(url)
+  const context = yield* Effect.orDie(Layer.build(pairLayer))
+  return yield* relayClient(Context.get(context, Rendezvous).address)
 })
