@@ -50,11 +50,11 @@ export class RendezvousRouter {
   /** A new executor takes the place of an old one, whose connection may be dead without anybody having noticed. */
   addExecutor(socket: RelaySocket): void {
     const previous = this.executor
+    this.executor = socket
     if (previous !== undefined) {
-      this.removeExecutor(previous)
+      this.dropClients()
       previous.close(code.normal, "another executor has taken this one's place")
     }
-    this.executor = socket
     const drop = this.dropper("an executor")
     socket.listen({
       onFrame: (bytes) => {
@@ -158,6 +158,12 @@ export class RendezvousRouter {
   private removeExecutor(socket: RelaySocket): void {
     if (this.executor !== socket) return
     this.executor = undefined
+    this.dropClients()
+    this.checkIdle()
+  }
+
+  /** What clients have begun was with an executor that is gone. */
+  private dropClients(): void {
     for (const { socket, streams } of this.clients) {
       for (const streamId of streams) socket.send(RelayFrame.encodeReset(streamId, "the executor is gone"))
       streams.clear()
@@ -166,7 +172,6 @@ export class RendezvousRouter {
     this.owners.clear()
     this.clients.clear()
     this.held.clear()
-    this.checkIdle()
   }
 
   private resumeClients(): void {

@@ -10,7 +10,7 @@ import * as Registration from "../../src/remote/Registration.js"
 import * as RelayClient from "../../src/remote/RelayClient.js"
 import * as RelayTransport from "../../src/remote/RelayTransport.js"
 import { RemoteAuth } from "../../src/remote/RemoteAuth.js"
-import { Rendezvous } from "../../src/remote/Rendezvous.js"
+import { type Options, Rendezvous } from "../../src/remote/Rendezvous.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import { eventually, type LaunchOptions, launch, type Running } from "./servers.js"
 import { TestClient } from "./TestClient.js"
@@ -24,7 +24,7 @@ export const rendezvous = (
   Effect.gen(function* () {
     const running = yield* launch({
       ...options,
-      args: ["rendezvous", "--listen", "ws://127.0.0.1:0", ...(options.args ?? [])]
+      args: ["rendezvous", ...(options.args ?? [])]
     })
     const { stdout } = running.child
     if (stdout === null) return yield* Effect.dieMessage("no stdout")
@@ -51,7 +51,8 @@ export const executor = (
     return running
   })
 
-export const clientUrl = (url: string) => `${url}/cloud/environment/${environmentId}/connect?role=harness`
+export const clientUrl = (url: string) =>
+  `${url}/cloud/environment/${environmentId}/connect?role=harness&token=client-token`
 
 /** A client over a rendezvous; it may come a little before the executor. */
 export const relayClient = (url: string): Effect.Effect<TestClient, never, Scope.Scope> =>
@@ -72,24 +73,30 @@ export const relayClient = (url: string): Effect.Effect<TestClient, never, Scope
     )
   })
 
-/** A rendezvous and an executor in this process. */
-const pairLayer = Layer.unwrapScoped(
-  Effect.map(Layer.build(Rendezvous.layer({ address: { host: "127.0.0.1", port: 0 } })), (context) => {
-    const { address } = Context.get(context, Rendezvous)
-    const target = Registration.parseTarget(address.replace("ws:", "http:"), environmentId)
-    const endpoint = Layer.unwrapEffect(Effect.map(target, (target) => Registration.layer(target, () => Effect.void)))
+/** A rendezvous in this process; its address. */
+export const localRendezvous = (options: Partial<Options> = {}): Effect.Effect<string, never, Scope.Scope> =>
+  Layer.build(Rendezvous.layer({ address: { host: "127.0.0.1", port: 0 }, ...options })).pipe(
+    Effect.map((context) => Context.get(context, Rendezvous).address),
+    Effect.orDie
+  )
+
+/** An executor in this process, of real children. */
+export const localExecutor = (url: string): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const target = yield* Registration.parseTarget(url.replace("ws:", "http:"), environmentId)
     const variables = { EXEC_SERVER_REMOTE_TOKEN: "executor-token" }
-    return ExecServer.layerServe.pipe(
-      Layer.provide([ExecServer.layer, RelayTransport.layer]),
-      Layer.provide(endpoint),
-      Layer.provide(RemoteAuth.layerBearer({ tokenFile: "", variables, insecure: false })),
-      Layer.merge(Layer.succeedContext(context))
+    yield* Layer.build(
+      ExecServer.layerServe.pipe(
+        Layer.provide([ExecServer.layer, RelayTransport.layer]),
+        Layer.provide(Registration.layer(target, () => Effect.void)),
+        Layer.provide(RemoteAuth.layerBearer({ tokenFile: "", variables, insecure: false }))
+      )
     )
-  })
-)
+  }).pipe(Effect.orDie)
 
 /** A client on a rendezvous and an executor of its own. */
 export const relayPair: Effect.Effect<TestClient, never, Scope.Scope> = Effect.gen(function* () {
-  const context = yield* Effect.orDie(Layer.build(pairLayer))
-  return yield* relayClient(Context.get(context, Rendezvous).address)
+  const url = yield* localRendezvous()
+  yield* localExecutor(url)
+  return yield* relayClient(url)
 })
