@@ -4,7 +4,6 @@
  *
  * @since 0.1.0
  */
-import type { Buffer } from "node:buffer"
 import * as RelayFrame from "./RelayFrame.js"
 import { highWaterBytes, type RelaySocket } from "./RelaySocket.js"
 import type { RelayStream, StreamEnd } from "./RelayStream.js"
@@ -85,8 +84,8 @@ export class RelayDriver {
     this.pump()
   }
 
-  send(message: Buffer): void {
-    this.stream.send(message)
+  send(text: string): void {
+    this.stream.send(RelayFrame.message(text))
     this.pump()
   }
 

@@ -22,6 +22,14 @@ export interface Segment {
   readonly index: number
   readonly count: number
   readonly payload: Uint8Array
+  /** The memory that the payload lies in, if the frame may be written around it: `roomBytes` tells where. */
+  readonly room?: Buffer | undefined
+}
+
+/** A message, and the memory that it lies in. */
+export interface Message {
+  readonly payload: Uint8Array
+  readonly room?: Buffer | undefined
 }
 
 /** What a frame is for. */
@@ -79,6 +87,17 @@ export const maxResetReasonBytes = 256
 
 /** What a frame adds to its payload, in bytes, at most. */
 export const maxOverheadBytes = 1024
+
+/** Room for what precedes and what follows a payload in its frame, in bytes. */
+const roomBytes = { head: 256, tail: 8 } as const
+
+/** A text as a message with room around it, so that most messages are written once and never copied. */
+export const message = (text: string): Message => {
+  const size = Buffer.byteLength(text)
+  const room = Buffer.allocUnsafe(roomBytes.head + size + roomBytes.tail)
+  room.write(text, roomBytes.head)
+  return { room, payload: room.subarray(roomBytes.head, roomBytes.head + size) }
+}
 
 const drop = (reason: DropReason, message: string): Either.Either<never, Drop> => Either.left({ reason, message })
 
@@ -166,9 +185,9 @@ const number = (writer: BinaryWriter, at: number, value: number) => {
   if (value !== 0) writer.tag(at, WireType.Varint).uint32(value)
 }
 
-/** Data frames are nearly all there are, and large: here their payload is copied once, and not for every level. */
+/** Data frames are nearly all there are, and large: here their payload is copied once, or not at all. */
 const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, segment: Segment): Uint8Array => {
-  const { seq, index, count, payload } = segment
+  const { seq, index, count, payload, room } = segment
   const inner = new BinaryWriter()
   number(inner, 1, seq)
   number(inner, 2, index)
@@ -185,7 +204,13 @@ const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, s
   const tail = new BinaryWriter()
   number(tail, field.reliable, Number(reliable))
   number(tail, field.reliable + 1, Number(acknowledged))
-  return Buffer.concat([head.finish(), payload, tail.finish()])
+  const [before, after] = [head.finish(), tail.finish()]
+  if (room === undefined) return Buffer.concat([before, payload, after])
+  const start = roomBytes.head - before.byteLength
+  const end = roomBytes.head + payload.byteLength
+  room.set(before, start)
+  room.set(after, end)
+  return room.subarray(start, end + after.byteLength)
 }
 
 /** Writes one frame. Members of their default value take no bytes. */

@@ -85,7 +85,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn
         if (over) given.onEnd()
         else driver.resume()
       },
-      send: (text) => driver.send(Buffer.from(text)),
+      send: (text) => driver.send(text),
       buffered: () => driver.queuedBytes,
       pause: () => driver.pause(),
       resume: () => driver.resume(),

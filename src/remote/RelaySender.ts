@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import type { Segment } from "./RelayFrame.js"
+import type { Message, Segment } from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
 
 /** Distance of one sequence number from another, across the wrap. */
@@ -32,7 +32,7 @@ interface Flight {
 
 /** The sending half. */
 export class RelaySender {
-  private readonly queue: Array<Uint8Array> = []
+  private readonly queue: Array<Message> = []
   private queued = 0
   /** What is sent of the first message in the queue. */
   private index = 0
@@ -89,9 +89,9 @@ export class RelaySender {
     return this.nextSeq
   }
 
-  enqueue(message: Uint8Array): void {
+  enqueue(message: Message): void {
     this.queue.push(message)
-    this.queued += message.byteLength
+    this.queued += message.payload.byteLength
   }
 
   /** From now on nothing is kept, and the window does not hold anything up. */
@@ -171,12 +171,13 @@ export class RelaySender {
   }
 
   private fresh(now: number): Segment | undefined {
-    const message = this.queue[0]
+    const [message] = this.queue
     if (message === undefined) return undefined
+    const whole = message.payload
     const { segmentBytes, windowFrames, windowBytes } = this.limits
-    if (this.index === 0) this.count = this.capable ? Math.max(1, Math.ceil(message.byteLength / segmentBytes)) : 1
+    if (this.index === 0) this.count = this.capable ? Math.max(1, Math.ceil(whole.byteLength / segmentBytes)) : 1
     const { index, count } = this
-    const payload = count === 1 ? message : message.subarray(index * segmentBytes, (index + 1) * segmentBytes)
+    const payload = count === 1 ? whole : whole.subarray(index * segmentBytes, (index + 1) * segmentBytes)
     const size = payload.byteLength
     if (this.flights.size > 0 && (this.flights.size >= windowFrames || this.flightBytes + size > windowBytes)) {
       return undefined
@@ -195,7 +196,8 @@ export class RelaySender {
       this.flightBytes += size
       this.timeoutAt ??= now + this.timeout()
     }
-    return segment
+    // The room is used once: what was written there may still be on its way when the segment is sent again.
+    return count === 1 ? { ...segment, room: message.room } : segment
   }
 
   private land(seq: number, { segment, sentAt, attempts }: Flight, now: number): void {

@@ -7,7 +7,7 @@
  *
  * @since 0.1.0
  */
-import { type Body, type Frame, fitReason, type Received, type Segment } from "./RelayFrame.js"
+import { type Body, type Frame, fitReason, type Message, type Received, type Segment } from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
 import { type Budget, RelayReceiver } from "./RelayReceiver.js"
 import { RelaySender } from "./RelaySender.js"
@@ -121,7 +121,7 @@ export class RelayStream {
     return earliest
   }
 
-  send(message: Uint8Array): void {
+  send(message: Message): void {
     if (this.end === undefined && this.closing === undefined) this.sender.enqueue(message)
   }
 

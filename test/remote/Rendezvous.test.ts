@@ -174,6 +174,15 @@ describe("who may come", () => {
 })
 
 describe("what goes where", () => {
+  it.scopedLive("executors are led to where they found it, or to where it says it is found", () =>
+    Effect.gen(function* () {
+      const plain = yield* localRendezvous()
+      assert.match((yield* register(plain)).url, new RegExp(`^${plain}${path("executor")}\\?ticket=[\\w-]{43}$`))
+      const behind = yield* localRendezvous({ publicUrl: "wss://example.com/" })
+      assert.isTrue((yield* register(behind)).url.startsWith(`wss://example.com${path("executor")}?ticket=`))
+    })
+  )
+
   it.scopedLive("each stream to its client, unchanged, and no client into another one's", () =>
     Effect.gen(function* () {
       const url = yield* localRendezvous()

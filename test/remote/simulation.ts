@@ -111,7 +111,7 @@ export const run = (seed: number, weather: Weather, messagesEach: number): strin
       for (let burst = below(4); maySend && burst > 0 && (next[side] ?? 0) < messagesEach; burst--) {
         const message = sent[side]?.[next[side] ?? 0] ?? ""
         next[side] = (next[side] ?? 0) + 1
-        ends[side]?.send(Buffer.from(message))
+        ends[side]?.send(RelayFrame.message(message))
       }
       pump(side)
     }
