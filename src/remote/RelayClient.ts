@@ -137,10 +137,11 @@ const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: Rela
     buffered: () => driver.queuedBytes,
     pause: () => {
       driver.pause()
+      driver.listen(false)
       socket.pause()
     },
     resume: () => {
-      driver.listened()
+      driver.listen(true)
       socket.resume()
       driver.resume()
     },

@@ -102,9 +102,9 @@ export class RelayDriver {
     this.pump()
   }
 
-  /** The peer was not read, and its silence means nothing. */
-  listened(): void {
-    this.stream.listened(performance.now())
+  /** Whether the socket is read: while it is not, the peer's silence means nothing. */
+  listen(listens: boolean): void {
+    this.stream.listen(listens, performance.now())
   }
 
   /** Ends the stream once what was sent has left, or after a short while. */

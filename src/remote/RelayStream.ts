@@ -72,6 +72,7 @@ export class RelayStream {
   private gapAt: number | undefined
   private resumeDue: boolean
   private heardAt: number
+  private listens = true
   private sentAt: number
   private closing: { readonly reason: string; readonly by: number } | undefined
   private reset: string | undefined
@@ -115,7 +116,8 @@ export class RelayStream {
   get deadline(): number | undefined {
     if (this.end !== undefined) return undefined
     const times = [this.sender.deadline, this.ackAt, this.gapAt, this.closing?.by]
-    if (this.vows) times.push(this.sentAt + heartbeatMs, this.heardAt + silenceMs)
+    if (this.vows) times.push(this.sentAt + heartbeatMs)
+    if (this.vows && this.listens) times.push(this.heardAt + silenceMs)
     let earliest: number | undefined
     for (const time of times) if (time !== undefined && !(earliest !== undefined && earliest <= time)) earliest = time
     return earliest
@@ -131,8 +133,9 @@ export class RelayStream {
     this.receiver.release()
   }
 
-  /** The peer was not listened to, and its silence means nothing. */
-  listened(now: number): void {
+  /** While nobody listens to the peer, its silence means nothing. */
+  listen(listens: boolean, now: number): void {
+    this.listens = listens
     this.heardAt = now
   }
 
@@ -205,7 +208,8 @@ export class RelayStream {
   /** Whether time has ended the stream. */
   private isOver(now: number): boolean {
     if (this.closing !== undefined && now >= this.closing.by) this.violate(this.closing.reason)
-    else if (this.vows && now >= this.heardAt + silenceMs) this.violate("nothing was heard for too long")
+    else if (this.vows && this.listens && now >= this.heardAt + silenceMs)
+      this.violate("nothing was heard for too long")
     else if (this.gapAt !== undefined && now >= this.gapAt) {
       this.violate(`segment ${this.receiver.nextSeq} is missing`)
     } else if (this.kind === "Reliable" && !this.vows && this.sender.attempts > maxAttempts) {

@@ -84,7 +84,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
             RelaySocket.dial(address, { maxMessageBytes }).pipe(
               Effect.tap(driver.reset),
               Effect.flatMap(attach),
-              Effect.zipRight(Effect.logInfo("the relay socket is gone")),
+              Effect.zipRight(Effect.logWarning("the relay socket is gone; another one will follow")),
               Effect.catchAll(({ message }) => Effect.logWarning(message))
             )
 

@@ -120,6 +120,20 @@ describe("two of ours", () => {
     })
   })
 
+  it("a peer that is not listened to is not given up", () => {
+    const [a, b] = [make(true), make(false)]
+    for (const frame of sendAll(a)) b.receive({ streamId: "s", ...frame }, 0)
+    for (const frame of sendAll(b)) a.receive({ streamId: "s", ...frame }, 0)
+    a.listen(false, 0)
+    for (let now = 0; now <= 600_000; now += 1000) sendAll(a, now)
+    assert.isUndefined(a.ended)
+    a.listen(true, 600_000)
+    sendAll(a, 680_000)
+    assert.isUndefined(a.ended)
+    sendAll(a, 690_000)
+    assert.isDefined(a.ended)
+  })
+
   it("the end comes after everything that was sent before it", () => {
     const [a, b] = [make(true), make(false)]
     for (const frame of sendAll(a)) b.receive({ streamId: "s", ...frame }, 0)
