@@ -18,6 +18,8 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
+import { Rendezvous } from "./remote/Rendezvous.js"
+import * as RendezvousConfig from "./remote/RendezvousConfig.js"
 import * as ExecServer from "./server/ExecServer.js"
 import * as Exposure from "./server/Exposure.js"
 import * as ServerConfig from "./server/ServerConfig.js"
@@ -66,33 +68,86 @@ const options = {
   )
 }
 
+/** One line for each registration, for people. */
+const announceRegistration = (environmentId: string) =>
+  Effect.sync(() => {
+    process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
+  })
+
 const sessions = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? ExecServer.layerContained : ExecServer.layer
 
 /** Two lines: the address alone for programs, on stdout; a sentence for people, on stderr. */
-const announce = (exposure: Exposure.Exposure) =>
+const announce = (name: string, address: string) =>
+  Effect.sync(() => {
+    process.stderr.write(`${name} listening on ${address}\n`)
+    process.stdout.write(`${address}\n`)
+  })
+
+const announceServer = (exposure: Exposure.Exposure) =>
   Effect.flatMap(Transport, ({ address }) =>
-    Effect.sync(() => {
-      if (exposure._tag === "Stdio") return
-      process.stderr.write(`exec-server listening on ${address}\n`)
-      process.stdout.write(`${address}\n`)
-    })
+    exposure._tag === "WebSocket" ? announce("exec-server", address) : Effect.void
   )
+
+const optional = (name: string, placeholder: string, description: string) =>
+  Options.text(name).pipe(Options.withPseudoName(placeholder), Options.withDescription(description), Options.optional)
+
+const rendezvous = Command.make(
+  "rendezvous",
+  {
+    listen: Options.text("listen").pipe(
+      Options.withPseudoName("TEXT"),
+      Options.withDescription("where to listen: ws://IP:PORT; default ws://127.0.0.1:0"),
+      Options.withDefault("ws://127.0.0.1:0")
+    ),
+    executorTokenFile: optional(
+      "executor-token-file",
+      "FILE",
+      "a file with the token that executors register with; or EXEC_SERVER_EXECUTOR_TOKEN; default: anybody may"
+    ),
+    clientTokenFile: optional(
+      "client-token-file",
+      "FILE",
+      "a file with the token that clients connect with; or EXEC_SERVER_CLIENT_TOKEN; default: anybody may"
+    ),
+    publicUrl: optional("public-url", "URL", "where executors find it, if something stands in front of it: wss://HOST"),
+    insecure: Options.boolean("insecure").pipe(
+      Options.withDescription("listen on a public address although somebody need not authenticate")
+    )
+  },
+  (flags) =>
+    Effect.gen(function* () {
+      const config = yield* RendezvousConfig.load(
+        {
+          ...flags,
+          executorTokenFile: Option.getOrUndefined(flags.executorTokenFile),
+          clientTokenFile: Option.getOrUndefined(flags.clientTokenFile),
+          publicUrl: Option.getOrUndefined(flags.publicUrl)
+        },
+        process.env
+      )
+      const serve = Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address))
+      yield* Effect.provide(Effect.zipRight(serve, Effect.never), Rendezvous.layer(config))
+    })
+).pipe(Command.withDescription("Brings clients and executors behind a firewall together."))
 
 const command = Command.make("exec-server", options, ({ config: file, ...flags }) =>
   Effect.gen(function* () {
     const texts = Object.fromEntries(Object.entries(flags).map(([key, value]) => [key, Option.getOrUndefined(value)]))
     const config = yield* ServerConfig.load(texts, process.env, Option.getOrUndefined(file))
     const exposure = yield* Exposure.parse(config)
-    const server = Effect.zipRight(announce(exposure), ExecServer.serve).pipe(
-      Effect.provide(Layer.merge(sessions(config), Exposure.layer(exposure))),
+    const server = Effect.zipRight(announceServer(exposure), ExecServer.serve).pipe(
+      Effect.provide(Layer.merge(sessions(config), Exposure.layer(exposure, announceRegistration))),
       Effect.provide(ServerConfig.layerLimits(config))
     )
     const flagGiven = process.argv.some((argument) => argument.startsWith("--log-level"))
     const level = LogLevel.allLevels.find(({ _tag }) => _tag.toLowerCase() === config.logLevel) ?? LogLevel.Warning
     yield* flagGiven ? server : Logger.withMinimumLogLevel(server, level)
   })
-).pipe(Command.withDescription("Starts and controls processes for the clients that connect to it."))
+).pipe(
+  Command.withDescription("Starts and controls processes for the clients that connect to it."),
+  Command.withSubcommands([rendezvous])
+)
 
 /** Usage errors have been explained by then; a failed start is one line. */
 const explain = (cause: Cause.Cause<unknown>) =>

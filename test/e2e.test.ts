@@ -7,6 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { relayPair } from "./support/relay.js"
 import {
   eventually,
   hasBubblewrap,
@@ -810,6 +811,8 @@ e2eSuite(
   "WebSocket",
   Effect.flatMap(webSocketServer(), ({ connect }) => connect)
 )
+e2eSuite("relay", relayPair)
+
 // Whatever is true of a process is true of a contained one. Where bubblewrap is missing, contain.test.ts sees it refused.
 if (hasBubblewrap) {
   e2eSuite(

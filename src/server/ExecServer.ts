@@ -18,7 +18,7 @@ import { clip } from "../protocol/Schemas.js"
 import * as Connection from "../session/Connection.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
-import { Transport } from "../transport/Transport.js"
+import { Transport, type TransportFailed } from "../transport/Transport.js"
 
 /** Sessions over whatever starts processes, keeps output, has files and makes HTTP requests: the layer to give mocks to. */
 export const layerSessions: Layer.Layer<
@@ -57,7 +57,7 @@ const report = (ended: ReadonlyArray<ProcessInfo>): Effect.Effect<void> => {
  * Serves the peers of a transport until there can be no further one. When interrupted: no peer is accepted any more,
  * those connected are told, and all processes are ended with `shutdownGracePeriodMs` between SIGTERM and SIGKILL.
  */
-export const serve: Effect.Effect<void, never, Transport | SessionRegistry | Handlers.Handlers> = Effect.gen(
+export const serve: Effect.Effect<void, TransportFailed, Transport | SessionRegistry | Handlers.Handlers> = Effect.gen(
   function* () {
     const transport = yield* Transport
     const registry = yield* SessionRegistry
@@ -80,4 +80,6 @@ export const serve: Effect.Effect<void, never, Transport | SessionRegistry | Han
 
 /** A running server, as a layer for larger applications. */
 export const layerServe: Layer.Layer<never, never, Transport | SessionRegistry | Handlers.Handlers> =
-  Layer.scopedDiscard(Effect.forkScoped(serve))
+  Layer.scopedDiscard(
+    Effect.forkScoped(Effect.catchAll(serve, ({ message }) => Effect.logError("no peer can connect any more", message)))
+  )

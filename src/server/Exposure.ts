@@ -6,8 +6,13 @@
 import { isIP } from "node:net"
 import { isAbsolute } from "node:path"
 import * as Data from "effect/Data"
+import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Registration from "../remote/Registration.js"
+import type { EndpointError } from "../remote/RelayEndpoint.js"
+import * as RelayTransport from "../remote/RelayTransport.js"
+import * as RemoteAuth from "../remote/RemoteAuth.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
 import * as Stdio from "../transport/Stdio.js"
@@ -23,9 +28,10 @@ export type Auth = Data.TaggedEnum<{
 }>
 export const Auth = Data.taggedEnum<Auth>()
 
-/** Where the server listens. */
+/** Where the server listens; or the environment it registers as, instead. */
 export type Exposure = Data.TaggedEnum<{
   Stdio: object
+  Remote: { readonly target: Registration.Target; readonly auth: RemoteAuth.BearerOptions }
   WebSocket: { readonly address: Listener.Address; readonly options: WebSocket.Options; readonly auth: Auth }
 }>
 export const Exposure = Data.taggedEnum<Exposure>()
@@ -129,12 +135,20 @@ const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArra
     : refuse(`--allow-origin: ${JSON.stringify(wrong)} is not an origin such as https://example.com`)
 }
 
+const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecure }: ServerConfig) =>
+  Either.mapBoth(Registration.parseTarget(remote, environmentId), {
+    onLeft: ({ message }) => new ConfigError({ message }),
+    onRight: (target) =>
+      Exposure.Remote({ target, auth: { tokenFile: remoteTokenFile, variables: process.env, insecure } })
+  })
+
 /** Reads all settings that concern it. A public address needs authentication, or `insecure`. */
 export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError> =>
   Either.gen(function* () {
     const auth = yield* parseAuth(config)
     const tls = yield* parseTls(config)
     const allowOrigin = yield* parseOrigins(config)
+    if (config.remote !== undefined || config.environmentId !== undefined) return yield* parseRemote(config)
     const place = yield* parseListen(config.listen, tls !== undefined)
     if (place === undefined) {
       if (auth._tag !== "Nobody") return yield* refuse("WebSocket auth requires a WebSocket listener, not stdio")
@@ -161,9 +175,17 @@ const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> =
   SignedBearerToken: ({ rules }) => Authenticator.layerSignedBearerToken(rules)
 })
 
-/** The transport for what the settings say. */
-export const layer: (exposure: Exposure) => Layer.Layer<Transport, ListenError | Authenticator.SecretError> =
-  Exposure.$match({
+/** The transport for what the settings say; `onRegistered` is told of every registration of an environment. */
+export const layer = (
+  exposure: Exposure,
+  onRegistered: (environmentId: string) => Effect.Effect<void>
+): Layer.Layer<Transport, ListenError | EndpointError | Authenticator.SecretError> =>
+  Exposure.$match(exposure, {
     Stdio: () => Stdio.layer,
+    Remote: ({ target, auth }) =>
+      RelayTransport.layer.pipe(
+        Layer.provide(Registration.layer(target, onRegistered)),
+        Layer.provide(RemoteAuth.RemoteAuth.layerBearer(auth))
+      ),
     WebSocket: ({ address, options, auth }) => WebSocket.layer(address, options).pipe(Layer.provide(layerAuth(auth)))
   })

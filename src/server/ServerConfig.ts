@@ -98,6 +98,10 @@ export const settings = {
   maxConnections: count(1024, "WebSocket connections at a time", 1),
   handshakeTimeoutMs: count(10000, "how long a connection may take to be accepted, and then to initialize, in ms", 1),
   pingIntervalMs: count(30000, "time between pings; a client that leaves three unanswered is cut off; in ms", 1),
+  remote: maybe("base URL of an environment registry: register there and serve over a rendezvous, do not listen"),
+  environmentId: maybe("the environment to register as"),
+  name: text("codex-exec-server", "a name for this executor; taken and not sent"),
+  remoteTokenFile: maybe("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN"),
   maxProcessesPerSession: count(1024, "processes of one session that are not closed"),
   maxSessions: count(1024, "sessions, attached or waiting for their client"),
   // To the WebSocket library 0 means that there is no limit.

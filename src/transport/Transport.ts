@@ -10,6 +10,8 @@ import type { Peer } from "../session/Peer.js"
 
 /** The server could not listen; the message is a sentence for its operator. */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
+/** There can be no further peer, and not because everything is over; the message is a sentence for the operator. */
+export class TransportFailed extends Data.TaggedError("TransportFailed")<{ readonly message: string }> {}
 
 /** A source of peers. */
 export interface Shape {
@@ -19,7 +21,7 @@ export interface Shape {
    * Serves every peer with the given effect, each in a fiber of its own, until there can be no further peer. When
    * interrupted, accepts no more, interrupts what serves the others and waits, bounded, until they are gone.
    */
-  readonly run: <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) => Effect.Effect<void, never, R>
+  readonly run: <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) => Effect.Effect<void, TransportFailed, R>
 }
 
 /** The transport of a server. */

@@ -1,0 +1,106 @@
+// Shows how much of a direct connection's throughput is left over a rendezvous: node scratch/relay.mjs [MEGABYTES] [ROUNDS]
+import { spawn } from "node:child_process"
+import { createInterface } from "node:readline"
+import { setTimeout as sleep } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
+import * as Effect from "effect/Effect"
+import WebSocket from "ws"
+import * as RelayClient from "../dist/remote/RelayClient.js"
+
+const bytes = Number(process.argv[2] ?? 300) * 1e6
+const rounds = Number(process.argv[3] ?? 3)
+const binary = fileURLToPath(new URL("../dist/bin.js", import.meta.url))
+const children = []
+
+const launch = (args, env = {}) => {
+  const child = spawn(process.execPath, [binary, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...env }
+  })
+  children.push(child)
+  return child
+}
+
+const firstLine = (stream) => new Promise((resolve) => createInterface({ input: stream }).once("line", resolve))
+
+const direct = async (url, onMessage) => {
+  const ws = new WebSocket(url, { perMessageDeflate: false })
+  await new Promise((resolve, reject) => ws.once("open", resolve).once("error", reject))
+  ws.on("message", (data) => onMessage(data.toString()))
+  return { send: (text) => ws.send(text), close: () => ws.close() }
+}
+
+const relayed = (url) => async (_, onMessage) => {
+  let end = () => {}
+  const link = await new Promise((resolve, reject) => {
+    const program = Effect.gen(function* () {
+      resolve(yield* RelayClient.connect(url))
+      yield* Effect.promise(() => new Promise((done) => (end = done)))
+    })
+    Effect.runPromise(Effect.scoped(program)).catch(reject)
+  })
+  link.listen({ onMessage, onDrain: () => {}, onEnd: () => {} })
+  return { send: link.send, close: () => end() }
+}
+
+/** Output of one process, in MB/s, and the round trip of a small request, in microseconds. */
+const measure = async (connect, url) => {
+  let onMessage = () => {}
+  const link = await connect(url, (text) => onMessage(text))
+  let id = 0
+  const call = (method, params) =>
+    new Promise((resolve) => {
+      const mine = ++id
+      onMessage = (text) => {
+        if (text.includes(`"id":${mine}}`) || text.startsWith(`{"id":${mine},`)) resolve(text)
+      }
+      link.send(JSON.stringify({ id: mine, method, params }))
+    })
+  await call("initialize", { clientName: "probe", resumeSessionId: null })
+  link.send('{"method":"initialized"}')
+  for (let i = 0; i < 500; i++) await call("environment/status")
+  const trips = performance.now()
+  for (let i = 0; i < 2000; i++) await call("environment/status")
+  const tripUs = ((performance.now() - trips) / 2000) * 1000
+  const started = performance.now()
+  let seen = 0
+  await new Promise((resolve) => {
+    onMessage = (text) => {
+      const at = text.indexOf('"chunk":"')
+      if (at > 0) seen += Math.floor(((text.length - at - 12) * 3) / 4)
+      else if (text.includes("process/closed")) resolve()
+    }
+    const argv = ["head", "-c", String(bytes), "/dev/zero"]
+    const params = { processId: "p", argv, cwd: "/", env: { PATH: process.env.PATH }, tty: false }
+    link.send(JSON.stringify({ id: ++id, method: "process/start", params }))
+  })
+  const rate = bytes / 1e6 / ((performance.now() - started) / 1000)
+  if (Math.abs(seen - bytes) > bytes / 100) throw new Error(`${seen} of ${bytes} bytes arrived`)
+  link.close()
+  return { rate, tripUs }
+}
+
+try {
+  const server = launch(["--listen", "ws://127.0.0.1:0"])
+  const serverUrl = await firstLine(server.stdout)
+  const rendezvousUrl = await firstLine(launch(["rendezvous"]).stdout)
+  const executor = launch(["--remote", rendezvousUrl.replace("ws:", "http:"), "--environment-id", "probe"], {
+    EXEC_SERVER_REMOTE_TOKEN: "any"
+  })
+  await firstLine(executor.stderr)
+  await sleep(500)
+  const relayUrl = `${rendezvousUrl}/cloud/environment/probe/connect?role=harness`
+  const results = { direct: [], relay: [] }
+  for (let i = 0; i < rounds; i++) {
+    results.direct.push(await measure(direct, serverUrl))
+    results.relay.push(await measure(relayed(relayUrl), relayUrl))
+  }
+  const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]
+  const of = (kind, key) => median(results[kind].map((result) => result[key]))
+  for (const kind of ["direct", "relay"]) {
+    console.log(`${kind}: ${of(kind, "rate").toFixed(0)} MB/s, round trip ${of(kind, "tripUs").toFixed(0)} us`)
+  }
+  console.log(`relay/direct: ${((of("relay", "rate") / of("direct", "rate")) * 100).toFixed(0)} %`)
+} finally {
+  for (const child of children) child.kill()
+}

@@ -1,0 +1,185 @@
+/**
+ * Registers an executor with an environment registry, which answers with the address of a rendezvous.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import { isRecord } from "effect/Predicate"
+import { request } from "undici"
+import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
+import { RemoteAuth } from "./RemoteAuth.js"
+
+/** An executor's registration cannot be asked for; the message says what to give. */
+export class RegistrationConfigError extends Data.TaggedError("RegistrationConfigError")<{
+  readonly message: string
+}> {}
+
+/** Which executor registers, and where. */
+export interface Target {
+  readonly environmentId: string
+  /** Where requests go. */
+  readonly url: URL
+}
+
+/** How long a registration may take, in milliseconds. */
+const registerMs = 10000
+
+/** The longest answer that is read, in bytes. */
+const maxAnswerBytes = 65536
+
+/** The longest message that is taken from an answer, in characters. */
+const maxMessageLength = 4096
+
+const maxIdLength = 256
+
+/** Answers after which another attempt may succeed. */
+const retryableStatus = (status: number) => status >= 500 || status === 408 || status === 429
+
+/** Checks what a registration is made of: the id becomes part of a path that a credential is sent to. */
+export const parseTarget = (base: string, environmentId: string): Either.Either<Target, RegistrationConfigError> => {
+  const fail = (message: string) => Either.left(new RegistrationConfigError({ message }))
+  const trimmed = base.trim().replace(/\/+$/, "")
+  if (trimmed === "") return fail("environment registry base URL is required")
+  if (environmentId.trim() === "") return fail("environment id is required for remote exec-server registration")
+  if (environmentId !== environmentId.trim()) return fail("environment id must not contain surrounding whitespace")
+  if (environmentId.length > maxIdLength) {
+    return fail(`environment id cannot be longer than ${maxIdLength} characters`)
+  }
+  if (!/^[A-Za-z0-9_-]+$/.test(environmentId)) {
+    return fail("environment id must contain only ASCII letters, numbers, '-' or '_'")
+  }
+  if (!URL.canParse(trimmed)) return fail("invalid remote exec-server registration URL: it is not a URL")
+  const url = new URL(trimmed)
+  if (url.protocol !== "http:" && url.protocol !== "https:") {
+    return fail("invalid remote exec-server registration URL: it is not http:// or https://")
+  }
+  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
+    return fail("invalid remote exec-server registration URL: user, query and fragment are not allowed")
+  }
+  url.pathname = `${url.pathname.replace(/\/+$/, "")}/cloud/environment/${environmentId}/register`
+  return Either.right({ environmentId, url })
+}
+
+interface Answer {
+  readonly status: number
+  readonly statusText: string
+  readonly body: string
+}
+
+const describe = (error: unknown): string => {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  return cause instanceof Error ? cause.message : String(cause)
+}
+
+const post = (url: URL, headers: Readonly<Record<string, string>>): Effect.Effect<Answer, EndpointError> =>
+  Effect.tryPromise({
+    try: async (signal) => {
+      const { statusCode, statusText, body } = await request(url, {
+        method: "POST",
+        headers: { ...headers, accept: "*/*" },
+        signal
+      })
+      const chunks: Array<Buffer> = []
+      let size = 0
+      for await (const chunk of body) {
+        const bytes = Buffer.from(chunk)
+        chunks.push(bytes)
+        size += bytes.length
+        if (size > maxAnswerBytes) break
+      }
+      return {
+        status: statusCode,
+        statusText,
+        body: Buffer.concat(chunks).subarray(0, maxAnswerBytes).toString()
+      }
+    },
+    catch: (error) =>
+      new EndpointError({
+        message: `environment registry request failed: error sending request for url (${url}): ${describe(error)}`,
+        retryable: true
+      })
+  }).pipe(
+    Effect.timeoutFail({
+      duration: registerMs,
+      onTimeout: () =>
+        new EndpointError({
+          message: `environment registry request failed: no answer from ${url} within ${registerMs / 1000} seconds`,
+          retryable: true
+        })
+    })
+  )
+
+const parseJson = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** The words of a refusal: of its JSON, or else its body. */
+const refusal = (body: string, otherwise: string): { readonly code: string | undefined; readonly message: string } => {
+  const json = parseJson(body)
+  const error = isRecord(json) && isRecord(json["error"]) ? json["error"] : {}
+  const { code, message } = error as { readonly code?: unknown; readonly message?: unknown }
+  const text = body.trim().slice(0, maxMessageLength)
+  return {
+    code: typeof code === "string" ? code : undefined,
+    message: typeof message === "string" ? message.slice(0, maxMessageLength) : text === "" ? otherwise : text
+  }
+}
+
+const read = (
+  { status, statusText, body }: Answer,
+  { environmentId }: Target
+): Either.Either<string, EndpointError> => {
+  const fail = (message: string, retryable = false) => Either.left(new EndpointError({ message, retryable }))
+  if (status === 401 || status === 403) {
+    const { message } = refusal(body, "empty error body")
+    return fail(
+      "environment registry authentication error: " +
+        `environment registry authentication failed (${status} ${statusText}): ${message}`
+    )
+  }
+  if (status < 200 || status > 299) {
+    const { code, message } = refusal(body, "empty or malformed error body")
+    const what = code === undefined ? `${status} ${statusText}` : `${status} ${statusText}, ${code}`
+    return fail(`environment registry request failed (${what}): ${message}`, retryableStatus(status))
+  }
+  const json = parseJson(body)
+  if (!isRecord(json) || typeof json["environment_id"] !== "string" || typeof json["url"] !== "string") {
+    return fail("environment registry answered without `environment_id` and `url`")
+  }
+  return json["environment_id"] === environmentId
+    ? Either.right(json["url"])
+    : fail("environment registry returned a different environment id")
+}
+
+/** Registers once; no redirect is followed. */
+export const register = (target: Target): Effect.Effect<string, EndpointError, RemoteAuth> =>
+  Effect.gen(function* () {
+    const auth = yield* RemoteAuth
+    const headers = yield* Effect.mapError(
+      auth.headers(target.url),
+      ({ message }) => new EndpointError({ message, retryable: false })
+    )
+    return yield* read(yield* post(target.url, headers), target)
+  })
+
+/** The rendezvous that a registry names, anew each time; `onRegistered` is told of each success. */
+export const layer = (
+  target: Target,
+  onRegistered: (environmentId: string) => Effect.Effect<void>
+): Layer.Layer<RelayEndpoint, never, RemoteAuth> =>
+  Layer.effect(
+    RelayEndpoint,
+    Effect.map(RemoteAuth, (auth) => ({
+      url: register(target).pipe(
+        Effect.provideService(RemoteAuth, auth),
+        Effect.tap(() => onRegistered(target.environmentId))
+      )
+    }))
+  )

@@ -1,0 +1,158 @@
+/**
+ * The client's end of a relay stream: one stream over a WebSocket of its own to a rendezvous.
+ *
+ * @since 0.1.0
+ */
+import { Buffer, isUtf8 } from "node:buffer"
+import { randomUUID } from "node:crypto"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type * as Scope from "effect/Scope"
+import { RelayDriver, Turns } from "./RelayDriver.js"
+import * as RelayFrame from "./RelayFrame.js"
+import { RelayLimits } from "./RelayLimits.js"
+import * as RelaySocket from "./RelaySocket.js"
+import { RelayStream } from "./RelayStream.js"
+
+/** What a link reports. Every call comes from the event loop. */
+export interface LinkEvents {
+  /** One whole message. */
+  readonly onMessage: (text: string) => void
+  /** Everything sent has left this process, after some of it had to wait. */
+  readonly onDrain: () => void
+  /** The link has ended, and why. Once; nothing follows. */
+  readonly onEnd: (reason: string) => void
+}
+
+/** A connection to an executor. Sending over one that has ended does nothing. */
+export interface Link {
+  /** Starts the reports. */
+  readonly listen: (events: LinkEvents) => void
+  /** Sends one message. */
+  readonly send: (text: string) => void
+  /** Bytes sent that have not left this process. */
+  readonly buffered: () => number
+  /** Stops, or goes on with, taking messages; the executor keeps what is not taken. */
+  readonly pause: () => void
+  readonly resume: () => void
+  /** Ends the connection once what was sent has left. `onEnd` follows. */
+  readonly close: (reason?: string) => void
+}
+
+/** How to connect. */
+export interface Options {
+  /** Headers of the upgrade, such as a credential. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** The longest message that is taken, in bytes. */
+  readonly maxMessageBytes?: number
+}
+
+/** Whether a URL leads to an executor behind a rendezvous, and not to a server itself. */
+export const isRelayUrl = (url: string): boolean =>
+  URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
+
+/** How long the last frames may take to leave, in milliseconds. */
+const goodbyeMs = 2000
+
+/**
+ * Connects to the executor behind a rendezvous URL. The connection ends with the scope. A refused upgrade has the
+ * status of the answer; 409 means that no executor is connected.
+ */
+export const connect = (
+  url: string,
+  { headers = {}, maxMessageBytes = 67108864 }: Options = {}
+): Effect.Effect<Link, RelaySocket.DialError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const limits = yield* RelayLimits
+    const { link } = yield* Effect.acquireRelease(
+      Effect.map(RelaySocket.dial(url, { maxMessageBytes, headers }), (socket) => {
+        const streamId = randomUUID()
+        const stream = new RelayStream(
+          { limits, maxMessageBytes, budget: { used: 0 }, initiator: true },
+          performance.now()
+        )
+        return present(socket, streamId, stream)
+      }),
+      ({ link, gone }) =>
+        Effect.suspend(() => {
+          link.close()
+          return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(gone), goodbyeMs))
+        })
+    )
+    return link
+  })
+
+const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: RelayStream) => {
+  let events: LinkEvents | undefined
+  let ending: string | undefined
+  let told = false
+  let onGone = () => {}
+  let isGone = false
+  const turns = new Turns(socket)
+
+  const tell = () => {
+    if (told || events === undefined || ending === undefined) return
+    told = true
+    events.onEnd(ending)
+  }
+  const driver = new RelayDriver(streamId, stream, turns, {
+    onMessage: (bytes) => {
+      if (isUtf8(bytes)) events?.onMessage(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString())
+      else driver.close("a message is not valid UTF-8")
+    },
+    onDrain: () => events?.onDrain(),
+    onEnd: ({ reason }) => {
+      ending ??= reason
+      socket.close(1000, "")
+      tell()
+    }
+  })
+  const fail = (reason: string) => {
+    ending ??= reason
+    driver.close(reason)
+  }
+  socket.listen({
+    onFrame: (bytes) => {
+      const frame = RelayFrame.decode(bytes)
+      // Frames that are not understood, and those of other streams, are none of this one's business.
+      if (Either.isRight(frame) && frame.right.streamId === streamId) driver.receive(frame.right)
+    },
+    onText: () => fail("relay exec-server transport expects binary protobuf frames"),
+    onDrain: () => turns.onDrain(),
+    onEnd: (code, reason) => {
+      driver.stop(reason === "" ? `the relay socket was closed (${code})` : reason)
+      isGone = true
+      onGone()
+    }
+  })
+  // The announcement of the stream.
+  driver.pump()
+  const link: Link = {
+    listen: (given) => {
+      events = given
+      driver.resume()
+      tell()
+    },
+    send: (text) => driver.send(text),
+    buffered: () => driver.queuedBytes,
+    pause: () => {
+      driver.pause()
+      driver.listen(false)
+      socket.pause()
+    },
+    resume: () => {
+      driver.listen(true)
+      socket.resume()
+      driver.resume()
+    },
+    close: (reason = "closed by the client") => {
+      socket.resume()
+      driver.close(reason)
+    }
+  }
+  const gone = Effect.async<void>((resume) => {
+    if (isGone) return resume(Effect.void)
+    onGone = () => resume(Effect.void)
+  })
+  return { link, gone }
+}

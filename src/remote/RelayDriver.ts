@@ -1,0 +1,184 @@
+/**
+ * Drives relay streams over a socket: time, turns, and back-pressure. Streams that share a socket take turns when it
+ * is congested, and none of them waits for another one's peer.
+ *
+ * @since 0.1.0
+ */
+import * as RelayFrame from "./RelayFrame.js"
+import { highWaterBytes, type RelaySocket } from "./RelaySocket.js"
+import type { RelayStream, StreamEnd } from "./RelayStream.js"
+
+/** Frames that a stream sends in its turn. */
+const turnFrames = 4
+
+/** A socket with this many unsent bytes takes nothing at all any more, not even the end of a stream. */
+const fullBytes = 16 * highWaterBytes
+
+/** What a driven stream reports. */
+export interface DriverEvents {
+  readonly onMessage: (message: Uint8Array) => void
+  /** Everything sent has left this process, after some of it had to wait. */
+  readonly onDrain: () => void
+  /** The stream has ended. Once; nothing follows. */
+  readonly onEnd: (end: StreamEnd) => void
+}
+
+/** The turns of the streams of one socket. */
+export class Turns {
+  private readonly waiting = new Set<RelayDriver>()
+
+  constructor(readonly socket: RelaySocket) {}
+
+  get isOpen(): boolean {
+    return this.socket.buffered() <= highWaterBytes
+  }
+
+  wait(driver: RelayDriver): void {
+    this.waiting.add(driver)
+  }
+
+  leave(driver: RelayDriver): void {
+    this.waiting.delete(driver)
+  }
+
+  /** To be called when the socket has drained. */
+  onDrain(): void {
+    while (this.isOpen) {
+      const [driver] = this.waiting
+      if (driver === undefined) return
+      this.waiting.delete(driver)
+      driver.pump(turnFrames)
+    }
+  }
+}
+
+/** One stream over a socket. */
+export class RelayDriver {
+  private timer: NodeJS.Timeout | undefined
+  private timerAt = Number.POSITIVE_INFINITY
+  private paused = true
+  private delivering = false
+  private waited = false
+  private over = false
+
+  constructor(
+    private readonly streamId: string,
+    private readonly stream: RelayStream,
+    private readonly turns: Turns,
+    private readonly events: DriverEvents
+  ) {}
+
+  /** Bytes of messages that wait to be sent. */
+  get queuedBytes(): number {
+    return this.stream.queuedBytes
+  }
+
+  /** The peer's next segment. */
+  get nextSeq(): number {
+    return this.stream.nextSeq
+  }
+
+  receive(frame: RelayFrame.Frame): void {
+    this.stream.receive(frame, performance.now())
+    this.deliver()
+    this.pump()
+  }
+
+  send(text: string): void {
+    this.stream.send(RelayFrame.message(text))
+    this.pump()
+  }
+
+  /** Messages are held back; how the peer is slowed down is the stream's affair. */
+  pause(): void {
+    this.paused = true
+  }
+
+  /** Messages are reported from now on. */
+  resume(): void {
+    if (!this.paused) return
+    this.paused = false
+    this.deliver()
+    this.pump()
+  }
+
+  /** Whether the socket is read: while it is not, the peer's silence means nothing. */
+  listen(listens: boolean): void {
+    this.stream.listen(listens, performance.now())
+  }
+
+  /** Ends the stream once what was sent has left, or after a short while. */
+  close(reason: string): void {
+    this.stream.close(reason, performance.now())
+    this.pump()
+  }
+
+  /** The socket is gone. */
+  stop(reason: string): void {
+    this.finish({ reason, byPeer: true })
+  }
+
+  /** Sends what there is to send, at most so many frames; the rest waits for its turn. */
+  pump(frames = Number.POSITIVE_INFINITY): void {
+    if (this.over) return
+    const now = performance.now()
+    for (let left = frames; this.stream.ended === undefined; left--) {
+      if (left === 0 || !this.turns.isOpen) {
+        this.waited = true
+        this.turns.wait(this)
+        break
+      }
+      if (!this.emit(now)) break
+    }
+    const { ended } = this.stream
+    if (ended !== undefined) {
+      if (this.turns.socket.buffered() < fullBytes) this.emit(now)
+      this.finish(ended)
+      return
+    }
+    this.arm(now)
+    if (this.waited && this.stream.queuedBytes === 0) {
+      this.waited = false
+      this.events.onDrain()
+    } else if (this.stream.queuedBytes > 0) this.waited = true
+  }
+
+  private emit(now: number): boolean {
+    const frame = this.stream.next(now)
+    if (frame === undefined) return false
+    this.turns.socket.send(RelayFrame.encode({ streamId: this.streamId, ...frame }))
+    return true
+  }
+
+  private deliver(): void {
+    // A message may lead to a resume while the ones before it are still being reported.
+    if (this.delivering) return
+    this.delivering = true
+    while (!this.paused && !this.over) {
+      const message = this.stream.take(performance.now())
+      if (message === undefined) break
+      this.events.onMessage(message)
+    }
+    this.delivering = false
+  }
+
+  private arm(now: number): void {
+    const { deadline } = this.stream
+    if (deadline === undefined || deadline >= this.timerAt) return
+    clearTimeout(this.timer)
+    this.timerAt = deadline
+    this.timer = setTimeout(() => {
+      this.timerAt = Number.POSITIVE_INFINITY
+      this.pump()
+    }, deadline - now)
+  }
+
+  private finish(end: StreamEnd): void {
+    if (this.over) return
+    this.over = true
+    clearTimeout(this.timer)
+    this.turns.leave(this)
+    this.stream.abandon(end)
+    this.events.onEnd(end)
+  }
+}

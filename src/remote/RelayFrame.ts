@@ -1,0 +1,282 @@
+/**
+ * Relay frames: bytes to frame and frame to bytes, and which frames are dropped.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
+import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire"
+import * as Either from "effect/Either"
+import {
+  RelayAckSchema,
+  RelayHeartbeatSchema,
+  type RelayMessageFrame,
+  RelayMessageFrameSchema,
+  RelayResetSchema,
+  RelayResumeSchema
+} from "./gen/relay_pb.js"
+
+/** A piece of a message; most messages have one. `seq` counts pieces, modulo 2^32. */
+export interface Segment {
+  readonly seq: number
+  readonly index: number
+  readonly count: number
+  readonly payload: Uint8Array
+  /** The memory that the payload lies in, if the frame may be written around it: `roomBytes` tells where. */
+  readonly room?: Buffer | undefined
+}
+
+/** A message, and the memory that it lies in. */
+export interface Message {
+  readonly payload: Uint8Array
+  readonly room?: Buffer | undefined
+}
+
+/** What a frame is for. */
+export type Body =
+  | ({ readonly _tag: "Data" } & Segment)
+  | { readonly _tag: "Ack" }
+  | { readonly _tag: "Resume"; readonly nextSeq: number }
+  | { readonly _tag: "Reset"; readonly reason: string }
+  | { readonly _tag: "Heartbeat" }
+
+/** What every frame tells of the segments received from the other side. */
+export interface Received {
+  /** Everything up to this segment was received. */
+  readonly ack: number
+  /** Bit i: segment `ack + 1 + i` was received as well. */
+  readonly ackBits: number
+  /** The sender acknowledges what it gets, repeats what is not acknowledged, and puts segments together. */
+  readonly reliable: boolean
+  /** Segment `ack` was received; without it 0 may also mean that nothing was. */
+  readonly acknowledged: boolean
+}
+
+/** One frame of one stream. */
+export interface Frame extends Received {
+  readonly streamId: string
+  readonly body: Body
+}
+
+/** Why a frame is dropped. The reasons are few, so that they can be counted. */
+export type DropReason =
+  | "text"
+  | "undecodable"
+  | "version"
+  | "streamId"
+  | "body"
+  | "handshake"
+  | "segment"
+  | "emptyPayload"
+  | "resetReason"
+
+/** A frame that is dropped, and a sentence for the log. */
+export interface Drop {
+  readonly reason: DropReason
+  readonly message: string
+}
+
+/** The one version there is. */
+export const version = 1
+
+/** The longest name of a stream, in bytes. */
+export const maxStreamIdBytes = 128
+
+/** The longest reason of a reset, in bytes. */
+export const maxResetReasonBytes = 256
+
+/** What a frame adds to its payload, in bytes, at most. */
+export const maxOverheadBytes = 1024
+
+/** Room for what precedes and what follows a payload in its frame, in bytes. */
+const roomBytes = { head: 256, tail: 8 } as const
+
+/** A text as a message with room around it, so that most messages are written once and never copied. */
+export const message = (text: string): Message => {
+  const size = Buffer.byteLength(text)
+  const room = Buffer.allocUnsafe(roomBytes.head + size + roomBytes.tail)
+  room.write(text, roomBytes.head)
+  return { room, payload: room.subarray(roomBytes.head, roomBytes.head + size) }
+}
+
+const drop = (reason: DropReason, message: string): Either.Either<never, Drop> => Either.left({ reason, message })
+
+/** The drop that answers a text message. */
+export const textDrop: Drop = { reason: "text", message: "relay message frames are binary, this message is text" }
+
+const isStreamId = (id: string) => id !== "" && id.trim() === id && Buffer.byteLength(id) <= maxStreamIdBytes
+
+const parse = (bytes: Uint8Array): RelayMessageFrame | undefined => {
+  try {
+    return fromBinary(RelayMessageFrameSchema, bytes, { readUnknownFields: false })
+  } catch {
+    return undefined
+  }
+}
+
+const decodeBody = (body: RelayMessageFrame["body"], size: number): Either.Either<Body, Drop> => {
+  switch (body.case) {
+    case "data": {
+      const { seq, segmentIndex: index, segmentCount: count, payload } = body.value
+      if (count === 0 || index >= count) {
+        return drop("segment", `relay data frame has segment ${index} of ${count}`)
+      }
+      if (payload.byteLength === 0) return drop("emptyPayload", "relay data frame has an empty payload")
+      // Copied where it is the lesser part: it must not keep alive what came with it.
+      const own = payload.byteLength * 2 < size ? new Uint8Array(payload) : payload
+      return Either.right({ _tag: "Data", seq, index, count, payload: own })
+    }
+    case "ackFrame":
+      return Either.right({ _tag: "Ack" })
+    case "resume":
+      return Either.right({ _tag: "Resume", nextSeq: body.value.nextSeq })
+    case "reset": {
+      const { reason } = body.value
+      const bytes = Buffer.byteLength(reason)
+      return bytes === 0 || bytes > maxResetReasonBytes
+        ? drop("resetReason", `relay reset frame has a reason of ${bytes} bytes`)
+        : Either.right({ _tag: "Reset", reason })
+    }
+    case "heartbeat":
+      return Either.right({ _tag: "Heartbeat" })
+    case "handshake":
+      return drop("handshake", "relay handshake frames belong to the encrypted variant, which is not spoken here")
+    case undefined:
+      return drop("body", "relay message frame has no body")
+  }
+}
+
+/** Reads one frame. Never throws. */
+export const decode = (bytes: Uint8Array): Either.Either<Frame, Drop> => {
+  const frame = parse(bytes)
+  if (frame === undefined) return drop("undecodable", "relay message frame does not decode")
+  if (frame.version !== version) return drop("version", `unsupported relay message frame version ${frame.version}`)
+  const { streamId, ack, ackBits, reliable, acknowledged } = frame
+  if (streamId === "") return drop("streamId", "relay message frame is missing stream_id")
+  if (!isStreamId(streamId)) return drop("streamId", "relay message frame has an invalid stream_id")
+  return Either.map(decodeBody(frame.body, bytes.byteLength), (body) => ({
+    streamId,
+    ack,
+    ackBits,
+    reliable,
+    acknowledged,
+    body
+  }))
+}
+
+// Numbers of the fields of RelayMessageFrame, and of RelayData's last one.
+const field = { version: 1, streamId: 2, ack: 3, ackBits: 4, data: 5, reset: 8, handshake: 10, reliable: 100 } as const
+const payloadField = 4
+
+const encodeBody = (body: Exclude<Body, { readonly _tag: "Data" }>): RelayMessageFrame["body"] => {
+  switch (body._tag) {
+    case "Ack":
+      return { case: "ackFrame", value: create(RelayAckSchema) }
+    case "Resume":
+      return { case: "resume", value: create(RelayResumeSchema, { nextSeq: body.nextSeq }) }
+    case "Reset":
+      return { case: "reset", value: create(RelayResetSchema, { reason: body.reason }) }
+    case "Heartbeat":
+      return { case: "heartbeat", value: create(RelayHeartbeatSchema) }
+  }
+}
+
+const number = (writer: BinaryWriter, at: number, value: number) => {
+  if (value !== 0) writer.tag(at, WireType.Varint).uint32(value)
+}
+
+/** Data frames are nearly all there are, and large: here their payload is copied once, or not at all. */
+const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, segment: Segment): Uint8Array => {
+  const { seq, index, count, payload, room } = segment
+  const inner = new BinaryWriter()
+  number(inner, 1, seq)
+  number(inner, 2, index)
+  number(inner, 3, count)
+  inner.tag(payloadField, WireType.LengthDelimited).uint32(payload.byteLength)
+  const beforePayload = inner.finish()
+  const head = new BinaryWriter()
+  number(head, field.version, version)
+  head.tag(field.streamId, WireType.LengthDelimited).string(streamId)
+  number(head, field.ack, ack)
+  number(head, field.ackBits, ackBits)
+  head.tag(field.data, WireType.LengthDelimited).uint32(beforePayload.byteLength + payload.byteLength)
+  head.raw(beforePayload)
+  const tail = new BinaryWriter()
+  number(tail, field.reliable, Number(reliable))
+  number(tail, field.reliable + 1, Number(acknowledged))
+  const [before, after] = [head.finish(), tail.finish()]
+  if (room === undefined) return Buffer.concat([before, payload, after])
+  const start = roomBytes.head - before.byteLength
+  const end = roomBytes.head + payload.byteLength
+  room.set(before, start)
+  room.set(after, end)
+  return room.subarray(start, end + after.byteLength)
+}
+
+/** Writes one frame. Members of their default value take no bytes. */
+export const encode = (frame: Frame): Uint8Array => {
+  const { streamId, ack, ackBits, reliable, acknowledged, body } = frame
+  if (body._tag === "Data") return encodeData(frame, body)
+  return toBinary(
+    RelayMessageFrameSchema,
+    create(RelayMessageFrameSchema, {
+      version,
+      streamId,
+      ack,
+      ackBits,
+      reliable,
+      acknowledged,
+      body: encodeBody(body)
+    })
+  )
+}
+
+/** As much of a reason as a reset holds, and never none. */
+export const fitReason = (reason: string): string => {
+  let fit = reason === "" ? "closed" : reason.slice(0, maxResetReasonBytes)
+  while (Buffer.byteLength(fit) > maxResetReasonBytes) fit = fit.slice(0, -1)
+  // A surrogate without its other half becomes U+FFFD.
+  return Buffer.from(fit).toString()
+}
+
+/** A frame that ends a stream nobody knows here. */
+export const encodeReset = (streamId: string, reason: string): Uint8Array =>
+  encode({
+    streamId,
+    ack: 0,
+    ackBits: 0,
+    reliable: false,
+    acknowledged: false,
+    body: { _tag: "Reset", reason: fitReason(reason) }
+  })
+
+/** What a router has to know of a frame. */
+export interface Route {
+  readonly streamId: string
+  readonly isReset: boolean
+}
+
+/** Reads what a router has to know, and skips the rest. Never throws. */
+export const route = (bytes: Uint8Array): Either.Either<Route, Drop> => {
+  let found = 0
+  let streamId = ""
+  let body = 0
+  try {
+    const reader = new BinaryReader(bytes)
+    while (reader.pos < reader.len) {
+      const [at, type] = reader.tag()
+      if (at === field.version && type === WireType.Varint) found = reader.uint32()
+      else if (at === field.streamId && type === WireType.LengthDelimited) streamId = reader.string(true)
+      else {
+        if (at >= field.data && at <= field.handshake) body = at
+        reader.skip(type, at)
+      }
+    }
+  } catch {
+    return drop("undecodable", "relay message frame does not decode")
+  }
+  if (found !== version) return drop("version", `unsupported relay message frame version ${found}`)
+  if (!isStreamId(streamId)) return drop("streamId", "relay message frame has no valid stream_id")
+  if (body === 0) return drop("body", "relay message frame has no body")
+  return Either.right({ streamId, isReset: body === field.reset })
+}

@@ -1,0 +1,137 @@
+/**
+ * The streams of one relay socket, as peers. Which stream a frame belongs to is all that they have in common: each
+ * one's faults, pauses and end are its own.
+ *
+ * @since 0.1.0
+ */
+import { Buffer, isUtf8 } from "node:buffer"
+import * as Either from "effect/Either"
+import type { Peer, PeerEvents } from "../session/Peer.js"
+import { RelayDriver, Turns } from "./RelayDriver.js"
+import * as RelayFrame from "./RelayFrame.js"
+import type { Limits } from "./RelayLimits.js"
+import type { RelaySocket } from "./RelaySocket.js"
+import { RelayStream } from "./RelayStream.js"
+
+/** Streams that have ended, of which it is remembered where they did. */
+const maxRemembered = 1024
+
+/** What a mux is made with. */
+export interface Options {
+  readonly limits: Limits
+  readonly maxMessageBytes: number
+  /** Serves a new stream; `ended` is called when nothing more can be sent on it. */
+  readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
+  readonly warn: (message: string) => void
+  /** The socket is gone. Once, after all of its streams have ended. */
+  readonly onEnd: (reason: string) => void
+}
+
+/** Presents the streams of a socket as peers, until it is gone. */
+export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn, onEnd }: Options): void => {
+  const streams = new Map<string, RelayDriver>()
+  /** What may come next of streams that have ended, or that have only been announced. */
+  const remembered = new Map<string, number>()
+  const dropped = new Map<RelayFrame.DropReason, number>()
+  const budget = { used: 0 }
+  const turns = new Turns(socket)
+
+  const remember = (streamId: string, nextSeq: number) => {
+    remembered.delete(streamId)
+    remembered.set(streamId, nextSeq)
+    const [oldest] = remembered.keys()
+    if (remembered.size > maxRemembered && oldest !== undefined) remembered.delete(oldest)
+  }
+
+  const drop = ({ reason, message }: RelayFrame.Drop) => {
+    const count = (dropped.get(reason) ?? 0) + 1
+    dropped.set(reason, count)
+    if (count === 1) warn(`${message}; it is dropped, and so are others like it`)
+  }
+
+  const refuse = (streamId: string, reason: string) => {
+    if (turns.isOpen) socket.send(RelayFrame.encodeReset(streamId, reason))
+  }
+
+  const open = (streamId: string): RelayDriver => {
+    let events: PeerEvents | undefined
+    let over = false
+    let ended = () => {}
+    const startsAt = remembered.get(streamId)
+    const stream = new RelayStream(
+      { limits, maxMessageBytes, budget, initiator: false, ...(startsAt === undefined ? {} : { startsAt }) },
+      performance.now()
+    )
+    const driver: RelayDriver = new RelayDriver(streamId, stream, turns, {
+      onMessage: (bytes) => {
+        if (isUtf8(bytes)) events?.onMessage(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString())
+        else events?.onMalformed("the message is not valid UTF-8")
+      },
+      onDrain: () => events?.onDrain(),
+      onEnd: () => {
+        over = true
+        if (streams.get(streamId) === driver) streams.delete(streamId)
+        remember(streamId, driver.nextSeq)
+        events?.onEnd()
+        ended()
+      }
+    })
+    streams.set(streamId, driver)
+    const peer: Peer = {
+      malformedPrefix: `failed to parse JSON-RPC message from exec-server relay stream ${streamId}`,
+      resumable: true,
+      listen: (given) => {
+        events = given
+        if (over) given.onEnd()
+        else driver.resume()
+      },
+      send: (text) => driver.send(text),
+      buffered: () => driver.queuedBytes,
+      pause: () => driver.pause(),
+      resume: () => driver.resume(),
+      close: ({ reason }) => {
+        // From here on the name is free: what comes next under it is a new connection.
+        if (streams.get(streamId) === driver) streams.delete(streamId)
+        remember(streamId, driver.nextSeq)
+        driver.close(reason)
+      }
+    }
+    accept(peer, (f) => {
+      ended = f
+      if (over) f()
+    })
+    return driver
+  }
+
+  /** A frame of a stream that is not there. */
+  const onUnknown = (frame: RelayFrame.Frame) => {
+    const { streamId, body, reliable, acknowledged } = frame
+    if (body._tag === "Reset") return
+    // A reliable peer makes a new name for each stream, and has not heard of the end of this one.
+    if (reliable && (acknowledged || remembered.has(streamId))) return refuse(streamId, "the stream is not known here")
+    if (body._tag === "Resume" && !reliable) return remember(streamId, body.nextSeq)
+    if (body._tag !== "Data" && body._tag !== "Resume") return
+    if (streams.size >= limits.maxStreams) {
+      return refuse(streamId, `the limit of ${limits.maxStreams} streams is reached; end others first`)
+    }
+    open(streamId).receive(frame)
+  }
+
+  socket.listen({
+    onFrame: (bytes) => {
+      const frame = RelayFrame.decode(bytes)
+      if (Either.isLeft(frame)) return drop(frame.left)
+      const driver = streams.get(frame.right.streamId)
+      if (driver === undefined) onUnknown(frame.right)
+      else driver.receive(frame.right)
+    },
+    onText: () => drop(RelayFrame.textDrop),
+    onDrain: () => turns.onDrain(),
+    onEnd: (_, reason) => {
+      for (const driver of Array.from(streams.values())) driver.stop("the relay socket is gone")
+      const count = Array.from(dropped.values()).reduce((sum, n) => sum + n, 0)
+      if (count > dropped.size) warn(`${count} relay frames were dropped in all`)
+      onEnd(reason)
+    }
+  })
+}

@@ -1,0 +1,257 @@
+/**
+ * The sending half of a relay stream: cuts messages into segments, and keeps each until it is acknowledged.
+ *
+ * Pure: time is an argument, and frames are asked for.
+ *
+ * @since 0.1.0
+ */
+import type { Message, Segment } from "./RelayFrame.js"
+import type { Limits } from "./RelayLimits.js"
+
+/** Distance of one sequence number from another, across the wrap. */
+export const distance = (from: number, to: number): number => (to - from) | 0
+
+/** Sequence numbers are unsigned 32-bit integers. */
+export const advance = (seq: number, by: number): number => (seq + by) >>> 0
+
+/** Times after which a segment is sent again, in milliseconds: before anything was measured, least, and most. */
+const timeoutMs = { first: 1000, least: 500, most: 16000 } as const
+
+/** A segment is taken for lost when one this far behind it was acknowledged: fewer may just be out of order. */
+const overtakenBy = 3
+
+/** Segments sent again when time ran out without any acknowledgement; doubled with each that comes then. */
+const firstBurst = 8
+
+/** A segment that is not acknowledged. */
+interface Flight {
+  readonly segment: Segment
+  sentAt: number
+  attempts: number
+}
+
+/** The sending half. */
+export class RelaySender {
+  private readonly queue: Array<Message> = []
+  private queued = 0
+  /** What is sent of the first message in the queue. */
+  private index = 0
+  private count = 0
+  private nextSeq = 0
+  /** How many segments were sent at all. */
+  private sent = 0
+  private readonly flights = new Map<number, Flight>()
+  private flightBytes = 0
+  private lost: Array<number> = []
+  private smoothedMs: number | undefined
+  private variationMs = 0
+  private backOff = 1
+  private timeoutAt: number | undefined
+  /** While recovering: segments sent before this moment are sent again as acknowledgements come. */
+  private recoveringSince: number | undefined
+  private burst = firstBurst
+  /** Whether copies are kept: not for a peer that does not acknowledge. */
+  private keeps = true
+  /** Whether the peer puts segments together and passes over what it has already: then messages are cut and repeated. */
+  private capable = false
+
+  constructor(private readonly limits: Limits) {}
+
+  /** Bytes of messages that wait to be sent for the first time. */
+  get queuedBytes(): number {
+    return this.queued
+  }
+
+  /** When a segment is to be sent again. */
+  get deadline(): number | undefined {
+    return this.timeoutAt
+  }
+
+  /** Whether everything was sent at least once. */
+  get isEmpty(): boolean {
+    return this.queue.length === 0
+  }
+
+  /** Whether anything waits for its acknowledgement. */
+  get isWaiting(): boolean {
+    return this.flights.size > 0
+  }
+
+  /** How often the oldest segment without an acknowledgement was sent. */
+  get attempts(): number {
+    for (const { attempts } of this.flights.values()) return attempts
+    return 0
+  }
+
+  /** From where on the peer is sent segments. */
+  get firstSeq(): number {
+    for (const seq of this.flights.keys()) return seq
+    return this.nextSeq
+  }
+
+  enqueue(message: Message): void {
+    this.queue.push(message)
+    this.queued += message.payload.byteLength
+  }
+
+  /** From now on nothing is kept, and the window does not hold anything up. */
+  forget(): void {
+    this.keeps = false
+    this.flights.clear()
+    this.flightBytes = 0
+    this.lost = []
+    this.timeoutAt = undefined
+  }
+
+  /** From now on messages are cut, and everything is kept and repeated until it is acknowledged. */
+  trust(): void {
+    this.keeps = true
+    this.capable = true
+  }
+
+  /** Nothing will be sent any more. */
+  release(): void {
+    this.forget()
+    this.queue.length = 0
+    this.queued = 0
+  }
+
+  /** Whether a segment was ever sent. */
+  hasSent(seq: number): boolean {
+    const behind = distance(seq, this.nextSeq)
+    return behind > 0 && behind <= this.sent
+  }
+
+  acknowledge(ack: number, ackBits: number, now: number): void {
+    let progress = false
+    // In the order of their numbers: the first one behind `ack` ends it.
+    for (const [seq, flight] of this.flights) {
+      if (distance(seq, ack) < 0) break
+      this.land(seq, flight, now)
+      progress = true
+    }
+    let furthest = -1
+    for (let bit = 0; bit < 32; bit++) {
+      if ((ackBits & (1 << bit)) === 0) continue
+      const seq = advance(ack, 1 + bit)
+      furthest = bit
+      const flight = this.flights.get(seq)
+      if (flight === undefined) continue
+      this.land(seq, flight, now)
+      progress = true
+    }
+    for (let bit = 0; bit <= furthest - overtakenBy; bit++) {
+      const flight = this.flights.get(advance(ack, 1 + bit))
+      if (flight?.attempts === 1) this.sendAgain(flight)
+    }
+    if (progress) this.progressed(now)
+  }
+
+  /** What to send again, or for the first time, if anything. */
+  next(now: number): Segment | undefined {
+    while (this.capable && this.lost.length > 0) {
+      const flight = this.flights.get(this.lost.shift() ?? 0)
+      if (flight === undefined) continue
+      flight.sentAt = now
+      this.arm(now)
+      return flight.segment
+    }
+    return this.fresh(now)
+  }
+
+  /** To be called when the deadline has passed; says whether it had. */
+  expire(now: number): boolean {
+    if (this.timeoutAt === undefined || now < this.timeoutAt) return false
+    this.backOff = Math.min(this.backOff * 2, timeoutMs.most)
+    this.recoveringSince = now
+    this.burst = firstBurst
+    this.resend(now)
+    this.arm(now)
+    return true
+  }
+
+  private fresh(now: number): Segment | undefined {
+    const [message] = this.queue
+    if (message === undefined) return undefined
+    const whole = message.payload
+    const { segmentBytes, windowFrames, windowBytes } = this.limits
+    if (this.index === 0) this.count = this.capable ? Math.max(1, Math.ceil(whole.byteLength / segmentBytes)) : 1
+    const { index, count } = this
+    const payload = count === 1 ? whole : whole.subarray(index * segmentBytes, (index + 1) * segmentBytes)
+    const size = payload.byteLength
+    if (this.flights.size > 0 && (this.flights.size >= windowFrames || this.flightBytes + size > windowBytes)) {
+      return undefined
+    }
+    this.queued -= size
+    if (index + 1 < count) this.index++
+    else {
+      this.index = 0
+      this.queue.shift()
+    }
+    const segment: Segment = { seq: this.nextSeq, index, count, payload }
+    this.nextSeq = advance(this.nextSeq, 1)
+    this.sent++
+    if (this.keeps) {
+      this.flights.set(segment.seq, { segment, sentAt: now, attempts: 1 })
+      this.flightBytes += size
+      this.timeoutAt ??= now + this.timeout()
+    }
+    // The room is used once: what was written there may still be on its way when the segment is sent again.
+    return count === 1 ? { ...segment, room: message.room } : segment
+  }
+
+  private land(seq: number, { segment, sentAt, attempts }: Flight, now: number): void {
+    this.flights.delete(seq)
+    this.flightBytes -= segment.payload.byteLength
+    // Of a segment that was repeated nobody knows which one was acknowledged.
+    if (attempts === 1) this.measure(now - sentAt)
+  }
+
+  /** The estimate of RFC 6298. */
+  private measure(ms: number): void {
+    if (this.smoothedMs === undefined) {
+      this.smoothedMs = ms
+      this.variationMs = ms / 2
+    } else {
+      this.variationMs += (Math.abs(this.smoothedMs - ms) - this.variationMs) / 4
+      this.smoothedMs += (ms - this.smoothedMs) / 8
+    }
+  }
+
+  private timeout(): number {
+    const { first, least, most } = timeoutMs
+    const measured = this.smoothedMs === undefined ? first : this.smoothedMs + 4 * this.variationMs
+    return Math.min(Math.max(measured, least) * this.backOff, most)
+  }
+
+  private progressed(now: number): void {
+    this.backOff = 1
+    if (this.recoveringSince !== undefined) {
+      this.burst *= 2
+      if (!this.resend(this.recoveringSince)) this.recoveringSince = undefined
+    }
+    this.arm(now)
+  }
+
+  /** Sends again the oldest segments that were sent before a moment; says whether there were any. */
+  private resend(before: number): boolean {
+    let left = this.burst
+    for (const flight of this.flights.values()) {
+      if (left === 0) break
+      if (flight.sentAt >= before) continue
+      this.sendAgain(flight)
+      left--
+    }
+    return left < this.burst
+  }
+
+  private sendAgain(flight: Flight): void {
+    if (this.lost.includes(flight.segment.seq)) return
+    flight.attempts++
+    this.lost.push(flight.segment.seq)
+  }
+
+  private arm(now: number): void {
+    this.timeoutAt = this.flights.size === 0 ? undefined : now + this.timeout()
+  }
+}

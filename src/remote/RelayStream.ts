@@ -1,0 +1,296 @@
+/**
+ * One virtual connection over relay frames: messages go in and come out, each once and in order, whatever is lost,
+ * doubled or out of order in between.
+ *
+ * Pure: time is an argument, frames are given to `receive` and asked for with `next`. The peer may be one that knows
+ * nothing of acknowledgements, repetition and segments; it shows by what it sends.
+ *
+ * @since 0.1.0
+ */
+import { type Body, type Frame, fitReason, type Message, type Received, type Segment } from "./RelayFrame.js"
+import type { Limits } from "./RelayLimits.js"
+import { type Budget, RelayReceiver } from "./RelayReceiver.js"
+import { RelaySender } from "./RelaySender.js"
+
+/** How long an acknowledgement waits for a frame to travel with, in milliseconds. */
+const ackDelayMs = 25
+
+/** Segments and bytes after which it does not wait. */
+const ackEvery = { segments: 16, bytes: 1048576 } as const
+
+/** How long a reliable stream may be without a frame of ours, in milliseconds: its peer takes silence for the end. */
+const heartbeatMs = 20000
+
+/** How long a peer that sends heartbeats may be silent, in milliseconds. */
+const silenceMs = 90000
+
+/** How long a missing segment of a peer that repeats nothing is waited for, in milliseconds. */
+const gapMs = 3000
+
+/** How often a segment is sent to a peer without heartbeats: the last times 16 seconds apart. */
+const maxAttempts = 12
+
+/** How long what was sent before a `close` may take to leave, in milliseconds. */
+const closeMs = 1000
+
+/**
+ * What is known of the peer. `Unknown`: it has not sent anything yet. `Plain`: it sends whole messages in order, and
+ * acknowledges nothing. `Reliable`: it acknowledges, repeats, and puts segments together.
+ */
+export type PeerKind = "Unknown" | "Plain" | "Reliable"
+
+/** How a stream ended. */
+export interface StreamEnd {
+  readonly reason: string
+  /** Whether the peer ended it; otherwise it is told. */
+  readonly byPeer: boolean
+}
+
+/** What a stream is made with. */
+export interface Options {
+  readonly limits: Limits
+  readonly maxMessageBytes: number
+  readonly budget: Budget
+  /** The side that makes streams does not know what the other one can, which answers, and does. */
+  readonly initiator: boolean
+  /** What the peer's first segment may be beside 0: it may count on from where an earlier stream ended. */
+  readonly startsAt?: number
+}
+
+/** One virtual connection. */
+export class RelayStream {
+  private readonly sender: RelaySender
+  private readonly receiver: RelayReceiver
+  private readonly starts = new Set([0])
+  private started = false
+  private kind: PeerKind
+  /** Whether the peer has said itself that it is reliable; such peers send heartbeats. */
+  private vows = false
+  private wantsAcks = false
+  private ackAt: number | undefined
+  private sinceAck = { segments: 0, bytes: 0 }
+  private gapAt: number | undefined
+  private resumeDue: boolean
+  private heardAt: number
+  private listens = true
+  private sentAt: number
+  private closing: { readonly reason: string; readonly by: number } | undefined
+  private reset: string | undefined
+  private end: StreamEnd | undefined
+
+  constructor(
+    private readonly options: Options,
+    now: number
+  ) {
+    this.sender = new RelaySender(options.limits)
+    this.receiver = new RelayReceiver(options.limits, options.maxMessageBytes, options.budget)
+    this.kind = options.initiator ? "Unknown" : "Plain"
+    if (!options.initiator) this.sender.forget()
+    this.resumeDue = options.initiator
+    this.heardAt = now
+    this.sentAt = now
+    if (options.startsAt !== undefined) this.starts.add(options.startsAt)
+  }
+
+  /** How the stream ended, once it has. A reset for the peer may still have to be sent. */
+  get ended(): StreamEnd | undefined {
+    return this.end
+  }
+
+  /** Bytes of messages that wait for their turn. */
+  get queuedBytes(): number {
+    return this.sender.queuedBytes
+  }
+
+  /** The peer's next segment. */
+  get nextSeq(): number {
+    return this.receiver.nextSeq
+  }
+
+  /** Whether the peer keeps the rules that this project's own peers keep. */
+  get isReliable(): boolean {
+    return this.kind === "Reliable"
+  }
+
+  /** When `next` may have something although nothing has happened. */
+  get deadline(): number | undefined {
+    if (this.end !== undefined) return undefined
+    const times = [this.sender.deadline, this.ackAt, this.gapAt, this.closing?.by]
+    if (this.vows) times.push(this.sentAt + heartbeatMs)
+    if (this.vows && this.listens) times.push(this.heardAt + silenceMs)
+    let earliest: number | undefined
+    for (const time of times) if (time !== undefined && !(earliest !== undefined && earliest <= time)) earliest = time
+    return earliest
+  }
+
+  send(message: Message): void {
+    if (this.end === undefined && this.closing === undefined) this.sender.enqueue(message)
+  }
+
+  /** Ends the stream once everything was sent; nothing is received any more. */
+  close(reason: string, now: number): void {
+    this.closing ??= { reason, by: now + closeMs }
+    this.receiver.release()
+  }
+
+  /** While nobody listens to the peer, its silence means nothing. */
+  listen(listens: boolean, now: number): void {
+    this.listens = listens
+    this.heardAt = now
+  }
+
+  /** The socket is gone, or the stream has ended: what is held is given back. */
+  abandon(end: StreamEnd): void {
+    if (this.end === undefined) this.finish(end)
+  }
+
+  /** Takes a frame in. Then messages can be taken, and frames sent. */
+  receive(frame: Frame, now: number): void {
+    if (this.end !== undefined) return
+    this.heardAt = now
+    const { body } = frame
+    if (body._tag === "Reset") this.finish({ reason: body.reason, byPeer: true })
+    else if (!this.learn(frame, now)) this.violate("the other side continues a stream that is not known here")
+    else if (body._tag === "Resume") this.onResume(body.nextSeq, frame.reliable, now)
+    else if (body._tag === "Data" && this.closing === undefined) this.onSegment(body, now)
+  }
+
+  /** The next message received. */
+  take(now: number): Uint8Array | undefined {
+    const message = this.receiver.take()
+    if (message !== undefined && this.wantsAcks) this.ackAt ??= now + ackDelayMs
+    return message
+  }
+
+  /** The next frame to send, if any. */
+  next(now: number): (Received & { readonly body: Body }) | undefined {
+    const body = this.nextBody(now)
+    if (body === undefined) return undefined
+    this.sentAt = now
+    this.ackAt = undefined
+    this.sinceAck = { segments: 0, bytes: 0 }
+    // Towards the initiator's side a frame says what is known; to a plain peer it looks like a plain peer's.
+    const reliable = this.options.initiator || this.vows
+    const { ack, ackBits } = this.receiver
+    return this.receiver.hasTaken
+      ? { body, ack, ackBits, reliable, acknowledged: reliable }
+      : { body, ack: 0, ackBits: 0, reliable, acknowledged: false }
+  }
+
+  private nextBody(now: number): Body | undefined {
+    if (this.reset !== undefined) {
+      const reason = this.reset
+      this.reset = undefined
+      return { _tag: "Reset", reason: fitReason(reason) }
+    }
+    if (this.end !== undefined) return undefined
+    if (this.isOver(now)) return this.nextBody(now)
+    if (this.resumeDue) {
+      this.resumeDue = false
+      return { _tag: "Resume", nextSeq: this.sender.firstSeq }
+    }
+    if (this.sender.expire(now) && this.kind === "Unknown") {
+      // Repeating a message could carry it out twice. A resume does no harm, and whoever is reliable answers it.
+      return { _tag: "Resume", nextSeq: this.sender.firstSeq }
+    }
+    const segment = this.sender.next(now)
+    if (segment !== undefined) return { _tag: "Data", ...segment }
+    if (this.closing !== undefined && this.sender.isEmpty) {
+      this.violate(this.closing.reason)
+      return this.nextBody(now)
+    }
+    if (this.ackAt !== undefined && now >= this.ackAt) {
+      return this.receiver.hasTaken ? { _tag: "Ack" } : { _tag: "Heartbeat" }
+    }
+    return this.vows && now >= this.sentAt + heartbeatMs ? { _tag: "Heartbeat" } : undefined
+  }
+
+  /** Whether time has ended the stream. */
+  private isOver(now: number): boolean {
+    if (this.closing !== undefined && now >= this.closing.by) this.violate(this.closing.reason)
+    else if (this.vows && this.listens && now >= this.heardAt + silenceMs)
+      this.violate("nothing was heard for too long")
+    else if (this.gapAt !== undefined && now >= this.gapAt) {
+      this.violate(`segment ${this.receiver.nextSeq} is missing`)
+    } else if (this.kind === "Reliable" && !this.vows && this.sender.attempts > maxAttempts) {
+      this.violate(`segment ${this.sender.firstSeq} was not acknowledged`)
+    }
+    return this.end !== undefined
+  }
+
+  /** Learns from what every frame carries; false if it acknowledges what was never sent. */
+  private learn({ ack, ackBits, reliable, acknowledged, body }: Frame, now: number): boolean {
+    if (reliable && !this.vows) {
+      this.vows = true
+      this.wantsAcks = true
+      this.becomeReliable()
+    }
+    const tells = reliable ? acknowledged : ack !== 0 || ackBits !== 0 || body._tag === "Ack"
+    if (tells) {
+      if (!this.sender.hasSent(ack)) return !reliable
+      this.wantsAcks = true
+      this.becomeReliable()
+      this.sender.acknowledge(ack, ackBits, now)
+    } else if (this.kind === "Unknown" && body._tag === "Data") {
+      this.kind = "Plain"
+      this.sender.forget()
+    }
+    return true
+  }
+
+  private becomeReliable(): void {
+    if (this.kind === "Reliable") return
+    this.kind = "Reliable"
+    this.gapAt = undefined
+    this.sender.trust()
+  }
+
+  private onResume(nextSeq: number, answer: boolean, now: number): void {
+    if (!this.started) this.starts.add(nextSeq)
+    if (answer) this.ackAt = now
+  }
+
+  private onSegment(segment: Segment, now: number): void {
+    if (!this.started) {
+      const start = (segment.seq - segment.index) >>> 0
+      if (this.starts.has(start)) {
+        this.started = true
+        this.receiver.startAt(start)
+      }
+    }
+    const outcome = this.receiver.accept(segment)
+    if (outcome._tag === "Violation") {
+      this.violate(outcome.reason)
+      return
+    }
+    if (outcome._tag === "Taken") {
+      this.sinceAck.segments++
+      this.sinceAck.bytes += segment.payload.byteLength
+      if (segment.count > 1) this.wantsAcks = true
+    } else {
+      // Only a peer that repeats, or that is not heard in order, gets here: it waits for acknowledgements.
+      this.wantsAcks = true
+      this.ackAt = now
+    }
+    if (this.receiver.hasGap || !this.started) {
+      if (this.kind !== "Reliable") this.gapAt ??= now + gapMs
+    } else this.gapAt = undefined
+    if (!this.wantsAcks) return
+    const { segments, bytes } = this.sinceAck
+    if (segments >= ackEvery.segments || bytes >= ackEvery.bytes) this.ackAt = now
+    else this.ackAt ??= now + ackDelayMs
+  }
+
+  /** Ends the stream and tells the peer. */
+  private violate(reason: string): void {
+    if (this.end !== undefined) return
+    this.reset = reason
+    this.finish({ reason, byPeer: false })
+  }
+
+  private finish(end: StreamEnd): void {
+    this.end = end
+    this.receiver.release()
+    this.sender.release()
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * Peers over a rendezvous: the executor dials out, and every relay stream on its socket is a peer. A lost socket ends
+ * its streams, not their sessions, and is followed by another one.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import * as Schedule from "effect/Schedule"
+import type { Peer } from "../session/Peer.js"
+import { Transport, TransportFailed } from "../transport/Transport.js"
+import { TransportLimits } from "../transport/TransportLimits.js"
+import { type EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
+import { RelayLimits } from "./RelayLimits.js"
+import * as RelayMux from "./RelayMux.js"
+import * as RelaySocket from "./RelaySocket.js"
+
+/** Waits between attempts: a second, doubled up to half a minute, and a fifth more or less so that executors spread. */
+const waits = Schedule.exponential("1 second").pipe(Schedule.union(Schedule.spaced("30 seconds")), Schedule.jittered)
+
+/** How long the last words to the rendezvous may take, in milliseconds. */
+const goodbyeMs = 2000
+
+const sleepNever = Effect.dieMessage("the waits between attempts never end")
+
+/** Peers that come over a rendezvous. There must be an address at the start; later, those to be had again are waited for. */
+export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer.effect(
+  Transport,
+  Effect.gen(function* () {
+    const { url } = yield* RelayEndpoint
+    const { maxMessageBytes } = yield* TransportLimits
+    const limits = yield* RelayLimits
+    const first = yield* url
+
+    const run = <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>): Effect.Effect<void, TransportFailed, R> =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          let current: RelaySocket.RelaySocket | undefined
+          let gone: Effect.Effect<void> = Effect.void
+          // Added first, so that it runs last: when every peer has been told.
+          yield* Effect.addFinalizer(() =>
+            Effect.suspend(() => {
+              current?.close(1001, "the executor is shutting down")
+              return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(gone), goodbyeMs))
+            })
+          )
+          const fork = yield* FiberSet.makeRuntime<R>()
+          const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+          const driver = yield* Schedule.driver(waits)
+          const wait = Effect.orElse(driver.next(undefined), () => sleepNever)
+
+          const accept: RelayMux.Options["accept"] = (peer, onEnded) => {
+            const ended = Effect.async<void>((resume) => onEnded(() => resume(Effect.void)))
+            const close = Effect.sync(() => peer.close({ code: 1000, reason: "closed" }))
+            fork(Effect.ensuring(serve(peer), Effect.zipRight(close, ended)))
+          }
+
+          /** Serves one socket to its end. */
+          const attach = (socket: RelaySocket.RelaySocket) =>
+            Effect.suspend(() => {
+              const waiting = new Set<(effect: Effect.Effect<void>) => void>()
+              current = socket
+              gone = Effect.async<void>((resume) => {
+                waiting.add(resume)
+                if (current !== socket) resume(Effect.void)
+              })
+              RelayMux.run(socket, {
+                limits,
+                maxMessageBytes,
+                accept,
+                warn: (message) => runFork(Effect.logWarning(message)),
+                onEnd: () => {
+                  current = undefined
+                  for (const resume of waiting) resume(Effect.void)
+                }
+              })
+              return gone
+            })
+
+          const connect = (address: string) =>
+            RelaySocket.dial(address, { maxMessageBytes }).pipe(
+              Effect.tap(driver.reset),
+              Effect.flatMap(attach),
+              Effect.zipRight(Effect.logWarning("the relay socket is gone; another one will follow")),
+              Effect.catchAll(({ message }) => Effect.logWarning(message))
+            )
+
+          /** The next address; what cannot be had again ends everything. */
+          const address: Effect.Effect<string, TransportFailed> = Effect.suspend(() =>
+            Effect.zipRight(wait, Effect.either(url)).pipe(
+              Effect.flatMap(
+                Either.match({
+                  onRight: (next) => Effect.succeed(next),
+                  onLeft: ({ message, retryable }) =>
+                    retryable
+                      ? Effect.zipRight(Effect.logWarning(message), address)
+                      : Effect.fail(new TransportFailed({ message }))
+                })
+              )
+            )
+          )
+
+          return yield* Effect.iterate(first, {
+            while: () => true,
+            body: (next) => Effect.zipRight(connect(next), address)
+          })
+        })
+      ).pipe(Effect.asVoid)
+
+    return { address: RelaySocket.redact(first), run }
+  })
+)

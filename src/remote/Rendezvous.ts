@@ -1,0 +1,248 @@
+/**
+ * A rendezvous: executors register with it and wait, clients connect to them through it.
+ *
+ * `POST /cloud/environment/ID/register` answers an executor with a URL that can be used once; clients connect to
+ * `/cloud/environment/ID/connect?role=harness`.
+ *
+ * @since 0.1.0
+ */
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http"
+import type { Duplex } from "node:stream"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import { WebSocketServer } from "ws"
+import * as Listener from "../transport/Listener.js"
+import type * as Tls from "../transport/Tls.js"
+import type { ListenError } from "../transport/Transport.js"
+import * as RelaySocket from "./RelaySocket.js"
+import { type Limits, RendezvousRouter } from "./RendezvousRouter.js"
+
+/** What a rendezvous is made with. */
+export interface Options {
+  readonly address: Listener.Address
+  /** Serves TLS with this certificate. */
+  readonly tls?: Tls.Files | undefined
+  /** What executors show when they register; undefined: anybody may. */
+  readonly executorToken?: string | undefined
+  /** What clients show, as a bearer token or as `token` in the query; undefined: anybody may connect. */
+  readonly clientToken?: string | undefined
+  /** Where executors find it, as `wss://host`, when something stands in front of it. */
+  readonly publicUrl?: string | undefined
+  readonly limits?: Partial<RendezvousLimits> | undefined
+}
+
+/** What bounds a rendezvous. */
+export interface RendezvousLimits extends Limits {
+  readonly maxEnvironments: number
+  readonly maxMessageBytes: number
+}
+
+/** A running rendezvous. */
+export class Rendezvous extends Context.Tag("exec-server/Rendezvous")<
+  Rendezvous,
+  {
+    /** `ws://IP:PORT`. */
+    readonly address: string
+  }
+>() {
+  static readonly layer = (options: Options): Layer.Layer<Rendezvous, ListenError> =>
+    Layer.scoped(Rendezvous, make(options))
+}
+
+const defaults: RendezvousLimits = {
+  maxEnvironments: 1024,
+  maxClientsPerEnvironment: 256,
+  maxStreamsPerClient: 16,
+  maxMessageBytes: 67108864,
+  // One message of the longest kind must fit, and what a stream may have on its way besides.
+  maxQueuedBytesPerClient: 67108864 + 16777216
+}
+
+/** How long a registration can be used to connect, in milliseconds. */
+const ticketMs = 60000
+
+/** Registrations that wait to be used; the oldest gives way. */
+const maxTickets = 4096
+
+/** How long a connection may take to be accepted, in milliseconds. */
+const acceptWithinMs = 10000
+
+/** How long sockets may take to say goodbye at the end, in milliseconds. */
+const goodbyeMs = 2000
+
+const digest = (text: string) => createHash("sha256").update(text).digest()
+
+/** Takes as long for a token that is nearly right as for any other. */
+const matches = (expected: string | undefined, given: string | undefined): boolean =>
+  expected === undefined || (given !== undefined && timingSafeEqual(digest(expected), digest(given)))
+
+const bearer = ({ headers }: IncomingMessage): string | undefined =>
+  /^bearer +(\S+)$/i.exec(headers.authorization ?? "")?.[1]
+
+const pathPattern = /^\/cloud\/environment\/([A-Za-z0-9_-]{1,256})\/(register|executor|connect)$/
+
+interface Target {
+  readonly environmentId: string
+  readonly action: string
+  readonly query: URLSearchParams
+}
+
+const parseTarget = (request: IncomingMessage): Target | undefined => {
+  const [path = "", query = ""] = (request.url ?? "").split("?", 2)
+  const [, environmentId, action] = pathPattern.exec(path) ?? []
+  if (environmentId === undefined || action === undefined) return undefined
+  return { environmentId, action, query: new URLSearchParams(query) }
+}
+
+/** A refusal, in the words of a registry. */
+interface Refusal {
+  readonly status: number
+  readonly code: string
+  readonly message: string
+}
+
+const refusals = {
+  origin: { status: 403, code: "forbidden_origin", message: "no web page may use the rendezvous" },
+  token: { status: 401, code: "unauthorized", message: "the token is missing or wrong" },
+  ticket: {
+    status: 401,
+    code: "unauthorized",
+    message: "the registration is unknown, used or too old; register again"
+  },
+  path: { status: 404, code: "not_found", message: "there is nothing here" },
+  method: { status: 405, code: "method_not_allowed", message: "registrations are posted" },
+  offline: { status: 409, code: "environment_offline", message: "no executor is connected for this environment" },
+  environments: { status: 503, code: "too_many_environments", message: "the limit of environments is reached" },
+  clients: { status: 503, code: "too_many_clients", message: "the limit of clients of this environment is reached" }
+} as const satisfies Record<string, Refusal>
+
+/** Each request has a connection of its own: only WebSockets stay. */
+const closing = { connection: "close" }
+
+const bodyOf = ({ code, message }: Refusal) => JSON.stringify({ error: { code, message } })
+
+const refuse = (response: ServerResponse, refusal: Refusal) =>
+  response.writeHead(refusal.status, { ...closing, "content-type": "application/json" }).end(bodyOf(refusal))
+
+const refuseUpgrade = (socket: Duplex, refusal: Refusal) => {
+  const body = bodyOf(refusal)
+  const head =
+    `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\nConnection: close\r\n` +
+    `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n`
+  socket.end(head + body, () => socket.destroy())
+}
+
+const make = (options: Options) =>
+  Effect.gen(function* () {
+    const limits = { ...defaults, ...options.limits }
+    const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+    const routers = new Map<string, RendezvousRouter>()
+    const tickets = new Map<string, { readonly environmentId: string; readonly until: number }>()
+    const upgrades = new WebSocketServer({
+      noServer: true,
+      perMessageDeflate: false,
+      maxPayload: RelaySocket.maxPayload(limits.maxMessageBytes)
+    })
+
+    const routerOf = (environmentId: string): RendezvousRouter => {
+      const known = routers.get(environmentId)
+      if (known !== undefined) return known
+      const warn = (message: string) => runFork(Effect.logWarning(`environment ${environmentId}: ${message}`))
+      const router = new RendezvousRouter(limits, warn, () => routers.delete(environmentId))
+      routers.set(environmentId, router)
+      return router
+    }
+
+    const issue = (environmentId: string): string => {
+      const ticket = randomBytes(32).toString("base64url")
+      tickets.set(digest(ticket).toString("hex"), { environmentId, until: performance.now() + ticketMs })
+      const [oldest] = tickets.keys()
+      if (tickets.size > maxTickets && oldest !== undefined) tickets.delete(oldest)
+      return ticket
+    }
+
+    const redeem = (environmentId: string, ticket: string | null): boolean => {
+      const key = digest(ticket ?? "").toString("hex")
+      const found = tickets.get(key)
+      if (found === undefined || found.environmentId !== environmentId) return false
+      tickets.delete(key)
+      return performance.now() < found.until
+    }
+
+    const {
+      server,
+      url: address,
+      pending
+    } = yield* Listener.listen(options.address, {
+      tls: options.tls,
+      acceptWithinMs,
+      onRequest: (request, response) => onRequest(request, response)
+    })
+
+    /** What the executor wrote to get here leads it here again. */
+    const baseFor = ({ headers }: IncomingMessage): string =>
+      options.publicUrl?.replace(/\/+$/, "") ??
+      (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "") ? `ws://${headers.host}` : address)
+
+    const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+      if (request.headers.origin !== undefined) return refuse(response, refusals.origin)
+      if (request.url === "/readyz") return response.writeHead(request.method === "GET" ? 200 : 405, closing).end()
+      const target = parseTarget(request)
+      if (target?.action !== "register") return refuse(response, refusals.path)
+      if (request.method !== "POST") return refuse(response, refusals.method)
+      if (!matches(options.executorToken, bearer(request))) return refuse(response, refusals.token)
+      const { environmentId } = target
+      const url = `${baseFor(request)}/cloud/environment/${environmentId}/executor?ticket=${issue(environmentId)}`
+      return response
+        .writeHead(200, { ...closing, "content-type": "application/json" })
+        .end(JSON.stringify({ environment_id: environmentId, url }))
+    }
+
+    /** Why an upgrade is refused, if it is. */
+    const fault = (request: IncomingMessage, target: Target | undefined): Refusal | undefined => {
+      if (request.headers.origin !== undefined) return refusals.origin
+      if (target === undefined || target.action === "register") return refusals.path
+      const { environmentId, action, query } = target
+      const router = routers.get(environmentId)
+      if (action === "executor") {
+        if (!redeem(environmentId, query.get("ticket"))) return refusals.ticket
+        return router === undefined && routers.size >= limits.maxEnvironments ? refusals.environments : undefined
+      }
+      if (!matches(options.clientToken, bearer(request) ?? query.get("token") ?? undefined)) return refusals.token
+      if (!router?.isOnline) return refusals.offline
+      return router.isFull ? refusals.clients : undefined
+    }
+
+    server.on("upgrade", (request, socket, head) => {
+      // From here on nobody else listens, and a reset would end the rendezvous.
+      socket.on("error", () => socket.destroy())
+      const target = parseTarget(request)
+      const refusal = fault(request, target)
+      if (refusal !== undefined || target === undefined) return refuseUpgrade(socket, refusal ?? refusals.path)
+      upgrades.handleUpgrade(request, socket, head, (ws) => {
+        pending.accepted(request.socket)
+        const relay = RelaySocket.make(ws, request.socket)
+        const router = routerOf(target.environmentId)
+        if (target.action === "executor") router.addExecutor(relay)
+        else router.addClient(relay)
+      })
+    })
+
+    const allGone = Effect.async<void>((resume) => {
+      const check = () => {
+        if (upgrades.clients.size === 0) resume(Effect.void)
+      }
+      for (const ws of upgrades.clients) ws.once("close", check)
+      check()
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        for (const router of routers.values()) router.close("the rendezvous is shutting down")
+        return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(allGone), goodbyeMs))
+      })
+    )
+    return { address }
+  })

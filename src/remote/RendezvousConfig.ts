@@ -1,0 +1,71 @@
+/**
+ * What a rendezvous is told on its command line.
+ *
+ * @since 0.1.0
+ */
+import { readFileSync } from "node:fs"
+import { isIP } from "node:net"
+import * as Data from "effect/Data"
+import * as Either from "effect/Either"
+import * as OsError from "../process/OsError.js"
+import type { Options } from "./Rendezvous.js"
+
+/** A rendezvous cannot be started like this; the message says why. */
+export class RendezvousConfigError extends Data.TaggedError("RendezvousConfigError")<{ readonly message: string }> {}
+
+/** The flags, as they were given. */
+export interface Flags {
+  readonly listen: string
+  readonly executorTokenFile: string | undefined
+  readonly clientTokenFile: string | undefined
+  readonly publicUrl: string | undefined
+  readonly insecure: boolean
+}
+
+const fail = (message: string) => Either.left(new RendezvousConfigError({ message }))
+
+/** A file's token, or a variable's, or none; an empty one is a mistake, and not the same as none. */
+const readToken = (
+  file: string | undefined,
+  variable: string | undefined
+): Either.Either<string | undefined, RendezvousConfigError> => {
+  if (file === undefined && variable === undefined) return Either.right(undefined)
+  return Either.try({
+    try: () => (file === undefined ? (variable ?? "") : readFileSync(file, "utf8")).trim(),
+    catch: (error) =>
+      new RendezvousConfigError({ message: `cannot read the token ${file}: ${OsError.describe(error)}` })
+  }).pipe(
+    Either.filterOrLeft(
+      (token) => token !== "",
+      () => new RendezvousConfigError({ message: `the token in ${file ?? "the environment"} is empty` })
+    )
+  )
+}
+
+const isLoopback = (host: string) => /^(127\.|::1$)/.test(host)
+
+/**
+ * Reads the flags; tokens without a file come from `EXEC_SERVER_EXECUTOR_TOKEN` and `EXEC_SERVER_CLIENT_TOKEN`. A public address needs both, or `insecure`.
+ */
+export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Either.Either<Options, RendezvousConfigError> =>
+  Either.gen(function* () {
+    const { listen, publicUrl, insecure } = flags
+    const [, bracketed, plain, digits] = /^ws:\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
+    const host = bracketed ?? plain ?? ""
+    const port = Number(digits)
+    if (isIP(host) !== (bracketed === undefined ? 4 : 6) || port > 65535) {
+      return yield* fail(`invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
+    }
+    if (publicUrl !== undefined && !/^wss?:\/\/[^/?#@]+\/*$/.test(publicUrl)) {
+      return yield* fail(`invalid --public-url \`${publicUrl}\`; expected \`wss://HOST\` or \`ws://HOST\``)
+    }
+    const executorToken = yield* readToken(flags.executorTokenFile, variables["EXEC_SERVER_EXECUTOR_TOKEN"])
+    const clientToken = yield* readToken(flags.clientTokenFile, variables["EXEC_SERVER_CLIENT_TOKEN"])
+    if (!isLoopback(host) && !insecure && (executorToken === undefined || clientToken === undefined)) {
+      return yield* fail(
+        `refusing to listen on ${listen}: anybody who can reach it could run commands; ` +
+          "give --executor-token-file and --client-token-file, or pass --insecure"
+      )
+    }
+    return { address: { host, port }, executorToken, clientToken, publicUrl }
+  })

@@ -1,0 +1,185 @@
+/**
+ * Routes the frames of one environment between its executor and its clients, by the name of their stream and nothing
+ * else: acknowledgements, repetition and segments are the ends' affair.
+ *
+ * @since 0.1.0
+ */
+import * as Either from "effect/Either"
+import * as RelayFrame from "./RelayFrame.js"
+import { highWaterBytes, type RelaySocket } from "./RelaySocket.js"
+
+/** What bounds one environment. */
+export interface Limits {
+  readonly maxClientsPerEnvironment: number
+  readonly maxStreamsPerClient: number
+  /** A client with more unread bytes than this is cut off: others must not wait for it. */
+  readonly maxQueuedBytesPerClient: number
+}
+
+/** A client that is connected, and the streams it has made. */
+interface Client {
+  readonly socket: RelaySocket
+  readonly streams: Set<string>
+}
+
+/** Codes of close frames. */
+const code = { normal: 1000, policy: 1008, later: 1013 } as const
+
+/** An environment: at most one executor, and its clients. */
+export class RendezvousRouter {
+  private executor: RelaySocket | undefined
+  private readonly clients = new Set<Client>()
+  private readonly owners = new Map<string, Client>()
+  private readonly held = new Set<RelaySocket>()
+
+  constructor(
+    private readonly limits: Limits,
+    private readonly warn: (message: string) => void,
+    /** Nobody is connected any more. */
+    private readonly onIdle: () => void
+  ) {}
+
+  get isOnline(): boolean {
+    return this.executor !== undefined
+  }
+
+  get isFull(): boolean {
+    return this.clients.size >= this.limits.maxClientsPerEnvironment
+  }
+
+  /** A new executor takes the place of an old one, whose connection may be dead without anybody having noticed. */
+  addExecutor(socket: RelaySocket): void {
+    const previous = this.executor
+    this.executor = socket
+    if (previous !== undefined) {
+      this.dropClients()
+      previous.close(code.normal, "another executor has taken this one's place")
+    }
+    const drop = this.dropper("an executor")
+    socket.listen({
+      onFrame: (bytes) => {
+        const route = RelayFrame.route(bytes)
+        if (Either.isLeft(route)) drop(route.left)
+        else if (this.executor === socket) this.toClient(route.right, bytes)
+      },
+      onText: () => drop(RelayFrame.textDrop),
+      onDrain: () => this.resumeClients(),
+      onEnd: () => this.removeExecutor(socket)
+    })
+  }
+
+  addClient(socket: RelaySocket): void {
+    const client: Client = { socket, streams: new Set() }
+    this.clients.add(client)
+    const drop = this.dropper("a client")
+    socket.listen({
+      onFrame: (bytes) => {
+        const route = RelayFrame.route(bytes)
+        if (Either.isLeft(route)) drop(route.left)
+        else this.toExecutor(client, route.right, bytes)
+      },
+      onText: () => drop(RelayFrame.textDrop),
+      onDrain: () => {},
+      onEnd: () => this.removeClient(client, "the client is gone")
+    })
+  }
+
+  /** Ends every connection. */
+  close(reason: string): void {
+    for (const { socket } of this.clients) socket.close(1001, reason)
+    this.executor?.close(1001, reason)
+  }
+
+  private dropper(who: string) {
+    const seen = new Set<RelayFrame.DropReason>()
+    return ({ reason, message }: RelayFrame.Drop) => {
+      if (seen.has(reason)) return
+      seen.add(reason)
+      this.warn(`${who}: ${message}; it is dropped, and so are others like it`)
+    }
+  }
+
+  private toExecutor(client: Client, { streamId, isReset }: RelayFrame.Route, bytes: Uint8Array): void {
+    const { executor } = this
+    if (executor === undefined || !this.clients.has(client)) return
+    const owner = this.owners.get(streamId)
+    const { maxStreamsPerClient } = this.limits
+    const fault =
+      owner !== undefined && owner !== client
+        ? "the stream belongs to another client"
+        : owner === undefined && client.streams.size >= maxStreamsPerClient
+          ? `the limit of ${maxStreamsPerClient} streams is reached; end others first`
+          : undefined
+    if (fault !== undefined) {
+      if (!isReset && client.socket.buffered() <= highWaterBytes) {
+        client.socket.send(RelayFrame.encodeReset(streamId, fault))
+      }
+      return
+    }
+    if (isReset) this.forget(client, streamId)
+    else if (owner === undefined) {
+      this.owners.set(streamId, client)
+      client.streams.add(streamId)
+    }
+    executor.send(bytes)
+    if (executor.buffered() > highWaterBytes) {
+      client.socket.pause()
+      this.held.add(client.socket)
+    }
+  }
+
+  private toClient({ streamId, isReset }: RelayFrame.Route, bytes: Uint8Array): void {
+    const client = this.owners.get(streamId)
+    if (client === undefined) return
+    client.socket.send(bytes)
+    if (isReset) this.forget(client, streamId)
+    if (client.socket.buffered() > this.limits.maxQueuedBytesPerClient) {
+      this.warn("a client that does not read is cut off")
+      this.removeClient(client, "the client does not read")
+      client.socket.close(code.policy, "too much is waiting to be read")
+    }
+  }
+
+  private forget(client: Client, streamId: string): void {
+    this.owners.delete(streamId)
+    client.streams.delete(streamId)
+  }
+
+  private removeClient(client: Client, reason: string): void {
+    if (!this.clients.delete(client)) return
+    this.held.delete(client.socket)
+    for (const streamId of client.streams) {
+      this.owners.delete(streamId)
+      this.executor?.send(RelayFrame.encodeReset(streamId, reason))
+    }
+    this.checkIdle()
+  }
+
+  private removeExecutor(socket: RelaySocket): void {
+    if (this.executor !== socket) return
+    this.executor = undefined
+    this.dropClients()
+    this.checkIdle()
+  }
+
+  /** What clients have begun was with an executor that is gone. */
+  private dropClients(): void {
+    for (const { socket, streams } of this.clients) {
+      for (const streamId of streams) socket.send(RelayFrame.encodeReset(streamId, "the executor is gone"))
+      streams.clear()
+      socket.close(code.later, "the executor is gone")
+    }
+    this.owners.clear()
+    this.clients.clear()
+    this.held.clear()
+  }
+
+  private resumeClients(): void {
+    for (const socket of this.held) socket.resume()
+    this.held.clear()
+  }
+
+  private checkIdle(): void {
+    if (this.executor === undefined && this.clients.size === 0) this.onIdle()
+  }
+}

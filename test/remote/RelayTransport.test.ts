@@ -1,0 +1,305 @@
+/** The executor from the outside: raw frames over a socket that it has dialled. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type FakeRelay, fakeRelay, type RawSocket } from "../support/fakeRelay.js"
+import { eventually, isAlive, launch, type Running, residentMb } from "../support/servers.js"
+import { startParams } from "../support/TestClient.js"
+
+interface Setting {
+  readonly relay: FakeRelay
+  readonly server: Running
+  readonly socket: RawSocket
+}
+
+const setting = (args: ReadonlyArray<string> = []): Effect.Effect<Setting, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const relay = yield* fakeRelay("env")
+    const server = yield* launch({
+      args: ["--remote", relay.url, "--environment-id", "env", ...args],
+      env: { EXEC_SERVER_REMOTE_TOKEN: "token" }
+    })
+    return { relay, server, socket: yield* relay.socket(0) }
+  })
+
+const request = (id: number, method: string, params: object = {}) => JSON.stringify({ id, method, params })
+const start = (id: number, processId: string, ...argv: ReadonlyArray<string>) =>
+  request(id, "process/start", startParams(processId, argv))
+const info = (id: number) => request(id, "environment/status")
+
+describe("with a peer that sends whole messages and acknowledges nothing", () => {
+  it.scopedLive("it gets data frames alone, counted from 0, however long it is silent", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      socket.frame({ streamId: "s", body: { case: "resume", value: { nextSeq: 0 } } })
+      const { result } = yield* socket.handshake("s")
+      assert.strictEqual(result.protocolVersion, "exec-server.v0")
+      for (let i = 0; i < 600; i++) socket.data("s", 2 + i, info(10 + i))
+      socket.data("s", 602, start(2, "p", "echo", "hello"))
+      yield* eventually("closed", () => socket.messages("s").some(({ method }) => method === "process/closed"))
+      for (const [seq, { streamId, version, body, reliable, acknowledged }] of socket.frames.entries()) {
+        assert.deepInclude(
+          { streamId, version, reliable, acknowledged },
+          {
+            streamId: "s",
+            version: 1,
+            reliable: false,
+            acknowledged: false
+          }
+        )
+        assert.strictEqual(body.case, "data")
+        if (body.case === "data") assert.deepInclude(body.value, { seq, segmentIndex: 0, segmentCount: 1 })
+      }
+      assert.isAbove(socket.frames.length, 600)
+    })
+  )
+
+  it.scopedLive("an answer of many megabytes is one frame", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting(["--retained-output-bytes-per-process", "20000000"])
+      yield* socket.handshake("s")
+      socket.data("s", 2, start(2, "p", "head", "-c", "12000000", "/dev/zero"))
+      yield* eventually("closed", () =>
+        socket.frames.some(
+          ({ body }) =>
+            body.case === "data" && `${Buffer.from(body.value.payload.slice(0, 30))}`.includes("process/closed")
+        )
+      )
+      socket.data("s", 3, request(3, "process/read", { processId: "p" }))
+      yield* eventually("the answer", () =>
+        socket.frames.some(
+          ({ body }) => body.case === "data" && body.value.payload.length > 16_000_000 && body.value.segmentCount === 1
+        )
+      )
+    })
+  )
+
+  it.scopedLive("a violation is answered with a reset, and the next message is served", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      yield* socket.handshake("a")
+      yield* socket.handshake("b")
+      socket.data("a", 2, '{"method":"no/such"}')
+      yield* eventually("the reset", () => socket.reset("a") !== undefined)
+      assert.strictEqual(socket.reset("a"), "unexpected notification method: no/such")
+      socket.data("a", 3, request(7, "initialize", { clientName: "x", resumeSessionId: null }))
+      assert.isDefined((yield* socket.reply("a", 7)).result)
+      socket.data("b", 2, info(2))
+      assert.isDefined((yield* socket.reply("b", 2)).result)
+    })
+  )
+})
+
+describe("streams", () => {
+  it.scopedLive("forty at once do not mix; the reset of one leaves the others", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      const names = Array.from({ length: 40 }, (_, i) => `stream-${i}`)
+      for (const name of names) yield* socket.handshake(name)
+      for (const name of names) socket.data(name, 2, start(2, "p", "sh", "-c", `echo ${name}; read x`))
+      for (const name of names) {
+        yield* eventually(`output on ${name}`, () => socket.messages(name).some((m) => m.method === "process/output"))
+        const chunks = socket
+          .messages(name)
+          .flatMap(({ params }) => (params?.chunk === undefined ? [] : [params.chunk]))
+        assert.strictEqual(Buffer.from(chunks.join(""), "base64").toString(), `${name}\n`)
+      }
+      socket.frame({ streamId: "stream-0", body: { case: "reset", value: { reason: "done" } } })
+      for (const name of names.slice(1)) socket.data(name, 3, info(3))
+      for (const name of names.slice(1)) assert.isDefined((yield* socket.reply(name, 3)).result)
+      assert.isUndefined(socket.reset("stream-0"))
+      // The name is free again, and means a new connection.
+      socket.data("stream-0", 0, info(9))
+      assert.strictEqual((yield* socket.reply("stream-0", 9)).error.code, -32600)
+    })
+  )
+
+  it.scopedLive("requests that wait in one hold up no other, however many", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      yield* socket.handshake("busy")
+      yield* socket.handshake("quick")
+      socket.data("busy", 2, start(2, "p", "sleep", "1000"))
+      yield* socket.reply("busy", 2)
+      for (let i = 0; i < 6000; i++) {
+        socket.data("busy", 3 + i, request(10 + i, "process/read", { processId: "p", afterSeq: 9, waitMs: 600_000 }))
+      }
+      socket.data("quick", 2, info(2))
+      yield* socket.reply("quick", 2)
+      assert.lengthOf(
+        socket.messages("busy").filter(({ id }) => id >= 10),
+        0
+      )
+    })
+  )
+
+  it.scopedLive("out of order, doubled, in segments: each message once, and acknowledged", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      const text = request(1, "initialize", { clientName: "x", resumeSessionId: null })
+      const third = Math.ceil(text.length / 3)
+      const part = (i: number) => socket.data("s", i, text.slice(i * third, (i + 1) * third), i, 3)
+      part(2)
+      part(0)
+      part(0)
+      part(1)
+      part(1)
+      yield* socket.reply("s", 1)
+      yield* eventually("the acknowledgement", () => socket.frames.some(({ ack }) => ack === 2))
+      assert.lengthOf(
+        socket.messages("s").filter(({ id }) => id === 1),
+        1
+      )
+    })
+  )
+
+  it.scopedLive("a peer that acknowledges once gets again what it does not acknowledge", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      yield* socket.handshake("s")
+      socket.frame({ streamId: "s", ack: 0, body: { case: "ackFrame", value: {} } })
+      socket.data("s", 2, info(2))
+      yield* socket.reply("s", 2)
+      yield* eventually("the answer again", () => socket.messages("s").filter(({ id }) => id === 2).length > 1)
+      socket.frame({ streamId: "s", ack: 1, body: { case: "ackFrame", value: {} } })
+      socket.data("s", 3, info(3))
+      yield* socket.reply("s", 3)
+    })
+  )
+
+  it.scopedLive("a segment that is missing for good ends its stream", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      yield* socket.handshake("s")
+      socket.data("s", 3, info(3))
+      yield* eventually("the reset", () => socket.reset("s") === "segment 2 is missing")
+    })
+  )
+
+  it.scopedLive("more streams than allowed are refused", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      for (let i = 0; i < 256; i++) socket.data(`s${i}`, 0, info(1))
+      yield* socket.reply("s255", 1)
+      socket.data("one-more", 0, info(1))
+      yield* eventually("the reset", () => socket.reset("one-more") !== undefined)
+      assert.match(socket.reset("one-more") ?? "", /^the limit of 256 streams is reached/)
+    })
+  )
+})
+
+describe("what is no frame", () => {
+  it.scopedLive("is dropped with one line in the log, and everything else goes on", () =>
+    Effect.gen(function* () {
+      const { server, socket } = yield* setting()
+      yield* socket.handshake("s")
+      const payload = Buffer.from(info(99))
+      for (let i = 0; i < 20; i++) {
+        socket.bytes("text")
+        socket.bytes(Buffer.alloc(0))
+        socket.bytes(Buffer.from("garbage"))
+        socket.frame({ version: 2, streamId: "x", body: { case: "data", value: { segmentCount: 1, payload } } })
+        socket.frame({ streamId: "", body: { case: "data", value: { segmentCount: 1, payload } } })
+        socket.frame({ streamId: "x" })
+        socket.frame({ streamId: "x", body: { case: "data", value: { segmentCount: 0, payload } } })
+        socket.frame({ streamId: "x", body: { case: "data", value: { segmentCount: 1 } } })
+        socket.frame({ streamId: "x", body: { case: "reset", value: { reason: "" } } })
+        socket.frame({ streamId: "x", body: { case: "handshake", value: { payload } } })
+        socket.frame({ streamId: "x", body: { case: "heartbeat", value: {} } })
+        socket.frame({ streamId: "x", body: { case: "ackFrame", value: {} } })
+      }
+      socket.data("s", 2, info(2))
+      yield* socket.reply("s", 2)
+      assert.lengthOf(
+        socket.frames.filter(({ streamId }) => streamId !== "s"),
+        0
+      )
+      const lines = () => server.stderr().match(/.*it is dropped.*/g) ?? []
+      yield* eventually("a line for each reason", () => lines().length >= 9)
+      assert.lengthOf(lines(), 9)
+      assert.match(lines().join("\n"), /unsupported relay message frame version 0/)
+    })
+  )
+
+  it.scopedLive("messages that are none get an error with id -1, as on every transport", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      yield* socket.handshake("s")
+      for (const [i, text] of ["{}", "[]", "hello", Buffer.from([0xff])].entries()) {
+        socket.data("s", 2 + i, text)
+        yield* eventually("an error", () => socket.messages("s").filter(({ id }) => id === -1).length === i + 1)
+      }
+      socket.data("s", 6, info(2))
+      yield* socket.reply("s", 2)
+    })
+  )
+
+  it.scopedLive("segments without end: refused by their count, by their size, and never held without bound", () =>
+    Effect.gen(function* () {
+      const { server, socket } = yield* setting(["--max-message-bytes", "4000000"])
+      yield* socket.handshake("s")
+      socket.data("huge", 0, "x", 0, 4294967295)
+      yield* eventually("the reset", () => /segments is longer than/.test(socket.reset("huge") ?? ""))
+      const before = residentMb(server.pid)
+      const megabyte = Buffer.alloc(1_000_000, "x")
+      for (let i = 0; i < 50; i++) {
+        for (let seq = 0; seq < 8; seq++) socket.data(`large${i}`, seq, megabyte, seq, 100)
+      }
+      yield* eventually("the last reset", () => /longer than maxMessageBytes/.test(socket.reset("large49") ?? ""))
+      assert.isBelow(residentMb(server.pid) - before, 300)
+      socket.data("s", 2, info(2))
+      yield* socket.reply("s", 2)
+    })
+  )
+})
+
+describe("a lost socket", () => {
+  it.scopedLive("another one follows, after a new registration, and sessions can be taken up again", () =>
+    Effect.gen(function* () {
+      const { relay, socket } = yield* setting()
+      const { result } = yield* socket.handshake("s")
+      socket.data("s", 2, start(2, "p", "sh", "-c", "echo before; sleep 0.2; echo after; sleep 1000"))
+      const { pid } = (yield* socket.reply("s", 2)).result
+      socket.ws.terminate()
+      const next = yield* relay.socket(1)
+      assert.lengthOf(relay.requests, 2)
+      const resumed = yield* next.handshake("t", result.sessionId)
+      assert.strictEqual(resumed.result.sessionId, result.sessionId)
+      next.data("t", 2, request(2, "process/read", { processId: "p", afterSeq: 1, waitMs: 10_000 }))
+      const read = yield* next.reply("t", 2)
+      assert.strictEqual(Buffer.from(read.result.chunks[0].chunk, "base64").toString(), "after\n")
+      next.data("t", 3, request(3, "process/terminate", { processId: "p" }))
+      yield* eventually("the process is gone", () => !isAlive(pid))
+      // The old stream's name means nothing on the new socket.
+      next.data("s", 0, info(3))
+      assert.strictEqual((yield* next.reply("s", 3)).error.code, -32600)
+    })
+  )
+
+  it.scopedLive("without one, sessions end when their time is over", () =>
+    Effect.gen(function* () {
+      const { relay, socket } = yield* setting(["--detached-session-ttl-ms", "300"])
+      yield* socket.handshake("s")
+      socket.data("s", 2, start(2, "p", "sleep", "1000"))
+      const { pid } = (yield* socket.reply("s", 2)).result
+      relay.refusals.push(503, 503, 503)
+      socket.ws.close(1000)
+      yield* eventually("the process is gone", () => !isAlive(pid))
+    })
+  )
+
+  it.scopedLive("SIGTERM: every stream is told, everything ends, exit code 0", () =>
+    Effect.gen(function* () {
+      const { server, socket } = yield* setting()
+      yield* socket.handshake("a")
+      yield* socket.handshake("b")
+      socket.data("a", 2, start(2, "p", "sleep", "1000"))
+      const { pid } = (yield* socket.reply("a", 2)).result
+      server.child.kill("SIGTERM")
+      assert.strictEqual(yield* server.exit, 0)
+      yield* eventually("the socket has ended", () => socket.ended)
+      for (const name of ["a", "b"]) assert.strictEqual(socket.reset(name), "the server is shutting down")
+      assert.isFalse(isAlive(pid))
+    })
+  )
+})
