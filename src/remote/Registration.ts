@@ -8,7 +8,6 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { isRecord } from "effect/Predicate"
-import { request } from "undici"
 import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
 import { RemoteAuth } from "./RemoteAuth.js"
 
@@ -77,21 +76,17 @@ const describe = (error: unknown): string => {
 const post = (url: URL, headers: Readonly<Record<string, string>>): Effect.Effect<Answer, EndpointError> =>
   Effect.tryPromise({
     try: async (signal) => {
-      const { statusCode, statusText, body } = await request(url, {
-        method: "POST",
-        headers: { ...headers, accept: "*/*" },
-        signal
-      })
+      const { status, statusText, body } = await fetch(url, { method: "POST", redirect: "manual", headers, signal })
       const chunks: Array<Buffer> = []
       let size = 0
-      for await (const chunk of body) {
+      for await (const chunk of body ?? []) {
         const bytes = Buffer.from(chunk)
         chunks.push(bytes)
         size += bytes.length
         if (size > maxAnswerBytes) break
       }
       return {
-        status: statusCode,
+        status,
         statusText,
         body: Buffer.concat(chunks).subarray(0, maxAnswerBytes).toString()
       }

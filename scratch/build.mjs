@@ -1,0 +1,73 @@
+// Bundles the command: dist/bin.js starts dist/main-<hash>.cjs from compiled code that was made with it.
+//
+// Compiling the bundle is a third of the server's start-up; `node scratch/bench.mjs --only startup` shows it.
+import { createHash } from "node:crypto"
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { build } from "esbuild"
+
+const dist = fileURLToPath(new URL("../dist", import.meta.url))
+
+const { outputFiles } = await build({
+  entryPoints: [fileURLToPath(new URL("../src/bin.ts", import.meta.url))],
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "cjs",
+  external: ["node-pty"],
+  write: false,
+  logLevel: "warning",
+  // What a module in a bundle of this format does not have.
+  define: { "import.meta.url": "importMetaUrl" },
+  banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href' }
+})
+const source = outputFiles[0].text
+
+// V8 tells compiled code from another by its length alone: the name says which one it is.
+const name = `main-${createHash("sha256").update(source).digest("hex").slice(0, 16)}`
+for (const file of readdirSync(dist)) if (file.startsWith("main-")) rmSync(join(dist, file))
+writeFileSync(join(dist, `${name}.cjs`), source)
+
+const bin = join(dist, "bin.js")
+writeFileSync(
+  bin,
+  `#!/usr/bin/env node
+import { readFileSync } from "node:fs"
+import Module, { createRequire } from "node:module"
+import { fileURLToPath } from "node:url"
+import vm from "node:vm"
+
+const file = fileURLToPath(new URL("${name}.cjs", import.meta.url))
+
+// Made by another version of Node.js, or not there: the bundle is compiled as usual.
+const compiled = () => {
+  try {
+    return readFileSync(file.replace(/cjs$/, "cache"))
+  } catch {
+    return undefined
+  }
+}
+
+export const script = new vm.Script(Module.wrap(readFileSync(file, "utf8")), {
+  filename: file,
+  cachedData: compiled(),
+  importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
+})
+script.runInThisContext()({}, createRequire(file), { exports: {} }, file, fileURLToPath(new URL(".", import.meta.url)))
+`
+)
+chmodSync(bin, 0o755)
+
+// The functions that a start needs are compiled by now, and kept.
+process.argv = [process.execPath, bin, "--listen", "ws://127.0.0.1:0"]
+process.stderr.write = () => true
+process.stdout.write = () => {
+  setImmediate(async () => {
+    const { script } = await import(bin)
+    writeFileSync(join(dist, `${name}.cache`), script.createCachedData())
+    process.exit()
+  })
+  return true
+}
+await import(bin)
