@@ -811,6 +811,14 @@ e2eSuite(
   "WebSocket",
   Effect.flatMap(webSocketServer(), ({ connect }) => connect)
 )
+e2eSuite(
+  "WebSocket, binary output",
+  Effect.flatMap(webSocketServer(), ({ connect }) =>
+    Effect.tap(connect, (client) => {
+      client.capabilities = { binaryOutput: true }
+    })
+  )
+)
 e2eSuite("relay", relayPair)
 
 // Whatever is true of a process is true of a contained one. Where bubblewrap is missing, contain.test.ts sees it refused.

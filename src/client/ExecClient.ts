@@ -80,7 +80,11 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
 export const connectWebSocket = (
   options: Options & WebSocketLink.Options
 ): Effect.Effect<Shape, ClientError, Scope.Scope> =>
-  make(TextChannel.connector(WebSocketLink.open(options), true), options)
+  make(TextChannel.connector(WebSocketLink.open(options), true), {
+    ...options,
+    // Output without base64, where the server knows how.
+    capabilities: { binaryOutput: true, ...options.capabilities }
+  })
 
 /** A client on the stdin and stdout of a server that is started for it, and ends with it. */
 export const connectStdio = (options: Options & StdioLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>

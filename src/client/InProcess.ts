@@ -67,7 +67,7 @@ const refusal = (cause: Cause.Cause<Failure>): ServerError =>
 const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope | SessionRegistry | Handlers> =>
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
-    const handshake = new Handshake()
+    const handshake = new Handshake(false)
     let notifier: Notifier | undefined
 
     // Added first, so that it runs last: when no request is under way any more.

@@ -4,10 +4,12 @@
  *
  * @since 0.1.0
  */
+import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Method } from "../protocol/ExecApi.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
@@ -26,6 +28,8 @@ export interface Link {
 export interface LinkEvents {
   /** One whole message. */
   readonly onMessage: (text: string) => void
+  /** One binary message. */
+  readonly onBinary: (bytes: Buffer) => void
   /** Something that cannot be a message, and why. */
   readonly onMalformed: (detail: string) => void
   /** The link is gone; with a reason, where there is one. */
@@ -92,6 +96,12 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
           case "Malformed":
             return violation(`the server sent what is no message: ${message.detail}`)
         }
+      },
+      onBinary: (bytes) => {
+        if (over) return
+        const output = BinaryFrame.decode(bytes)
+        if (Either.isLeft(output)) violation(`the server sent a binary frame that is none: ${output.left}`)
+        else events.onNotification({ method: "process/output", params: output.right })
       },
       onMalformed: (detail) => violation(`the server sent what is no message: ${detail}`),
       onEnd: (reason) => end(new TransportClosed({ reason }))

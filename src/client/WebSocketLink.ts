@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+
+import type { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
@@ -79,7 +81,7 @@ const describe = (code: number, reason: Buffer): string | undefined =>
 /** Links to one address. */
 export const open =
   (options: Options): OpenLink =>
-  ({ onMessage, onMalformed, onEnd }) => {
+  ({ onMessage, onBinary, onMalformed, onEnd }) => {
     const { url, connectTimeoutMs = 10000, heartbeatMs = 15000 } = options
     const connected = connect(options).pipe(
       Effect.timeoutFail({
@@ -101,9 +103,10 @@ export const open =
           heard = false
           ws.ping()
         }, heartbeatMs)
-        ws.on("message", (data) => {
+        ws.on("message", (data: Buffer, isBinary: boolean) => {
           heard = true
-          onMessage(data.toString())
+          if (isBinary) onBinary(data)
+          else onMessage(data.toString())
         })
         for (const event of ["ping", "pong"]) {
           ws.on(event, () => {

@@ -10,6 +10,7 @@ import type { Buffer } from "node:buffer"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type {
   OutputStream,
   ProcessInfo,
@@ -128,8 +129,9 @@ export class ManagedProcess {
   private readonly waiters = new Set<() => void>()
   private stdin: StdinQueue.StdinQueue | undefined
 
-  /** The processId as JSON text, for frames that are put together by hand. */
+  /** The processId as JSON text, for messages that are put together by hand. */
   readonly idJson: string
+  private idBytes: Buffer | undefined | null = null
 
   constructor(
     readonly description: Description,
@@ -144,6 +146,12 @@ export class ManagedProcess {
 
   get processId(): ProcessId {
     return this.description.processId
+  }
+
+  /** The processId as it stands in binary frames; undefined if it is too long to. */
+  get frameId(): Buffer | undefined {
+    if (this.idBytes === null) this.idBytes = BinaryFrame.encodeId(this.processId)
+    return this.idBytes
   }
 
   get tag(): State["_tag"] {

@@ -25,7 +25,9 @@ export type OutputStream = typeof OutputStream.Type
 /** What a client may ask for, and what the server granted (ours). */
 export const Capabilities = Schema.Struct({
   /** `process/started` and `process/failed` notifications. */
-  lifecycle: Schema.optional(Flag)
+  lifecycle: Schema.optional(Flag),
+  /** Output in binary frames instead of `process/output`; see `BinaryFrame`. On WebSocket only. */
+  binaryOutput: Schema.optional(Flag)
 })
 export type Capabilities = typeof Capabilities.Type
 

@@ -108,7 +108,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
       const { handshakeTimeoutMs } = yield* SessionLimits
-      const handshake = new Handshake()
+      const handshake = new Handshake(peer.sendBinary !== undefined)
       const pending = new Map<bigint, Pending>()
       let nextId = 0n
       let inFlightSize = 0

@@ -22,6 +22,9 @@ export type Family = "exec" | "http" | "environment info" | "filesystem"
 
 /** The progress of one connection. */
 export class Handshake {
+  /** `takesBinary`: whether output can go to this client in binary frames. */
+  constructor(private readonly takesBinary: boolean) {}
+
   private current: Initialized | undefined
   private starting = false
   private confirmed = false
@@ -43,7 +46,11 @@ export class Handshake {
       this.starting = true
       return open.pipe(
         Effect.map((session) => {
-          const capabilities: Capabilities = params.capabilities?.lifecycle === true ? { lifecycle: true } : {}
+          const { lifecycle, binaryOutput } = params.capabilities ?? {}
+          const capabilities: Capabilities = {
+            ...(lifecycle === true ? { lifecycle } : {}),
+            ...(binaryOutput === true && this.takesBinary ? { binaryOutput } : {})
+          }
           this.current = { session, dialect: Dialect.of(params), capabilities }
           return this.current
         }),
@@ -79,5 +86,5 @@ export class Handshake {
 
 /** The handshake of the connection that a request came on. Outside of one, nothing has been initialized. */
 export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exec-server/CurrentHandshake", {
-  defaultValue: () => new Handshake()
+  defaultValue: () => new Handshake(false)
 }) {}

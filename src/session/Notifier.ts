@@ -6,6 +6,7 @@
  * @since 0.1.0
  */
 import type { ManagedProcess, ProcessEvents } from "../process/ManagedProcess.js"
+import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import * as Wire from "../protocol/Wire.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
@@ -19,8 +20,9 @@ export interface Notifier extends ProcessEvents {
 }
 
 /** A notifier for a peer that was granted these capabilities. */
-export const make = (peer: Pick<Peer, "send" | "buffered">, capabilities: Capabilities): Notifier => {
+export const make = (peer: Pick<Peer, "send" | "sendBinary" | "buffered">, capabilities: Capabilities): Notifier => {
   const paused = new Set<ManagedProcess>()
+  const sendBinary = capabilities.binaryOutput === true ? peer.sendBinary : undefined
   let stopped = false
   const notify = (text: string) => {
     if (!stopped) peer.send(text)
@@ -40,10 +42,14 @@ export const make = (peer: Pick<Peer, "send" | "buffered">, capabilities: Capabi
     },
     onOutput: (process, seq, stream, bytes) => {
       if (stopped) return
-      const chunk = bytes.toString("base64")
-      peer.send(
-        `{"method":"process/output","params":{"processId":${process.idJson},"seq":${seq},"stream":"${stream}","chunk":"${chunk}"}}`
-      )
+      const id = sendBinary === undefined ? undefined : process.frameId
+      if (id !== undefined) sendBinary?.(BinaryFrame.encode(id, seq, stream, bytes))
+      else {
+        const chunk = bytes.toString("base64")
+        peer.send(
+          `{"method":"process/output","params":{"processId":${process.idJson},"seq":${seq},"stream":"${stream}","chunk":"${chunk}"}}`
+        )
+      }
       if (peer.buffered() > highWaterBytes) {
         paused.add(process)
         process.pause()

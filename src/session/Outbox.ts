@@ -26,7 +26,7 @@ const largeBytes = 1048576
 const envelopeLength = 65536
 
 /** Messages to one peer. */
-export interface Outbox extends Pick<Peer, "send" | "buffered"> {
+export interface Outbox extends Pick<Peer, "send" | "sendBinary" | "buffered"> {
   /** Answers a request. */
   readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
   /** Sends a large message; what is sent after it waits for its end. */
@@ -51,13 +51,13 @@ const largeMember = (result: { readonly [name: string]: unknown }) => {
 
 /** The outbox of a peer; `onSent` is told when the last large message has left it. */
 export const make = (peer: Peer, onSent: () => void): Outbox => {
-  let queue: Array<string | Large> = []
+  let queue: Array<string | Buffer | Large> = []
   let waitingLength = 0
   let offset = 0
   let whole: Array<string> = []
   let next: NodeJS.Immediate | undefined
   let stopped = false
-  const { sendPart } = peer
+  const { sendPart, sendBinary } = peer
 
   /** Sends the next part; says whether it was the last. */
   const advance = ({ head, bytes, tail }: Large): boolean => {
@@ -78,10 +78,11 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
     next = undefined
     while (queue.length > 0) {
       const [first] = queue
-      if (typeof first === "string") {
+      if (typeof first === "string" || Buffer.isBuffer(first)) {
         queue.shift()
         waitingLength -= first.length
-        peer.send(first)
+        if (typeof first === "string") peer.send(first)
+        else sendBinary?.(first)
       } else if (first !== undefined) {
         if (peer.buffered() > highWaterBytes) return
         if (advance(first)) queue.shift()
@@ -94,10 +95,15 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
     onSent()
   }
 
+  /** Behind a large message that is on its way. */
+  const wait = (message: string | Buffer) => {
+    queue.push(message)
+    waitingLength += message.length
+  }
+
   const send = (text: string) => {
-    if (queue.length === 0) return peer.send(text)
-    queue.push(text)
-    waitingLength += text.length
+    if (queue.length === 0) peer.send(text)
+    else wait(text)
   }
 
   const sendLarge = (message: Large) => {
@@ -108,6 +114,14 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
 
   return {
     send,
+    ...(sendBinary === undefined
+      ? {}
+      : {
+          sendBinary: (bytes: Buffer) => {
+            if (queue.length === 0) sendBinary(bytes)
+            else wait(bytes)
+          }
+        }),
     buffered: () => peer.buffered() + waitingLength,
     succeed: (id, result, encode) => {
       const large = isRecord(result) ? largeMember(result) : undefined

@@ -48,6 +48,8 @@ export interface Peer {
    * without it is sent every message whole.
    */
   readonly sendPart?: (part: Buffer, isLast: boolean) => void
+  /** Sends one binary message, in order with the others. A peer without it takes text alone. */
+  readonly sendBinary?: (bytes: Buffer) => void
   /** Bytes sent that have not left this process. */
   readonly buffered: () => number
   /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */

@@ -99,6 +99,11 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
       cork()
       ws.send(part, { binary: false, fin: isLast })
     },
+    sendBinary: (bytes) => {
+      if (ws.readyState !== WebSocket.OPEN) return
+      cork()
+      ws.send(bytes)
+    },
     buffered: () => socket.writableLength,
     pause: () => ws.pause(),
     resume: () => ws.resume(),

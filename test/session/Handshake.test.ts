@@ -16,7 +16,9 @@ const test = (
   body: (handshake: Handshake, open: SessionRegistry["Type"]["create"]) => Effect.Effect<unknown, unknown>
 ) =>
   it.scoped(title, () =>
-    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(), create)).pipe(Effect.provide(registryLayer()))
+    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(false), create)).pipe(
+      Effect.provide(registryLayer())
+    )
   )
 
 describe("Handshake", () => {
@@ -74,10 +76,10 @@ describe("Handshake", () => {
       const { capabilities, dialect } = yield* handshake.initialize(params, open)
       assert.deepStrictEqual(capabilities, { lifecycle: true })
       assert.strictEqual(dialect, "session")
-      const v0 = yield* new Handshake().initialize({}, open)
+      const v0 = yield* new Handshake(false).initialize({}, open)
       assert.deepStrictEqual(v0.capabilities, {})
       assert.strictEqual(v0.dialect, "v0")
-      const declined = yield* new Handshake().initialize({ capabilities: { lifecycle: false } }, open)
+      const declined = yield* new Handshake(false).initialize({ capabilities: { lifecycle: false } }, open)
       assert.notStrictEqual(declined.capabilities.lifecycle, true)
     }))
 })

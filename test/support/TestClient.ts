@@ -86,9 +86,14 @@ export class TestClient {
     )
   }
 
+  /** What `initialize` asks for. */
+  capabilities: object | undefined
+
   /** `initialize` and `initialized`. */
   handshake(params: object = { resumeSessionId: null }): Effect.Effect<Json> {
-    return Effect.tap(this.ask("initialize", { clientName: "test", ...params }), () => {
+    // Asking for capabilities makes a client one of the session dialect.
+    const capabilities = "resumeSessionId" in params ? this.capabilities : undefined
+    return Effect.tap(this.ask("initialize", { clientName: "test", capabilities, ...params }), () => {
       this.raw('{"method":"initialized"}')
     })
   }

@@ -153,10 +153,22 @@ export interface WsServer extends Running {
   readonly connect: Effect.Effect<TestClient, never, Scope.Scope>
 }
 
+/** A binary frame as the message it stands for, marked as such. */
+const textOf = (frame: Buffer): string => {
+  const idEnd = 4 + frame.readUInt16BE(2)
+  const params = {
+    processId: frame.toString("utf8", 4, idEnd),
+    seq: Number(frame.readBigUInt64BE(idEnd)),
+    stream: ["", "stdout", "stderr", "pty"][frame[1] ?? 0],
+    chunk: frame.toString("base64", idEnd + 8)
+  }
+  return JSON.stringify({ method: frame[0] === 1 ? "process/output" : "unknown", params, binary: true })
+}
+
 export const webSocketCarrier =
   (ws: WebSocket) =>
   ({ onMessage, onEnd }: CarrierEvents): Carrier => {
-    ws.on("message", (data) => onMessage(data.toString()))
+    ws.on("message", (data: Buffer, isBinary: boolean) => onMessage(isBinary ? textOf(data) : data.toString()))
     ws.on("error", () => {})
     ws.on("close", (code, reason) => onEnd({ code, reason: reason.toString() }))
     return {
