@@ -1,8 +1,10 @@
 // Measures this server against a floor, and against other servers if given: `npm run bench -- --help` says how.
+import { spawnSync } from "node:child_process"
 import { cpus, loadavg } from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { figures, quantile } from "./bench/figures.mjs"
+import { run as scale } from "./bench/scale.mjs"
 import * as Servers from "./bench/servers.mjs"
 
 const usage = `npm run bench -- [options]
@@ -12,7 +14,10 @@ const usage = `npm run bench -- [options]
                     ${figures.map(({ name }) => name).join(" ")}
   --url ws://...    measure this running server as well (repeatable)
   --server COMMAND  start this server and measure it as well; it prints ws://IP:PORT on a line (repeatable)
-  --json            JSON instead of a table`
+  --json            JSON instead of a table
+  --markdown        a table in Markdown
+  --scale           what this server costs with up to 1,000 connections and processes, and with 500 MB retained
+The original, if "codex" is on the PATH, is measured as well.`
 
 /** How much of each. */
 const fullSize = {
@@ -36,7 +41,17 @@ const readOptions = () => {
   const flag = { type: "boolean", default: false }
   const list = { type: "string", multiple: true, default: [] }
   const text = (value) => ({ type: "string", default: value })
-  const options = { rounds: text("3"), only: text(""), quick: flag, json: flag, help: flag, url: list, server: list }
+  const options = {
+    rounds: text("3"),
+    only: text(""),
+    quick: flag,
+    json: flag,
+    markdown: flag,
+    scale: flag,
+    help: flag,
+    url: list,
+    server: list
+  }
   try {
     return parseArgs({ options }).values
   } catch (error) {
@@ -46,10 +61,18 @@ const readOptions = () => {
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url))
 
+/** The command line of the original, where it is installed. */
+const original = () =>
+  spawnSync("codex", ["exec-server", "--help"]).status === 0 ? ["codex exec-server --listen ws://127.0.0.1:0"] : []
+
 const specsOf = ({ server, url }) => [
   { label: "floor", command: [process.execPath, path("bench/floor.mjs")], losesTail: true },
   { label: "this", command: [process.execPath, path("../dist/bin.js"), "--listen", "ws://127.0.0.1:0"] },
-  ...server.map((line, i) => ({ label: `server${i + 1}`, command: ["/bin/sh", "-c", `exec ${line}`], line })),
+  ...[...original(), ...server].map((line, i) => ({
+    label: `server${i + 1}`,
+    command: ["/bin/sh", "-c", `exec ${line}`],
+    line
+  })),
   ...url.map((url, i) => ({ label: `url${i + 1}`, url, line: url }))
 ]
 
@@ -95,7 +118,7 @@ const summarize = ({ specs, wanted, values }) =>
     return { name, what, unit, better, servers: Object.fromEntries(servers) }
   })
 
-const printTable = (rows, specs) => {
+const printTable = (rows, specs, markdown) => {
   const digits = (value) => (Number.isFinite(value) ? value.toFixed(Math.abs(value) >= 100 ? 0 : 2) : "-")
   const others = specs.slice(1).map(({ label }) => label)
   const head = ["figure", "what", "unit", "better", "floor", ...others.flatMap((label) => [label, "ratio"])]
@@ -105,13 +128,20 @@ const printTable = (rows, specs) => {
   ])
   const widths = head.map((_, column) => Math.max(...[head, ...lines].map((line) => line[column].length)))
   const pad = (cell, column) => (column < 4 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))
-  for (const line of [head, ...lines]) console.log(line.map(pad).join("  "))
+  if (markdown) {
+    const row = (cells) => `| ${cells.join(" | ")} |`
+    for (const line of [row(head), row(head.map(() => "---")), ...lines.map(row)]) console.log(line)
+  } else for (const line of [head, ...lines]) console.log(line.map(pad).join("  "))
   for (const { label, line } of specs) if (line !== undefined) console.log(`${label}: ${line}`)
 }
 
 const options = readOptions()
 if (options.help) refuse("Measures this server against a floor.")
 if (!/^[1-9]\d?$/.test(options.rounds)) refuse("--rounds is 1 to 99")
+if (options.scale) {
+  await scale()
+  process.exit(0)
+}
 // Other work on the machine shows in every figure.
 const machine = `load average ${loadavg()[0].toFixed(2)} before, ${cpus().length} processors, node ${process.version}`
 const specs = specsOf(options)
@@ -123,7 +153,7 @@ for (let round = 1; round <= Number(options.rounds); round++) await runRound(rou
 const rows = summarize(run)
 if (options.json) console.log(JSON.stringify({ machine, figures: rows, failures: run.failures }, null, 2))
 else {
-  printTable(rows, specs)
+  printTable(rows, specs, options.markdown)
   console.log(machine)
 }
 for (const failure of run.failures) console.error(`FAILED: ${failure}`)

@@ -2,7 +2,7 @@
 //
 // Compiling the bundle is a third of the server's start-up; `node scratch/bench.mjs --only startup` shows it.
 import { createHash } from "node:crypto"
-import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { build } from "esbuild"

@@ -21,24 +21,29 @@ class Client {
   #socket
   #corked = false
   #nextId = 1
+  #binary
   /** What is waited for: answers by id, ends of processes by process id. */
   #waiters = new Map()
   /** Called with the decoded length of every chunk, and a function that gives its bytes. */
   onChunk = () => {}
 
-  constructor(url) {
+  constructor(url, binary) {
+    this.#binary = binary
     const createConnection = ({ host, port }) => {
       this.#socket = connect({ host, port, noDelay: true })
       return this.#socket
     }
     this.ws = new WebSocket(url, { perMessageDeflate: false, skipUTF8Validation: true, createConnection })
-    this.ws.on("message", (data) => this.#receive(data))
+    this.ws.on("message", (data, isBinary) => (isBinary ? this.#receiveFrame(data) : this.#receive(data)))
     this.ws.on("close", () => this.#fail(new Error("the server closed the connection")))
   }
 
   async initialize() {
     await new Promise((resolve, reject) => this.ws.once("open", resolve).on("error", reject))
-    await this.request("initialize", { clientName: "bench", resumeSessionId: null })
+    const capabilities = this.#binary ? { binaryOutput: true } : undefined
+    const params = { clientName: "bench", resumeSessionId: null, capabilities }
+    const { capabilities: granted } = await this.request("initialize", params)
+    if (this.#binary && granted?.binaryOutput !== true) throw new Error("binary output is not there")
     this.#send({ method: "initialized" })
   }
 
@@ -57,6 +62,11 @@ class Client {
     const key = message.method === "process/closed" ? message.params.processId : message.id
     this.#waiters.get(key)?.resolve(message)
     this.#waiters.delete(key)
+  }
+
+  #receiveFrame(data) {
+    const start = 12 + data.readUInt16BE(2)
+    this.onChunk(data.length - start, () => data.subarray(start))
   }
 
   #wait(key) {
@@ -123,11 +133,11 @@ class Client {
 }
 
 /** Runs something on some connections of its own, for a bounded time. */
-export const withClients = async (count, url, what, f) => {
+export const withClients = async (count, url, what, f, binary = false) => {
   const clients = []
   const work = async () => {
     while (clients.length < count) {
-      clients.push(new Client(url))
+      clients.push(new Client(url, binary))
       await clients.at(-1).initialize()
     }
     return f(...clients)

@@ -139,8 +139,8 @@ const echoPipe = echo.bind(null, false)
 const echoPty = echo.bind(null, true)
 
 /** The clock stops at the last byte; that it was the last one is known when the process is closed. */
-const throughput = async (name, expected, command, server) =>
-  withClients(1, server.url, `${name} output`, async (client) => {
+const throughput = async (name, expected, command, server) => {
+  const measure = async (client) => {
     let received = 0
     let endedAt = 0
     client.onChunk = (length) => {
@@ -152,10 +152,16 @@ const throughput = async (name, expected, command, server) =>
     await client.run(["/bin/sh", "-c", command], { tty: name === "pty" })
     if (received !== expected) throw new Error(`${name} output: ${received} bytes of ${expected} arrived`)
     return { [`${name}-rate`]: expected / 1000 / (endedAt - startedAt), [`${name}-cpu`]: (cpu() * 1e9) / expected }
-  })
+  }
+  return withClients(1, server.url, `${name} output`, measure, name === "binary")
+}
 
 const pipeOutput = (server, { pipeBytes }) =>
   throughput("pipe", pipeBytes, `exec head -c ${pipeBytes} /dev/zero`, server)
+
+const binaryOutput = (server, { pipeBytes }) =>
+  // Only this server has it.
+  throughput("binary", pipeBytes, `exec head -c ${pipeBytes} /dev/zero`, server).catch(() => ({}))
 
 /** node-pty loses the end of what a child printed that exits at once: the floor is spared that, others are not. */
 const ptyOutput = (server, { ptyBytes }, { losesTail }) =>
@@ -178,6 +184,8 @@ export const figures = [
   [echoPty, "echo-pty", "echo round trip, pty, p50", "us", "less"],
   [pipeOutput, "pipe-rate", "pipe output", "MB/s", "more"],
   [pipeOutput, "pipe-cpu", "server CPU per GB, pipe", "s", "less"],
+  [binaryOutput, "binary-rate", "pipe output, binary", "MB/s", "more"],
+  [binaryOutput, "binary-cpu", "server CPU per GB, binary", "s", "less"],
   [ptyOutput, "pty-rate", "pty output", "MB/s", "more"],
   [ptyOutput, "pty-cpu", "server CPU per GB, pty", "s", "less"]
 ].map(([measure, name, what, unit, better]) => ({ measure, name, what, unit, better }))

@@ -43,12 +43,12 @@ export const start = async (spec) => {
   return { url, pid: child.pid, child, startupMs: performance.now() - startedAt }
 }
 
-/** Ends a server: asks, and insists after five seconds, which is a failure of the server. */
+/** Ends a server: asks, and insists after fifteen seconds, which is a failure of the server. */
 export const stop = async ({ child }) => {
   if (!live.has(child)) return
   const gone = new Promise((resolve) => child.once("exit", resolve))
   killGroup(child, "SIGTERM")
-  await within(gone, 5000, "ending on SIGTERM").finally(() => killGroup(child, "SIGKILL"))
+  await within(gone, 15_000, "ending on SIGTERM").finally(() => killGroup(child, "SIGKILL"))
 }
 
 /** Processor time of a server's own, in seconds; its children are not in it. */

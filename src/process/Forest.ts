@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
 import type { SignalTarget } from "./Child.js"
 import { Guard } from "./Guard.js"
-import { entryOf, type Identity, isStranger, kill, killAll, membersOf, table } from "./ProcessTree.js"
+import { type Entry, entryOf, type Identity, isStranger, kill, killAll, membersOf, table } from "./ProcessTree.js"
 
 /**
  * How often the trees whose leaders are gone are looked at for what is left of them, in milliseconds: all at once, for
@@ -19,7 +19,7 @@ const pruneMs = 2000
 
 /** The tree under one leader. */
 export interface Tree {
-  /** Sends a signal to the leader, its group, or every member. SIGKILL for trees is sent before the next event. */
+  /** Sends a signal to the leader, its group, or every member. SIGKILL for trees is sent in the same turn of the event loop. */
   readonly signal: (signal: Signal, target: SignalTarget) => void
   /** The leader was reaped. What is left of the tree stays with the guard. */
   readonly reaped: () => void
@@ -41,13 +41,25 @@ const make = Effect.gen(function* () {
   let doomed: Array<Identity> = []
   const doom = (leader: Identity) => {
     if (doomed.length === 0) {
-      queueMicrotask(() => {
+      setImmediate(() => {
         const leaders = doomed
         doomed = []
         killAll(leaders)
       })
     }
     doomed.push(leader)
+  }
+
+  // Likewise those that are signalled otherwise.
+  let shared: ReadonlyArray<Entry> | undefined
+  const tableOfThisTurn = () => {
+    if (shared === undefined) {
+      shared = table()
+      setImmediate(() => {
+        shared = undefined
+      })
+    }
+    return shared
   }
 
   const leaderless = new Set<Identity>()
@@ -81,7 +93,7 @@ const make = Effect.gen(function* () {
         // is hit: a group is only ever made under the number of a living process.
         if (target === "group") return kill(-pid, signal)
         if (signal === "SIGKILL") return doom(leader)
-        const members = membersOf(leader, table())
+        const members = membersOf(leader, tableOfThisTurn())
         kill(-pid, signal)
         for (const member of members.values()) if (member.group !== pid) kill(member.pid, signal)
       },

@@ -24,6 +24,7 @@ interface Native {
     stdio: Stdio,
     onExit: (code: number, signal: number) => void
   ) => number
+  readonly processTable: () => Float64Array
   readonly setUpTerminal: (fd: number) => number
   readonly onWritable: (fd: number, callback: () => void) => number
   readonly cancel: (token: number) => number
@@ -68,6 +69,15 @@ export const spawn = (
   stdio: Stdio,
   onExit: (code: number, signal: number) => void
 ): number => check(native().spawn(file, argv, env, cwd, stdio, onExit)) as number
+
+/** How many numbers of `processTable` belong to one process. */
+export const rowLength = 6
+
+/**
+ * All processes, `rowLength` numbers each: pid, state as a character's code, parent, group, session, and start time in
+ * clock ticks since boot. Empty where there is no /proc.
+ */
+export const processTable = (): Float64Array => native().processTable()
 
 /** Keeps children from inheriting a terminal, and lets it erase whole UTF-8 characters. Throws like node:fs. */
 export const setUpTerminal = (fd: number): void => {

@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
-import { readdirSync, readFileSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import type { Signal } from "../protocol/Signals.js"
+import * as Posix from "./Posix.js"
 
 /** One line of the process table. `startTime` (clock ticks since boot) tells a process from a later one of its pid. */
 export interface Entry {
@@ -38,7 +39,7 @@ export const entryOf = (pid: number | string): Entry | undefined => {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   return {
     pid: Number(pid),
-    zombie: fields[0] === "Z" || fields[0] === "X",
+    zombie: isZombie(fields[0] ?? ""),
     parent: Number(fields[1]),
     group: Number(fields[2]),
     session: Number(fields[3]),
@@ -57,22 +58,51 @@ export const childrenOf = (pid: number): ReadonlyArray<Entry> => {
   return pids.flatMap((child) => (child === "" ? [] : (entryOf(child) ?? [])))
 }
 
+const isZombie = (state: string) => state === "Z" || state === "X"
+
 /** The whole process table; empty where there is no /proc. */
 export const table = (): ReadonlyArray<Entry> => {
-  let names: ReadonlyArray<string>
-  try {
-    names = readdirSync("/proc")
-  } catch {
-    return []
-  }
+  const rows = Posix.processTable()
   const entries: Array<Entry> = []
-  for (const name of names) {
-    const first = name.charCodeAt(0)
-    if (first < 0x31 || first > 0x39) continue
-    const entry = entryOf(name)
-    if (entry !== undefined) entries.push(entry)
+  for (let row = 0; row < rows.length; row += Posix.rowLength) {
+    const [pid = 0, state = 0, parent = 0, group = 0, session = 0, startTime = 0] = rows.subarray(row)
+    entries.push({ pid, zombie: isZombie(String.fromCharCode(state)), parent, group, session, startTime })
   }
   return entries
+}
+
+/** A process table by what is asked of it. */
+interface Index {
+  readonly byPid: ReadonlyMap<number, Entry>
+  readonly byParent: ReadonlyMap<number, ReadonlyArray<Entry>>
+  readonly byGroup: ReadonlyMap<number, ReadonlyArray<Entry>>
+  readonly bySession: ReadonlyMap<number, ReadonlyArray<Entry>>
+}
+
+const by = (entries: ReadonlyArray<Entry>, key: (entry: Entry) => number): Map<number, Array<Entry>> => {
+  const map = new Map<number, Array<Entry>>()
+  for (const entry of entries) {
+    const same = map.get(key(entry))
+    if (same === undefined) map.set(key(entry), [entry])
+    else same.push(entry)
+  }
+  return map
+}
+
+// The trees of a thousand leaders are found in one table: it is indexed once.
+const indexes = new WeakMap<ReadonlyArray<Entry>, Index>()
+
+const indexOf = (entries: ReadonlyArray<Entry>): Index => {
+  const known = indexes.get(entries)
+  if (known !== undefined) return known
+  const index = {
+    byPid: new Map(entries.map((entry) => [entry.pid, entry])),
+    byParent: by(entries, ({ parent }) => parent),
+    byGroup: by(entries, ({ group }) => group),
+    bySession: by(entries, ({ session }) => session)
+  }
+  indexes.set(entries, index)
+  return index
 }
 
 /**
@@ -81,22 +111,17 @@ export const table = (): ReadonlyArray<Entry> => {
  * nothing of the tree is left.
  */
 export const membersOf = (leader: Identity, entries: ReadonlyArray<Entry>): ReadonlyMap<number, Entry> => {
+  const { byPid, byParent, byGroup, bySession } = indexOf(entries)
   const members = new Map<number, Entry>()
-  if (entries.some((entry) => isStranger(leader, entry))) return members
-  const children = new Map<number, Array<Entry>>()
-  for (const entry of entries) {
-    const siblings = children.get(entry.parent)
-    if (siblings === undefined) children.set(entry.parent, [entry])
-    else siblings.push(entry)
-  }
+  const current = byPid.get(leader.pid)
+  if (current !== undefined && isStranger(leader, current)) return members
   const add = (entry: Entry) => {
     if (members.has(entry.pid) || entry.zombie) return
     members.set(entry.pid, entry)
-    for (const child of children.get(entry.pid) ?? []) add(child)
+    for (const child of byParent.get(entry.pid) ?? []) add(child)
   }
-  for (const entry of entries) {
-    if (entry.pid === leader.pid || entry.group === leader.pid || entry.session === leader.pid) add(entry)
-  }
+  if (current !== undefined) add(current)
+  for (const roots of [byGroup.get(leader.pid), bySession.get(leader.pid)]) for (const root of roots ?? []) add(root)
   return members
 }
 

@@ -1,0 +1,155 @@
+// What this server costs as it fills up: memory by connections and processes, a small request beside 100 that print,
+// and starts while it retains 500 MB of output.
+import { fileURLToPath } from "node:url"
+import { withClients } from "./client.mjs"
+import * as Servers from "./servers.mjs"
+
+const counts = [10, 100, 1000]
+const printers = 100
+const requests = 2000
+const starts = 300
+const retainedBytes = 500_000_000
+const perProcess = 8_388_608
+
+const command = [process.execPath, fileURLToPath(new URL("../../dist/bin.js", import.meta.url))]
+
+const onServer = async (args, f) => {
+  const server = await Servers.start({ command: [...command, "--listen", "ws://127.0.0.1:0", ...args] })
+  try {
+    return await f(server)
+  } finally {
+    await Servers.stop(server)
+  }
+}
+
+const quantile = (values, share) => values.toSorted((a, b) => a - b)[Math.floor(values.length * share)]
+
+/** Memory in kB at each count of what `add` adds; how much each one of the last step costs. */
+const grow = async (server, add) => {
+  const rows = []
+  let before = { count: 0, kb: await Servers.residentKb(server) }
+  for (const count of counts) {
+    await add(count - before.count)
+    const kb = await Servers.residentKb(server)
+    rows.push({ count, each: (kb - before.kb) / (count - before.count), total: kb / 1024 })
+    before = { count, kb }
+  }
+  return rows
+}
+
+const connections = () =>
+  onServer(["--max-connections", "2000", "--max-sessions", "2000"], async (server) => {
+    const rows = []
+    let idle = await Servers.residentKb(server)
+    for (const count of counts) {
+      const kb = await withClients(count, server.url, "connections", () => Servers.residentKb(server))
+      rows.push({ count, each: (kb - idle) / count, total: kb / 1024 })
+      idle = Math.max(idle, await Servers.residentKb(server))
+    }
+    return rows
+  })
+
+const sleepers = async (client, count) => {
+  for (let i = 0; i < count; i += 50) {
+    const some = Array.from({ length: Math.min(50, count - i) }, () => client.start(["/bin/sleep", "600"]))
+    await Promise.all(some)
+  }
+}
+
+const processes = () =>
+  onServer([], (server) =>
+    withClients(1, server.url, "processes", (client) => grow(server, (count) => sleepers(client, count)))
+  )
+
+/** Milliseconds of a small request, one after the other. */
+const latencies = async (client) => {
+  const taken = []
+  for (let i = 0; i < requests; i++) {
+    const startedAt = performance.now()
+    await client.call("environment/status")
+    taken.push(performance.now() - startedAt)
+  }
+  return { p50: quantile(taken, 0.5), p99: quantile(taken, 0.99) }
+}
+
+/** 1,000 connections and 1,000 processes, of which 100 print a line every 10 ms. */
+const crowd = () =>
+  onServer(["--max-connections", "2000", "--max-sessions", "2000"], (server) =>
+    withClients(1000, server.url, "a crowd", async (...clients) => {
+      const print = "while :; do echo a line of output; sleep 0.01; done"
+      const idle = await latencies(clients[0])
+      await Promise.all(clients.slice(0, 1000 - printers).map((client) => client.start(["/bin/sleep", "600"])))
+      await Promise.all(clients.slice(-printers).map((client) => client.start(["/bin/sh", "-c", print])))
+      return { idle, crowd: await latencies(clients[0]) }
+    })
+  )
+
+const startFigures = async (client) => {
+  const taken = []
+  for (let i = 0; i < starts; i++) {
+    const startedAt = performance.now()
+    await client.run(["/bin/true"])
+    taken.push(performance.now() - startedAt)
+  }
+  let left = starts
+  const startedAt = performance.now()
+  const worker = async () => {
+    while (left-- > 0) await client.run(["/bin/true"])
+  }
+  await Promise.all(Array.from({ length: 8 }, worker))
+  return { p50: quantile(taken, 0.5), rate: (starts * 1000) / (performance.now() - startedAt) }
+}
+
+const retained = () =>
+  onServer(
+    [
+      ...["--retained-output-bytes-per-process", String(perProcess)],
+      ...["--retained-output-bytes-total", String(retainedBytes + perProcess)],
+      ...["--closed-process-retention-ms", "600000"]
+    ],
+    (server) =>
+      withClients(1, server.url, "retained output", async (client) => {
+        await startFigures(client)
+        const before = await startFigures(client)
+        const command = `head -c ${perProcess} /dev/zero; exec sleep 600`
+        for (let bytes = 0; bytes < retainedBytes; bytes += perProcess) {
+          let received = 0
+          await new Promise((resolve) => {
+            client.onChunk = (length) => {
+              received += length
+              if (received >= perProcess) resolve()
+            }
+            client.start(["/bin/sh", "-c", command])
+          })
+        }
+        const mb = (await Servers.residentKb(server)) / 1024
+        return { before, after: await startFigures(client), mb }
+      })
+  )
+
+/** A bar for each row: flat bars are what is wanted. */
+const plot = (title, rows) => {
+  const most = Math.max(...rows.map(({ each }) => each))
+  console.log(`\n${title}, kB each`)
+  for (const { count, each, total } of rows) {
+    const bar = "#".repeat(Math.max(1, Math.round((40 * each) / most)))
+    console.log(`${String(count).padStart(6)}  ${each.toFixed(1).padStart(7)}  ${bar}  (${total.toFixed(0)} MB in all)`)
+  }
+}
+
+/** Measures and prints; each part has a server of its own. */
+export const run = async () => {
+  plot("connections", await connections())
+  plot("processes", await processes())
+  const { idle, crowd: busy } = await crowd()
+  console.log(`\na small request: p50 ${idle.p50.toFixed(2)} ms, p99 ${idle.p99.toFixed(2)} ms with 1,000 connections`)
+  console.log(
+    `beside 1,000 processes of which ${printers} print: p50 ${busy.p50.toFixed(2)} ms, p99 ${busy.p99.toFixed(2)} ms`
+  )
+  const { before, after, mb } = await retained()
+  console.log(`\nstarts: p50 ${before.p50.toFixed(2)} ms, ${before.rate.toFixed(0)}/s with 8 in flight`)
+  console.log(
+    `with ${retainedBytes / 1e6} MB retained (${mb.toFixed(0)} MB resident): p50 ${after.p50.toFixed(2)} ms, ` +
+      `${after.rate.toFixed(0)}/s; ratios ${(after.p50 / before.p50).toFixed(2)} and ${(after.rate / before.rate).toFixed(2)}`
+  )
+}
