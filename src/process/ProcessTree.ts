@@ -65,8 +65,14 @@ export const table = (): ReadonlyArray<Entry> => {
   const rows = Posix.processTable()
   const entries: Array<Entry> = []
   for (let row = 0; row < rows.length; row += Posix.rowLength) {
-    const [pid = 0, state = 0, parent = 0, group = 0, session = 0, startTime = 0] = rows.subarray(row)
-    entries.push({ pid, zombie: isZombie(String.fromCharCode(state)), parent, group, session, startTime })
+    entries.push({
+      pid: rows[row] ?? 0,
+      zombie: isZombie(String.fromCharCode(rows[row + 1] ?? 0)),
+      parent: rows[row + 2] ?? 0,
+      group: rows[row + 3] ?? 0,
+      session: rows[row + 4] ?? 0,
+      startTime: rows[row + 5] ?? 0
+    })
   }
   return entries
 }
