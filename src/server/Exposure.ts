@@ -6,12 +6,11 @@
 import { isIP } from "node:net"
 import { isAbsolute } from "node:path"
 import * as Data from "effect/Data"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
-import * as RelayTransport from "../remote/RelayTransport.js"
 import * as RemoteAuth from "../remote/RemoteAuth.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
@@ -183,9 +182,16 @@ export const layer = (
   Exposure.$match(exposure, {
     Stdio: () => Stdio.layer,
     Remote: ({ target, auth }) =>
-      RelayTransport.layer.pipe(
-        Layer.provide(Registration.layer(target, onRegistered)),
-        Layer.provide(RemoteAuth.RemoteAuth.layerBearer(auth))
+      // Servers that listen need not load it.
+      Layer.unwrapEffect(
+        Effect.map(
+          Effect.promise(() => import("../remote/RelayTransport.js")),
+          (RelayTransport) =>
+            RelayTransport.layer.pipe(
+              Layer.provide(Registration.layer(target, onRegistered)),
+              Layer.provide(RemoteAuth.RemoteAuth.layerBearer(auth))
+            )
+        )
       ),
     WebSocket: ({ address, options, auth }) => WebSocket.layer(address, options).pipe(Layer.provide(layerAuth(auth)))
   })

@@ -63,22 +63,35 @@ interface Route {
 
 type Requests = RpcGroup.Rpcs<typeof ExecApi>
 
-const routes: ReadonlyMap<string, Route> = new Map(
-  // The edge where methods, each with types of its own, meet in one table.
-  Array.from(ExecApi.requests as ReadonlyMap<Requests["_tag"], Rpc.AnyWithProps>, ([tag, rpc]) => {
-    const payload = rpc.payloadSchema as unknown as Schema.Schema<unknown, unknown>
-    const success = rpc.successSchema as unknown as Schema.Schema<unknown, unknown>
-    return [
-      tag,
-      {
-        tag,
-        takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
-        decode: Schema.decodeUnknownEither(payload),
-        encode: Schema.encodeSync(success)
-      }
-    ]
-  })
-)
+// The edge where methods, each with types of its own, meet in one table.
+const methods = ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps & { readonly _tag: Requests["_tag"] }>
+
+const makeRoute = ({
+  _tag: tag,
+  payloadSchema,
+  successSchema
+}: Rpc.AnyWithProps & { _tag: Requests["_tag"] }): Route => {
+  const payload = payloadSchema as unknown as Schema.Schema<unknown, unknown>
+  const success = successSchema as unknown as Schema.Schema<unknown, unknown>
+  return {
+    tag,
+    takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
+    decode: Schema.decodeUnknownEither(payload),
+    encode: Schema.encodeSync(success)
+  }
+}
+
+const routes = new Map<string, Route>()
+
+/** The route of a method, made when it is first asked for: making them all is a part of start-up that shows. */
+const routeOf = (method: string): Route | undefined => {
+  const known = routes.get(method)
+  const rpc = known === undefined ? methods.get(method) : undefined
+  if (rpc === undefined) return known
+  const route = makeRoute(rpc)
+  routes.set(method, route)
+  return route
+}
 
 /** Absent, null and `{}` are the same. */
 const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {
@@ -194,7 +207,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       }
 
       const request = ({ id, method, params }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
-        const route = routes.get(method)
+        const route = routeOf(method)
         if (route === undefined) {
           return outbox.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
         }
