@@ -1,14 +1,18 @@
 /** The genuine client does its work on this server, and its model is told the truth. */
 import { Buffer } from "node:buffer"
+import { spawn } from "node:child_process"
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { childrenOf, eventually, runningWith } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
-import { type Codex, codex, command, install, installTimeoutMs, type } from "./support/codex.js"
+import { type Codex, call, codex, command, install, installTimeoutMs, type } from "./support/codex.js"
 
 let marks = 0
 
@@ -50,29 +54,63 @@ const lines = (from: number, to: number) => Array.from({ length: to - from + 1 }
 const patch = (...body: ReadonlyArray<string>) =>
   command(["apply_patch <<'PATCH'", "*** Begin Patch", ...body, "*** End Patch", "PATCH"].join("\n"))
 
+const mcpServer = fileURLToPath(new URL("./support/mcp.mjs", import.meta.url))
+
+/** An MCP server on a port; gives its URL. */
+const mcpOverHttp = Effect.acquireRelease(
+  Effect.sync(() => spawn(process.execPath, [mcpServer, "http"], { stdio: ["ignore", "pipe", "inherit"] })),
+  (child) => Effect.sync(() => child.kill("SIGKILL"))
+).pipe(
+  Effect.flatMap(({ stdout }) =>
+    Effect.async<string>((resume) => {
+      createInterface({ input: stdout }).once("line", (line) => resume(Effect.succeed(line)))
+    })
+  ),
+  Effect.timeout("20 seconds")
+)
+
 interface Generation {
   readonly version: string
   /** Whether it takes its session up again after a lost connection. */
   readonly resumes: boolean
   /** Whether it can interrupt a command that has no terminal. */
   readonly signals: boolean
+  /** How its configuration says that an MCP server runs where the commands do. */
+  readonly placement: string
+  /** How it names the tools of an MCP server called `x`. */
+  readonly namespace: (x: string) => string
   /** Whether it takes output from the server's notifications; if not, it asks for what is retained. */
   readonly listens: boolean
 }
 
 const generations: ReadonlyArray<Generation> = [
-  { version: "0.169.0", resumes: true, signals: true, listens: true },
-  { version: "0.130.0", resumes: false, signals: false, listens: false }
+  {
+    version: "0.169.0",
+    resumes: true,
+    signals: true,
+    listens: true,
+    placement: 'environment_id = "remote"',
+    namespace: (x) => `mcp__${x}`
+  },
+  {
+    version: "0.130.0",
+    resumes: false,
+    signals: false,
+    listens: false,
+    placement: 'experimental_environment = "remote"',
+    namespace: (x) => `mcp__${x}__`
+  }
 ]
 
-describe.each(generations)("codex $version", ({ version, resumes, signals, listens }) => {
+describe.each(generations)("codex $version", (generation) => {
+  const { version, resumes, signals, listens, placement, namespace } = generation
   beforeAll(() => install(version), installTimeoutMs)
 
   const test = (
     title: string,
     body: (client: Codex) => Effect.Effect<unknown, unknown, Scope.Scope>,
-    prepare?: (cwd: string) => void
-  ) => it.scopedLive(title, () => Effect.flatMap(codex(version, prepare), body))
+    prepare: (cwd: string) => void = () => {}
+  ) => it.scopedLive(title, () => Effect.flatMap(codex(version, { prepare }), body))
 
   test("a command's output, errors and exit code", (client) =>
     Effect.gen(function* () {
@@ -202,6 +240,19 @@ describe.each(generations)("codex $version", ({ version, resumes, signals, liste
   )
 
   test(
+    "a file of several megabytes is patched",
+    (client) =>
+      Effect.gen(function* () {
+        const { text } = yield* client.call(patch("*** Update File: large.txt", "@@", "-1", "+one", " 2"))
+        assert.include(text, "Success. Updated the following files:")
+        assert.strictEqual(readFileSync(join(client.cwd, "large.txt"), "utf8"), `one\n${lines(2, 400_000)}`)
+        assert.includeMembers(methods(client), ["fs/readFile", "fs/writeFile"])
+        yield* client.finish
+      }),
+    (cwd) => writeFileSync(join(cwd, "large.txt"), lines(1, 400_000))
+  )
+
+  test(
     "AGENTS.md is found, from a folder further down",
     (client) =>
       Effect.gen(function* () {
@@ -241,6 +292,41 @@ describe.each(generations)("codex $version", ({ version, resumes, signals, liste
         yield* client.finish
       }))
   }
+
+  it.scopedLive("MCP servers are started, and reached over HTTP, where the commands run", () =>
+    Effect.gen(function* () {
+      const url = yield* mcpOverHttp
+      const client = yield* codex(version, {
+        config: `
+          [mcp_servers.piped]
+          command = "${process.execPath}"
+          args = ["${mcpServer}"]
+          cwd = "${tmpdir()}"
+          required = true
+          ${placement}
+          [mcp_servers.web]
+          url = "${url}"
+          required = true
+          ${placement}`
+      })
+      const repeat = (server: string, text: string) => ({
+        ...call("repeat", { text }),
+        namespace: namespace(server)
+      })
+      const [piped, web] = yield* client.callAll([repeat("piped", "wörld"), repeat("web", "wörld")])
+      assert.include(piped?.whole, `wörld of ${client.server.pid}`)
+      assert.include(web?.whole, `wörld of ${process.pid}`)
+      const started = client.proxy.asked.filter(({ method }) => method === "process/start")
+      assert.deepStrictEqual(
+        started.map(({ params }) => [params.argv[1], params.pipeStdin]),
+        [[mcpServer, true]]
+      )
+      const deltas = client.proxy.told.filter(({ method }) => method === "http/request/bodyDelta")
+      assert.isNotEmpty(deltas)
+      yield* client.finish
+      yield* eventually("the server has no children", () => childrenOf(client.server.pid).length === 0)
+    })
+  )
 
   test("no process is left when the client has exited", (client) =>
     Effect.gen(function* () {

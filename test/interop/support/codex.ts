@@ -121,10 +121,18 @@ const nowhere = "http://127.0.0.1:9"
 
 const args = ["--skip-git-repo-check", "--json", "--dangerously-bypass-approvals-and-sandbox"]
 
+/** What a client finds when it starts. */
+export interface Setting {
+  /** Puts files where its commands will run. */
+  readonly prepare?: (cwd: string) => void
+  /** More of its configuration. */
+  readonly config?: string
+}
+
 /** Starts a server, a model and a client; all end with the scope. */
 export const codex = (
   version: string,
-  prepare: (cwd: string) => void = () => {}
+  { prepare = () => {}, config = "" }: Setting = {}
 ): Effect.Effect<Codex, never, Scope.Scope> =>
   Effect.gen(function* () {
     const server = yield* webSocketServer()
@@ -132,7 +140,7 @@ export const codex = (
     const { baseUrl, turns } = yield* model
     const home = yield* folder("home")
     const cwd = yield* folder("work")
-    writeFileSync(join(home, "config.toml"), configuration(baseUrl))
+    writeFileSync(join(home, "config.toml"), configuration(baseUrl) + config)
     prepare(cwd)
     const env = {
       PATH: process.env["PATH"],

@@ -18,6 +18,7 @@ export interface TcpProxy {
 /** Reads one direction of a WebSocket connection: an HTTP head, then frames. */
 class Reader {
   private bytes: Buffer = Buffer.alloc(0)
+  private readonly parts: Array<Buffer> = []
   private upgraded = false
 
   constructor(private readonly messages: Array<Json>) {}
@@ -33,7 +34,7 @@ class Reader {
     while (this.frame());
   }
 
-  /** Takes one frame, if there is a whole one. Neither side cuts its messages into several. */
+  /** Takes one frame, if there is a whole one. */
   private frame(): boolean {
     const { bytes } = this
     if (bytes.length < 2) return false
@@ -47,7 +48,11 @@ class Reader {
     const payload = Buffer.from(bytes.subarray(start, start + length))
     if (masked) for (let i = 0; i < length; i++) payload[i] = (payload[i] ?? 0) ^ (bytes[head + (i % 4)] ?? 0)
     this.bytes = bytes.subarray(start + length)
-    if ((bytes.readUInt8(0) & 0x0f) === 1) this.messages.push(JSON.parse(payload.toString()))
+    const opcode = bytes.readUInt8(0) & 0x0f
+    // Text, or more of it: large messages come in several frames.
+    if (opcode > 1) return true
+    this.parts.push(payload)
+    if (bytes.readUInt8(0) >= 0x80) this.messages.push(JSON.parse(Buffer.concat(this.parts.splice(0)).toString()))
     return true
   }
 }
