@@ -12,7 +12,17 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { childrenOf, eventually, runningWith } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
-import { type Codex, call, codex, command, install, installTimeoutMs, type } from "./support/codex.js"
+import {
+  type Client,
+  type Codex,
+  call,
+  codex,
+  codexOnStdio,
+  command,
+  install,
+  installTimeoutMs,
+  type
+} from "./support/codex.js"
 
 let marks = 0
 
@@ -20,7 +30,7 @@ let marks = 0
 const freshMark = () => String(86_000_000 + (process.pid % 10_000) * 100 + marks++)
 
 /** Runs a command for as little as the client waits, and leaves it running. */
-const leave = (client: Codex, cmd: string, more: object = {}) =>
+const leave = (client: Client, cmd: string, more: object = {}) =>
   Effect.gen(function* () {
     const output = yield* client.call(command(cmd, { yield_time_ms: 250, ...more }))
     assert.isDefined(output.sessionId, output.whole)
@@ -28,7 +38,7 @@ const leave = (client: Codex, cmd: string, more: object = {}) =>
   })
 
 /** Writes, and polls until the output has what is waited for. */
-const until = (client: Codex, sessionId: number | undefined, chars: string, wanted: RegExp) =>
+const until = (client: Client, sessionId: number | undefined, chars: string, wanted: RegExp) =>
   Effect.gen(function* () {
     let text = ""
     let output = yield* client.call(type(sessionId, chars))
@@ -75,6 +85,8 @@ interface Generation {
   readonly resumes: boolean
   /** Whether it can interrupt a command that has no terminal. */
   readonly signals: boolean
+  /** Whether it can be told to start its server itself. */
+  readonly launches: boolean
   /** How its configuration says that an MCP server runs where the commands do. */
   readonly placement: string
   /** How it names the tools of an MCP server called `x`. */
@@ -89,6 +101,7 @@ const generations: ReadonlyArray<Generation> = [
     resumes: true,
     signals: true,
     listens: true,
+    launches: true,
     placement: 'environment_id = "remote"',
     namespace: (x) => `mcp__${x}`
   },
@@ -97,13 +110,14 @@ const generations: ReadonlyArray<Generation> = [
     resumes: false,
     signals: false,
     listens: false,
+    launches: false,
     placement: 'experimental_environment = "remote"',
     namespace: (x) => `mcp__${x}__`
   }
 ]
 
 describe.each(generations)("codex $version", (generation) => {
-  const { version, resumes, signals, listens, placement, namespace } = generation
+  const { version, resumes, signals, listens, launches, placement, namespace } = generation
   beforeAll(() => install(version), installTimeoutMs)
 
   const test = (
@@ -339,4 +353,22 @@ describe.each(generations)("codex $version", (generation) => {
       yield* eventually("all of them are gone", () => runningWith(mark).length === 0)
       yield* eventually("the server has no children", () => childrenOf(client.server.pid).length === 0)
     }))
+
+  if (launches) {
+    it.scopedLive("a server on stdio, which ends with its client and leaves nothing", () =>
+      Effect.gen(function* () {
+        const mark = freshMark()
+        // Only a mark: no session is detached on stdio.
+        const client = yield* codexOnStdio(version, ["--detached-session-ttl-ms", mark])
+        const output = yield* client.call(command("echo $PPID; exit 3"))
+        assert.strictEqual(output.exitCode, 3)
+        assert.deepStrictEqual(runningWith(`ttl-ms\0${mark}`), [Number(output.text)])
+        const { sessionId } = yield* leave(client, "read -r line; echo got $line", { tty: true })
+        yield* until(client, sessionId, "one\n", /got one/)
+        yield* leave(client, `trap '' HUP TERM; sleep ${mark}; sleep ${mark}`)
+        yield* client.finish
+        yield* eventually("all of it is gone", () => runningWith(mark).length === 0)
+      })
+    )
+  }
 })

@@ -9,7 +9,7 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { type WsServer, webSocketServer } from "../../support/servers.js"
+import { binary, type WsServer, webSocketServer } from "../../support/servers.js"
 import { model } from "./model.js"
 import { proxyTo, type TcpProxy } from "./proxy.js"
 
@@ -79,9 +79,7 @@ export const type = (session_id: number | undefined, chars: string, more: object
   call("write_stdin", { session_id, chars, ...more })
 
 /** A running client, whose model is the test. */
-export interface Codex {
-  readonly server: WsServer
-  readonly proxy: TcpProxy
+export interface Client {
   /** Where its commands run. */
   readonly cwd: string
   /** What the client has last sent to its model. */
@@ -92,6 +90,12 @@ export interface Codex {
   readonly call: (item: object) => Effect.Effect<Output>
   /** Lets the model say its last words, and waits for the client's successful end. */
   readonly finish: Effect.Effect<void>
+}
+
+/** A client of a WebSocket server. */
+export interface Codex extends Client {
+  readonly server: WsServer
+  readonly proxy: TcpProxy
 }
 
 const folder = (name: string) =>
@@ -129,28 +133,29 @@ export interface Setting {
   readonly config?: string
 }
 
-/** Starts a server, a model and a client; all end with the scope. */
-export const codex = (
+/** Starts a model and a client, told by files of its own or by the environment where commands run. */
+const start = (
   version: string,
-  { prepare = () => {}, config = "" }: Setting = {}
-): Effect.Effect<Codex, never, Scope.Scope> =>
+  { prepare = () => {}, config = "" }: Setting,
+  files: Record<string, string>,
+  environment: Record<string, string>
+): Effect.Effect<Client, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const server = yield* webSocketServer()
-    const proxy = yield* proxyTo(server.url)
     const { baseUrl, turns } = yield* model
     const home = yield* folder("home")
     const cwd = yield* folder("work")
     writeFileSync(join(home, "config.toml"), configuration(baseUrl) + config)
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(home, name), text)
     prepare(cwd)
     const env = {
       PATH: process.env["PATH"],
       HOME: home,
       CODEX_HOME: home,
-      CODEX_EXEC_SERVER_URL: proxy.url,
       MOCK_KEY: "secret",
       HTTP_PROXY: nowhere,
       HTTPS_PROXY: nowhere,
-      NO_PROXY: "127.0.0.1,localhost"
+      NO_PROXY: "127.0.0.1,localhost",
+      ...environment
     }
     let log = ""
     const { exit } = yield* Effect.acquireRelease(
@@ -212,5 +217,30 @@ export const codex = (
     })
 
     const one = (item: object) => Effect.map(callAll([item]), ([output]) => output ?? outputOf(""))
-    return { server, proxy, cwd, heard: () => turn.text, callAll, call: one, finish }
+    return { cwd, heard: () => turn.text, callAll, call: one, finish }
   })
+
+/** Starts a server, a model and a client of both; all end with the scope. */
+export const codex = (version: string, setting: Setting = {}): Effect.Effect<Codex, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const server = yield* webSocketServer()
+    const proxy = yield* proxyTo(server.url)
+    const client = yield* start(version, setting, {}, { CODEX_EXEC_SERVER_URL: proxy.url })
+    return { ...client, server, proxy }
+  })
+
+/** Starts a model and a client that starts its server itself, with these arguments. */
+export const codexOnStdio = (
+  version: string,
+  serverArgs: ReadonlyArray<string>
+): Effect.Effect<Client, never, Scope.Scope> => {
+  const environments = `
+default = "here"
+include_local = false
+[[environments]]
+id = "here"
+program = ${JSON.stringify(process.execPath)}
+args = ${JSON.stringify([binary, ...serverArgs])}
+`
+  return start(version, {}, { "environments.toml": environments }, {})
+}
