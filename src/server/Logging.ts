@@ -5,9 +5,11 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
@@ -48,6 +50,12 @@ export const levelOf = (word: ServerConfig["logLevel"]): LogLevel.LogLevel =>
 /** Logs on stderr in this format, from this level on. */
 export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | "logLevel">): Layer.Layer<never> =>
   Layer.merge(
-    Logger.replace(Logger.defaultLogger, Logger.withConsoleError(loggers[logFormat])),
+    // In place of whatever there was: what the server logs is on stderr once, and on the spans that it belongs to.
+    Layer.scopedDiscard(
+      Effect.locallyScoped(
+        FiberRef.currentLoggers,
+        HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)
+      )
+    ),
     Logger.minimumLogLevel(levelOf(logLevel))
   )

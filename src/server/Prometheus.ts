@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as MetricKeyType from "effect/MetricKeyType"
 import type * as MetricPair from "effect/MetricPair"
 import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
@@ -35,8 +36,16 @@ const sample = (name: string, labels: Labels, value: number | bigint): string =>
 }
 
 /** The type of a metric, and its samples. */
-const read = (name: string, labels: Labels, state: unknown): Pick<Family, "type" | "samples"> | undefined => {
-  if (MetricState.isCounterState(state)) return { type: "counter", samples: [sample(name, labels, state.count)] }
+const read = (
+  name: string,
+  labels: Labels,
+  isIncremental: boolean,
+  state: unknown
+): Pick<Family, "type" | "samples"> | undefined => {
+  // One that may go down is a gauge to Prometheus.
+  if (MetricState.isCounterState(state)) {
+    return { type: isIncremental ? "counter" : "gauge", samples: [sample(name, labels, state.count)] }
+  }
   if (MetricState.isGaugeState(state)) return { type: "gauge", samples: [sample(name, labels, state.value)] }
   if (MetricState.isFrequencyState(state)) {
     const samples = Array.from(state.occurrences, ([key, count]) => sample(name, [...labels, ["key", key]], count))
@@ -69,7 +78,8 @@ export const format = (pairs: ReadonlyArray<MetricPair.MetricPair.Untyped>): str
   for (const { metricKey, metricState } of pairs) {
     const name = nameOf(metricKey.name)
     const labels: Labels = metricKey.tags.map(({ key, value }) => [key, value])
-    const found = read(name, labels, metricState)
+    const { keyType } = metricKey
+    const found = read(name, labels, MetricKeyType.isCounterKey(keyType) && keyType.incremental, metricState)
     if (found === undefined) continue
     const family = families.get(name)
     if (family === undefined) {

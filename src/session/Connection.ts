@@ -158,19 +158,18 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       yield* Effect.addFinalizer(() => http.end)
 
       /** Nothing of what was asked or answered is told: only which request, and how it went. */
-      const told = ({ id, route }: Pending) =>
-        Effect.annotateLogs({
-          method: route.tag,
-          requestId: clip(id),
-          ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
-        })
+      const idsOf = ({ id }: Pending) => ({
+        requestId: clip(id),
+        ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
+      })
+      const told = (request: Pending) => Effect.annotateLogs({ ...idsOf(request), method: request.route.tag })
 
       const over = (request: Pending, code: SessionMetrics.Outcome): Effect.Effect<void> => {
         const ms = performance.now() - request.arrivedAt
         SessionMetrics.answered(request.route.tag, code, ms)
         if (!isVerbose && !isTraced) return Effect.void
         const log = Effect.logDebug("request").pipe(Effect.annotateLogs({ code, ms: Math.round(ms) }), told(request))
-        return Effect.zipRight(Effect.annotateCurrentSpan({ code }), isVerbose ? log : Effect.void)
+        return Effect.zipRight(Effect.annotateCurrentSpan({ ...idsOf(request), code }), isVerbose ? log : Effect.void)
       }
 
       const fail = (request: Pending, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
