@@ -146,12 +146,14 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           return Effect.all(ends, { discard: true }).pipe(
             Effect.zipRight(detached),
             Effect.zipRight(
-              Effect.logInfo("connection.ended").pipe(Effect.annotateLogs({ code, reason: clip(reason) }))
+              Effect.logInfo("connection.ended").pipe(
+                Effect.annotateLogs({ peer: peer.name, code, reason: clip(reason) })
+              )
             )
           )
         })
       )
-      yield* Effect.logInfo("connection.opened")
+      yield* Effect.logInfo("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
 
       // Before the server, so that its requests are interrupted first.
       const http = new HttpExchanges(outbox, yield* HttpLimits)
@@ -159,6 +161,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
 
       /** Nothing of what was asked or answered is told: only which request, and how it went. */
       const idsOf = ({ id }: Pending) => ({
+        peer: peer.name,
         requestId: clip(id),
         ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
       })
@@ -236,8 +239,20 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         ended()
       }
 
+      // Messages that arrive together have arrived at one time: the clock is read once for them.
+      let now: number | undefined
+      const forget = () => {
+        now = undefined
+      }
+      const clock = () => {
+        if (now === undefined) {
+          now = performance.now()
+          queueMicrotask(forget)
+        }
+        return now
+      }
+
       const request = ({ id, method, params, trace }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
-        const arrivedAt = performance.now()
         const route = routes.get(method)
         if (route === undefined) {
           SessionMetrics.answered("unknown", Code.methodNotFound, 0)
@@ -245,14 +260,13 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         }
         const payload = decode(route, params)
         if (Either.isLeft(payload)) {
-          SessionMetrics.answered(route.tag, Code.invalidParams, performance.now() - arrivedAt)
+          SessionMetrics.answered(route.tag, Code.invalidParams, 0)
           return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
         }
         const internal = nextId++ as InternalId
-        pending.set(internal, { id, route, size, arrivedAt })
+        pending.set(internal, { id, route, size, arrivedAt: clock() })
         inFlightSize += size
         const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
-        const { traceId, spanId, sampled } = parent ?? {}
         const written = server.write(0, {
           _tag: "Request",
           id: internal,
@@ -260,7 +274,9 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           // Decoded by this very route: the edge where the table's `unknown` becomes the method's type again.
           payload: payload.right as never,
           headers: Headers.empty,
-          ...(parent === undefined ? {} : { traceId, spanId, sampled })
+          traceId: parent?.traceId,
+          spanId: parent?.spanId,
+          sampled: parent?.sampled
         })
         // Without a tracer there is no span of ours, but what is logged still belongs to the client's.
         runFork(parent === undefined || isTraced ? written : Effect.provideService(written, Tracer.ParentSpan, parent))
@@ -303,7 +319,9 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         try {
           receive(text)
         } catch (defect) {
-          runFork(Effect.logError("a message led to a defect", Cause.die(defect)))
+          runFork(
+            Effect.logError("a message led to a defect", Cause.die(defect)).pipe(Effect.annotateLogs("peer", peer.name))
+          )
           malformed("internal error")
         }
       }
@@ -371,4 +389,4 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         })
       })
     })
-  ).pipe(Effect.annotateLogs("peer", peer.name))
+  )

@@ -7,8 +7,11 @@
  */
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
 import type { State } from "./SessionRegistry.js"
+
+const unlabelled: ReadonlyArray<MetricLabel.MetricLabel> = []
 
 /** Peers that are served now, whatever the transport. */
 export const connections = Metric.gauge("exec_server_connections", { description: "Connections that are open." })
@@ -23,12 +26,12 @@ const sessions = Metric.gauge("exec_server_sessions", {
   description: "Sessions, by whether a client is attached."
 })
 
-const requests = Metric.counter("exec_server_requests_total", {
+const requestsKey = MetricKey.counter("exec_server_requests_total", {
   description: "Messages that were answered, by method and code.",
   incremental: true
 })
 
-const requestSeconds = Metric.histogram(
+const requestSecondsKey = MetricKey.histogram(
   "exec_server_request_duration_seconds",
   MetricBoundaries.fromIterable([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5, 30]),
   "Time from a request's arrival to its answer, waits that it asked for included; by method and code."
@@ -57,25 +60,35 @@ export const moved = (before: State["_tag"] | undefined, after: State["_tag"]): 
 /** How a request ended: a JSON-RPC code, or without an answer. */
 export type Outcome = "ok" | "interrupted" | number
 
-const outcomes = new Map<string, Map<Outcome, ReadonlyArray<MetricLabel.MetricLabel>>>()
+/** The metrics of one method and outcome. Each has a key of its own: labels given with an update are looked up. */
+interface Answers {
+  readonly count: Metric.Metric.Counter<number>
+  readonly seconds: Metric.Metric.Histogram<number>
+}
 
-const labelsOf = (method: string, outcome: Outcome) => {
-  let byOutcome = outcomes.get(method)
+const answers = new Map<string, Map<Outcome, Answers>>()
+
+const answersOf = (method: string, outcome: Outcome): Answers => {
+  let byOutcome = answers.get(method)
   if (byOutcome === undefined) {
     byOutcome = new Map()
-    outcomes.set(method, byOutcome)
+    answers.set(method, byOutcome)
   }
-  let labels = byOutcome.get(outcome)
-  if (labels === undefined) {
-    labels = [MetricLabel.make("method", method), MetricLabel.make("code", String(outcome))]
-    byOutcome.set(outcome, labels)
+  let found = byOutcome.get(outcome)
+  if (found === undefined) {
+    const labels = [MetricLabel.make("method", method), MetricLabel.make("code", String(outcome))]
+    found = {
+      count: Metric.fromMetricKey(MetricKey.taggedWithLabels(requestsKey, labels)),
+      seconds: Metric.fromMetricKey(MetricKey.taggedWithLabels(requestSecondsKey, labels))
+    }
+    byOutcome.set(outcome, found)
   }
-  return labels
+  return found
 }
 
 /** A request is over. The method is one of the protocol, or says why it is none. */
 export const answered = (method: string, outcome: Outcome, ms: number): void => {
-  const labels = labelsOf(method, outcome)
-  requests.unsafeUpdate(1, labels)
-  requestSeconds.unsafeUpdate(ms / 1000, labels)
+  const { count, seconds } = answersOf(method, outcome)
+  count.unsafeUpdate(1, unlabelled)
+  seconds.unsafeUpdate(ms / 1000, unlabelled)
 }
