@@ -27,3 +27,7 @@ export const scrape = (url: string) =>
     assert.strictEqual(status, 200)
     return read(body)
   })
+
+/** Asks again and again until the answer is right. */
+export const scrapeUntil = (url: string, holds: (samples: Samples) => boolean) =>
+  Effect.repeat(scrape(url), { until: holds }).pipe(Effect.timeout("20 seconds"), Effect.orDie)
