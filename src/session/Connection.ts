@@ -116,7 +116,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const registry = yield* SessionRegistry
       const { handshakeTimeoutMs } = yield* SessionLimits
       const isTraced = yield* Tracing.isEnabled
-      const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
+      const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
       const handshake = new Handshake()
       const pending = new Map<bigint, Pending>()
       let nextId = 0n
@@ -146,14 +146,14 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           return Effect.all(ends, { discard: true }).pipe(
             Effect.zipRight(detached),
             Effect.zipRight(
-              Effect.logInfo("connection.ended").pipe(
+              Effect.logDebug("connection.ended").pipe(
                 Effect.annotateLogs({ peer: peer.name, code, reason: clip(reason) })
               )
             )
           )
         })
       )
-      yield* Effect.logInfo("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
+      yield* Effect.logDebug("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
 
       // Before the server, so that its requests are interrupted first.
       const http = new HttpExchanges(outbox, yield* HttpLimits)
@@ -171,7 +171,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         const ms = performance.now() - request.arrivedAt
         SessionMetrics.answered(request.route.tag, code, ms)
         if (!isVerbose && !isTraced) return Effect.void
-        const log = Effect.logDebug("request").pipe(Effect.annotateLogs({ code, ms: Math.round(ms) }), told(request))
+        const log = Effect.logTrace("request").pipe(Effect.annotateLogs({ code, ms: Math.round(ms) }), told(request))
         return Effect.zipRight(Effect.annotateCurrentSpan({ ...idsOf(request), code }), isVerbose ? log : Effect.void)
       }
 

@@ -126,7 +126,7 @@ const make = Effect.gen(function* () {
     Effect.suspend(() => {
       audit.write(session.who, entry)
       const { event, ...why } = entry
-      return Effect.logInfo(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
+      return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
     })
 
   const endSession = (session: Session, graceMs: number, reason: "disconnected" | "expired" | "shutdown") =>

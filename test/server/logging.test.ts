@@ -35,7 +35,7 @@ const useSecrets = (client: TestClient) =>
 describe("--log-format json", () => {
   it.scopedLive("is one object a line: what happened, to which session, in which trace", () =>
     Effect.gen(function* () {
-      const server = yield* webSocketServer({ args: ["--log-format", "json", "--log-level", "debug"] })
+      const server = yield* webSocketServer({ args: ["--log-format", "json", "--log-level", "trace"] })
       const client = yield* server.connect
       const { sessionId } = yield* client.handshake()
       const start = startParams("p", ["/bin/true"])
@@ -50,11 +50,11 @@ describe("--log-format json", () => {
       const log = lines(server.stderr())
       for (const { time, level, peer } of log) {
         assert.strictEqual(new Date(time).toISOString(), time)
-        assert.include(["DEBUG", "INFO"], level)
+        assert.include(["TRACE", "DEBUG"], level)
         assert.match(peer, /^127\.0\.0\.1:\d+$/)
       }
       assert.deepStrictEqual(
-        log.filter(({ level }) => level === "INFO").map(({ message }) => message),
+        log.filter(({ level }) => level === "DEBUG").map(({ message }) => message),
         ["connection.opened", "session.opened", "session.detached", "connection.ended"]
       )
       const traced = log.find(({ requestId }) => requestId === '"traced"')
@@ -69,7 +69,7 @@ describe("--log-format json", () => {
 
   it.scopedLive("a client that does not keep to the protocol is told of, in few words", () =>
     Effect.gen(function* () {
-      const server = yield* webSocketServer({ env: { EXEC_SERVER_LOG_FORMAT: "json", EXEC_SERVER_LOG_LEVEL: "info" } })
+      const server = yield* webSocketServer({ env: { EXEC_SERVER_LOG_FORMAT: "json", EXEC_SERVER_LOG_LEVEL: "debug" } })
       const client = yield* server.connect
       client.raw(JSON.stringify({ method: "x".repeat(100_000) }))
       yield* client.ended()
@@ -105,9 +105,9 @@ describe("--log-level", () => {
     Effect.gen(function* () {
       const others = ["--max-sessions", "3"]
       for (const args of [
-        ["--log-level", "info", ...others],
-        [...others, "--log-level", "info"],
-        ["--log-level=error", ...others, "--log-level=info"]
+        ["--log-level", "debug", ...others],
+        [...others, "--log-level", "debug"],
+        ["--log-level=error", ...others, "--log-level=debug"]
       ]) {
         const server = yield* webSocketServer({ args, env: { EXEC_SERVER_LOG_LEVEL: "none" } })
         yield* server.connect
