@@ -17,6 +17,7 @@ import type * as Listener from "../transport/Listener.js"
 import * as Stdio from "../transport/Stdio.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
+import * as Metrics from "./Metrics.js"
 import { ConfigError, type ServerConfig } from "./ServerConfig.js"
 
 /** Whom a WebSocket server lets in. */
@@ -193,5 +194,6 @@ export const layer = (
             )
         )
       ),
-    WebSocket: ({ address, options, auth }) => WebSocket.layer(address, options).pipe(Layer.provide(layerAuth(auth)))
+    WebSocket: ({ address, options, auth }) =>
+      WebSocket.layer(address, options).pipe(Layer.provide([layerAuth(auth), Metrics.layer]))
   })
