@@ -18,6 +18,8 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
+import * as Commands from "./command/Commands.js"
+import { Exited, UsageError } from "./command/Outcome.js"
 import { Rendezvous } from "./remote/Rendezvous.js"
 import * as RendezvousConfig from "./remote/RendezvousConfig.js"
 import * as ExecServer from "./server/ExecServer.js"
@@ -84,9 +86,15 @@ const announce = (name: string, address: string) =>
     process.stdout.write(`${address}\n`)
   })
 
+/** What somebody who has started the server by hand may want to do next. */
+const suggest = (address: string) =>
+  Effect.sync(() => {
+    if (process.stderr.isTTY) process.stderr.write(`try: npx exec-server run --url ${address} -- echo hello\n`)
+  })
+
 const announceServer = (exposure: Exposure.Exposure) =>
   Effect.flatMap(Transport, ({ address }) =>
-    exposure._tag === "WebSocket" ? announce("exec-server", address) : Effect.void
+    exposure._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
   )
 
 const optional = (name: string, placeholder: string, description: string) =>
@@ -131,6 +139,11 @@ const rendezvous = Command.make(
     })
 ).pipe(Command.withDescription("Brings clients and executors behind a firewall together."))
 
+// Before the flags are read: what is behind `--` has flags of its own.
+const end = process.argv.indexOf("--")
+const argv = end === -1 ? process.argv : process.argv.slice(0, end)
+const rest = end === -1 ? [] : process.argv.slice(end + 1)
+
 const command = Command.make("exec-server", options, ({ config: file, ...flags }) =>
   Effect.gen(function* () {
     const texts = Object.fromEntries(Object.entries(flags).map(([key, value]) => [key, Option.getOrUndefined(value)]))
@@ -146,7 +159,7 @@ const command = Command.make("exec-server", options, ({ config: file, ...flags }
   })
 ).pipe(
   Command.withDescription("Starts and controls processes for the clients that connect to it."),
-  Command.withSubcommands([rendezvous])
+  Command.withSubcommands([...Commands.make(rest), rendezvous])
 )
 
 /** Usage errors have been explained by then; a failed start is one line. */
@@ -154,19 +167,21 @@ const explain = (cause: Cause.Cause<unknown>) =>
   Effect.sync(() => {
     const failure = Cause.failureOption(cause)
     if (Option.isNone(failure)) process.stderr.write(`Error: ${Cause.pretty(cause)}\n`)
-    else if (!ValidationError.isValidationError(failure.value)) {
+    else if (!ValidationError.isValidationError(failure.value) && !(failure.value instanceof Exited)) {
       const { value } = failure
-      process.stderr.write(`Error: ${value instanceof Error ? value.message : String(value)}\n`)
+      const message = value instanceof Error ? value.message : String(value)
+      process.stderr.write(`Error: ${message.replace(/\s*\n\s*/g, " ")}\n`)
     }
   })
 
 const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return 0
-  const failure = Cause.failureOption(exit.cause)
-  return Option.isSome(failure) && ValidationError.isValidationError(failure.value) ? 2 : 1
+  const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+  if (failure instanceof Exited) return failure.code
+  return ValidationError.isValidationError(failure) || failure instanceof UsageError ? 2 : 1
 }
 
-const main = Command.run(command, { name: "exec-server", version, executable: "exec-server" })(process.argv).pipe(
+const main = Command.run(command, { name: "exec-server", version, executable: "exec-server" })(argv).pipe(
   Effect.tapErrorCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : explain(cause))),
   Effect.provide(
     Layer.mergeAll(

@@ -54,6 +54,8 @@ export interface Shape extends Processes.Processes {
   readonly hold: Effect.Effect<void, never, Scope.Scope>
   /** Where the connection stands. */
   readonly state: Effect.Effect<State>
+  /** Hears every change of it while the scope is open. */
+  readonly watch: (listener: (state: State) => void) => Effect.Effect<void, never, Scope.Scope>
   /** Completes when the server is out of reach for good, with the reason. */
   readonly ended: Effect.Effect<ClientError>
 }
@@ -82,6 +84,13 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
           )
         ),
       state: Effect.sync(session.state),
+      watch: (listener) =>
+        Effect.asVoid(
+          Effect.acquireRelease(
+            Effect.sync(() => session.watch(listener)),
+            (unwatch) => Effect.sync(unwatch)
+          )
+        ),
       ended: Effect.async((resume) => {
         const look = (state: State) => {
           if (state._tag === "Ended") resume(Effect.succeed(state.error))

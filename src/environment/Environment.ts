@@ -46,13 +46,12 @@ export const local = (id: string): Effect.Effect<Environment, ClientError, Scope
   )
 
 /** A configured environment; it ends with the scope. */
-export const remote = ({
-  id,
-  target,
-  initializeTimeoutMs
-}: Entry): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
+export const remote = (
+  { id, target, initializeTimeoutMs }: Entry,
+  { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
+): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
   Effect.gen(function* () {
-    const options = { clientName: "exec-server-environment", initializeTimeoutMs }
+    const options = { clientName: "exec-server-environment", initializeTimeoutMs, resumeSessionId }
     if (target._tag === "Program") return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }))
     const { url, connectTimeoutMs, tokenFile } = target
     const token = yield* Token.load({ tokenFile, variables: process.env })
