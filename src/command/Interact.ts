@@ -27,9 +27,6 @@ export interface Options {
   readonly survives: boolean
 }
 
-/** How long a write may take before the server is held up, in milliseconds. */
-const patienceMs = 50
-
 /** How long a terminal may stay open after its leader has ended, in milliseconds: others may hold it. */
 const lateOutputMs = 1000
 
@@ -136,14 +133,11 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
 
 /** Writes output; who takes it slowly holds up the process, and loses nothing. */
 const deliver = (client: ExecClient.Shape, to: "stdout" | "stderr", chunk: Buffer) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const writing = yield* Effect.fork(Terminal.write(to, chunk))
-      if (Option.isSome(yield* Effect.timeoutOption(Fiber.join(writing), patienceMs))) return
-      yield* client.hold
-      yield* Fiber.join(writing)
-    })
-  )
+  Effect.suspend(() => {
+    const written = Terminal.post(to, chunk)
+    // At once: a fast process fills what this client keeps of its output within milliseconds.
+    return Terminal.isTaken(to) ? written : Effect.scoped(Effect.zipRight(client.hold, written))
+  })
 
 /** Ends a process, first politely; bounded. */
 const endOf = (remote: RemoteProcess): Effect.Effect<void> =>

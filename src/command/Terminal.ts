@@ -4,7 +4,10 @@
  * @since 0.1.0
  */
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
 
 /** Nobody reads the output any more. */
@@ -22,14 +25,26 @@ const { stdin, stdout, stderr } = process
 /** A line for the person in front of it. */
 export const say = (text: string): Effect.Effect<void> => Effect.sync(() => void stderr.write(`exec-server: ${text}\n`))
 
+const streams = { stdout, stderr }
+
+/** Writes now; the effect waits until it was taken. */
+export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputClosed> => {
+  const stream = streams[to]
+  const written = Deferred.unsafeMake<void, OutputClosed>(FiberId.none)
+  // The error also comes as an event, which would end the process if nobody listened.
+  if (stream.listenerCount("error") === 0) stream.on("error", () => {})
+  stream.write(bytes, (error) =>
+    Deferred.unsafeDone(written, error == null ? Exit.void : Exit.fail(new OutputClosed()))
+  )
+  return Deferred.await(written)
+}
+
+/** Whether everything that was written was taken. */
+export const isTaken = (to: keyof typeof streams): boolean => streams[to].writableLength === 0
+
 /** Writes, and waits until it was taken. */
-export const write = (to: "stdout" | "stderr", bytes: string | Uint8Array): Effect.Effect<void, OutputClosed> =>
-  Effect.async((resume) => {
-    const stream = to === "stdout" ? stdout : stderr
-    // The error also comes as an event, which would end the process if nobody listened.
-    if (stream.listenerCount("error") === 0) stream.on("error", () => {})
-    stream.write(bytes, (error) => resume(error == null ? Effect.void : new OutputClosed()))
-  })
+export const write = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputClosed> =>
+  Effect.suspend(() => post(to, bytes))
 
 /** Gives keys as they are typed, while the scope is open. Nothing where stdin is no terminal. */
 export const raw: Effect.Effect<void, never, Scope.Scope> = Effect.asVoid(
