@@ -7,10 +7,12 @@ import { posix } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
+import { Code } from "../protocol/Failure.js"
 import { UsageError } from "./Outcome.js"
 
 /** What the flags say of it. */
@@ -30,6 +32,13 @@ export type TargetError =
   | Environment.EnvironmentError
   | EnvironmentConfig.EnvironmentConfigError
   | EnvironmentManager.UnknownEnvironment
+
+/** How long a session may still be in use when it is taken up: the command before this one may just be leaving. */
+const attachedMs = 2000
+const attachedRetryMs = 50
+
+const isAttached = (error: Environment.EnvironmentError) =>
+  error._tag === "ServerError" && error.code === Code.sessionAttached
 
 const usage = (message: string) => Either.left(new UsageError({ message }))
 
@@ -68,7 +77,11 @@ export const connect = (target: Target): Effect.Effect<Environment.Environment, 
   Effect.gen(function* () {
     const { session } = target
     const entry = yield* entryOf(target)
-    if (entry !== undefined) return yield* Environment.remote(entry, { resumeSessionId: session })
+    if (entry !== undefined) {
+      return yield* Environment.remote(entry, { resumeSessionId: session }).pipe(
+        Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) })
+      )
+    }
     if (session !== undefined) return yield* usage("--session needs --url, or --env with the environment it is in")
     return yield* Environment.local(EnvironmentConfig.localId)
   })
