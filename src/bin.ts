@@ -18,6 +18,8 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Commands from "./command/Commands.js"
+import { Exited, UsageError } from "./command/Outcome.js"
 import { Rendezvous } from "./remote/Rendezvous.js"
 import * as RendezvousConfig from "./remote/RendezvousConfig.js"
 import * as ConfigPrint from "./server/ConfigPrint.js"
@@ -87,15 +89,19 @@ interface LogLevelArgument {
 const takeLogLevel = (args: ReadonlyArray<string>): LogLevelArgument => {
   const flag = "--log-level"
   const index = args.findIndex((arg) => arg === flag || arg.startsWith(`${flag}=`))
-  const end = args.indexOf("--")
-  if (index === -1 || (end !== -1 && end < index)) return { value: undefined, others: args }
+  if (index === -1) return { value: undefined, others: args }
   const joined = args[index] !== flag
   const rest = takeLogLevel([...args.slice(0, index), ...args.slice(joined ? index + 1 : index + 2)])
   const value = joined ? args[index]?.slice(flag.length + 1) : (args[index + 1] ?? "")
   return { value: rest.value ?? value, others: rest.others }
 }
 
-const logLevel = takeLogLevel(process.argv)
+// Before the flags are read: what is behind `--` has flags of its own.
+const end = process.argv.indexOf("--")
+const argv = end === -1 ? process.argv : process.argv.slice(0, end)
+const rest = end === -1 ? [] : process.argv.slice(end + 1)
+
+const logLevel = takeLogLevel(argv)
 
 /** The settings, and where they came from. */
 const resolve = (...commands: ReadonlyArray<Given>) => {
@@ -122,9 +128,15 @@ const announce = (name: string, address: string) =>
     process.stdout.write(`${address}\n`)
   })
 
+/** What somebody who has started the server by hand may want to do next. */
+const suggest = (address: string) =>
+  Effect.sync(() => {
+    if (process.stderr.isTTY) process.stderr.write(`try: npx exec-server run --url ${address} -- echo hello\n`)
+  })
+
 const announceServer = (exposure: Exposure.Exposure) =>
   Effect.flatMap(Transport, ({ address }) =>
-    exposure._tag === "WebSocket" ? announce("exec-server", address) : Effect.void
+    exposure._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
   )
 
 const optional = (name: string, placeholder: string, description: string) =>
@@ -195,6 +207,7 @@ const print = Command.make("print", options, (given) =>
 const command = root.pipe(
   Command.withDescription("Starts and controls processes for the clients that connect to it."),
   Command.withSubcommands([
+    ...Commands.make(rest),
     rendezvous,
     Command.make("config").pipe(Command.withDescription("About settings."), Command.withSubcommands([print]))
   ])
@@ -205,16 +218,18 @@ const explain = (cause: Cause.Cause<unknown>) =>
   Effect.sync(() => {
     const failure = Cause.failureOption(cause)
     if (Option.isNone(failure)) process.stderr.write(`Error: ${Cause.pretty(cause)}\n`)
-    else if (!ValidationError.isValidationError(failure.value)) {
+    else if (!ValidationError.isValidationError(failure.value) && !(failure.value instanceof Exited)) {
       const { value } = failure
-      process.stderr.write(`Error: ${value instanceof Error ? value.message : String(value)}\n`)
+      const message = value instanceof Error ? value.message : String(value)
+      process.stderr.write(`Error: ${message.replace(/\s*\n\s*/g, " ")}\n`)
     }
   })
 
 const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return 0
-  const failure = Cause.failureOption(exit.cause)
-  return Option.isSome(failure) && ValidationError.isValidationError(failure.value) ? 2 : 1
+  const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
+  if (failure instanceof Exited) return failure.code
+  return ValidationError.isValidationError(failure) || failure instanceof UsageError ? 2 : 1
 }
 
 const run = Command.run(command, { name: "exec-server", version, executable: "exec-server" })

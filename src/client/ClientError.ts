@@ -115,6 +115,16 @@ export class EventsLost extends Data.TaggedError("EventsLost")<{
   }
 }
 
+/** The body of a streamed HTTP response is not whole, and why. */
+export class BodyBroken extends Data.TaggedError("BodyBroken")<{
+  readonly requestId: string
+  readonly reason: string
+}> {
+  override get message() {
+    return `HTTP request failed: ${this.reason}`
+  }
+}
+
 /** A process of this client already has the id. */
 export class DuplicateProcess extends Data.TaggedError("DuplicateProcess")<{ readonly processId: string }> {
   override get message() {
@@ -162,8 +172,8 @@ export type ClientError =
 /** What a server answers whose own connection broke in the middle of a request (now). */
 const brokenUpstream = { code: -32000, reason: "JSON-RPC transport closed" }
 
-/** A refusal to upgrade that another attempt may not meet: a server that is overloaded, or not there yet. */
-const isPassing = (status: number) => status >= 500 || status === 408 || status === 429
+/** A refusal to upgrade that another attempt may not meet: a server that is overloaded, or (409) not there yet. */
+const isPassing = (status: number) => status >= 500 || status === 408 || status === 409 || status === 429
 
 /** Whether another attempt to take up a session may succeed where one failed with this. */
 export const isRetryable = (error: ClientError): boolean => {

@@ -37,6 +37,8 @@ export interface Options {
   readonly initializeTimeoutMs?: number | undefined
   /** How long a lost connection is tried to be replaced, in milliseconds; 25 s, less than servers wait. 0: not at all. */
   readonly recoverForMs?: number | undefined
+  /** The session to take up again, that an earlier client has left; a new one without it. */
+  readonly resumeSessionId?: string | undefined
 }
 
 /** Between two attempts to replace a lost connection, in milliseconds. */
@@ -107,12 +109,20 @@ export interface ClientSession {
   /** Hears every change of the connection's state, likewise. */
   readonly watch: (listener: (state: ConnectionState.State) => void) => () => void
   readonly state: () => ConnectionState.State
+  /** Takes nothing from the server, so that it holds up its processes, until the returned function is called. */
+  readonly hold: () => () => void
 }
 
 /** Opens a session; it ends with the scope. */
 export const make = (
   connector: Connector,
-  { clientName = "exec-server-client", capabilities, initializeTimeoutMs = 10000, recoverForMs = 25000 }: Options
+  {
+    clientName = "exec-server-client",
+    capabilities,
+    initializeTimeoutMs = 10000,
+    recoverForMs = 25000,
+    resumeSessionId
+  }: Options
 ): Effect.Effect<ClientSession, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
     const pending = new Map<number, Pending>()
@@ -121,6 +131,7 @@ export const make = (
     let state: ConnectionState.State = ConnectionState.State.Connecting()
     let current: Live | undefined
     let unansweredSize = 0
+    let holds = 0
     let nextId = 1
 
     const settle = (id: number, answer: Exit.Exit<unknown, ClientError>) => {
@@ -141,6 +152,7 @@ export const make = (
       const after = ConnectionState.transition(before, event)
       if (after === before) return
       state = after
+      if (after._tag === "Connected" && holds > 0) after.channel.pause()
       for (const [id, request] of Array.from(pending)) {
         if (after._tag === "Connected") send(after.channel, id, request)
         else if (after._tag === "Ended") settle(id, Exit.fail(after.error))
@@ -288,8 +300,15 @@ export const make = (
         return endCurrent
       })
     )
-    const server = yield* connect(null)
+    const server = yield* connect(resumeSessionId ?? null)
     yield* Effect.forkScoped(Effect.interruptible(keepConnected(server.sessionId)))
+
+    const hold = () => {
+      if (holds++ === 0 && state._tag === "Connected") state.channel.pause()
+      return () => {
+        if (--holds === 0 && state._tag === "Connected") state.channel.resume()
+      }
+    }
 
     const add = <A>(set: Set<A>, member: A) => {
       set.add(member)
@@ -307,6 +326,7 @@ export const make = (
         return add<(params: never) => void>(set, listener)
       },
       watch: (listener) => add(watchers, listener),
-      state: () => state
+      state: () => state,
+      hold
     } satisfies ClientSession
   })

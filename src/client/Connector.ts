@@ -26,6 +26,9 @@ export interface Channel {
   readonly request: (id: number, prepared: Prepared) => void
   /** Says that the client is ready for notifications. */
   readonly initialized: () => void
+  /** Stops, or goes on with, taking what the server sends: it holds its processes up meanwhile. */
+  readonly pause: () => void
+  readonly resume: () => void
 }
 
 /** A way to a server. */

@@ -27,6 +27,9 @@ const eventCost = 128
 const maxHeld = 1024
 const maxHeldBytes = 1048576
 
+/** Restarts that a reader who is behind can still be told of. */
+const keptRestarts = 256
+
 /** How far a reader has come. */
 export interface Cursor {
   seq: number
@@ -48,6 +51,7 @@ export class EventLog {
   /** The number of the last event that was published. */
   last = 0
   private exited: Extract<Numbered, { readonly _tag: "Exited" }> | undefined
+  private readonly restarts: Array<Numbered> = []
   private closed = false
   private failure: ClientError | undefined
   private readonly events: Array<Numbered> = []
@@ -59,8 +63,21 @@ export class EventLog {
   private readonly cursors = new Set<Cursor>()
   private readonly waiters = new Set<() => void>()
 
-  /** `onGap` hears when something arrives before what precedes it; it may be called again after the gap was filled. */
-  constructor(private readonly onGap: () => void) {}
+  /**
+   * `onGap` hears when something arrives before what precedes it; it may be called again after the gap was filled.
+   * `mayRestart` says whether the process may be started again, which leaves numbers that no reading gives.
+   */
+  constructor(
+    private readonly onGap: () => void,
+    private readonly mayRestart = false
+  ) {}
+
+  /** Begins after a number, before anything was published: what came before is gone, and held so many bytes. */
+  begin(last: number, bytes: number): void {
+    this.last = last
+    this.evictedBytes = bytes
+    for (const seq of this.held.keys()) if (seq <= last) this.drop(seq)
+  }
 
   get exit(): Exit | undefined {
     return this.exited
@@ -107,14 +124,24 @@ export class EventLog {
     for (const { seq, stream, chunk } of read.chunks) found.set(seq, ProcessEvent.Output({ seq, stream, chunk }))
     if (read.closed) found.set(through, ProcessEvent.Closed({ seq: through }))
     const missing: Array<number> = []
-    for (let seq = this.last + 1; seq <= through && missing.length < 2; seq++) if (!found.has(seq)) missing.push(seq)
-    const [seq] = missing
+    // Where nothing was dropped, what is missing of a process that may restart are its restarts.
+    const restarts = this.mayRestart && !read.truncated
+    const enough = restarts ? Number.POSITIVE_INFINITY : 2
+    for (let seq = this.last + 1; seq <= through && missing.length < enough; seq++) {
+      if (!found.has(seq)) missing.push(seq)
+    }
+    const known = this.exited !== undefined || Array.from(this.held.values()).some(({ _tag }) => _tag === "Exited")
+    // The exit, which is not in what was read either, is after them.
+    const seq = read.exited && !known ? missing.pop() : undefined
+    if (missing.length > 0 && !restarts) return false
+    for (const seq of missing) found.set(seq, ProcessEvent.Restarted({ seq, attempt: undefined, pid: undefined }))
     if (seq !== undefined) {
-      // The exit is the one event that is not in what was read: its number is the one that is missing.
-      const known = this.exited !== undefined || Array.from(this.held.values()).some(({ _tag }) => _tag === "Exited")
-      if (missing.length > 1 || !read.exited || known) return false
       const { exitCode, signal, sandboxDenied } = read
       found.set(seq, ProcessEvent.Exited({ seq, exitCode, signal, sandboxDenied, timedOut: undefined }))
+    } else if (read.exited && !known) {
+      // It came before the log began: there is no event any more, but it is known how the process ended.
+      const { exitCode, signal, sandboxDenied } = read
+      this.exited = ProcessEvent.Exited({ seq: 0, exitCode, signal, sandboxDenied, timedOut: undefined })
     }
     for (let seq = this.last + 1; seq <= through; seq++) {
       const event = found.get(seq)
@@ -165,11 +192,11 @@ export class EventLog {
     const found: Array<Numbered> = chunks
       .filter(({ seq }) => seq >= fromSeq && seq <= throughSeq)
       .map(({ seq, stream, chunk }) => ProcessEvent.Output({ seq, stream, chunk }))
-    const exit = this.exited
-    if (exit !== undefined && exit.seq >= fromSeq && exit.seq <= throughSeq) {
-      const later = found.findIndex(({ seq }) => seq > exit.seq)
-      found.splice(later === -1 ? found.length : later, 0, exit)
+    // What no reading gives.
+    for (const event of [...this.restarts, ...(this.exited === undefined ? [] : [this.exited])]) {
+      if (event.seq >= fromSeq && event.seq <= throughSeq) found.push(event)
     }
+    found.sort((a, b) => a.seq - b.seq)
     const events = Math.max(0, throughSeq - cursor.seq - found.length)
     const bytes = this.evictedBytes - cursor.bytes - found.reduce((total, event) => total + lengthOf(event), 0)
     cursor.seq = Math.max(cursor.seq, throughSeq)
@@ -219,6 +246,10 @@ export class EventLog {
     this.events.push(event)
     this.bytes += lengthOf(event)
     if (event._tag === "Exited") this.exited = event
+    if (event._tag === "Restarted") {
+      this.restarts.push(event)
+      if (this.restarts.length > keptRestarts) this.restarts.shift()
+    }
     if (event._tag === "Closed") {
       this.closed = true
       this.held.clear()

@@ -70,7 +70,7 @@ export const events = (source: Source): Stream.Stream<ProcessEvent, ClientError>
 /** The output from its first byte: of one stream, or of all in the order they arrived. */
 export const output = (source: Source, of?: OutputStream): Stream.Stream<Buffer, ClientError | OutputMissed> =>
   Stream.filterMapEffect(events(source), (event) => {
-    if (event._tag === "Missed") {
+    if (event._tag === "Missed" && event.bytes > 0) {
       const { events, bytes } = event
       return Option.some(Effect.fail(new OutputMissed({ processId: source.processId, events, bytes })))
     }

@@ -14,9 +14,12 @@ import type { ClientError } from "./ClientError.js"
 import * as ClientSession from "./ClientSession.js"
 import type { State } from "./ConnectionState.js"
 import type { Connector } from "./Connector.js"
+import * as Files from "./Files.js"
+import * as Http from "./Http.js"
 import * as InProcess from "./InProcess.js"
 import * as Launch from "./Launch.js"
 import * as Processes from "./Processes.js"
+import * as RelayLink from "./RelayLink.js"
 import * as StdioLink from "./StdioLink.js"
 import * as TextChannel from "./TextChannel.js"
 import * as WebSocketLink from "./WebSocketLink.js"
@@ -40,8 +43,19 @@ export interface Shape extends Processes.Processes {
     method: M,
     listener: (params: NotificationParams<M>) => void
   ) => Effect.Effect<void, never, Scope.Scope>
+  /** HTTP requests made where the server runs. */
+  readonly http: Http.Http
+  /** Files where the server runs. */
+  readonly files: Files.Files
+  /**
+   * Takes nothing from the server while the scope is open, so that it holds up its processes: for whoever must not miss
+   * any output, and cannot take more of it now. Answers wait as well.
+   */
+  readonly hold: Effect.Effect<void, never, Scope.Scope>
   /** Where the connection stands. */
   readonly state: Effect.Effect<State>
+  /** Hears every change of it while the scope is open. */
+  readonly watch: (listener: (state: State) => void) => Effect.Effect<void, never, Scope.Scope>
   /** Completes when the server is out of reach for good, with the reason. */
   readonly ended: Effect.Effect<ClientError>
 }
@@ -51,9 +65,13 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
   Effect.gen(function* () {
     const session = yield* ClientSession.make(connector, options)
     const processes = yield* Processes.make(session)
+    const http = yield* Http.make(session)
     const { sessionId, environmentInfo, capabilities } = session.server
     return {
       ...processes,
+      http,
+      files: Files.make(session.call),
+      hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,
       environmentInfo,
       capabilities,
@@ -66,6 +84,13 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
           )
         ),
       state: Effect.sync(session.state),
+      watch: (listener) =>
+        Effect.asVoid(
+          Effect.acquireRelease(
+            Effect.sync(() => session.watch(listener)),
+            (unwatch) => Effect.sync(unwatch)
+          )
+        ),
       ended: Effect.async((resume) => {
         const look = (state: State) => {
           if (state._tag === "Ended") resume(Effect.succeed(state.error))
@@ -85,6 +110,14 @@ export const connectWebSocket = (
     // Output without base64, where the server knows how.
     capabilities: { binaryOutput: true, ...options.capabilities }
   })
+
+/** A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced. */
+export const connectRelay = (options: Options & RelayLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
+  make(TextChannel.connector(RelayLink.open(options), true), options)
+
+/** A client of the server at a URL: `ws://`, `wss://`, `unix://`, or `relay://` and `relays://` behind a rendezvous. */
+export const connect = (options: Options & WebSocketLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
+  RelayLink.isRelay(options.url) ? connectRelay(options) : connectWebSocket(options)
 
 /** A client on the stdin and stdout of a server that is started for it, and ends with it. */
 export const connectStdio = (options: Options & StdioLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
@@ -107,6 +140,10 @@ export const layer = (connector: Connector, options: Options = {}): Layer.Layer<
 /** A client of the server at an address; a lost connection is replaced. */
 export const layerWebSocket = (options: Options & WebSocketLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectWebSocket(options))
+
+/** A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced. */
+export const layerRelay = (options: Options & RelayLink.Options): Layer.Layer<ExecClient, ClientError> =>
+  Layer.scoped(ExecClient, connectRelay(options))
 
 /** A client on the stdin and stdout of a server that is started for it, and ends with it. */
 export const layerStdio = (options: Options & StdioLink.Options): Layer.Layer<ExecClient, ClientError> =>

@@ -17,10 +17,15 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import { HttpLimits } from "../http/HttpLimits.js"
+import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
+import { AnswerRoom } from "../session/AnswerRoom.js"
+import { type Connection, CurrentConnection } from "../session/CurrentConnection.js"
 import type { Handlers } from "../session/Handlers.js"
 import { CurrentHandshake, Handshake } from "../session/Handshake.js"
+import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "../session/HttpExchanges.js"
 import type { Notifier } from "../session/Notifier.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
@@ -29,8 +34,14 @@ import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
 type Requests = RpcGroup.Rpcs<typeof ExecApi>
 
-const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean): Notifier => {
+/** Events as values; while `isHeld`, no process is read any further than what it had at hand. */
+const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean, isHeld: () => boolean): Notifier => {
   let stopped = false
+  const paused = new Set<ManagedProcess>()
+  const release = () => {
+    for (const process of paused) process.resume()
+    paused.clear()
+  }
   const tell = (notification: Api.Notification) => {
     if (!stopped) notify(notification)
   }
@@ -41,19 +52,28 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean)
     onFailed: (processId, message) => {
       if (lifecycle) tell({ method: "process/failed", params: { processId, message } })
     },
-    onOutput: ({ processId }, seq, stream, bytes) =>
+    onOutput: (process, seq, stream, bytes) => {
+      const { processId } = process
       // Lent for the time of this call only.
-      tell({ method: "process/output", params: { processId, seq, stream, chunk: Buffer.from(bytes) } }),
+      tell({ method: "process/output", params: { processId, seq, stream, chunk: Buffer.from(bytes) } })
+      if (stopped || !isHeld()) return
+      paused.add(process)
+      process.pause()
+    },
     onRestarted: ({ processId }, seq, attempt, pid) =>
       tell({ method: "process/restarted", params: { processId, seq, attempt, pid } }),
     onExited: ({ processId }, seq, exit, timedOut) => {
       const params = { processId, seq, ...exit, sandboxDenied: false, ...(timedOut ? { timedOut } : {}) }
       tell({ method: "process/exited", params })
     },
-    onClosed: ({ processId }, seq) => tell({ method: "process/closed", params: { processId, seq } }),
-    onDrain: () => {},
+    onClosed: (process, seq) => {
+      paused.delete(process)
+      tell({ method: "process/closed", params: { processId: process.processId, seq } })
+    },
+    onDrain: release,
     stop: () => {
       stopped = true
+      release()
     }
   }
 }
@@ -68,16 +88,27 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const handshake = new Handshake(false)
+    const ends: Array<Effect.Effect<void>> = []
     let notifier: Notifier | undefined
+    let held = false
 
     // Added first, so that it runs last: when no request is under way any more.
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         notifier?.stop()
         const current = handshake.initialized
-        return current === undefined ? Effect.void : registry.detach(current.session, false)
+        const detached = current === undefined ? Effect.void : registry.detach(current.session, false)
+        return Effect.zipRight(Effect.all(ends, { discard: true }), detached)
       })
     )
+
+    // Before the server, so that its requests are interrupted first.
+    const deltas: Deltas = {
+      send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
+      buffered: () => (held ? Number.POSITIVE_INFINITY : 0)
+    }
+    const http = new HttpExchanges(deltas, yield* HttpLimits)
+    yield* Effect.addFinalizer(() => http.end)
 
     const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
       Effect.suspend(() => {
@@ -100,7 +131,15 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       disableClientAcks: true,
       disableFatalDefects: true
     })
-    const context = Context.make(CurrentHandshake, handshake)
+    const connection: Connection = {
+      room: new AnswerRoom(() => false),
+      maxContentBytes: Number.POSITIVE_INFINITY,
+      onEnd: (effect) => ends.push(effect)
+    }
+    const context = Context.make(CurrentHandshake, handshake).pipe(
+      Context.add(CurrentHttpExchanges, http),
+      Context.add(CurrentConnection, connection)
+    )
     const runFork = Runtime.runFork(Runtime.make({ ...(yield* Effect.runtime<never>()), context }))
 
     return {
@@ -119,8 +158,16 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       initialized: () => {
         const current = handshake.confirm()
         if (current === undefined) return
-        notifier = toNotifier(events.onNotification, current.capabilities.lifecycle === true)
+        notifier = toNotifier(events.onNotification, current.capabilities.lifecycle === true, () => held)
         current.session.advance({ _tag: "ClientReady", notifier })
+      },
+      pause: () => {
+        held = true
+      },
+      resume: () => {
+        held = false
+        notifier?.onDrain()
+        http.onDrain()
       }
     } satisfies Channel
   })

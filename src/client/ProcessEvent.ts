@@ -18,11 +18,13 @@ export interface Exit {
 }
 
 /**
- * One event. Output, exit and close of a process share one counter: `seq` starts at 1, has no gaps, and `Closed` is the
+ * One event. Output, restarts, exit and close of a process share one counter: `seq` starts at 1, has no gaps, and `Closed` is the
  * last. Between `Exited` and `Closed` output may come.
  */
 export type ProcessEvent = Data.TaggedEnum<{
   Output: { readonly seq: number; readonly stream: OutputStream; readonly chunk: Buffer }
+  /** Started again under its restart policy; undefined where that was only learnt of after a lost connection. */
+  Restarted: { readonly seq: number; readonly attempt: number | undefined; readonly pid: number | undefined }
   /** The leader was reaped. */
   Exited: Exit & { readonly seq: number }
   /** Every byte of output was read. */

@@ -10,9 +10,10 @@ import * as FiberSet from "effect/FiberSet"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { StartParams } from "../protocol/ExecApi.js"
+import { Code } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import { formatParseError } from "../protocol/Schemas.js"
-import { type ClientError, DuplicateProcess, EventsLost, InvalidRequest } from "./ClientError.js"
+import { type ClientError, DuplicateProcess, EventsLost, InvalidRequest, ServerError } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
 import { EventLog } from "./EventLog.js"
 import { type Numbered, ProcessEvent } from "./ProcessEvent.js"
@@ -36,6 +37,8 @@ export interface Processes {
   readonly start: (options: StartOptions) => Effect.Effect<RemoteProcess.RemoteProcess, ClientError>
   /** Starts a process; its tree is killed when the scope closes. */
   readonly startScoped: (options: StartOptions) => Effect.Effect<RemoteProcess.RemoteProcess, ClientError, Scope.Scope>
+  /** A process that a session taken up again already has: its events begin with what the server still retains. */
+  readonly attach: (processId: string) => Effect.Effect<RemoteProcess.RemoteProcess, ClientError>
 }
 
 /** A process, or one that is being started. */
@@ -93,11 +96,14 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
 
     const fillGap = (entry: Entry): Effect.Effect<void> =>
       Effect.sleep(gapMs).pipe(
-        Effect.zipRight(Effect.suspend(() => (entry.log.hasGap ? catchUp(entry) : Effect.void))),
+        Effect.zipRight(Effect.suspend(() => (entry.started && entry.log.hasGap ? catchUp(entry) : Effect.void))),
         Effect.repeat({ while: () => entry.log.hasGap })
       )
 
     session.subscribe("process/output", ({ processId, ...event }) => accept(processId, ProcessEvent.Output(event)))
+    session.subscribe("process/restarted", ({ processId, ...event }) =>
+      accept(processId, ProcessEvent.Restarted(event))
+    )
     session.subscribe("process/exited", ({ processId, timedOut = false, ...event }) =>
       accept(processId, ProcessEvent.Exited({ ...event, timedOut }))
     )
@@ -116,7 +122,8 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         )
         const { processId } = params
         if (entries.has(processId)) return yield* new DuplicateProcess({ processId })
-        const log = new EventLog(() => run(fillGap(entry)))
+        const mayRestart = (params.restart?.policy ?? "never") !== "never"
+        const log = new EventLog(() => run(fillGap(entry)), mayRestart)
         const entry: Entry = { processId, log, started: false }
         // Before it is asked for: its first event may come right behind the answer.
         entries.set(processId, entry)
@@ -148,5 +155,32 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         )
       )
 
-    return { start, startScoped } satisfies Processes
+    const attach = (id: string) =>
+      Effect.gen(function* () {
+        const { processes } = yield* session.call("process/list", {})
+        const info = processes.find(({ processId }) => processId === id)
+        if (info === undefined) {
+          return yield* new ServerError({ code: Code.invalidRequest, reason: `unknown process id ${id}` })
+        }
+        const { processId, pid } = info
+        if (entries.has(processId)) return yield* new DuplicateProcess({ processId })
+        // Nobody knows whether it has a restart policy.
+        const log = new EventLog(() => run(fillGap(entry)), true)
+        const entry: Entry = { processId, log, started: false }
+        // Before it is read: what follows the answer must not be lost.
+        entries.set(processId, entry)
+        const read = yield* session
+          .call("process/read", { processId, afterSeq: 0 })
+          .pipe(Effect.onError(() => Effect.sync(() => remove(entry))))
+        const [first] = read.chunks
+        // The numbers that an exit and a close have are not gone.
+        const next = read.nextSeq - (read.closed ? 2 : read.exited ? 1 : 0)
+        if (read.truncated) log.begin((first?.seq ?? next) - 1, read.droppedBytes)
+        log.recover({ ...read, truncated: false })
+        if (log.isOver) remove(entry)
+        entry.started = true
+        return RemoteProcess.make(session, log, { processId, pid: pid ?? -1, hasStdin: true })
+      }).pipe(Effect.withSpan("ExecClient.attach"))
+
+    return { start, startScoped, attach } satisfies Processes
   })

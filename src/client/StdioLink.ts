@@ -41,7 +41,9 @@ export const open =
         send: (text) => {
           if (stdin.writable) stdin.write(`${text}\n`)
         },
-        close: () => void stdin.end()
+        close: () => void stdin.end(),
+        pause: () => void stdout.pause(),
+        resume: () => void stdout.resume()
       }
       return link
     })

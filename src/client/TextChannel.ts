@@ -22,6 +22,9 @@ export interface Link {
   readonly send: (text: string) => void
   /** Ends the connection; nothing needs to be reported any more. */
   readonly close: () => void
+  /** Stops, or goes on with, reading. Some messages may still come after `pause`. */
+  readonly pause?: () => void
+  readonly resume?: () => void
 }
 
 /** What a link reports. Every call comes from the event loop. */
@@ -117,7 +120,9 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
       },
       initialized: () => {
         if (!over) carrier.send(Wire.notification("initialized", {}))
-      }
+      },
+      pause: () => carrier.pause?.(),
+      resume: () => carrier.resume?.()
     }
   })
 

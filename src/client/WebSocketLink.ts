@@ -13,10 +13,12 @@ import type { Link, OpenLink } from "./TextChannel.js"
 
 /** How to reach a server. */
 export interface Options {
-  /** `ws://` or `wss://`. */
+  /** `ws://`, `wss://`, or `unix:///PATH` of a socket on this machine. */
   readonly url: string
-  /** Of the upgrade request, such as `authorization`. */
+  /** Of the upgrade request. */
   readonly headers?: Readonly<Record<string, string>> | undefined
+  /** A bearer token, shown to the server before it upgrades. */
+  readonly token?: string | undefined
   /** How long the connection may take to come about, in milliseconds; 10 s. */
   readonly connectTimeoutMs?: number | undefined
   /** The longest message that is read, in bytes; 256 MiB. */
@@ -28,17 +30,34 @@ export interface Options {
 /** How long the server may take to answer a close frame, in milliseconds. */
 const closeMs = 1000
 
-const message = (error: unknown) => (error instanceof Error ? error.message : String(error))
+const message = (error: unknown) => {
+  // What happens on a socket of several addresses has no message, but one for each.
+  const first: unknown = error instanceof AggregateError ? error.errors[0] : error
+  return first instanceof Error ? first.message : String(first)
+}
+
+/** The address as the WebSocket library takes it. */
+const dialled = (url: string): string =>
+  url.startsWith("unix:///") ? `ws+unix://${url.slice("unix://".length)}:/` : url
+
+/** The headers of a request that shows a token, if there is one. */
+export const headersOf = ({ headers, token }: Pick<Options, "headers" | "token">): Readonly<Record<string, string>> =>
+  token === undefined ? { ...headers } : { ...headers, authorization: `Bearer ${token}` }
 
 /** Connects; interruption leaves nothing behind. */
-const connect = ({ url, headers, maxMessageBytes = 268435456 }: Options): Effect.Effect<WebSocket, ConnectFailed> =>
+const connect = (options: Options): Effect.Effect<WebSocket, ConnectFailed> =>
   Effect.async((resume) => {
+    const { url, maxMessageBytes = 268435456 } = options
     const fail = (reason: string, status?: number) =>
       resume(Effect.fail(new ConnectFailed({ url, reason, ...(status === undefined ? {} : { status }) })))
     let ws: WebSocket
     try {
       // Compression costs more than it saves between machines that are near each other, and some servers refuse it.
-      ws = new WebSocket(url, { perMessageDeflate: false, maxPayload: maxMessageBytes, headers: { ...headers } })
+      ws = new WebSocket(dialled(url), {
+        perMessageDeflate: false,
+        maxPayload: maxMessageBytes,
+        headers: headersOf(options)
+      })
     } catch (error) {
       return fail(message(error))
     }
@@ -95,8 +114,10 @@ export const open =
         yield* Effect.addFinalizer(() => close(ws))
         let failure: string | undefined
         let heard = true
+        let held = false
         const beat = setInterval(() => {
-          if (!heard) {
+          // What is not read cannot be heard.
+          if (!heard && !held) {
             failure = `nothing was heard of the server for ${2 * heartbeatMs} ms`
             return ws.terminate()
           }
@@ -127,7 +148,16 @@ export const open =
           send: (text) => {
             if (ws.readyState === WebSocket.OPEN) ws.send(text)
           },
-          close: () => ws.close(1000)
+          close: () => ws.close(1000),
+          pause: () => {
+            held = true
+            ws.pause()
+          },
+          resume: () => {
+            held = false
+            heard = true
+            ws.resume()
+          }
         }
         return link
       })

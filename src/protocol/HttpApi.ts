@@ -62,6 +62,7 @@ export const HttpBodyDelta = Schema.Struct({
   /** With `done`: why the body is not whole; null if it is. */
   error: Schema.NullOr(Text)
 })
+export type HttpBodyDelta = typeof HttpBodyDelta.Type
 
 /** The request of this family. */
 export class HttpApi extends RpcGroup.make(

@@ -34,7 +34,7 @@ import { AnswerRoom } from "./AnswerRoom.js"
 import { CurrentConnection } from "./CurrentConnection.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake } from "./Handshake.js"
-import { CurrentHttpExchanges, HttpExchanges } from "./HttpExchanges.js"
+import { CurrentHttpExchanges, HttpExchanges, toPeer } from "./HttpExchanges.js"
 import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
@@ -169,7 +169,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       yield* Effect.logDebug("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
 
       // Before the server, so that its requests are interrupted first.
-      const http = new HttpExchanges(outbox, yield* HttpLimits)
+      const http = new HttpExchanges(toPeer(outbox), yield* HttpLimits)
       yield* Effect.addFinalizer(() => http.end)
 
       /** Nothing of what was asked or answered is told: only which request, and how it went. */

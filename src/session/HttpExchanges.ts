@@ -13,13 +13,31 @@ import * as Scope from "effect/Scope"
 import type { Body, Response } from "../http/Exchange.js"
 import { defaults, type Limits } from "../http/HttpLimits.js"
 import { HttpFailed, InvalidParams, LimitReached } from "../protocol/Failure.js"
-import { type HttpRequestResult, maxBodyDeltaBytes } from "../protocol/HttpApi.js"
+import { type HttpBodyDelta, type HttpRequestResult, maxBodyDeltaBytes } from "../protocol/HttpApi.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** An exchange that has not begun; it is aborted when its scope closes. */
 type Run = Effect.Effect<Response, HttpFailed | InvalidParams, Scope.Scope>
 
 const noBody = Buffer.alloc(0)
+
+/** Where the pieces of streamed bodies go. */
+export interface Deltas {
+  /** Takes one piece; its bytes are not touched again. */
+  readonly send: (delta: HttpBodyDelta) => void
+  /** Bytes taken that have not left this process. */
+  readonly buffered: () => number
+}
+
+/** Pieces as JSON to a peer. */
+export const toPeer = (peer: Pick<Peer, "send" | "buffered">): Deltas => ({
+  // The base64 of a piece is built once, and never scanned for what JSON would escape.
+  send: ({ requestId, seq, deltaBase64, done, error }) =>
+    peer.send(
+      `{"method":"http/request/bodyDelta","params":{"requestId":${JSON.stringify(requestId)},"seq":${seq},"deltaBase64":"${deltaBase64.toString("base64")}","done":${done},"error":${JSON.stringify(error)}}}`
+    ),
+  buffered: peer.buffered
+})
 
 /** The exchanges of one connection. */
 export class HttpExchanges {
@@ -29,7 +47,7 @@ export class HttpExchanges {
   private bufferedBytes = 0
 
   constructor(
-    private readonly peer: Pick<Peer, "send" | "buffered">,
+    private readonly deltas: Deltas,
     private readonly limits: Limits
   ) {}
 
@@ -111,7 +129,7 @@ export class HttpExchanges {
 
   /** A peer that does not take what it is sent gets no more of any body read for it, streamed or not. */
   private throttle(body: Body): void {
-    if (this.peer.buffered() <= highWaterBytes) return
+    if (this.deltas.buffered() <= highWaterBytes) return
     this.paused.add(body)
     body.pause()
   }
@@ -156,19 +174,14 @@ export class HttpExchanges {
   private deliver(requestId: string, body: Body): void {
     // The connection may have ended meanwhile.
     if (!this.streams.has(requestId)) return
-    const idJson = JSON.stringify(requestId)
     let seq = 0
     const send = (piece: Buffer) =>
-      this.peer.send(
-        `{"method":"http/request/bodyDelta","params":{"requestId":${idJson},"seq":${++seq},"deltaBase64":"${piece.toString("base64")}","done":false,"error":null}}`
-      )
+      this.deltas.send({ requestId, seq: ++seq, deltaBase64: piece, done: false, error: null })
     const finish = (error: string | null) => {
       this.paused.delete(body)
       // The id is free before the client hears of the end.
       Effect.runFork(this.close(requestId))
-      this.peer.send(
-        `{"method":"http/request/bodyDelta","params":{"requestId":${idJson},"seq":${++seq},"deltaBase64":"","done":true,"error":${JSON.stringify(error)}}}`
-      )
+      this.deltas.send({ requestId, seq: ++seq, deltaBase64: noBody, done: true, error })
     }
     body.listen({
       onData: (chunk) => {

@@ -220,6 +220,44 @@ describe("EventLog", () => {
     })
   )
 
+  it("restarts are what is missing of a process that may restart, and where nothing was dropped", () => {
+    const restarting = () => new EventLog(() => {}, true)
+    const log = restarting()
+    assert.isTrue(log.recover(readResult([1, 3, 5], 8, ended)))
+    const step = log.take({ seq: 0, bytes: 0 })
+    assert.deepStrictEqual(step._tag === "Events" ? step.events.map(({ _tag, seq }) => `${_tag} ${seq}`) : [], [
+      "Output 1",
+      "Restarted 2",
+      "Output 3",
+      "Restarted 4",
+      "Output 5",
+      "Exited 6",
+      "Closed 7"
+    ])
+    assert.isFalse(restarting().recover(readResult([1, 3, 5], 8, { ...ended, truncated: true })))
+    assert.isFalse(make().log.recover(readResult([1, 3, 5], 8, ended)))
+  })
+
+  it.effect("a restart that a reader is too late for is told all the same, and is no missed output", () =>
+    Effect.gen(function* () {
+      const { log } = make()
+      log.accept(output(1))
+      log.accept(ProcessEvent.Restarted({ seq: 2, attempt: 1, pid: 7 }))
+      for (let seq = 3; seq <= 302; seq++) log.accept(output(seq))
+      log.accept(exited(303))
+      log.accept(closed(304))
+      const chunks = Array.from({ length: 302 }, (_, i) => i + 1).filter((seq) => seq !== 2)
+      const source = { processId: "p", log, read: () => Effect.succeed(readResult(chunks, 305, ended)) }
+      const events = Chunk.toReadonlyArray(yield* Stream.runCollect(EventReader.events(source)))
+      assert.deepStrictEqual(
+        events.slice(0, 3).map(({ _tag }) => _tag),
+        ["Output", "Restarted", "Output"]
+      )
+      assert.strictEqual(events.length, 304)
+      assert.strictEqual(yield* Stream.runCount(EventReader.output(source)), 301)
+    })
+  )
+
   it.effect("output fails rather than leave anything out", () =>
     Effect.gen(function* () {
       const { log } = make()

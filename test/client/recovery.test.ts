@@ -53,7 +53,7 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
 ]
 
 describe("the state of a connection", () => {
-  const channel = { request: () => {}, initialized: () => {} }
+  const channel = { request: () => {}, initialized: () => {}, pause: () => {}, resume: () => {} }
   const states = {
     Connecting: State.Connecting(),
     Connected: State.Connected({ channel }),

@@ -5,14 +5,18 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ClientError } from "../../src/client/ClientError.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import { bytesOf } from "../../src/client/HeadTail.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
-import { failureOf } from "../support/fake.js"
+import { failureOf, settle } from "../support/fake.js"
+import { directory } from "../support/files.js"
+import { environmentId, localExecutor, localRendezvous } from "../support/relay.js"
 import { binary, eventually, isAlive, webSocketServer } from "../support/servers.js"
+import { upstream } from "../support/upstream.js"
 
 type Connect = Effect.Effect<ExecClient.Shape, ClientError, Scope.Scope>
 
@@ -250,6 +254,95 @@ const suite = (name: string, connect: Connect) =>
         assert.strictEqual(bytes + missed, total)
       }))
 
+    test("a process that is started again: its restarts are events, also for who comes late", (client) =>
+      Effect.gen(function* () {
+        const restart = { policy: "onFailure", maxRestarts: 2, withinMs: 60000, backoffMs: 1, maxBackoffMs: 1 } as const
+        const process = yield* client.start(sh("echo up; exit 3", { restart }))
+        const events = Chunk.toReadonlyArray(yield* Stream.runCollect(process.events))
+        assert.deepStrictEqual(
+          events.map(({ _tag }) => _tag),
+          ["Output", "Restarted", "Output", "Restarted", "Output", "Exited", "Closed"]
+        )
+        assert.deepStrictEqual(
+          events.flatMap((event) => (event._tag === "Restarted" ? [event.attempt] : [])),
+          [1, 2]
+        )
+        assert.deepInclude(yield* process.closed, { exitCode: 3 })
+      }))
+
+    test("http: a whole response, and a body as a stream", (client) =>
+      Effect.gen(function* () {
+        const piece = Buffer.alloc(300_000, "x")
+        const { url } = yield* upstream((response, arrived) => {
+          if (arrived.url === "/broken") {
+            response.writeHead(200, { "content-length": "10" }).write("short", () => response.destroy())
+            return
+          }
+          response.writeHead(201, { "x-name": "value" })
+          for (let i = 0; i < 10; i++) response.write(piece)
+          response.end()
+        })
+        const whole = yield* client.http.request({ url })
+        assert.strictEqual(whole.status, 201)
+        assert.deepInclude(whole.headers, { name: "x-name", value: "value" })
+        assert.strictEqual(whole.body.length, 10 * piece.length)
+        const { status, body } = yield* client.http.stream({ url })
+        assert.strictEqual(status, 201)
+        const pieces = Chunk.toReadonlyArray(yield* Stream.runCollect(body))
+        assert.isTrue(Buffer.concat(pieces).equals(whole.body))
+        const broken = yield* client.http.stream({ url: `${url}/broken` })
+        assert.deepInclude(yield* failureOf(Stream.runDrain(broken.body)), {
+          _tag: "BodyBroken",
+          message: "HTTP request failed: error decoding response body"
+        })
+        const refused = yield* failureOf(client.http.request({ url: "ftp://x" }))
+        assert.deepInclude(refused, { _tag: "ServerError", code: -32602 })
+      }))
+
+    test("files: written, read, listed, copied and removed", (client) =>
+      Effect.gen(function* () {
+        const root = yield* directory
+        yield* client.files.createDirectory(`${root}/a/b`)
+        yield* client.files.writeFile(`${root}/a/text`, "hello")
+        assert.strictEqual((yield* client.files.readFile(`file://${root}/a/text`)).toString(), "hello")
+        const large = Buffer.alloc(5_000_000)
+        for (let i = 0; i < large.length; i++) large[i] = (i * 7 + (i >> 10)) & 255
+        const chunks = [large.subarray(0, 1), large.subarray(1, 2_500_000), large.subarray(2_500_000)]
+        yield* client.files.write(`${root}/large`, Stream.fromIterable(chunks))
+        const read = Chunk.toReadonlyArray(yield* Stream.runCollect(client.files.read(`${root}/large`)))
+        assert.isTrue(Buffer.concat(read).equals(large))
+        assert.deepInclude(yield* client.files.getMetadata(`${root}/large`), { isFile: true, size: large.length })
+        yield* client.files.copy(`${root}/a`, `${root}/c`)
+        assert.deepStrictEqual(
+          (yield* client.files.walk(root)).entries.map(({ path }) => path.slice(root.length)),
+          ["/a", "/c", "/large", "/a/b", "/a/text", "/c/b", "/c/text"]
+        )
+        assert.strictEqual(yield* client.files.canonicalize(`${root}/a/../c`), `${root}/c`)
+        yield* client.files.remove(`${root}/a`)
+        assert.sameMembers(
+          (yield* client.files.readDirectory(root)).map(({ fileName }) => fileName),
+          ["c", "large"]
+        )
+        const missing = yield* failureOf(client.files.readFile(`${root}/a/text`))
+        assert.deepInclude(missing, { _tag: "ServerError", code: -32004 })
+        assert.strictEqual((yield* failureOf(client.files.readFile("relative")))._tag, "InvalidRequest")
+      }))
+
+    test("who holds the server up misses nothing, however much there is", (client) =>
+      Effect.gen(function* () {
+        const total = 40_000_000
+        const loud = yield* client.start(sh(`head -c ${total} /dev/zero`))
+        let bytes = 0
+        let holds = 0
+        yield* Stream.runForEach(loud.output, (chunk) => {
+          bytes += chunk.length
+          return bytes < 10_000_000 || holds++ > 20
+            ? Effect.void
+            : Effect.scoped(Effect.zipRight(client.hold, Effect.repeatN(settle, 100)))
+        })
+        assert.strictEqual(bytes, total)
+      }))
+
     test("100 processes at a time, with as many readers", (client) =>
       Effect.gen(function* () {
         const texts = yield* Effect.forEach(
@@ -280,6 +373,23 @@ suite("a client over stdio", ExecClient.connectStdio(node))
 suite(
   "a client in the server's process",
   Effect.flatMap(Layer.build(ExecServer.layer), (server) => Effect.provide(ExecClient.connectInProcess(), server))
+)
+
+suite(
+  "a client over a rendezvous",
+  Effect.gen(function* () {
+    const rendezvous = yield* localRendezvous({ clientToken: "client-token" })
+    yield* localExecutor(rendezvous)
+    const url = `${rendezvous.replace("ws:", "relay:")}/${environmentId}`
+    // The executor may need a moment until it is connected.
+    return yield* ExecClient.connect({ url, token: "client-token" }).pipe(
+      Effect.retry({
+        times: 400,
+        schedule: Schedule.spaced("25 millis"),
+        while: ({ _tag }) => _tag === "ConnectFailed"
+      })
+    )
+  })
 )
 
 suite(

@@ -1,0 +1,60 @@
+/**
+ * Messages over a rendezvous, to the server that is registered there as an environment.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
+import type { Link, OpenLink } from "./TextChannel.js"
+import * as WebSocketLink from "./WebSocketLink.js"
+
+/** How to reach a server behind a rendezvous: `relay://HOST:PORT/ENVIRONMENT`, or `relays://` over TLS. */
+export interface Options
+  extends Pick<WebSocketLink.Options, "url" | "headers" | "token" | "connectTimeoutMs" | "maxMessageBytes"> {}
+
+/** Whether a URL leads to a rendezvous. */
+export const isRelay = (url: string): boolean => /^relays?:\/\//.test(url)
+
+/** The address of a rendezvous for clients; undefined for what is no relay URL with an environment. */
+export const addressOf = (url: string): string | undefined => {
+  const [, tls, host, environmentId] = /^relay(s?):\/\/([^/?#@]+)\/([A-Za-z0-9_-]+)$/.exec(url) ?? []
+  return host === undefined ? undefined : `ws${tls}://${host}/cloud/environment/${environmentId}/connect?role=harness`
+}
+
+/** Links through one rendezvous. */
+export const open =
+  (options: Options): OpenLink =>
+  ({ onMessage, onEnd }) =>
+    Effect.gen(function* () {
+      const { url, connectTimeoutMs = 10000, maxMessageBytes = 268435456 } = options
+      const address = addressOf(url)
+      if (address === undefined) {
+        return yield* new ConnectFailed({ url, reason: "a relay URL is relay://HOST:PORT/ENVIRONMENT" })
+      }
+      // Not before somebody needs it: relay frames come with a library of their own.
+      const { connect } = yield* Effect.promise(() => import("../remote/RelayClient.js"))
+      const link = yield* connect(address, { headers: WebSocketLink.headersOf(options), maxMessageBytes }).pipe(
+        Effect.mapError(
+          ({ message, status }) =>
+            new ConnectFailed({
+              url,
+              reason:
+                status === 409
+                  ? "no executor is connected for this environment"
+                  : message.replace(/^failed to connect to exec-server websocket `[^`]*`: /, ""),
+              ...(status === undefined ? {} : { status })
+            })
+        ),
+        Effect.timeoutFail({
+          duration: connectTimeoutMs,
+          onTimeout: () => new ConnectTimeout({ url, afterMs: connectTimeoutMs })
+        })
+      )
+      link.listen({ onMessage, onDrain: () => {}, onEnd })
+      return {
+        send: link.send,
+        close: () => link.close(),
+        pause: link.pause,
+        resume: link.resume
+      } satisfies Link
+    })

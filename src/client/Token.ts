@@ -1,0 +1,47 @@
+/**
+ * The bearer token that a client shows to a server that asks for one.
+ *
+ * @since 0.1.0
+ */
+import { readFileSync } from "node:fs"
+import * as Data from "effect/Data"
+import * as Either from "effect/Either"
+
+/** The token that was asked for is not there, or none; the message holds no secret. */
+export class TokenError extends Data.TaggedError("TokenError")<{ readonly message: string }> {}
+
+/** The variable that holds a token where no file does. */
+export const variableName = "EXEC_SERVER_TOKEN"
+
+const check = (token: string, source: string): Either.Either<string, TokenError> =>
+  /^[\x21-\x7e]+$/.test(token)
+    ? Either.right(token)
+    : Either.left(
+        new TokenError({
+          message: `the token in ${source} is empty, or not one line of printable ASCII without spaces`
+        })
+      )
+
+/** A token from a file, or else from `EXEC_SERVER_TOKEN`; undefined where there is neither. */
+export const load = ({
+  tokenFile,
+  variables
+}: {
+  readonly tokenFile: string | undefined
+  readonly variables: NodeJS.ProcessEnv
+}): Either.Either<string | undefined, TokenError> => {
+  if (tokenFile === undefined) {
+    const token = variables[variableName]?.trim()
+    return token ? check(token, variableName) : Either.right(undefined)
+  }
+  return Either.flatMap(
+    Either.try({
+      try: () => readFileSync(tokenFile, "utf8").trim(),
+      catch: (error) => {
+        const reason = error instanceof Error ? error.message : String(error)
+        return new TokenError({ message: `cannot read the token file ${tokenFile}: ${reason}` })
+      }
+    }),
+    (token) => check(token, tokenFile)
+  )
+}

@@ -1,0 +1,204 @@
+/**
+ * `doctor`: what works here, and what to do about what does not.
+ *
+ * @since 0.1.0
+ */
+import { accessSync, constants, readFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import { bytesOf } from "../client/HeadTail.js"
+import { configOf } from "../environment/EnvironmentManager.js"
+import * as OsError from "../process/OsError.js"
+import * as ExecServer from "../server/ExecServer.js"
+import { version } from "../session/HostInfo.js"
+import { Exited } from "./Outcome.js"
+import * as Table from "./Table.js"
+import * as Target from "./Target.js"
+import * as Terminal from "./Terminal.js"
+
+/** What was found out about one thing. */
+interface Finding {
+  readonly name: string
+  readonly status: "ok" | "warning" | "failed"
+  readonly detail: string
+  /** What to do about it; undefined where nothing has to be done. */
+  readonly advice?: string
+}
+
+type Check = Effect.Effect<Finding>
+
+/** How long any one thing may take, in milliseconds. */
+const checkMs = 15000
+
+/** Fewer open files than this, and a few hundred processes with pipes are too many. */
+const fewFiles = 4096
+
+const minNode = 20
+
+const ok = (name: string, detail: string): Finding => ({ name, status: "ok", detail })
+const warning = (name: string, detail: string, advice: string): Finding => ({ name, status: "warning", detail, advice })
+const failed = (name: string, detail: string, advice: string): Finding => ({ name, status: "failed", detail, advice })
+
+/** A check whose failure is a finding, as is that it takes too long. */
+const check = <E extends { readonly message: string }>(
+  name: string,
+  advice: string,
+  effect: Effect.Effect<Finding, E>,
+  severity: "warning" | "failed" = "failed"
+): Check =>
+  effect.pipe(
+    Effect.timeoutFail({ duration: checkMs, onTimeout: () => ({ message: `no answer within ${checkMs} ms` }) }),
+    Effect.catchAll(({ message }) =>
+      Effect.succeed(severity === "failed" ? failed(name, message, advice) : warning(name, message, advice))
+    )
+  )
+
+const node: Check = Effect.sync(() =>
+  Number(process.versions.node.split(".")[0]) >= minNode
+    ? ok("node", process.version)
+    : failed("node", process.version, `install Node.js ${minNode} or later`)
+)
+
+/** This machine, whatever is configured: an empty file says so. */
+const nowhere: Target.Target = {
+  url: undefined,
+  env: "local",
+  environments: "/dev/null",
+  tokenFile: undefined,
+  session: undefined
+}
+
+/** Runs a program on this machine, and looks at what it says. */
+const runs = (name: string, tty: boolean, advice: string) =>
+  check(
+    name,
+    advice,
+    Effect.scoped(
+      Effect.gen(function* () {
+        const { processes } = yield* Target.connect(nowhere)
+        const argv = ["/bin/sh", "-c", tty ? "test -t 0 && stty size" : "echo works"]
+        const size = { rows: 31, cols: 97 }
+        const env = { PATH: process.env["PATH"] ?? "/usr/bin:/bin" }
+        const remote = yield* processes.start({ argv, cwd: "/", env, tty, ...(tty ? { size } : {}) })
+        const { exit, stdout, terminal } = yield* remote.communicate()
+        const said = bytesOf(tty ? terminal : stdout)
+          .toString()
+          .trim()
+        return exit.exitCode === 0 && said === (tty ? "31 97" : "works")
+          ? ok(name, tty ? "a terminal of the right size" : "a shell runs")
+          : failed(name, `status ${exit.exitCode}, ${JSON.stringify(Table.plain(said))}`, advice)
+      })
+    )
+  )
+
+const contained = check(
+  "bubblewrap",
+  "install bubblewrap and allow user namespaces; only --contain namespace and restricted sandboxes need it",
+  Effect.scoped(
+    Effect.as(Layer.build(ExecServer.layerContained), ok("bubblewrap", "processes can be contained in namespaces"))
+  ),
+  "warning"
+)
+
+const readNumber = (path: string, pattern: RegExp): number | undefined => {
+  try {
+    const found = pattern.exec(readFileSync(path, "utf8"))?.[1]
+    return found === "unlimited" ? Number.POSITIVE_INFINITY : found === undefined ? undefined : Number(found)
+  } catch {
+    // Another system, where nobody says.
+    return undefined
+  }
+}
+
+const openFiles: Check = Effect.sync(() => {
+  const limit = readNumber("/proc/self/limits", /^Max open files\s+(\S+)/m)
+  if (limit === undefined) return ok("open files", "no limit is known")
+  return limit >= fewFiles
+    ? ok("open files", `at most ${limit}`)
+    : warning("open files", `at most ${limit}`, `ulimit -n ${fewFiles} before the server starts, or LimitNOFILE=`)
+})
+
+const terminals: Check = Effect.sync(() => {
+  const max = readNumber("/proc/sys/kernel/pty/max", /(\d+)/)
+  const used = readNumber("/proc/sys/kernel/pty/nr", /(\d+)/)
+  if (max === undefined || used === undefined) return ok("terminals", "no limit is known")
+  return used < max * 0.9
+    ? ok("terminals", `${used} of ${max} in use`)
+    : warning("terminals", `${used} of ${max} in use`, "sysctl kernel.pty.max=8192, or end what holds them")
+})
+
+const temporary: Check = Effect.sync(() => {
+  try {
+    accessSync(tmpdir(), constants.W_OK)
+    return ok("temp directory", tmpdir())
+  } catch (error) {
+    return failed("temp directory", `${tmpdir()}: ${OsError.describe(error)}`, "set TMPDIR to a directory of your own")
+  }
+})
+
+const clients: Check = Effect.succeed(
+  ok("clients", "exec-server.v0: the first design, May 2026, and 0.169; by the key resumeSessionId of initialize")
+)
+
+const environments: Check = Effect.sync(() =>
+  Either.match(configOf(process.env), {
+    onLeft: ({ message }) => failed("environments", message, "correct the file, or the variable"),
+    onRight: ({ entries, includeLocal, defaultId }) => {
+      const ids = [...(includeLocal ? ["local"] : []), ...entries.map(({ id }) => id)]
+      return ok("environments", `${ids.join(", ") || "none"}; default ${defaultId ?? "none"}`)
+    }
+  })
+)
+
+/** Connects to where the flags lead, if they lead anywhere. */
+const server = (target: Target.Target): ReadonlyArray<Check> =>
+  target.url === undefined && target.env === undefined && !process.env["EXEC_SERVER_URL"]
+    ? []
+    : [
+        check(
+          "server",
+          "look at the address, at the server's log, and at the token it may ask for",
+          Effect.scoped(
+            Effect.gen(function* () {
+              const startedAt = yield* Clock.currentTimeMillis
+              const { info } = yield* Target.connect(target)
+              const ms = (yield* Clock.currentTimeMillis) - startedAt
+              return ok("server", Table.plain(`version ${info.executorVersion} on ${info.platformOs}, in ${ms} ms`))
+            })
+          )
+        )
+      ]
+
+const marks = { ok: "ok", warning: "!!", failed: "XX" }
+
+/** Prints a line for each finding, with `json` an object for each; fails if anything does not work. */
+export const doctor = ({ target, json }: { readonly target: Target.Target; readonly json: boolean }) =>
+  Effect.gen(function* () {
+    const checks = [
+      node,
+      runs("processes", false, "run npm rebuild in the package's directory: its native part may be missing"),
+      runs("terminal", true, "run npm rebuild in the package's directory, and see that /dev/pts is mounted"),
+      contained,
+      openFiles,
+      terminals,
+      temporary,
+      clients,
+      environments,
+      ...server(target)
+    ]
+    const findings = yield* Effect.forEach(checks, (one) => one)
+    const lines = json
+      ? findings.map((finding) => `${JSON.stringify(finding)}\n`)
+      : [
+          `exec-server ${version}\n`,
+          ...findings.flatMap(({ name, status, detail, advice }) => [
+            `${marks[status]} ${name.padEnd(14)} ${detail}\n`,
+            ...(advice === undefined ? [] : [`   ${"".padEnd(14)} -> ${advice}\n`])
+          ])
+        ]
+    yield* Terminal.write("stdout", lines.join(""))
+    if (findings.some(({ status }) => status === "failed")) return yield* new Exited({ code: 1 })
+  })

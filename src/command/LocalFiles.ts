@@ -1,0 +1,105 @@
+/**
+ * Files of this machine, as a copy needs them.
+ *
+ * @since 0.1.0
+ */
+import { randomUUID } from "node:crypto"
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises"
+import { join } from "node:path"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as OsError from "../process/OsError.js"
+import { maxBlockBytes } from "../protocol/FileSystemApi.js"
+import { CommandFailed } from "./Outcome.js"
+
+const attempt = <A>(path: string, use: () => Promise<A>): Effect.Effect<A, CommandFailed> =>
+  Effect.tryPromise({
+    try: use,
+    catch: (error) => new CommandFailed({ message: `${path}: ${OsError.describe(error)}` })
+  })
+
+/** What a path leads to. */
+export const inspect = (
+  path: string
+): Effect.Effect<{ readonly isDirectory: boolean; readonly size: number }, CommandFailed> =>
+  Effect.map(
+    attempt(path, () => stat(path)),
+    (found) => ({ isDirectory: found.isDirectory(), size: found.size })
+  )
+
+const isOther = (entry: { isDirectory: () => boolean; isFile: () => boolean }) =>
+  !entry.isDirectory() && !entry.isFile()
+
+/** Everything below a directory, directories before what is in them; `skipped` are links and special files. */
+export const walk = (root: string) =>
+  Effect.gen(function* () {
+    const directories: Array<string> = []
+    const files: Array<string> = []
+    let skipped = 0
+    const waiting = [""]
+    for (let folder = waiting.shift(); folder !== undefined; folder = waiting.shift()) {
+      const path = join(root, folder)
+      const entries = yield* attempt(path, () => readdir(path, { withFileTypes: true }))
+      for (const entry of entries) {
+        const relative = join(folder, entry.name)
+        if (isOther(entry)) skipped++
+        else if (entry.isFile()) files.push(relative)
+        else {
+          directories.push(relative)
+          waiting.push(relative)
+        }
+      }
+    }
+    return { directories, files, skipped }
+  })
+
+/** Makes a directory, with its parents. */
+export const createDirectory = (path: string): Effect.Effect<void, CommandFailed> =>
+  Effect.asVoid(attempt(path, () => mkdir(path, { recursive: true })))
+
+const close = (handle: FileHandle) => Effect.promise(() => handle.close())
+
+/** The content of a file. */
+export const read = (path: string): Stream.Stream<Buffer, CommandFailed> =>
+  Stream.unwrapScoped(
+    Effect.map(
+      Effect.acquireRelease(
+        attempt(path, () => open(path, "r")),
+        close
+      ),
+      (handle) =>
+        Stream.repeatEffectOption(
+          Effect.flatMap(
+            Effect.mapError(
+              attempt(path, () => handle.read(Buffer.allocUnsafe(maxBlockBytes), 0, maxBlockBytes)),
+              Option.some
+            ),
+            ({ bytesRead, buffer }) =>
+              bytesRead === 0 ? Effect.fail(Option.none()) : Effect.succeed(buffer.subarray(0, bytesRead))
+          )
+        )
+    )
+  )
+
+/** Creates a file, or replaces it once all of its content is there. */
+export const write = <E>(path: string, content: Stream.Stream<Buffer, E>): Effect.Effect<void, CommandFailed | E> => {
+  // Beside it, so that it can take its place.
+  const part = `${path}.part-${randomUUID().slice(0, 8)}`
+  const writeAll = (handle: FileHandle) =>
+    Stream.runForEach(content, (chunk) => attempt(path, () => handle.writeFile(chunk)))
+  return Effect.acquireUseRelease(
+    attempt(path, () => open(part, "wx")),
+    (handle) =>
+      Effect.zipRight(
+        writeAll(handle),
+        attempt(path, () => rename(part, path))
+      ),
+    (handle, exit) =>
+      Effect.zipRight(
+        close(handle),
+        Exit.isSuccess(exit) ? Effect.void : Effect.promise(() => rm(part, { force: true }))
+      )
+  )
+}

@@ -1,0 +1,46 @@
+/**
+ * `logs`: the output that a server retains of a process.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { OutputChunk } from "../protocol/ExecApi.js"
+import { ProcessId } from "../protocol/Ids.js"
+import * as Target from "./Target.js"
+import * as Terminal from "./Terminal.js"
+
+/** Which process, and how much of it. */
+export interface Options {
+  readonly target: Target.Target
+  readonly id: string
+  /** Go on until the end. */
+  readonly follow: boolean
+  readonly json: boolean
+}
+
+const print = ({ seq, stream, chunk }: OutputChunk, json: boolean) =>
+  json
+    ? Terminal.write("stdout", `${JSON.stringify({ seq, stream, chunk: chunk.toString("base64") })}\n`)
+    : Terminal.write(stream === "stderr" ? "stderr" : "stdout", chunk)
+
+const missed = (bytes: number) =>
+  bytes > 0 ? Terminal.say(`${bytes} bytes of output are not retained any more`) : Effect.void
+
+/** Prints it: as it is, or with `json` a line for each piece, its bytes in base64. */
+export const logs = ({ target, id, follow, json }: Options) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { client } = yield* Target.resume(target)
+      if (!follow) {
+        const { chunks, droppedBytes } = yield* client.call("process/read", { processId: ProcessId.make(id) })
+        yield* missed(droppedBytes)
+        return yield* Effect.forEach(chunks, (chunk) => print(chunk, json), { discard: true })
+      }
+      const process = yield* client.attach(id)
+      yield* Stream.runForEach(process.events, (event) => {
+        if (event._tag === "Missed") return missed(event.bytes)
+        return event._tag === "Output" ? print(event, json) : Effect.void
+      })
+    })
+  )

@@ -1,0 +1,40 @@
+/**
+ * `ps`: the processes of a session.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { ProcessInfo } from "../protocol/ExecApi.js"
+import * as Table from "./Table.js"
+import * as Target from "./Target.js"
+import * as Terminal from "./Terminal.js"
+
+const stateOf = ({ running, signal, exitCode }: ProcessInfo): string =>
+  running ? "running" : signal === null ? `exited ${exitCode ?? "?"}` : `killed ${signal}`
+
+const rowOf = (info: ProcessInfo, now: number): ReadonlyArray<string> => [
+  info.processId,
+  String(info.pid ?? "-"),
+  stateOf(info),
+  info.tty ? "yes" : "no",
+  Table.duration(now - info.startedAtMs),
+  info.argv.map(Target.quote).join(" ")
+]
+
+/** Prints them: a table, or with `json` a line each. */
+export const ps = ({ target, json }: { readonly target: Target.Target; readonly json: boolean }) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { client } = yield* Target.resume(target)
+      const { processes } = yield* client.call("process/list", {})
+      const now = yield* Clock.currentTimeMillis
+      const text = json
+        ? processes.map((info) => `${JSON.stringify(info)}\n`).join("")
+        : Table.format(
+            ["ID", "PID", "STATE", "TTY", "AGE", "COMMAND"],
+            processes.map((info) => rowOf(info, now))
+          )
+      yield* Terminal.write("stdout", text)
+    })
+  )

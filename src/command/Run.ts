@@ -1,0 +1,95 @@
+/**
+ * `run`: a command somewhere else, as if it were here.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { StartOptions } from "../client/ExecClient.js"
+import type { Environment } from "../environment/Environment.js"
+import { interact } from "./Interact.js"
+import { Exited, UsageError } from "./Outcome.js"
+import * as Target from "./Target.js"
+import * as Terminal from "./Terminal.js"
+
+/** What to run, and how. */
+export interface Options {
+  readonly target: Target.Target
+  readonly argv: ReadonlyArray<string>
+  readonly tty: boolean
+  readonly cwd: string | undefined
+  /** In milliseconds. */
+  readonly timeoutMs: number | undefined
+  /** Variables to set, as `NAME=VALUE`. */
+  readonly set: ReadonlyArray<string>
+  /** Leave it running, and say how to come back. */
+  readonly detach: boolean
+  readonly id: string | undefined
+  readonly json: boolean
+}
+
+/** The size of a terminal that nobody looks at. */
+const defaultSize = { rows: 24, cols: 80 }
+
+const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, string>, UsageError> =>
+  Effect.map(
+    Effect.forEach(set, (text) => {
+      const [, name, value] = /^([^=]+)=([\s\S]*)$/.exec(text) ?? []
+      return name === undefined || value === undefined
+        ? new UsageError({ message: `--set ${text}: a variable is set with NAME=VALUE` })
+        : Effect.succeed([name, value] as const)
+    }),
+    Object.fromEntries
+  )
+
+/** The first number that no process of the session has. */
+const freeId = ({ client }: Environment) =>
+  Effect.map(client.call("process/list", {}), ({ processes }) => {
+    const taken = new Set<string>(processes.map(({ processId }) => processId))
+    let id = 1
+    while (taken.has(String(id))) id++
+    return String(id)
+  })
+
+/** Runs it; ends with its status. */
+export const run = (options: Options) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { target, argv, tty, cwd, timeoutMs, set, detach, json } = options
+      if (argv.length === 0) {
+        return yield* new UsageError({ message: "no command is given: exec-server run [FLAGS] -- COMMAND [ARGUMENTS]" })
+      }
+      const given = yield* variables(set)
+      const environment = yield* Target.connect(target)
+      const { client, isLocal } = environment
+      if (detach && isLocal) {
+        const message = "--detach needs --url or --env: without a server, nothing outlives this command"
+        return yield* new UsageError({ message })
+      }
+      const term = process.env["TERM"] ?? "xterm-256color"
+      const start: StartOptions = {
+        processId: options.id ?? (yield* freeId(environment)),
+        argv,
+        cwd: Target.pathIn(environment, cwd ?? "."),
+        env: { ...(tty ? { TERM: term } : {}), ...given },
+        envPolicy: { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set: {}, includeOnly: [] },
+        tty,
+        pipeStdin: !tty,
+        ...(tty ? { size: Terminal.size() ?? defaultSize } : {}),
+        ...(timeoutMs === undefined ? {} : { timeoutMs })
+      }
+      const remote = yield* client.start(start)
+      if (!detach) {
+        const code = yield* interact({ client, process: remote, tty, survives: false })
+        return yield* new Exited({ code })
+      }
+      const { processId } = remote
+      const { sessionId } = client
+      yield* Terminal.write(
+        "stdout",
+        `${json ? JSON.stringify({ sessionId, processId, pid: remote.pid }) : sessionId}\n`
+      )
+      const command = `exec-server attach ${Target.quote(processId)} --session ${sessionId} ${Target.flagsOf(target)}`
+      yield* Terminal.say(`process ${processId} runs on. To come back to it: ${command}`)
+      yield* Terminal.say("the server ends it if nobody does for as long as its --detached-session-ttl-ms says (30 s)")
+    })
+  )

@@ -1,0 +1,110 @@
+/**
+ * Where a command does its work: a server at a URL, a configured environment, or this machine.
+ *
+ * @since 0.1.0
+ */
+import { posix } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Environment from "../environment/Environment.js"
+import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
+import * as EnvironmentManager from "../environment/EnvironmentManager.js"
+import { Code } from "../protocol/Failure.js"
+import { UsageError } from "./Outcome.js"
+
+/** What the flags say of it. */
+export interface Target {
+  readonly url: string | undefined
+  readonly env: string | undefined
+  /** A file to take environments from, instead of those that are configured. */
+  readonly environments: string | undefined
+  readonly tokenFile: string | undefined
+  /** The session to take up again. */
+  readonly session: string | undefined
+}
+
+/** Why there is nowhere to work. */
+export type TargetError =
+  | UsageError
+  | Environment.EnvironmentError
+  | EnvironmentConfig.EnvironmentConfigError
+  | EnvironmentManager.UnknownEnvironment
+
+/** How long a session may still be in use when it is taken up: the command before this one may just be leaving. */
+const attachedMs = 2000
+const attachedRetryMs = 50
+
+const isAttached = (error: Environment.EnvironmentError) =>
+  error._tag === "ServerError" && error.code === Code.sessionAttached
+
+const usage = (message: string) => Either.left(new UsageError({ message }))
+
+const entryOf = (
+  target: Target
+): Either.Either<EnvironmentConfig.Entry | undefined, Exclude<TargetError, Environment.EnvironmentError>> =>
+  Either.gen(function* () {
+    const { env, environments, tokenFile } = target
+    if (target.url !== undefined && env !== undefined) yield* usage("give --url or --env, not both")
+    if (env === undefined) {
+      const given = target.url ?? process.env["EXEC_SERVER_URL"]?.trim()
+      if (given === undefined || given === "") return undefined
+      const url = yield* Either.mapLeft(
+        EnvironmentConfig.parseUrl(given),
+        ({ detail }) => new UsageError({ message: detail })
+      )
+      const server = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile })
+      return { id: EnvironmentConfig.remoteId, target: server, initializeTimeoutMs: undefined }
+    }
+    const { entries, includeLocal } = yield* environments === undefined
+      ? EnvironmentManager.configOf(process.env)
+      : EnvironmentConfig.load(environments)
+    if (env === EnvironmentConfig.localId && includeLocal) return undefined
+    const entry = entries.find(({ id }) => id === env)
+    if (entry === undefined) {
+      const known = [...(includeLocal ? [EnvironmentConfig.localId] : []), ...entries.map(({ id }) => id)]
+      return yield* Either.left(new EnvironmentManager.UnknownEnvironment({ id: env, known }))
+    }
+    return tokenFile === undefined || entry.target._tag !== "Url"
+      ? entry
+      : { ...entry, target: { ...entry.target, tokenFile } }
+  })
+
+/** Connects; the connection ends with the scope, and on this machine everything that runs with it. */
+export const connect = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { session } = target
+    const entry = yield* entryOf(target)
+    if (entry !== undefined) {
+      return yield* Environment.remote(entry, { resumeSessionId: session }).pipe(
+        Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) })
+      )
+    }
+    if (session !== undefined) return yield* usage("--session needs --url, or --env with the environment it is in")
+    return yield* Environment.local(EnvironmentConfig.localId)
+  })
+
+/** Connects to a session that was left. */
+export const resume = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
+  target.session === undefined
+    ? new UsageError({ message: "give --session: `exec-server run --detach` prints it" })
+    : connect(target)
+
+/** A path as it is meant there: from the caller's own directory on this machine, from the server's elsewhere. */
+export const pathIn = ({ isLocal, info }: Environment.Environment, path: string): string => {
+  if (/^[a-z]+:\/\//i.test(path)) return path
+  return posix.resolve(isLocal ? process.cwd() : fileURLToPath(info.cwd ?? info.userHomeDir ?? "file:///"), path)
+}
+
+/** The flags that lead to the same place again. */
+export const flagsOf = ({ url, env, environments, tokenFile }: Target): string =>
+  Object.entries({ url: url ?? (env === undefined ? process.env["EXEC_SERVER_URL"] : undefined), env, environments })
+    .concat([["token-file", tokenFile]])
+    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${quote(value)}`]))
+    .join(" ")
+
+/** A word as a shell reads it. */
+export const quote = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`

@@ -1,0 +1,110 @@
+/**
+ * This command's own stdin, stdout and stderr: raw mode that is always undone, output that waits, input that can be left.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import type * as Scope from "effect/Scope"
+
+/** Nobody reads the output any more. */
+export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {
+  override get message() {
+    return "the output was closed"
+  }
+}
+
+/** What programs that were cut off may have left a terminal with: a hidden cursor, mouse reports, bracketed paste, colours. */
+const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[?1006l\u001b[?2004l\u001b[0m"
+
+const { stdin, stdout, stderr } = process
+
+/** A line for the person in front of it. */
+export const say = (text: string): Effect.Effect<void> => Effect.sync(() => void stderr.write(`exec-server: ${text}\n`))
+
+const streams = { stdout, stderr }
+
+/** Writes now; the effect waits until it was taken. */
+export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputClosed> => {
+  const stream = streams[to]
+  const written = Deferred.unsafeMake<void, OutputClosed>(FiberId.none)
+  // The error also comes as an event, which would end the process if nobody listened.
+  if (stream.listenerCount("error") === 0) stream.on("error", () => {})
+  stream.write(bytes, (error) =>
+    Deferred.unsafeDone(written, error == null ? Exit.void : Exit.fail(new OutputClosed()))
+  )
+  return Deferred.await(written)
+}
+
+/** Whether everything that was written was taken. */
+export const isTaken = (to: keyof typeof streams): boolean => streams[to].writableLength === 0
+
+/** Writes, and waits until it was taken. */
+export const write = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputClosed> =>
+  Effect.suspend(() => post(to, bytes))
+
+/** Gives keys as they are typed, while the scope is open. Nothing where stdin is no terminal. */
+export const raw: Effect.Effect<void, never, Scope.Scope> = Effect.asVoid(
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      if (!stdin.isTTY) return () => {}
+      const restore = () => void stdin.setRawMode(false)
+      // Also when there is no time for finalizers.
+      process.once("exit", restore)
+      stdin.setRawMode(true)
+      return () => {
+        process.removeListener("exit", restore)
+        restore()
+      }
+    }),
+    (restore) => Effect.sync(restore)
+  )
+)
+
+/** Undoes what a program that could not end properly did to the terminal. */
+export const reset: Effect.Effect<void> = Effect.sync(() => {
+  if (stdout.isTTY) stdout.write(resetSequence)
+})
+
+/** The size of the terminal; undefined where stdout is none. */
+export const size = (): { readonly rows: number; readonly cols: number } | undefined =>
+  stdout.isTTY && stdout.rows > 0 && stdout.columns > 0 ? { rows: stdout.rows, cols: stdout.columns } : undefined
+
+/** Hears every change of the terminal's size while the scope is open. */
+export const onResize = (listener: () => void): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.sync(() => void stdout.on("resize", listener)),
+      () => Effect.sync(() => void stdout.removeListener("resize", listener))
+    )
+  )
+
+/** Hands over what comes on stdin, a piece at a time, until it ends; can be interrupted at any time. */
+export const forEachInput = <E, R>(use: (chunk: Buffer) => Effect.Effect<void, E, R>): Effect.Effect<void, E, R> =>
+  Effect.gen(function* () {
+    const next = Effect.async<Buffer | undefined>((resume) => {
+      const settle = (chunk: Buffer | undefined) => {
+        leave()
+        resume(Effect.succeed(chunk))
+      }
+      const onReadable = () => {
+        const chunk: Buffer | null = stdin.read()
+        if (chunk !== null) settle(chunk)
+        else if (stdin.readableEnded) settle(undefined)
+      }
+      const onEnd = () => settle(undefined)
+      const leave = () => {
+        stdin.removeListener("readable", onReadable)
+        for (const event of ["end", "close", "error"]) stdin.removeListener(event, onEnd)
+      }
+      if (stdin.readableEnded || stdin.destroyed) return onEnd()
+      stdin.on("readable", onReadable)
+      for (const event of ["end", "close", "error"]) stdin.on(event, onEnd)
+      onReadable()
+      return Effect.sync(leave)
+    })
+    for (let chunk = yield* next; chunk !== undefined; chunk = yield* next) yield* use(chunk)
+  })

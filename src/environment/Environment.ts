@@ -1,0 +1,63 @@
+/**
+ * A place where things are done: processes, files and HTTP requests, whether on this machine or on another.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type { ClientError } from "../client/ClientError.js"
+import * as ExecClient from "../client/ExecClient.js"
+import type { Files } from "../client/Files.js"
+import type { Http } from "../client/Http.js"
+import type { Processes } from "../client/Processes.js"
+import * as Token from "../client/Token.js"
+import type { EnvironmentInfo } from "../protocol/ExecApi.js"
+import * as ExecServer from "../server/ExecServer.js"
+import type { Entry } from "./EnvironmentConfig.js"
+
+/** Why there is no environment to work in. */
+export type EnvironmentError = ClientError | Token.TokenError
+
+/** One environment, connected. */
+export interface Environment {
+  readonly id: string
+  /** Whether this is the machine that the program runs on. */
+  readonly isLocal: boolean
+  /** Starts processes; they end with the environment, if not before. */
+  readonly processes: Processes
+  readonly files: Files
+  readonly http: Http
+  /** The machine. */
+  readonly info: EnvironmentInfo
+  /** What all of this goes through. */
+  readonly client: ExecClient.Shape
+}
+
+const of = (id: string, isLocal: boolean, client: ExecClient.Shape): Environment => {
+  const { start, startScoped, attach, files, http, environmentInfo: info } = client
+  return { id, isLocal, processes: { start, startScoped, attach }, files, http, info, client }
+}
+
+/** This machine, without a server to connect to: the same services in this process. It ends with the scope. */
+export const local = (id: string): Effect.Effect<Environment, ClientError, Scope.Scope> =>
+  Effect.flatMap(Layer.build(ExecServer.layer), (server) =>
+    Effect.map(Effect.provide(ExecClient.connectInProcess(), server), (client) => of(id, true, client))
+  )
+
+/** A configured environment; it ends with the scope. */
+export const remote = (
+  { id, target, initializeTimeoutMs }: Entry,
+  { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
+): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const options = { clientName: "exec-server-environment", initializeTimeoutMs, resumeSessionId }
+    if (target._tag === "Program") return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }))
+    const { url, connectTimeoutMs, tokenFile } = target
+    const token = yield* Token.load({ tokenFile, variables: process.env })
+    return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }))
+  })
+
+/** Whether an environment is of no use any more: its connection has ended for good. */
+export const hasEnded = ({ client }: Environment): Effect.Effect<boolean> =>
+  Effect.map(client.state, ({ _tag }) => _tag === "Ended")

@@ -1,0 +1,283 @@
+/**
+ * `environments.toml`: which environments there are, and which of them is used by default.
+ *
+ * @since 0.1.0
+ */
+import { readFileSync } from "node:fs"
+import { isAbsolute, join } from "node:path"
+import * as Data from "effect/Data"
+import * as Either from "effect/Either"
+import { isRecord } from "effect/Predicate"
+import * as TOML from "smol-toml"
+import * as OsError from "../process/OsError.js"
+
+/** A configuration cannot be used; the message says what is wrong with it. */
+export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigError")<{ readonly detail: string }> {
+  override get message() {
+    return `exec-server protocol error: ${this.detail}`
+  }
+}
+
+/** How an environment is reached: at a URL, or as a program that serves on its stdin and stdout. */
+export type Target = Data.TaggedEnum<{
+  Url: {
+    readonly url: string
+    readonly connectTimeoutMs: number | undefined
+    /** A file with the bearer token to show. */
+    readonly tokenFile: string | undefined
+  }
+  Program: {
+    readonly command: string
+    readonly args: ReadonlyArray<string>
+    readonly env: Readonly<Record<string, string>>
+    readonly cwd: string | undefined
+  }
+}>
+export const Target = Data.taggedEnum<Target>()
+
+/** A configured environment. */
+export interface Entry {
+  readonly id: string
+  readonly target: Target
+  readonly initializeTimeoutMs: number | undefined
+}
+
+/** All that is configured. */
+export interface EnvironmentConfig {
+  /** In the order of the file. */
+  readonly entries: ReadonlyArray<Entry>
+  /** Whether this machine is an environment as well, called `local`. */
+  readonly includeLocal: boolean
+  /** The id of the default environment; undefined where there is none. */
+  readonly defaultId: string | undefined
+}
+
+/** The environment that is this machine. */
+export const localId = "local"
+
+/** The environment at the URL that a variable names. */
+export const remoteId = "remote"
+
+const maxIdLength = 64
+
+const fail = (detail: string) => Either.left(new EnvironmentConfigError({ detail }))
+
+type Checked<A> = Either.Either<A, EnvironmentConfigError>
+
+const ok: Checked<void> = Either.void
+
+/** What a key may hold, in a parser's words. */
+interface Kind {
+  readonly is: (value: unknown) => boolean
+  readonly words: string
+}
+
+const text: Kind = { is: (value) => typeof value === "string", words: "a string" }
+const seconds: Kind = {
+  is: (value) =>
+    (typeof value === "number" && value > 0 && value <= 86400) || (typeof value === "bigint" && value > 0n),
+  words: "a number of seconds above 0, at most 86400"
+}
+
+const topKeys: Readonly<Record<string, Kind>> = {
+  default: text,
+  include_local: { is: (value) => typeof value === "boolean", words: "a boolean" },
+  environments: { is: (value) => Array.isArray(value) && value.every(isRecord), words: "an array of tables" }
+}
+
+const entryKeys: Readonly<Record<string, Kind>> = {
+  id: text,
+  url: text,
+  program: text,
+  args: {
+    is: (value) => Array.isArray(value) && value.every((item) => typeof item === "string"),
+    words: "an array of strings"
+  },
+  env: {
+    is: (value) => isRecord(value) && Object.values(value).every((item) => typeof item === "string"),
+    words: "a table of strings"
+  },
+  cwd: text,
+  token_file: text,
+  connect_timeout_sec: seconds,
+  initialize_timeout_sec: seconds
+}
+
+/** The keys of an entry, once each is known to hold what it may. */
+interface RawEntry {
+  readonly id?: string
+  readonly url?: string
+  readonly program?: string
+  readonly args?: ReadonlyArray<string>
+  readonly env?: Readonly<Record<string, string>>
+  readonly cwd?: string
+  readonly token_file?: string
+  readonly connect_timeout_sec?: number
+  readonly initialize_timeout_sec?: number
+}
+
+interface RawConfig {
+  readonly default?: string
+  readonly include_local?: boolean
+  readonly environments?: ReadonlyArray<object>
+}
+
+/** The first thing wrong with the keys of a table: one that nobody knows, or a value of another kind. */
+const faultIn = (table: object, kinds: Readonly<Record<string, Kind>>): string | undefined => {
+  for (const [key, value] of Object.entries(table)) {
+    const kind = Object.hasOwn(kinds, key) ? kinds[key] : undefined
+    if (kind === undefined) {
+      const expected = Object.keys(kinds).map((known) => `\`${known}\``)
+      return `unknown field \`${key}\`, expected one of ${expected.join(", ")}`
+    }
+    if (!kind.is(value)) return `\`${key}\` must be ${kind.words}`
+  }
+  return undefined
+}
+
+/** Checks the id of an environment that is not this machine. */
+export const checkId = (id: string): Checked<void> => {
+  if (id.trim() === "") return fail("environment id cannot be empty")
+  if (id.trim() !== id) return fail(`environment id \`${id}\` must not contain surrounding whitespace`)
+  if (id.toLowerCase() === localId || id.toLowerCase() === "none") return fail(`environment id \`${id}\` is reserved`)
+  if (id.length > maxIdLength) return fail(`environment id \`${id}\` cannot be longer than ${maxIdLength} characters`)
+  return /^[A-Za-z0-9_-]+$/.test(id)
+    ? ok
+    : fail(`environment id \`${id}\` must contain only ASCII letters, numbers, '-' or '_'`)
+}
+
+/** Checks an address, and gives it without space around it. Beside WebSockets: `unix://`, and `relay(s)://`. */
+export const parseUrl = (given: string): Checked<string> => {
+  const url = given.trim()
+  if (url === "") return fail("environment url cannot be empty")
+  if (!/^(wss?|relays?|unix):\/\//.test(url)) return fail(`environment url \`${url}\` must use ws:// or wss://`)
+  if (!URL.canParse(url)) return fail(`environment url \`${url}\` is invalid: it is not a URL`)
+  const { protocol, host, pathname } = new URL(url)
+  const needed = protocol === "unix:" ? pathname : host
+  return needed === "" ? fail(`environment url \`${url}\` is invalid: empty host`) : Either.right(url)
+}
+
+const milliseconds = (sec: number | undefined) => (sec === undefined ? undefined : Math.ceil(Number(sec) * 1000))
+
+const parseTarget = (id: string, raw: RawEntry, folder: string | undefined): Checked<Target> => {
+  const { program, url, args, env, cwd, token_file: tokenFile, connect_timeout_sec: connectTimeout } = raw
+  if ((url === undefined) === (program === undefined)) {
+    return fail(`environment \`${id}\` must set exactly one of url or program`)
+  }
+  const resolved = (path: string) => (folder === undefined || isAbsolute(path) ? path : join(folder, path))
+  if (url !== undefined) {
+    if (args !== undefined || env !== undefined || cwd !== undefined) {
+      return fail(`environment \`${id}\` args, env, and cwd require program`)
+    }
+    return Either.map(parseUrl(url), (url) =>
+      Target.Url({
+        url,
+        connectTimeoutMs: milliseconds(connectTimeout),
+        tokenFile: tokenFile === undefined ? undefined : resolved(tokenFile)
+      })
+    )
+  }
+  if (connectTimeout !== undefined) return fail(`environment \`${id}\` connect_timeout_sec requires url`)
+  if (tokenFile !== undefined) return fail(`environment \`${id}\` token_file requires url`)
+  const command = program?.trim() ?? ""
+  if (command === "") return fail(`environment \`${id}\` program cannot be empty`)
+  if (cwd !== undefined && !isAbsolute(resolved(cwd))) return fail(`environment \`${id}\` cwd must be absolute`)
+  const target = { command, args: args ?? [], env: env ?? {}, cwd: cwd === undefined ? undefined : resolved(cwd) }
+  return Either.right(Target.Program(target))
+}
+
+const parseDefault = (
+  given: string | undefined,
+  includeLocal: boolean,
+  entries: ReadonlyArray<Entry>
+): Checked<string | undefined> => {
+  if (given === undefined) return Either.right(includeLocal ? localId : undefined)
+  const id = given.trim()
+  if (id === "") return fail("default environment id cannot be empty")
+  if (id.toLowerCase() === "none") return Either.right(undefined)
+  const isConfigured = (includeLocal && id === localId) || entries.some((entry) => entry.id === id)
+  return isConfigured ? Either.right(id) : fail(`default environment \`${id}\` is not configured`)
+}
+
+const parseEntries = (raws: ReadonlyArray<RawEntry>, folder: string | undefined): Checked<ReadonlyArray<Entry>> =>
+  Either.gen(function* () {
+    const entries: Array<Entry> = []
+    for (const raw of raws) {
+      const id = raw.id ?? ""
+      yield* checkId(id)
+      if (entries.some((entry) => entry.id === id)) yield* fail(`environment id \`${id}\` is duplicated`)
+      const target = yield* parseTarget(id, raw, folder)
+      entries.push({ id, target, initializeTimeoutMs: milliseconds(raw.initialize_timeout_sec) })
+    }
+    return entries
+  })
+
+/** What a TOML parser, or the keys of a document, have against it. */
+const parseDocument = (content: string): Either.Either<RawConfig, string> =>
+  Either.flatMap(
+    Either.try({
+      try: () => TOML.parse(content),
+      catch: (error) => (error instanceof Error ? (error.message.split("\n", 1)[0] ?? "") : String(error))
+    }),
+    (document) => {
+      const fault = faultIn(document, topKeys)
+      if (fault !== undefined) return Either.left(fault)
+      // Every key was found to hold what it may.
+      const config = document as RawConfig
+      for (const entry of config.environments ?? []) {
+        const fault = Object.hasOwn(entry, "id") ? faultIn(entry, entryKeys) : "missing field `id`"
+        if (fault !== undefined) return Either.left(fault)
+      }
+      return Either.right(config)
+    }
+  )
+
+/**
+ * Reads a configuration. `source` is named in failures; relative paths start from `folder`, and are refused without
+ * one.
+ */
+export const parse = (
+  content: string,
+  source: string,
+  folder: string | undefined
+): Either.Either<EnvironmentConfig, EnvironmentConfigError> =>
+  Either.gen(function* () {
+    const raw = yield* Either.mapLeft(
+      parseDocument(content),
+      (why) => new EnvironmentConfigError({ detail: `failed to parse environment config \`${source}\`: ${why}` })
+    )
+    const { default: given, include_local: includeLocal = true, environments = [] } = raw
+    const entries = yield* parseEntries(environments, folder)
+    return { entries, includeLocal, defaultId: yield* parseDefault(given, includeLocal, entries) }
+  })
+
+/** Reads a configuration file; relative paths start from its directory. */
+export const load = (path: string): Either.Either<EnvironmentConfig, EnvironmentConfigError> =>
+  Either.flatMap(
+    Either.try({
+      try: () => readFileSync(path, "utf8"),
+      catch: (error) =>
+        new EnvironmentConfigError({
+          detail: `failed to read environment config \`${path}\`: ${OsError.describe(error)}`
+        })
+    }),
+    (content) => parse(content, path, join(path, ".."))
+  )
+
+/** What one URL configures: nothing, `none` (any case), or an environment `remote` at it. */
+export const fromUrl = (given: string | undefined): Either.Either<EnvironmentConfig, EnvironmentConfigError> => {
+  const url = given?.trim() ?? ""
+  if (url === "") return Either.right({ entries: [], includeLocal: true, defaultId: localId })
+  if (url.toLowerCase() === "none") return Either.right({ entries: [], includeLocal: false, defaultId: undefined })
+  return Either.map(parseUrl(url), (url) => ({
+    entries: [
+      {
+        id: remoteId,
+        target: Target.Url({ url, connectTimeoutMs: undefined, tokenFile: undefined }),
+        initializeTimeoutMs: undefined
+      }
+    ],
+    includeLocal: false,
+    defaultId: remoteId
+  }))
+}

@@ -1,0 +1,125 @@
+/** Clients that take up a session somebody else has left, and what they show to a server that asks. */
+import { chmodSync, writeFileSync } from "node:fs"
+import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as ExecClient from "../../src/client/ExecClient.js"
+import * as RelayLink from "../../src/client/RelayLink.js"
+import { failureOf } from "../support/fake.js"
+import { directory } from "../support/files.js"
+import { webSocketServer } from "../support/servers.js"
+
+const sh = (script: string, processId: string): ExecClient.StartOptions => ({
+  argv: ["/bin/sh", "-c", script],
+  cwd: "/tmp",
+  env: { PATH: "/usr/bin:/bin" },
+  processId,
+  pipeStdin: true
+})
+
+const textOf = (chunks: Chunk.Chunk<Buffer>) => Buffer.concat(Chunk.toReadonlyArray(chunks)).toString()
+
+describe("a session that was left", () => {
+  it.scopedLive("is taken up with its processes, from the first byte that is retained", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer()
+      const sessionId = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* ExecClient.connect({ url })
+          const process = yield* client.start(sh("echo one; read line; echo got $line; exit 4", "p"))
+          yield* Stream.runDrain(Stream.take(process.output, 1))
+          return client.sessionId
+        })
+      )
+      const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+      assert.strictEqual(client.sessionId, sessionId)
+      const process = yield* client.attach("p")
+      assert.strictEqual((yield* failureOf(client.attach("p")))._tag, "DuplicateProcess")
+      yield* process.write("it\n")
+      assert.strictEqual(textOf(yield* Stream.runCollect(process.output)), "one\ngot it\n")
+      assert.deepInclude(yield* process.closed, { exitCode: 4 })
+      assert.include((yield* failureOf(client.attach("q"))).message, "unknown process id q")
+    })
+  )
+
+  it.scopedLive("what is not retained any more is missed, and said so; the end is known", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer({ args: ["--retained-output-bytes-per-process", "1000"] })
+      const total = 300000
+      const sessionId = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* ExecClient.connect({ url })
+          const process = yield* client.start(sh(`head -c ${total} /dev/zero; exit 5`, "p"))
+          yield* process.closed
+          return client.sessionId
+        })
+      )
+      const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+      const process = yield* client.attach("p")
+      const events = Chunk.toReadonlyArray(yield* Stream.runCollect(process.events))
+      const bytes = events.reduce(
+        (sum, event) =>
+          sum + (event._tag === "Missed" ? event.bytes : event._tag === "Output" ? event.chunk.length : 0),
+        0
+      )
+      assert.strictEqual(bytes, total)
+      assert.strictEqual(events[0]?._tag, "Missed")
+      assert.deepInclude(yield* process.closed, { exitCode: 5 })
+    })
+  )
+
+  it.scopedLive("that nobody knows, or that is in use, is refused", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer()
+      const unknown = yield* failureOf(ExecClient.connect({ url, resumeSessionId: "nobody" }))
+      assert.strictEqual(unknown.message, "exec-server rejected request (-32600): unknown session id nobody")
+      const { sessionId } = yield* ExecClient.connect({ url })
+      const attached = yield* failureOf(ExecClient.connect({ url, resumeSessionId: sessionId }))
+      assert.deepInclude(attached, { _tag: "ServerError", code: -32010 })
+    })
+  )
+})
+
+describe("addresses and credentials", () => {
+  it.scopedLive("a bearer token is shown, and missed where it is asked for", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      writeFileSync(`${folder}/token`, "secret-token")
+      const { url } = yield* webSocketServer({
+        args: ["--ws-auth", "capability-token", "--ws-token-file", `${folder}/token`]
+      })
+      assert.deepInclude(yield* failureOf(ExecClient.connect({ url })), { _tag: "ConnectFailed", status: 401 })
+      const client = yield* ExecClient.connect({ url, token: "secret-token" })
+      assert.strictEqual((yield* client.state)._tag, "Connected")
+    })
+  )
+
+  it.scopedLive("a socket of this machine", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      chmodSync(folder, 0o700)
+      const { url } = yield* webSocketServer({ listen: `unix://${folder}/socket` })
+      const client = yield* ExecClient.connect({ url })
+      assert.strictEqual((yield* client.state)._tag, "Connected")
+    })
+  )
+
+  it.scopedLive("relay URLs", () =>
+    Effect.gen(function* () {
+      const path = "/cloud/environment/e-1/connect?role=harness"
+      assert.strictEqual(RelayLink.addressOf("relay://127.0.0.1:80/e-1"), `ws://127.0.0.1:80${path}`)
+      assert.strictEqual(RelayLink.addressOf("relays://host/e-1"), `wss://host${path}`)
+      for (const url of [
+        "relay://host",
+        "relay://host/",
+        "relay://host/a/b",
+        "relay://user@host/e",
+        "relay://host/e?x"
+      ]) {
+        const error = yield* failureOf(ExecClient.connect({ url }))
+        assert.include(error.message, "a relay URL is relay://HOST:PORT/ENVIRONMENT")
+      }
+    })
+  )
+})

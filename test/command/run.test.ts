@@ -1,0 +1,261 @@
+/** `run`, called by programs: streams, status, signals, and every way in which there is nowhere to run. */
+import { writeFileSync } from "node:fs"
+import { createServer, type Socket } from "node:net"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { command, isOneLine, start } from "../support/command.js"
+import { directory } from "../support/files.js"
+import { eventually, isAlive, webSocketServer } from "../support/servers.js"
+
+type Flags = Effect.Effect<ReadonlyArray<string>, never, Scope.Scope>
+
+const suite = (name: string, flags: Flags) =>
+  describe(name, () => {
+    const test = (
+      title: string,
+      body: (
+        run: (...rest: ReadonlyArray<string>) => ReadonlyArray<string>
+      ) => Effect.Effect<unknown, unknown, Scope.Scope>
+    ) => it.scopedLive(title, () => Effect.flatMap(flags, (given) => body((...rest) => ["run", ...given, ...rest])))
+
+    test("forwards stdin, stdout, stderr and the status", (run) =>
+      Effect.gen(function* () {
+        const input = `${"line\n".repeat(100000)}end`
+        const script = "cat; echo error >&2; exit 7"
+        const { code, stdout, stderr } = yield* command(run("--", "sh", "-c", script), { input })
+        assert.strictEqual(code, 7)
+        assert.isTrue(stdout === input)
+        assert.strictEqual(stderr, "error\n")
+      }))
+
+    test("flags behind -- are the command's; --cwd, --set and --timeout", (run) =>
+      Effect.gen(function* () {
+        const { stdout } = yield* command(
+          run("--cwd", "/", "--set", "A=b=c", "--", "sh", "-c", 'pwd; echo "$A" "$1"', "x", "--help")
+        )
+        assert.strictEqual(stdout, "/\nb=c --help\n")
+        const late = yield* command(run("--timeout", "200ms", "--", "sleep", "1000"))
+        assert.deepStrictEqual(late, { code: 137, stdout: "", stderr: "exec-server: the time has run out\n" })
+      }))
+
+    test("a signal to the command is one to what it runs; 128 + n", (run) =>
+      Effect.gen(function* () {
+        const polite = yield* start(
+          run("--", "sh", "-c", "trap 'echo caught; exit 3' INT; echo up; while :; do sleep 0.05; done")
+        )
+        yield* eventually("it is up", () => polite.stdout() === "up\n")
+        polite.child.kill("SIGINT")
+        assert.strictEqual(yield* polite.exit, 3)
+        assert.strictEqual(polite.stdout(), "up\ncaught\n")
+        const other = yield* start(run("--", "sh", "-c", "echo up; exec sleep 1000"))
+        yield* eventually("it is up", () => other.stdout() === "up\n")
+        other.child.kill("SIGTERM")
+        assert.strictEqual(yield* other.exit, 143)
+      }))
+
+    test("the third signal ends the command, and what it runs, whatever that makes of it", (run) =>
+      Effect.gen(function* () {
+        const stubborn = yield* start(run("--", "sh", "-c", "trap '' INT TERM; echo $$; while :; do sleep 0.05; done"))
+        yield* eventually("it is up", () => stubborn.stdout().endsWith("\n"))
+        const pid = Number(stubborn.stdout())
+        for (let i = 0; i < 3; i++) stubborn.child.kill("SIGINT")
+        // Signals of one kind that are not taken yet become one.
+        const again = setInterval(() => stubborn.child.kill("SIGINT"), 300)
+        const code = yield* Effect.ensuring(
+          stubborn.exit,
+          Effect.sync(() => clearInterval(again))
+        )
+        assert.strictEqual(code, 130)
+        yield* eventually("the process is gone", () => !isAlive(pid))
+      }))
+
+    test("a reader that stops holds the command up and loses nothing; one that goes away ends it", (run) =>
+      Effect.gen(function* () {
+        const total = 30_000_000
+        const slow = yield* start(run("--", "head", "-c", String(total), "/dev/zero"))
+        const { stdout } = slow.child
+        stdout?.pause()
+        let bytes = 0
+        stdout?.on("data", (chunk) => {
+          bytes += chunk.length
+        })
+        stdout?.pause()
+        // Meanwhile another one lives its whole life: if nothing held this one up, it would be past its end.
+        yield* command(["run", "--", "true"])
+        stdout?.resume()
+        assert.strictEqual(yield* slow.exit, 0)
+        yield* eventually("all of it has come", () => bytes === total)
+        const gone = yield* start(run("--", "yes"))
+        yield* eventually("something came", () => gone.stdout() !== "")
+        gone.child.stdout?.destroy()
+        assert.strictEqual(yield* gone.exit, 141)
+      }))
+
+    test("what cannot be started is one line, and status 1", (run) =>
+      Effect.gen(function* () {
+        const { code, stderr } = yield* command(run("--", "/no/such/program"))
+        assert.strictEqual(code, 1)
+        isOneLine(stderr)
+        assert.include(stderr, "No such file or directory")
+      }))
+  })
+
+suite("run on this machine", Effect.succeed([]))
+
+suite(
+  "run on a server",
+  Effect.map(webSocketServer(), ({ url }) => ["--url", url])
+)
+
+/** Something else than a server, on a port. */
+const listener = (onSocket: (socket: Socket) => void): Effect.Effect<string, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.async<{ readonly url: string; readonly close: () => void }>((resume) => {
+      const sockets = new Set<Socket>()
+      const server = createServer((socket) => {
+        sockets.add(socket)
+        socket.on("error", () => {})
+        onSocket(socket)
+      })
+      server.listen(0, "127.0.0.1", () => {
+        const address = server.address()
+        const close = () => {
+          server.close()
+          for (const socket of sockets) socket.destroy()
+        }
+        resume(Effect.succeed({ url: `ws://127.0.0.1:${typeof address === "object" ? address?.port : 0}`, close }))
+      })
+    }),
+    ({ close }) => Effect.sync(close)
+  ).pipe(Effect.map(({ url }) => url))
+
+describe("where there is nowhere to run", () => {
+  const fails = (args: ReadonlyArray<string>, code: number, message: RegExp, env: Record<string, string> = {}) =>
+    Effect.map(command(["run", ...args, "--", "true"], { env }), (ended) => {
+      assert.match(ended.stderr, message, args.join(" "))
+      isOneLine(ended.stderr, args.join(" "))
+      assert.strictEqual(ended.code, code, args.join(" "))
+      assert.strictEqual(ended.stdout, "")
+    })
+
+  it.scopedLive("servers that are none: one line each", () =>
+    Effect.gen(function* () {
+      const http = yield* listener((socket) => void socket.end("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"))
+      const garbage = yield* listener((socket) => void socket.end("\u0000\u0001 no protocol at all\r\n\r\n"))
+      const silent = yield* listener(() => {})
+      yield* fails(["--url", "ws://127.0.0.1:1"], 1, /failed to connect .*ECONNREFUSED/)
+      yield* fails(["--url", "ws://no-such-host.invalid:1"], 1, /failed to connect .*no-such-host.invalid/)
+      yield* fails(["--url", http], 1, /the server answered 200 instead of an upgrade/)
+      yield* fails(["--url", garbage], 1, /failed to connect .*Parse Error/)
+      yield* fails(["--url", "unix:///no/such/socket"], 1, /failed to connect .*ENOENT/)
+      yield* fails(["--url", `${http.replace("ws:", "relay:")}/x`], 1, /failed to connect .*200/)
+      const folder = yield* directory
+      const file = `${folder}/environments.toml`
+      const entry = (id: string, url: string) =>
+        `[[environments]]\nid = "${id}"\nurl = "${url}"\nconnect_timeout_sec = 0.3\ninitialize_timeout_sec = 0.3\n`
+      writeFileSync(file, entry("silent", silent))
+      yield* fails(["--environments", file, "--env", "silent"], 1, /timed out connecting .* after 300 ms/)
+      yield* fails(
+        ["--environments", file, "--env", "other"],
+        1,
+        /unknown environment `other`: there are local, silent/
+      )
+    })
+  )
+
+  it.scopedLive("servers that speak otherwise once they are connected to", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const file = `${folder}/environments.toml`
+      const program = (script: string) =>
+        writeFileSync(
+          file,
+          `[[environments]]\nid = "x"\nprogram = "/bin/sh"\nargs = ["-c", '${script}']\ninitialize_timeout_sec = 0.3\n`
+        )
+      program("exec sleep 100")
+      yield* fails(["--environments", file, "--env", "x"], 1, /timed out waiting for exec-server initialize handshake/)
+      program("echo no JSON; exec sleep 100")
+      yield* fails(["--environments", file, "--env", "x"], 1, /exec-server protocol error: the server sent what is no/)
+      program("exit 3")
+      yield* fails(["--environments", file, "--env", "x"], 1, /the server exited with code 3/)
+      writeFileSync(file, '[[environments]]\nid = "x"\nprogram = "/no/such/program"\n')
+      yield* fails(["--environments", file, "--env", "x"], 1, /failed to spawn exec-server: .*ENOENT/)
+    })
+  )
+
+  it.scopedLive("configurations that are none, and calls that make no sense", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const file = `${folder}/environments.toml`
+      writeFileSync(file, "this is = = no TOML")
+      yield* fails(["--environments", file, "--env", "x"], 1, /failed to parse environment config/)
+      yield* fails(["--env", "x"], 1, /failed to parse environment config/, { CODEX_HOME: folder })
+      writeFileSync(file, "bogus = 1")
+      yield* fails(["--env", "x"], 1, /unknown field `bogus`/, { CODEX_HOME: folder })
+      yield* fails(["--environments", `${folder}/none`, "--env", "x"], 1, /failed to read environment config/)
+      yield* fails(["--url", "http://h"], 2, /environment url `http:\/\/h` must use ws:\/\/ or wss:\/\//)
+      yield* fails([], 2, /must use ws:\/\/ or wss:\/\//, { EXEC_SERVER_URL: "ftp://h" })
+      yield* fails(["--url", "ws://h", "--env", "x"], 2, /give --url or --env, not both/)
+      yield* fails(["--detach"], 2, /--detach needs --url or --env/)
+      yield* fails(["--session", "s"], 2, /--session needs --url/)
+      yield* fails(["--set", "novalue"], 2, /a variable is set with NAME=VALUE/)
+      yield* fails(
+        ["--url", "ws://127.0.0.1:1", "--token-file", "/no/file"],
+        1,
+        /cannot read the token file \/no\/file/
+      )
+      const none = yield* command(["run"])
+      assert.strictEqual(none.code, 2)
+      isOneLine(none.stderr)
+      for (const args of [["--bogus"], ["--timeout", "soon"]]) {
+        const { code, stderr } = yield* command(["run", ...args, "--", "true"])
+        assert.strictEqual(code, 2)
+        assert.notMatch(stderr, /\n\s+at /)
+      }
+    })
+  )
+
+  it.scopedLive("a server that wants a token gets it from a file, or from EXEC_SERVER_TOKEN", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const file = `${folder}/token`
+      writeFileSync(file, "secret-token\n")
+      const { url } = yield* webSocketServer({ args: ["--ws-auth", "capability-token", "--ws-token-file", file] })
+      yield* fails(["--url", url], 1, /the server answered 401 instead of an upgrade/)
+      for (const [args, env] of [
+        [["--token-file", file], {}],
+        [[], { EXEC_SERVER_TOKEN: "secret-token" }]
+      ] as const) {
+        const ended = yield* command(["run", "--url", url, ...args, "--", "echo", "in"], { env })
+        assert.deepStrictEqual(ended, { code: 0, stdout: "in\n", stderr: "" })
+      }
+    })
+  )
+
+  it.scopedLive("the server dies while something runs: one line", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const file = `${folder}/environments.toml`
+      const server = yield* webSocketServer()
+      writeFileSync(file, `[[environments]]\nid = "x"\nurl = "${server.url}"\n`)
+      const running = yield* start([
+        "run",
+        "--environments",
+        file,
+        "--env",
+        "x",
+        "--",
+        "sh",
+        "-c",
+        "echo up; exec sleep 100"
+      ])
+      yield* eventually("it is up", () => running.stdout() === "up\n")
+      server.child.kill("SIGKILL")
+      yield* eventually("it is said", () => running.stderr().includes("the connection is lost"))
+      running.child.kill("SIGINT")
+      assert.strictEqual(yield* running.exit, 130)
+      assert.notMatch(running.stderr(), /\n\s+at /)
+    })
+  )
+})
