@@ -90,7 +90,7 @@ export const make = (rest: ReadonlyArray<string>) => {
       detach: flag("detach", "leave it running, and print the id of the session to come back to").pipe(
         Options.withAlias("d")
       ),
-      id: text("id", "ID", "its id in the session; default: the first free number"),
+      id: text("id", "ID", "its id in the session; default: p1, p2, ..."),
       json
     },
     ({ timeout, ...flags }) =>

@@ -41,13 +41,13 @@ const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, str
     Object.fromEntries
   )
 
-/** The first number that no process of the session has. */
+/** `p1`, or what follows; no bare number: a switch in front of it would take that for its value. */
 const freeId = ({ client }: Environment) =>
   Effect.map(client.call("process/list", {}), ({ processes }) => {
     const taken = new Set<string>(processes.map(({ processId }) => processId))
-    let id = 1
-    while (taken.has(String(id))) id++
-    return String(id)
+    let number = 1
+    while (taken.has(`p${number}`)) number++
+    return `p${number}`
   })
 
 /** Runs it; ends with its status. */

@@ -25,7 +25,7 @@ describe("a session that was left", () => {
       const listed = yield* command(["ps", ...at])
       assert.match(
         listed.stdout,
-        /^ID +PID +STATE +TTY +AGE +COMMAND\n1 +\d+ +running +no +\d+ s +sh -c 'echo one; .*'\n$/
+        /^ID +PID +STATE +TTY +AGE +COMMAND\np1 +\d+ +running +no +\d+ s +sh -c 'echo one; .*'\n$/
       )
       const [info] = (yield* command(["ps", ...at, "--json"])).stdout.split("\n")
       assert.deepInclude(JSON.parse(info ?? ""), { processId, running: true, tty: false })
@@ -55,11 +55,11 @@ describe("a session that was left", () => {
         "trap '' TERM; echo up; while :; do sleep 0.05; done"
       ])
       const other = JSON.parse(second.stdout)
-      assert.strictEqual(other.processId, "2")
-      assert.strictEqual((yield* command(["kill", ...at, "1"])).code, 0)
+      assert.strictEqual(other.processId, "p2")
+      assert.strictEqual((yield* command(["kill", ...at, "p1"])).code, 0)
       yield* eventually("the first one is gone", () => !isAlive(pid))
       assert.isTrue(isAlive(other.pid))
-      assert.strictEqual((yield* command(["kill", ...at, "--signal", "kill", "2"])).code, 0)
+      assert.strictEqual((yield* command(["kill", ...at, "--signal", "kill", "p2"])).code, 0)
       yield* eventually("the second one is gone", () => !isAlive(other.pid))
       const states = (yield* command(["ps", ...at])).stdout
       assert.include(states, " killed SIGTERM ")
@@ -83,7 +83,7 @@ describe("a session that was left", () => {
       ])
       const at = ["--url", url, "--session", detached.stdout.trim()]
       const { type, sees } = yield* atTerminal(["/bin/sh"], { rows: 33, cols: 99 })
-      yield* type(`${commandLine("attach", ...at, "1").join(" ")}; echo code=$?\n`)
+      yield* type(`${commandLine("attach", ...at, "p1").join(" ")}; echo code=$?\n`)
       yield* sees("^] detaches")
       yield* sees("up")
       yield* type("\n")
@@ -105,7 +105,7 @@ describe("a session that was left", () => {
         [["logs", ...at, "7"], 1, /unknown process id 7/],
         [["logs", ...at, "--follow", "7"], 1, /unknown process id 7/],
         [["kill", ...at, "7"], 1, /unknown process id 7/],
-        [["kill", ...at, "--signal", "NONE", "1"], 2, /there is no such signal/]
+        [["kill", ...at, "--signal", "NONE", "p1"], 2, /there is no such signal/]
       ]
       for (const [args, code, message] of cases) {
         const ended = yield* command(args)

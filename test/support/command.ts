@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import type { RemoteProcess } from "../../src/client/RemoteProcess.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
-import { binary, type LaunchOptions, launch, type Running } from "./servers.js"
+import { binary, eventually, type LaunchOptions, launch, type Running } from "./servers.js"
 
 /** Nothing of whoever runs the tests: neither servers nor environments of theirs. */
 export const nowhere = { CODEX_HOME: "/nowhere", EXEC_SERVER_URL: "", CODEX_EXEC_SERVER_URL: "", EXEC_SERVER_TOKEN: "" }
@@ -48,6 +48,11 @@ export const command = (
       const started = yield* start(args, env)
       started.child.stdin?.end(input)
       const code = yield* started.exit
+      const { stdout, stderr } = started.child
+      yield* eventually(
+        "its output has ended",
+        () => stdout?.readableEnded !== false && stderr?.readableEnded !== false
+      )
       return { code, stdout: started.stdout(), stderr: started.stderr() }
     })
   )
