@@ -252,19 +252,6 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         ended()
       }
 
-      // Messages that arrive together have arrived at one time: the clock is read once for them.
-      let now: number | undefined
-      const forget = () => {
-        now = undefined
-      }
-      const clock = () => {
-        if (now === undefined) {
-          now = performance.now()
-          queueMicrotask(forget)
-        }
-        return now
-      }
-
       const request = ({ id, method, params, trace }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
         const route = routeOf(method)
         if (route === undefined) {
@@ -277,7 +264,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
         }
         const internal = nextId++ as InternalId
-        pending.set(internal, { id, route, size, arrivedAt: clock() })
+        pending.set(internal, { id, route, size, arrivedAt: performance.now() })
         inFlightSize += size
         const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
         const written = server.write(0, {
