@@ -1,7 +1,7 @@
 /** The genuine client does its work on this server, and its model is told the truth. */
 import { Buffer } from "node:buffer"
 import { spawn } from "node:child_process"
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
@@ -29,14 +29,6 @@ let marks = 0
 /** Seconds that nothing else sleeps, so that the whole process table can be searched for them. */
 const freshMark = () => String(86_000_000 + (process.pid % 10_000) * 100 + marks++)
 
-/** Runs a command for as little as the client waits, and leaves it running. */
-const leave = (client: Client, cmd: string, more: object = {}) =>
-  Effect.gen(function* () {
-    const output = yield* client.call(command(cmd, { yield_time_ms: 250, ...more }))
-    assert.isDefined(output.sessionId, output.whole)
-    return output
-  })
-
 /** Writes, and polls until the output has what is waited for. */
 const until = (client: Client, sessionId: number | undefined, chars: string, wanted: RegExp) =>
   Effect.gen(function* () {
@@ -49,6 +41,15 @@ const until = (client: Client, sessionId: number | undefined, chars: string, wan
     }
     assert.match(text, wanted)
     return { ...output, text }
+  })
+
+/** Runs a command that says `ready`, and leaves it running from then on. */
+const leave = (client: Client, cmd: string, more: object = {}) =>
+  Effect.gen(function* () {
+    const output = yield* client.call(command(cmd, { yield_time_ms: 250, ...more }))
+    assert.isDefined(output.sessionId, output.whole)
+    if (!output.text.includes("ready")) yield* until(client, output.sessionId, "", /ready/)
+    return output
   })
 
 const methods = (client: Codex) => client.proxy.asked.map(({ method }) => method)
@@ -160,7 +161,8 @@ describe.each(generations)("codex $version", (generation) => {
 
   test("a session in a terminal, continued with write_stdin", (client) =>
     Effect.gen(function* () {
-      const script = "test -t 0 && echo tty; while read -r line; do echo got $line; [ $line = quit ] && exit 4; done"
+      const script =
+        "test -t 0 || exit 1; echo ready; while read -r line; do echo got $line; [ $line = quit ] && exit 4; done"
       const { sessionId } = yield* leave(client, script, { tty: true })
       assert.include((yield* until(client, sessionId, "one\n", /got one/)).text, "got one\r\n")
       assert.include((yield* until(client, sessionId, "zwölf\n", /got zw/)).text, "got zwölf\r\n")
@@ -170,9 +172,13 @@ describe.each(generations)("codex $version", (generation) => {
 
   test("^C in a terminal", (client) =>
     Effect.gen(function* () {
-      const { sessionId } = yield* leave(client, "trap 'echo caught; exit 7' INT; while :; do sleep 0.1; done", {
-        tty: true
-      })
+      const { sessionId } = yield* leave(
+        client,
+        "trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.1; done",
+        {
+          tty: true
+        }
+      )
       const output = yield* until(client, sessionId, "\u0003", /caught/)
       assert.strictEqual(output.exitCode, 7)
       yield* client.finish
@@ -181,7 +187,10 @@ describe.each(generations)("codex $version", (generation) => {
   if (signals) {
     test("^C without a terminal", (client) =>
       Effect.gen(function* () {
-        const { sessionId } = yield* leave(client, "trap 'echo caught; exit 7' INT; while :; do sleep 0.1; done")
+        const { sessionId } = yield* leave(
+          client,
+          "trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.1; done"
+        )
         const output = yield* until(client, sessionId, "\u0003", /caught/)
         assert.strictEqual(output.exitCode, 7)
         assert.include(methods(client), "process/signal")
@@ -283,17 +292,22 @@ describe.each(generations)("codex $version", (generation) => {
   if (resumes) {
     test("a connection cut in the middle of a command is resumed, and nothing is lost", (client) =>
       Effect.gen(function* () {
-        const call = yield* Effect.fork(
+        const running = yield* Effect.fork(
           client.call(
-            command("seq 1 900; until [ -e go ]; do sleep 0.05; done; seq 901 1800; exit 5", {
+            command("seq 1 900; until [ -e go ]; do sleep 0.05; done; seq 901 1800; touch gone; exit 5", {
               yield_time_ms: 30_000
             })
           )
         )
         yield* eventually("the first half has arrived", () => outputBytes(client) === lines(1, 900).length)
-        yield* client.proxy.cut
-        writeFileSync(join(client.cwd, "go"), "")
-        const output = yield* Fiber.join(call)
+        // The other half comes while nobody hears it.
+        yield* client.proxy.cutDuring(
+          Effect.suspend(() => {
+            writeFileSync(join(client.cwd, "go"), "")
+            return eventually("the command has ended", () => existsSync(join(client.cwd, "gone")))
+          })
+        )
+        const output = yield* Fiber.join(running)
         assert.deepInclude(output, { exitCode: 5, text: lines(1, 1800) })
         const hellos = client.proxy.asked.filter(({ method }) => method === "initialize")
         const welcome = client.proxy.told.find(({ result }) => result?.sessionId !== undefined)
@@ -345,10 +359,10 @@ describe.each(generations)("codex $version", (generation) => {
   test("no process is left when the client has exited", (client) =>
     Effect.gen(function* () {
       const mark = freshMark()
-      yield* leave(client, `sleep ${mark}`)
-      yield* leave(client, `setsid sleep ${mark} & sleep ${mark}`)
-      yield* leave(client, `trap '' INT HUP TERM; sleep ${mark}; sleep ${mark}`, { tty: true })
-      assert.isAtLeast(runningWith(`sleep ${mark}`).length + runningWith(`sleep\0${mark}`).length, 4)
+      yield* leave(client, `echo ready; sleep ${mark}`)
+      yield* leave(client, `echo ready; setsid sleep ${mark} & sleep ${mark}`)
+      yield* leave(client, `trap '' INT HUP TERM; echo ready; sleep ${mark}; sleep ${mark}`, { tty: true })
+      yield* eventually("all of them sleep", () => runningWith(`sleep\0${mark}`).length === 4)
       yield* client.finish
       yield* eventually("all of them are gone", () => runningWith(mark).length === 0)
       yield* eventually("the server has no children", () => childrenOf(client.server.pid).length === 0)
@@ -363,9 +377,9 @@ describe.each(generations)("codex $version", (generation) => {
         const output = yield* client.call(command("echo $PPID; exit 3"))
         assert.strictEqual(output.exitCode, 3)
         assert.deepStrictEqual(runningWith(`ttl-ms\0${mark}`), [Number(output.text)])
-        const { sessionId } = yield* leave(client, "read -r line; echo got $line", { tty: true })
+        const { sessionId } = yield* leave(client, "echo ready; read -r line; echo got $line", { tty: true })
         yield* until(client, sessionId, "one\n", /got one/)
-        yield* leave(client, `trap '' HUP TERM; sleep ${mark}; sleep ${mark}`)
+        yield* leave(client, `trap '' HUP TERM; echo ready; sleep ${mark}; sleep ${mark}`)
         yield* client.finish
         yield* eventually("all of it is gone", () => runningWith(mark).length === 0)
       })

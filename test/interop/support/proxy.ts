@@ -11,8 +11,8 @@ export interface TcpProxy {
   readonly asked: ReadonlyArray<Json>
   /** What the server has sent so far, on all connections. */
   readonly told: ReadonlyArray<Json>
-  /** Cuts all connections, without a goodbye to either side. */
-  readonly cut: Effect.Effect<void>
+  /** Cuts all connections without a goodbye to either side, and lets none through until something is done. */
+  readonly cutDuring: <A>(effect: Effect.Effect<A>) => Effect.Effect<A>
 }
 
 /** Reads one direction of a WebSocket connection: an HTTP head, then frames. */
@@ -80,7 +80,9 @@ export const proxyTo = (url: string): Effect.Effect<TcpProxy, never, Scope.Scope
         to.destroy()
       })
     }
+    let blocked = false
     const server = createServer((client) => {
+      if (blocked) return void client.destroy()
       const upstream = createConnection({ host: hostname, port: Number(port) })
       forward(client, upstream, asked)
       forward(upstream, client, told)
@@ -88,6 +90,12 @@ export const proxyTo = (url: string): Effect.Effect<TcpProxy, never, Scope.Scope
     const cut = Effect.sync(() => {
       for (const socket of open) socket.destroy()
     })
+    const block = (now: boolean) =>
+      Effect.sync(() => {
+        blocked = now
+      })
+    const cutDuring = <A>(effect: Effect.Effect<A>) =>
+      block(true).pipe(Effect.zipRight(cut), Effect.zipRight(effect), Effect.ensuring(block(false)))
     const address = yield* Effect.acquireRelease(
       Effect.async<AddressInfo>((resume) => {
         server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server.address() as AddressInfo)))
@@ -98,5 +106,5 @@ export const proxyTo = (url: string): Effect.Effect<TcpProxy, never, Scope.Scope
           Effect.sync(() => server.close())
         )
     )
-    return { url: `ws://127.0.0.1:${address.port}`, asked, told, cut }
+    return { url: `ws://127.0.0.1:${address.port}`, asked, told, cutDuring }
   })
