@@ -2,14 +2,16 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { resolve } from "node:path"
 import { createInterface } from "node:readline"
-import { type Batch, Fault } from "./MessageLane.js"
 import * as MessageLane from "./MessageLane.js"
+import { type Batch, Fault } from "./MessageLane.js"
+import * as SocketLane from "./SocketLane.js"
 import * as Target from "./Target.js"
 import * as World from "./World.js"
 
 /** The lanes, with their share of all frames in a hundred, and the frames of one batch. */
 export const lanes = {
-  message: { share: 100, size: 200 }
+  message: { share: 97, size: 200 },
+  socket: { share: 3, size: 20 }
 } as const
 
 export type Lane = keyof typeof lanes
@@ -45,7 +47,7 @@ export interface Figures {
 }
 
 /** Batches of one lane that are under way at a time. */
-const concurrency: Readonly<Record<Lane, number>> = { message: 4 }
+const concurrency: Readonly<Record<Lane, number>> = { message: 4, socket: 2 }
 
 const observe = async (url: string, pid: number) => {
   const child: ChildProcess = spawn(process.execPath, [resolve("test/fuzz/observer.mjs"), url, String(pid)], {
@@ -101,7 +103,10 @@ export const run = async (options: Options): Promise<Figures> => {
     const observer = await observe(url, server.pid)
     try {
       const before = Target.descriptors(server)
-      const frames = await Promise.all([runLane("message", options, (batch) => MessageLane.run(url, batch, ground))])
+      const frames = await Promise.all([
+        runLane("message", options, (batch) => MessageLane.run(url, batch, ground)),
+        runLane("socket", options, (batch) => SocketLane.run(url, batch))
+      ])
       await Target.eventually("no child is left", () => Target.children(server).length === 0)
       await Target.eventually("descriptors are back", () => Target.descriptors(server) <= before + 4)
       const observed = await observer.end()

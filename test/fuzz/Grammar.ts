@@ -27,7 +27,21 @@ export const searchPaths: ReadonlyArray<string> = ["/usr/bin:/bin", ""]
 /** Names of files, some of which are there: kept few, so that requests meet. */
 const names = ["a", "a/b", "a/b/c", "f", "a/f", "link", "loop", "fifo", "missing", "a/ü", "sp ace", "%41", "a/../f"]
 
-const strings = ["", "a", "p1", "é\u0000", "\ud800", "💥", "\u2028", "__proto__", "constructor", "null", "-1", '"', "\\"]
+const strings = [
+  "",
+  "a",
+  "p1",
+  "é\u0000",
+  "\ud800",
+  "💥",
+  "\u2028",
+  "__proto__",
+  "constructor",
+  "null",
+  "-1",
+  '"',
+  "\\"
+]
 
 /** A text of any kind. */
 export const text = (random: Random): string =>
@@ -53,7 +67,10 @@ export const json = (random: Random, depth = 3): unknown =>
     [4, () => number(random)],
     [4, () => text(random)],
     [depth, () => random.list(3, () => json(random, depth - 1))],
-    [depth, () => Object.fromEntries(random.list(3, () => [text(random).slice(0, 40), json(random, depth - 1)] as const))]
+    [
+      depth,
+      () => Object.fromEntries(random.list(3, () => [text(random).slice(0, 40), json(random, depth - 1)] as const))
+    ]
   ])()
 
 type Make = (random: Random, world: World) => unknown
@@ -130,7 +147,10 @@ const byAst: ReadonlyMap<AST.AST, Make> = new Map<AST.AST, Make>([
   [Schemas.Integer.ast, number],
   [Schemas.Cells.ast, (random) => random.pick([1, 24, 80, 65535, 0])],
   [Schemas.TextMap.ast, env],
-  [SignalName.ast, (random) => random.pick(["interrupt", "SIGTERM", "SIGKILL", "SIGCONT", "SIGSTOP", "SIGWINCH", "SIGNO"])]
+  [
+    SignalName.ast,
+    (random) => random.pick(["interrupt", "SIGTERM", "SIGKILL", "SIGCONT", "SIGSTOP", "SIGWINCH", "SIGNO"])
+  ]
 ])
 
 /** A value that fits a schema in its encoded form, or nearly so. */

@@ -1,11 +1,11 @@
 /** Messages over WebSocket: many at a time, in all kinds of sessions, each of which must be answered once. */
 import { setTimeout as sleep } from "node:timers/promises"
-import type { Ground } from "./World.js"
 import { Ledger } from "./Ledger.js"
 import * as Messages from "./Messages.js"
 import { expectationOf, idOfAnswer } from "./Oracle.js"
 import { mix, Random } from "./Random.js"
 import { frame, RawSocket } from "./RawSocket.js"
+import type { Ground } from "./World.js"
 
 /** How long a server may take for what it has to do at once, in milliseconds: busy machines are no fault of it. */
 export const patienceMs = 30_000
@@ -42,10 +42,12 @@ const carry = (random: Random, text: string): Buffer => {
   const cuts = random.list(4, () => random.below(bytes.length + 1)).sort((a, b) => a - b)
   const edges = [0, ...cuts, bytes.length]
   return Buffer.concat(
-    edges.slice(1).flatMap((end, i) => [
-      frame(i === 0 ? opcode : 0, bytes.subarray(edges[i], end), { fin: i === cuts.length }),
-      ...(random.percent(20) ? [frame(9, "ping")] : [])
-    ])
+    edges
+      .slice(1)
+      .flatMap((end, i) => [
+        frame(i === 0 ? opcode : 0, bytes.subarray(edges[i], end), { fin: i === cuts.length }),
+        ...(random.percent(20) ? [frame(9, "ping")] : [])
+      ])
   )
 }
 
@@ -82,7 +84,9 @@ class Client {
     const id = `own ${name}`
     this.socket?.text(JSON.stringify({ id, method, params }))
     const key = JSON.stringify(id)
-    return (await this.until(() => this.replies.has(key) || this.code !== undefined)) ? this.replies.get(key) : "nothing"
+    return (await this.until(() => this.replies.has(key) || this.code !== undefined))
+      ? this.replies.get(key)
+      : "nothing"
   }
 
   /** Whether something came true in time. */
@@ -149,7 +153,8 @@ const runConnection = async (url: string, batch: Batch, first: number, ground: G
       }
       if (expectation._tag === "Close") {
         await client.until(() => client.code !== undefined)
-        if (client.code !== 1002) throw new Fault(at, `ended with ${client.code} instead of 1002: ${text.slice(0, 300)}`)
+        if (client.code !== 1002)
+          throw new Fault(at, `ended with ${client.code} instead of 1002: ${text.slice(0, 300)}`)
       }
       if (client.code !== undefined) {
         if (expectation._tag === "Answer" || client.code !== 1002) {

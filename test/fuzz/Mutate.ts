@@ -5,9 +5,7 @@ import type { Random } from "./Random.js"
 type Container = Array<unknown> | Record<string, unknown>
 
 const containersOf = (value: unknown): ReadonlyArray<Container> =>
-  typeof value === "object" && value !== null
-    ? [value as Container, ...Object.values(value).flatMap(containersOf)]
-    : []
+  typeof value === "object" && value !== null ? [value as Container, ...Object.values(value).flatMap(containersOf)] : []
 
 /** Changes, removes or adds one member somewhere inside a value. */
 export const value = (random: Random, original: unknown): unknown => {
@@ -67,7 +65,25 @@ export const envelope = (random: Random, id: string, method: string, params: str
   return `{${space}${members.join(`,${space}`)}${space}}`
 }
 
-const shards = ["{", "}", "[", "]", '"', "\\", ",", ":", "\0", "\ufeff", "\\u", "\\ud800", "1e999", "-", "NaN", "//", "🙂"]
+const shards = [
+  "{",
+  "}",
+  "[",
+  "]",
+  '"',
+  "\\",
+  ",",
+  ":",
+  "\0",
+  "\ufeff",
+  "\\u",
+  "\\ud800",
+  "1e999",
+  "-",
+  "NaN",
+  "//",
+  "🙂"
+]
 
 /** A text with a few characters lost, doubled, exchanged or put in. */
 export const characters = (random: Random, original: string): string => {

@@ -43,7 +43,7 @@ export interface Events {
 
 /** One connection. */
 export class RawSocket {
-  private received = Buffer.alloc(0)
+  private received: Buffer = Buffer.alloc(0)
   private upgraded = false
   private parts: Array<Buffer> = []
   private code = 1006
