@@ -2,16 +2,23 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { resolve } from "node:path"
 import { createInterface } from "node:readline"
+import { type Batch, Fault } from "./Batch.js"
+import * as ConfigLane from "./ConfigLane.js"
+import type { Tally } from "./Ledger.js"
+import * as LineLane from "./LineLane.js"
 import * as MessageLane from "./MessageLane.js"
-import { type Batch, Fault } from "./MessageLane.js"
+import * as RelayLane from "./RelayLane.js"
 import * as SocketLane from "./SocketLane.js"
 import * as Target from "./Target.js"
 import * as World from "./World.js"
 
 /** The lanes, with their share of all frames in a hundred, and the frames of one batch. */
 export const lanes = {
-  message: { share: 97, size: 200 },
-  socket: { share: 3, size: 20 }
+  message: { share: 85, size: 200 },
+  socket: { share: 3, size: 20 },
+  line: { share: 5, size: 2000 },
+  relay: { share: 6, size: 200 },
+  config: { share: 1, size: 100 }
 } as const
 
 export type Lane = keyof typeof lanes
@@ -30,8 +37,9 @@ export interface Observed {
   readonly p50: number
   readonly p99: number
   readonly max: number
-  /** The most that the server computed before it answered one question. */
-  readonly busy: number
+  /** How long the server computed before it answered: without the time that a busy machine gave to others. */
+  readonly busyP99: number
+  readonly busyMax: number
   /** Questions for which that was more than 100 ms. */
   readonly stalls: number
 }
@@ -41,13 +49,15 @@ export interface Figures {
   readonly seed: number
   readonly frames: number
   readonly seconds: number
+  /** Answers to what was sent over WebSocket and stdio. */
+  readonly answers: Tally
   readonly observed: Observed
   readonly peakMb: number
   readonly descriptors: { readonly before: number; readonly after: number }
 }
 
 /** Batches of one lane that are under way at a time. */
-const concurrency: Readonly<Record<Lane, number>> = { message: 4, socket: 2 }
+const concurrency: Readonly<Record<Lane, number>> = { message: 4, socket: 2, line: 1, relay: 1, config: 1 }
 
 const observe = async (url: string, pid: number) => {
   const child: ChildProcess = spawn(process.execPath, [resolve("test/fuzz/observer.mjs"), url, String(pid)], {
@@ -98,6 +108,7 @@ export const run = async (options: Options): Promise<Figures> => {
   const startedAt = performance.now()
   const ground = await World.make()
   const server = Target.start(["--listen", "ws://127.0.0.1:0"])
+  const relay = await RelayLane.open(ground)
   try {
     const url = await Target.address(server)
     const observer = await observe(url, server.pid)
@@ -105,22 +116,28 @@ export const run = async (options: Options): Promise<Figures> => {
       const before = Target.descriptors(server)
       const frames = await Promise.all([
         runLane("message", options, (batch) => MessageLane.run(url, batch, ground)),
-        runLane("socket", options, (batch) => SocketLane.run(url, batch))
+        runLane("socket", options, (batch) => SocketLane.run(url, batch)),
+        runLane("line", options, (batch) => LineLane.run(batch, ground)),
+        runLane("relay", options, relay.run),
+        runLane("config", options, (batch) => ConfigLane.run(batch, ground))
       ])
       await Target.eventually("no child is left", () => Target.children(server).length === 0)
       await Target.eventually("descriptors are back", () => Target.descriptors(server) <= before + 4)
       const observed = await observer.end()
       const peakMb = Target.residentMb(server, "VmHWM")
       const after = Target.descriptors(server)
+      const executorMb = Target.residentMb(relay.executor, "VmHWM")
       await Target.stop(server)
+      await relay.end()
       const complaint = server.stderr().replace(/^exec-server listening on \S+\n/, "")
       if (complaint !== "") throw new Error(`the server complains: ${complaint.slice(0, 4000)}`)
       return {
         seed: options.seed,
         frames: frames.reduce((sum, n) => sum + n, 0),
         seconds: (performance.now() - startedAt) / 1000,
+        answers: ground.tally,
         observed,
-        peakMb,
+        peakMb: Math.max(peakMb, executorMb),
         descriptors: { before, after }
       }
     } finally {
@@ -133,6 +150,7 @@ export const run = async (options: Options): Promise<Figures> => {
   } finally {
     server.child.kill("SIGKILL")
     await server.exit
+    await relay.end().catch(() => {})
     ground.end()
   }
 }

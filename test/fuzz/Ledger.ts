@@ -6,6 +6,12 @@ interface Doubtful {
   readonly ids: ReadonlyArray<string>
 }
 
+/** How many answers there were, of all connections. */
+export interface Tally {
+  results: number
+  errors: number
+}
+
 /** The accounts of one connection. */
 export class Ledger {
   private readonly certain = new Map<string, Array<string>>()
@@ -16,6 +22,8 @@ export class Ledger {
   waiting = 0
   /** What was wrong with an answer. */
   fault: string | undefined
+
+  constructor(private readonly tally: Tally) {}
 
   /** A message was sent; `name` says which one. */
   sent(name: string, expectation: Expectation): void {
@@ -30,8 +38,12 @@ export class Ledger {
 
   /** An answer has come. */
   answered(text: string): void {
+    this.tally[text.startsWith('{"error":') ? "errors" : "results"]++
     const id = idOfAnswer(text)
-    if (id === undefined) return this.blame(`neither an answer nor a notification: ${text}`)
+    if (id === undefined) {
+      this.blame(`neither an answer nor a notification: ${text}`)
+      return
+    }
     const names = this.certain.get(id)
     if (names !== undefined) {
       names.shift()

@@ -1,31 +1,12 @@
 /** Messages over WebSocket: many at a time, in all kinds of sessions, each of which must be answered once. */
 import { setTimeout as sleep } from "node:timers/promises"
-import { Ledger } from "./Ledger.js"
+import { type Batch, Fault, patienceMs } from "./Batch.js"
+import { Ledger, type Tally } from "./Ledger.js"
 import * as Messages from "./Messages.js"
 import { expectationOf, idOfAnswer } from "./Oracle.js"
 import { mix, Random } from "./Random.js"
 import { frame, RawSocket } from "./RawSocket.js"
 import type { Ground } from "./World.js"
-
-/** How long a server may take for what it has to do at once, in milliseconds: busy machines are no fault of it. */
-export const patienceMs = 30_000
-
-/** Frames from one number to before another. */
-export interface Batch {
-  readonly seed: number
-  readonly from: number
-  readonly to: number
-}
-
-/** What went wrong, and at which frame. */
-export class Fault extends Error {
-  constructor(
-    readonly frame: number,
-    message: string
-  ) {
-    super(message)
-  }
-}
 
 /** Params of `initialize`, with their weights; null: none is sent. */
 const handshakes = [
@@ -53,11 +34,15 @@ const carry = (random: Random, text: string): Buffer => {
 
 /** One connection, and what it has been answered. */
 class Client {
-  readonly ledger = new Ledger()
+  readonly ledger: Ledger
   readonly replies = new Map<string, string>()
   private wake = () => {}
   private socket: RawSocket | undefined
   code: number | undefined
+
+  constructor(tally: Tally) {
+    this.ledger = new Ledger(tally)
+  }
 
   async open(url: string): Promise<RawSocket> {
     this.socket = await RawSocket.open(url, {
@@ -129,7 +114,7 @@ const settle = async (client: Client, at: number): Promise<void> => {
 const runConnection = async (url: string, batch: Batch, first: number, ground: Ground): Promise<number> => {
   const { seed, to } = batch
   const random = new Random(mix(seed, 2, first))
-  const client = new Client()
+  const client = new Client(ground.tally)
   const socket = await client.open(url)
   const params = random.weighted<object | null>(handshakes)
   if (params !== null) {

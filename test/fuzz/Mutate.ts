@@ -15,12 +15,15 @@ export const value = (random: Random, original: unknown): unknown => {
   const keys = Object.keys(container)
   const key = keys.length === 0 ? "0" : random.pick(keys)
   const members = container as Record<string, unknown>
-  random.weighted<() => void>([
-    [5, () => void (members[key] = json(random))],
-    [2, () => void delete members[key]],
-    [1, () => void (members[text(random).slice(0, 40)] = json(random))],
-    [2, () => void (members[key] = null)]
-  ])()
+  const change = random.weighted([
+    [5, "replace"],
+    [2, "remove"],
+    [1, "add"],
+    [2, "null"]
+  ] as const)
+  if (change === "remove") delete members[key]
+  else if (change === "null") members[key] = null
+  else members[change === "add" ? text(random).slice(0, 40) : key] = json(random)
   return original
 }
 

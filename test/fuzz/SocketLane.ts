@@ -4,7 +4,7 @@
  */
 import { createConnection } from "node:net"
 import { upgrade } from "../support/raw.js"
-import { type Batch, Fault, patienceMs } from "./MessageLane.js"
+import { type Batch, Fault, patienceMs } from "./Batch.js"
 import * as Messages from "./Messages.js"
 import { idOfAnswer } from "./Oracle.js"
 import { mix, Random } from "./Random.js"

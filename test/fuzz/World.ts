@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { World } from "./Grammar.js"
+import type { Tally } from "./Ledger.js"
 
 /** Everything that a run makes outside of its processes. */
 export interface Ground {
@@ -14,6 +15,7 @@ export interface Ground {
   /** Removes such a folder. */
   readonly clear: (world: World) => void
   readonly root: string
+  readonly tally: Tally
   readonly end: () => void
 }
 
@@ -57,6 +59,7 @@ export const make = async (): Promise<Ground> => {
   }
   return {
     root,
+    tally: { results: 0, errors: 0 },
     end,
     folder: (name) => {
       const folder = join(root, name)

@@ -44,16 +44,18 @@ while (!over) {
   busy.push(cpuMs() - cpuBefore)
   await sleep(5)
 }
-latencies.sort((a, b) => a - b)
-const quantile = (q) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * q))]
+const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))]
+const stalls = busy.filter((ms) => ms > 100).length
+for (const list of [latencies, busy]) list.sort((a, b) => a - b)
 console.log(
   JSON.stringify({
     questions: latencies.length,
-    p50: quantile(0.5),
-    p99: quantile(0.99),
-    max: quantile(1),
-    busy: busy.reduce((most, ms) => Math.max(most, ms), 0),
-    stalls: busy.filter((ms) => ms > 100).length
+    p50: quantile(latencies, 0.5),
+    p99: quantile(latencies, 0.99),
+    max: quantile(latencies, 1),
+    busyP99: quantile(busy, 0.99),
+    busyMax: quantile(busy, 1),
+    stalls
   })
 )
 process.exit(0)
