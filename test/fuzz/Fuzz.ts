@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { resolve } from "node:path"
 import { createInterface } from "node:readline"
+import { setTimeout as sleep } from "node:timers/promises"
 import { type Batch, Fault } from "./Batch.js"
 import * as ConfigLane from "./ConfigLane.js"
 import type { Tally } from "./Ledger.js"
@@ -144,9 +145,10 @@ export const run = async (options: Options): Promise<Figures> => {
       observer.kill()
     }
   } catch (error) {
-    const { exitCode, signalCode } = server.child
-    if ((exitCode === null && signalCode === null) || exitCode === 0) throw error
-    throw new Error(`the server is gone (${signalCode ?? exitCode}): ${server.stderr().slice(-4000)}`, { cause: error })
+    // A server that dies is first seen by its connections.
+    const ended = await Promise.race([server.exit, sleep(500, undefined, { ref: false })])
+    if (ended === undefined || ended === 0) throw error
+    throw new Error(`the server is gone (${ended}): ${server.stderr().slice(-4000)}\n${error}`, { cause: error })
   } finally {
     server.child.kill("SIGKILL")
     await server.exit

@@ -52,10 +52,13 @@ export const make = async (): Promise<Ground> => {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "fuzz-")))
   const server = await listen()
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const remove = () => rmSync(root, { recursive: true, force: true })
+  process.once("exit", remove)
   const end = () => {
+    process.off("exit", remove)
     server.close()
     server.closeAllConnections()
-    rmSync(root, { recursive: true, force: true })
+    remove()
   }
   return {
     root,

@@ -28,6 +28,9 @@ const main = async (): Promise<void> => {
   console.log(JSON.stringify(figures, null, 2))
 }
 
+// What is to be done at the end is done then, too.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130))
+
 main().then(
   () => process.exit(0),
   (error) => {
