@@ -179,6 +179,9 @@ const main = Command.run(command, { name: "exec-server", version, executable: "e
   )
 )
 
+// On a full disk, or with nobody at the other end, a log line is lost, and not the server.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
+
 NodeRuntime.runMain(main, {
   disableErrorReporting: true,
   disablePrettyLogger: true,
