@@ -1,10 +1,12 @@
 import { defineConfig } from "vitest/config"
 
-// `--mode interop` runs the tests against the genuine client, which is a download too large for every run.
+/** Folders with a run of their own, by mode: one downloads the genuine client, one takes time and privileges. */
+const apart = ["interop", "faults"]
+
 export default defineConfig(({ mode }) => ({
   test: {
-    include: [mode === "interop" ? "test/interop/*.test.ts" : "test/**/*.test.ts"],
-    exclude: mode === "interop" ? [] : ["test/interop/**"],
+    include: [apart.includes(mode) ? `test/${mode}/**/*.test.ts` : "test/**/*.test.ts"],
+    exclude: apart.filter((folder) => folder !== mode).map((folder) => `test/${folder}/**`),
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Real children share two cores: more files at a time only make each other late.

@@ -256,6 +256,9 @@ const main = Effect.zipRight(checkLogLevel, run(logLevel.others)).pipe(
   )
 )
 
+// On a full disk, or with nobody at the other end, a log line is lost, and not the server.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
+
 NodeRuntime.runMain(main, {
   disableErrorReporting: true,
   disablePrettyLogger: true,

@@ -40,7 +40,10 @@ const texts: { readonly [code: string]: string } = {
 
 const numbers: ReadonlyMap<string, number> = new Map(Object.entries(constants.errno))
 const codes: ReadonlyMap<number, string> = new Map(
-  Object.entries(constants.errno).map(([code, number]) => [number, code])
+  // Of two names for one number, as EAGAIN and EWOULDBLOCK, the one with a text counts: the last one of a key wins.
+  Object.entries(constants.errno)
+    .sort(([a], [b]) => Number(a in texts) - Number(b in texts))
+    .map(([code, number]) => [number, code])
 )
 
 /** The text of an error code such as `ENOENT`. */
@@ -61,5 +64,8 @@ export const codeOf = (error: unknown): string | undefined =>
 /** The text of something thrown by a system call. */
 export const describe = (error: unknown): string => {
   const code = codeOf(error)
-  return code === undefined ? (error instanceof Error ? error.message : String(error)) : text(code)
+  if (code !== undefined && numbers.has(code)) return text(code)
+  // Node's own codes, as ERR_DLOPEN_FAILED, say less than the sentence they come with.
+  const [sentence = ""] = (error instanceof Error ? error.message : String(error)).split("\n", 1)
+  return sentence
 }

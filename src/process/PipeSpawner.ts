@@ -45,6 +45,13 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>): Child => {
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
   let outputs: Array<Socket> = []
   let finish = () => {}
+  let onStdinClosed = () => {}
+  // From the start, for what is written before `listen` may fail too, and an error without a listener ends the server.
+  stdin?.on("error", () => stdin?.destroy())
+  stdin?.once("close", () => {
+    stdin = undefined
+    onStdinClosed()
+  })
   return {
     pid: leader.pid,
     listen: (events: ChildEvents) => {
@@ -75,11 +82,8 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>): Child => {
         stdout.destroy()
         stderr.destroy()
       }
-      stdin?.on("error", () => stdin?.destroy())
-      stdin?.once("close", () => {
-        stdin = undefined
-        events.onStdinClosed()
-      })
+      if (stdinFd !== undefined && stdin === undefined) events.onStdinClosed()
+      onStdinClosed = events.onStdinClosed
     },
     pause: () => {
       for (const socket of outputs) socket.pause()

@@ -155,25 +155,31 @@ const open = ({ native }: NodePty, rows: number, cols: number) => {
 export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
   static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
-    Effect.map(Launcher, ({ launch }) => ({
-      spawn: (spec) => {
-        const { io } = spec
-        if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")
-        const pty = load("node-pty") as NodePty
-        return Effect.flatMap(
-          attempt(() => open(pty, io.rows, io.cols)),
-          ({ master, slave, pty: path }) =>
-            launch(spec, path).pipe(
-              Effect.map((leader) => manage(pty, leader, master, slave)),
-              Effect.onError(() =>
-                Effect.sync(() => {
-                  closeSync(slave)
-                  closeSync(master)
-                })
-              )
+    Effect.gen(function* () {
+      const { launch } = yield* Launcher
+      // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
+      const loaded = yield* Effect.either(attempt(() => load("node-pty") as NodePty))
+      return {
+        spawn: (spec) => {
+          const { io } = spec
+          if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")
+          return Effect.flatMap(loaded, (pty) =>
+            Effect.flatMap(
+              attempt(() => open(pty, io.rows, io.cols)),
+              ({ master, slave, pty: path }) =>
+                launch(spec, path).pipe(
+                  Effect.map((leader) => manage(pty, leader, master, slave)),
+                  Effect.onError(() =>
+                    Effect.sync(() => {
+                      closeSync(slave)
+                      closeSync(master)
+                    })
+                  )
+                )
             )
-        )
+          )
+        }
       }
-    }))
+    })
   )
 }

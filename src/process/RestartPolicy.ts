@@ -42,7 +42,8 @@ export const make = ({
     return {
       allows: (status) => {
         if (policy === "never" || (policy === "onFailure" && !isFailure(status))) return false
-        const now = clock.unsafeCurrentTimeMillis()
+        // Monotonic: somebody may set the clock of the machine.
+        const now = Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
         recent = recent.filter((time) => now - time < withinMs)
         if (recent.length >= maxRestarts) return false
         recent = [...recent, now]

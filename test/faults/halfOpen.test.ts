@@ -1,0 +1,106 @@
+/** Connections of which one end is gone and the other one has not heard of it. */
+import { type AddressInfo, createConnection, createServer, type Socket } from "node:net"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { ends, upgrade } from "../support/raw.js"
+import { connectTo, descriptors, eventually, rawSocket, webSocketServer } from "../support/servers.js"
+
+/** A proxy that, once told to, swallows everything in both directions and ends nothing. */
+const swallowingProxy = (
+  target: string
+): Effect.Effect<{ readonly url: string; readonly swallow: Effect.Effect<void> }, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const sockets = new Set<Socket>()
+    let swallows = false
+    const { hostname, port } = new URL(target)
+    const server = createServer({ allowHalfOpen: true }, (near) => {
+      const far = createConnection({ host: hostname, port: Number(port), allowHalfOpen: true })
+      for (const [from, to] of [
+        [near, far],
+        [far, near]
+      ] as const) {
+        sockets.add(from)
+        from.on("error", () => {})
+        from.on("data", (bytes) => {
+          if (!swallows) to.write(bytes)
+        })
+        from.on("end", () => {
+          if (!swallows) to.end()
+        })
+      }
+    })
+    yield* Effect.acquireRelease(
+      Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
+      () =>
+        Effect.sync(() => {
+          for (const socket of sockets) socket.destroy()
+          server.close()
+        })
+    )
+    const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+    return {
+      url,
+      swallow: Effect.sync(() => {
+        swallows = true
+      })
+    }
+  })
+
+describe("half-open connections", () => {
+  it.scopedLive("a client behind a dead network is cut off after some pings, and its session can be resumed", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({ args: ["--ping-interval-ms", "200"] })
+      const proxy = yield* swallowingProxy(server.url)
+      const lost = yield* connectTo(proxy.url)
+      const { sessionId } = yield* lost.handshake({ resumeSessionId: null })
+      yield* lost.start("p", ["cat"], { pipeStdin: true })
+      yield* proxy.swallow
+      const client = yield* connectTo(server.url)
+      const params = { clientName: "again", resumeSessionId: sessionId }
+      assert.strictEqual((yield* client.call("initialize", params)).error.code, -32010)
+      yield* Effect.repeat(client.call("initialize", params), {
+        until: ({ error }) => error === undefined
+      }).pipe(Effect.timeout("20 seconds"))
+      client.raw('{"method":"initialized"}')
+      client.knows("p")
+      yield* client.ask("process/write", { processId: "p", chunk: "aGVsbG8K", writeId: "w" })
+      yield* client.sees("p", "hello")
+      yield* client.ask("process/terminate", { processId: "p" })
+      yield* client.closed("p")
+    })
+  )
+
+  it.scopedLive("the same with output that nobody takes", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({ args: ["--ping-interval-ms", "200", "--detached-session-ttl-ms", "100"] })
+      const observer = yield* server.connect
+      yield* observer.handshake()
+      // The first process brings what is opened once.
+      yield* observer.start("first", ["true"])
+      yield* observer.closed("first")
+      const before = descriptors(server.pid)
+      const proxy = yield* swallowingProxy(server.url)
+      const lost = yield* connectTo(proxy.url)
+      lost.discard = true
+      yield* lost.handshake({ resumeSessionId: null })
+      yield* lost.start("p", ["sh", "-c", "while :; do echo y; sleep 0.1; done"])
+      yield* proxy.swallow
+      yield* eventually("it is cut off, and its process ended", () => descriptors(server.pid) <= before, 30_000)
+    })
+  )
+
+  it.scopedLive("a client that has said its last word and keeps its socket open is not kept", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer()
+      const before = descriptors(server.pid)
+      const sockets = yield* Effect.forEach(Array(10), () => rawSocket(server.url))
+      for (const socket of sockets) {
+        socket.write(upgrade())
+        socket.end()
+      }
+      for (const socket of sockets) yield* ends(socket)
+      yield* eventually("descriptors are back", () => descriptors(server.pid) <= before)
+    })
+  )
+})
