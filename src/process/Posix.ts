@@ -25,6 +25,7 @@ interface Native {
     onExit: (code: number, signal: number) => void
   ) => number
   readonly setUpTerminal: (fd: number) => number
+  readonly setRoot: (path: string) => number
   readonly onWritable: (fd: number, callback: () => void) => number
   readonly cancel: (token: number) => number
 }
@@ -72,6 +73,11 @@ export const spawn = (
 /** Keeps children from inheriting a terminal, and lets it erase whole UTF-8 characters. Throws like node:fs. */
 export const setUpTerminal = (fd: number): void => {
   check(native().setUpTerminal(fd))
+}
+
+/** Makes a directory the root of this process. Throws like node:fs. */
+export const setRoot = (path: string): void => {
+  check(native().setRoot(path))
 }
 
 /** Calls back once, later, when a descriptor takes more or has failed; gives what cancels that. Throws like node:fs. */

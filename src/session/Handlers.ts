@@ -69,7 +69,11 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
 
       "process/start": (params) =>
         Effect.flatMap(supervisor, ({ start }) =>
-          Effect.map(start(params), ({ pid }) => ({ processId: params.processId, sandboxType: "none", pid }))
+          Effect.map(start(params), ({ pid, confined }) => ({
+            processId: params.processId,
+            sandboxType: confined ? "linuxSeccomp" : "none",
+            pid
+          }))
         ),
 
       "process/read": ({ processId, afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 }) =>

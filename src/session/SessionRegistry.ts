@@ -16,6 +16,7 @@ import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { LimitReached, SessionAttached, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
+import { FileViews, type Views } from "./FileViews.js"
 import type { Notifier } from "./Notifier.js"
 import { SessionLimits } from "./SessionLimits.js"
 
@@ -56,7 +57,8 @@ export class Session {
 
   constructor(
     readonly id: SessionId,
-    readonly supervisor: Supervisor
+    readonly supervisor: Supervisor,
+    readonly views: Views
   ) {}
 
   /** Moves on, and says whether anything changed. */
@@ -97,6 +99,7 @@ export interface Shape {
 const make = Effect.gen(function* () {
   const supervisors = yield* ProcessSupervisor
   const limits = yield* SessionLimits
+  const fileViews = yield* FileViews
   const scope = yield* Effect.scope
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
@@ -132,7 +135,8 @@ const make = Effect.gen(function* () {
     const sessionScope = yield* Scope.make()
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
-    session = new Session(SessionId.make(randomUUID()), supervisor)
+    const views = yield* Scope.extend(fileViews.make, sessionScope)
+    session = new Session(SessionId.make(randomUUID()), supervisor, views)
     sessions.set(session.id, { session, scope: sessionScope })
     return session
   }).pipe(Effect.uninterruptible)
