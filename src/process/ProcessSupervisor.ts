@@ -195,7 +195,8 @@ const make = (events: ProcessEvents) =>
         // Its place among the requests is taken by now: whether it can be confined may take a while to be known.
         const { child, confinement } = yield* Effect.gen(function* () {
           const confinement = yield* confiner.confine(params.sandbox)
-          return { child: yield* spawner.spawn({ ...spec, confinement }), confinement }
+          const confined = confinement === undefined ? spec : { ...spec, confinement }
+          return { child: yield* spawner.spawn(confined), confinement }
         }).pipe(
           Effect.onError(() =>
             Effect.sync(() => {
