@@ -9,6 +9,18 @@ import { build } from "esbuild"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
 
+// What carries out sandboxed requests on files, in a process of its own.
+await build({
+  entryPoints: [fileURLToPath(new URL("../src/fileWorker.ts", import.meta.url))],
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "esm",
+  outdir: dist,
+  logLevel: "warning",
+  banner: { js: 'import { createRequire as r } from "node:module"; const require = r(import.meta.url)' }
+})
+
 const { outputFiles } = await build({
   entryPoints: [fileURLToPath(new URL("../src/bin.ts", import.meta.url))],
   bundle: true,

@@ -564,7 +564,7 @@ const e2eSuite = (name: string, connect: Connect, contained = false) =>
         }
       }))
 
-    test("a sandbox that restricts nothing runs directly, one that restricts anything is refused", (client) =>
+    test("a sandbox that restricts nothing runs directly, one that cannot be understood is refused", (client) =>
       Effect.gen(function* () {
         const start = (processId: string, permissions: object) =>
           client.call(
@@ -581,15 +581,6 @@ const e2eSuite = (name: string, connect: Connect, contained = false) =>
           const id = JSON.stringify(permissions)
           assert.strictEqual((yield* start(id, permissions)).result?.sandboxType, "none", id)
           yield* client.closed(id)
-        }
-        const refused = [
-          { type: "managed", file_system: { type: "restricted", entries: [] }, network: "enabled" },
-          { type: "managed", file_system: unrestricted, network: "restricted" }
-        ]
-        for (const permissions of refused) {
-          const { error } = yield* start("r", permissions)
-          assert.strictEqual(error?.code, -32600)
-          assert.include(error.message, "cannot enforce a restricted sandbox")
         }
         assert.strictEqual((yield* start("r", { type: "bogus" })).error.code, -32602)
         assert.strictEqual(

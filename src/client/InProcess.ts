@@ -132,6 +132,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       disableFatalDefects: true
     })
     const connection: Connection = {
+      peer: "in process",
       room: new AnswerRoom(() => false),
       maxContentBytes: Number.POSITIVE_INFINITY,
       onEnd: (effect) => ends.push(effect)

@@ -1,6 +1,8 @@
-// init CWD PWD FILE ARG0 [ARG...]: the first process of a PID namespace. Runs FILE in CWD, with PWD for the variable of
-// that name (none if it is empty), in a session of its own, with the terminal that is descriptor 0, if it is one, as its
-// terminal; reaps whatever is left to it; and ends with FILE, whereupon the kernel ends everything else in the namespace.
+// init CWD FILE ARG0 [ARG...]: the first process of a PID namespace. Runs FILE in CWD, in a session of its own, with the
+// terminal that is descriptor 0, if it is one, as its terminal; reaps whatever is left to it; and ends with FILE,
+// whereupon the kernel ends everything else in the namespace.
+// The environment of FILE are the variables whose names begin with "+", without it: under their own names some would act
+// on whoever makes the namespace, outside of it. Descriptors above 3 are closed: they lead out of the namespace.
 // What became of FILE is written to descriptor 3, a line each: "started", or "failed ERRNO"; then "ended WAITSTATUS".
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { report = 3 };
+enum { report = 3, max_descriptors = 1024 };
 
 // A file that is neither a program nor a script that names its interpreter is the shell's.
 static void run_by_shell(const char *file, int argc, char **argv) {
@@ -23,12 +25,22 @@ static void run_by_shell(const char *file, int argc, char **argv) {
   execv(shell[0], shell);
 }
 
+static void set_environment(void) {
+  char **kept = environ;
+  for (char **variable = environ; *variable != NULL; variable++) {
+    if (**variable == '+') *kept++ = *variable + 1;
+  }
+  *kept = NULL;
+}
+
 int main(int argc, char **argv) {
   int outcome[2];
-  if (argc < 5) {
-    fprintf(stderr, "usage: init CWD PWD FILE ARG0 [ARG...]\n");
+  if (argc < 4) {
+    fprintf(stderr, "usage: init CWD FILE ARG0 [ARG...]\n");
     return 2;
   }
+  set_environment();
+  for (int fd = report + 1; fd < max_descriptors; fd++) close(fd);
   fcntl(report, F_SETFD, FD_CLOEXEC);
   if (pipe(outcome) == -1) {
     dprintf(report, "failed %d\n", errno);
@@ -44,12 +56,9 @@ int main(int argc, char **argv) {
     close(outcome[0]);
     setsid();
     if (isatty(0)) ioctl(0, TIOCSCTTY, 0);
-    // Whoever made the namespace has set it.
-    if (*argv[2] == '\0') unsetenv("PWD");
-    else setenv("PWD", argv[2], 1);
     if (chdir(argv[1]) == 0) {
-      execv(argv[3], argv + 4);
-      if (errno == ENOEXEC) run_by_shell(argv[3], argc - 4, argv + 4);
+      execv(argv[2], argv + 3);
+      if (errno == ENOEXEC) run_by_shell(argv[2], argc - 3, argv + 3);
     }
     int error = errno;
     if (write(outcome[1], &error, sizeof error) == -1) return 126;

@@ -8,11 +8,17 @@
 // setUpTerminal(fd):     erases characters, not bytes, and keeps the descriptor to ourselves.
 // processTable():        all processes in one call: read file by file from JavaScript, a table of a thousand processes
 //                        blocks the event loop four times as long.
+// setRoot(path):         makes a directory the root of this process, all its threads and its paths, and
+//                        gives up all privileges of the calling thread and those it starts.
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#ifdef __linux__
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#endif
 #include <node_api.h>
 #include <signal.h>
 #include <spawn.h>
@@ -104,6 +110,23 @@ static napi_value set_up_terminal(napi_env env, napi_callback_info info) {
   if (tcgetattr(fd, &mode) == -1) return number(env, -errno);
   mode.c_iflag |= IUTF8;
   if (tcsetattr(fd, TCSANOW, &mode) == -1) return number(env, -errno);
+#endif
+  return number(env, 0);
+}
+
+// (path) => 0 | -errno
+static napi_value set_root(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  char path[4096] = "";
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  if (count == 1) napi_get_value_string_utf8(env, argument, path, sizeof path, NULL);
+  if (chroot(path) == -1 || chdir("/") == -1) return number(env, -errno);
+#ifdef __linux__
+  // The privilege to do so is the privilege to undo it.
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct none[2] = {{0}};
+  if (syscall(SYS_capset, &header, none) == -1) return number(env, -errno);
 #endif
   return number(env, 0);
 }
@@ -246,7 +269,7 @@ static void on_child(uv_signal_t *reaper, int signum) {
 }
 
 // How many descriptors a child is given at most.
-enum { max_descriptors = 8 };
+enum { max_descriptors = 512 };
 
 static char *text(napi_env env, napi_value value) {
   size_t length;
@@ -276,6 +299,19 @@ static char **texts(napi_env env, napi_value array) {
     }
   }
   return result;
+}
+
+// Descriptors whose numbers the child's own would overwrite before they are copied are moved above those, and the old
+// ones are left as they are: the caller closes what is in `moved`.
+static int make_way(int *stdio, int length, int *moved, int *count) {
+  *count = 0;
+  for (int fd = 0; fd < length; fd++) {
+    if (stdio[fd] < 0 || stdio[fd] >= length) continue;
+    int higher = fcntl(stdio[fd], F_DUPFD_CLOEXEC, length);
+    if (higher == -1) return errno;
+    moved[(*count)++] = stdio[fd] = higher;
+  }
+  return 0;
 }
 
 // A new session, no signal blocked or ignored, and nothing open but these descriptors.
@@ -346,7 +382,10 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
                   : 0;
   // Before the child can end.
   if (error == 0) error = -uv_signal_start(&own->reaper, on_child, SIGCHLD);
+  int moved[max_descriptors], moved_count = 0;
+  if (error == 0 && kind == napi_object) error = make_way(stdio, (int)length, moved, &moved_count);
   if (error == 0) error = start(&created->pid, file, argv, envp, cwd, terminal, stdio, (int)length);
+  for (int i = 0; i < moved_count; i++) close(moved[i]);
   napi_value result = number(env, error == 0 ? created->pid : -error);
   if (error == 0) {
     napi_create_reference(env, arguments[5], 1, &created->callback);
@@ -458,6 +497,7 @@ NAPI_MODULE_INIT() {
   export(env, exports, "spawn", spawn);
   export(env, exports, "processTable", process_table);
   export(env, exports, "setUpTerminal", set_up_terminal);
+  export(env, exports, "setRoot", set_root);
   export(env, exports, "onWritable", on_writable);
   export(env, exports, "cancel", cancel);
   return exports;

@@ -15,9 +15,13 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { attempt, type ChildSpec, type ExitStatus, SpawnError } from "./Child.js"
-import { Forest, type Shape as ForestShape } from "./Forest.js"
-import { Launcher, type Leader, makeExit, run, statusOf } from "./Launch.js"
+import type { Confinement } from "./Confinement.js"
+import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
+import { Guard } from "./Guard.js"
+import { Launcher, type Leader, makeExit, type Running, run, statusOf } from "./Launch.js"
+import * as Mounting from "./Mounting.js"
 import * as OsError from "./OsError.js"
+import { Placeholders, type Shape as PlaceholdersShape } from "./Placeholders.js"
 import * as Posix from "./Posix.js"
 import { childrenOf, entryOf, type Identity, isStranger, kill, membersOf, table } from "./ProcessTree.js"
 import * as Program from "./Program.js"
@@ -37,12 +41,20 @@ const wholeFileSystem = ["--dev-bind", "/", "/"]
 const namespaces = [
   // Its first process is `init`; when that ends the kernel kills all others.
   ...["--unshare-pid", "--as-pid-1"],
-  ...["--proc", "/proc"],
   // The server's death is theirs, also without the guard.
-  "--die-with-parent",
+  "--die-with-parent"
+]
+
+const contained = [
+  ...namespaces,
+  ...wholeFileSystem,
+  ...["--proc", "/proc"],
   // Otherwise root would lose its privileges within; nobody else has any to keep.
   ...(process.getuid?.() === 0 ? ["--cap-add", "ALL"] : [])
 ]
+
+/** Root loses its privileges: with them it could undo the confinement. */
+const confined = [...namespaces, "--unshare-ipc", "--cap-drop", "ALL"]
 
 const locate = (): string | undefined =>
   (process.env["PATH"] ?? "/usr/bin:/bin")
@@ -65,7 +77,7 @@ const find = Effect.suspend(() => {
       message: "bubblewrap (bwrap) is not installed; install it (Debian: apt-get install bubblewrap)"
     })
   }
-  const args = [...wholeFileSystem, ...namespaces, "--", "true"]
+  const args = [...contained, "--", "true"]
   return Effect.async<string, BubblewrapUnavailable>((resume) => {
     execFile(file, args, { timeout: checkMs, killSignal: "SIGKILL" }, (error, _, stderr) => {
       if (error === null) return resume(Effect.succeed(file))
@@ -74,6 +86,15 @@ const find = Effect.suspend(() => {
     })
   })
 })
+
+/** Mounts by descriptor came with version 0.10, and to older ones by security updates. */
+const checkDescriptors = (file: string) =>
+  Effect.async<void, BubblewrapUnavailable>((resume) => {
+    execFile(file, ["--help"], { timeout: checkMs, killSignal: "SIGKILL" }, (_, stdout) => {
+      if (stdout.includes("--ro-bind-fd")) return resume(Effect.void)
+      resume(new BubblewrapUnavailable({ message: "this bubblewrap (bwrap) has no --ro-bind-fd; install a newer one" }))
+    })
+  })
 
 /** What `init` reports, a line each. */
 const parse = (line: string) => {
@@ -97,32 +118,64 @@ const containedIn = (bubblewrap: number): Contained | undefined => {
   return init === undefined || program === undefined ? undefined : { init, program }
 }
 
+/** The first descriptor after the three of the program and the one of the reports. */
+const firstFd = 4
+
+/** The arguments for the namespaces of a child, and for what is its first process there. */
+const enclose = ({ confinement }: ChildSpec): Mounting.Mounting & { readonly init: string } => {
+  if (confinement === undefined) return { args: contained, fds: [], init: Posix.initProgram() }
+  const { args, fds } = Mounting.forProgram(confinement, firstFd)
+  return { args: [...confined, ...args], fds, init: Mounting.initPath }
+}
+
+/** Under names by which they mean nothing to bubblewrap, which is not confined; `init` gives them back their own. */
+const veiled = (env: ChildSpec["env"]): ChildSpec["env"] =>
+  Object.fromEntries(Object.entries(env).map(([variable, value]) => [`+${variable}`, value]))
+
 /** Starts bubblewrap, `init` and the program, of which the socket brings the reports. */
 const begin = (bubblewrap: string, spec: ChildSpec, stdio: Posix.Stdio) => {
   const file = Program.find(spec)
   const [name = file, ...args] = spec.argv
-  const init = [Posix.initProgram(), spec.cwd, spec.env["PWD"] ?? "", file, spec.arg0 ?? name, ...args]
-  const argv = [bubblewrap, ...wholeFileSystem, ...namespaces, "--", ...init]
+  const { args: namespaced, fds, init } = enclose(spec)
+  const argv = [bubblewrap, ...namespaced, "--", init, spec.cwd, file, spec.arg0 ?? name, ...args]
   const [readEnd, writeEnd] = Posix.pipe()
   // The program becomes the terminal's owner, not bubblewrap.
   const terminal = typeof stdio === "string" ? openSync(stdio, constants.O_RDWR | constants.O_NOCTTY) : -1
   const [stdin, stdout, stderr] = typeof stdio === "string" ? [terminal, terminal, terminal] : stdio
   try {
-    const outer = run(bubblewrap, argv, spec, [stdin, stdout, stderr, writeEnd])
+    const outside = { cwd: spec.cwd, env: veiled(spec.env) }
+    const outer = run(bubblewrap, argv, outside, [stdin, stdout, stderr, writeEnd, ...fds])
     return { outer, reports: new Socket({ fd: readEnd, readable: true, writable: false }) }
   } catch (error) {
     closeSync(readEnd)
     throw error
   } finally {
-    closeSync(writeEnd)
+    for (const fd of [writeEnd, ...fds]) closeSync(fd)
     if (terminal !== -1) closeSync(terminal)
   }
 }
 
-const launch = (bubblewrap: string, plant: ForestShape["plant"], spec: ChildSpec, stdio: Posix.Stdio) =>
+/** Holds the places of a child's confinement while it is started, and until what is given is called. */
+const beginHolding = (bubblewrap: string, places: PlaceholdersShape, spec: ChildSpec, stdio: Posix.Stdio) => {
+  const release = places.hold(spec.confinement?.placeholders ?? [])
+  try {
+    return { ...begin(bubblewrap, spec, stdio), release }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+interface Needs {
+  readonly bubblewrap: string
+  readonly plant: ForestShape["plant"]
+  readonly places: PlaceholdersShape
+}
+
+const launch = ({ bubblewrap, plant, places }: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
   Effect.flatMap(
-    attempt(() => begin(bubblewrap, spec, stdio)),
-    ({ outer, reports }) => {
+    attempt(() => beginHolding(bubblewrap, places, spec, stdio)),
+    ({ outer, reports, release }) => {
       const tree = plant(outer.pid)
       const { report, onExit } = makeExit()
       let ended: ExitStatus | undefined
@@ -169,6 +222,7 @@ const launch = (bubblewrap: string, plant: ForestShape["plant"], spec: ChildSpec
           outer.onExit((status) => {
             over = true
             clearTimeout(late)
+            release()
             tree.reaped()
             fail(`bubblewrap could not start the process (${describe(status)})`)
             // Without the word of `init` it was killed, and everything in the namespace with it.
@@ -178,6 +232,39 @@ const launch = (bubblewrap: string, plant: ForestShape["plant"], spec: ChildSpec
       })
     }
   )
+
+const startWorker = (
+  { bubblewrap, plant, places }: Needs,
+  argv: readonly [program: string, ...args: ReadonlyArray<string>],
+  confinement: Confinement,
+  stdio: readonly [stdin: number, stdout: number, stderr: number]
+): Running & Pick<Tree, "signal"> => {
+  const release = places.hold(confinement.placeholders)
+  try {
+    const { args, fds } = Mounting.forWorker(confinement, stdio.length)
+    try {
+      // Without `init`: the worker has no process beside it whose root could lead it out.
+      const all = [bubblewrap, ...namespaces, "--unshare-ipc", ...args, "--", ...argv]
+      const outer = run(bubblewrap, all, { cwd: "/", env: {} }, [...stdio, ...fds])
+      const tree = plant(outer.pid)
+      return {
+        pid: outer.pid,
+        signal: tree.signal,
+        onExit: (listen) =>
+          outer.onExit((status) => {
+            release()
+            tree.reaped()
+            listen(status)
+          })
+      }
+    } finally {
+      for (const fd of fds) closeSync(fd)
+    }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
 
 const describe = (status: ExitStatus): string => {
   switch (status._tag) {
@@ -196,26 +283,58 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
   {
     /** Whether it works here. */
     readonly check: Effect.Effect<void, BubblewrapUnavailable>
-    /** Starts the program of a child in a PID namespace. */
+    /** Whether it can also mount exactly what was looked at. */
+    readonly checkConfining: Effect.Effect<void, BubblewrapUnavailable>
+    /** Starts the program of a child in a PID namespace, and in its confinement if it has one. */
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
+    /** Starts a worker that will make a confinement its root, on stdin and stdout. */
+    readonly startWorker: (
+      argv: readonly [program: string, ...args: ReadonlyArray<string>],
+      confinement: Confinement,
+      stdio: readonly [stdin: number, stdout: number, stderr: number]
+    ) => Effect.Effect<Running & Pick<Tree, "signal">, SpawnError | BubblewrapUnavailable>
   }
 >() {
-  static readonly layer: Layer.Layer<Bubblewrap, never, Forest> = Layer.effect(
+  static readonly layer: Layer.Layer<Bubblewrap, never, Forest | Placeholders> = Layer.effect(
     Bubblewrap,
     Effect.gen(function* () {
       const { plant } = yield* Forest
+      const places = yield* Placeholders
       const program = yield* Effect.cached(find)
       return {
         check: Effect.asVoid(program),
+        checkConfining: yield* Effect.cached(Effect.flatMap(program, checkDescriptors)),
         launch: (spec, stdio) =>
           program.pipe(
             Effect.mapError(({ message }) => new SpawnError({ message })),
-            Effect.flatMap((file) => launch(file, plant, spec, stdio))
+            Effect.flatMap((bubblewrap) => launch({ bubblewrap, plant, places }, spec, stdio))
+          ),
+        startWorker: (argv, confinement, stdio) =>
+          Effect.flatMap(program, (bubblewrap) =>
+            attempt(() => startWorker({ bubblewrap, plant, places }, argv, confinement, stdio))
           )
       }
     })
   )
+
+  /** The same, with a forest and a guard of its own or shared ones. */
+  static readonly layerReal: Layer.Layer<Bubblewrap> = Bubblewrap.layer.pipe(
+    Layer.provide([Forest.layer, Placeholders.layer]),
+    Layer.provide(Guard.layer)
+  )
 }
+
+/** A launcher that starts confined programs by bubblewrap, and others among the server's own processes. */
+export const layerConfining: Layer.Layer<Launcher, never, Bubblewrap | Forest> = Layer.effect(
+  Launcher,
+  Effect.gen(function* () {
+    const bubblewrap = yield* Bubblewrap
+    const direct = yield* Launcher
+    return {
+      launch: (spec, stdio) => (spec.confinement === undefined ? direct : bubblewrap).launch(spec, stdio)
+    }
+  })
+).pipe(Layer.provide(Launcher.layer))
 
 /** A launcher that starts every program in a PID namespace of its own. */
 export const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = Layer.effect(

@@ -8,6 +8,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import type { Signal } from "../protocol/Signals.js"
+import type { Confinement } from "./Confinement.js"
 import type { Env } from "./EnvPolicy.js"
 import * as OsError from "./OsError.js"
 
@@ -23,6 +24,8 @@ export interface ChildSpec {
   readonly cwd: string
   readonly env: Env
   readonly io: Io
+  /** What it may see and reach; everything, without it. */
+  readonly confinement?: Confinement | undefined
 }
 
 /** How a leader ended. `Lost` when the system could not tell: never a made-up number. */

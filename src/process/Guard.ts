@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { Buffer } from "node:buffer"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -15,16 +16,24 @@ import type { Identity } from "./ProcessTree.js"
  * POSIX shell, without any program but itself. It reads `+ <pid> <start time>` and `- <pid> <start time>`, and at the end of input
  * kills every registered tree: the leader's group, its session, and whatever descends from those. All are stopped
  * first, so that none can fork its way out of the table. A leader whose start time differs is a stranger.
+ *
+ * It also reads `f <folder>` and `g <folder>`, escaped, and removes those that are empty then, with the one program that
+ * it needs.
  */
 const script = `
 trap '' HUP INT QUIT TERM
 set -f
 leaders=' '
+folders=' '
 while read -r operation pid start; do
   case $operation in
     +) leaders="$leaders$pid:$start " ;;
     -) case $leaders in *" $pid:$start "*)
          leaders="\${leaders%%" $pid:$start "*} \${leaders#*" $pid:$start "}" ;;
+       esac ;;
+    f) folders="$folders$pid " ;;
+    g) case $folders in *" $pid "*)
+         folders="\${folders%%" $pid "*} \${folders#*" $pid "}" ;;
        esac ;;
   esac
 done
@@ -59,7 +68,19 @@ while [ $grown = 1 ] && [ $round -lt 20 ]; do
 done
 for pid in $roots; do kill -KILL -$pid 2>/dev/null; done
 for pid in $members; do kill -KILL $pid 2>/dev/null; done
+set -f
+PATH=/usr/bin:/bin
+for folder in $folders; do
+  path=$(printf '%b.' "$folder")
+  rmdir -- "\${path%.}" 2>/dev/null
+done
 `
+
+/** A path without anything that the shell would take for more than itself. */
+const escaped = (path: string): string =>
+  Buffer.from(path)
+    .toString("latin1")
+    .replace(/[^A-Za-z0-9/._-]/g, (byte) => `\\0${byte.charCodeAt(0).toString(8).padStart(3, "0")}`)
 
 /** How long after a failure another guard is started, in milliseconds. */
 const retryMs = 200
@@ -70,6 +91,10 @@ export interface Shape {
   readonly register: (leader: Identity) => void
   /** Nothing is left of the tree. */
   readonly unregister: (leader: Identity) => void
+  /** From now on this folder, empty as it is, ends with the server. */
+  readonly addFolder: (path: string) => void
+  /** The folder is somebody else's business from now on. */
+  readonly removeFolder: (path: string) => void
 }
 
 const start = (onFailure: (reason: string) => void): ChildProcess => {
@@ -96,6 +121,7 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
     Effect.gen(function* () {
       const runFork = Runtime.runFork(yield* Effect.runtime<never>())
       const leaders = new Map<number, Identity>()
+      const folders = new Set<string>()
       let shell: ChildProcess | undefined
       let retry: NodeJS.Timeout | undefined
       let closed = false
@@ -119,6 +145,13 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
           return failed(String(error))
         }
         for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}\n`)
+        for (const folder of folders) tell(`f ${escaped(folder)}\n`)
+      }
+
+      /** Tells a new guard everything, and a running one what is new. */
+      const tellOrStart = (line: string) => {
+        if (shell === undefined && retry === undefined) restart()
+        else tell(line)
       }
 
       yield* Effect.addFinalizer(() =>
@@ -133,14 +166,21 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
       return {
         register: (leader) => {
           leaders.set(leader.pid, leader)
-          if (shell === undefined && retry === undefined) restart()
-          else tell(`+ ${leader.pid} ${leader.startTime}\n`)
+          tellOrStart(`+ ${leader.pid} ${leader.startTime}\n`)
         },
         unregister: (leader) => {
           // Its number may have been given to another one meanwhile.
           if (leaders.get(leader.pid) !== leader) return
           leaders.delete(leader.pid)
           tell(`- ${leader.pid} ${leader.startTime}\n`)
+        },
+        addFolder: (path) => {
+          folders.add(path)
+          tellOrStart(`f ${escaped(path)}\n`)
+        },
+        removeFolder: (path) => {
+          folders.delete(path)
+          tell(`g ${escaped(path)}\n`)
         }
       }
     })
@@ -149,6 +189,8 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
   /** Nobody watches: for systems without /proc, and for tests. */
   static readonly layerNone: Layer.Layer<Guard> = Layer.succeed(Guard, {
     register: () => {},
-    unregister: () => {}
+    unregister: () => {},
+    addFolder: () => {},
+    removeFolder: () => {}
   })
 }

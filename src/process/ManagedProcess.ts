@@ -22,6 +22,7 @@ import type {
 import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "./Child.js"
+import * as Denial from "./Denial.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import * as StdinQueue from "./StdinQueue.js"
 
@@ -122,6 +123,8 @@ export class ManagedProcess {
   private listening = false
   private paused = false
   private final = false
+  private confined = false
+  private denied = false
   private attempts = 0
   private failure: string | null = null
   private writeIds: StdinQueue.WriteIds | undefined
@@ -166,6 +169,16 @@ export class ManagedProcess {
       this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
     }
     this.wake()
+  }
+
+  /** What it may see and reach is restricted: a failure may come from that. */
+  confine(): void {
+    this.confined = true
+  }
+
+  /** Whether it has exited, and its restrictions are the likely cause. */
+  get sandboxDenied(): boolean {
+    return this.denied
   }
 
   /** There will be no child. */
@@ -364,6 +377,7 @@ export class ManagedProcess {
     if (this.state === before || this.state._tag === "Running") return
     if (before._tag === "Running") this.stdin?.close()
     if (this.exited() && before._tag !== "Exited") {
+      this.denied = this.confined && Denial.isLikely(this.exit(), this.output)
       this.events.onExited(this, this.nextSeq++, this.exit(), this.timedOut)
     }
     if (this.state._tag === "Closed") {
@@ -405,7 +419,7 @@ export class ManagedProcess {
       ...this.exit(),
       closed: this.state._tag === "Closed",
       failure: this.failure,
-      sandboxDenied: false,
+      sandboxDenied: this.denied,
       truncated,
       droppedBytes: this.output.droppedBytes()
     }

@@ -39,7 +39,7 @@ const openPipes = (stdin: boolean): Pipes => {
   }
 }
 
-const manage = (leader: Leader, parent: ReadonlyArray<number>): Child => {
+const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boolean): Child => {
   const [stdoutFd, stderrFd] = parent.slice(-2)
   const stdinFd = parent.length === 3 ? parent[0] : undefined
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
@@ -52,11 +52,14 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>): Child => {
     stdin = undefined
     onStdinClosed()
   })
+  let drainAll = () => {}
   return {
     pid: leader.pid,
     listen: (events: ChildEvents) => {
       leader.onExit((status) => {
         stdin?.destroy()
+        // Why it failed can be told only by what it said.
+        if (isConfined) drainAll()
         events.onExit(status)
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
@@ -76,9 +79,12 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>): Child => {
       const stdout = read(stdoutFd, "stdout")
       const stderr = read(stderrFd, "stderr")
       outputs = [stdout, stderr]
-      finish = () => {
+      drainAll = () => {
         if (!stdout.destroyed) drain(stdoutFd ?? -1, (bytes) => events.onOutput("stdout", bytes))
         if (!stderr.destroyed) drain(stderrFd ?? -1, (bytes) => events.onOutput("stderr", bytes))
+      }
+      finish = () => {
+        drainAll()
         stdout.destroy()
         stderr.destroy()
       }
@@ -119,7 +125,7 @@ export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpaw
           ({ parent, child }) => {
             const [stdin = -1, stdout = -1, stderr = -1] = child.length === 3 ? child : [-1, ...child]
             return launch(spec, [stdin, stdout, stderr]).pipe(
-              Effect.map((leader) => manage(leader, parent)),
+              Effect.map((leader) => manage(leader, parent, spec.confinement !== undefined)),
               Effect.onExit((exit) => Effect.sync(() => close(Exit.isSuccess(exit) ? child : [...child, ...parent])))
             )
           }

@@ -26,6 +26,7 @@ interface Native {
   ) => number
   readonly processTable: () => Float64Array
   readonly setUpTerminal: (fd: number) => number
+  readonly setRoot: (path: string) => number
   readonly onWritable: (fd: number, callback: () => void) => number
   readonly cancel: (token: number) => number
 }
@@ -82,6 +83,11 @@ export const processTable = (): Float64Array => native().processTable()
 /** Keeps children from inheriting a terminal, and lets it erase whole UTF-8 characters. Throws like node:fs. */
 export const setUpTerminal = (fd: number): void => {
   check(native().setUpTerminal(fd))
+}
+
+/** Makes a directory the root of this process. Throws like node:fs. */
+export const setRoot = (path: string): void => {
+  check(native().setRoot(path))
 }
 
 /** Calls back once, later, when a descriptor takes more or has failed; gives what cancels that. Throws like node:fs. */

@@ -12,8 +12,8 @@ import type * as Scope from "effect/Scope"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import * as Sandbox from "../protocol/Sandbox.js"
 import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
+import { Confiner } from "./Confiner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
@@ -43,7 +43,9 @@ export type StartFailure = InvalidParams | LimitReached | NotAllowed | ProcessEx
 /** The processes of one session. */
 export interface Supervisor {
   /** Starts a process, synchronously up to the fork. */
-  readonly start: (params: StartParams) => Effect.Effect<{ readonly pid: number }, StartFailure>
+  readonly start: (
+    params: StartParams
+  ) => Effect.Effect<{ readonly pid: number; readonly confined: boolean }, StartFailure>
   /** A process by its id, as long as it is retained. */
   readonly find: (processId: ProcessId) => ManagedProcess | undefined
   /** Acts on a process, if there is one: in the order of the calls, but not before its start has come to its end. */
@@ -65,6 +67,7 @@ const make = (observer: ProcessEvents) =>
     const events = ProcessMetrics.observe(observer)
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
+    const confiner = yield* Confiner
     const scope = yield* Effect.scope
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
@@ -78,7 +81,6 @@ const make = (observer: ProcessEvents) =>
       if (ending) return new NotAllowed({ message: "the session is ending: no more processes are started" })
       const key = params.prepared === true ? "allowPreparedExec" : "allowDirectExec"
       if (!limits[key]) return new NotAllowed({ message: `${key} is false: this server does not start such processes` })
-      if (params.sandbox !== undefined && Sandbox.restricts(params.sandbox)) return Sandbox.unenforceable()
       if (processes.has(params.processId)) return new ProcessExists({ processId: params.processId })
       if (open >= limits.maxProcessesPerSession) {
         return new LimitReached({
@@ -204,13 +206,21 @@ const make = (observer: ProcessEvents) =>
         )
         processes.set(params.processId, process)
         open++
-        const child = yield* Effect.onError(spawn(spec), () =>
-          Effect.sync(() => {
-            open--
-            remove(process)
-            process.spawnFailed()
-          })
+        // Its place among the requests is taken by now: whether it can be confined may take a while to be known.
+        const { child, confinement } = yield* Effect.gen(function* () {
+          const confinement = yield* confiner.confine(params.sandbox)
+          const confined = confinement === undefined ? spec : { ...spec, confinement }
+          return { child: yield* spawn(confined), confinement }
+        }).pipe(
+          Effect.onError(() =>
+            Effect.sync(() => {
+              open--
+              remove(process)
+              process.spawnFailed()
+            })
+          )
         )
+        if (confinement !== undefined) process.confine()
         process.spawned(child)
         // The session has ended while the spawn took its time: nobody is left to own the child.
         if (ending) {
@@ -218,9 +228,9 @@ const make = (observer: ProcessEvents) =>
           process.signal("SIGKILL", "tree")
         }
         yield* fork(live(process))
-        if (policy !== undefined) yield* fork(keepUp(process, spec, policy))
+        if (policy !== undefined) yield* fork(keepUp(process, { ...spec, confinement }, policy))
         if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
-        return { pid: child.pid }
+        return { pid: child.pid, confined: confinement !== undefined }
       }).pipe(
         Effect.catchTag("SpawnError", ({ message }) =>
           Effect.zipRight(

@@ -6,11 +6,11 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Bubblewrap, type BubblewrapUnavailable, layerLauncher } from "./Bubblewrap.js"
+import { Bubblewrap, type BubblewrapUnavailable, layerConfining, layerLauncher } from "./Bubblewrap.js"
 import type { Spawns } from "./Child.js"
 import { Forest } from "./Forest.js"
 import { Guard } from "./Guard.js"
-import { Launcher } from "./Launch.js"
+import type { Launcher } from "./Launch.js"
 import { PipeSpawner } from "./PipeSpawner.js"
 import { PtySpawner } from "./PtySpawner.js"
 
@@ -31,18 +31,16 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
     Layer.provide([PipeSpawner.layer, PtySpawner.layer])
   )
 
-  /** Real children among the server's own processes. */
+  /** Real children among the server's own processes; the confined ones by bubblewrap. */
   static readonly layer: Layer.Layer<Spawner> = Spawner.layerReal.pipe(
-    Layer.provide(Launcher.layer),
-    Layer.provide(Forest.layer),
+    Layer.provide(layerConfining),
+    Layer.provide([Bubblewrap.layerReal, Forest.layer]),
     Layer.provide(Guard.layer)
   )
 
   /** Real children in PID namespaces of their own; fails where bubblewrap cannot make these. */
   static readonly layerContained: Layer.Layer<Spawner, BubblewrapUnavailable> = Spawner.layerReal.pipe(
     Layer.provide(layerLauncher),
-    Layer.provide(Bubblewrap.layer),
-    Layer.provide(Forest.layer),
-    Layer.provide(Guard.layer)
+    Layer.provide(Bubblewrap.layerReal)
   )
 }

@@ -83,7 +83,7 @@ export const StartParams = Schema.Struct({
   /** Without a terminal: keep stdin as a writable pipe; otherwise it is /dev/null. Not null (now). */
   pipeStdin: Schema.optionalWith(Flag, { default: () => false }),
   envPolicy: maybe(EnvPolicy),
-  /** Refused if it restricts anything: this server enforces nothing, and ignores nothing. */
+  /** What it may see and reach; refused where that cannot be enforced, never ignored. */
   sandbox: maybe(Sandbox),
   enforceManagedNetwork: maybe(Flag),
   /** The size of the terminal (ours); 24 rows of 80 columns without it. */
@@ -197,7 +197,7 @@ export class ExecApi extends RpcGroup.make(
   /** Starts a process. The answer leaves before any notification of the process. */
   Rpc.make("process/start", {
     payload: StartParams,
-    success: Schema.Struct({ processId: ProcessId, sandboxType: Schema.Literal("none"), pid: Integer }),
+    success: Schema.Struct({ processId: ProcessId, sandboxType: oneOf("none", "linuxSeccomp"), pid: Integer }),
     error: Failure
   }),
   /** Reads retained output; waits up to `waitMs` for some. The first chunk is given whatever `maxBytes` says. */

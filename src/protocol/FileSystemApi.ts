@@ -26,7 +26,7 @@ const Empty = Schema.Struct({})
 /** What every request on a path takes. */
 const onPath = {
   path: FilePath,
-  /** Refused if it restricts files: this server enforces nothing, and ignores nothing. */
+  /** What of the files is there for this request; refused where that cannot be enforced, never ignored. */
   sandbox: maybe(Sandbox)
 }
 

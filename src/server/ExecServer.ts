@@ -8,7 +8,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { FileSystem } from "../filesystem/FileSystem.js"
 import { HttpRunner } from "../http/HttpRunner.js"
-import type { BubblewrapUnavailable } from "../process/Bubblewrap.js"
+import { Bubblewrap, type BubblewrapUnavailable } from "../process/Bubblewrap.js"
+import { Confiner } from "../process/Confiner.js"
 import { OutputBuffer } from "../process/OutputBuffer.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { ProcessSupervisor } from "../process/ProcessSupervisor.js"
@@ -16,6 +17,7 @@ import { Spawner } from "../process/Spawner.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Connection from "../session/Connection.js"
+import { FileViews } from "../session/FileViews.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import { Transport, type TransportFailed } from "../transport/Transport.js"
@@ -27,7 +29,9 @@ export const layerSessions: Layer.Layer<
   Spawner | OutputBuffer | FileSystem | HttpRunner
 > = Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
 
-const layerOthers = Layer.mergeAll(OutputBuffer.layer, FileSystem.layer, HttpRunner.layer)
+const layerSandbox = Layer.merge(Confiner.layer, FileViews.layer).pipe(Layer.provide(Bubblewrap.layerReal))
+
+const layerOthers = Layer.mergeAll(OutputBuffer.layer, FileSystem.layer, HttpRunner.layer, layerSandbox)
 
 /** Sessions of real processes, each in a PID namespace of its own; fails where bubblewrap cannot make these. */
 export const layerContained: Layer.Layer<SessionRegistry | Handlers.Handlers, BubblewrapUnavailable> =

@@ -10,12 +10,13 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { AccessQueue } from "../filesystem/AccessQueue.js"
-import { FileSystem } from "../filesystem/FileSystem.js"
+import { FileSystem, type Shape as Files } from "../filesystem/FileSystem.js"
 import { Handles } from "../filesystem/Handles.js"
+import { Confiner } from "../process/Confiner.js"
 import { type Failure, FileRefused } from "../protocol/Failure.js"
 import { FileSystemApi, maxBlockBytes, maxFileBytes } from "../protocol/FileSystemApi.js"
 import { type FilePath, formatBytes } from "../protocol/PathUri.js"
-import * as Sandbox from "../protocol/Sandbox.js"
+import type { Sandbox } from "../protocol/Sandbox.js"
 import * as Base64 from "./Base64.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { CurrentHandshake } from "./Handshake.js"
@@ -31,9 +32,10 @@ interface Access {
   readonly connection: Connection
 }
 
-/** Whether a request may run, with the sandbox it asks for: every request on files passes here. */
-const checkSandbox = (sandbox: Sandbox.Sandbox | undefined): Effect.Effect<void, Failure> =>
-  sandbox !== undefined && Sandbox.restrictsFiles(sandbox) ? Sandbox.unenforceable() : Effect.void
+/** The same, and the files that the sandbox of the request leaves it; they are there as long as the scope. */
+interface Permitted extends Access {
+  readonly files: Effect.Effect<Files, Failure, Scope.Scope>
+}
 
 const checkBlock = (what: "read" | "write", length: number): Effect.Effect<void, Failure> =>
   length >= 1 && length <= maxBlockBytes
@@ -44,7 +46,8 @@ const done = Effect.as({})
 
 /** The handlers. What they start belongs to the scope at hand, and outlives connections. */
 export const make = Effect.gen(function* () {
-  const files = yield* FileSystem
+  const allFiles = yield* FileSystem
+  const { confine } = yield* Confiner
   const scope = yield* Effect.scope
   const queues = new WeakMap<Session, AccessQueue>()
   const accesses = new WeakMap<Connection, Access>()
@@ -67,38 +70,54 @@ export const make = Effect.gen(function* () {
     return access
   }
 
-  /** The access of the connection at hand, once it may be used, with the sandbox asked for. */
-  const enter = (sandbox?: Sandbox.Sandbox): Effect.Effect<Access, Failure> =>
+  /** What a sandbox leaves of the files; every request on files passes here. The network is of no concern to them. */
+  const filesIn = (session: Session, sandbox: Sandbox | undefined): Effect.Effect<Files, Failure, Scope.Scope> =>
+    Effect.flatMap(confine(sandbox, "files"), (confinement) =>
+      confinement === undefined ? Effect.succeed(allFiles) : session.views.open(confinement)
+    )
+
+  /** The access of the connection at hand, once it may be used. */
+  const enter = (sandbox: Sandbox | undefined): Effect.Effect<Permitted, Failure> =>
     Effect.gen(function* () {
       const { session } = yield* (yield* CurrentHandshake).require("filesystem")
-      yield* checkSandbox(sandbox)
-      return accessOf(session, yield* CurrentConnection)
+      return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, sandbox) }
     })
 
   /** Reads, among others that do. */
   const read = <A>(
-    sandbox: Sandbox.Sandbox | undefined,
-    use: (access: Access) => Effect.Effect<A, Failure, Scope.Scope>
+    sandbox: Sandbox | undefined,
+    use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
   ): Effect.Effect<A, Failure> =>
     Effect.flatMap(enter(sandbox), (access) => access.queue.read(Effect.scoped(Effect.suspend(() => use(access)))))
 
   /** Changes something, alone. */
   const write = <A>(
-    sandbox: Sandbox.Sandbox | undefined,
-    use: (access: Access) => Effect.Effect<A, Failure, Scope.Scope>
+    sandbox: Sandbox | undefined,
+    use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
   ): Effect.Effect<A, Failure> =>
     Effect.flatMap(enter(sandbox), (access) =>
       access.queue.write(Effect.scoped(Effect.suspend(() => use(access))), scope)
     )
 
-  const list = <A>(sandbox: Sandbox.Sandbox | undefined, use: Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
-    read(sandbox, ({ connection }) => Effect.zipRight(connection.room.take(listingBytes), use))
+  const list = <A>(
+    sandbox: Sandbox | undefined,
+    use: (files: Files) => Effect.Effect<A, Failure>
+  ): Effect.Effect<A, Failure> =>
+    read(sandbox, ({ connection, files }) =>
+      Effect.zipRight(connection.room.take(listingBytes), Effect.flatMap(files, use))
+    )
+
+  const look = <A>(sandbox: Sandbox | undefined, use: (files: Files) => Effect.Effect<A, Failure>) =>
+    read(sandbox, ({ files }) => Effect.flatMap(files, use))
+
+  const change = (sandbox: Sandbox | undefined, use: (files: Files) => Effect.Effect<void, Failure>) =>
+    write(sandbox, ({ files }) => done(Effect.flatMap(files, use)))
 
   return FileSystemApi.of({
     "fs/readFile": ({ path, sandbox, followSymlinks = true }) =>
-      read(sandbox, ({ connection: { room, maxContentBytes } }) =>
+      read(sandbox, ({ connection: { room, maxContentBytes }, files }) =>
         Effect.gen(function* () {
-          const file = yield* files.open(path.bytes, "read", { followSymlinks })
+          const file = yield* (yield* files).open(path.bytes, "read", { followSymlinks })
           const limit = Math.min(maxFileBytes, maxContentBytes)
           yield* room.take(Math.min(file.size, limit))
           return { dataBase64: yield* file.readAll(limit) }
@@ -106,40 +125,38 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/writeFile": ({ path, sandbox, dataBase64, followSymlinks = true }) =>
-      write(sandbox, () =>
+      write(sandbox, ({ files }) =>
         Effect.gen(function* () {
           const bytes = yield* Effect.mapError(
             Base64.decode(dataBase64),
             (fault) => new FileRefused({ message: `fs/writeFile requires valid base64 dataBase64: ${fault}` })
           )
-          const file = yield* files.open(path.bytes, "replace", { followSymlinks })
+          const file = yield* (yield* files).open(path.bytes, "replace", { followSymlinks })
           yield* file.write(0, bytes)
           return {}
         })
       ),
 
     "fs/createDirectory": ({ path, sandbox, recursive = true, followSymlinks = true }) =>
-      write(sandbox, () => done(files.createDirectory(path.bytes, { recursive, followSymlinks }))),
+      change(sandbox, (files) => files.createDirectory(path.bytes, { recursive, followSymlinks })),
 
     "fs/getMetadata": ({ path, sandbox, followSymlinks = true }) =>
-      read(sandbox, () => files.getMetadata(path.bytes, { followSymlinks })),
+      look(sandbox, (files) => files.getMetadata(path.bytes, { followSymlinks })),
 
     "fs/canonicalize": ({ path, sandbox }) =>
-      read(sandbox, () =>
+      look(sandbox, (files) =>
         Effect.map(files.canonicalize(path.bytes), (bytes) => ({ path: formatBytes(bytes, path.form) }))
       ),
 
     "fs/readDirectory": ({ path, sandbox }) =>
-      list(
-        sandbox,
+      list(sandbox, (files) =>
         Effect.map(files.readDirectory(path.bytes), (entries) => ({
           entries: entries.map(({ name, isDirectory, isFile }) => ({ fileName: name.toString(), isDirectory, isFile }))
         }))
       ),
 
     "fs/walk": ({ path, sandbox, options }) =>
-      list(
-        sandbox,
+      list(sandbox, (files) =>
         Effect.map(files.walk(path.bytes, options), ({ entries, errors, truncated }) => {
           const format = <E extends { readonly path: FilePath["bytes"] }>(found: E) => ({
             ...found,
@@ -150,15 +167,16 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/remove": ({ path, sandbox, recursive = true, force = true, followSymlinks = true }) =>
-      write(sandbox, () => done(files.remove(path.bytes, { recursive, force, followSymlinks }))),
+      change(sandbox, (files) => files.remove(path.bytes, { recursive, force, followSymlinks })),
 
     "fs/copy": ({ sourcePath, destinationPath, recursive, sandbox }) =>
-      write(sandbox, () => done(files.copy(sourcePath.bytes, destinationPath.bytes, recursive))),
+      change(sandbox, (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)),
 
     "fs/open": ({ handleId, path, mode = "read", sandbox }) =>
-      write(sandbox, ({ handles }) =>
-        Effect.as(handles.add(handleId, files.open(path.bytes, mode, { followSymlinks: true })), { handleId })
-      ),
+      write(sandbox, ({ handles, files }) => {
+        const open = Effect.flatMap(files, (found) => found.open(path.bytes, mode, { followSymlinks: true }))
+        return Effect.as(handles.add(handleId, open), { handleId })
+      }),
 
     "fs/readBlock": ({ handleId, offset, len }) =>
       read(undefined, ({ handles, connection }) =>

@@ -87,9 +87,9 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
                 Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
               )
             ),
-            Effect.map(({ pid }) => {
+            Effect.map(({ pid, confined }) => {
               audit.write(who, { event: "process.started", processId, pid })
-              return { processId, sandboxType: "none", pid }
+              return { processId, sandboxType: confined ? "linuxSeccomp" : "none", pid }
             })
           )
         }),

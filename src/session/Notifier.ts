@@ -57,8 +57,8 @@ export const make = (peer: Pick<Peer, "send" | "sendBinary" | "buffered">, capab
     },
     onRestarted: ({ processId }, seq, attempt, pid) =>
       notify(Wire.notification("process/restarted", { processId, seq, attempt, pid })),
-    onExited: ({ processId }, seq, exit, timedOut) => {
-      const params = { processId, seq, ...exit, sandboxDenied: false }
+    onExited: ({ processId, sandboxDenied }, seq, exit, timedOut) => {
+      const params = { processId, seq, ...exit, sandboxDenied }
       notify(Wire.notification("process/exited", timedOut ? { ...params, timedOut } : params))
     },
     onClosed: (process, seq) => {

@@ -18,6 +18,7 @@ import { LimitReached, SessionAttached, UnknownSession } from "../protocol/Failu
 import { SessionId } from "../protocol/Ids.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { CurrentConnection } from "./CurrentConnection.js"
+import { FileViews, type Views } from "./FileViews.js"
 import type { Notifier } from "./Notifier.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
@@ -60,6 +61,7 @@ export class Session {
   constructor(
     readonly id: SessionId,
     readonly supervisor: Supervisor,
+    readonly views: Views,
     /** The name of the peer that is, or was last, attached. */
     private peer: string
   ) {
@@ -116,6 +118,7 @@ const make = Effect.gen(function* () {
   const supervisors = yield* ProcessSupervisor
   const limits = yield* SessionLimits
   const audit = yield* AuditLog
+  const fileViews = yield* FileViews
   const scope = yield* Effect.scope
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
@@ -172,7 +175,8 @@ const make = Effect.gen(function* () {
     const sessionScope = yield* Scope.make()
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
-    session = new Session(SessionId.make(randomUUID()), supervisor, (yield* CurrentConnection).peer)
+    const views = yield* Scope.extend(fileViews.make, sessionScope)
+    session = new Session(SessionId.make(randomUUID()), supervisor, views, (yield* CurrentConnection).peer)
     sessions.set(session.id, { session, scope: sessionScope })
     yield* tell(session, { event: "session.opened" })
     return session

@@ -25,6 +25,7 @@ const setup = (capabilities = {}) => {
     ({
       processId: id(name),
       idJson: JSON.stringify(name),
+      sandboxDenied: false,
       pause: () => calls.push(`pause ${name}`),
       resume: () => calls.push(`resume ${name}`)
     }) as unknown as ManagedProcess

@@ -1,0 +1,90 @@
+/**
+ * Decides what of a sandbox has to be enforced, and whether that can be done here.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
+import * as Sandbox from "../protocol/Sandbox.js"
+import { Bubblewrap } from "./Bubblewrap.js"
+import { type Confinement, isWithin, plan } from "./Confinement.js"
+import * as Seccomp from "./Seccomp.js"
+
+/** How many writable folders are remembered. */
+const maxFolders = 1024
+
+/** The answer to a request whose sandbox restricts something, where nobody can enforce it. */
+const unenforceable = (why: string): NotAllowed =>
+  new NotAllowed({
+    message:
+      `this server cannot enforce a restricted sandbox: ${why}; or ask for permissions of type disabled or external, ` +
+      "or for unrestricted managed ones"
+  })
+
+/** Turns sandboxes into confinements. */
+export interface Shape {
+  /**
+   * What a sandbox demands as things are now; nothing, if it restricts nothing. Refused, if it cannot be kept. With
+   * `files`, whoever asks has no use for the network.
+   */
+  readonly confine: (
+    sandbox: Sandbox.Sandbox | undefined,
+    what?: "files" | "everything"
+  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams>
+}
+
+const tmpdir = () => process.env["TMPDIR"]
+
+const policyOf = (sandbox: Sandbox.Sandbox | undefined, what: "files" | "everything") =>
+  Effect.suspend(() =>
+    sandbox === undefined
+      ? Effect.succeed(undefined)
+      : Effect.map(Sandbox.policyOf(sandbox, tmpdir()), (policy) =>
+          what === "files" && policy?.files === undefined ? undefined : policy
+        )
+  )
+
+/** The confiner of a server; without a layer it refuses every restriction. */
+export class Confiner extends Context.Reference<Confiner>()("exec-server/Confiner", {
+  defaultValue: (): Shape => ({
+    confine: (sandbox, what = "everything") =>
+      Effect.flatMap(policyOf(sandbox, what), (policy) =>
+        policy === undefined ? Effect.succeed(undefined) : unenforceable("it was put together without bubblewrap")
+      )
+  })
+}) {
+  /** Confines by bubblewrap, where it is installed. */
+  static readonly layer: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
+    Confiner,
+    Effect.gen(function* () {
+      const bubblewrap = yield* Bubblewrap
+      // Links in these are not trusted, in whatever sandbox they are met.
+      let writable: ReadonlyArray<string> = []
+
+      const remember = ({ mounts = [] }: Confinement) => {
+        for (const mount of mounts) {
+          if (mount._tag !== "Bind" || !mount.writable || mount.path === "/") continue
+          if (writable.some((folder) => isWithin(mount.path, folder))) continue
+          writable = [...writable.filter((folder) => !isWithin(folder, mount.path)), mount.path]
+        }
+        if (writable.length > maxFolders) writable = ["/"]
+      }
+
+      const confine: Shape["confine"] = (sandbox, what = "everything") =>
+        Effect.gen(function* () {
+          const policy = yield* policyOf(sandbox, what)
+          if (policy === undefined) return undefined
+          yield* Effect.mapError(bubblewrap.checkConfining, ({ message }) => unenforceable(message))
+          if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
+            return yield* unenforceable(`the network cannot be restricted on this kind of processor (${process.arch})`)
+          }
+          const confinement = yield* plan(policy, writable)
+          remember(confinement)
+          return confinement
+        })
+      return { confine }
+    })
+  )
+}

@@ -1,0 +1,170 @@
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, assert, describe, it } from "@effect/vitest"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import { plan } from "../../src/process/Confinement.js"
+import * as Seccomp from "../../src/process/Seccomp.js"
+import * as Sandbox from "../../src/protocol/Sandbox.js"
+import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
+
+const dir = realpathSync(mkdtempSync(join(tmpdir(), "policy-")))
+afterAll(() => rmSync(dir, { recursive: true }))
+for (const folder of ["ws/.git", "ws/a/b", "ws/private", "other"]) mkdirSync(join(dir, folder), { recursive: true })
+writeFileSync(join(dir, "ws/a/b/secret"), "")
+symlinkSync(join(dir, "ws"), join(dir, "link"))
+symlinkSync(join(dir, "other"), join(dir, "ws/out"))
+
+const policyOf = (json: object) => Sandbox.policyOf(Schema.decodeUnknownSync(Sandbox.Sandbox)(json), undefined)
+
+/** The mounts of a sandbox, a line each, or why there are none. */
+const lines = (json: object, writable: ReadonlyArray<string> = []): ReadonlyArray<string> | string =>
+  Either.match(
+    Either.flatMap(policyOf(json), (policy) => plan(policy ?? { files: undefined, isolated: false }, writable)),
+    {
+      onLeft: ({ message }) => message.replaceAll(dir, ""),
+      onRight: ({ mounts = [], placeholders }) => [
+        ...mounts.map((mount) => {
+          const path = mount.path.replace(dir, "") || "."
+          if (mount._tag === "Bind") return `${mount.writable ? "write" : "read"} ${path}`
+          return mount._tag === "Link" ? `link ${path}` : `hide ${mount.kind} ${path}`
+        }),
+        ...placeholders.map((path) => `hold ${path.replace(dir, "")}`)
+      ]
+    }
+  )
+
+const ws = at(`${dir}/ws`)
+
+describe("policies", () => {
+  it("what restricts nothing is no policy", () => {
+    const level = { windowsSandboxLevel: "disabled" }
+    for (const permissions of [
+      { type: "disabled" },
+      { type: "external", network: "restricted" },
+      { type: "managed", file_system: { type: "unrestricted" }, network: "enabled" }
+    ]) {
+      assert.deepStrictEqual(policyOf({ permissions, ...level }), Either.right(undefined))
+    }
+    assert.deepStrictEqual(policyOf(sandbox([entry(root, "write")], {}, "enabled")), Either.right(undefined))
+    assert.deepStrictEqual(
+      policyOf(sandbox([entry(root, "write")])),
+      Either.right({ files: undefined, isolated: true })
+    )
+  })
+
+  const table: ReadonlyArray<readonly [string, object, ReadonlyArray<string> | RegExp]> = [
+    ["nothing", sandbox([]), []],
+    ["all, to read", sandbox([readRoot]), ["read /"]],
+    ["a folder in what may be read", sandbox([readRoot, entry(ws, "write")]), ["read /", "write /ws", "read /ws/.git"]],
+    [
+      "the order of entries does not matter",
+      sandbox([entry(ws, "write"), readRoot]),
+      ["read /", "write /ws", "read /ws/.git"]
+    ],
+    ["a folder and nothing else", sandbox([entry(ws, "read")]), ["read /ws"]],
+    ["a plain path", sandbox([entry({ type: "path", path: `${dir}/other/../ws/` }, "read")]), ["read /ws"]],
+    ["what another entry says already", sandbox([readRoot, entry(ws, "read")]), ["read /"]],
+    ["denied", sandbox([readRoot, entry(ws, "deny")]), ["read /", "hide directory /ws"]],
+    ["none", sandbox([readRoot, entry(at(`${dir}/ws/a/b/secret`), "none")]), ["read /", "hide file /ws/a/b/secret"]],
+    [
+      "of the same path, denied",
+      sandbox([entry(ws, "none"), readRoot, entry(ws, "write")]),
+      ["read /", "hide directory /ws"]
+    ],
+    [
+      "what is denied within what may be written cannot be moved away with its folder",
+      sandbox([entry(ws, "write"), entry(at(`${dir}/ws/a/b/secret`), "deny")]),
+      ["write /ws", "read /ws/.git", "write /ws/a", "write /ws/a/b", "hide file /ws/a/b/secret"]
+    ],
+    [
+      "seen within what is hidden",
+      sandbox([readRoot, entry(ws, "deny"), entry(at(`${dir}/ws/a`), "read")]),
+      ["read /", "hide directory /ws", "read /ws/a"]
+    ],
+    ["nothing there to read", sandbox([entry(at(`${dir}/none/at/all`), "read")]), []],
+    [
+      "nothing there yet, and nothing may appear",
+      sandbox([entry(ws, "write"), entry(at(`${dir}/ws/.codex`), "read")]),
+      ["write /ws", "hide directory /ws/.codex", "read /ws/.git", "hold /ws/.codex"]
+    ],
+    [
+      "nor the folder it would be in",
+      sandbox([entry(ws, "write"), entry(at(`${dir}/ws/x/y`), "deny")]),
+      /`.*\/ws\/x\/y` \(deny\) cannot be enforced/
+    ],
+    [
+      "project roots",
+      sandbox([entry(special("project_roots"), "read")], { cwd: `file://${dir}/other` }),
+      ["read /other"]
+    ],
+    [
+      "several of them",
+      sandbox([entry(special("project_roots"), "read")], {
+        cwd: "file:///",
+        workspaceRoots: [`${dir}/other`, `${dir}/ws`]
+      }),
+      ["read /other", "read /ws"]
+    ],
+    [
+      "one of its folders",
+      sandbox([entry(special("project_roots", "a"), "read")], { cwd: `${dir}/ws` }),
+      ["read /ws/a"]
+    ],
+    [
+      "the working directory",
+      sandbox([entry(special("current_working_directory"), "read")], { cwd: `${dir}/ws` }),
+      ["read /ws"]
+    ],
+    ["without a working directory", sandbox([entry(special("project_roots"), "read")]), /requires cwd/],
+    [
+      "a subpath that leads out",
+      sandbox([entry(special("project_roots", "../x"), "write")], { cwd: dir }),
+      /cannot be enforced/
+    ],
+    [
+      "a subpath of its own",
+      sandbox([entry(special("project_roots", "/etc"), "write")], { cwd: dir }),
+      /cannot be enforced/
+    ],
+    [
+      "a pattern",
+      sandbox([readRoot, entry({ type: "glob_pattern", pattern: "**/*.env" }, "deny")]),
+      /"\*\*\/\*\.env"` \(deny\) cannot be enforced/
+    ],
+    [
+      "an unknown place",
+      sandbox([entry({ type: "special", value: { kind: "unknown", path: ":x" } }, "read")]),
+      /`:unknown` \(read\)/
+    ],
+    ["programs, to write", sandbox([entry(special("minimal"), "write")]), /`:minimal` \(write\)/],
+    ["no devices", sandbox([readRoot, entry(at("/dev"), "write")]), /`\/dev` \(write\)/],
+    ["another process", sandbox([readRoot, entry(at("/proc/1"), "write")]), /cannot be enforced/],
+    ["through a link that nobody can change", sandbox([entry(at(`${dir}/link`), "read")]), ["link /link", "read /ws"]],
+    [
+      "through a link in what may be written",
+      sandbox([entry(ws, "write"), entry(at(`${dir}/ws/out`), "write")]),
+      /leads through the link .*\/ws\/out/
+    ]
+  ]
+
+  for (const [name, json, expected] of table) {
+    it(name, () => {
+      const found = lines(json)
+      if (expected instanceof RegExp) assert.match(String(found), expected)
+      else assert.deepStrictEqual(found, expected)
+    })
+  }
+
+  it("a link is not trusted where sandboxed processes could write, whatever the new sandbox says of it", () => {
+    const json = sandbox([readRoot, entry(at(`${dir}/ws/out`), "write")])
+    assert.deepStrictEqual(lines(json), ["read /", "write /other"])
+    assert.match(String(lines(json, [`${dir}/ws`])), /sandboxed processes could write/)
+  })
+
+  it("the filter of system calls is known for the common processors only", () => {
+    for (const name of ["x64", "arm64"]) assert.strictEqual((Seccomp.noForeignSockets(name)?.length ?? 1) % 8, 0)
+    assert.isUndefined(Seccomp.noForeignSockets("mips"))
+  })
+})

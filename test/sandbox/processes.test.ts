@@ -1,0 +1,281 @@
+/** Sandboxed processes: what they see, what they reach, and how they try to get out. */
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
+import { eventually, hasBubblewrap, isAlive, webSocketServer } from "../support/servers.js"
+import type { TestClient } from "../support/TestClient.js"
+
+/** A project that may be written, beside something that is nobody's business. */
+const project = Effect.acquireRelease(
+  Effect.sync(() => {
+    const dir = mkdtempSync(join(tmpdir(), "sandbox-"))
+    for (const folder of ["ws", "ws/sub", "private"]) mkdirSync(join(dir, folder))
+    writeFileSync(join(dir, "private/secret"), "secret")
+    writeFileSync(join(dir, "ws/hello"), "hello")
+    return dir
+  }),
+  (dir) => Effect.sync(() => rmSync(dir, { recursive: true }))
+)
+
+/** Runs a script in a sandbox, and gives its end with all it said. */
+const runs = (client: TestClient, id: string, script: string, box: object, more: object = {}) =>
+  Effect.gen(function* () {
+    const { sandboxType } = yield* client.sh(id, script, { sandbox: box, ...more })
+    assert.strictEqual(sandboxType, "linuxSeccomp")
+    const { exitCode, sandboxDenied } = yield* client.closed(id)
+    const output = (["stdout", "stderr", "pty"] as const).map((stream) => client.output(id, stream).toString()).join("")
+    return { exitCode, sandboxDenied, output }
+  })
+
+const connected = Effect.gen(function* () {
+  const server = yield* webSocketServer()
+  const client = yield* server.connect
+  yield* client.handshake()
+  return { server, client }
+})
+
+const listening = (path: string | number) =>
+  Effect.acquireRelease(
+    Effect.async<ReturnType<typeof createServer>>((resume) => {
+      const server = createServer((socket) => socket.end("reached"))
+      server.listen(path as string, () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => server.close())
+  )
+
+describe("without bubblewrap", () => {
+  it.scopedLive("what restricts anything is refused, in words that say what to install", () =>
+    Effect.gen(function* () {
+      const dir = yield* project
+      const server = yield* webSocketServer({ env: { PATH: dir } })
+      const client = yield* server.connect
+      yield* client.handshake()
+      const start = { processId: "p", argv: ["/bin/true"], cwd: "/tmp", env: {}, tty: false }
+      for (const box of [sandbox([]), sandbox([entry(root, "write")])]) {
+        const { error } = yield* client.call("process/start", { ...start, sandbox: box })
+        assert.strictEqual(error.code, -32600)
+        assert.match(
+          error.message,
+          /cannot enforce a restricted sandbox: bubblewrap \(bwrap\) is not installed; install it/
+        )
+      }
+      const { error } = yield* client.call("fs/readFile", { path: `${dir}/ws/hello`, sandbox: sandbox([readRoot]) })
+      assert.strictEqual(error.code, -32600)
+      assert.match(error.message, /bubblewrap \(bwrap\) is not installed/)
+      // The id is free, and what restricts nothing runs.
+      yield* client.ask("process/start", { ...start, sandbox: sandbox([entry(root, "write")], {}, "enabled") })
+      yield* client.closed("p")
+    })
+  )
+})
+
+describe.runIf(hasBubblewrap)("sandboxed processes", () => {
+  for (const tty of [false, true]) {
+    it.scopedLive(`${tty ? "terminal" : "pipe"}: a denied write is the system's own answer, and is reported`, () =>
+      Effect.gen(function* () {
+        const { client } = yield* connected
+        const dir = yield* project
+        const denied = yield* runs(client, "p", `echo hi; touch ${dir}/ws/new`, sandbox([readRoot]), { tty })
+        assert.deepInclude(denied, { exitCode: 1, sandboxDenied: true })
+        assert.match(denied.output, /hi\r?\n.*Read-only file system/)
+        assert.isTrue((yield* client.ask("process/read", { processId: "p" })).sandboxDenied)
+        // Not every failure is a denial, and not every end with such words is a failure.
+        assert.isFalse((yield* runs(client, "q", "exit 3", sandbox([readRoot]), { tty })).sandboxDenied)
+        assert.isFalse((yield* runs(client, "r", "echo Permission denied", sandbox([readRoot]), { tty })).sandboxDenied)
+        assert.deepStrictEqual(readdirSync(`${dir}/ws`), ["hello", "sub"])
+      })
+    )
+  }
+
+  it.scopedLive("what may be written is, what is protected or denied is not, and nothing is left behind", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const dir = yield* project
+      mkdirSync(`${dir}/ws/.git`)
+      const box = sandbox(
+        [
+          readRoot,
+          entry(special("project_roots"), "write"),
+          entry(special("project_roots", ".codex"), "read"),
+          entry(at(`${dir}/private`), "deny"),
+          entry(at(`${dir}/ws/sub`), "none")
+        ],
+        { cwd: `file://${dir}/ws` }
+      )
+      const script = `
+        echo new > new && echo written
+        for path in .git/hook .codex/x .codex sub/x; do (echo x > $path) 2>/dev/null && echo "wrote $path"; done
+        mv sub other 2>/dev/null && echo moved; rmdir .codex 2>/dev/null && echo removed
+        cat ${dir}/private/secret 2>/dev/null && echo seen; ls sub 2>/dev/null && echo listed; true`
+      const { output } = yield* runs(client, "p", script, box, { cwd: `file://${dir}/ws` })
+      assert.strictEqual(output, "written\n")
+      assert.deepStrictEqual(readdirSync(`${dir}/ws`).sort(), [".git", "hello", "new", "sub"])
+    })
+  )
+
+  it.scopedLive("only what is allowed is there, and its libraries", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const dir = yield* project
+      const box = sandbox([entry(special("minimal"), "read"), entry(at(`${dir}/ws`), "read")])
+      const script = `cat hello; ls /home /root ${dir}/private /; ls ${dir}; touch /new`
+      const { output } = yield* runs(client, "p", script, box, { cwd: `file://${dir}/ws` })
+      assert.match(output, /^hello/)
+      assert.match(output, /cannot access '\/home': No such file[\s\S]*cannot access '\/root': No such file/)
+      assert.match(output, /\nws\n/)
+      assert.match(output, /'\/new': Read-only file system/)
+      const { error } = yield* client.call("process/start", {
+        processId: "q",
+        argv: ["/bin/true"],
+        cwd: "/",
+        env: {},
+        tty: false,
+        sandbox: sandbox([])
+      })
+      assert.deepStrictEqual(error, { code: -32603, message: "No such file or directory (os error 2)" })
+    })
+  )
+
+  it.scopedLive("links, .., other roots, hard links, mounts and descriptors do not lead out", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const dir = yield* project
+      symlinkSync(`${dir}/private/secret`, `${dir}/ws/link`)
+      const box = sandbox([entry(special("minimal"), "read"), entry(at(`${dir}/ws`), "write")])
+      const secret = `${dir}/private/secret`
+      const script = `
+        cat link; cat ../private/secret; cat /proc/self/root${secret}; cat /proc/1/root${secret}; cat /proc/1/cwd${secret}
+        ln ${secret} hard; ln -s ${secret} soft; cat soft
+        for fd in /proc/1/fd/* /proc/self/fd/*; do cat $fd${secret} $fd/../private/secret; done
+        unshare -r -m sh -c "umount -l ${dir}; mount -t tmpfs x /tmp; umount -l /tmp; mount -o remount,rw,bind /usr; touch /usr/sandbox-escape; cat ${secret}"
+        mount --bind / /tmp; chroot /proc/1/root cat ${secret}; true`
+      const { output } = yield* runs(client, "p", `exec 2>/dev/null; ${script}`, box, { cwd: `file://${dir}/ws` })
+      assert.notInclude(output, "secret")
+      assert.throws(() => readFileSync("/usr/sandbox-escape"))
+    })
+  )
+
+  it.scopedLive("what was allowed to be written stays what it was: a hard link is made within it or not at all", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const dir = yield* project
+      const box = sandbox([readRoot, entry(at(`${dir}/ws`), "write")])
+      const script = `ln hello ok && echo made; ln ${dir}/private/secret hard && echo x > hard; true`
+      const { output } = yield* runs(client, "p", script, box, { cwd: `file://${dir}/ws` })
+      assert.match(output, /made/)
+      assert.strictEqual(readFileSync(`${dir}/private/secret`, "utf8"), "secret")
+      // One that is there already is the same file, and read-only where its other name is.
+      linkSync(`${dir}/ws/hello`, `${dir}/private/hello`)
+      const again = yield* runs(client, "q", `echo x > ${dir}/private/hello`, box)
+      assert.match(again.output, /Read-only file system/)
+    })
+  )
+
+  it.scopedLive("the server and its other processes cannot be seen, signalled or traced", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* connected
+      const { pid } = yield* client.start("other", ["sleep", "1000"])
+      const script = `kill -9 ${server.pid} ${pid} -1; ls /proc/${server.pid}/root; cat /proc/${server.pid}/environ; true`
+      const { output } = yield* runs(client, "p", script, sandbox([readRoot]))
+      assert.isTrue(isAlive(server.pid))
+      assert.isTrue(isAlive(pid))
+      assert.notInclude(output, "PATH")
+      yield* client.ask("process/terminate", { processId: "other" })
+    })
+  )
+
+  it.scopedLive("variables of the dynamic loader act on the program, never on what encloses it", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const env = { PATH: "/usr/bin:/bin", LD_PRELOAD: "/no/such.so", PWD: "/as/given" }
+      const { output, exitCode } = yield* runs(client, "p", 'echo "$LD_PRELOAD"', sandbox([readRoot]), { env })
+      assert.match(output, /\/no\/such\.so\n/)
+      assert.strictEqual(exitCode, 0)
+      assert.strictEqual(output.match(/cannot be preloaded/g)?.length, 1)
+    })
+  )
+
+  it.scopedLive("an isolated network reaches nothing outside: no port, no abstract socket, no socket with a path", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const dir = yield* project
+      const address = (yield* listening(0)).address()
+      const port = typeof address === "object" ? address?.port : undefined
+      yield* listening(`${dir}/socket`)
+      yield* listening(`\0${dir}`)
+      const script = `
+        const { connect } = require("node:net")
+        for (const to of [{ host: "127.0.0.1", port: ${port} }, { path: "${dir}/socket" }, { path: "\\0${dir}" }]) {
+          connect(to).on("data", (data) => console.log(String(data))).on("error", ({ code }) => console.log(code))
+        }`
+      const argv = (id: string, box: object) =>
+        Effect.gen(function* () {
+          yield* client.start(id, [process.execPath, "-e", script], { sandbox: box })
+          yield* client.closed(id)
+          return client.output(id).toString().trim().split("\n").sort()
+        })
+      assert.deepStrictEqual(yield* argv("p", sandbox([readRoot])), ["ECONNREFUSED", "EPERM", "EPERM"])
+      assert.deepStrictEqual(yield* argv("q", sandbox([entry(root, "write")])), ["ECONNREFUSED", "EPERM", "EPERM"])
+      assert.deepStrictEqual(yield* argv("r", sandbox([readRoot], {}, "enabled")), ["reached", "reached", "reached"])
+    })
+  )
+
+  it.scopedLive("a process that swaps a folder for a link gets nobody to write where it leads", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const dir = yield* project
+      const swap = "while :; do mv sub away; ln -s ../private sub; rm sub; mv away sub; done 2>/dev/null"
+      const attacker = sandbox([readRoot, entry(at(`${dir}/ws`), "write")])
+      yield* client.sh("swap", `echo up; ${swap}`, { sandbox: attacker, cwd: `file://${dir}/ws` })
+      yield* client.sees("swap", "up")
+      let refused = 0
+      for (let i = 0; i < 40; i++) {
+        const box = sandbox([readRoot, entry(at(`${dir}/ws/sub`), "write")])
+        const { error } = yield* client.call("process/start", {
+          processId: `p${i}`,
+          argv: ["/bin/sh", "-c", `echo pwned > ${dir}/private/secret; echo x > ${dir}/ws/sub/secret`],
+          cwd: "/",
+          env: {},
+          tty: false,
+          sandbox: box
+        })
+        if (error === undefined) yield* client.closed(`p${i}`)
+        else {
+          refused++
+          assert.match(error.message, /leads through the link|was exchanged|could not start|No such file/)
+        }
+      }
+      yield* client.ask("process/terminate", { processId: "swap" })
+      yield* client.closed("swap")
+      assert.isAbove(refused, 0)
+      assert.strictEqual(readFileSync(`${dir}/private/secret`, "utf8"), "secret")
+    })
+  )
+
+  it.scopedLive("a server that is killed leaves neither the process nor the place it held", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* connected
+      const dir = yield* project
+      const box = sandbox([readRoot, entry(at(`${dir}/ws`), "write"), entry(at(`${dir}/ws/.not yet`), "deny")])
+      const { pid } = yield* client.sh("p", "echo up; sleep 1000", { sandbox: box })
+      yield* client.sees("p", "up")
+      assert.include(readdirSync(`${dir}/ws`), ".not yet")
+      server.child.kill("SIGKILL")
+      yield* server.exit
+      yield* eventually("nothing is left", () => !isAlive(pid) && !readdirSync(`${dir}/ws`).includes(".not yet"))
+    })
+  )
+})
