@@ -207,10 +207,10 @@ const make = (observer: ProcessEvents) =>
         processes.set(params.processId, process)
         open++
         // Its place among the requests is taken by now: whether it can be confined may take a while to be known.
-        const { child, confinement } = yield* Effect.gen(function* () {
+        const { child, confined, isConfined } = yield* Effect.gen(function* () {
           const confinement = yield* confiner.confine(params.sandbox)
           const confined = confinement === undefined ? spec : { ...spec, confinement }
-          return { child: yield* spawn(confined), confinement }
+          return { child: yield* spawn(confined), confined, isConfined: confinement !== undefined }
         }).pipe(
           Effect.onError(() =>
             Effect.sync(() => {
@@ -220,7 +220,7 @@ const make = (observer: ProcessEvents) =>
             })
           )
         )
-        if (confinement !== undefined) process.confine()
+        if (isConfined) process.confine()
         process.spawned(child)
         // The session has ended while the spawn took its time: nobody is left to own the child.
         if (ending) {
@@ -228,9 +228,9 @@ const make = (observer: ProcessEvents) =>
           process.signal("SIGKILL", "tree")
         }
         yield* fork(live(process))
-        if (policy !== undefined) yield* fork(keepUp(process, { ...spec, confinement }, policy))
+        if (policy !== undefined) yield* fork(keepUp(process, confined, policy))
         if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
-        return { pid: child.pid, confined: confinement !== undefined }
+        return { pid: child.pid, confined: isConfined }
       }).pipe(
         Effect.catchTag("SpawnError", ({ message }) =>
           Effect.zipRight(
