@@ -18,12 +18,14 @@ export interface Exit {
 }
 
 /**
- * One event. Output, exit and close of a process share one counter: `seq` starts at 1, has no gaps, and `Closed` is the
+ * One event. Output, restarts, exit and close of a process share one counter: `seq` starts at 1, has no gaps, and `Closed` is the
  * last. Between `Exited` and `Closed` output may come.
  */
 export type ProcessEvent = Data.TaggedEnum<{
   Output: { readonly seq: number; readonly stream: OutputStream; readonly chunk: Buffer }
-  /** The leader was reaped. */
+  /** It ended by itself and was started again; its output goes on in the same count. */
+  Restarted: { readonly seq: number; readonly attempt: number; readonly pid: number }
+  /** The leader was reaped, for the last time. */
   Exited: Exit & { readonly seq: number }
   /** Every byte of output was read. */
   Closed: { readonly seq: number }

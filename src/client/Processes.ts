@@ -98,6 +98,9 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
       )
 
     session.subscribe("process/output", ({ processId, ...event }) => accept(processId, ProcessEvent.Output(event)))
+    session.subscribe("process/restarted", ({ processId, ...event }) =>
+      accept(processId, ProcessEvent.Restarted(event))
+    )
     session.subscribe("process/exited", ({ processId, timedOut = false, ...event }) =>
       accept(processId, ProcessEvent.Exited({ ...event, timedOut }))
     )
