@@ -24,7 +24,7 @@ const fullSize = {
   connections: 200,
   processes: 50,
   roundTrips: 5000,
-  requests: 20_000,
+  requests: 60_000,
   starts: 100,
   manyStarts: 300,
   echoes: 2000,

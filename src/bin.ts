@@ -5,6 +5,7 @@
  */
 import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
+import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
@@ -16,13 +17,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import { Rendezvous } from "./remote/Rendezvous.js"
 import * as RendezvousConfig from "./remote/RendezvousConfig.js"
+import * as ConfigPrint from "./server/ConfigPrint.js"
 import * as ExecServer from "./server/ExecServer.js"
 import * as Exposure from "./server/Exposure.js"
+import * as Logging from "./server/Logging.js"
 import * as ServerConfig from "./server/ServerConfig.js"
+import * as Telemetry from "./server/Telemetry.js"
 import { version } from "./session/HostInfo.js"
 import { Transport } from "./transport/Transport.js"
 
@@ -32,7 +35,7 @@ const placeholders = { count: "N", flag: "true|false", text: "TEXT", list: "TEXT
 const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> => {
   const { kind, default: value, shown, choices, help } = ServerConfig.settings[key]
   const name = ServerConfig.flagName(key)
-  const description = `${help}; default ${shown}; or ${ServerConfig.variableName(key)}`
+  const description = `${help}; default ${shown}; or ${ServerConfig.variableName(key)}; or ${key} in a file`
   if (kind === "choice") {
     return Options.text(name).pipe(
       Options.withPseudoName(choices.join("|")),
@@ -56,16 +59,51 @@ const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> =
       )
 }
 
-// --log-level is one of the flags that every command of @effect/cli has.
-const { logLevel: _logLevel, ...flagged } = ServerConfig.settings
 const options = {
-  ...(Object.fromEntries((Object.keys(flagged) as Array<keyof typeof flagged>).map((key) => [key, option(key)])) as {
-    readonly [K in keyof typeof flagged]: ReturnType<typeof option>
+  ...(Object.fromEntries(ServerConfig.keys.map((key) => [key, option(key)])) as {
+    readonly [K in ServerConfig.Key]: ReturnType<typeof option>
   }),
   config: Options.file("config", { exists: "either" }).pipe(
-    Options.withDescription("a TOML file with any of these settings, such as maxSessions = 16"),
+    Options.withDescription(
+      `a TOML file with any of these settings, such as maxSessions = 16; default none; or ${ServerConfig.fileVariable}`
+    ),
     Options.optional
   )
+}
+
+/** What was given on the command line. */
+type Given = { readonly [K in keyof typeof options]: Option.Option<string> }
+
+/** `--log-level` and its value. */
+interface LogLevelArgument {
+  readonly value: string | undefined
+  readonly others: ReadonlyArray<string>
+}
+
+/**
+ * Takes `--log-level` out of a command line: @effect/cli has a flag of this name of its own, which it knows only in the
+ * first place and keeps to itself.
+ */
+const takeLogLevel = (args: ReadonlyArray<string>): LogLevelArgument => {
+  const flag = "--log-level"
+  const index = args.findIndex((arg) => arg === flag || arg.startsWith(`${flag}=`))
+  const end = args.indexOf("--")
+  if (index === -1 || (end !== -1 && end < index)) return { value: undefined, others: args }
+  const joined = args[index] !== flag
+  const rest = takeLogLevel([...args.slice(0, index), ...args.slice(joined ? index + 1 : index + 2)])
+  const value = joined ? args[index]?.slice(flag.length + 1) : (args[index + 1] ?? "")
+  return { value: rest.value ?? value, others: rest.others }
+}
+
+const logLevel = takeLogLevel(process.argv)
+
+/** The settings, and where they came from. */
+const resolve = (...commands: ReadonlyArray<Given>) => {
+  // What comes later on the command line, after the name of a subcommand, comes first.
+  const find = (key: keyof Given) =>
+    commands.map((given) => Option.getOrUndefined(given[key])).find((text) => text !== undefined)
+  const texts = Object.fromEntries(ServerConfig.keys.map((key) => [key, find(key)]))
+  return ServerConfig.resolve({ ...texts, logLevel: logLevel.value }, process.env, find("config"))
 }
 
 /** One line for each registration, for people. */
@@ -127,26 +165,39 @@ const rendezvous = Command.make(
         process.env
       )
       const serve = Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address))
-      yield* Effect.provide(Effect.zipRight(serve, Effect.never), Rendezvous.layer(config))
+      const level = ServerConfig.logLevels.find((word) => word === logLevel.value) ?? "info"
+      yield* Effect.zipRight(serve, Effect.never).pipe(
+        Effect.provide(Rendezvous.layer(config)),
+        Effect.provide(Logging.layer({ logFormat: "text", logLevel: level }))
+      )
     })
 ).pipe(Command.withDescription("Brings clients and executors behind a firewall together."))
 
-const command = Command.make("exec-server", options, ({ config: file, ...flags }) =>
+const root = Command.make("exec-server", options, (given) =>
   Effect.gen(function* () {
-    const texts = Object.fromEntries(Object.entries(flags).map(([key, value]) => [key, Option.getOrUndefined(value)]))
-    const config = yield* ServerConfig.load(texts, process.env, Option.getOrUndefined(file))
+    const config = ServerConfig.valuesOf(yield* resolve(given))
     const exposure = yield* Exposure.parse(config)
-    const server = Effect.zipRight(announceServer(exposure), ExecServer.serve).pipe(
+    yield* Effect.zipRight(announceServer(exposure), ExecServer.serve).pipe(
       Effect.provide(Layer.merge(sessions(config), Exposure.layer(exposure, announceRegistration))),
-      Effect.provide(ServerConfig.layerLimits(config))
+      Effect.provide(ServerConfig.layerLimits(config)),
+      Effect.provide(Telemetry.layer(config))
     )
-    const flagGiven = process.argv.some((argument) => argument.startsWith("--log-level"))
-    const level = LogLevel.allLevels.find(({ _tag }) => _tag.toLowerCase() === config.logLevel) ?? LogLevel.Warning
-    yield* flagGiven ? server : Logger.withMinimumLogLevel(server, level)
   })
-).pipe(
+)
+
+const print = Command.make("print", options, (given) =>
+  Effect.gen(function* () {
+    const resolved = yield* resolve(given, yield* root)
+    yield* Effect.sync(() => process.stdout.write(ConfigPrint.format(resolved)))
+  })
+).pipe(Command.withDescription("Prints every setting and where it came from; secrets are masked."))
+
+const command = root.pipe(
   Command.withDescription("Starts and controls processes for the clients that connect to it."),
-  Command.withSubcommands([rendezvous])
+  Command.withSubcommands([
+    rendezvous,
+    Command.make("config").pipe(Command.withDescription("About settings."), Command.withSubcommands([print]))
+  ])
 )
 
 /** Usage errors have been explained by then; a failed start is one line. */
@@ -166,7 +217,18 @@ const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   return Option.isSome(failure) && ValidationError.isValidationError(failure.value) ? 2 : 1
 }
 
-const main = Command.run(command, { name: "exec-server", version, executable: "exec-server" })(process.argv).pipe(
+const run = Command.run(command, { name: "exec-server", version, executable: "exec-server" })
+
+/** What only the value of `--log-level` can be wrong with, in the words of every other choice. */
+const checkLogLevel = Effect.suspend(() => {
+  const { value } = logLevel
+  if (value === undefined || ServerConfig.logLevels.some((word) => word === value)) return Effect.void
+  const message = `--log-level must be one of ${ServerConfig.logLevels.join(", ")}`
+  process.stderr.write(`${message}\n`)
+  return Effect.fail(ValidationError.invalidValue(HelpDoc.p(message)))
+})
+
+const main = Effect.zipRight(checkLogLevel, run(logLevel.others)).pipe(
   Effect.tapErrorCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : explain(cause))),
   Effect.provide(
     Layer.mergeAll(

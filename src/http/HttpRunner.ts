@@ -39,7 +39,8 @@ const make = Effect.gen(function* () {
             onError: (reason) => resume(new HttpFailed({ message: `http/request failed: ${reason}` }))
           })
         )
-      )
+      ),
+      Effect.withSpan("HttpRunner.run", { captureStackTrace: false })
     )
   return { run } satisfies Shape
 })

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { OutputChunk, OutputStream } from "../protocol/ExecApi.js"
 import { ProcessLimits } from "./ProcessLimits.js"
+import * as ProcessMetrics from "./ProcessMetrics.js"
 
 /** Chunks after a cursor. */
 export interface Selection {
@@ -87,8 +88,7 @@ class Ring implements RetainedOutput {
     while (this.count > 0 && this.size + bytes.length > this.limit) this.dropOldest()
     this.budget.makeRoom(bytes.length)
     if (bytes.length > this.limit) {
-      this.dropped += bytes.length
-      this.lastDroppedSeq = seq
+      this.drop(seq, bytes.length)
       return
     }
     this.reserve(this.size + bytes.length)
@@ -168,17 +168,22 @@ class Ring implements RetainedOutput {
 
   dropOldest(): void {
     const length = this.lengths[this.first] ?? 0
-    this.lastDroppedSeq = this.seqs[this.first] ?? 0
+    this.drop(this.seqs[this.first] ?? 0, length)
     this.first = (this.first + 1) % this.seqs.length
     this.count--
     this.head = (this.head + length) % this.bytes.length
     this.size -= length
-    this.dropped += length
     this.budget.changed(-length)
   }
 
   retained(): number {
     return this.size
+  }
+
+  private drop(seq: number, length: number): void {
+    this.lastDroppedSeq = seq
+    this.dropped += length
+    ProcessMetrics.droppedBytes.unsafeUpdate(length, [])
   }
 
   private reset(): void {

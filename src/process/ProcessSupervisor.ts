@@ -13,11 +13,12 @@ import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecAp
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Sandbox from "../protocol/Sandbox.js"
-import { type ChildEvents, type ChildSpec, ExitStatus } from "./Child.js"
+import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
 import { ProcessLimits } from "./ProcessLimits.js"
+import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as RestartPolicy from "./RestartPolicy.js"
 import { Spawner } from "./Spawner.js"
 
@@ -58,9 +59,10 @@ export interface Supervisor {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
-const make = (events: ProcessEvents) =>
+const make = (observer: ProcessEvents) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
+    const events = ProcessMetrics.observe(observer)
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
     const scope = yield* Effect.scope
@@ -145,9 +147,7 @@ const make = (events: ProcessEvents) =>
 
     const respawn = (process: ManagedProcess, spec: ChildSpec, policy: RestartPolicy.RestartPolicy) =>
       Effect.suspend(() =>
-        process.tag === "Restarting"
-          ? spawner.spawn({ ...spec, io: process.resized(spec.io) })
-          : Effect.succeed(undefined)
+        process.tag === "Restarting" ? spawn({ ...spec, io: process.resized(spec.io) }) : Effect.succeed(undefined)
       ).pipe(
         Effect.tap((child) => {
           if (child === undefined) return
@@ -160,6 +160,20 @@ const make = (events: ProcessEvents) =>
           Effect.sync(() => process.restartFailed(message, policy.allows(ExitStatus.Lost({ reason: message }))))
         ),
         Effect.uninterruptible
+      )
+
+    const spawn = (spec: ChildSpec): Effect.Effect<Child, SpawnError> =>
+      Effect.suspend(() => {
+        const startedAt = performance.now()
+        return Effect.map(spawner.spawn(spec), (child) => {
+          ProcessMetrics.spawnSeconds.unsafeUpdate((performance.now() - startedAt) / 1000, [])
+          return child
+        })
+      }).pipe(
+        Effect.withSpan("ProcessSupervisor.spawn", {
+          captureStackTrace: false,
+          attributes: { tty: spec.io._tag === "Pty" }
+        })
       )
 
     const start = (params: StartParams) =>
@@ -190,7 +204,7 @@ const make = (events: ProcessEvents) =>
         )
         processes.set(params.processId, process)
         open++
-        const child = yield* Effect.onError(spawner.spawn(spec), () =>
+        const child = yield* Effect.onError(spawn(spec), () =>
           Effect.sync(() => {
             open--
             remove(process)

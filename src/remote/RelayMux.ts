@@ -78,6 +78,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn
     })
     streams.set(streamId, driver)
     const peer: Peer = {
+      name: `relay stream ${streamId}`,
       malformedPrefix: `failed to parse JSON-RPC message from exec-server relay stream ${streamId}`,
       resumable: true,
       listen: (given) => {

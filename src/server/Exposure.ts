@@ -6,18 +6,18 @@
 import { isIP } from "node:net"
 import { isAbsolute } from "node:path"
 import * as Data from "effect/Data"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
-import * as RelayTransport from "../remote/RelayTransport.js"
 import * as RemoteAuth from "../remote/RemoteAuth.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
 import * as Stdio from "../transport/Stdio.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
+import * as Metrics from "./Metrics.js"
 import { ConfigError, type ServerConfig } from "./ServerConfig.js"
 
 /** Whom a WebSocket server lets in. */
@@ -183,9 +183,17 @@ export const layer = (
   Exposure.$match(exposure, {
     Stdio: () => Stdio.layer,
     Remote: ({ target, auth }) =>
-      RelayTransport.layer.pipe(
-        Layer.provide(Registration.layer(target, onRegistered)),
-        Layer.provide(RemoteAuth.RemoteAuth.layerBearer(auth))
+      // Servers that listen need not load it.
+      Layer.unwrapEffect(
+        Effect.map(
+          Effect.promise(() => import("../remote/RelayTransport.js")),
+          (RelayTransport) =>
+            RelayTransport.layer.pipe(
+              Layer.provide(Registration.layer(target, onRegistered)),
+              Layer.provide(RemoteAuth.RemoteAuth.layerBearer(auth))
+            )
+        )
       ),
-    WebSocket: ({ address, options, auth }) => WebSocket.layer(address, options).pipe(Layer.provide(layerAuth(auth)))
+    WebSocket: ({ address, options, auth }) =>
+      WebSocket.layer(address, options).pipe(Layer.provide([layerAuth(auth), Metrics.layer]))
   })

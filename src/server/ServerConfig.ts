@@ -27,6 +27,10 @@ type LogLevel = (typeof logLevels)[number]
 export const containments = ["none", "namespace"] as const
 type Containment = (typeof containments)[number]
 
+/** How a log looks: text for people, or one JSON object a line. */
+export const logFormats = ["text", "json"] as const
+type LogFormat = (typeof logFormats)[number]
+
 /** How clients may have to authenticate. */
 export const authModes = ["capability-token", "signed-bearer-token"] as const
 type AuthMode = (typeof authModes)[number]
@@ -45,6 +49,8 @@ export interface Setting<K extends Kind, Default> {
   readonly minimum: number
   /** Of a choice. */
   readonly choices: ReadonlyArray<string>
+  /** Not to be shown. */
+  readonly secret: boolean
 }
 
 const make = <K extends Kind, Default>(
@@ -59,6 +65,7 @@ const make = <K extends Kind, Default>(
   help,
   minimum: 0,
   choices: [],
+  secret: false,
   ...more
 })
 
@@ -67,7 +74,8 @@ const flag = (value: boolean, help: string) => make("flag", value, help)
 const text = (value: string, help: string) => make("text", value, help)
 const list = (help: string) => make<"list", ReadonlyArray<string>>("list", [], help, { shown: "none" })
 /** A text that may be missing. */
-const maybe = (help: string) => make<"text", string | undefined>("text", undefined, help)
+const maybe = (help: string, more: Partial<Setting<"text", string | undefined>> = {}) =>
+  make<"text", string | undefined>("text", undefined, help, more)
 
 /** All settings, by configuration key. */
 export const settings = {
@@ -75,6 +83,11 @@ export const settings = {
   logLevel: make<"choice", LogLevel>("choice", "warning", `how much to log on stderr: ${logLevels.join(", ")}`, {
     choices: logLevels
   }),
+  logFormat: make<"choice", LogFormat>("choice", "text", "text for people, or json: one object a line", {
+    choices: logFormats
+  }),
+  auditLog: maybe("a file, of mode 0600, to which is appended who started, signalled and ended what"),
+  otlpEndpoint: maybe("base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318, to send spans to"),
   insecure: flag(false, "listen on a public address although nobody has to authenticate"),
   wsAuth: make<"choice", AuthMode | undefined>(
     "choice",
@@ -83,7 +96,7 @@ export const settings = {
     { choices: authModes }
   ),
   wsTokenFile: maybe("a file that holds the capability token"),
-  wsTokenSha256: maybe("the SHA-256 of the capability token, in hex"),
+  wsTokenSha256: maybe("the SHA-256 of the capability token, in hex", { secret: true }),
   wsSharedSecretFile: maybe("a file that holds the secret, of 32 bytes or more, that signs bearer tokens"),
   wsIssuer: maybe("the `iss` that signed bearer tokens must have"),
   wsAudience: maybe("the `aud` that signed bearer tokens must have"),
@@ -135,7 +148,8 @@ export type ServerConfig = { readonly [K in Key]: (typeof settings)[K]["default"
 /** Texts by key: flags, the environment, or a file's values written out. */
 export type Texts = { readonly [K in Key]?: string | undefined }
 
-const keys = Object.keys(settings) as ReadonlyArray<Key>
+/** All configuration keys. */
+export const keys = Object.keys(settings) as ReadonlyArray<Key>
 
 /** `maxSessions` as a flag: `max-sessions`. */
 export const flagName = (key: Key): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
@@ -149,7 +163,13 @@ export const defaults: ServerConfig = Object.fromEntries(
   // The default of every key's own setting.
 ) as ServerConfig
 
-type Value = number | boolean | string | ReadonlyArray<string>
+/** What a setting can be. */
+export type Value = number | boolean | string | ReadonlyArray<string>
+
+/** Every setting's value with where it came from, in words. */
+export type Resolved = {
+  readonly [K in Key]: { readonly value: Value | undefined; readonly source: string }
+}
 
 const parse = (key: Key, value: string, source: string): Value => {
   const fail = (expected: string): never => {
@@ -205,28 +225,49 @@ const readFile = (path: string): Texts => {
   return Object.fromEntries(Object.entries(content).map(([key, value]) => [key, String(value)]))
 }
 
-/** Flag before environment before file before default. */
+/** The environment variable that names the configuration file, where no flag does. */
+export const fileVariable = "EXEC_SERVER_CONFIG"
+
+/** Flag before environment before file before default; with where each value came from. */
+export const resolve = (
+  flags: Texts,
+  environment: NodeJS.ProcessEnv,
+  fileFlag: string | undefined
+): Either.Either<Resolved, ConfigError> =>
+  Either.try({
+    try: () => {
+      const file = fileFlag ?? environment[fileVariable]
+      const filed = file === undefined ? {} : readFile(file)
+      const value = (key: Key): Resolved[Key] => {
+        const flag = flags[key]
+        const name = `--${flagName(key)}`
+        if (flag !== undefined) return { value: parse(key, flag, name), source: `flag ${name}` }
+        const variable = variableName(key)
+        const inherited = environment[variable]
+        if (inherited !== undefined) {
+          return { value: parse(key, inherited, variable), source: `environment ${variable}` }
+        }
+        const written = filed[key]
+        return written === undefined
+          ? { value: settings[key].default, source: "default" }
+          : { value: parse(key, written, `${file}: ${key}`), source: `file ${file}` }
+      }
+      return Object.fromEntries(keys.map((key) => [key, value(key)])) as Resolved
+    },
+    catch: (error) => (error instanceof ConfigError ? error : new ConfigError({ message: String(error) }))
+  })
+
+/** The values alone. */
+export const valuesOf = (resolved: Resolved): ServerConfig =>
+  // Every value was read by the kind of its own setting.
+  Object.fromEntries(keys.map((key) => [key, resolved[key].value])) as ServerConfig
+
+/** Reads all settings: flag before environment before file before default. */
 export const load = (
   flags: Texts,
   environment: NodeJS.ProcessEnv,
   file: string | undefined
-): Either.Either<ServerConfig, ConfigError> =>
-  Either.try({
-    try: () => {
-      const filed = file === undefined ? {} : readFile(file)
-      const value = (key: Key) => {
-        const fromFlag = flags[key]
-        if (fromFlag !== undefined) return parse(key, fromFlag, `--${flagName(key)}`)
-        const fromEnvironment = environment[variableName(key)]
-        if (fromEnvironment !== undefined) return parse(key, fromEnvironment, variableName(key))
-        const fromFile = filed[key]
-        return fromFile === undefined ? settings[key].default : parse(key, fromFile, `${file}: ${key}`)
-      }
-      // Every value was read by the kind of its own setting.
-      return Object.fromEntries(keys.map((key) => [key, value(key)])) as ServerConfig
-    },
-    catch: (error) => (error instanceof ConfigError ? error : new ConfigError({ message: String(error) }))
-  })
+): Either.Either<ServerConfig, ConfigError> => Either.map(resolve(flags, environment, file), valuesOf)
 
 /**
  * All settings, from whatever `ConfigProvider` there is, under the names of the environment variables

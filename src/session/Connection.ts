@@ -17,11 +17,14 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
+import * as Tracer from "effect/Tracer"
 import { HttpLimits } from "../http/HttpLimits.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
@@ -36,7 +39,9 @@ import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
 import { SessionLimits } from "./SessionLimits.js"
+import * as SessionMetrics from "./SessionMetrics.js"
 import { SessionRegistry } from "./SessionRegistry.js"
+import * as Tracing from "./Tracing.js"
 
 /** Requests of one peer served at a time; beyond it the peer is not read until some are answered. */
 const maxInFlight = 4096
@@ -63,22 +68,35 @@ interface Route {
 
 type Requests = RpcGroup.Rpcs<typeof ExecApi>
 
-const routes: ReadonlyMap<string, Route> = new Map(
-  // The edge where methods, each with types of its own, meet in one table.
-  Array.from(ExecApi.requests as ReadonlyMap<Requests["_tag"], Rpc.AnyWithProps>, ([tag, rpc]) => {
-    const payload = rpc.payloadSchema as unknown as Schema.Schema<unknown, unknown>
-    const success = rpc.successSchema as unknown as Schema.Schema<unknown, unknown>
-    return [
-      tag,
-      {
-        tag,
-        takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
-        decode: Schema.decodeUnknownEither(payload),
-        encode: Schema.encodeSync(success)
-      }
-    ]
-  })
-)
+// The edge where methods, each with types of its own, meet in one table.
+const methods = ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps & { readonly _tag: Requests["_tag"] }>
+
+const makeRoute = ({
+  _tag: tag,
+  payloadSchema,
+  successSchema
+}: Rpc.AnyWithProps & { _tag: Requests["_tag"] }): Route => {
+  const payload = payloadSchema as unknown as Schema.Schema<unknown, unknown>
+  const success = successSchema as unknown as Schema.Schema<unknown, unknown>
+  return {
+    tag,
+    takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
+    decode: Schema.decodeUnknownEither(payload),
+    encode: Schema.encodeSync(success)
+  }
+}
+
+const routes = new Map<string, Route>()
+
+/** The route of a method, made when it is first asked for: making them all is a part of start-up that shows. */
+const routeOf = (method: string): Route | undefined => {
+  const known = routes.get(method)
+  const rpc = known === undefined ? methods.get(method) : undefined
+  if (rpc === undefined) return known
+  const route = makeRoute(rpc)
+  routes.set(method, route)
+  return route
+}
 
 /** Absent, null and `{}` are the same. */
 const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {
@@ -97,6 +115,8 @@ interface Pending {
   readonly route: Route
   /** Length of its message. */
   readonly size: number
+  /** By the clock of `performance`, in milliseconds. */
+  readonly arrivedAt: number
 }
 
 /**
@@ -108,6 +128,8 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
       const { handshakeTimeoutMs } = yield* SessionLimits
+      const isTraced = yield* Tracing.isEnabled
+      const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
       const handshake = new Handshake(peer.sendBinary !== undefined)
       const pending = new Map<bigint, Pending>()
       let nextId = 0n
@@ -119,9 +141,12 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const outbox = Outbox.make(peer, () => onSpace())
       const room = new AnswerRoom(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
 
+      SessionMetrics.connected.unsafeUpdate(1, [])
+      SessionMetrics.connections.unsafeModify(1, [])
       // Added first, so that it runs last: when no request is under way any more.
       yield* Effect.addFinalizer(() =>
         Effect.suspend(() => {
+          SessionMetrics.connections.unsafeModify(-1, [])
           if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
           notifier?.stop()
           outbox.stop()
@@ -130,24 +155,51 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
             current === undefined
               ? Effect.void
               : registry.detach(current.session, current.dialect === "session" && peer.resumable)
-          return Effect.zipRight(Effect.all(ends, { discard: true }), detached)
+          const { code, reason } = ending ?? { code: 1001, reason: "" }
+          return Effect.all(ends, { discard: true }).pipe(
+            Effect.zipRight(detached),
+            Effect.zipRight(
+              Effect.logDebug("connection.ended").pipe(
+                Effect.annotateLogs({ peer: peer.name, code, reason: clip(reason) })
+              )
+            )
+          )
         })
       )
+      yield* Effect.logDebug("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
 
       // Before the server, so that its requests are interrupted first.
       const http = new HttpExchanges(outbox, yield* HttpLimits)
       yield* Effect.addFinalizer(() => http.end)
 
-      const fail = (id: Wire.RequestId, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
+      /** Nothing of what was asked or answered is told: only which request, and how it went. */
+      const idsOf = ({ id }: Pending) => ({
+        peer: peer.name,
+        requestId: clip(id),
+        ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
+      })
+      const told = (request: Pending) => Effect.annotateLogs({ ...idsOf(request), method: request.route.tag })
+
+      const over = (request: Pending, code: SessionMetrics.Outcome): Effect.Effect<void> => {
+        const ms = performance.now() - request.arrivedAt
+        SessionMetrics.answered(request.route.tag, code, ms)
+        if (!isVerbose && !isTraced) return Effect.void
+        const log = Effect.logTrace("request").pipe(Effect.annotateLogs({ code, ms: Math.round(ms) }), told(request))
+        return Effect.zipRight(Effect.annotateCurrentSpan({ ...idsOf(request), code }), isVerbose ? log : Effect.void)
+      }
+
+      const fail = (request: Pending, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
         const failure = Cause.failureOption(cause)
         if (Option.isSome(failure)) {
-          outbox.send(Wire.failure(id, codeOf(failure.value), failure.value.message))
-          return Effect.void
+          const code = codeOf(failure.value)
+          outbox.send(Wire.failure(request.id, code, failure.value.message))
+          return over(request, code)
         }
         // Only the end of the connection interrupts requests, and nobody waits for answers then.
-        if (Cause.isInterruptedOnly(cause)) return Effect.void
-        outbox.send(Wire.failure(id, Code.internal, "internal error"))
-        return Effect.logError("a request died of a defect", cause)
+        if (Cause.isInterruptedOnly(cause)) return over(request, "interrupted")
+        outbox.send(Wire.failure(request.id, Code.internal, "internal error"))
+        const log = Effect.logError("a request died of a defect", cause).pipe(told(request))
+        return Effect.zipRight(log, over(request, Code.internal))
       }
 
       const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
@@ -158,11 +210,15 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           pending.delete(message.requestId)
           inFlightSize -= request.size
           const answered = Exit.match(message.exit, {
-            onSuccess: (value) => Effect.sync(() => outbox.succeed(request.id, value, request.route.encode)),
-            onFailure: (cause) => fail(request.id, cause)
+            onSuccess: (value) =>
+              Effect.suspend(() => {
+                outbox.succeed(request.id, value, request.route.encode)
+                return over(request, "ok")
+              }),
+            onFailure: (cause) => fail(request, cause)
           })
           return Effect.zipRight(
-            Effect.catchAllCause(answered, (cause) => fail(request.id, cause)),
+            Effect.catchAllCause(answered, (cause) => fail(request, cause)),
             Effect.sync(() => {
               if (held.length > 0 || deferred.length > 0) serveHeld()
             })
@@ -171,7 +227,9 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
 
       const server = yield* RpcServer.makeNoSerialization(ExecApi, {
         onFromServer,
-        disableTracing: true,
+        disableTracing: !isTraced,
+        spanPrefix: "exec-server",
+        spanAttributes: { peer: peer.name },
         disableClientAcks: true,
         disableFatalDefects: true
       })
@@ -179,6 +237,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const context = Context.make(CurrentHandshake, handshake).pipe(
         Context.add(CurrentHttpExchanges, http),
         Context.add(CurrentConnection, {
+          peer: peer.name,
           room,
           maxContentBytes: outbox.maxContentBytes,
           onEnd: (effect) => ends.push(effect)
@@ -193,26 +252,47 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         ended()
       }
 
-      const request = ({ id, method, params }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
-        const route = routes.get(method)
+      // Messages that arrive together have arrived at one time: the clock is read once for them.
+      let now: number | undefined
+      const forget = () => {
+        now = undefined
+      }
+      const clock = () => {
+        if (now === undefined) {
+          now = performance.now()
+          queueMicrotask(forget)
+        }
+        return now
+      }
+
+      const request = ({ id, method, params, trace }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
+        const route = routeOf(method)
         if (route === undefined) {
+          SessionMetrics.answered("unknown", Code.methodNotFound, 0)
           return outbox.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
         }
         const payload = decode(route, params)
-        if (Either.isLeft(payload)) return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
+        if (Either.isLeft(payload)) {
+          SessionMetrics.answered(route.tag, Code.invalidParams, 0)
+          return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
+        }
         const internal = nextId++ as InternalId
-        pending.set(internal, { id, route, size })
+        pending.set(internal, { id, route, size, arrivedAt: clock() })
         inFlightSize += size
-        runFork(
-          server.write(0, {
-            _tag: "Request",
-            id: internal,
-            tag: route.tag,
-            // Decoded by this very route: the edge where the table's `unknown` becomes the method's type again.
-            payload: payload.right as never,
-            headers: Headers.empty
-          })
-        )
+        const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
+        const written = server.write(0, {
+          _tag: "Request",
+          id: internal,
+          tag: route.tag,
+          // Decoded by this very route: the edge where the table's `unknown` becomes the method's type again.
+          payload: payload.right as never,
+          headers: Headers.empty,
+          traceId: parent?.traceId,
+          spanId: parent?.spanId,
+          sampled: parent?.sampled
+        })
+        // Without a tracer there is no span of ours, but what is logged still belongs to the client's.
+        runFork(parent === undefined || isTraced ? written : Effect.provideService(written, Tracer.ParentSpan, parent))
       }
 
       const onInitialized = () => {
@@ -226,8 +306,10 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         current.session.advance({ _tag: "ClientReady", notifier })
       }
 
-      const malformed = (detail: string) =>
+      const malformed = (detail: string) => {
+        SessionMetrics.answered("malformed", Code.invalidRequest, 0)
         outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
+      }
 
       const receive = (text: string) => {
         const message = Wire.parse(text)
@@ -250,7 +332,9 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         try {
           receive(text)
         } catch (defect) {
-          runFork(Effect.logError("a message led to a defect", Cause.die(defect)))
+          runFork(
+            Effect.logError("a message led to a defect", Cause.die(defect)).pipe(Effect.annotateLogs("peer", peer.name))
+          )
           malformed("internal error")
         }
       }

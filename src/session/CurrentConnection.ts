@@ -9,6 +9,8 @@ import { AnswerRoom } from "./AnswerRoom.js"
 
 /** One connection. */
 export interface Connection {
+  /** Who is at its other end. */
+  readonly peer: string
   readonly room: AnswerRoom
   /** The most bytes that one answer can hold as base64. */
   readonly maxContentBytes: number
@@ -19,6 +21,7 @@ export interface Connection {
 /** The connection that a request came on. Outside of one, nothing is held up and nothing ends. */
 export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
   defaultValue: (): Connection => ({
+    peer: "in process",
     room: new AnswerRoom(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     onEnd: () => {}

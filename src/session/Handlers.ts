@@ -11,9 +11,12 @@ import type * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
+import * as ProcessMetrics from "../process/ProcessMetrics.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import { clip } from "../protocol/Schemas.js"
+import * as AuditLog from "./AuditLog.js"
 import * as FileSystemHandlers from "./FileSystemHandlers.js"
 import { CurrentHandshake, type Family } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
@@ -30,6 +33,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
     const host = yield* HostInfo
     const files = yield* FileSystemHandlers.make
     const http = yield* HttpHandlers.make
+    const audit = yield* AuditLog.AuditLog
 
     const require = (family: Family) => Effect.flatMap(CurrentHandshake, (handshake) => handshake.require(family))
     const supervisor = Effect.map(require("exec"), ({ session }) => session.supervisor)
@@ -68,9 +72,27 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
       "environment/status": () => Effect.as(require("environment info"), { status: "ready" }),
 
       "process/start": (params) =>
-        Effect.flatMap(supervisor, ({ start }) =>
-          Effect.map(start(params), ({ pid }) => ({ processId: params.processId, sandboxType: "none", pid }))
-        ),
+        Effect.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
+          const { processId, argv, tty, timeoutMs } = params
+          const asked: AuditLog.Entry = {
+            event: "process.start",
+            processId,
+            program: clip(argv[0] ?? ""),
+            tty,
+            timeoutMs
+          }
+          return AuditLog.require(audit, who, asked).pipe(
+            Effect.zipRight(
+              Effect.tapError(supervisor.start(params), ({ _tag }) =>
+                Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
+              )
+            ),
+            Effect.map(({ pid }) => {
+              audit.write(who, { event: "process.started", processId, pid })
+              return { processId, sandboxType: "none", pid }
+            })
+          )
+        }),
 
       "process/read": ({ processId, afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 }) =>
         process(processId, (found) => found.read(afterSeq, maxBytes, waitMs)),
@@ -83,6 +105,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
               found === undefined ? Effect.succeed("unknownProcess") : found.write(chunk, writeId)
           )
           return Effect.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
+            if (status === "accepted") ProcessMetrics.inputBytes.unsafeUpdate(chunk.length, [])
             if (status === "accepted" || dialect === "session") {
               return Effect.succeed({ accepted: status === "accepted", status })
             }
@@ -100,12 +123,18 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         }),
 
       "process/signal": ({ processId, signal, target = "group" }) =>
-        Effect.flatMap(supervisor, ({ act }) =>
-          act(processId, (found) => Effect.sync(() => found?.signal(signal, target)).pipe(Effect.as({})))
-        ),
+        Effect.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
+          audit.write(who, { event: "process.signal", processId, signal, target })
+          return supervisor.act(processId, (found) =>
+            Effect.sync(() => found?.signal(signal, target)).pipe(Effect.as({}))
+          )
+        }),
 
       "process/terminate": ({ processId, mode = { type: "force" } }) =>
-        Effect.flatMap(supervisor, ({ terminate }) => terminate(processId, mode)),
+        Effect.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
+          audit.write(who, { event: "process.terminate", processId, mode: mode.type })
+          return supervisor.terminate(processId, mode)
+        }),
 
       "process/wait": ({ processId, until = "exited", waitMs = Number.POSITIVE_INFINITY }) =>
         process(processId, (found) => found.wait(until, waitMs)),

@@ -32,6 +32,8 @@ export const highWaterBytes = 1048576
 
 /** One connected peer. Sending to one that is gone does nothing. */
 export interface Peer {
+  /** Who it is, as far as the transport knows: an address, or the kind of transport. */
+  readonly name: string
   /** What precedes the detail of a malformed message, naming the transport and the peer. */
   readonly malformedPrefix: string
   /**

@@ -16,8 +16,11 @@ import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { LimitReached, SessionAttached, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
+import { AuditLog, type Entry, type Who } from "./AuditLog.js"
+import { CurrentConnection } from "./CurrentConnection.js"
 import type { Notifier } from "./Notifier.js"
 import { SessionLimits } from "./SessionLimits.js"
+import * as SessionMetrics from "./SessionMetrics.js"
 
 /** Where a session stands. `Attached` names its notifier once the client has said it is ready. */
 export type State = Data.TaggedEnum<{
@@ -56,13 +59,28 @@ export class Session {
 
   constructor(
     readonly id: SessionId,
-    readonly supervisor: Supervisor
-  ) {}
+    readonly supervisor: Supervisor,
+    /** The name of the peer that is, or was last, attached. */
+    private peer: string
+  ) {
+    SessionMetrics.moved(undefined, this.state._tag)
+  }
+
+  /** Whose doing it is what happens in it. */
+  get who(): Who {
+    return { sessionId: this.id, peer: this.peer }
+  }
+
+  /** Another peer is attached from now on. */
+  belongsTo(peer: string): void {
+    this.peer = peer
+  }
 
   /** Moves on, and says whether anything changed. */
   advance(event: Event): boolean {
     const before = this.state
     this.state = transition(before, event)
+    if (before._tag !== this.state._tag) SessionMetrics.moved(before._tag, this.state._tag)
     if (before._tag === "Attached" && this.state._tag !== "Attached") before.notifier?.stop()
     return this.state !== before
   }
@@ -97,26 +115,48 @@ export interface Shape {
 const make = Effect.gen(function* () {
   const supervisors = yield* ProcessSupervisor
   const limits = yield* SessionLimits
+  const audit = yield* AuditLog
   const scope = yield* Effect.scope
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
 
-  const endSession = (session: Session, graceMs: number) =>
+  /** Records what became of a session, and logs it. */
+  const tell = (session: Session, entry: Extract<Entry, { readonly event: `session.${string}` }>) =>
+    Effect.suspend(() => {
+      audit.write(session.who, entry)
+      const { event, ...why } = entry
+      return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
+    })
+
+  const endSession = (session: Session, graceMs: number, reason: "disconnected" | "expired" | "shutdown") =>
     Effect.suspend((): Effect.Effect<ReadonlyArray<ProcessInfo>> => {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
       expiries.delete(session)
-      return Effect.zipLeft(session.supervisor.end(graceMs), Scope.close(entry.scope, Exit.void))
+      return tell(session, { event: "session.ended", reason }).pipe(
+        Effect.zipRight(session.supervisor.end(graceMs)),
+        Effect.zipLeft(Scope.close(entry.scope, Exit.void))
+      )
     }).pipe(Effect.uninterruptible)
+
+  const record = (session: Session | undefined, entry: Entry) => {
+    if (session !== undefined) audit.write(session.who, entry)
+  }
 
   const eventsOf = (current: () => Session | undefined): ProcessEvents => ({
     onStarted: (process, pid) => current()?.notifier?.onStarted(process, pid),
     onFailed: (processId, message) => current()?.notifier?.onFailed(processId, message),
     onOutput: (process, seq, stream, bytes) => current()?.notifier?.onOutput(process, seq, stream, bytes),
-    onRestarted: (process, seq, attempt, pid) => current()?.notifier?.onRestarted(process, seq, attempt, pid),
-    onExited: (process, seq, exit, timedOut) => current()?.notifier?.onExited(process, seq, exit, timedOut),
+    onRestarted: (process, seq, attempt, pid) => {
+      record(current(), { event: "process.restarted", processId: process.processId, pid, attempt })
+      current()?.notifier?.onRestarted(process, seq, attempt, pid)
+    },
+    onExited: (process, seq, exit, timedOut) => {
+      record(current(), { event: "process.exited", processId: process.processId, ...exit, timedOut })
+      current()?.notifier?.onExited(process, seq, exit, timedOut)
+    },
     onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
   })
 
@@ -132,8 +172,9 @@ const make = Effect.gen(function* () {
     const sessionScope = yield* Scope.make()
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
-    session = new Session(SessionId.make(randomUUID()), supervisor)
+    session = new Session(SessionId.make(randomUUID()), supervisor, (yield* CurrentConnection).peer)
     sessions.set(session.id, { session, scope: sessionScope })
+    yield* tell(session, { event: "session.opened" })
     return session
   }).pipe(Effect.uninterruptible)
 
@@ -145,6 +186,8 @@ const make = Effect.gen(function* () {
       const expiry = expiries.get(session)
       expiries.delete(session)
       if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
+      session.belongsTo((yield* CurrentConnection).peer)
+      yield* tell(session, { event: "session.resumed" })
       return session
     }).pipe(Effect.uninterruptible)
 
@@ -152,13 +195,16 @@ const make = Effect.gen(function* () {
   const expire = (session: Session) =>
     Effect.zipRight(
       Effect.sleep(limits.detachedSessionTtlMs),
-      Effect.suspend(() => (session.tag === "Detached" ? Effect.asVoid(endSession(session, 0)) : Effect.void))
+      Effect.suspend(() =>
+        session.tag === "Detached" ? Effect.asVoid(endSession(session, 0, "expired")) : Effect.void
+      )
     )
 
   const detach = (session: Session, mayResume: boolean) =>
     Effect.gen(function* () {
       if (!session.advance(Event.ConnectionLost()) || ending) return
-      if (!mayResume) return void (yield* endSession(session, 0))
+      if (!mayResume) return void (yield* endSession(session, 0, "disconnected"))
+      yield* tell(session, { event: "session.detached" })
       expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session)), scope))
     })
 
@@ -169,9 +215,13 @@ const make = Effect.gen(function* () {
   const end = (graceMs: number) =>
     Effect.suspend(() => {
       ending = true
-      const ended = Effect.forEach(Array.from(sessions.values()), ({ session }) => endSession(session, graceMs), {
-        concurrency: "unbounded"
-      })
+      const ended = Effect.forEach(
+        Array.from(sessions.values()),
+        ({ session }) => endSession(session, graceMs, "shutdown"),
+        {
+          concurrency: "unbounded"
+        }
+      )
       return Effect.map(ended, (all) => all.flat())
     })
 

@@ -77,6 +77,7 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
     })
   }
   const peer: Peer = {
+    name: "memory",
     malformedPrefix: "failed to parse JSON-RPC message from exec-server memory",
     resumable: true,
     listen: (events) => {

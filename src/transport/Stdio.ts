@@ -19,6 +19,7 @@ export const makePeer = (input: Readable, output: Writable, maxMessageBytes: num
   let gone = false
   let end = () => {}
   return {
+    name: "stdio",
     malformedPrefix: "failed to parse JSON-RPC message from exec-server stdio",
     resumable: false,
     listen: ({ onMessage, onMalformed, onDrain, onEnd }) => {

@@ -13,7 +13,9 @@ import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import { Authenticator, Unauthorized } from "./Authenticator.js"
 import * as Listener from "./Listener.js"
+import { MetricsPage, type Page } from "./MetricsPage.js"
 import type * as Tls from "./Tls.js"
+import { Traffic } from "./Traffic.js"
 import { type ListenError, Transport } from "./Transport.js"
 import { TransportLimits, timerMs } from "./TransportLimits.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
@@ -30,21 +32,23 @@ export interface Options {
 type Status = 200 | 400 | 401 | 403 | 404 | 405 | 500 | 503
 
 /** Each request has a connection of its own, which ends with the answer: only WebSockets stay. */
-const headersOf = (status: Status, body: string): Record<string, string | number> => ({
+const headersOf = (status: Status, body: string, contentType = "text/plain"): Record<string, string | number> => ({
   connection: "close",
-  "content-length": body.length,
-  ...(body === "" ? {} : { "content-type": "text/plain" }),
+  "content-length": Buffer.byteLength(body),
+  ...(body === "" ? {} : { "content-type": contentType }),
   ...(status === 401 ? { "www-authenticate": "Bearer" } : {})
 })
 
-const answer = (response: ServerResponse, status: Status, body = "") =>
-  response.writeHead(status, headersOf(status, body)).end(body)
+const answer = (response: ServerResponse, status: Status, body = "", contentType?: string) =>
+  response.writeHead(status, headersOf(status, body, contentType)).end(body)
 
 /** Answers on a connection that asked to be upgraded. */
 const refuse = (socket: Duplex, status: Status) => {
   const headers = Object.entries(headersOf(status, "")).map(([name, value]) => `${name}: ${value}\r\n`)
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers.join("")}\r\n`, () => socket.destroy())
 }
+
+const isRead = ({ method }: IncomingMessage) => method === "GET" || method === "HEAD"
 
 const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0]
 
@@ -59,6 +63,8 @@ export const layer = (
       const { maxMessageBytes, maxConnections, pingIntervalMs } = yield* TransportLimits
       const { handshakeTimeoutMs } = yield* SessionLimits
       const { authenticate } = yield* Authenticator
+      const page = yield* MetricsPage
+      const traffic = new Traffic()
       const fork = yield* FiberSet.makeRuntime<never>()
       const origins = new Set(allowOrigin.map((origin) => origin.toLowerCase()))
       /** Takes an open WebSocket; undefined while nobody serves, before and after. */
@@ -68,7 +74,7 @@ export const layer = (
       const health = (request: IncomingMessage): Status | undefined => {
         const path = pathOf(request)
         if (path !== "/readyz" && path !== "/livez") return undefined
-        if (request.method !== "GET" && request.method !== "HEAD") return 405
+        if (!isRead(request)) return 405
         return path === "/livez" || accept !== undefined ? 200 : 503
       }
 
@@ -97,9 +103,16 @@ export const layer = (
         )
       }
 
+      const metrics = ({ contentType, render }: Page, request: IncomingMessage, response: ServerResponse) => {
+        if (!isRead(request)) return answer(response, 405)
+        traffic.countAll()
+        return fork(Effect.map(render, (text) => answer(response, 200, text, contentType)))
+      }
+
       const onRequest = (request: IncomingMessage, response: ServerResponse) => {
         const respond = (status: Status | undefined) => {
           if (status !== undefined) answer(response, status)
+          else if (page !== undefined && pathOf(request) === "/metrics") metrics(page, request, response)
           else if (pathOf(request) === "/" && request.method === "GET") {
             answer(response, 400, "Connection header did not include 'upgrade'")
           } else answer(response, 404)
@@ -121,6 +134,7 @@ export const layer = (
         const take = accept
         upgrades.handleUpgrade(request, socket, head, (ws) => {
           listener.pending.accepted(request.socket)
+          traffic.add(request.socket)
           take(ws, request)
         })
       }

@@ -76,6 +76,7 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
   ws.on("error", () => {})
   keepAlive(ws, socket, pingIntervalMs)
   return {
+    name,
     malformedPrefix: `failed to parse websocket JSON-RPC message from exec-server websocket ${name}`,
     resumable: true,
     listen: ({ onMessage, onMalformed, onDrain, onEnd }) => {

@@ -10,6 +10,7 @@ const setup = (capabilities = {}) => {
   let buffered = 0
   const nothing = () => {}
   const peer: Peer = {
+    name: "",
     malformedPrefix: "",
     resumable: true,
     listen: nothing,

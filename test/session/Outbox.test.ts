@@ -12,6 +12,7 @@ const makePeer = (parts: boolean) => {
   const messages: Array<string> = []
   const state = { stuck: false, size: 0, largestPart: 0, partial: "" }
   const peer: Peer = {
+    name: "",
     malformedPrefix: "",
     resumable: true,
     listen: () => {},

@@ -1,0 +1,39 @@
+/**
+ * The effective settings as a configuration file that says where each value came from.
+ *
+ * @since 0.1.0
+ */
+import * as TOML from "smol-toml"
+import * as ServerConfig from "./ServerConfig.js"
+
+const mask = "********"
+
+/** A URL may carry credentials: before its host, or among its parameters. */
+const maskUrl = (text: string): string => {
+  if (!URL.canParse(text)) return text
+  const url = new URL(text)
+  if (url.username === "" && url.password === "" && url.search === "") return text
+  if (url.username !== "" || url.password !== "") {
+    url.username = mask
+    url.password = ""
+  }
+  for (const key of Array.from(url.searchParams.keys())) url.searchParams.set(key, mask)
+  return url.href
+}
+
+const shown = (key: ServerConfig.Key, value: ServerConfig.Value): ServerConfig.Value => {
+  if (ServerConfig.settings[key].secret) return mask
+  return typeof value === "string" ? maskUrl(value) : value
+}
+
+/** Every setting on a line; what has no value is commented out. Secrets are masked. */
+export const format = (resolved: ServerConfig.Resolved): string =>
+  ServerConfig.keys
+    .map((key) => {
+      const { value, source } = resolved[key]
+      return value === undefined
+        ? `# ${key} is not set`
+        : `${TOML.stringify({ [key]: shown(key, value) }).trim()} # ${source}`
+    })
+    .map((line) => `${line}\n`)
+    .join("")

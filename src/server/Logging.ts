@@ -1,0 +1,61 @@
+/**
+ * How the server logs: on stderr, as text or as JSON.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
+import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import type { ServerConfig } from "./ServerConfig.js"
+
+const messageOf = (message: unknown): string => {
+  const parts = Array.isArray(message) ? message : [message]
+  return parts.map((part) => (typeof part === "string" ? part : JSON.stringify(part))).join(" ")
+}
+
+/** One JSON object a line: time, level, message, ids, and the trace and span that it belongs to, if there are any. */
+export const json: Logger.Logger<unknown, string> = Logger.make(
+  ({ annotations, cause, context, date, logLevel, message }) => {
+    const services = FiberRefs.getOrDefault(context, FiberRef.currentContext)
+    const span = Option.getOrUndefined(Context.getOption(services, Tracer.ParentSpan))
+    return JSON.stringify({
+      ...Object.fromEntries(HashMap.toEntries(annotations)),
+      time: date.toISOString(),
+      level: logLevel.label,
+      message: messageOf(message),
+      ...(span === undefined ? {} : { traceId: span.traceId, spanId: span.spanId }),
+      ...(Cause.isEmpty(cause) ? {} : { cause: Cause.pretty(cause) })
+    })
+  }
+)
+
+const loggers: { readonly [K in ServerConfig["logFormat"]]: Logger.Logger<unknown, string> } = {
+  text: Logger.logfmtLogger,
+  json
+}
+
+/** The level for its word. */
+export const levelOf = (word: ServerConfig["logLevel"]): LogLevel.LogLevel =>
+  LogLevel.allLevels.find(({ _tag }) => _tag.toLowerCase() === word) ?? LogLevel.Warning
+
+/** Logs on stderr in this format, from this level on. */
+export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | "logLevel">): Layer.Layer<never> =>
+  Layer.merge(
+    // In place of whatever there was: what the server logs is on stderr once, and on the spans that it belongs to.
+    Layer.scopedDiscard(
+      Effect.locallyScoped(
+        FiberRef.currentLoggers,
+        HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)
+      )
+    ),
+    Logger.minimumLogLevel(levelOf(logLevel))
+  )

@@ -1,0 +1,34 @@
+/**
+ * What an operator sees of a server besides its answers: its logs, its audit log, its spans.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as AuditFile from "./AuditFile.js"
+import * as Logging from "./Logging.js"
+import { ConfigError, type ServerConfig } from "./ServerConfig.js"
+
+const isHttp = (url: string) => URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)
+
+/** The exporter is loaded only where it is asked for. */
+const layerSpans = (endpoint: string): Layer.Layer<never, ConfigError> =>
+  Layer.unwrapEffect(
+    Effect.suspend(() =>
+      isHttp(endpoint)
+        ? Effect.map(
+            Effect.promise(() => import("./Otlp.js")),
+            ({ layer }) => layer(endpoint)
+          )
+        : new ConfigError({ message: "--otlp-endpoint: expected an http:// or https:// URL" })
+    )
+  )
+
+/** Everything that the settings ask for. */
+export const layer = (config: ServerConfig): Layer.Layer<never, ConfigError> => {
+  const { auditLog, otlpEndpoint } = config
+  return Layer.mergeAll(
+    auditLog === undefined ? Layer.empty : AuditFile.layer(auditLog),
+    otlpEndpoint === undefined ? Layer.empty : layerSpans(otlpEndpoint)
+  ).pipe(Layer.provideMerge(Logging.layer(config)))
+}

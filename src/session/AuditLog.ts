@@ -1,0 +1,80 @@
+/**
+ * Who started, signalled and ended what: told before it happens, or at the latest before the client hears of it.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { NotAllowed } from "../protocol/Failure.js"
+
+/** What is recorded. Arguments, environments and payloads are not; of a command only the program is. */
+export type Entry =
+  | {
+      readonly event: "session.opened" | "session.resumed" | "session.detached"
+    }
+  | {
+      /** Its processes are ended with it: each is followed by a `process.exited`. */
+      readonly event: "session.ended"
+      readonly reason: "disconnected" | "expired" | "shutdown"
+    }
+  | {
+      /** A start was asked for and will be tried. */
+      readonly event: "process.start"
+      readonly processId: string
+      readonly program: string
+      readonly tty: boolean
+      readonly timeoutMs: number | undefined
+    }
+  | { readonly event: "process.started"; readonly processId: string; readonly pid: number }
+  | {
+      /** It was not started; by the kind of failure, whose text may hold anything. */
+      readonly event: "process.refused"
+      readonly processId: string
+      readonly failure: string
+    }
+  | { readonly event: "process.restarted"; readonly processId: string; readonly pid: number; readonly attempt: number }
+  | {
+      readonly event: "process.signal"
+      readonly processId: string
+      readonly signal: string
+      readonly target: string
+    }
+  | {
+      readonly event: "process.terminate"
+      readonly processId: string
+      readonly mode: "force" | "graceful"
+    }
+  | {
+      readonly event: "process.exited"
+      readonly processId: string
+      readonly exitCode: number | null
+      readonly signal: string | null
+      /** Whether it was ended because its `timeoutMs` ran out. */
+      readonly timedOut: boolean
+    }
+
+/** Whose doing it is: a session, and the peer that is, or was last, connected to it. */
+export interface Who {
+  readonly sessionId: string
+  readonly peer: string
+}
+
+/** Somewhere to record it. */
+export interface Shape {
+  /** Writes an entry, synchronously; says why if that failed. */
+  readonly write: (who: Who, entry: Entry) => string | undefined
+}
+
+/** The audit log; nothing is recorded without one. */
+export class AuditLog extends Context.Reference<AuditLog>()("exec-server/AuditLog", {
+  defaultValue: (): Shape => ({ write: () => undefined })
+}) {}
+
+/** Records what must not happen unrecorded: a failure to do so is the answer. */
+export const require = ({ write }: Shape, who: Who, entry: Entry): Effect.Effect<void, NotAllowed> =>
+  Effect.suspend(() => {
+    const reason = write(who, entry)
+    return reason === undefined
+      ? Effect.void
+      : new NotAllowed({ message: `the audit log cannot be written (${reason}): no process is started until it can` })
+  })

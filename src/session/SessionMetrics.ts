@@ -1,0 +1,94 @@
+/**
+ * What is counted of connections, sessions and requests.
+ *
+ * Labels come from fixed sets: methods of the protocol, codes, states. Nothing that a client chooses becomes one.
+ *
+ * @since 0.1.0
+ */
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
+import * as MetricLabel from "effect/MetricLabel"
+import type { State } from "./SessionRegistry.js"
+
+const unlabelled: ReadonlyArray<MetricLabel.MetricLabel> = []
+
+/** Peers that are served now, whatever the transport. */
+export const connections = Metric.gauge("exec_server_connections", { description: "Connections that are open." })
+
+/** Peers that were ever served. */
+export const connected = Metric.counter("exec_server_connections_total", {
+  description: "Connections that were accepted.",
+  incremental: true
+})
+
+const sessions = Metric.gauge("exec_server_sessions", {
+  description: "Sessions, by whether a client is attached."
+})
+
+const requestsKey = MetricKey.counter("exec_server_requests_total", {
+  description: "Messages that were answered, by method and code.",
+  incremental: true
+})
+
+const requestSecondsKey = MetricKey.histogram(
+  "exec_server_request_duration_seconds",
+  MetricBoundaries.fromIterable([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5, 30]),
+  "Time from a request's arrival to its answer, waits that it asked for included; by method and code."
+)
+
+const states: { readonly [K in State["_tag"]]: ReadonlyArray<MetricLabel.MetricLabel> | undefined } = {
+  Attached: [MetricLabel.make("state", "attached")],
+  Detached: [MetricLabel.make("state", "detached")],
+  Ended: undefined
+}
+
+/** Makes all of these visible before they are first counted. */
+export const register = (): void => {
+  for (const metric of [connections, connected]) metric.unsafeModify(0, [])
+  for (const state of Object.values(states)) if (state !== undefined) sessions.unsafeModify(0, state)
+}
+
+/** A session went from one state to another; a new one comes from none. */
+export const moved = (before: State["_tag"] | undefined, after: State["_tag"]): void => {
+  const from = before === undefined ? undefined : states[before]
+  const to = states[after]
+  if (from !== undefined) sessions.unsafeModify(-1, from)
+  if (to !== undefined) sessions.unsafeModify(1, to)
+}
+
+/** How a request ended: a JSON-RPC code, or without an answer. */
+export type Outcome = "ok" | "interrupted" | number
+
+/** The metrics of one method and outcome. Each has a key of its own: labels given with an update are looked up. */
+interface Answers {
+  readonly count: Metric.Metric.Counter<number>
+  readonly seconds: Metric.Metric.Histogram<number>
+}
+
+const answers = new Map<string, Map<Outcome, Answers>>()
+
+const answersOf = (method: string, outcome: Outcome): Answers => {
+  let byOutcome = answers.get(method)
+  if (byOutcome === undefined) {
+    byOutcome = new Map()
+    answers.set(method, byOutcome)
+  }
+  let found = byOutcome.get(outcome)
+  if (found === undefined) {
+    const labels = [MetricLabel.make("method", method), MetricLabel.make("code", String(outcome))]
+    found = {
+      count: Metric.fromMetricKey(MetricKey.taggedWithLabels(requestsKey, labels)),
+      seconds: Metric.fromMetricKey(MetricKey.taggedWithLabels(requestSecondsKey, labels))
+    }
+    byOutcome.set(outcome, found)
+  }
+  return found
+}
+
+/** A request is over. The method is one of the protocol, or says why it is none. */
+export const answered = (method: string, outcome: Outcome, ms: number): void => {
+  const { count, seconds } = answersOf(method, outcome)
+  count.unsafeUpdate(1, unlabelled)
+  seconds.unsafeUpdate(ms / 1000, unlabelled)
+}

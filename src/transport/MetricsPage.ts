@@ -1,0 +1,18 @@
+/**
+ * What `/metrics` answers, where a transport has such a thing.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+
+/** A page of metrics. */
+export interface Page {
+  readonly contentType: string
+  readonly render: Effect.Effect<string>
+}
+
+/** The page; without one, `/metrics` is not found. */
+export class MetricsPage extends Context.Reference<MetricsPage>()("exec-server/MetricsPage", {
+  defaultValue: (): Page | undefined => undefined
+}) {}

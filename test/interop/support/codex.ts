@@ -1,0 +1,246 @@
+/** The genuine client: installed from npm once, then run with a model and a server of the test's. */
+import { execFile, spawn } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import { binary, type WsServer, webSocketServer } from "../../support/servers.js"
+import { model } from "./model.js"
+import { proxyTo, type TcpProxy } from "./proxy.js"
+
+/** How long the client may take for any one thing, in seconds: its own waits end after 30 at most. */
+const patience = "45 seconds"
+
+/** Hundreds of megabytes: what the client's download may take, in milliseconds. */
+export const installTimeoutMs = 900_000
+
+const cache =
+  process.env["XDG_CACHE_HOME"] === undefined
+    ? fileURLToPath(new URL("../../../node_modules/.cache/codex/", import.meta.url))
+    : join(process.env["XDG_CACHE_HOME"], "exec-server", "codex")
+
+const program = (version: string) => join(cache, version, "node_modules", "@openai", "codex", "bin", "codex.js")
+
+/** Installs a version of the client, unless that has been done. */
+export const install = async (version: string): Promise<void> => {
+  if (existsSync(program(version))) return
+  const destination = join(cache, version)
+  mkdirSync(dirname(destination), { recursive: true })
+  const draft = mkdtempSync(`${destination}-`)
+  const args = ["install", "--prefix", draft, "--no-save", "--no-audit", "--no-fund", `@openai/codex@${version}`]
+  try {
+    await promisify(execFile)("npm", args, { cwd: draft, timeout: installTimeoutMs })
+    // At once, so that what an interrupted installation leaves is never taken for a whole one.
+    renameSync(draft, destination)
+  } finally {
+    rmSync(draft, { recursive: true, force: true })
+  }
+}
+
+/** What a call of the model gave it. */
+export interface Output {
+  readonly exitCode: number | undefined
+  /** Of a command that still runs. */
+  readonly sessionId: number | undefined
+  /** How much it was before the client shortened it, in the client's tokens. */
+  readonly tokens: number | undefined
+  readonly text: string
+  /** All of what the client sent. */
+  readonly whole: string
+}
+
+const outputOf = (whole: string): Output => {
+  const found = (pattern: RegExp) => {
+    const match = pattern.exec(whole)
+    return match === null ? undefined : Number(match[1])
+  }
+  return {
+    exitCode: found(/^Process exited with code (-?\d+)$/m),
+    sessionId: found(/^Process running with session ID (\d+)$/m),
+    tokens: found(/^Original token count: (\d+)$/m),
+    text: whole.slice(whole.indexOf("Output:\n") + "Output:\n".length),
+    whole
+  }
+}
+
+/** One call of a tool, as the model says it. */
+export const call = (name: string, args: object) => ({ type: "function_call", name, arguments: JSON.stringify(args) })
+
+/** Runs a shell command; the client answers when it has ended, or after `yield_time_ms`. */
+export const command = (cmd: string, more: object = {}) => call("exec_command", { cmd, ...more })
+
+/** Writes to a command that still runs, and waits for what it gives. */
+export const type = (session_id: number | undefined, chars: string, more: object = {}) =>
+  call("write_stdin", { session_id, chars, ...more })
+
+/** A running client, whose model is the test. */
+export interface Client {
+  /** Where its commands run. */
+  readonly cwd: string
+  /** What the client has last sent to its model. */
+  readonly heard: () => string
+  /** Lets the model make calls, all in one answer; gives their outputs. */
+  readonly callAll: (calls: ReadonlyArray<object>) => Effect.Effect<ReadonlyArray<Output>>
+  /** Lets the model make one call; gives its output. */
+  readonly call: (item: object) => Effect.Effect<Output>
+  /** Lets the model say its last words, and waits for the client's successful end. */
+  readonly finish: Effect.Effect<void>
+}
+
+/** A client of a WebSocket server. */
+export interface Codex extends Client {
+  readonly server: WsServer
+  readonly proxy: TcpProxy
+}
+
+const folder = (name: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), `exec-server-interop-${name}-`))),
+    // What the client has started may still write to its folder.
+    (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true, maxRetries: 10 }))
+  )
+
+const configuration = (baseUrl: string) => `
+model = "mock"
+model_provider = "mock"
+check_for_update_on_startup = false
+[model_providers.mock]
+name = "mock"
+base_url = "${baseUrl}"
+wire_api = "responses"
+env_key = "MOCK_KEY"
+request_max_retries = 0
+stream_max_retries = 0
+[analytics]
+enabled = false
+`
+
+/** Nothing may leave the machine: whatever does not go to it goes to a port that nobody listens on. */
+const nowhere = "http://127.0.0.1:9"
+
+const args = ["--skip-git-repo-check", "--json", "--dangerously-bypass-approvals-and-sandbox"]
+
+/** What a client finds when it starts. */
+export interface Setting {
+  /** Puts files where its commands will run. */
+  readonly prepare?: (cwd: string) => void
+  /** More of its configuration. */
+  readonly config?: string
+}
+
+/** Starts a model and a client, told by files of its own or by the environment where commands run. */
+const start = (
+  version: string,
+  { prepare = () => {}, config = "" }: Setting,
+  files: Record<string, string>,
+  environment: Record<string, string>
+): Effect.Effect<Client, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { baseUrl, turns } = yield* model
+    const home = yield* folder("home")
+    const cwd = yield* folder("work")
+    writeFileSync(join(home, "config.toml"), configuration(baseUrl) + config)
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(home, name), text)
+    prepare(cwd)
+    const env = {
+      PATH: process.env["PATH"],
+      HOME: home,
+      CODEX_HOME: home,
+      MOCK_KEY: "secret",
+      HTTP_PROXY: nowhere,
+      HTTPS_PROXY: nowhere,
+      NO_PROXY: "127.0.0.1,localhost",
+      ...environment
+    }
+    let log = ""
+    const { exit } = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        // In a group of its own: the program that npm installs is a launcher of the real one.
+        const child = spawn(process.execPath, [program(version), "exec", ...args, "-C", cwd, "go"], {
+          cwd,
+          env,
+          detached: true,
+          stdio: ["ignore", "pipe", "pipe"]
+        })
+        for (const stream of [child.stdout, child.stderr]) {
+          stream.on("data", (chunk) => {
+            log = `${log}${chunk}`.slice(-20_000)
+          })
+        }
+        const exit = new Promise<number | string>((resolve) => {
+          child.once("exit", (code, signal) => resolve(signal ?? code ?? -1))
+        })
+        return { exit, pid: child.pid }
+      }),
+      ({ exit, pid }) =>
+        Effect.zipRight(
+          Effect.sync(() => {
+            try {
+              if (pid !== undefined) process.kill(-pid, "SIGKILL")
+            } catch {
+              // It has ended, as it should have.
+            }
+          }),
+          Effect.promise(() => exit)
+        )
+    )
+    const inTime = <A>(what: string, effect: Effect.Effect<A>) =>
+      Effect.catchAll(Effect.timeout(effect, patience), () => Effect.dieMessage(`${what} never came; client: ${log}`))
+    const nextTurn = inTime("the client's request to its model", Queue.take(turns))
+    let turn = yield* nextTurn
+    let calls = 0
+
+    const callAll = (items: ReadonlyArray<object>) =>
+      Effect.gen(function* () {
+        const named = items.map((item) => ({ ...item, call_id: `call_${++calls}` }))
+        turn.say(named)
+        turn = yield* nextTurn
+        return named.map(({ call_id }) => {
+          const output = turn.outputs.get(call_id)
+          assert.isDefined(output, `the client gave no output for ${call_id}; it said ${log}`)
+          return outputOf(output ?? "")
+        })
+      })
+
+    const finish = Effect.gen(function* () {
+      turn.say([{ type: "message", role: "assistant", content: [{ type: "output_text", text: "done" }] }])
+      const code = yield* inTime(
+        "the client's end",
+        Effect.promise(() => exit)
+      )
+      assert.strictEqual(code, 0, log)
+    })
+
+    const one = (item: object) => Effect.map(callAll([item]), ([output]) => output ?? outputOf(""))
+    return { cwd, heard: () => turn.text, callAll, call: one, finish }
+  })
+
+/** Starts a server, a model and a client of both; all end with the scope. */
+export const codex = (version: string, setting: Setting = {}): Effect.Effect<Codex, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const server = yield* webSocketServer()
+    const proxy = yield* proxyTo(server.url)
+    const client = yield* start(version, setting, {}, { CODEX_EXEC_SERVER_URL: proxy.url })
+    return { ...client, server, proxy }
+  })
+
+/** Starts a model and a client that starts its server itself, with these arguments. */
+export const codexOnStdio = (
+  version: string,
+  serverArgs: ReadonlyArray<string>
+): Effect.Effect<Client, never, Scope.Scope> => {
+  const environments = `
+default = "here"
+include_local = false
+[[environments]]
+id = "here"
+program = ${JSON.stringify(process.execPath)}
+args = ${JSON.stringify([binary, ...serverArgs])}
+`
+  return start(version, {}, { "environments.toml": environments }, {})
+}

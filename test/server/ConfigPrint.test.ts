@@ -1,0 +1,95 @@
+/** `exec-server config print`, and the help: every setting, its value, and where it comes from. */
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TOML from "smol-toml"
+import * as ServerConfig from "../../src/server/ServerConfig.js"
+import { folder } from "../support/exposed.js"
+import { type LaunchOptions, launch } from "../support/servers.js"
+
+/** What a command prints before it ends well. */
+const prints = (options: LaunchOptions) =>
+  Effect.gen(function* () {
+    const running = yield* launch(options)
+    let stdout = ""
+    running.child.stdout?.on("data", (chunk) => {
+      stdout += chunk
+    })
+    assert.strictEqual(yield* running.exit, 0, running.stderr())
+    assert.strictEqual(running.stderr(), "")
+    return stdout
+  })
+
+describe("config print", () => {
+  it.scopedLive("has every setting with its value and its source", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "config.toml")
+      writeFileSync(path, 'maxSessions = 5\nmaxConnections = 6\nallowOrigin = ["https://a.example"]\n')
+      const text = yield* prints({
+        args: ["--max-sessions", "3", "config", "print", "--config", path, "--name=n # x", "--log-level", "debug"],
+        env: { EXEC_SERVER_MAX_SESSIONS: "4", EXEC_SERVER_MAX_CONNECTIONS: "7", EXEC_SERVER_LOG_LEVEL: "error" }
+      })
+      for (const line of [
+        "maxSessions = 3 # flag --max-sessions",
+        "maxConnections = 7 # environment EXEC_SERVER_MAX_CONNECTIONS",
+        `allowOrigin = [ "https://a.example" ] # file ${path}`,
+        'logLevel = "debug" # flag --log-level',
+        'name = "n # x" # flag --name',
+        "insecure = false # default",
+        "# wsAuth is not set"
+      ]) {
+        assert.include(text.split("\n"), line)
+      }
+      for (const key of ServerConfig.keys) assert.match(text, new RegExp(`^(# )?${key} `, "m"))
+    })
+  )
+
+  it.scopedLive("is itself a configuration file", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "config.toml")
+      writeFileSync(path, yield* prints({ args: ["config", "print", "--max-sessions", "3", "--insecure"] }))
+      assert.deepInclude(TOML.parse(yield* prints({ args: ["config", "print"], env: { EXEC_SERVER_CONFIG: path } })), {
+        maxSessions: 3,
+        insecure: true,
+        maxConnections: 1024
+      })
+    })
+  )
+
+  it.scopedLive("shows no secrets", () =>
+    Effect.gen(function* () {
+      const digest = "0123456789abcdef".repeat(4)
+      const text = yield* prints({
+        args: ["config", "print", "--remote", "https://user:hunter2@h.example/p?token=hunter2"],
+        env: { EXEC_SERVER_WS_TOKEN_SHA256: digest, EXEC_SERVER_OTLP_ENDPOINT: "http://hunter2@127.0.0.1:4318" }
+      })
+      assert.notInclude(text, "hunter2")
+      assert.notInclude(text, digest)
+      assert.include(text, 'wsTokenSha256 = "********" # environment EXEC_SERVER_WS_TOKEN_SHA256')
+      assert.include(text, 'remote = "https://********@h.example/p?token=********" # flag --remote')
+    })
+  )
+
+  it.scopedLive("refuses what the server would refuse to read", () =>
+    Effect.gen(function* () {
+      const running = yield* launch({ args: ["config", "print", "--max-sessions", "many"] })
+      assert.strictEqual(yield* running.exit, 1)
+      assert.match(running.stderr(), /^Error: --max-sessions: "many" is not a whole number/)
+    })
+  )
+})
+
+describe("--help", () => {
+  it.scopedLive("has every setting with its default, its variable and its key", () =>
+    Effect.gen(function* () {
+      const help = yield* prints({ args: ["--help"] })
+      for (const key of ServerConfig.keys) {
+        assert.include(help, `--${ServerConfig.flagName(key)}`)
+        const { shown } = ServerConfig.settings[key]
+        assert.include(help, `; default ${shown}; or ${ServerConfig.variableName(key)}; or ${key} in a file`)
+      }
+      assert.include(help, "; default none; or EXEC_SERVER_CONFIG")
+    })
+  )
+})
