@@ -116,6 +116,7 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
 
 /** Starts children whose standard descriptors are real pipes (and /dev/null). */
 export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpawner, Spawns>() {
+  /** Pipes on leaders that a launcher starts. */
   static readonly layer: Layer.Layer<PipeSpawner, never, Launcher> = Layer.effect(
     PipeSpawner,
     Effect.map(Launcher, ({ launch }) => ({

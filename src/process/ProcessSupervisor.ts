@@ -308,6 +308,7 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
     readonly make: (events: ProcessEvents) => Effect.Effect<Supervisor, never, Scope.Scope>
   }
 >() {
+  /** Supervisors of whatever children a spawner starts. */
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
     Effect.map(Effect.context<Spawner | OutputBuffer>(), (context) => ({

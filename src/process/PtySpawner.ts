@@ -153,6 +153,7 @@ const open = ({ native }: NodePty, rows: number, cols: number) => {
 
 /** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
 export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
+  /** Terminals of node-pty, with leaders that a launcher starts. */
   static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
     Effect.gen(function* () {

@@ -188,7 +188,9 @@ export class ExecApi extends RpcGroup.make(
     }),
     error: Failure
   }),
+  /** Describes the machine the server runs on (now). */
   Rpc.make("environment/info", { payload: Empty, success: EnvironmentInfo, error: Failure }),
+  /** Says that the server is ready (now). */
   Rpc.make("environment/status", {
     payload: Empty,
     success: Schema.Struct({ status: Schema.Literal("ready") }),

@@ -115,6 +115,7 @@ export class FileSystemApi extends RpcGroup.make(
     success: Empty,
     error: Failure
   }),
+  /** Tells what a path leads to. */
   Rpc.make("fs/getMetadata", {
     payload: Schema.Struct({ ...onPath, ...following }),
     success: FileMetadata,

@@ -88,6 +88,7 @@ export const make = (options: BearerOptions): Shape => ({
 
 /** The credentials of an executor. */
 export class RemoteAuth extends Context.Tag("exec-server/RemoteAuth")<RemoteAuth, Shape>() {
+  /** A bearer token, from a file or the environment. */
   static readonly layerBearer = (options: BearerOptions): Layer.Layer<RemoteAuth> =>
     Layer.succeed(RemoteAuth, make(options))
 }

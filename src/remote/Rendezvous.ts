@@ -48,6 +48,7 @@ export class Rendezvous extends Context.Tag("exec-server/Rendezvous")<
     readonly address: string
   }
 >() {
+  /** A rendezvous that listens while the Layer is alive. */
   static readonly layer = (options: Options): Layer.Layer<Rendezvous, ListenError> =>
     Layer.scoped(Rendezvous, make(options))
 }

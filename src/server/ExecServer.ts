@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import type * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -21,6 +23,7 @@ import { FileViews } from "../session/FileViews.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import { Transport, type TransportFailed } from "../transport/Transport.js"
+import * as ServerConfig from "./ServerConfig.js"
 
 /** Sessions over whatever starts processes, keeps output, has files and makes HTTP requests: the layer to give mocks to. */
 export const layerSessions: Layer.Layer<
@@ -87,3 +90,80 @@ export const layerServe: Layer.Layer<never, never, Transport | SessionRegistry |
   Layer.scopedDiscard(
     Effect.forkScoped(Effect.catchAll(serve, ({ message }) => Effect.logError("no peer can connect any more", message)))
   )
+
+/** What a server is made of where nothing else is said, each replaceable alone; `Clock` and `HostInfo` are references. */
+export const defaultServices = {
+  spawner: Spawner.layer,
+  outputBuffer: OutputBuffer.layer,
+  fileSystem: FileSystem.layer,
+  httpRunner: HttpRunner.layer,
+  sessionRegistry: Layer.provide(SessionRegistry.layer, ProcessSupervisor.layer)
+} satisfies {
+  readonly spawner: Layer.Layer<Spawner>
+  readonly outputBuffer: Layer.Layer<OutputBuffer>
+  readonly fileSystem: Layer.Layer<FileSystem>
+  readonly httpRunner: Layer.Layer<HttpRunner>
+  readonly sessionRegistry: Layer.Layer<SessionRegistry, never, Spawner | OutputBuffer>
+}
+
+/** Services in the place of the default ones; the errors and needs of their layers are those of the server. */
+export interface Replacements<E = never, R = never> {
+  readonly spawner?: Layer.Layer<Spawner, E, R>
+  readonly outputBuffer?: Layer.Layer<OutputBuffer, E, R>
+  readonly fileSystem?: Layer.Layer<FileSystem, E, R>
+  readonly httpRunner?: Layer.Layer<HttpRunner, E, R>
+  readonly sessionRegistry?: Layer.Layer<SessionRegistry, E, R | Spawner | OutputBuffer>
+}
+
+/**
+ * Sessions over the default services, but for those replaced.
+ *
+ * @example
+ * const sessions = ExecServer.layerWith({ spawner: FakeSpawner.FakeSpawner.layer })
+ */
+export const layerWith = <E = never, R = never>(
+  replacements: Replacements<E, R>
+): Layer.Layer<SessionRegistry | Handlers.Handlers, E, R> => {
+  const { spawner, outputBuffer, fileSystem, httpRunner, sessionRegistry } = { ...defaultServices, ...replacements }
+  return Handlers.layer.pipe(
+    Layer.provideMerge(sessionRegistry),
+    Layer.provide([spawner, outputBuffer, fileSystem, httpRunner])
+  )
+}
+
+/** What bounds a server, and how its processes are kept together; whatever is missing is the default. */
+export type Options = Partial<ServerConfig.Limits & Pick<ServerConfig.ServerConfig, "contain">>
+
+/**
+ * A running server: a configuration, a transport, and services in the place of the default ones. The limits hold for the
+ * transport as well. It ends with its scope, as `serve` does. Fails as the transport does, or where processes should be
+ * contained and bubblewrap cannot do that.
+ *
+ * @example
+ * const server = ExecServer.layerOf({ maxSessions: 16 }, WebSocket.layer({ host: "127.0.0.1", port: 0 }))
+ */
+export const layerOf = <T, TE, TR, E = never, R = never>(
+  options: Options,
+  transport: Layer.Layer<Transport | T, TE, TR>,
+  replacements: Replacements<E, R> = {}
+): Layer.Layer<Transport | T | SessionRegistry | Handlers.Handlers, TE | E | BubblewrapUnavailable, TR | R> => {
+  const config = { ...ServerConfig.defaults, ...options }
+  const contained: Replacements<BubblewrapUnavailable> =
+    config.contain === "namespace" ? { spawner: Spawner.layerContained } : {}
+  const sessions = layerWith<E | BubblewrapUnavailable, R>({ ...contained, ...replacements })
+  return layerServe.pipe(
+    Layer.provideMerge(Layer.merge(sessions, transport)),
+    Layer.provide(ServerConfig.layerLimits(config))
+  )
+}
+
+/** The same with a configuration that is read when the server is built: `ServerConfig.config`, or one of your own. */
+export const layerConfig = <T, TE, TR, E = never, R = never>(
+  options: Config.Config<Options>,
+  transport: Layer.Layer<Transport | T, TE, TR>,
+  replacements: Replacements<E, R> = {}
+): Layer.Layer<
+  Transport | T | SessionRegistry | Handlers.Handlers,
+  TE | E | BubblewrapUnavailable | ConfigError,
+  TR | R
+> => Layer.unwrapEffect(Effect.map(options, (options) => layerOf(options, transport, replacements)))

@@ -4,15 +4,17 @@
  * @since 0.1.0
  */
 import { readFileSync } from "node:fs"
+import * as Config from "effect/Config"
+import * as EffectConfigError from "effect/ConfigError"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as TOML from "smol-toml"
-import { HttpLimits } from "../http/HttpLimits.js"
+import { HttpLimits, type Limits as OfHttp } from "../http/HttpLimits.js"
 import * as OsError from "../process/OsError.js"
-import { ProcessLimits } from "../process/ProcessLimits.js"
-import { SessionLimits } from "../session/SessionLimits.js"
-import { TransportLimits } from "../transport/TransportLimits.js"
+import { type Limits as OfProcesses, ProcessLimits } from "../process/ProcessLimits.js"
+import { type Limits as OfSessions, SessionLimits } from "../session/SessionLimits.js"
+import { type Limits as OfTransports, TransportLimits } from "../transport/TransportLimits.js"
 
 /** A setting could not be read; the message says which one, where it came from, and what it may be. */
 export class ConfigError extends Data.TaggedError("ConfigError")<{ readonly message: string }> {}
@@ -155,6 +157,12 @@ export const flagName = (key: Key): string => key.replace(/[A-Z]/g, (letter) => 
 /** `maxSessions` as an environment variable: `EXEC_SERVER_MAX_SESSIONS`. */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
+/** Every setting as it is where nobody says anything else. */
+export const defaults: ServerConfig = Object.fromEntries(
+  keys.map((key) => [key, settings[key].default])
+  // The default of every key's own setting.
+) as ServerConfig
+
 /** What a setting can be. */
 export type Value = number | boolean | string | ReadonlyArray<string>
 
@@ -261,8 +269,23 @@ export const load = (
   file: string | undefined
 ): Either.Either<ServerConfig, ConfigError> => Either.map(resolve(flags, environment, file), valuesOf)
 
+/**
+ * All settings, from whatever `ConfigProvider` there is, under the names of the environment variables
+ * (`EXEC_SERVER_MAX_SESSIONS`); what it does not have is the default. Checked as on the command line.
+ */
+export const config: Config.Config<ServerConfig> = Config.all(
+  Object.fromEntries(keys.map(variableName).map((name) => [name, Config.withDefault(Config.string(name), undefined)]))
+).pipe(
+  Config.mapOrFail((variables) =>
+    Either.mapLeft(load({}, variables, undefined), ({ message }) => EffectConfigError.InvalidData([], message))
+  )
+)
+
+/** The settings that bound services, in one record. */
+export interface Limits extends OfProcesses, OfSessions, OfHttp, OfTransports {}
+
 /** The limits of every service, as configured. */
-export const layerLimits = (config: ServerConfig): Layer.Layer<never> =>
+export const layerLimits = (config: Limits): Layer.Layer<never> =>
   Layer.mergeAll(
     Layer.succeed(ProcessLimits, config),
     Layer.succeed(SessionLimits, config),

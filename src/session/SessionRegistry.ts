@@ -235,5 +235,6 @@ const make = Effect.gen(function* () {
 
 /** The sessions of a server. */
 export class SessionRegistry extends Context.Tag("exec-server/SessionRegistry")<SessionRegistry, Shape>() {
+  /** No sessions at first; those that are left end with the Layer. */
   static readonly layer: Layer.Layer<SessionRegistry, never, ProcessSupervisor> = Layer.scoped(SessionRegistry, make)
 }

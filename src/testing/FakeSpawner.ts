@@ -1,7 +1,7 @@
 /**
  * A spawner whose children exist only in the test: it sees what they were asked to do and decides what they report.
  *
- * Nothing here reads a clock. What a child reports by itself (its death by a signal, the delivery of a write) comes in a
+ * Nothing here reads a clock but a plan's `script`. What a child reports by itself (its death by a signal, the delivery of a write) comes in a
  * later microtask, as a real child's reports come in a later turn of the event loop.
  *
  * @since 0.1.0
@@ -9,6 +9,7 @@
 import { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import {
   type Child,
@@ -39,6 +40,8 @@ export interface Plan {
   readonly holdWrites?: boolean
   /** Whether a descendant holds on to the output after the leader's exit, until the tree is killed; see `remains`. */
   readonly remains?: boolean
+  /** What the child does by itself, from the spawn on; see `Script`. Interrupted when the spawner's scope closes. */
+  readonly script?: (child: FakeChild) => Effect.Effect<void>
 }
 
 /** A child, seen from the other side. Its reports are synchronous: what they cause has happened on return. */
@@ -296,8 +299,8 @@ export interface Shape {
 export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<FakeSpawner, Shape>() {
   /** Children that follow `plan` where `next` says nothing else. */
   static readonly layerOf = (plan: Plan): Layer.Layer<FakeSpawner | Spawner> =>
-    Layer.effectContext(
-      Effect.sync(() => {
+    Layer.scopedContext(
+      Effect.map(FiberSet.makeRuntime<never>(), (run) => {
         const requests: Array<ChildSpec> = []
         const children: Array<FakeChild> = []
         const plans: Array<Plan> = []
@@ -307,6 +310,7 @@ export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<
           const fake = new Fake(spec, firstPid + children.length, plan)
           children.push(fake)
           for (const waiter of waiters) waiter()
+          if (plan.script !== undefined) run(plan.script(fake))
           return fake.child
         }
         const next = (plan: Plan) => {

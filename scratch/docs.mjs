@@ -1,0 +1,103 @@
+// Writes dist/api.md: every export of every door of the package, with its sentence and its type, from the sources.
+//
+// `npm run docs -- --check` writes nothing, and names the exports without a sentence.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { dirname, relative } from "node:path"
+import { fileURLToPath } from "node:url"
+import ts from "typescript"
+
+const checking = process.argv.includes("--check")
+const root = fileURLToPath(new URL("..", import.meta.url))
+const doors = ["client", "server", "protocol", "testing"]
+const indexes = doors.map((door) => `${root}src/${door}/index.ts`)
+
+const { config } = ts.readConfigFile(`${root}tsconfig.json`, (path) => readFileSync(path, "utf8"))
+const { options } = ts.parseJsonConfigFileContent({ ...config, include: [], files: indexes }, ts.sys, root)
+const program = ts.createProgram(indexes, options)
+const checker = program.getTypeChecker()
+
+const target = (symbol) => (symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol)
+const textOf = (symbol) => ts.displayPartsToString(symbol.getDocumentationComment(checker)).trim()
+const examplesOf = (symbol) =>
+  symbol
+    .getJsDocTags(checker)
+    .filter(({ name }) => name === "example")
+    .map(({ text }) => ts.displayPartsToString(text).trim())
+
+/** The sentence that opens a module. */
+const moduleText = (file) => {
+  const [, text = ""] = /^\/\*\*\n([\s\S]*?)\*\//.exec(file.text) ?? []
+  return text
+    .replace(/^ \* ?/gm, "")
+    .replace(/@since.*/, "")
+    .trim()
+}
+
+const formatFlags = ts.TypeFormatFlags.NoTruncation | ts.TypeFormatFlags.UseAliasDefinedOutsideCurrentScope
+
+/** How it is written where that is short, and its type where that is; nothing for what is long to say. */
+const signatureOf = (symbol) => {
+  const [declaration] = symbol.declarations ?? []
+  if (declaration === undefined) return ""
+  if (ts.isVariableDeclaration(declaration)) {
+    const type = checker.typeToString(checker.getTypeOfSymbol(symbol), declaration, formatFlags)
+    return type.length < 400 ? `const ${symbol.name}: ${type}` : `const ${symbol.name}`
+  }
+  if (ts.isClassDeclaration(declaration)) return `class ${symbol.name}`
+  const text = declaration.getText()
+  return text.length < 2000 ? text.replace(/^export /, "") : `${ts.SyntaxKind[declaration.kind]} ${symbol.name}`
+}
+
+/** What a class offers without an instance: layers, mostly. */
+const staticsOf = (symbol) => {
+  const declaration = symbol.declarations?.find(ts.isClassDeclaration)
+  return (declaration?.members ?? []).flatMap((member) => {
+    const isStatic =
+      ts.canHaveModifiers(member) && ts.getModifiers(member)?.some(({ kind }) => kind === ts.SyntaxKind.StaticKeyword)
+    const found = isStatic && member.name !== undefined ? checker.getSymbolAtLocation(member.name) : undefined
+    return found === undefined ? [] : [found]
+  })
+}
+
+const bare = []
+const lines = ["# API", ""]
+const note = (where, symbol) => {
+  const text = textOf(symbol)
+  if (text === "") bare.push(where)
+  return text
+}
+
+for (const [index, door] of doors.entries()) {
+  const file = program.getSourceFile(indexes[index])
+  lines.push(`## exec-server/${door}`, "", moduleText(file), "")
+  for (const exported of checker.getExportsOfModule(checker.getSymbolAtLocation(file))) {
+    const module = target(exported)
+    const source = module.declarations?.find(ts.isSourceFile)
+    lines.push(`### ${exported.name}`, "", source === undefined ? "" : moduleText(source), "")
+    for (const member of checker.getExportsOfModule(module)) {
+      const symbol = target(member)
+      // What the module only hands on is told of where it is.
+      if (symbol.declarations?.some((declaration) => declaration.getSourceFile() !== source)) continue
+      const where = `${relative(root, source?.fileName ?? "")}: ${member.name}`
+      lines.push(`#### ${exported.name}.${member.name}`, "", note(where, symbol), "")
+      // Types take most of the time.
+      const signature = checking ? "" : signatureOf(symbol)
+      if (signature !== "") lines.push("```ts", signature, "```", "")
+      for (const example of examplesOf(symbol)) lines.push("```ts", example, "```", "")
+      for (const found of staticsOf(symbol)) {
+        const type = checking ? "" : checker.typeToString(checker.getTypeOfSymbol(found), undefined, formatFlags)
+        lines.push(`- \`${member.name}.${found.name}: ${type}\` ${note(`${where}.${found.name}`, found)}`, "")
+      }
+    }
+  }
+}
+
+if (checking) {
+  for (const where of bare) console.log(where)
+  process.exitCode = bare.length === 0 ? 0 : 1
+} else {
+  const path = `${root}dist/api.md`
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, lines.join("\n"))
+  console.log(path)
+}

@@ -1,0 +1,21 @@
+// Runs an example on the built package: npm run example -- agent-tool
+//
+// Node.js strips types by itself from 22.18 on only; this does it for every version the package supports.
+import { spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { transformSync } from "esbuild"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const [name, ...args] = process.argv.slice(2)
+const source = readFileSync(`${root}scratch/examples/${name}.ts`, "utf8")
+const { code } = transformSync(source, { loader: "ts", format: "esm", target: "node20" })
+const child = spawn(process.execPath, ["--input-type=module", "-", ...args], {
+  cwd: root,
+  stdio: ["pipe", "inherit", "inherit"]
+})
+child.stdin.end(code)
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal))
+child.on("exit", (status) => {
+  process.exitCode = status ?? 1
+})

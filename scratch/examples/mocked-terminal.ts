@@ -1,0 +1,49 @@
+// A test of an application that drives a terminal, with no terminal and no waiting: the child follows a script, and the
+// five seconds it takes are the test's own.
+import { strictEqual } from "node:assert"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/TestClock"
+import * as TestContext from "effect/TestContext"
+import { ExecClient, HeadTail } from "exec-server/client"
+import { ExecServer } from "exec-server/server"
+import { FakeSpawner, Script } from "exec-server/testing"
+
+/** What is tested: answers a password prompt, and gives what the program said. */
+const logIn = (password: string) =>
+  Effect.gen(function* () {
+    const client = yield* ExecClient.ExecClient
+    const login = yield* client.start({ argv: ["login"], cwd: "/", tty: true, size: { rows: 5, cols: 40 } })
+    yield* login.collectFor({ yieldMs: 2000, maxBytes: 1000 })
+    yield* login.write(`${password}\n`)
+    const { exit, terminal } = yield* login.communicate()
+    return { exitCode: exit.exitCode, said: HeadTail.bytesOf(terminal).toString() }
+  })
+
+const children = FakeSpawner.FakeSpawner.layerOf(
+  Script.plan([Script.output(1000, "Password: "), Script.output(5000, "Welcome\r\n"), Script.exit(5000)])
+)
+
+const test = Effect.gen(function* () {
+  const fake = yield* FakeSpawner.FakeSpawner
+  const result = yield* Effect.fork(logIn("secret"))
+  const child = yield* fake.child(0)
+  yield* TestClock.adjust("2 seconds")
+  yield* TestClock.adjust("3 seconds")
+  const { exitCode, said } = yield* Fiber.join(result)
+  strictEqual(child.spec.io._tag, "Pty")
+  // What was typed, and ^D for the end of it.
+  strictEqual(child.written.split("\n")[0], "secret")
+  strictEqual(said, "Password: Welcome\r\n")
+  strictEqual(exitCode, 0)
+  yield* Effect.sync(() => console.log("passed: 5 seconds of a terminal, in no time"))
+})
+
+const layer = ExecClient.layerInProcess().pipe(
+  Layer.provide(ExecServer.layerWith({ spawner: children })),
+  Layer.merge(children)
+)
+
+NodeRuntime.runMain(test.pipe(Effect.provide(layer), Effect.provide(TestContext.TestContext)))

@@ -1,0 +1,17 @@
+/**
+ * The client: `exec-server/client`.
+ *
+ * @since 0.1.0
+ */
+export * as ClientApi from "./Api.js"
+export * as ClientError from "./ClientError.js"
+export * as ConnectionState from "./ConnectionState.js"
+export * as Connector from "./Connector.js"
+export * as ExecClient from "./ExecClient.js"
+export * as Files from "./Files.js"
+export * as HeadTail from "./HeadTail.js"
+export * as Http from "./Http.js"
+export * as ProcessEvent from "./ProcessEvent.js"
+export * as RemoteProcess from "./RemoteProcess.js"
+export * as TextChannel from "./TextChannel.js"
+export * as Token from "./Token.js"

@@ -1,0 +1,8 @@
+/**
+ * Environments: `exec-server/environment`.
+ *
+ * @since 0.1.0
+ */
+export * as Environment from "./Environment.js"
+export * as EnvironmentConfig from "./EnvironmentConfig.js"
+export * as EnvironmentManager from "./EnvironmentManager.js"

@@ -1,0 +1,15 @@
+/**
+ * What travels: `exec-server/protocol`. Schemas and text only; no server, no client, no I/O.
+ *
+ * @since 0.1.0
+ */
+export * as BinaryFrame from "./BinaryFrame.js"
+export * as ExecApi from "./ExecApi.js"
+export * as ExecNotifications from "./ExecNotifications.js"
+export * as Failure from "./Failure.js"
+export * as FileSystemApi from "./FileSystemApi.js"
+export * as HttpApi from "./HttpApi.js"
+export * as Ids from "./Ids.js"
+export * as PathUri from "./PathUri.js"
+export * as Signals from "./Signals.js"
+export * as Wire from "./Wire.js"

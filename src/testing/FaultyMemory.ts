@@ -1,0 +1,133 @@
+/**
+ * The memory transport with faults: messages late or lost, and connections cut. For servers and for whatever
+ * speaks to them, under Effect's clock.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Memory from "../transport/Memory.js"
+import type { Transport } from "../transport/Transport.js"
+
+/** Which way a message goes. */
+export type Direction = "toServer" | "toClient"
+
+/** What becomes of a message: it arrives after a time in milliseconds, or never. Messages never overtake each other. */
+export type Fate = { readonly delayMs: number } | "drop"
+
+/** Decides about every message; `index` counts those of one direction of one connection, from 0. */
+export type Policy = (direction: Direction, text: string, index: number) => Fate
+
+/** Everything arrives at once. */
+export const faithful: Policy = () => ({ delayMs: 0 })
+
+/** Everything arrives late, by milliseconds. */
+export const delayed =
+  (delayMs: number): Policy =>
+  () => ({ delayMs })
+
+/** The test's hold on all connections. */
+export interface Shape {
+  /** Decides about messages from now on. */
+  readonly set: (policy: Policy) => Effect.Effect<void>
+  /** Cuts every connection: what is under way is lost, and both ends are told. */
+  readonly cut: Effect.Effect<void>
+  /** How many connections are open. */
+  readonly open: Effect.Effect<number>
+}
+
+/** One direction of a connection: messages on their way, in order. */
+class Way {
+  private readonly queue: Array<string> = []
+  private count = 0
+
+  constructor(
+    private readonly decide: (text: string, index: number) => Fate,
+    private readonly later: (delayMs: number, then: () => void) => void,
+    private readonly arrive: (text: string) => void
+  ) {}
+
+  send(text: string): void {
+    const fate = this.decide(text, this.count++)
+    if (fate === "drop") return
+    if (fate.delayMs <= 0 && this.queue.length === 0) {
+      this.arrive(text)
+      return
+    }
+    this.queue.push(text)
+    // Each timer lets the oldest one through: whatever the times, the order stays.
+    this.later(Math.max(0, fate.delayMs), () => {
+      const oldest = this.queue.shift()
+      if (oldest !== undefined) this.arrive(oldest)
+    })
+  }
+
+  lose(): void {
+    this.queue.length = 0
+  }
+}
+
+/** A memory transport whose connections have faults. */
+export class FaultyMemory extends Context.Tag("exec-server/testing/FaultyMemory")<FaultyMemory, Shape>() {
+  /** A transport, the connector to it, and the hold on its faults; without faults until there are some. */
+  static readonly layer: Layer.Layer<FaultyMemory | Transport | Memory.Connector> = Layer.scopedContext(
+    Effect.gen(function* () {
+      const inner = yield* Layer.build(Memory.layer)
+      const { connect } = Context.get(inner, Memory.Connector)
+      const run = yield* FiberSet.makeRuntime<never>()
+      const cuts = new Set<() => void>()
+      let policy = faithful
+      const later = (delayMs: number, then: () => void) =>
+        void run(Effect.zipRight(Effect.sleep(delayMs), Effect.sync(then)))
+
+      const faulty = (events: Memory.LinkEvents): Memory.Link => {
+        let over = false
+        const toClient = new Way((text, index) => policy("toClient", text, index), later, events.onMessage)
+        const link = connect({
+          onMessage: (text) => {
+            if (!over) toClient.send(text)
+          },
+          onEnd: (ending) => {
+            if (over) return
+            over = true
+            cuts.delete(cut)
+            events.onEnd(ending)
+          }
+        })
+        const toServer = new Way((text, index) => policy("toServer", text, index), later, link.send)
+        const cut = () => {
+          over = true
+          toClient.lose()
+          toServer.lose()
+          link.close()
+          events.onEnd(undefined)
+        }
+        cuts.add(cut)
+        return {
+          ...link,
+          send: (text) => {
+            if (!over) toServer.send(text)
+          }
+        }
+      }
+
+      return inner.pipe(
+        Context.add(Memory.Connector, { connect: faulty }),
+        Context.add(FaultyMemory, {
+          set: (chosen) =>
+            Effect.sync(() => {
+              policy = chosen
+            }),
+          cut: Effect.sync(() => {
+            const all = Array.from(cuts)
+            cuts.clear()
+            for (const cut of all) cut()
+          }),
+          open: Effect.sync(() => cuts.size)
+        })
+      )
+    })
+  )
+}

@@ -1,0 +1,109 @@
+/**
+ * HTTP exchanges that go nowhere: each request is answered as the test says, and written down.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import type { BodyEvents, Response } from "../http/Exchange.js"
+import type { HttpRequest } from "../http/HttpRequest.js"
+import { HttpRunner } from "../http/HttpRunner.js"
+import { HttpFailed } from "../protocol/Failure.js"
+
+/** A piece of a body, so many milliseconds after the one before it. */
+export interface Piece {
+  readonly afterMs?: number
+  readonly bytes: string | Buffer
+}
+
+/** What a request is answered with. */
+export interface Answer {
+  readonly status?: number
+  readonly headers?: Response["headers"]
+  /** Before the headers, in milliseconds. */
+  readonly afterMs?: number
+  readonly body?: string | ReadonlyArray<Piece>
+  /** Instead of a response: why there is none. */
+  readonly failure?: string
+  /** Instead of the end of the body: why it is not whole. */
+  readonly breaksWith?: string
+}
+
+/** Answers a request; undefined where it does not know it, which is a failure. */
+export type Routes = (request: HttpRequest) => Answer | undefined
+
+const piecesOf = (body: Answer["body"]): ReadonlyArray<Piece> =>
+  typeof body === "string" ? [{ bytes: body }] : (body ?? [])
+
+type Run = (effect: Effect.Effect<void>) => unknown
+
+/** Reports a body piece by piece; what falls due during a pause waits for its end. */
+const bodyOf = ({ body, breaksWith }: Answer, run: Run): Response["body"] => {
+  let paused = false
+  let waiting: Array<() => void> = []
+  const report = (event: () => void) => {
+    if (paused) waiting.push(event)
+    else event()
+  }
+  const play = (events: BodyEvents) =>
+    Effect.gen(function* () {
+      for (const { afterMs = 0, bytes } of piecesOf(body)) {
+        if (afterMs > 0) yield* Effect.sleep(afterMs)
+        report(() => events.onData(Buffer.from(bytes)))
+      }
+      report(() => (breaksWith === undefined ? events.onEnd() : events.onError(breaksWith)))
+    })
+  return {
+    listen: (events) => void run(play(events)),
+    pause: () => {
+      paused = true
+    },
+    resume: () => {
+      paused = false
+      const due = waiting
+      waiting = []
+      for (const event of due) report(event)
+    }
+  }
+}
+
+const runner = (routes: Routes, requests: Array<HttpRequest>): HttpRunner["Type"] => ({
+  run: (request) =>
+    Effect.gen(function* () {
+      requests.push(request)
+      const answer = routes(request)
+      if (answer === undefined) {
+        return yield* new HttpFailed({ message: `http/request failed: no answer to ${request.method} ${request.url}` })
+      }
+      const { status = 200, headers = [], afterMs = 0, failure } = answer
+      if (afterMs > 0) yield* Effect.sleep(afterMs)
+      if (failure !== undefined) return yield* new HttpFailed({ message: `http/request failed: ${failure}` })
+      return { status, headers, body: bodyOf(answer, yield* FiberSet.makeRuntime<never>()) }
+    })
+})
+
+/** The test's view of what was asked. */
+export class ScriptedHttp extends Context.Tag("exec-server/testing/ScriptedHttp")<
+  ScriptedHttp,
+  {
+    /** Every request, in order. */
+    readonly requests: ReadonlyArray<HttpRequest>
+  }
+>() {
+  /**
+   * Requests answered by routes; redirects are not followed.
+   *
+   * @example
+   * ScriptedHttp.ScriptedHttp.layer(({ url }) => (url.pathname === "/slow" ? { afterMs: 1000, body: "ok" } : undefined))
+   */
+  static readonly layer = (routes: Routes): Layer.Layer<ScriptedHttp | HttpRunner> =>
+    Layer.effectContext(
+      Effect.sync(() => {
+        const requests: Array<HttpRequest> = []
+        return Context.make(ScriptedHttp, { requests }).pipe(Context.add(HttpRunner, runner(routes, requests)))
+      })
+    )
+}

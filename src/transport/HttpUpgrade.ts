@@ -1,0 +1,84 @@
+/**
+ * Peers on a route of an application's own HTTP server: the same port, the same router, the same middleware.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import type { RequestError } from "@effect/platform/HttpServerError"
+import { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Socket from "@effect/platform/Socket"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { WebSocket } from "ws"
+import * as Connection from "../session/Connection.js"
+import type { Handlers } from "../session/Handlers.js"
+import type { Peer } from "../session/Peer.js"
+import { SessionLimits } from "../session/SessionLimits.js"
+import type { SessionRegistry } from "../session/SessionRegistry.js"
+import { TransportLimits, timerMs } from "./TransportLimits.js"
+import * as WebSocketPeer from "./WebSocketPeer.js"
+
+/** A peer that gets what came before it listened. */
+const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string>): Peer => ({
+  ...peer,
+  listen: (events) => {
+    for (const text of takeEarly()) events.onMessage(text)
+    peer.listen(events)
+    peer.resume()
+  }
+})
+
+/**
+ * Answers a request by upgrading it to a WebSocket and serving the peer on it: the handler of a route, on the server of
+ * `NodeHttpServer`. Who may connect, and from which origin, is for the application's middleware to say; the longest
+ * message is what its server allows.
+ *
+ * @example
+ * const routes = HttpRouter.empty.pipe(HttpRouter.get("/exec", HttpUpgrade.serve))
+ */
+export const serve: Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  RequestError,
+  HttpServerRequest | SessionRegistry | Handlers
+> = Effect.gen(function* () {
+  const request = yield* HttpServerRequest
+  const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
+  const { pingIntervalMs } = yield* TransportLimits
+  const { handshakeTimeoutMs } = yield* SessionLimits
+  const upgraded = yield* request.upgrade
+  const opened = yield* Deferred.make<WebSocket>()
+  let early: Array<string> | undefined = []
+
+  // The socket underneath is told of with the first message only.
+  const onMessage = (data: string | Uint8Array) => {
+    if (early === undefined) return
+    early.push(typeof data === "string" ? data : Buffer.from(data).toString())
+    return Effect.flatMap(Effect.serviceOption(Socket.WebSocket), (found) => {
+      if (found._tag === "None") return Effect.dieMessage("HttpUpgrade needs the sockets of NodeHttpServer")
+      // On that server every WebSocket is one of this library.
+      const ws = found.value as unknown as WebSocket
+      ws.pause()
+      return Deferred.succeed(opened, ws)
+    })
+  }
+  const takeEarly = () => {
+    const messages = early ?? []
+    early = undefined
+    return messages
+  }
+  const served = Effect.gen(function* () {
+    const ws = yield* Effect.timeoutOption(Deferred.await(opened), handshakeTimeoutMs)
+    if (ws._tag === "None") return
+    const name = `${socket.remoteAddress}:${socket.remotePort}`
+    const peer = WebSocketPeer.make(ws.value, socket, name, timerMs(pingIntervalMs))
+    yield* Connection.serve(withEarly(peer, takeEarly))
+  })
+  // The end of the socket is told to the peer as well, which then ends in its own order.
+  const heard = Effect.zipRight(Effect.ignore(upgraded.runRaw(onMessage)), Deferred.isDone(opened)).pipe(
+    Effect.flatMap((isOpen) => (isOpen ? Effect.never : Effect.void))
+  )
+  yield* Effect.raceFirst(served, heard)
+  return HttpServerResponse.empty()
+})

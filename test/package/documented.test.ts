@@ -1,0 +1,92 @@
+/** Nothing is public without a sentence, and no request without its place in documentation, tests and client. */
+import { execFile } from "node:child_process"
+import { readdirSync, readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as ClientApi from "../../src/client/Api.js"
+import * as Client from "../../src/client/index.js"
+import * as Environment from "../../src/environment/index.js"
+import * as Root from "../../src/index.js"
+import { ExecApi, type Method } from "../../src/protocol/ExecApi.js"
+import * as Protocol from "../../src/protocol/index.js"
+import * as Server from "../../src/server/index.js"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const read = (path: string) => readFileSync(`${root}${path}`, "utf8")
+
+const methods = Array.from(ExecApi.requests.keys()) as ReadonlyArray<Method>
+
+/** All tests but this one, as one text. */
+const tests = readdirSync(`${root}test`, { recursive: true, encoding: "utf8" })
+  .filter((path) => path.endsWith(".test.ts") && !path.endsWith("documented.test.ts"))
+  .map((path) => read(`test/${path}`))
+  .join("\n")
+
+/** The sources that define requests, with the comments above them. */
+const definitions = ["ExecApi", "FileSystemApi", "HttpApi"].map((name) => read(`src/protocol/${name}.ts`)).join("\n")
+
+describe("a request", () => {
+  const readme = read("README.md")
+
+  for (const method of methods) {
+    it(method, () => {
+      assert.isTrue(readme.includes(method), "the README says nothing of it")
+      assert.match(definitions, new RegExp(`\\*/\\n\\s*Rpc\\.make\\("${method}"`), "its definition has no comment")
+      // In quotes, as a test asks for it; `initialize` is in every handshake.
+      assert.isTrue(tests.includes(`"${method}"`), "no test asks for it")
+      const prepared = ClientApi.prepareText(method, undefined)
+      assert.isTrue(
+        Either.isLeft(prepared) && !prepared.left.message.includes("no such method"),
+        "no client can call it"
+      )
+      const answer = ClientApi.decodeResult(method, undefined)
+      assert.isTrue(Either.isLeft(answer) && !answer.left.includes("no such method"), "no client can read its answer")
+    })
+  }
+
+  it("that nobody knows is told from those", () => {
+    const prepared = ClientApi.prepareText("process/none" as Method, undefined)
+    assert.isTrue(Either.isLeft(prepared) && prepared.left.message.includes("no such method"))
+  })
+})
+
+describe("the public API", () => {
+  it.live("has a sentence for every export", () =>
+    Effect.gen(function* () {
+      const bare = yield* Effect.async<string>((resume) => {
+        const args = ["scratch/docs.mjs", "--check"]
+        execFile(process.execPath, args, { cwd: root, timeout: 50_000 }, (error, stdout, stderr) =>
+          resume(error !== null && stdout === "" ? Effect.dieMessage(stderr) : Effect.succeed(stdout))
+        )
+      })
+      assert.strictEqual(bare, "")
+    })
+  )
+
+  it("is the same through every door", () => {
+    const doors: Record<string, unknown> = { ...Client, ...Environment, ...Protocol, ...Server }
+    assert.sameMembers(Object.keys(Root), Object.keys(doors))
+    for (const [name, module] of Object.entries(Root)) assert.strictEqual(module, doors[name], name)
+  })
+
+  it("opens no other door than those", () => {
+    const { exports } = JSON.parse(read("package.json"))
+    assert.sameMembers(Object.keys(exports), [
+      ".",
+      "./client",
+      "./server",
+      "./environment",
+      "./protocol",
+      "./testing",
+      "./internal/*",
+      "./package.json"
+    ])
+    assert.isNull(exports["./internal/*"])
+    for (const door of Object.values<{ readonly types?: string } | string | null>(exports)) {
+      if (door === null || typeof door === "string") continue
+      assert.deepStrictEqual(Object.keys(door), ["types", "default"])
+    }
+  })
+})

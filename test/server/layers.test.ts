@@ -1,0 +1,117 @@
+/** Servers composed of a configuration, a transport and services: each replaced alone. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as ExecServer from "../../src/server/ExecServer.js"
+import * as ServerConfig from "../../src/server/ServerConfig.js"
+import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
+import { MemoryFileSystem } from "../../src/testing/MemoryFileSystem.js"
+import { ScriptedHttp } from "../../src/testing/ScriptedHttp.js"
+import * as Memory from "../../src/transport/Memory.js"
+import { Transport } from "../../src/transport/Transport.js"
+import * as WebSocket from "../../src/transport/WebSocket.js"
+import { connectTo, memoryClient } from "../support/servers.js"
+import { startParams } from "../support/TestClient.js"
+
+const fake = { spawner: FakeSpawner.layer }
+const quick = { shutdownGracePeriodMs: 0 }
+
+/** What a client of a server gets when it starts one process more than it may. */
+const oneTooMany = Effect.gen(function* () {
+  const client = yield* memoryClient
+  yield* client.handshake()
+  yield* client.ask("process/start", startParams("a", ["program"]))
+  return (yield* client.call("process/start", startParams("b", ["program"]))).error?.message
+})
+
+describe("a composed server", () => {
+  it.scoped("takes its limits as plain values", () =>
+    Effect.map(oneTooMany, (message) => assert.match(message, /maxProcessesPerSession/)).pipe(
+      Effect.provide(ExecServer.layerOf({ ...quick, maxProcessesPerSession: 1 }, Memory.layer, fake))
+    )
+  )
+
+  it.scoped("takes its limits from wherever configuration comes from", () =>
+    Effect.map(oneTooMany, (message) => assert.match(message, /maxProcessesPerSession/)).pipe(
+      Effect.provide(ExecServer.layerConfig(ServerConfig.config, Memory.layer, fake)),
+      Effect.withConfigProvider(
+        ConfigProvider.fromMap(
+          new Map([
+            ["EXEC_SERVER_MAX_PROCESSES_PER_SESSION", "1"],
+            ["EXEC_SERVER_SHUTDOWN_GRACE_PERIOD_MS", "0"]
+          ])
+        )
+      )
+    )
+  )
+
+  it.scoped("takes a configuration of the application's own names", () =>
+    Effect.map(oneTooMany, (message) => assert.match(message, /maxProcessesPerSession/)).pipe(
+      Effect.provide(
+        ExecServer.layerConfig(
+          Config.map(Config.integer("PROCESSES"), (maxProcessesPerSession) => ({ ...quick, maxProcessesPerSession })),
+          Memory.layer,
+          fake
+        )
+      ),
+      Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["PROCESSES", "1"]])))
+    )
+  )
+
+  it.effect("says which setting is wrong", () =>
+    Effect.gen(function* () {
+      const read = (name: string, value: string) =>
+        Effect.withConfigProvider(ServerConfig.config, ConfigProvider.fromMap(new Map([[name, value]])))
+      const exit = yield* Effect.exit(read("EXEC_SERVER_MAX_SESSIONS", "many"))
+      assert.isTrue(Exit.isFailure(exit))
+      if (Exit.isFailure(exit)) {
+        const expected = 'EXEC_SERVER_MAX_SESSIONS: "many" is not a whole number of 0 or more'
+        assert.include(Cause.pretty(exit.cause), expected)
+      }
+      assert.deepStrictEqual(yield* read("NOTHING", ""), ServerConfig.defaults)
+      const { allowOrigin } = yield* read("EXEC_SERVER_ALLOW_ORIGIN", "http://a, http://b")
+      assert.deepStrictEqual(allowOrigin, ["http://a", "http://b"])
+    })
+  )
+
+  it.scopedLive("holds its transport to its limits, and says where it is found", () =>
+    Effect.gen(function* () {
+      const { address } = yield* Transport
+      const client = yield* connectTo(address)
+      yield* client.handshake()
+      client.post("environment/status", { padding: "x".repeat(2000) })
+      assert.strictEqual((yield* client.ended()).code, 1009)
+    }).pipe(
+      Effect.provide(
+        ExecServer.layerOf({ maxMessageBytes: 1000 }, WebSocket.layer({ host: "127.0.0.1", port: 0 }), fake)
+      )
+    )
+  )
+
+  it.scoped("has any of its services replaced, alone", () =>
+    Effect.gen(function* () {
+      const client = yield* memoryClient
+      yield* client.handshake()
+      yield* client.ask("process/start", startParams("a", ["no such program"]))
+      assert.lengthOf((yield* FakeSpawner).children, 1)
+      assert.deepStrictEqual(yield* client.ask("fs/readFile", { path: "/a" }), { dataBase64: "aGk=" })
+      const { status } = yield* client.ask("http/request", { method: "GET", url: "http://nowhere/", requestId: "r" })
+      assert.strictEqual(status, 418)
+    }).pipe(
+      Effect.provide(
+        Layer.merge(
+          ExecServer.layerOf(quick, Memory.layer, {
+            spawner: FakeSpawner.layer,
+            fileSystem: MemoryFileSystem.layer({ "/a": "hi" }),
+            httpRunner: ScriptedHttp.layer(() => ({ status: 418 }))
+          }),
+          FakeSpawner.layer
+        )
+      )
+    )
+  )
+})
