@@ -14,7 +14,7 @@ import type { Processes } from "../client/Processes.js"
 import * as Token from "../client/Token.js"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 import * as ExecServer from "../server/ExecServer.js"
-import type { Entry } from "./EnvironmentConfig.js"
+import { type Entry, remoteId } from "./EnvironmentConfig.js"
 
 /** Why there is no environment to work in. */
 export type EnvironmentError = ClientError | Token.TokenError
@@ -54,7 +54,9 @@ export const remote = (
     const options = { clientName: "exec-server-environment", initializeTimeoutMs, resumeSessionId }
     if (target._tag === "Program") return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }))
     const { url, connectTimeoutMs, tokenFile } = target
-    const token = yield* Token.load({ tokenFile, variables: process.env })
+    // The variable's token is for the server that a flag or a variable names, and no configured one's to have.
+    const variables = id === remoteId ? process.env : {}
+    const token = yield* Token.load({ tokenFile, variables })
     return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }))
   })
 

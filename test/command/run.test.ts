@@ -230,6 +230,11 @@ describe("where there is nowhere to run", () => {
         const ended = yield* command(["run", "--url", url, ...args, "--", "echo", "in"], { env })
         assert.deepStrictEqual(ended, { code: 0, stdout: "in\n", stderr: "" })
       }
+      // The variable is for the server that a flag or a variable names: no configured one is shown it.
+      const environments = `${folder}/environments.toml`
+      writeFileSync(environments, `[[environments]]\nid = "x"\nurl = "${url}"\n`)
+      const env = { EXEC_SERVER_TOKEN: "secret-token" }
+      yield* fails(["--environments", environments, "--env", "x"], 1, /the server answered 401/, env)
     })
   )
 
