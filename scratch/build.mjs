@@ -4,7 +4,9 @@
 import { createHash } from "node:crypto"
 import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import Module from "node:module"
 import { fileURLToPath } from "node:url"
+import v8 from "node:v8"
 import { build } from "esbuild"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
@@ -34,7 +36,8 @@ const { outputFiles } = await build({
   define: { "import.meta.url": "importMetaUrl" },
   banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href' }
 })
-const source = outputFiles[0].text
+// In the function that gives a module its scope, so that a start need not copy it into one.
+const source = Module.wrap(outputFiles[0].text)
 
 // V8 tells compiled code from another by its length alone: the name says which one it is.
 const name = `main-${createHash("sha256").update(source).digest("hex").slice(0, 16)}`
@@ -46,7 +49,7 @@ writeFileSync(
   bin,
   `#!/usr/bin/env node
 import { readFileSync } from "node:fs"
-import Module, { createRequire } from "node:module"
+import { createRequire } from "node:module"
 import { fileURLToPath } from "node:url"
 import vm from "node:vm"
 
@@ -61,7 +64,7 @@ const compiled = () => {
   }
 }
 
-export const script = new vm.Script(Module.wrap(readFileSync(file, "utf8")), {
+export const script = new vm.Script(readFileSync(file, "latin1"), {
   filename: file,
   cachedData: compiled(),
   importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
@@ -77,6 +80,8 @@ process.stderr.write = () => true
 process.stdout.write = () => {
   setImmediate(async () => {
     const { script } = await import(bin)
+    // Compiled code is taken only with the flags that it was made with, and the server has set this one.
+    v8.setFlagsFromString("--semi-space-growth-factor=2")
     writeFileSync(join(dist, `${name}.cache`), script.createCachedData())
     process.exit()
   })

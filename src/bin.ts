@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import v8 from "node:v8"
 import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
 import * as HelpDoc from "@effect/cli/HelpDoc"
@@ -20,7 +21,6 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Commands from "./command/Commands.js"
 import { Exited, UsageError } from "./command/Outcome.js"
-import { Rendezvous } from "./remote/Rendezvous.js"
 import * as RendezvousConfig from "./remote/RendezvousConfig.js"
 import * as ConfigPrint from "./server/ConfigPrint.js"
 import * as ExecServer from "./server/ExecServer.js"
@@ -134,6 +134,13 @@ const suggest = (address: string) =>
     if (process.stderr.isTTY) process.stderr.write(`try: npx exec-server run --url ${address} -- echo hello\n`)
   })
 
+/**
+ * Keeps the space for young objects at the size that the start has made it: four times that, which it would grow to, is
+ * taken by garbage alone, and would be most of what connections and processes seem to cost (`node scratch/bench.mjs
+ * --only rss`); requests are served as fast.
+ */
+const limitGarbage = Effect.sync(() => v8.setFlagsFromString("--semi-space-growth-factor=1"))
+
 const announceServer = (exposure: Exposure.Exposure) =>
   Effect.flatMap(Transport, ({ address }) =>
     exposure._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
@@ -167,6 +174,8 @@ const rendezvous = Command.make(
   },
   (flags) =>
     Effect.gen(function* () {
+      // Servers need not load it.
+      const { Rendezvous } = yield* Effect.promise(() => import("./remote/Rendezvous.js"))
       const config = yield* RendezvousConfig.load(
         {
           ...flags,
@@ -189,6 +198,7 @@ const root = Command.make("exec-server", options, (given) =>
   Effect.gen(function* () {
     const config = ServerConfig.valuesOf(yield* resolve(given))
     const exposure = yield* Exposure.parse(config)
+    yield* limitGarbage
     yield* Effect.zipRight(announceServer(exposure), ExecServer.serve).pipe(
       Effect.provide(Layer.merge(sessions(config), Exposure.layer(exposure, announceRegistration))),
       Effect.provide(ServerConfig.layerLimits(config)),

@@ -31,6 +31,9 @@ interface NodePty {
   }
 }
 
+/** When node-pty is loaded after the start, in milliseconds, which it would hold up. */
+const loadDelayMs = 100
+
 const load = createRequire(import.meta.url)
 
 /** A read of this size filled the kernel's terminal buffer: more is likely on its way. */
@@ -154,17 +157,18 @@ const open = ({ native }: NodePty, rows: number, cols: number) => {
 /** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
 export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
   /** Terminals of node-pty, with leaders that a launcher starts. */
-  static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
+  static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.scoped(
     PtySpawner,
     Effect.gen(function* () {
       const { launch } = yield* Launcher
       // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
-      const loaded = yield* Effect.either(attempt(() => load("node-pty") as NodePty))
+      const loaded = yield* Effect.cached(Effect.either(attempt(() => load("node-pty") as NodePty)))
+      yield* Effect.forkScoped(Effect.delay(loaded, loadDelayMs))
       return {
         spawn: (spec) => {
           const { io } = spec
           if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")
-          return Effect.flatMap(loaded, (pty) =>
+          return Effect.flatMap(Effect.flatten(loaded), (pty) =>
             Effect.flatMap(
               attempt(() => open(pty, io.rows, io.cols)),
               ({ master, slave, pty: path }) =>

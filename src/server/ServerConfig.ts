@@ -6,6 +6,7 @@
 import { readFileSync } from "node:fs"
 import * as Config from "effect/Config"
 import * as EffectConfigError from "effect/ConfigError"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
@@ -286,9 +287,11 @@ export interface Limits extends OfProcesses, OfSessions, OfHttp, OfTransports {}
 
 /** The limits of every service, as configured. */
 export const layerLimits = (config: Limits): Layer.Layer<never> =>
-  Layer.mergeAll(
-    Layer.succeed(ProcessLimits, config),
-    Layer.succeed(SessionLimits, config),
-    Layer.succeed(HttpLimits, config),
-    Layer.succeed(TransportLimits, config)
+  Layer.succeedContext(
+    Context.empty().pipe(
+      Context.add(ProcessLimits, config),
+      Context.add(SessionLimits, config),
+      Context.add(HttpLimits, config),
+      Context.add(TransportLimits, config)
+    )
   )

@@ -18,6 +18,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
@@ -233,7 +234,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         disableClientAcks: true,
         disableFatalDefects: true
       })
-      // With these alone for a context: every request copies the one it is run with.
+      // With these alone: every request copies the context and the references that it is run with.
       const context = Context.make(CurrentHandshake, handshake).pipe(
         Context.add(CurrentHttpExchanges, http),
         Context.add(CurrentConnection, {
@@ -243,7 +244,12 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           onEnd: (effect) => ends.push(effect)
         })
       )
-      const runFork = Runtime.runFork(Runtime.make({ ...(yield* Effect.runtime<never>()), context }))
+      const { fiberRefs, runtimeFlags } = yield* Effect.runtime<never>()
+      const inherited = fiberRefs.pipe(
+        FiberRefs.delete(FiberRef.currentContext),
+        FiberRefs.delete(FiberRef.currentRuntimeFlags)
+      )
+      const runFork = Runtime.runFork(Runtime.make({ context, runtimeFlags, fiberRefs: inherited }))
 
       const end = (reason: Ending) => {
         if (ending !== undefined) return
@@ -289,6 +295,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         const current = handshake.confirm()
         if (current === undefined) return
         deadline?.unsafeInterruptAsFork(FiberId.none)
+        deadline = undefined
         notifier = Notifier.make(outbox, current.capabilities)
         current.session.advance({ _tag: "ClientReady", notifier })
       }
@@ -350,7 +357,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       }
 
       // Whoever never gets as far as a session must not hold a connection for ever.
-      const deadline = peer.resumable
+      let deadline = peer.resumable
         ? yield* Effect.sync(() => {
             end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
           }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkScoped)

@@ -16,7 +16,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as RcMap from "effect/RcMap"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { Shape as Files } from "../filesystem/FileSystem.js"
 import * as Frames from "../filesystem/Frames.js"
 import * as RemoteFiles from "../filesystem/RemoteFiles.js"
@@ -156,7 +156,7 @@ const start = (
     return RemoteFiles.make(ask)
   })
 
-const make = (bubblewrap: Bubblewrap["Type"]) =>
+const makeViews = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, Scope.Scope> =>
   Effect.gen(function* () {
     const users = new Map<string, number>()
     const views: RcMap.RcMap<string, Files, Failure | Cause.ExceededCapacityException> = yield* RcMap.make({
@@ -195,6 +195,19 @@ const make = (bubblewrap: Bubblewrap["Type"]) =>
       )
     }
     return { open }
+  })
+
+/** Most sessions have no sandbox, and cost nothing for it: views are made when one is first asked for. */
+const make = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, Scope.Scope> =>
+  Effect.map(Effect.scope, (scope) => {
+    let made: Views | undefined
+    const views = Effect.suspend(() => {
+      if (made !== undefined) return Effect.succeed(made)
+      return Effect.tap(Scope.extend(makeViews(bubblewrap), scope), (views) => {
+        made = views
+      })
+    })
+    return { open: (confinement) => Effect.flatMap(views, ({ open }) => open(confinement)) }
   })
 
 /** Views of files; without a layer there are none. */

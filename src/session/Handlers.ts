@@ -6,8 +6,9 @@
  */
 import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Layer from "effect/Layer"
+import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
@@ -25,6 +26,15 @@ import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
 /** What answers requests. */
 export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
+
+/**
+ * Handlers without the context they were made in: each has taken what it needs, and every request would copy it all,
+ * which is a tenth of what a small one costs (`node scratch/bench.mjs --only requests`).
+ */
+const withoutContext = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
+  const entries = Array.from(handlers.unsafeMap, ([key, handler]) => [key, { ...handler, context: Context.empty() }] as const)
+  return Context.unsafeMake(new Map(entries))
+}
 
 /** The handlers of all connections: each request knows its own by `CurrentHandshake`. */
 export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
@@ -144,4 +154,4 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
       "process/list": () => Effect.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
     })
   })
-)
+).pipe(Layer.map(withoutContext))

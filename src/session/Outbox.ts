@@ -43,7 +43,8 @@ export interface Outbox extends Pick<Peer, "send" | "sendBinary" | "buffered"> {
 
 /** The member of a result, if there is one, that is too much to be encoded in one go. */
 const largeMember = (result: { readonly [name: string]: unknown }) => {
-  for (const [name, value] of Object.entries(result)) {
+  for (const name in result) {
+    const value = result[name]
     if (Buffer.isBuffer(value) && value.length > largeBytes) return { name, bytes: value }
   }
   return undefined

@@ -48,6 +48,9 @@ const refuse = (socket: Duplex, status: Status) => {
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers.join("")}\r\n`, () => socket.destroy())
 }
 
+/** Where nobody else listens, a reset would end the server. Knows the socket alone, which it lives as long as. */
+const destroyOnError = (socket: Duplex) => socket.on("error", () => socket.destroy())
+
 const isRead = ({ method }: IncomingMessage) => method === "GET" || method === "HEAD"
 
 const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0]
@@ -140,8 +143,7 @@ export const layer = (
       }
 
       listener.server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-        // From here on nobody else listens, and a reset would end the server.
-        socket.on("error", () => socket.destroy())
+        destroyOnError(socket)
         const proceed = (status: Status | undefined) =>
           status === undefined ? upgrade(request, socket, head) : refuse(socket, status)
         fork(Effect.map(verdict(request), proceed))
