@@ -3,8 +3,8 @@
 // Compiling the bundle is a third of the server's start-up; `node scratch/bench.mjs --only startup` shows it.
 import { createHash } from "node:crypto"
 import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
 import Module from "node:module"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import v8 from "node:v8"
 import { build } from "esbuild"

@@ -18,7 +18,7 @@ import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "
 import { Launcher, type Leader } from "./Launch.js"
 import * as Posix from "./Posix.js"
 import * as PtyWriter from "./PtyWriter.js"
-import { drain, maxChunkBytes, readInto } from "./ReadBuffer.js"
+import { drain, readInto } from "./ReadBuffer.js"
 
 /** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
 interface NodePty {
@@ -36,42 +36,11 @@ const loadDelayMs = 100
 
 const load = createRequire(import.meta.url)
 
-/** A read of this size filled the kernel's terminal buffer: more is likely on its way. */
-const fullReadBytes = 4095
-
-/** How long full reads are gathered, in milliseconds: one frame for many reads of 4 kB. Short reads never wait. */
-const gatherMs = 1
-
 /** End of transmission, ^D: the terminal's EOF character. */
 const eof = Buffer.from([4])
 
 /** Newline, the carriage return that a terminal takes for one, and ^D itself: after these a ^D is the end. */
 const lineEnds: ReadonlySet<number> = new Set([10, 13, 4])
-
-/** Collects full reads and passes everything on in order. */
-const gatherer = (emit: (bytes: Buffer) => void) => {
-  let gathered: Buffer | undefined
-  let length = 0
-  let timer: NodeJS.Timeout | undefined
-  const flush = () => {
-    if (timer !== undefined) clearTimeout(timer)
-    timer = undefined
-    if (gathered === undefined || length === 0) return
-    const bytes = gathered.subarray(0, length)
-    length = 0
-    emit(bytes)
-  }
-  const add = (bytes: Buffer) => {
-    if (length === 0 && bytes.length < fullReadBytes) return emit(bytes)
-    gathered ??= Buffer.allocUnsafeSlow(maxChunkBytes)
-    if (length + bytes.length > maxChunkBytes) flush()
-    bytes.copy(gathered, length)
-    length += bytes.length
-    if (bytes.length < fullReadBytes) flush()
-    else timer ??= setTimeout(flush, gatherMs)
-  }
-  return { add, flush }
-}
 
 const manage = ({ native }: NodePty, leader: Leader, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
@@ -80,24 +49,25 @@ const manage = ({ native }: NodePty, leader: Leader, fd: number, slave: number):
   let finish = () => {}
 
   const listen = (events: ChildEvents) => {
-    const output = gatherer((bytes) => events.onOutput("pty", bytes))
+    // Every read is passed on at once, 4 kB at most: meanwhile the kernel gets the next one ready. Collecting them first
+    // comes back too early, waits for each, and has two thirds of the rate (`node scratch/bench.mjs --only pty`).
+    const onOutput = (bytes: Buffer) => events.onOutput("pty", bytes)
     const stream = new ReadStream(fd, {
       // The end of reading must not close the descriptor: what libuv left behind is read after it.
       allowHalfOpen: true,
-      ...readInto(output.add)
+      ...readInto(onOutput)
     })
     terminal = stream
     const end = () => {
       if (terminal === undefined) return
       terminal = undefined
       input.close()
-      output.flush()
       stream.destroy()
       events.onOutputEnd()
     }
     const drainToEnd = () => {
       if (terminal === undefined) return
-      drain(fd, output.add)
+      drain(fd, onOutput)
       end()
     }
     finish = drainToEnd
@@ -108,8 +78,7 @@ const manage = ({ native }: NodePty, leader: Leader, fd: number, slave: number):
       closeSync(slave)
       // Given up already: the descriptor is closed.
       if (terminal === undefined) return events.onExit(status)
-      const ended = drain(fd, output.add)
-      output.flush()
+      const ended = drain(fd, onOutput)
       input.close()
       events.onStdinClosed()
       events.onExit(status)

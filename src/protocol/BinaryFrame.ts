@@ -34,10 +34,12 @@ export const encodeId = (processId: ProcessId): Buffer | undefined => {
   return bytes.length > maxIdBytes ? undefined : bytes
 }
 
-/** A frame; the chunk is copied. */
-export const encode = (id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): Buffer => {
+/** The length of a frame. */
+export const lengthOf = (id: Buffer, chunk: Buffer): number => headBytes + id.length + seqBytes + chunk.length
+
+/** Writes a frame to the beginning of a buffer with room for it; the chunk is copied. */
+export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): void => {
   const start = headBytes + id.length + seqBytes
-  const frame = Buffer.allocUnsafe(start + chunk.length)
   frame[0] = outputKind
   frame[1] = streams.indexOf(stream) + 1
   frame.writeUInt16BE(id.length, 2)
@@ -46,6 +48,12 @@ export const encode = (id: Buffer, seq: number, stream: OutputStream, chunk: Buf
   frame.writeUInt32BE(Math.floor(seq / 2 ** 32), headBytes + id.length)
   frame.writeUInt32BE(seq % 2 ** 32, headBytes + id.length + 4)
   chunk.copy(frame, start)
+}
+
+/** A frame; the chunk is copied. */
+export const encode = (id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): Buffer => {
+  const frame = Buffer.allocUnsafe(lengthOf(id, chunk))
+  write(frame, id, seq, stream, chunk)
   return frame
 }
 

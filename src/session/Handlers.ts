@@ -32,7 +32,10 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
  * which is a tenth of what a small one costs (`node scratch/bench.mjs --only requests`).
  */
 const withoutContext = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
-  const entries = Array.from(handlers.unsafeMap, ([key, handler]) => [key, { ...handler, context: Context.empty() }] as const)
+  const entries = Array.from(
+    handlers.unsafeMap,
+    ([key, handler]) => [key, { ...handler, context: Context.empty() }] as const
+  )
   return Context.unsafeMake(new Map(entries))
 }
 

@@ -5,10 +5,12 @@
  *
  * @since 0.1.0
  */
+import { Buffer } from "node:buffer"
 import type { ManagedProcess, ProcessEvents } from "../process/ManagedProcess.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import * as Wire from "../protocol/Wire.js"
+import * as FramePool from "./FramePool.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** Events to one peer. */
@@ -20,9 +22,10 @@ export interface Notifier extends ProcessEvents {
 }
 
 /** A notifier for a peer that was granted these capabilities. */
-export const make = (peer: Pick<Peer, "send" | "sendBinary" | "buffered">, capabilities: Capabilities): Notifier => {
+export const make = (peer: Pick<Peer, "send" | "sendFrame" | "buffered">, capabilities: Capabilities): Notifier => {
   const paused = new Set<ManagedProcess>()
-  const sendBinary = capabilities.binaryOutput === true ? peer.sendBinary : undefined
+  const { sendFrame } = peer
+  const isBinary = sendFrame !== undefined && capabilities.binaryOutput === true
   let stopped = false
   const notify = (text: string) => {
     if (!stopped) peer.send(text)
@@ -42,13 +45,23 @@ export const make = (peer: Pick<Peer, "send" | "sendBinary" | "buffered">, capab
     },
     onOutput: (process, seq, stream, bytes) => {
       if (stopped) return
-      const id = sendBinary === undefined ? undefined : process.frameId
-      if (id !== undefined) sendBinary?.(BinaryFrame.encode(id, seq, stream, bytes))
-      else {
+      const id = isBinary ? process.frameId : undefined
+      if (sendFrame !== undefined && id !== undefined) {
+        const length = BinaryFrame.lengthOf(id, bytes)
+        const frame = bytes.length < FramePool.minBytes ? Buffer.allocUnsafe(length) : FramePool.take(length)
+        BinaryFrame.write(frame, id, seq, stream, bytes)
+        sendFrame(frame.subarray(0, length), true, () => FramePool.give(frame))
+      } else {
+        const head = `{"method":"process/output","params":{"processId":${process.idJson},"seq":${seq},"stream":"${stream}","chunk":"`
         const chunk = bytes.toString("base64")
-        peer.send(
-          `{"method":"process/output","params":{"processId":${process.idJson},"seq":${seq},"stream":"${stream}","chunk":"${chunk}"}}`
-        )
+        if (sendFrame === undefined || bytes.length < FramePool.minBytes) peer.send(`${head}${chunk}"}}`)
+        else {
+          const frame = FramePool.take(head.length * 3 + chunk.length + 3)
+          let length = frame.write(head, 0)
+          length += frame.write(chunk, length, "latin1")
+          length += frame.write('"}}', length, "latin1")
+          sendFrame(frame.subarray(0, length), false, () => FramePool.give(frame))
+        }
       }
       if (peer.buffered() > highWaterBytes) {
         paused.add(process)

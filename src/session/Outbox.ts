@@ -19,6 +19,13 @@ export interface Large {
   readonly tail: string
 }
 
+/** A message that is in a buffer already. */
+interface Frame {
+  readonly frame: Buffer
+  readonly isBinary: boolean
+  readonly onSent: () => void
+}
+
 /** Content of more bytes than this is sent in parts. */
 const largeBytes = 1048576
 
@@ -26,7 +33,7 @@ const largeBytes = 1048576
 const envelopeLength = 65536
 
 /** Messages to one peer. */
-export interface Outbox extends Pick<Peer, "send" | "sendBinary" | "buffered"> {
+export interface Outbox extends Pick<Peer, "send" | "sendFrame" | "buffered"> {
   /** Answers a request. */
   readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
   /** Sends a large message; what is sent after it waits for its end. */
@@ -52,13 +59,13 @@ const largeMember = (result: { readonly [name: string]: unknown }) => {
 
 /** The outbox of a peer; `onSent` is told when the last large message has left it. */
 export const make = (peer: Peer, onSent: () => void): Outbox => {
-  let queue: Array<string | Buffer | Large> = []
+  let queue: Array<string | Frame | Large> = []
   let waitingLength = 0
   let offset = 0
   let whole: Array<string> = []
   let next: NodeJS.Immediate | undefined
   let stopped = false
-  const { sendPart, sendBinary } = peer
+  const { sendPart, sendFrame } = peer
 
   /** Sends the next part; says whether it was the last. */
   const advance = ({ head, bytes, tail }: Large): boolean => {
@@ -79,11 +86,14 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
     next = undefined
     while (queue.length > 0) {
       const [first] = queue
-      if (typeof first === "string" || Buffer.isBuffer(first)) {
+      if (typeof first === "string") {
         queue.shift()
         waitingLength -= first.length
-        if (typeof first === "string") peer.send(first)
-        else sendBinary?.(first)
+        peer.send(first)
+      } else if (first !== undefined && "frame" in first) {
+        queue.shift()
+        waitingLength -= first.frame.length
+        sendFrame?.(first.frame, first.isBinary, first.onSent)
       } else if (first !== undefined) {
         if (peer.buffered() > highWaterBytes) return
         if (advance(first)) queue.shift()
@@ -97,14 +107,14 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   }
 
   /** Behind a large message that is on its way. */
-  const wait = (message: string | Buffer) => {
+  const wait = (message: string | Frame, length: number) => {
     queue.push(message)
-    waitingLength += message.length
+    waitingLength += length
   }
 
   const send = (text: string) => {
     if (queue.length === 0) peer.send(text)
-    else wait(text)
+    else wait(text, text.length)
   }
 
   const sendLarge = (message: Large) => {
@@ -115,12 +125,12 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
 
   return {
     send,
-    ...(sendBinary === undefined
+    ...(sendFrame === undefined
       ? {}
       : {
-          sendBinary: (bytes: Buffer) => {
-            if (queue.length === 0) sendBinary(bytes)
-            else wait(bytes)
+          sendFrame: (frame: Buffer, isBinary: boolean, onSent: () => void) => {
+            if (queue.length === 0) sendFrame(frame, isBinary, onSent)
+            else wait({ frame, isBinary, onSent }, frame.length)
           }
         }),
     buffered: () => peer.buffered() + waitingLength,

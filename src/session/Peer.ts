@@ -28,7 +28,7 @@ export interface PeerEvents {
  * A peer with more unsent bytes than this is congested: its processes are not read and its requests not served until
  * it has taken everything. Large enough that the next bytes are on their way before the kernel's buffers run dry.
  */
-export const highWaterBytes = 1048576
+export const highWaterBytes = 262144
 
 /** One connected peer. Sending to one that is gone does nothing. */
 export interface Peer {
@@ -50,8 +50,11 @@ export interface Peer {
    * without it is sent every message whole.
    */
   readonly sendPart?: (part: Buffer, isLast: boolean) => void
-  /** Sends one binary message, in order with the others. A peer without it takes text alone. */
-  readonly sendBinary?: (bytes: Buffer) => void
+  /**
+   * Sends one whole message, of UTF-8 or binary, in order with the others. The bytes are not changed until `onSent`,
+   * which need not come if the peer is gone. A peer without it takes text alone.
+   */
+  readonly sendFrame?: (bytes: Buffer, isBinary: boolean, onSent: () => void) => void
   /** Bytes sent that have not left this process. */
   readonly buffered: () => number
   /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */

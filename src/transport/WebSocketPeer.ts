@@ -100,10 +100,10 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
       cork()
       ws.send(part, { binary: false, fin: isLast })
     },
-    sendBinary: (bytes) => {
+    sendFrame: (bytes, isBinary, onSent) => {
       if (ws.readyState !== WebSocket.OPEN) return
       cork()
-      ws.send(bytes)
+      ws.send(bytes, { binary: isBinary }, onSent)
     },
     buffered: () => socket.writableLength,
     pause: () => ws.pause(),

@@ -1,0 +1,28 @@
+/**
+ * Buffers for messages of much output, used again when they have left: new memory for each costs more than the rest of
+ * sending it (`node scratch/bench.mjs --only pipe,binary`).
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import { maxChunkBytes } from "../process/ReadBuffer.js"
+
+/** Holds the largest chunk as base64, with what is around it. */
+const frameBytes = Math.ceil(maxChunkBytes / 3) * 4 + 4096
+
+/** How many buffers lie idle at most: as many as one congested peer has under way. */
+const maxIdle = 16
+
+const idle: Array<Buffer> = []
+
+/** Output of fewer bytes is not worth it. */
+export const minBytes = 16384
+
+/** A buffer of at least this size, with whatever is in it. */
+export const take = (bytes: number): Buffer =>
+  bytes > frameBytes ? Buffer.allocUnsafeSlow(bytes) : (idle.pop() ?? Buffer.allocUnsafeSlow(frameBytes))
+
+/** Takes a buffer back that nobody reads any more. */
+export const give = (buffer: Buffer): void => {
+  if (buffer.length === frameBytes && idle.length < maxIdle) idle.push(buffer)
+}
