@@ -98,6 +98,17 @@ export class TestClient {
     })
   }
 
+  /** Takes a session up again, as clients do: a server may not have noticed yet that its last connection is lost. */
+  resume(sessionId: string): Effect.Effect<Json> {
+    const params = { clientName: "test", capabilities: this.capabilities, resumeSessionId: sessionId }
+    return Effect.flatMap(this.call("initialize", params), ({ error, result }) => {
+      if (error?.code === -32010) return Effect.delay(this.resume(sessionId), "20 millis")
+      if (error !== undefined) return Effect.dieMessage(`initialize failed: ${JSON.stringify(error)}`)
+      this.raw('{"method":"initialized"}')
+      return Effect.succeed(result)
+    })
+  }
+
   /** Starts a process in /tmp with a PATH and nothing else. */
   start(processId: string, argv: ReadonlyArray<string>, more: object = {}): Effect.Effect<Json> {
     return this.ask("process/start", startParams(processId, argv, more))
