@@ -6,7 +6,7 @@ import * as Servers from "./servers.mjs"
 
 const counts = [10, 100, 1000]
 const printers = 100
-const requests = 2000
+const requests = 20_000
 const starts = 300
 const retainedBytes = 500_000_000
 const perProcess = 8_388_608
@@ -76,11 +76,20 @@ const latencies = async (client) => {
 const crowd = () =>
   onServer(["--max-connections", "2000", "--max-sessions", "2000"], (server) =>
     withClients(1000, server.url, "a crowd", async (...clients) => {
-      const print = "while :; do echo a line of output; sleep 0.01; done"
+      // Not a shell that starts a program for every pause: a hundred of those are all that two processors do.
+      const print = [
+        "perl",
+        "-e",
+        '$| = 1; while (1) { print "a line of output\\n"; select undef, undef, undef, 0.01 }'
+      ]
       const idle = await latencies(clients[0])
       await Promise.all(clients.slice(0, 1000 - printers).map((client) => client.start(["/bin/sleep", "600"])))
-      await Promise.all(clients.slice(-printers).map((client) => client.start(["/bin/sh", "-c", print])))
-      return { idle, crowd: await latencies(clients[0]) }
+      let chunks = 0
+      for (const client of clients.slice(-printers)) client.onChunk = () => chunks++
+      await Promise.all(clients.slice(-printers).map((client) => client.start(print)))
+      const before = { chunks, at: performance.now() }
+      const crowd = await latencies(clients[0])
+      return { idle, crowd, chunksPerSecond: ((chunks - before.chunks) * 1000) / (performance.now() - before.at) }
     })
   )
 
@@ -141,10 +150,10 @@ const plot = (title, rows) => {
 export const run = async () => {
   plot("connections", await connections())
   plot("processes", await processes())
-  const { idle, crowd: busy } = await crowd()
+  const { idle, crowd: busy, chunksPerSecond } = await crowd()
   console.log(`\na small request: p50 ${idle.p50.toFixed(2)} ms, p99 ${idle.p99.toFixed(2)} ms with 1,000 connections`)
   console.log(
-    `beside 1,000 processes of which ${printers} print: p50 ${busy.p50.toFixed(2)} ms, p99 ${busy.p99.toFixed(2)} ms`
+    `beside 1,000 processes of which ${printers} print (${chunksPerSecond.toFixed(0)} chunks/s): p50 ${busy.p50.toFixed(2)} ms, p99 ${busy.p99.toFixed(2)} ms`
   )
   const { before, after, mb } = await retained()
   console.log(`\nstarts: p50 ${before.p50.toFixed(2)} ms, ${before.rate.toFixed(0)}/s with 8 in flight`)

@@ -52,7 +52,7 @@ describe("the clock jumps", () => {
         yield* set(direction)
         const again = yield* connectTo(server.url)
         again.knows("kept")
-        assert.strictEqual((yield* again.handshake({ resumeSessionId: sessionId })).sessionId, sessionId)
+        assert.strictEqual((yield* again.resume(sessionId)).sessionId, sessionId)
         assert.deepStrictEqual((yield* client.reply(poll)).result.chunks, [])
         assert.isFalse((yield* client.reply(wait)).result.exited)
         assert.strictEqual((yield* client.closed("limited")).timedOut, true)

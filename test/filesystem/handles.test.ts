@@ -143,7 +143,7 @@ test("open files are closed when their connection ends, also where the session l
       assert.strictEqual(readFileSync(`${dir}/w`, "utf8"), "xy".repeat(50))
       if ("resumeSessionId" in params) {
         const again = yield* server.connect
-        yield* again.handshake({ resumeSessionId: sessionId })
+        yield* again.resume(sessionId)
         const block = { handleId: "1", offset: 0, len: 1 }
         yield* refuses(again, "fs/readBlock", block, -32004, "unknown file handle `1`")
       }

@@ -123,7 +123,7 @@ test("a client that hangs up during a copy does not end it, and its session can 
     other.carrier.close()
     yield* other.ended()
     const again = yield* server.connect
-    yield* again.handshake({ resumeSessionId: sessionId })
+    yield* again.resume(sessionId)
     // Behind what the lost connection had asked for.
     yield* refuses(again, "fs/getMetadata", { path: `${dir}/wide` }, -32004, "No such file or directory (os error 2)")
     assert.strictEqual(readdirSync(`${dir}/copy/many`).length, 2001)

@@ -59,7 +59,7 @@ describe("a process that is paused because its client takes nothing", () => {
       child.finish(0)
       const next = yield* memoryClient
       next.knows("p")
-      yield* next.handshake({ resumeSessionId: sessionId })
+      yield* next.resume(sessionId)
       const read = yield* next.ask("process/read", { processId: "p", afterSeq: 14 })
       assert.deepInclude(read, { exited: true, closed: true, truncated: false })
       const [last] = read.chunks.slice(-1)

@@ -230,7 +230,7 @@ describe("from one connection", () => {
       yield* settle
       const next = yield* memoryClient
       next.knows("p")
-      yield* next.handshake({ resumeSessionId: sessionId })
+      yield* next.resume(sessionId)
       yield* next.ask("environment/status")
       child.emit("stdout", "here")
       yield* next.sees("p", "here")

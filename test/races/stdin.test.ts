@@ -42,7 +42,7 @@ const reconnect = (old: TestClient, sessionId: string) =>
     yield* settle
     const client = yield* memoryClient
     client.knows("p")
-    yield* client.handshake({ resumeSessionId: sessionId })
+    yield* client.resume(sessionId)
     return client
   })
 

@@ -123,7 +123,7 @@ describe("--audit-log", () => {
       yield* first.ended()
       yield* eventually("it is detached", () => said(path, sessionId, "session.detached").length === 1)
       const second = yield* server.connect
-      yield* second.handshake({ resumeSessionId: sessionId })
+      yield* second.resume(sessionId)
       yield* second.sh("p", "echo ready; exec sleep 1000")
       yield* second.sees("p", "ready")
       server.child.kill("SIGTERM")
