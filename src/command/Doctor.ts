@@ -12,8 +12,10 @@ import * as Layer from "effect/Layer"
 import { bytesOf } from "../client/HeadTail.js"
 import { configOf } from "../environment/EnvironmentManager.js"
 import * as OsError from "../process/OsError.js"
+import * as Wire from "../protocol/Wire.js"
 import * as ExecServer from "../server/ExecServer.js"
 import { version } from "../session/HostInfo.js"
+import * as Memory from "../transport/Memory.js"
 import { Exited } from "./Outcome.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
@@ -139,8 +141,44 @@ const temporary: Check = Effect.sync(() => {
   }
 })
 
-const clients: Check = Effect.succeed(
-  ok("clients", "exec-server.v0: the first design, May 2026, and 0.169; by the key resumeSessionId of initialize")
+/** What a client of each generation says first, and how it is to be told that a write is for no process. */
+const generations = [
+  { name: "the first design", params: {}, refusal: "Error" },
+  { name: "May 2026 to 0.169", params: { resumeSessionId: null }, refusal: "Result" }
+] as const
+
+/** Speaks to a server of this process as a client of a generation; gives the kinds of both answers. */
+const converse = (params: object) =>
+  Effect.flatMap(Memory.Connector, ({ connect }) =>
+    Effect.async<ReadonlyArray<string>, { readonly message: string }>((resume) => {
+      const answers: Array<string> = []
+      const link = connect({
+        onMessage: (text) => {
+          const message = Wire.parse(text)
+          if (message._tag === "Response") answers.push(message.body._tag)
+          if (answers.length === 2) resume(Effect.succeed(answers))
+        },
+        onEnd: () => resume(Effect.fail({ message: "the server has ended the connection" }))
+      })
+      const initialize = { id: 1, method: "initialize", params: { clientName: "doctor", ...params } }
+      const write = { id: 2, method: "process/write", params: { processId: "none", chunk: "", writeId: "1" } }
+      for (const message of [initialize, { method: "initialized" }, write]) link.send(JSON.stringify(message))
+      return Effect.sync(link.close)
+    })
+  )
+
+const clients = check(
+  "clients",
+  "this is a fault of exec-server: install another version",
+  Effect.gen(function* () {
+    for (const { name, params, refusal } of generations) {
+      const [initialized, written] = yield* converse(params)
+      if (initialized !== "Result" || written !== refusal) {
+        return yield* Effect.fail({ message: `${name} is not answered as it expects: ${initialized}, ${written}` })
+      }
+    }
+    return ok("clients", `${generations.map(({ name }) => name).join("; ")}: each is answered in its own way`)
+  }).pipe(Effect.provide(ExecServer.layerOf({}, Memory.layer)))
 )
 
 const environments: Check = Effect.sync(() =>

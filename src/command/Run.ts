@@ -27,6 +27,9 @@ export interface Options {
   readonly json: boolean
 }
 
+/** Variables of the server, and of this command, that are nobody else's business. */
+const secrets = ["EXEC_SERVER_*TOKEN"]
+
 /** The size of a terminal that nobody looks at. */
 const defaultSize = { rows: 24, cols: 80 }
 
@@ -71,7 +74,7 @@ export const run = (options: Options) =>
         argv,
         cwd: Target.pathIn(environment, cwd ?? "."),
         env: { ...(tty ? { TERM: term } : {}), ...given },
-        envPolicy: { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set: {}, includeOnly: [] },
+        envPolicy: { inherit: "all", ignoreDefaultExcludes: true, exclude: secrets, set: {}, includeOnly: [] },
         tty,
         pipeStdin: !tty,
         ...(tty ? { size: Terminal.size() ?? defaultSize } : {}),

@@ -238,6 +238,17 @@ describe("where there is nowhere to run", () => {
     })
   )
 
+  it.scopedLive("the process gets the environment, but for the tokens of this command and of the server", () =>
+    Effect.gen(function* () {
+      const env = { EXEC_SERVER_TOKEN: "secret-token", EXEC_SERVER_REMOTE_TOKEN: "secret-token", MINE: "mine" }
+      const { stdout } = yield* command(["run", "--", "env"], { env })
+      assert.include(stdout, "MINE=mine\n")
+      assert.notInclude(stdout, "secret-token")
+      const set = yield* command(["run", "--set", "EXEC_SERVER_TOKEN=given", "--", "env"], { env })
+      assert.include(set.stdout, "EXEC_SERVER_TOKEN=given\n")
+    })
+  )
+
   it.scopedLive("the server dies while something runs: one line", () =>
     Effect.gen(function* () {
       const folder = yield* directory

@@ -156,6 +156,20 @@ describe("cp", () => {
       assert.sameMembers(readdirSync(folder), ["tree", "there", "back"])
     })
   )
+
+  it.scopedLive("shows at a terminal how far it is, and what it has copied", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const { url } = yield* webSocketServer()
+      writeFileSync(`${folder}/large`, Buffer.alloc(3_000_000, 7))
+      const { type, sees } = yield* atTerminal(["/bin/sh"])
+      yield* type(`${commandLine("cp", "--url", url, `${folder}/large`, `:${folder}/copy`).join(" ")}; echo code=$?\n`)
+      yield* sees(/large \d[\d.]* \w+ \d+ %/)
+      yield* sees("1 file, 2.9 MiB, in ")
+      yield* sees("code=0")
+      assert.strictEqual(readFileSync(`${folder}/copy`).length, 3_000_000)
+    })
+  )
 })
 
 describe("doctor", () => {
@@ -168,6 +182,7 @@ describe("doctor", () => {
       assert.match(stdout, /^ok processes +a shell runs$/m)
       assert.match(stdout, /^ok terminal +a terminal of the right size$/m)
       assert.match(stdout, /^(ok|!!) bubblewrap +/m)
+      assert.match(stdout, /^ok clients +the first design; May 2026 to 0\.169: each is answered in its own way$/m)
       assert.match(stdout, /^ok server +version /m)
       const broken = yield* command(["doctor", "--url", "ws://127.0.0.1:1", "--json"])
       assert.strictEqual(broken.code, 1)
