@@ -146,7 +146,10 @@ export class RelayDriver {
   private emit(now: number): boolean {
     const frame = this.stream.next(now)
     if (frame === undefined) return false
-    this.turns.socket.send(RelayFrame.encode({ streamId: this.streamId, ...frame }))
+    const { body } = frame
+    const room = body._tag === "Data" ? body.room : undefined
+    room?.hold()
+    this.turns.socket.send(RelayFrame.encode({ streamId: this.streamId, ...frame }), () => room?.release())
     return true
   }
 

@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer"
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire"
 import * as Either from "effect/Either"
+import * as FramePool from "../session/FramePool.js"
 import {
   RelayAckSchema,
   RelayHeartbeatSchema,
@@ -16,6 +17,22 @@ import {
   RelayResumeSchema
 } from "./gen/relay_pb.js"
 
+/** Memory for a message and its frame, which is used again when nobody holds it any more. */
+export class Room {
+  private holders = 1
+
+  constructor(readonly buffer: Buffer) {}
+
+  hold(): void {
+    this.holders++
+  }
+
+  release(): void {
+    this.holders--
+    if (this.holders === 0) FramePool.give(this.buffer)
+  }
+}
+
 /** A piece of a message; most messages have one. `seq` counts pieces, modulo 2^32. */
 export interface Segment {
   readonly seq: number
@@ -23,13 +40,13 @@ export interface Segment {
   readonly count: number
   readonly payload: Uint8Array
   /** The memory that the payload lies in, if the frame may be written around it: `roomBytes` tells where. */
-  readonly room?: Buffer | undefined
+  readonly room?: Room | undefined
 }
 
 /** A message, and the memory that it lies in. */
 export interface Message {
   readonly payload: Uint8Array
-  readonly room?: Buffer | undefined
+  readonly room?: Room | undefined
 }
 
 /** What a frame is for. */
@@ -94,9 +111,10 @@ const roomBytes = { head: 256, tail: 8 } as const
 /** A text as a message with room around it, so that most messages are written once and never copied. */
 export const message = (text: string): Message => {
   const size = Buffer.byteLength(text)
-  const room = Buffer.allocUnsafe(roomBytes.head + size + roomBytes.tail)
-  room.write(text, roomBytes.head)
-  return { room, payload: room.subarray(roomBytes.head, roomBytes.head + size) }
+  const length = roomBytes.head + size + roomBytes.tail
+  const buffer = size < FramePool.minBytes ? Buffer.allocUnsafe(length) : FramePool.take(length)
+  buffer.write(text, roomBytes.head)
+  return { room: new Room(buffer), payload: buffer.subarray(roomBytes.head, roomBytes.head + size) }
 }
 
 const drop = (reason: DropReason, message: string): Either.Either<never, Drop> => Either.left({ reason, message })
@@ -208,9 +226,9 @@ const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, s
   if (room === undefined) return Buffer.concat([before, payload, after])
   const start = roomBytes.head - before.byteLength
   const end = roomBytes.head + payload.byteLength
-  room.set(before, start)
-  room.set(after, end)
-  return room.subarray(start, end + after.byteLength)
+  room.buffer.set(before, start)
+  room.buffer.set(after, end)
+  return room.buffer.subarray(start, end + after.byteLength)
 }
 
 /** Writes one frame. Members of their default value take no bytes. */

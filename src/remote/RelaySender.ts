@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import type { Message, Segment } from "./RelayFrame.js"
+import type { Message, Room, Segment } from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
 
 /** Distance of one sequence number from another, across the wrap. */
@@ -26,6 +26,7 @@ const firstBurst = 8
 /** A segment that is not acknowledged. */
 interface Flight {
   readonly segment: Segment
+  readonly room: Room | undefined
   sentAt: number
   attempts: number
 }
@@ -191,17 +192,19 @@ export class RelaySender {
     const segment: Segment = { seq: this.nextSeq, index, count, payload }
     this.nextSeq = advance(this.nextSeq, 1)
     this.sent++
+    const room = count === 1 ? message.room : undefined
     if (this.keeps) {
-      this.flights.set(segment.seq, { segment, sentAt: now, attempts: 1 })
+      this.flights.set(segment.seq, { segment, room, sentAt: now, attempts: 1 })
       this.flightBytes += size
       this.timeoutAt ??= now + this.timeout()
     }
     // The room is used once: what was written there may still be on its way when the segment is sent again.
-    return count === 1 ? { ...segment, room: message.room } : segment
+    return room === undefined ? segment : { ...segment, room }
   }
 
-  private land(seq: number, { segment, sentAt, attempts }: Flight, now: number): void {
+  private land(seq: number, { segment, room, sentAt, attempts }: Flight, now: number): void {
     this.flights.delete(seq)
+    room?.release()
     this.flightBytes -= segment.payload.byteLength
     // Of a segment that was repeated nobody knows which one was acknowledged.
     if (attempts === 1) this.measure(now - sentAt)

@@ -24,7 +24,8 @@ export interface SocketEvents {
 export interface RelaySocket {
   /** Starts the reports; nothing is read before. */
   readonly listen: (events: SocketEvents) => void
-  readonly send: (bytes: Uint8Array) => void
+  /** Sends one frame, whose bytes are not changed until `onSent`; it need not come if the socket is gone. */
+  readonly send: (bytes: Uint8Array, onSent?: () => void) => void
   /** Bytes sent that have not left this process. */
   readonly buffered: () => number
   /** Stops, or goes on with, reading. A few messages may still come after `pause`. */
@@ -112,14 +113,14 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
       if (ws.readyState === WebSocket.CLOSED) end(1006, "")
       ws.resume()
     },
-    send: (bytes) => {
+    send: (bytes, onSent) => {
       if (ws.readyState !== WebSocket.OPEN) return
       if (!corked) {
         corked = true
         socket.cork()
         process.nextTick(uncork)
       }
-      ws.send(bytes)
+      ws.send(bytes, onSent)
     },
     buffered: () => socket.writableLength,
     pause: () => {

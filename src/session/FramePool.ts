@@ -10,8 +10,8 @@ import { maxChunkBytes } from "../process/ReadBuffer.js"
 /** Holds the largest chunk as base64, with what is around it. */
 const frameBytes = Math.ceil(maxChunkBytes / 3) * 4 + 4096
 
-/** How many buffers lie idle at most: as many as one congested peer has under way. */
-const maxIdle = 16
+/** How many buffers lie idle at most: as many as one relay stream has under way. */
+const maxIdle = 48
 
 const idle: Array<Buffer> = []
 
