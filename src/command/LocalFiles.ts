@@ -10,8 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import * as OsError from "../process/OsError.js"
 import { maxBlockBytes } from "../protocol/FileSystemApi.js"
+import * as OsError from "../protocol/OsError.js"
 import { CommandFailed } from "./Outcome.js"
 
 const attempt = <A>(path: string, use: () => Promise<A>): Effect.Effect<A, CommandFailed> =>

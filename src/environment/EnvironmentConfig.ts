@@ -9,7 +9,7 @@ import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import { isRecord } from "effect/Predicate"
 import * as TOML from "smol-toml"
-import * as OsError from "../process/OsError.js"
+import * as OsError from "../protocol/OsError.js"
 
 /** A configuration cannot be used; the message says what is wrong with it. */
 export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigError")<{ readonly detail: string }> {

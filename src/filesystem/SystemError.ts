@@ -5,8 +5,8 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as OsError from "../process/OsError.js"
 import { FileFailed, FileNotFound, FileRefused } from "../protocol/Failure.js"
+import * as OsError from "../protocol/OsError.js"
 
 /** A system call failed, with a code such as `ENOENT`. */
 export class SystemError extends Data.TaggedError("SystemError")<{

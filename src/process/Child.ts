@@ -7,10 +7,10 @@ import type { Buffer } from "node:buffer"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { OutputStream } from "../protocol/ExecApi.js"
+import * as OsError from "../protocol/OsError.js"
 import type { Signal } from "../protocol/Signals.js"
 import type { Confinement } from "./Confinement.js"
 import type { Env } from "./EnvPolicy.js"
-import * as OsError from "./OsError.js"
 
 /** A child's three standard descriptors: one terminal, or pipes with or without a writable stdin. */
 export type Io =

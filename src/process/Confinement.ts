@@ -11,8 +11,8 @@ import { lstatSync, readlinkSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import * as Either from "effect/Either"
 import { NotAllowed } from "../protocol/Failure.js"
+import * as OsError from "../protocol/OsError.js"
 import type { Access, Policy, Rule } from "../protocol/Sandbox.js"
-import * as OsError from "./OsError.js"
 
 /** One mount, at a path that leads through no link. */
 export type Mount =

@@ -6,10 +6,10 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as OsError from "../protocol/OsError.js"
 import * as Signals from "../protocol/Signals.js"
 import { attempt, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
 import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
-import * as OsError from "./OsError.js"
 import * as Posix from "./Posix.js"
 import * as Program from "./Program.js"
 

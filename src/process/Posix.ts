@@ -5,7 +5,7 @@
  */
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
-import { codeName } from "./OsError.js"
+import { codeName } from "../protocol/OsError.js"
 
 /**
  * What a child gets for descriptors 0, 1, 2 and further ones: -1 is /dev/null. Or the path of a terminal, which becomes

@@ -6,8 +6,8 @@
  */
 import { accessSync, constants, statSync } from "node:fs"
 import { resolve } from "node:path"
+import * as OsError from "../protocol/OsError.js"
 import { type ChildSpec, SpawnError } from "./Child.js"
-import * as OsError from "./OsError.js"
 
 /** Where the C library looks when the environment has no PATH. */
 const defaultPath = "/bin:/usr/bin"

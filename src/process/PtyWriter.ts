@@ -5,7 +5,7 @@
  */
 import type { Buffer } from "node:buffer"
 import { writeSync } from "node:fs"
-import * as OsError from "./OsError.js"
+import * as OsError from "../protocol/OsError.js"
 import * as Posix from "./Posix.js"
 
 /** Input on its way to one terminal. */

@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer"
 import { readSync } from "node:fs"
 import type { OnReadOpts, SocketConstructorOpts } from "node:net"
-import * as OsError from "./OsError.js"
+import * as OsError from "../protocol/OsError.js"
 
 /** The largest chunk of the protocol, and a pipe's capacity. */
 export const maxChunkBytes = 65536

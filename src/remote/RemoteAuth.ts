@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as OsError from "../process/OsError.js"
+import * as OsError from "../protocol/OsError.js"
 
 /** There is nothing to show, or not to this registry; the message is a sentence for the operator and holds no secret. */
 export class RemoteAuthError extends Data.TaggedError("RemoteAuthError")<{ readonly message: string }> {}

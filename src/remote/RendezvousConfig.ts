@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs"
 import { isIP } from "node:net"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
-import * as OsError from "../process/OsError.js"
+import * as OsError from "../protocol/OsError.js"
 import type { Options } from "./Rendezvous.js"
 
 /** A rendezvous cannot be started like this; the message says why. */

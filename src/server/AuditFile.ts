@@ -11,7 +11,7 @@ import { closeSync, constants, fchmodSync, fstatSync, openSync, writeSync } from
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
-import * as OsError from "../process/OsError.js"
+import * as OsError from "../protocol/OsError.js"
 import { AuditLog, type Shape } from "../session/AuditLog.js"
 import { ConfigError } from "./ServerConfig.js"
 

@@ -13,7 +13,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as OsError from "../process/OsError.js"
+import * as OsError from "../protocol/OsError.js"
 
 /** Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits. */
 export type TokenSource = { readonly file: string } | { readonly sha256: string }

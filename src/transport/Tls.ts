@@ -8,7 +8,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { createSecureContext } from "node:tls"
 import * as Effect from "effect/Effect"
-import * as OsError from "../process/OsError.js"
+import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
 /** Where they are, in PEM; the certificate may be followed by those that lead to its root. */

@@ -10,7 +10,7 @@ import { createConnection, type Server } from "node:net"
 import { dirname, join } from "node:path"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as OsError from "../process/OsError.js"
+import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
 /** How long a server may take to accept, in milliseconds; it lives if it takes longer. */

@@ -1,13 +1,34 @@
 /** The system starts no further process: EAGAIN for want of processes, ENOMEM for want of memory. */
 import { spawnSync } from "node:child_process"
+import { rmSync, writeFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { directory } from "../support/files.js"
 import { childrenOf, descriptors, eventually, webSocketServer } from "../support/servers.js"
 import { startParams } from "../support/TestClient.js"
 
 /** A user of nobody's, for whom alone the limit counts; root is never limited. */
 const asNobody = "setpriv --reuid=54321 --clear-groups"
 const canBeNobody = spawnSync("sh", ["-c", `prlimit --nproc=40 ${asNobody} ${process.execPath} -e 0`]).status === 0
+
+/** In the place of the C library's: there is no memory while a file is there. */
+const shim = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+typedef int start(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+                  char *const[], char *const[]);
+
+int posix_spawn(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]) {
+  if (access(getenv("NO_MEMORY"), F_OK) == 0) return ENOMEM;
+  return ((start *)dlsym(RTLD_NEXT, "posix_spawn"))(pid, file, actions, attributes, argv, envp);
+}
+`
 
 describe("the system starts no further process", () => {
   it.scopedLive.runIf(canBeNobody)("starts fail with EAGAIN, nothing leaks, and all is well afterwards", () =>
@@ -39,6 +60,38 @@ describe("the system starts no further process", () => {
       assert.strictEqual(childrenOf(server.pid).length, 0)
       yield* client.start("again", ["true"], { tty: true })
       assert.strictEqual((yield* client.closed("again")).exitCode, 0)
+    })
+  )
+
+  it.scopedLive("starts fail with ENOMEM, what runs goes on, nothing leaks, and all is well afterwards", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const flag = `${folder}/no-memory`
+      writeFileSync(`${folder}/shim.c`, shim)
+      const built = spawnSync("cc", ["-shared", "-fPIC", "-o", `${folder}/shim.so`, `${folder}/shim.c`, "-ldl"])
+      assert.strictEqual(built.status, 0, String(built.stderr))
+      const server = yield* webSocketServer({
+        under: `export NO_MEMORY=${flag}; LD_PRELOAD=${folder}/shim.so exec "$@"`
+      })
+      const client = yield* server.connect
+      yield* client.handshake()
+      yield* client.start("first", ["cat"], { pipeStdin: true })
+      yield* client.start("terminal", ["true"], { tty: true })
+      yield* client.closed("terminal")
+      const before = descriptors(server.pid)
+      writeFileSync(flag, "")
+      for (let i = 0; i < 200; i++) {
+        const more = { tty: i % 2 === 0, pipeStdin: true }
+        const { error } = yield* client.call("process/start", startParams("refused", ["true"], more))
+        assert.deepStrictEqual(error, { code: -32603, message: "Cannot allocate memory (os error 12)" })
+      }
+      yield* client.write("first", "still here\n")
+      yield* client.sees("first", "still here\n")
+      rmSync(flag)
+      yield* eventually("descriptors are back", () => descriptors(server.pid) <= before)
+      assert.strictEqual(childrenOf(server.pid).length, 1)
+      yield* client.start("refused", ["true"], { tty: true })
+      assert.strictEqual((yield* client.closed("refused")).exitCode, 0)
     })
   )
 })
