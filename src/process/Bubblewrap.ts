@@ -12,6 +12,7 @@ import { Socket } from "node:net"
 import { join } from "node:path"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
@@ -95,6 +96,15 @@ const checkDescriptors = (file: string) =>
       resume(new BubblewrapUnavailable({ message: "this bubblewrap (bwrap) has no --ro-bind-fd; install a newer one" }))
     })
   })
+
+/**
+ * A check that everybody shares and that is not made again once it has succeeded. It goes on when whoever asked first
+ * is gone: that would be remembered as its result. It is bounded by itself.
+ */
+const checkedOnce = <A, E>(check: Effect.Effect<A, E>): Effect.Effect<Effect.Effect<A, E>> =>
+  Effect.map(Effect.cachedInvalidateWithTTL(Effect.uninterruptible(check), Duration.infinity), ([result, forget]) =>
+    Effect.tapError(result, () => forget)
+  )
 
 /** What `init` reports, a line each. */
 const parse = (line: string) => {
@@ -300,10 +310,10 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     Effect.gen(function* () {
       const { plant } = yield* Forest
       const places = yield* Placeholders
-      const program = yield* Effect.cached(find)
+      const program = yield* checkedOnce(find)
       return {
         check: Effect.asVoid(program),
-        checkConfining: yield* Effect.cached(Effect.flatMap(program, checkDescriptors)),
+        checkConfining: yield* checkedOnce(Effect.flatMap(program, checkDescriptors)),
         launch: (spec, stdio) =>
           program.pipe(
             Effect.mapError(({ message }) => new SpawnError({ message })),

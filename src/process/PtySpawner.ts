@@ -13,6 +13,7 @@ import { createRequire } from "node:module"
 import { ReadStream } from "node:tty"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "./Child.js"
 import { Launcher, type Leader } from "./Launch.js"
@@ -131,13 +132,17 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
     Effect.gen(function* () {
       const { launch } = yield* Launcher
       // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
-      const loaded = yield* Effect.cached(Effect.either(attempt(() => load("node-pty") as NodePty)))
-      yield* Effect.forkScoped(Effect.delay(loaded, loadDelayMs))
+      let result: Exit.Exit<NodePty, SpawnError> | undefined
+      const loaded = Effect.suspend(() => {
+        result ??= Effect.runSyncExit(attempt(() => load("node-pty") as NodePty))
+        return result
+      })
+      yield* Effect.forkScoped(Effect.delay(Effect.ignore(loaded), loadDelayMs))
       return {
         spawn: (spec) => {
           const { io } = spec
           if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")
-          return Effect.flatMap(Effect.flatten(loaded), (pty) =>
+          return Effect.flatMap(loaded, (pty) =>
             Effect.flatMap(
               attempt(() => open(pty, io.rows, io.cols)),
               ({ master, slave, pty: path }) =>

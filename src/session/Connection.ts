@@ -137,6 +137,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       let inFlightSize = 0
       let notifier: Notifier.Notifier | undefined
       let ending: Ending | undefined
+      let leaving = false
       let ended = () => {}
       const ends: Array<Effect.Effect<void>> = []
       const outbox = Outbox.make(peer, () => onSpace())
@@ -196,8 +197,11 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           outbox.send(Wire.failure(request.id, code, failure.value.message))
           return over(request, code)
         }
-        // Only the end of the connection interrupts requests, and nobody waits for answers then.
-        if (Cause.isInterruptedOnly(cause)) return over(request, "interrupted")
+        if (Cause.isInterruptedOnly(cause)) {
+          // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
+          if (!leaving) outbox.send(Wire.failure(request.id, Code.internal, "the request was interrupted"))
+          return over(request, "interrupted")
+        }
         outbox.send(Wire.failure(request.id, Code.internal, "internal error"))
         const log = Effect.logError("a request died of a defect", cause).pipe(told(request))
         return Effect.zipRight(log, over(request, Code.internal))
@@ -234,6 +238,12 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         disableClientAcks: true,
         disableFatalDefects: true
       })
+      // Added last, so that it runs first: from here on the end of the connection interrupts requests.
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          leaving = true
+        })
+      )
       // With these alone: every request copies the context and the references that it is run with.
       const context = Context.make(CurrentHandshake, handshake).pipe(
         Context.add(CurrentHttpExchanges, http),

@@ -146,3 +146,16 @@ it.scopedLive("reading requests overlap; a changing one is alone, and nothing ov
     assert.deepStrictEqual(paths, ["/real", "file:///real", undefined, "/real"])
   })
 )
+
+it.scopedLive("what is interrupted while its client waits is answered", () =>
+  Effect.gen(function* () {
+    const layer = serverOf({ canonicalize: () => Effect.interrupt, remove: () => Effect.interrupt })
+    const client = yield* Effect.provide(memoryClient, yield* Layer.build(layer))
+    yield* client.handshake()
+    const error = { code: -32603, message: "the request was interrupted" }
+    for (const method of ["fs/canonicalize", "fs/remove"]) {
+      assert.deepStrictEqual((yield* client.call(method, { path: "/x" })).error, error)
+    }
+    assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
+  })
+)

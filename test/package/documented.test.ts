@@ -12,6 +12,8 @@ import * as Root from "../../src/index.js"
 import { ExecApi, type Method } from "../../src/protocol/ExecApi.js"
 import * as Protocol from "../../src/protocol/index.js"
 import * as Server from "../../src/server/index.js"
+import * as Grammar from "../fuzz/Grammar.js"
+import { mix, Random } from "../fuzz/Random.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const read = (path: string) => readFileSync(`${root}${path}`, "utf8")
@@ -27,6 +29,14 @@ const tests = readdirSync(`${root}test`, { recursive: true, encoding: "utf8" })
 /** The sources that define requests, with the comments above them. */
 const definitions = ["ExecApi", "FileSystemApi", "HttpApi"].map((name) => read(`src/protocol/${name}.ts`)).join("\n")
 
+/** What the fuzzer's messages ask for. */
+const grammar = new Set(
+  Array.from(
+    { length: 3000 },
+    (_, i) => Grammar.request(new Random(mix(1, i, 0)), { folder: "/x", origin: "http://x" }).method
+  )
+)
+
 describe("a request", () => {
   const readme = read("README.md")
 
@@ -36,6 +46,7 @@ describe("a request", () => {
       assert.match(definitions, new RegExp(`\\*/\\n\\s*Rpc\\.make\\("${method}"`), "its definition has no comment")
       // In quotes, as a test asks for it; `initialize` is in every handshake.
       assert.isTrue(tests.includes(`"${method}"`), "no test asks for it")
+      assert.isTrue(grammar.has(method), "no fuzzed message asks for it")
       const prepared = ClientApi.prepareText(method, undefined)
       assert.isTrue(
         Either.isLeft(prepared) && !prepared.left.message.includes("no such method"),

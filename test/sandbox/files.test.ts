@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import { base64, directory, refuses } from "../support/files.js"
 import { at, entry, readRoot, sandbox } from "../support/sandbox.js"
 import { childrenOf, eventually, hasBubblewrap, webSocketServer } from "../support/servers.js"
-import type { Json } from "../support/TestClient.js"
+import { type Json, startParams } from "../support/TestClient.js"
 
 const notFound = "No such file or directory (os error 2)"
 const readOnly = "Read-only file system (os error 30)"
@@ -24,6 +24,29 @@ const connected = Effect.gen(function* () {
 })
 
 describe.runIf(hasBubblewrap)("sandboxed requests on files", () => {
+  it.scopedLive("a client that leaves while the first sandbox is made spoils none for others", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer()
+      const dir = yield* directory
+      writeFileSync(`${dir}/a`, "hello")
+      const path = `file://${dir}/a`
+      // Some are gone before, some while, and some after bubblewrap is looked for.
+      for (const waitMs of [0, 1, 2, 5, 10, 20, 40]) {
+        const early = yield* server.connect
+        yield* early.handshake()
+        early.post("fs/readFile", { path, sandbox: sandbox([readRoot]) })
+        early.post("process/start", startParams("p", ["true"], { sandbox: sandbox([readRoot]) }))
+        yield* Effect.sleep(waitMs)
+        early.carrier.close()
+      }
+      const client = yield* server.connect
+      yield* client.handshake()
+      assert.strictEqual(content(yield* client.ask("fs/readFile", { path, sandbox: sandbox([readRoot]) })), "hello")
+      yield* client.start("p", ["true"], { sandbox: sandbox([readRoot]) })
+      assert.strictEqual((yield* client.closed("p")).exitCode, 0)
+    })
+  )
+
   it.scopedLive("nothing, all to read, and a folder to write", () =>
     Effect.gen(function* () {
       const { client, dir } = yield* connected
