@@ -54,8 +54,8 @@ export interface Standing {
 /** A process on the other side. */
 export interface RemoteProcess {
   readonly processId: ProcessId
-  /** The server's OS pid, for information. */
-  readonly pid: number
+  /** The server's OS pid, for information; null where the server does not tell. */
+  readonly pid: number | null
   /** All events from the first, in order, for any number of readers; fails when the process is out of reach. */
   readonly events: Stream.Stream<ProcessEvent, ClientError>
   /** All output from the first byte, in the order it arrived; fails rather than leave anything out. */
@@ -109,7 +109,11 @@ const piecesOf = (bytes: Buffer): ReadonlyArray<Buffer> =>
 export const make = (
   session: ClientSession,
   log: EventLog,
-  { processId, pid, hasStdin }: { readonly processId: ProcessId; readonly pid: number; readonly hasStdin: boolean }
+  {
+    processId,
+    pid,
+    hasStdin
+  }: { readonly processId: ProcessId; readonly pid: number | null; readonly hasStdin: boolean }
 ): RemoteProcess => {
   const source: EventReader.Source = {
     processId,

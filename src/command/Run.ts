@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
 import type { StartOptions } from "../client/ExecClient.js"
 import type { Environment } from "../environment/Environment.js"
@@ -27,6 +28,8 @@ export interface Options {
   readonly json: boolean
 }
 
+const uriOf = (path: string) => (/^[a-z]+:\/\//i.test(path) ? path : pathToFileURL(path).href)
+
 /** Variables of the server, and of this command, that are nobody else's business. */
 const secrets = ["EXEC_SERVER_*TOKEN"]
 
@@ -44,14 +47,20 @@ const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, str
     Object.fromEntries
   )
 
-/** `p1`, or what follows; no bare number: a switch in front of it would take that for its value. */
+/**
+ * `p1`, or what follows; no bare number: a switch in front of it would take that for its value. The original does not
+ * list processes; a session that was just made has none.
+ */
 const freeId = ({ client }: Environment) =>
-  Effect.map(client.call("process/list", {}), ({ processes }) => {
-    const taken = new Set<string>(processes.map(({ processId }) => processId))
-    let number = 1
-    while (taken.has(`p${number}`)) number++
-    return `p${number}`
-  })
+  Effect.map(
+    Effect.orElseSucceed(client.call("process/list", {}), () => ({ processes: [] })),
+    ({ processes }) => {
+      const taken = new Set<string>(processes.map(({ processId }) => processId))
+      let number = 1
+      while (taken.has(`p${number}`)) number++
+      return `p${number}`
+    }
+  )
 
 /** Runs it; ends with its status. */
 export const run = (options: Options) =>
@@ -72,7 +81,8 @@ export const run = (options: Options) =>
       const start: StartOptions = {
         processId: options.id ?? (yield* freeId(environment)),
         argv,
-        cwd: Target.pathIn(environment, cwd ?? "."),
+        // As a URI, which today's original insists on.
+        cwd: uriOf(Target.pathIn(environment, cwd ?? ".")),
         env: { ...(tty ? { TERM: term } : {}), ...given },
         envPolicy: { inherit: "all", ignoreDefaultExcludes: true, exclude: secrets, set: {}, includeOnly: [] },
         tty,

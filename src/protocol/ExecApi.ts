@@ -9,6 +9,7 @@
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import type * as Types from "effect/Types"
 import { Failure } from "./Failure.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
@@ -109,8 +110,15 @@ export const TerminateMode = Schema.Union(
 })
 export type TerminateMode = typeof TerminateMode.Type
 
-/** Status of the leader: `null` while it runs. A signal reads 128 + its number, and has its name beside it. */
-const exitFields = { exitCode: Schema.NullOr(Integer), signal: Schema.NullOr(Text) }
+/** A member of what a server tells that is ours: clients take its absence, as from the original, for this value. */
+const ours = <A, I>(schema: Schema.Schema<A, I>, absent: () => Types.NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: absent })
+
+/** Status of the leader: `null` while it runs. A signal reads 128 + its number, and has its name beside it (ours). */
+export const exitFields = {
+  exitCode: Schema.NullOr(Integer),
+  signal: ours(Schema.NullOr(Text), () => null)
+}
 
 /** One retained or live piece of output: raw bytes, at most 64 KiB. */
 export const OutputChunk = Schema.Struct({ seq: Count, stream: OutputStream, chunk: Bytes })
@@ -127,15 +135,16 @@ export const ReadResult = Schema.Struct({
   failure: Schema.NullOr(Text),
   sandboxDenied: Flag,
   /** Whether something after `afterSeq` was dropped (ours). */
-  truncated: Flag,
+  truncated: ours(Flag, () => false),
   /** How many bytes of output were dropped so far (ours). */
-  droppedBytes: Count
+  droppedBytes: ours(Count, () => 0)
 })
 export type ReadResult = typeof ReadResult.Type
 
-/** `process/write`: `accepted` means queued for the child, in order; not that the child has read it. */
+/** `process/write`: "accepted" means queued for the child, in order; not that the child has read it. */
 export const WriteResult = Schema.Struct({
-  accepted: Flag,
+  /** The same as a flag (v0); servers of later generations leave it out. */
+  accepted: Schema.optional(Flag),
   status: oneOf("accepted", "unknownProcess", "starting", "stdinClosed")
 })
 export type WriteResult = typeof WriteResult.Type
@@ -181,10 +190,10 @@ export class ExecApi extends RpcGroup.make(
       capabilities: Schema.optional(Schema.NullOr(Capabilities))
     }),
     success: Schema.Struct({
-      protocolVersion: Schema.Literal("exec-server.v0"),
+      protocolVersion: ours(Schema.Literal("exec-server.v0"), () => "exec-server.v0" as const),
       sessionId: SessionId,
       environmentInfo: EnvironmentInfo,
-      capabilities: Capabilities
+      capabilities: ours(Capabilities, () => ({}))
     }),
     error: Failure
   }),
@@ -199,7 +208,11 @@ export class ExecApi extends RpcGroup.make(
   /** Starts a process. The answer leaves before any notification of the process. */
   Rpc.make("process/start", {
     payload: StartParams,
-    success: Schema.Struct({ processId: ProcessId, sandboxType: oneOf("none", "linuxSeccomp"), pid: Integer }),
+    success: Schema.Struct({
+      processId: ProcessId,
+      sandboxType: oneOf("none", "linuxSeccomp"),
+      pid: ours(Schema.NullOr(Integer), () => null)
+    }),
     error: Failure
   }),
   /** Reads retained output; waits up to `waitMs` for some. The first chunk is given whatever `maxBytes` says. */

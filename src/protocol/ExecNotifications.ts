@@ -6,7 +6,7 @@
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { OutputStream } from "./ExecApi.js"
+import { exitFields, OutputStream } from "./ExecApi.js"
 import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
 import { Bytes, Count, Flag, Integer, Text } from "./Schemas.js"
@@ -27,8 +27,7 @@ export class ExecNotifications extends RpcGroup.make(
       processId: ProcessId,
       seq: Count,
       /** The status, or 128 + the signal's number; null if the system could not tell. */
-      exitCode: Schema.NullOr(Integer),
-      signal: Schema.NullOr(Text),
+      ...exitFields,
       sandboxDenied: Flag,
       /** Present, and true, when `timeoutMs` ran out (ours). */
       timedOut: Schema.optional(Flag)

@@ -16,7 +16,8 @@ import { type Carrier, type CarrierEvents, TestClient } from "./TestClient.js"
 export const binary = fileURLToPath(new URL("../../dist/bin.js", import.meta.url))
 
 /** Whether a process exists and is not a zombie. */
-export const isAlive = (pid: number): boolean => {
+export const isAlive = (pid: number | null): boolean => {
+  if (pid === null) throw new Error("the server did not tell the pid")
   if (!existsSync(`/proc/${pid}/stat`)) return false
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1")
