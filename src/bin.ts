@@ -168,6 +168,12 @@ const rendezvous = Command.make(
       "a file with the token that clients connect with; or EXEC_SERVER_CLIENT_TOKEN; default: anybody may"
     ),
     publicUrl: optional("public-url", "URL", "where executors find it, if something stands in front of it: wss://HOST"),
+    tlsCert: optional("tls-cert", "FILE", "a certificate in PEM, to serve wss:// with; default none"),
+    tlsKey: optional("tls-key", "FILE", "the certificate's key in PEM; default none"),
+    logFormat: Options.choice("log-format", ["text", "json"]).pipe(
+      Options.withDescription("how it logs; default text"),
+      Options.withDefault("text")
+    ),
     insecure: Options.boolean("insecure").pipe(
       Options.withDescription("listen on a public address although somebody need not authenticate")
     )
@@ -181,7 +187,9 @@ const rendezvous = Command.make(
           ...flags,
           executorTokenFile: Option.getOrUndefined(flags.executorTokenFile),
           clientTokenFile: Option.getOrUndefined(flags.clientTokenFile),
-          publicUrl: Option.getOrUndefined(flags.publicUrl)
+          publicUrl: Option.getOrUndefined(flags.publicUrl),
+          tlsCert: Option.getOrUndefined(flags.tlsCert),
+          tlsKey: Option.getOrUndefined(flags.tlsKey)
         },
         process.env
       )
@@ -189,7 +197,7 @@ const rendezvous = Command.make(
       const level = ServerConfig.logLevels.find((word) => word === logLevel.value) ?? "info"
       yield* Effect.zipRight(serve, Effect.never).pipe(
         Effect.provide(Rendezvous.layer(config)),
-        Effect.provide(Logging.layer({ logFormat: "text", logLevel: level }))
+        Effect.provide(Logging.layer({ logFormat: flags.logFormat, logLevel: level }))
       )
     })
 ).pipe(Command.withDescription("Brings clients and executors behind a firewall together."))

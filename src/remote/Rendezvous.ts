@@ -44,7 +44,7 @@ export interface RendezvousLimits extends Limits {
 export class Rendezvous extends Context.Tag("exec-server/Rendezvous")<
   Rendezvous,
   {
-    /** `ws://IP:PORT`. */
+    /** `ws://IP:PORT`, or `wss://` with TLS. */
     readonly address: string
   }
 >() {
@@ -186,7 +186,9 @@ const make = (options: Options) =>
     /** What the executor wrote to get here leads it here again. */
     const baseFor = ({ headers }: IncomingMessage): string =>
       options.publicUrl?.replace(/\/+$/, "") ??
-      (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "") ? `ws://${headers.host}` : address)
+      (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "")
+        ? `${options.tls === undefined ? "ws" : "wss"}://${headers.host}`
+        : address)
 
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
       if (request.headers.origin !== undefined) return refuse(response, refusals.origin)

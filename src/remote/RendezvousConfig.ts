@@ -19,6 +19,8 @@ export interface Flags {
   readonly executorTokenFile: string | undefined
   readonly clientTokenFile: string | undefined
   readonly publicUrl: string | undefined
+  readonly tlsCert: string | undefined
+  readonly tlsKey: string | undefined
   readonly insecure: boolean
 }
 
@@ -42,6 +44,13 @@ const readToken = (
   )
 }
 
+const readTls = ({ tlsCert, tlsKey }: Flags): Either.Either<Options["tls"], RendezvousConfigError> => {
+  if (tlsCert === undefined && tlsKey === undefined) return Either.right(undefined)
+  if (tlsCert !== undefined && tlsKey !== undefined) return Either.right({ certFile: tlsCert, keyFile: tlsKey })
+  const missing = tlsCert === undefined ? "--tls-cert" : "--tls-key"
+  return fail(`\`${missing}\` is missing: a certificate and its key go together`)
+}
+
 const isLoopback = (host: string) => /^(127\.|::1$)/.test(host)
 
 /**
@@ -50,11 +59,16 @@ const isLoopback = (host: string) => /^(127\.|::1$)/.test(host)
 export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Either.Either<Options, RendezvousConfigError> =>
   Either.gen(function* () {
     const { listen, publicUrl, insecure } = flags
-    const [, bracketed, plain, digits] = /^ws:\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
+    const tls = yield* readTls(flags)
+    const [, secure, bracketed, plain, digits] =
+      /^ws(s?):\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
     const host = bracketed ?? plain ?? ""
     const port = Number(digits)
     if (isIP(host) !== (bracketed === undefined ? 4 : 6) || port > 65535) {
       return yield* fail(`invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
+    }
+    if (secure === "s" && tls === undefined) {
+      return yield* fail(`--listen ${listen} needs a certificate: give --tls-cert and --tls-key`)
     }
     if (publicUrl !== undefined && !/^wss?:\/\/[^/?#@]+\/*$/.test(publicUrl)) {
       return yield* fail(`invalid --public-url \`${publicUrl}\`; expected \`wss://HOST\` or \`ws://HOST\``)
@@ -67,5 +81,5 @@ export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Either.Either<
           "give --executor-token-file and --client-token-file, or pass --insecure"
       )
     }
-    return { address: { host, port }, executorToken, clientToken, publicUrl }
+    return { address: { host, port }, executorToken, clientToken, publicUrl, tls }
   })

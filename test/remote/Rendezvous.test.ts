@@ -9,6 +9,8 @@ import type * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
 import * as RelayClient from "../../src/remote/RelayClient.js"
 import * as RelayFrame from "../../src/remote/RelayFrame.js"
+import { selfSigned } from "../support/certificate.js"
+import { directory } from "../support/files.js"
 import {
   clientUrl,
   environmentId,
@@ -162,13 +164,45 @@ describe("who may come", () => {
         [["--listen", "ws://localhost:0"], /^Error: invalid websocket --listen URL/],
         [["--client-token-file", `${empty}`], /^Error: the token in .* is empty\n$/],
         [["--client-token-file", "/no/such/file"], /^Error: cannot read the token \/no\/such\/file: No such file/],
-        [["--public-url", "https://x"], /^Error: invalid --public-url/]
+        [["--public-url", "https://x"], /^Error: invalid --public-url/],
+        [["--listen", "wss://127.0.0.1:0"], /^Error: --listen wss:.* needs a certificate/],
+        [["--tls-cert", "/no/such/file"], /^Error: `--tls-key` is missing/],
+        [["--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"], /^Error: .*No such file/]
       ]
       for (const [args, message] of cases) {
         const running = yield* launch({ args: ["rendezvous", ...args] })
         assert.strictEqual(yield* running.exit, 1)
         assert.match(running.stderr(), message)
       }
+    })
+  )
+})
+
+describe("the command", () => {
+  it.scopedLive("serves TLS with a certificate, and logs JSON where it is asked to", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const { cert, key } = selfSigned()
+      writeFileSync(`${folder}/cert.pem`, cert)
+      writeFileSync(`${folder}/key.pem`, key)
+      const files = ["--tls-cert", `${folder}/cert.pem`, "--tls-key", `${folder}/key.pem`]
+      const running = yield* rendezvous({ args: [...files, "--log-format", "json", "--log-level", "debug"] })
+      assert.match(running.url, /^wss:\/\/127\.0\.0\.1:\d+$/)
+      yield* executor(running.url, { env: { NODE_EXTRA_CA_CERTS: `${folder}/cert.pem` } })
+      const answer = yield* Effect.async<string>((resume) => {
+        const ws = new WebSocket(clientUrl(running.url), { ca: cert })
+        ws.once("open", () => {
+          ws.send("no frame")
+          ws.once("close", () => resume(Effect.succeed("open")))
+          ws.close()
+        })
+        ws.once("error", (error) => resume(Effect.succeed(error.message)))
+        return Effect.sync(() => ws.terminate())
+      }).pipe(Effect.repeat({ until: (answer) => answer !== "Unexpected server response: 409" }))
+      assert.strictEqual(answer, "open")
+      yield* eventually("it is logged", () => running.stderr().includes("is dropped"))
+      const [, logged] = running.stderr().trim().split("\n")
+      assert.include(JSON.parse(logged ?? "").message, "is dropped")
     })
   )
 })

@@ -42,7 +42,7 @@ export const executor = (
   { args = [], env = {} }: LaunchOptions = {}
 ): Effect.Effect<Running, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const base = url.replace("ws:", "http:")
+    const base = url.replace(/^ws/, "http")
     const running = yield* launch({
       args: ["--remote", base, "--environment-id", environmentId, ...args],
       env: { EXEC_SERVER_REMOTE_TOKEN: "executor-token", ...env }
