@@ -7,7 +7,6 @@
  * @since 0.1.0
  */
 import type { Buffer } from "node:buffer"
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
@@ -24,77 +23,8 @@ import type { Signal } from "../protocol/Signals.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "./Child.js"
 import * as Denial from "./Denial.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
+import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"
 import * as StdinQueue from "./StdinQueue.js"
-
-/**
- * Where a process stands. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will be started; `Exited`: it was the
- * last one; `Closed`: that, and every byte of output was read.
- */
-export type State = Data.TaggedEnum<{
-  Starting: object
-  Failed: object
-  Running: { readonly child: Child; readonly outputEnded: boolean }
-  Restarting: { readonly child: Child; readonly status: ExitStatus; readonly outputEnded: boolean }
-  Exited: { readonly child: Child; readonly status: ExitStatus }
-  Closed: { readonly child: Child; readonly status: ExitStatus }
-}>
-export const State = Data.taggedEnum<State>()
-
-/** What moves a process on. */
-export type Event = Data.TaggedEnum<{
-  Spawned: { readonly child: Child }
-  SpawnFailed: object
-  LeaderReaped: { readonly status: ExitStatus; readonly restart: boolean }
-  OutputEnded: object
-  RestartAbandoned: object
-}>
-export const Event = Data.taggedEnum<Event>()
-
-const ended = (
-  { child, outputEnded }: { readonly child: Child; readonly outputEnded: boolean },
-  status: ExitStatus
-): State => (outputEnded ? State.Closed({ child, status }) : State.Exited({ child, status }))
-
-/** Every transition there is. An event that has no place in a state leaves it as it is. */
-export const transition = (state: State, event: Event): State => {
-  switch (state._tag) {
-    case "Starting":
-      if (event._tag === "SpawnFailed") return State.Failed()
-      return event._tag === "Spawned" ? State.Running({ child: event.child, outputEnded: false }) : state
-    case "Running":
-      if (event._tag === "OutputEnded") return State.Running({ child: state.child, outputEnded: true })
-      if (event._tag !== "LeaderReaped") return state
-      return event.restart ? State.Restarting({ ...state, status: event.status }) : ended(state, event.status)
-    case "Restarting":
-      if (event._tag === "OutputEnded") return State.Restarting({ ...state, outputEnded: true })
-      if (event._tag === "RestartAbandoned") return ended(state, state.status)
-      return event._tag === "Spawned" ? State.Running({ child: event.child, outputEnded: false }) : state
-    case "Exited":
-      return event._tag === "OutputEnded" ? State.Closed({ child: state.child, status: state.status }) : state
-    case "Closed":
-    case "Failed":
-      return state
-  }
-}
-
-/** How the leader ended, as the wire tells it: nulls while it runs, and where the system could not tell. */
-export interface ExitReport {
-  readonly exitCode: number | null
-  readonly signal: string | null
-}
-
-const stillRunning: ExitReport = { exitCode: null, signal: null }
-
-const reportOf = (status: ExitStatus): ExitReport => {
-  switch (status._tag) {
-    case "Exited":
-      return { exitCode: status.code, signal: null }
-    case "Signaled":
-      return { exitCode: 128 + status.number, signal: status.signal }
-    case "Lost":
-      return stillRunning
-  }
-}
 
 /** Whoever is told of a process's events, as they happen. The bytes are only valid during the call. */
 export interface ProcessEvents {

@@ -37,8 +37,8 @@ export const encodeId = (processId: ProcessId): Buffer | undefined => {
 /** The length of a frame. */
 export const lengthOf = (id: Buffer, chunk: Buffer): number => headBytes + id.length + seqBytes + chunk.length
 
-/** Writes a frame to the beginning of a buffer with room for it; the chunk is copied. */
-export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): void => {
+/** Writes a frame to the beginning of a buffer with room for it, and gives its length; the chunk is copied. */
+export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): number => {
   const start = headBytes + id.length + seqBytes
   frame[0] = outputKind
   frame[1] = streams.indexOf(stream) + 1
@@ -48,6 +48,7 @@ export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStre
   frame.writeUInt32BE(Math.floor(seq / 2 ** 32), headBytes + id.length)
   frame.writeUInt32BE(seq % 2 ** 32, headBytes + id.length + 4)
   chunk.copy(frame, start)
+  return start + chunk.length
 }
 
 /** A frame; the chunk is copied. */

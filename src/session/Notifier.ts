@@ -8,7 +8,7 @@
 import { Buffer } from "node:buffer"
 import type { ManagedProcess, ProcessEvents } from "../process/ManagedProcess.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
-import type { Capabilities } from "../protocol/ExecApi.js"
+import type { Capabilities, OutputStream } from "../protocol/ExecApi.js"
 import * as Wire from "../protocol/Wire.js"
 import * as FramePool from "./FramePool.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
@@ -21,6 +21,22 @@ export interface Notifier extends ProcessEvents {
   readonly stop: () => void
 }
 
+/** All before the base64 of output, and all after it. */
+const headOf = ({ idJson }: ManagedProcess, seq: number, stream: OutputStream) =>
+  `{"method":"process/output","params":{"processId":${idJson},"seq":${seq},"stream":"${stream}","chunk":"`
+const tail = '"}}'
+
+/** No less than what `writeText` writes; any other member of its head has a few digits. */
+const lengthOfText = ({ idJson }: ManagedProcess, bytes: Buffer) =>
+  Buffer.byteLength(idJson) + Math.ceil(bytes.length / 3) * 4 + 256
+
+/** Writes the notification as UTF-8 to the beginning of a buffer; gives its length. */
+const writeText = (buffer: Buffer, process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => {
+  let length = buffer.write(headOf(process, seq, stream))
+  length += buffer.write(bytes.toString("base64"), length, "latin1")
+  return length + buffer.write(tail, length, "latin1")
+}
+
 /** A notifier for a peer that was granted these capabilities. */
 export const make = (peer: Pick<Peer, "send" | "sendFrame" | "buffered">, capabilities: Capabilities): Notifier => {
   const paused = new Set<ManagedProcess>()
@@ -29,6 +45,11 @@ export const make = (peer: Pick<Peer, "send" | "sendFrame" | "buffered">, capabi
   let stopped = false
   const notify = (text: string) => {
     if (!stopped) peer.send(text)
+  }
+  const sendLittle = (process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => {
+    const id = isBinary ? process.frameId : undefined
+    if (id !== undefined) sendFrame?.(BinaryFrame.encode(id, seq, stream, bytes), true, () => {})
+    else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
   }
   const release = () => {
     for (const process of paused) process.resume()
@@ -45,23 +66,15 @@ export const make = (peer: Pick<Peer, "send" | "sendFrame" | "buffered">, capabi
     },
     onOutput: (process, seq, stream, bytes) => {
       if (stopped) return
-      const id = isBinary ? process.frameId : undefined
-      if (sendFrame !== undefined && id !== undefined) {
-        const length = BinaryFrame.lengthOf(id, bytes)
-        const frame = bytes.length < FramePool.minBytes ? Buffer.allocUnsafe(length) : FramePool.take(length)
-        BinaryFrame.write(frame, id, seq, stream, bytes)
-        sendFrame(frame.subarray(0, length), true, () => FramePool.give(frame))
-      } else {
-        const head = `{"method":"process/output","params":{"processId":${process.idJson},"seq":${seq},"stream":"${stream}","chunk":"`
-        const chunk = bytes.toString("base64")
-        if (sendFrame === undefined || bytes.length < FramePool.minBytes) peer.send(`${head}${chunk}"}}`)
-        else {
-          const frame = FramePool.take(head.length * 3 + chunk.length + 3)
-          let length = frame.write(head, 0)
-          length += frame.write(chunk, length, "latin1")
-          length += frame.write('"}}', length, "latin1")
-          sendFrame(frame.subarray(0, length), false, () => FramePool.give(frame))
-        }
+      if (sendFrame === undefined || bytes.length < FramePool.minBytes) sendLittle(process, seq, stream, bytes)
+      else {
+        const id = isBinary ? process.frameId : undefined
+        const buffer = FramePool.take(id === undefined ? lengthOfText(process, bytes) : BinaryFrame.lengthOf(id, bytes))
+        const length =
+          id === undefined
+            ? writeText(buffer, process, seq, stream, bytes)
+            : BinaryFrame.write(buffer, id, seq, stream, bytes)
+        sendFrame(buffer.subarray(0, length), id !== undefined, () => FramePool.give(buffer))
       }
       if (peer.buffered() > highWaterBytes) {
         paused.add(process)
