@@ -76,9 +76,12 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
     heardAt = performance.now()
   }
   let paused = false
+  let lookedAt = heardAt
   const pings = setInterval(() => {
-    // What is not read cannot be heard.
-    if (paused) heard()
+    const now = performance.now()
+    // What is not read cannot be heard, nor can anything while this process is stopped.
+    if (paused || now - lookedAt > 2 * pingMs) heard()
+    lookedAt = now
     if (performance.now() - heardAt > 3 * pingMs) ws.terminate()
     else if (ws.readyState === WebSocket.OPEN) ws.ping()
   }, pingMs)

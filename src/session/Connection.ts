@@ -207,6 +207,15 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         return Effect.zipRight(log, over(request, Code.internal))
       }
 
+      const succeed = (request: Pending, value: unknown): Effect.Effect<void> => {
+        try {
+          outbox.succeed(request.id, value, request.route.encode)
+          return over(request, "ok")
+        } catch (defect) {
+          return fail(request, Cause.die(defect))
+        }
+      }
+
       const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
         Effect.suspend(() => {
           if (message._tag !== "Exit") return Effect.void
@@ -214,20 +223,11 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           if (request === undefined) return Effect.void
           pending.delete(message.requestId)
           inFlightSize -= request.size
-          const answered = Exit.match(message.exit, {
-            onSuccess: (value) =>
-              Effect.suspend(() => {
-                outbox.succeed(request.id, value, request.route.encode)
-                return over(request, "ok")
-              }),
-            onFailure: (cause) => fail(request, cause)
-          })
-          return Effect.zipRight(
-            Effect.catchAllCause(answered, (cause) => fail(request, cause)),
-            Effect.sync(() => {
-              if (held.length > 0 || deferred.length > 0) serveHeld()
-            })
-          )
+          const answered = Exit.isSuccess(message.exit)
+            ? succeed(request, message.exit.value)
+            : fail(request, message.exit.cause)
+          if (held.length > 0 || deferred.length > 0) serveHeld()
+          return answered
         })
 
       const server = yield* RpcServer.makeNoSerialization(ExecApi, {
