@@ -84,7 +84,7 @@ export class RelayDriver {
     this.pump()
   }
 
-  send(text: string): void {
+  send(text: string | Buffer): void {
     this.stream.send(RelayFrame.message(text))
     this.pump()
   }

@@ -108,12 +108,13 @@ export const maxOverheadBytes = 1024
 /** Room for what precedes and what follows a payload in its frame, in bytes. */
 const roomBytes = { head: 256, tail: 8 } as const
 
-/** A text as a message with room around it, so that most messages are written once and never copied. */
-export const message = (text: string): Message => {
+/** A text, or UTF-8 that is copied, as a message with room around it: most messages are written once. */
+export const message = (text: string | Buffer): Message => {
   const size = Buffer.byteLength(text)
   const length = roomBytes.head + size + roomBytes.tail
   const buffer = size < FramePool.minBytes ? Buffer.allocUnsafe(length) : FramePool.take(length)
-  buffer.write(text, roomBytes.head)
+  if (typeof text === "string") buffer.write(text, roomBytes.head)
+  else text.copy(buffer, roomBytes.head)
   return { room: new Room(buffer), payload: buffer.subarray(roomBytes.head, roomBytes.head + size) }
 }
 

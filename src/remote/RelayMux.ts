@@ -87,6 +87,10 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn
         else driver.resume()
       },
       send: (text) => driver.send(text),
+      sendUtf8: (bytes, onSent) => {
+        driver.send(bytes)
+        onSent()
+      },
       buffered: () => driver.queuedBytes,
       pause: () => driver.pause(),
       resume: () => driver.resume(),

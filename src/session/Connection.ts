@@ -131,7 +131,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const { handshakeTimeoutMs } = yield* SessionLimits
       const isTraced = yield* Tracing.isEnabled
       const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
-      const handshake = new Handshake(peer.sendFrame !== undefined)
+      const handshake = new Handshake(peer.sendBinary !== undefined)
       const pending = new Map<bigint, Pending>()
       let nextId = 0n
       let inFlightSize = 0

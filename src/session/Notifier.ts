@@ -38,18 +38,16 @@ const writeText = (buffer: Buffer, process: ManagedProcess, seq: number, stream:
 }
 
 /** A notifier for a peer that was granted these capabilities. */
-export const make = (peer: Pick<Peer, "send" | "sendFrame" | "buffered">, capabilities: Capabilities): Notifier => {
+export const make = (
+  peer: Pick<Peer, "send" | "sendUtf8" | "sendBinary" | "buffered">,
+  capabilities: Capabilities
+): Notifier => {
   const paused = new Set<ManagedProcess>()
-  const { sendFrame } = peer
-  const isBinary = sendFrame !== undefined && capabilities.binaryOutput === true
+  const { sendUtf8 } = peer
+  const sendBinary = capabilities.binaryOutput === true ? peer.sendBinary : undefined
   let stopped = false
   const notify = (text: string) => {
     if (!stopped) peer.send(text)
-  }
-  const sendLittle = (process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => {
-    const id = isBinary ? process.frameId : undefined
-    if (id !== undefined) sendFrame?.(BinaryFrame.encode(id, seq, stream, bytes), true, () => {})
-    else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
   }
   const release = () => {
     for (const process of paused) process.resume()
@@ -66,16 +64,20 @@ export const make = (peer: Pick<Peer, "send" | "sendFrame" | "buffered">, capabi
     },
     onOutput: (process, seq, stream, bytes) => {
       if (stopped) return
-      if (sendFrame === undefined || bytes.length < FramePool.minBytes) sendLittle(process, seq, stream, bytes)
-      else {
-        const id = isBinary ? process.frameId : undefined
-        const buffer = FramePool.take(id === undefined ? lengthOfText(process, bytes) : BinaryFrame.lengthOf(id, bytes))
-        const length =
-          id === undefined
-            ? writeText(buffer, process, seq, stream, bytes)
-            : BinaryFrame.write(buffer, id, seq, stream, bytes)
-        sendFrame(buffer.subarray(0, length), id !== undefined, () => FramePool.give(buffer))
-      }
+      const isMuch = bytes.length >= FramePool.minBytes
+      const id = sendBinary === undefined ? undefined : process.frameId
+      if (sendBinary !== undefined && id !== undefined) {
+        if (!isMuch) sendBinary(BinaryFrame.encode(id, seq, stream, bytes), () => {})
+        else {
+          const buffer = FramePool.take(BinaryFrame.lengthOf(id, bytes))
+          const length = BinaryFrame.write(buffer, id, seq, stream, bytes)
+          sendBinary(buffer.subarray(0, length), () => FramePool.give(buffer))
+        }
+      } else if (isMuch && sendUtf8 !== undefined) {
+        const buffer = FramePool.take(lengthOfText(process, bytes))
+        const length = writeText(buffer, process, seq, stream, bytes)
+        sendUtf8(buffer.subarray(0, length), () => FramePool.give(buffer))
+      } else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
       if (peer.buffered() > highWaterBytes) {
         paused.add(process)
         process.pause()

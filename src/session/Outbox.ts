@@ -21,8 +21,8 @@ export interface Large {
 
 /** A message that is in a buffer already. */
 interface Frame {
-  readonly frame: Buffer
-  readonly isBinary: boolean
+  readonly bytes: Buffer
+  readonly send: NonNullable<Peer["sendBinary"]>
   readonly onSent: () => void
 }
 
@@ -33,7 +33,7 @@ const largeBytes = 1048576
 const envelopeLength = 65536
 
 /** Messages to one peer. */
-export interface Outbox extends Pick<Peer, "send" | "sendFrame" | "buffered"> {
+export interface Outbox extends Pick<Peer, "send" | "sendUtf8" | "sendBinary" | "buffered"> {
   /** Answers a request. */
   readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
   /** Sends a large message; what is sent after it waits for its end. */
@@ -65,7 +65,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   let whole: Array<string> = []
   let next: NodeJS.Immediate | undefined
   let stopped = false
-  const { sendPart, sendFrame } = peer
+  const { sendPart, sendUtf8, sendBinary } = peer
 
   /** Sends the next part; says whether it was the last. */
   const advance = ({ head, bytes, tail }: Large): boolean => {
@@ -90,10 +90,10 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
         queue.shift()
         waitingLength -= first.length
         peer.send(first)
-      } else if (first !== undefined && "frame" in first) {
+      } else if (first !== undefined && "send" in first) {
         queue.shift()
-        waitingLength -= first.frame.length
-        sendFrame?.(first.frame, first.isBinary, first.onSent)
+        waitingLength -= first.bytes.length
+        first.send(first.bytes, first.onSent)
       } else if (first !== undefined) {
         if (peer.buffered() > highWaterBytes) return
         if (advance(first)) queue.shift()
@@ -117,6 +117,13 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
     else wait(text, text.length)
   }
 
+  const inOrder =
+    (send: Frame["send"]): Frame["send"] =>
+    (bytes, onSent) => {
+      if (queue.length === 0) send(bytes, onSent)
+      else wait({ bytes, send, onSent }, bytes.length)
+    }
+
   const sendLarge = (message: Large) => {
     if (stopped) return
     queue.push(message)
@@ -125,14 +132,8 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
 
   return {
     send,
-    ...(sendFrame === undefined
-      ? {}
-      : {
-          sendFrame: (frame: Buffer, isBinary: boolean, onSent: () => void) => {
-            if (queue.length === 0) sendFrame(frame, isBinary, onSent)
-            else wait({ frame, isBinary, onSent }, frame.length)
-          }
-        }),
+    ...(sendUtf8 === undefined ? {} : { sendUtf8: inOrder(sendUtf8) }),
+    ...(sendBinary === undefined ? {} : { sendBinary: inOrder(sendBinary) }),
     buffered: () => peer.buffered() + waitingLength,
     succeed: (id, result, encode) => {
       const large = isRecord(result) ? largeMember(result) : undefined

@@ -51,10 +51,12 @@ export interface Peer {
    */
   readonly sendPart?: (part: Buffer, isLast: boolean) => void
   /**
-   * Sends one whole message, of UTF-8 or binary, in order with the others. The bytes are not changed until `onSent`,
-   * which need not come if the peer is gone. A peer without it takes text alone.
+   * Sends one whole message of UTF-8, in order with the others. The bytes are not changed until `onSent`, which need
+   * not come if the peer is gone. A peer without it is sent strings.
    */
-  readonly sendFrame?: (bytes: Buffer, isBinary: boolean, onSent: () => void) => void
+  readonly sendUtf8?: (bytes: Buffer, onSent: () => void) => void
+  /** The same with a binary message. A peer without it takes text alone. */
+  readonly sendBinary?: (bytes: Buffer, onSent: () => void) => void
   /** Bytes sent that have not left this process. */
   readonly buffered: () => number
   /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */

@@ -100,10 +100,15 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
       cork()
       ws.send(part, { binary: false, fin: isLast })
     },
-    sendFrame: (bytes, isBinary, onSent) => {
+    sendUtf8: (bytes, onSent) => {
       if (ws.readyState !== WebSocket.OPEN) return
       cork()
-      ws.send(bytes, { binary: isBinary }, onSent)
+      ws.send(bytes, { binary: false }, onSent)
+    },
+    sendBinary: (bytes, onSent) => {
+      if (ws.readyState !== WebSocket.OPEN) return
+      cork()
+      ws.send(bytes, onSent)
     },
     buffered: () => socket.writableLength,
     pause: () => ws.pause(),

@@ -23,7 +23,8 @@ const holding = () => {
     texts,
     peer: {
       send: (text: string) => void texts.push(text),
-      sendFrame: (bytes: Buffer, isBinary: boolean, onSent: () => void) => void sent.push({ bytes, isBinary, onSent }),
+      sendUtf8: (bytes: Buffer, onSent: () => void) => void sent.push({ bytes, isBinary: false, onSent }),
+      sendBinary: (bytes: Buffer, onSent: () => void) => void sent.push({ bytes, isBinary: true, onSent }),
       buffered: () => 0
     }
   }
