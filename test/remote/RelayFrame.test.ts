@@ -1,9 +1,13 @@
 import { Buffer } from "node:buffer"
 import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { RelayMessageFrameSchema } from "../../src/remote/gen/relay_pb.js"
 import * as RelayFrame from "../../src/remote/RelayFrame.js"
+import { RelayLimits } from "../../src/remote/RelayLimits.js"
+import { RelaySender } from "../../src/remote/RelaySender.js"
+import * as FramePool from "../../src/session/FramePool.js"
 import { random } from "./simulation.js"
 
 const frame = (body: RelayFrame.Body, more: Partial<RelayFrame.Frame> = {}): RelayFrame.Frame => ({
@@ -124,6 +128,43 @@ describe("RelayFrame", () => {
       if (Either.isRight(decoded) && Either.isRight(route)) {
         assert.strictEqual(route.right.streamId, decoded.right.streamId, bytes.toString("hex"))
       }
+    }
+  })
+})
+
+describe("the memory of a large message", () => {
+  const limits = Effect.runSync(RelayLimits)
+  const large = "x".repeat(FramePool.minBytes)
+  /** The buffer that whoever asks next is given. */
+  const next = () => {
+    const buffer = FramePool.take(1)
+    FramePool.give(buffer)
+    return buffer
+  }
+
+  it("is used again when the socket has sent it and the peer has acknowledged it, not before", () => {
+    for (const sentFirst of [true, false]) {
+      const sender = new RelaySender(limits)
+      sender.trust()
+      sender.enqueue(RelayFrame.message(large))
+      const segment = sender.next(0)
+      const { room } = segment ?? {}
+      assert(room !== undefined)
+      room.hold()
+      const steps = [() => room.release(), () => sender.acknowledge(0, 0, 1)]
+      const [first, second] = sentFirst ? steps : steps.reverse()
+      assert.notStrictEqual(next(), room.buffer)
+      first?.()
+      assert.notStrictEqual(next(), room.buffer)
+      second?.()
+      assert.strictEqual(next(), room.buffer)
+    }
+  })
+
+  it("carries UTF-8 as well as text", () => {
+    for (const text of [`${large}é`, "é"]) {
+      const payloads = [RelayFrame.message(text), RelayFrame.message(Buffer.from(text))]
+      for (const { payload } of payloads) assert.strictEqual(Buffer.from(payload).toString(), text)
     }
   })
 })
