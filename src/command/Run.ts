@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
 import type { StartOptions } from "../client/ExecClient.js"
 import type { Environment } from "../environment/Environment.js"
+import { Code } from "../protocol/Failure.js"
 import { interact } from "./Interact.js"
 import { Exited, UsageError } from "./Outcome.js"
 import * as Target from "./Target.js"
@@ -52,14 +53,17 @@ const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, str
  * list processes; a session that was just made has none.
  */
 const freeId = ({ client }: Environment) =>
-  Effect.map(
-    Effect.orElseSucceed(client.call("process/list", {}), () => ({ processes: [] })),
-    ({ processes }) => {
+  client.call("process/list", {}).pipe(
+    Effect.catchIf(
+      (error) => error._tag === "ServerError" && error.code === Code.methodNotFound,
+      () => Effect.succeed({ processes: [] })
+    ),
+    Effect.map(({ processes }) => {
       const taken = new Set<string>(processes.map(({ processId }) => processId))
       let number = 1
       while (taken.has(`p${number}`)) number++
       return `p${number}`
-    }
+    })
   )
 
 /** Runs it; ends with its status. */
