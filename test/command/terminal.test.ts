@@ -125,7 +125,12 @@ describe.skipIf(!hasTmux)("in tmux", () => {
       )
       const keys = (...sent: ReadonlyArray<string>) => Effect.sync(() => tmux("send-keys", "-t", "t", ...sent))
       const shows = (text: RegExp) =>
-        eventually(`${text} is shown`, () => text.test(tmux("capture-pane", "-p", "-t", "t")))
+        Effect.catchAllDefect(
+          eventually(`${text} is shown`, () => text.test(tmux("capture-pane", "-p", "-t", "t"))),
+          (defect) => Effect.dieMessage(`${defect}; there is: ${tmux("capture-pane", "-p", "-t", "t")}`)
+        )
+      // Whichever prompt: what is typed before it would stand in the way of the inner one.
+      yield* shows(/^(outer>|[#$])/m)
       yield* keys(`${commandLine("run", "--tty").join(" ")} -- ${shell}; echo co''de=$?`, "Enter")
       yield* shows(/^inner>/m)
       yield* keys("stty size", "Enter")
