@@ -13,7 +13,6 @@ import { createRequire } from "node:module"
 import { ReadStream } from "node:tty"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "./Child.js"
 import { Launcher, type Leader } from "./Launch.js"
@@ -32,10 +31,15 @@ interface NodePty {
   }
 }
 
-/** When node-pty is loaded after the start, in milliseconds, which it would hold up. */
-const loadDelayMs = 100
-
 const load = createRequire(import.meta.url)
+
+/** Without the rest of node-pty, whose streams nobody uses here: that would take three times as long at every start. */
+const loadNative = (): NodePty => {
+  const utils = load("node-pty/lib/utils.js") as {
+    readonly loadNativeModule: (name: string) => { readonly module: unknown }
+  }
+  return { native: utils.loadNativeModule("pty").module as NodePty["native"] }
+}
 
 /** End of transmission, ^D: the terminal's EOF character. */
 const eof = Buffer.from([4])
@@ -127,17 +131,12 @@ const open = ({ native }: NodePty, rows: number, cols: number) => {
 /** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
 export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
   /** Terminals of node-pty, with leaders that a launcher starts. */
-  static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.scoped(
+  static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
     Effect.gen(function* () {
       const { launch } = yield* Launcher
       // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
-      let result: Exit.Exit<NodePty, SpawnError> | undefined
-      const loaded = Effect.suspend(() => {
-        result ??= Effect.runSyncExit(attempt(() => load("node-pty") as NodePty))
-        return result
-      })
-      yield* Effect.forkScoped(Effect.delay(Effect.ignore(loaded), loadDelayMs))
+      const loaded = yield* Effect.either(attempt(loadNative))
       return {
         spawn: (spec) => {
           const { io } = spec
