@@ -186,9 +186,7 @@ const make = (options: Options) =>
     /** What the executor wrote to get here leads it here again. */
     const baseFor = ({ headers }: IncomingMessage): string =>
       options.publicUrl?.replace(/\/+$/, "") ??
-      (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "")
-        ? `${options.tls === undefined ? "ws" : "wss"}://${headers.host}`
-        : address)
+      (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "") ? `${new URL(address).protocol}//${headers.host}` : address)
 
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
       if (request.headers.origin !== undefined) return refuse(response, refusals.origin)

@@ -8,6 +8,7 @@ import { isIP } from "node:net"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as OsError from "../protocol/OsError.js"
+import * as Tls from "../transport/Tls.js"
 import type { Options } from "./Rendezvous.js"
 
 /** A rendezvous cannot be started like this; the message says why. */
@@ -44,13 +45,6 @@ const readToken = (
   )
 }
 
-const readTls = ({ tlsCert, tlsKey }: Flags): Either.Either<Options["tls"], RendezvousConfigError> => {
-  if (tlsCert === undefined && tlsKey === undefined) return Either.right(undefined)
-  if (tlsCert !== undefined && tlsKey !== undefined) return Either.right({ certFile: tlsCert, keyFile: tlsKey })
-  const missing = tlsCert === undefined ? "--tls-cert" : "--tls-key"
-  return fail(`\`${missing}\` is missing: a certificate and its key go together`)
-}
-
 const isLoopback = (host: string) => /^(127\.|::1$)/.test(host)
 
 /**
@@ -59,7 +53,10 @@ const isLoopback = (host: string) => /^(127\.|::1$)/.test(host)
 export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Either.Either<Options, RendezvousConfigError> =>
   Either.gen(function* () {
     const { listen, publicUrl, insecure } = flags
-    const tls = yield* readTls(flags)
+    const tls = yield* Either.mapLeft(
+      Tls.fromFlags(flags.tlsCert, flags.tlsKey),
+      (message) => new RendezvousConfigError({ message })
+    )
     const [, secure, bracketed, plain, digits] =
       /^ws(s?):\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
     const host = bracketed ?? plain ?? ""

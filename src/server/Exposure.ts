@@ -15,6 +15,7 @@ import * as RemoteAuth from "../remote/RemoteAuth.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
 import * as Stdio from "../transport/Stdio.js"
+import * as Tls from "../transport/Tls.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
 import * as Metrics from "./Metrics.js"
@@ -120,14 +121,6 @@ const parseListen = (listen: string, tls: boolean): Either.Either<Place | undefi
   return Either.right({ address: { host, port }, isLocal: loopback.test(host) })
 }
 
-const parseTls = ({ tlsCert, tlsKey }: ServerConfig): Either.Either<WebSocket.Options["tls"], ConfigError> => {
-  if (tlsCert === undefined && tlsKey === undefined) return Either.right(undefined)
-  if (tlsCert !== undefined && tlsKey !== undefined) return Either.right({ certFile: tlsCert, keyFile: tlsKey })
-  return refuse(
-    `\`${tlsCert === undefined ? "--tls-cert" : "--tls-key"}\` is missing: a certificate and its key go together`
-  )
-}
-
 const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArray<string>, ConfigError> => {
   const wrong = allowOrigin.find((origin) => !/^[a-z][a-z0-9+.-]*:\/\/[^\s/,*]+$/i.test(origin))
   return wrong === undefined
@@ -146,7 +139,10 @@ const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecur
 export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError> =>
   Either.gen(function* () {
     const auth = yield* parseAuth(config)
-    const tls = yield* parseTls(config)
+    const tls = yield* Either.mapLeft(
+      Tls.fromFlags(config.tlsCert, config.tlsKey),
+      (message) => new ConfigError({ message })
+    )
     const allowOrigin = yield* parseOrigins(config)
     if (config.remote !== undefined || config.environmentId !== undefined) return yield* parseRemote(config)
     const place = yield* parseListen(config.listen, tls !== undefined)

@@ -8,6 +8,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { createSecureContext } from "node:tls"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
@@ -15,6 +16,17 @@ import { ListenError } from "./Transport.js"
 export interface Files {
   readonly certFile: string
   readonly keyFile: string
+}
+
+/** What two flags say; the failure is a sentence. */
+export const fromFlags = (
+  certFile: string | undefined,
+  keyFile: string | undefined
+): Either.Either<Files | undefined, string> => {
+  if (certFile === undefined && keyFile === undefined) return Either.right(undefined)
+  if (certFile !== undefined && keyFile !== undefined) return Either.right({ certFile, keyFile })
+  const missing = certFile === undefined ? "--tls-cert" : "--tls-key"
+  return Either.left(`\`${missing}\` is missing: a certificate and its key go together`)
 }
 
 /** What was read. */
