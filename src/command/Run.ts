@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import { pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
 import type { StartOptions } from "../client/ExecClient.js"
 import type { Environment } from "../environment/Environment.js"
@@ -28,8 +27,6 @@ export interface Options {
   readonly id: string | undefined
   readonly json: boolean
 }
-
-const uriOf = (path: string) => (/^[a-z]+:\/\//i.test(path) ? path : pathToFileURL(path).href)
 
 /** Variables of the server, and of this command, that are nobody else's business. */
 const secrets = ["EXEC_SERVER_*TOKEN"]
@@ -85,8 +82,7 @@ export const run = (options: Options) =>
       const start: StartOptions = {
         processId: options.id ?? (yield* freeId(environment)),
         argv,
-        // As a URI, which today's original insists on.
-        cwd: uriOf(Target.pathIn(environment, cwd ?? ".")),
+        cwd: Target.uriIn(environment, cwd ?? "."),
         env: { ...(tty ? { TERM: term } : {}), ...given },
         envPolicy: { inherit: "all", ignoreDefaultExcludes: true, exclude: secrets, set: {}, includeOnly: [] },
         tty,

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { posix } from "node:path"
-import { fileURLToPath } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
@@ -92,9 +92,17 @@ export const resume = (target: Target): Effect.Effect<Environment.Environment, T
     ? new UsageError({ message: "give --session: `exec-server run --detach` prints it" })
     : connect(target)
 
+const isUri = (path: string) => /^[a-z]+:\/\//i.test(path)
+
+/** The same as a URI, which today's original insists on. */
+export const uriIn = (environment: Environment.Environment, path: string): string => {
+  const there = pathIn(environment, path)
+  return isUri(there) ? there : pathToFileURL(there).href
+}
+
 /** A path as it is meant there: from the caller's own directory on this machine, from the server's elsewhere. */
 export const pathIn = ({ isLocal, info }: Environment.Environment, path: string): string => {
-  if (/^[a-z]+:\/\//i.test(path)) return path
+  if (isUri(path)) return path
   return posix.resolve(isLocal ? process.cwd() : fileURLToPath(info.cwd ?? info.userHomeDir ?? "file:///"), path)
 }
 
