@@ -111,8 +111,7 @@ const roomBytes = { head: 256, tail: 8 } as const
 /** A text, or UTF-8 that is copied, as a message with room around it: most messages are written once. */
 export const message = (text: string | Buffer): Message => {
   const size = Buffer.byteLength(text)
-  const length = roomBytes.head + size + roomBytes.tail
-  const buffer = size < FramePool.minBytes ? Buffer.allocUnsafe(length) : FramePool.take(length)
+  const buffer = FramePool.take(roomBytes.head + size + roomBytes.tail)
   if (typeof text === "string") buffer.write(text, roomBytes.head)
   else text.copy(buffer, roomBytes.head)
   return { room: new Room(buffer), payload: buffer.subarray(roomBytes.head, roomBytes.head + size) }

@@ -82,7 +82,7 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
     // What is not read cannot be heard, nor can anything while this process is stopped.
     if (paused || now - lookedAt > 2 * pingMs) heard()
     lookedAt = now
-    if (performance.now() - heardAt > 3 * pingMs) ws.terminate()
+    if (now - heardAt > 3 * pingMs) ws.terminate()
     else if (ws.readyState === WebSocket.OPEN) ws.ping()
   }, pingMs)
   // What is sent in one turn of the event loop leaves in one system call; nothing waits longer than that turn.

@@ -15,12 +15,14 @@ const maxIdle = 48
 
 const idle: Array<Buffer> = []
 
-/** Output of fewer bytes is not worth it. */
+/** Fewer bytes are not worth it. */
 export const minBytes = 16384
 
 /** A buffer of at least this size, with whatever is in it. */
-export const take = (bytes: number): Buffer =>
-  bytes > frameBytes ? Buffer.allocUnsafeSlow(bytes) : (idle.pop() ?? Buffer.allocUnsafeSlow(frameBytes))
+export const take = (bytes: number): Buffer => {
+  if (bytes < minBytes || bytes > frameBytes) return Buffer.allocUnsafe(bytes)
+  return idle.pop() ?? Buffer.allocUnsafeSlow(frameBytes)
+}
 
 /** Takes a buffer back that nobody reads any more. */
 export const give = (buffer: Buffer): void => {

@@ -64,16 +64,12 @@ export const make = (
     },
     onOutput: (process, seq, stream, bytes) => {
       if (stopped) return
-      const isMuch = bytes.length >= FramePool.minBytes
       const id = sendBinary === undefined ? undefined : process.frameId
       if (sendBinary !== undefined && id !== undefined) {
-        if (!isMuch) sendBinary(BinaryFrame.encode(id, seq, stream, bytes), () => {})
-        else {
-          const buffer = FramePool.take(BinaryFrame.lengthOf(id, bytes))
-          const length = BinaryFrame.write(buffer, id, seq, stream, bytes)
-          sendBinary(buffer.subarray(0, length), () => FramePool.give(buffer))
-        }
-      } else if (isMuch && sendUtf8 !== undefined) {
+        const buffer = FramePool.take(BinaryFrame.lengthOf(id, bytes))
+        const length = BinaryFrame.write(buffer, id, seq, stream, bytes)
+        sendBinary(buffer.subarray(0, length), () => FramePool.give(buffer))
+      } else if (sendUtf8 !== undefined && bytes.length >= FramePool.minBytes) {
         const buffer = FramePool.take(lengthOfText(process, bytes))
         const length = writeText(buffer, process, seq, stream, bytes)
         sendUtf8(buffer.subarray(0, length), () => FramePool.give(buffer))

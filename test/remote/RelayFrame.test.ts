@@ -137,7 +137,7 @@ describe("the memory of a large message", () => {
   const large = "x".repeat(FramePool.minBytes)
   /** The buffer that whoever asks next is given. */
   const next = () => {
-    const buffer = FramePool.take(1)
+    const buffer = FramePool.take(FramePool.minBytes)
     FramePool.give(buffer)
     return buffer
   }
