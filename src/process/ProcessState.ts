@@ -7,8 +7,8 @@ import * as Data from "effect/Data"
 import type { Child, ExitStatus } from "./Child.js"
 
 /**
- * Where a process stands. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will be started; `Exited`: it was the
- * last one; `Closed`: that, and every byte of output was read.
+ * Where a process stands. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will
+ * be started; `Exited`: it was the last one; `Closed`: that, and every byte of output was read.
  */
 export type State = Data.TaggedEnum<{
   Starting: object

@@ -22,13 +22,11 @@ import { drain, readInto } from "./ReadBuffer.js"
 
 /** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
 interface NodePty {
-  readonly native: {
-    readonly open: (
-      cols: number,
-      rows: number
-    ) => { readonly master: number; readonly slave: number; readonly pty: string }
-    readonly resize: (fd: number, cols: number, rows: number) => void
-  }
+  readonly open: (
+    cols: number,
+    rows: number
+  ) => { readonly master: number; readonly slave: number; readonly pty: string }
+  readonly resize: (fd: number, cols: number, rows: number) => void
 }
 
 const load = createRequire(import.meta.url)
@@ -38,7 +36,7 @@ const loadNative = (): NodePty => {
   const utils = load("node-pty/lib/utils.js") as {
     readonly loadNativeModule: (name: string) => { readonly module: unknown }
   }
-  return { native: utils.loadNativeModule("pty").module as NodePty["native"] }
+  return utils.loadNativeModule("pty").module as NodePty
 }
 
 /** End of transmission, ^D: the terminal's EOF character. */
@@ -47,7 +45,7 @@ const eof = Buffer.from([4])
 /** Newline, the carriage return that a terminal takes for one, and ^D itself: after these a ^D is the end. */
 const lineEnds: ReadonlySet<number> = new Set([10, 13, 4])
 
-const manage = ({ native }: NodePty, leader: Leader, fd: number, slave: number): Child => {
+const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
   let terminal: ReadStream | undefined
   let atLineStart = true
@@ -106,7 +104,7 @@ const manage = ({ native }: NodePty, leader: Leader, fd: number, slave: number):
       input.write(atLineStart ? eof : Buffer.concat([eof, eof]), () => {})
     },
     resize: (rows, cols) => {
-      if (terminal !== undefined) native.resize(fd, cols, rows)
+      if (terminal !== undefined) pty.resize(fd, cols, rows)
     },
     signal: leader.signal,
     hasRemains: leader.hasRemains,
@@ -114,10 +112,10 @@ const manage = ({ native }: NodePty, leader: Leader, fd: number, slave: number):
   }
 }
 
-const open = ({ native }: NodePty, rows: number, cols: number) => {
-  let opened: ReturnType<typeof native.open>
+const open = (pty: NodePty, rows: number, cols: number) => {
+  let opened: ReturnType<NodePty["open"]>
   try {
-    opened = native.open(cols, rows)
+    opened = pty.open(cols, rows)
   } catch {
     throw new SpawnError({
       message: "cannot open a terminal: no pseudo-terminal or file descriptor is left; end some processes"

@@ -7,8 +7,6 @@
  * @since 0.1.0
  */
 import * as Headers from "@effect/platform/Headers"
-import type * as Rpc from "@effect/rpc/Rpc"
-import type * as RpcGroup from "@effect/rpc/RpcGroup"
 import type { FromServer, RequestId as InternalId } from "@effect/rpc/RpcMessage"
 import * as RpcServer from "@effect/rpc/RpcServer"
 import * as Cause from "effect/Cause"
@@ -21,15 +19,12 @@ import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import type * as ParseResult from "effect/ParseResult"
-import { isRecord } from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
-import * as Schema from "effect/Schema"
 import * as Tracer from "effect/Tracer"
 import { HttpLimits } from "../http/HttpLimits.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
-import { clip, formatParseError } from "../protocol/Schemas.js"
+import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
 import { AnswerRoom } from "./AnswerRoom.js"
 import { CurrentConnection } from "./CurrentConnection.js"
@@ -39,6 +34,7 @@ import { CurrentHttpExchanges, HttpExchanges, toPeer } from "./HttpExchanges.js"
 import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
+import { decode, type Requests, type Route, routeOf } from "./Routes.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { SessionRegistry } from "./SessionRegistry.js"
@@ -58,57 +54,6 @@ const maxDeferred = 256
 
 /** How many times over the high-water mark even small answers stop. */
 const smallAnswerFactor = 4
-
-/** How to read and write one method's payloads. */
-interface Route {
-  readonly tag: Requests["_tag"]
-  readonly takesParams: boolean
-  readonly decode: (params: unknown) => Either.Either<unknown, ParseResult.ParseError>
-  readonly encode: (result: unknown) => unknown
-}
-
-type Requests = RpcGroup.Rpcs<typeof ExecApi>
-
-// The edge where methods, each with types of its own, meet in one table.
-const methods = ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps & { readonly _tag: Requests["_tag"] }>
-
-const makeRoute = ({
-  _tag: tag,
-  payloadSchema,
-  successSchema
-}: Rpc.AnyWithProps & { _tag: Requests["_tag"] }): Route => {
-  const payload = payloadSchema as unknown as Schema.Schema<unknown, unknown>
-  const success = successSchema as unknown as Schema.Schema<unknown, unknown>
-  return {
-    tag,
-    takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
-    decode: Schema.decodeUnknownEither(payload),
-    encode: Schema.encodeSync(success)
-  }
-}
-
-const routes = new Map<string, Route>()
-
-/** The route of a method, made when it is first asked for: making them all is a part of start-up that shows. */
-const routeOf = (method: string): Route | undefined => {
-  const known = routes.get(method)
-  const rpc = known === undefined ? methods.get(method) : undefined
-  if (rpc === undefined) return known
-  const route = makeRoute(rpc)
-  routes.set(method, route)
-  return route
-}
-
-/** Absent, null and `{}` are the same. */
-const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {
-  const value = params ?? {}
-  if (!isRecord(value)) {
-    const found = Array.isArray(value) ? "sequence" : typeof value
-    return Either.left(`invalid type: ${found}, expected ${route.takesParams ? "an object of params" : "unit"}`)
-  }
-  if (!route.takesParams && Object.keys(value).length > 0) return Either.left("invalid type: map, expected unit")
-  return Either.mapLeft(route.decode(value), formatParseError)
-}
 
 /** A request on its way through the dispatcher. */
 interface Pending {

@@ -1,0 +1,65 @@
+/**
+ * How the params of each method are read, and its results written.
+ *
+ * @since 0.1.0
+ */
+import type * as Rpc from "@effect/rpc/Rpc"
+import type * as RpcGroup from "@effect/rpc/RpcGroup"
+import * as Either from "effect/Either"
+import type * as ParseResult from "effect/ParseResult"
+import { isRecord } from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import { ExecApi } from "../protocol/ExecApi.js"
+import { formatParseError } from "../protocol/Schemas.js"
+
+/** How to read and write one method's payloads. */
+export interface Route {
+  readonly tag: Requests["_tag"]
+  readonly takesParams: boolean
+  readonly decode: (params: unknown) => Either.Either<unknown, ParseResult.ParseError>
+  readonly encode: (result: unknown) => unknown
+}
+
+/** All requests. */
+export type Requests = RpcGroup.Rpcs<typeof ExecApi>
+
+// The edge where methods, each with types of its own, meet in one table.
+const methods = ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps & { readonly _tag: Requests["_tag"] }>
+
+const makeRoute = ({
+  _tag: tag,
+  payloadSchema,
+  successSchema
+}: Rpc.AnyWithProps & { _tag: Requests["_tag"] }): Route => {
+  const payload = payloadSchema as unknown as Schema.Schema<unknown, unknown>
+  const success = successSchema as unknown as Schema.Schema<unknown, unknown>
+  return {
+    tag,
+    takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
+    decode: Schema.decodeUnknownEither(payload),
+    encode: Schema.encodeSync(success)
+  }
+}
+
+const routes = new Map<string, Route>()
+
+/** The route of a method, made when it is first asked for: making them all is a part of start-up that shows. */
+export const routeOf = (method: string): Route | undefined => {
+  const known = routes.get(method)
+  const rpc = known === undefined ? methods.get(method) : undefined
+  if (rpc === undefined) return known
+  const route = makeRoute(rpc)
+  routes.set(method, route)
+  return route
+}
+
+/** Reads params; absent, null and `{}` are the same. The failure is a sentence that names the field. */
+export const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {
+  const value = params ?? {}
+  if (!isRecord(value)) {
+    const found = Array.isArray(value) ? "sequence" : typeof value
+    return Either.left(`invalid type: ${found}, expected ${route.takesParams ? "an object of params" : "unit"}`)
+  }
+  if (!route.takesParams && Object.keys(value).length > 0) return Either.left("invalid type: map, expected unit")
+  return Either.mapLeft(route.decode(value), formatParseError)
+}
