@@ -5,24 +5,19 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import * as Headers from "@effect/platform/Headers"
-import type * as RpcGroup from "@effect/rpc/RpcGroup"
-import type { FromServer, RequestId } from "@effect/rpc/RpcMessage"
-import * as RpcServer from "@effect/rpc/RpcServer"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import { HttpLimits } from "../http/HttpLimits.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
-import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import { AnswerRoom } from "../session/AnswerRoom.js"
 import { type Connection, CurrentConnection } from "../session/CurrentConnection.js"
+import * as Dispatcher from "../session/Dispatcher.js"
 import type { Handlers } from "../session/Handlers.js"
 import { CurrentHandshake, Handshake } from "../session/Handshake.js"
 import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "../session/HttpExchanges.js"
@@ -31,8 +26,6 @@ import { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
-
-type Requests = RpcGroup.Rpcs<typeof ExecApi>
 
 /** Events as values; while `isHeld`, no process is read any further than what it had at hand. */
 const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean, isHeld: () => boolean): Notifier => {
@@ -80,7 +73,10 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
 
 const refusal = (cause: Cause.Cause<Failure>): ServerError =>
   Option.match(Cause.failureOption(cause), {
-    onNone: () => new ServerError({ code: Code.internal, reason: "internal error" }),
+    onNone: () => {
+      const reason = Cause.isInterruptedOnly(cause) ? "the request was interrupted" : "internal error"
+      return new ServerError({ code: Code.internal, reason })
+    },
     onSome: (failure) => new ServerError({ code: codeOf(failure), reason: failure.message })
   })
 
@@ -102,7 +98,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       })
     )
 
-    // Before the server, so that its requests are interrupted first.
+    // Before the dispatcher, so that its requests are interrupted first.
     const deltas: Deltas = {
       send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
       buffered: () => (held ? Number.POSITIVE_INFINITY : 0)
@@ -110,52 +106,27 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
     const http = new HttpExchanges(deltas, yield* HttpLimits)
     yield* Effect.addFinalizer(() => http.end)
 
-    const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (message._tag !== "Exit") return Effect.void
-        const id = Number(message.requestId)
-        if (Exit.isSuccess(message.exit)) {
-          events.onAnswer(id, Either.right(message.exit.value))
-          return Effect.void
-        }
-        const { cause } = message.exit
-        // Only the end of the client interrupts requests, and nobody waits for answers then.
-        if (Cause.isInterruptedOnly(cause)) return Effect.void
-        events.onAnswer(id, Either.left(refusal(cause)))
-        return Cause.isFailure(cause) ? Effect.void : Effect.logError("a request died of a defect", cause)
-      })
-
-    const server = yield* RpcServer.makeNoSerialization(ExecApi, {
-      onFromServer,
-      disableTracing: true,
-      disableClientAcks: true,
-      disableFatalDefects: true
-    })
     const connection: Connection = {
       peer: "in process",
       room: new AnswerRoom(() => false),
       maxContentBytes: Number.POSITIVE_INFINITY,
       onEnd: (effect) => ends.push(effect)
     }
-    const context = Context.make(CurrentHandshake, handshake).pipe(
-      Context.add(CurrentHttpExchanges, http),
-      Context.add(CurrentConnection, connection)
+    const dispatcher = yield* Dispatcher.make(
+      Context.make(CurrentHandshake, handshake).pipe(
+        Context.add(CurrentHttpExchanges, http),
+        Context.add(CurrentConnection, connection)
+      )
     )
-    const runFork = Runtime.runFork(Runtime.make({ ...(yield* Effect.runtime<never>()), context }))
+    const answer = (id: number, exit: Dispatcher.RequestExit) => {
+      if (Exit.isSuccess(exit)) return events.onAnswer(id, Either.right(exit.value))
+      const { cause } = exit
+      if (Cause.isDie(cause)) dispatcher.fork(Effect.logError("a request died of a defect", cause))
+      events.onAnswer(id, Either.left(refusal(cause)))
+    }
 
     return {
-      request: (id, { method, params }) => {
-        runFork(
-          server.write(0, {
-            _tag: "Request",
-            id: BigInt(id) as RequestId,
-            tag: method,
-            // Checked by the schema of this very method.
-            payload: params as never,
-            headers: Headers.empty
-          })
-        )
-      },
+      request: (id, { method, params }) => dispatcher.run(method, params, (exit) => answer(id, exit)),
       initialized: () => {
         const current = handshake.confirm()
         if (current === undefined) return

@@ -9,6 +9,7 @@
 import type { Buffer } from "node:buffer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type {
   OutputStream,
@@ -22,6 +23,7 @@ import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "./Child.js"
 import * as Denial from "./Denial.js"
+import * as Immediate from "./Immediate.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"
 import * as StdinQueue from "./StdinQueue.js"
@@ -176,13 +178,13 @@ export class ManagedProcess {
       this.output.hasAfter(afterSeq) ||
       this.state._tag === "Closed" ||
       (this.state._tag === "Exited" && afterSeq < this.nextSeq - 1)
-    return Effect.map(this.until(ready, waitMs), () => this.select(afterSeq, maxBytes))
+    return Immediate.map(this.until(ready, waitMs), () => this.select(afterSeq, maxBytes))
   }
 
   /** The process as it stands once it has exited, or closed, or after `waitMs`. */
   wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
     const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
-    return Effect.map(this.until(ready, waitMs), () => ({
+    return Immediate.map(this.until(ready, waitMs), () => ({
       exited: this.exited(),
       ...this.exit(),
       closed: this.state._tag === "Closed"
@@ -191,7 +193,7 @@ export class ManagedProcess {
 
   /** Queues input; see `StdinQueue`. */
   write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
-    return Effect.suspend((): Effect.Effect<WriteResult["status"]> => {
+    return Immediate.make((): Effect.Effect<WriteResult["status"]> => {
       if (this.state._tag === "Restarting") return Effect.succeed("starting")
       return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
     })
@@ -322,8 +324,8 @@ export class ManagedProcess {
   }
 
   private until(ready: () => boolean, waitMs: number): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (ready() || waitMs === 0) return Effect.void
+    return Immediate.make(() => {
+      if (ready() || waitMs === 0) return Exit.void
       const woken = Effect.async<void>((resume) => {
         // The race against the clock begins this in a fiber of its own, later.
         if (ready()) return resume(Effect.void)

@@ -15,6 +15,7 @@ import type { ProcessId } from "../protocol/Ids.js"
 import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
 import { Confiner } from "./Confiner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
+import * as Immediate from "./Immediate.js"
 import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
 import { ProcessLimits } from "./ProcessLimits.js"
@@ -243,7 +244,7 @@ const make = (observer: ProcessEvents) =>
       )
 
     const act: Supervisor["act"] = (processId, use) =>
-      Effect.suspend(() => {
+      Immediate.make(() => {
         const process = processes.get(processId)
         if (process?.tag !== "Starting") return use(process)
         // Forked: it is carried out also if the client has gone when the start is over.

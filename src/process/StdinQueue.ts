@@ -5,6 +5,7 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
+import * as Immediate from "./Immediate.js"
 
 /** What became of a write. */
 export type WriteStatus = "accepted" | "stdinClosed"
@@ -105,7 +106,7 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
 
   return {
     write: (bytes, writeId) =>
-      Effect.suspend(() => {
+      Immediate.make(() => {
         if (writeId !== undefined) {
           if (ids.has(writeId)) return Effect.succeed<WriteStatus>("accepted")
           const first = waiting.find((entry) => entry.writeId === writeId)

@@ -60,6 +60,7 @@ const code = { quote: 0x22, openBracket: 0x5b, closeBracket: 0x5d, openBrace: 0x
 
 /** Whether brackets nest too deep outside of strings: seen in the text, before anything is built of it. */
 const tooDeep = (text: string): boolean => {
+  if (text.length <= maxDepth) return false
   let depth = 0
   for (let i = 0; i < text.length; i++) {
     switch (text.charCodeAt(i)) {

@@ -6,9 +6,6 @@
  *
  * @since 0.1.0
  */
-import * as Headers from "@effect/platform/Headers"
-import type { FromServer, RequestId as InternalId } from "@effect/rpc/RpcMessage"
-import * as RpcServer from "@effect/rpc/RpcServer"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,25 +13,23 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
-import * as FiberRefs from "effect/FiberRefs"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import * as Runtime from "effect/Runtime"
 import * as Tracer from "effect/Tracer"
 import { HttpLimits } from "../http/HttpLimits.js"
-import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
 import { AnswerRoom } from "./AnswerRoom.js"
 import { CurrentConnection } from "./CurrentConnection.js"
+import * as Dispatcher from "./Dispatcher.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake } from "./Handshake.js"
 import { CurrentHttpExchanges, HttpExchanges, toPeer } from "./HttpExchanges.js"
 import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
-import { decode, type Requests, type Route, routeOf } from "./Routes.js"
+import { decode, type Route, routeOf } from "./Routes.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { SessionRegistry } from "./SessionRegistry.js"
@@ -55,14 +50,23 @@ const maxDeferred = 256
 /** How many times over the high-water mark even small answers stop. */
 const smallAnswerFactor = 4
 
-/** A request on its way through the dispatcher. */
-interface Pending {
+/** A request that is being served. */
+interface Request {
   readonly id: Wire.RequestId
   readonly route: Route
   /** Length of its message. */
   readonly size: number
   /** By the clock of `performance`, in milliseconds. */
   readonly arrivedAt: number
+  /** The span of the client that it belongs to. */
+  readonly parent: Tracer.ExternalSpan | undefined
+}
+
+const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
+  if (Exit.isSuccess(exit)) return "ok"
+  const failure = Cause.failureOption(exit.cause)
+  if (Option.isSome(failure)) return codeOf(failure.value)
+  return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : Code.internal
 }
 
 /**
@@ -77,8 +81,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       const isTraced = yield* Tracing.isEnabled
       const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
       const handshake = new Handshake(peer.sendBinary !== undefined)
-      const pending = new Map<bigint, Pending>()
-      let nextId = 0n
+      let inFlight = 0
       let inFlightSize = 0
       let notifier: Notifier.Notifier | undefined
       let ending: Ending | undefined
@@ -115,96 +118,80 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       )
       yield* Effect.logDebug("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
 
-      // Before the server, so that its requests are interrupted first.
+      // Before the dispatcher, so that its requests are interrupted first.
       const http = new HttpExchanges(toPeer(outbox), yield* HttpLimits)
       yield* Effect.addFinalizer(() => http.end)
 
-      /** Nothing of what was asked or answered is told: only which request, and how it went. */
-      const idsOf = ({ id }: Pending) => ({
-        peer: peer.name,
-        requestId: clip(id),
-        ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
-      })
-      const told = (request: Pending) => Effect.annotateLogs({ ...idsOf(request), method: request.route.tag })
-
-      const over = (request: Pending, code: SessionMetrics.Outcome): Effect.Effect<void> => {
-        const ms = performance.now() - request.arrivedAt
-        SessionMetrics.answered(request.route.tag, code, ms)
-        if (!isVerbose && !isTraced) return Effect.void
-        const log = Effect.logTrace("request").pipe(Effect.annotateLogs({ code, ms: Math.round(ms) }), told(request))
-        return Effect.zipRight(Effect.annotateCurrentSpan({ ...idsOf(request), code }), isVerbose ? log : Effect.void)
-      }
-
-      const fail = (request: Pending, cause: Cause.Cause<Failure>): Effect.Effect<void> => {
-        const failure = Cause.failureOption(cause)
-        if (Option.isSome(failure)) {
-          const code = codeOf(failure.value)
-          outbox.send(Wire.failure(request.id, code, failure.value.message))
-          return over(request, code)
-        }
-        if (Cause.isInterruptedOnly(cause)) {
-          // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
-          if (!leaving) outbox.send(Wire.failure(request.id, Code.internal, "the request was interrupted"))
-          return over(request, "interrupted")
-        }
-        outbox.send(Wire.failure(request.id, Code.internal, "internal error"))
-        const log = Effect.logError("a request died of a defect", cause).pipe(told(request))
-        return Effect.zipRight(log, over(request, Code.internal))
-      }
-
-      const succeed = (request: Pending, value: unknown): Effect.Effect<void> => {
-        try {
-          outbox.succeed(request.id, value, request.route.encode)
-          return over(request, "ok")
-        } catch (defect) {
-          return fail(request, Cause.die(defect))
-        }
-      }
-
-      const onFromServer = (message: FromServer<Requests>): Effect.Effect<void> =>
-        Effect.suspend(() => {
-          if (message._tag !== "Exit") return Effect.void
-          const request = pending.get(message.requestId)
-          if (request === undefined) return Effect.void
-          pending.delete(message.requestId)
-          inFlightSize -= request.size
-          const answered = Exit.isSuccess(message.exit)
-            ? succeed(request, message.exit.value)
-            : fail(request, message.exit.cause)
-          if (held.length > 0 || deferred.length > 0) serveHeld()
-          return answered
-        })
-
-      const server = yield* RpcServer.makeNoSerialization(ExecApi, {
-        onFromServer,
-        disableTracing: !isTraced,
-        spanPrefix: "exec-server",
-        spanAttributes: { peer: peer.name },
-        disableClientAcks: true,
-        disableFatalDefects: true
-      })
+      const dispatcher = yield* Dispatcher.make(
+        Context.make(CurrentHandshake, handshake).pipe(
+          Context.add(CurrentHttpExchanges, http),
+          Context.add(CurrentConnection, {
+            peer: peer.name,
+            room,
+            maxContentBytes: outbox.maxContentBytes,
+            onEnd: (effect) => ends.push(effect)
+          })
+        )
+      )
       // Added last, so that it runs first: from here on the end of the connection interrupts requests.
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
           leaving = true
         })
       )
-      // With these alone: every request copies the context and the references that it is run with.
-      const context = Context.make(CurrentHandshake, handshake).pipe(
-        Context.add(CurrentHttpExchanges, http),
-        Context.add(CurrentConnection, {
-          peer: peer.name,
-          room,
-          maxContentBytes: outbox.maxContentBytes,
-          onEnd: (effect) => ends.push(effect)
-        })
-      )
-      const { fiberRefs, runtimeFlags } = yield* Effect.runtime<never>()
-      const inherited = fiberRefs.pipe(
-        FiberRefs.delete(FiberRef.currentContext),
-        FiberRefs.delete(FiberRef.currentRuntimeFlags)
-      )
-      const runFork = Runtime.runFork(Runtime.make({ context, runtimeFlags, fiberRefs: inherited }))
+
+      /** Nothing of what was asked or answered is told: only which request, and how it went. */
+      const idsOf = ({ id }: Request) => ({
+        peer: peer.name,
+        requestId: clip(id),
+        ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
+      })
+      const told = (request: Request) => Effect.annotateLogs({ ...idsOf(request), method: request.route.tag })
+      const elapsed = ({ arrivedAt }: Request) => performance.now() - arrivedAt
+
+      const report = (request: Request, exit: Dispatcher.RequestExit): Effect.Effect<void> => {
+        const code = outcomeOf(exit)
+        const log = Effect.annotateLogs(Effect.logTrace("request"), { code, ms: Math.round(elapsed(request)) })
+        return Effect.zipRight(
+          Effect.annotateCurrentSpan({ ...idsOf(request), code }),
+          isVerbose ? told(request)(log) : Effect.void
+        )
+      }
+
+      /** A request's handler in its span, if there is a tracer: else what it logs belongs to the client's span. */
+      const traced = (request: Request): Dispatcher.Decorate => {
+        const { parent, route } = request
+        return (handler) => {
+          const told = Effect.onExit(handler, (exit) => report(request, exit))
+          if (isTraced) return Effect.withSpan(told, `exec-server.${route.tag}`, { parent, captureStackTrace: false })
+          return parent === undefined ? told : Effect.provideService(told, Tracer.ParentSpan, parent)
+        }
+      }
+
+      const fail = (request: Request, cause: Cause.Cause<Failure>) => {
+        const failure = Cause.failureOption(cause)
+        if (Option.isSome(failure)) {
+          return outbox.send(Wire.failure(request.id, codeOf(failure.value), failure.value.message))
+        }
+        if (Cause.isInterruptedOnly(cause)) {
+          // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
+          if (!leaving) outbox.send(Wire.failure(request.id, Code.internal, "the request was interrupted"))
+          return
+        }
+        outbox.send(Wire.failure(request.id, Code.internal, "internal error"))
+        dispatcher.fork(told(request)(Effect.logError("a request died of a defect", cause)))
+      }
+
+      const answer = (request: Request, exit: Dispatcher.RequestExit) => {
+        let answered = exit
+        try {
+          if (Exit.isSuccess(exit)) outbox.succeed(request.id, exit.value, request.route.encode)
+        } catch (defect) {
+          answered = Exit.die(defect)
+        }
+        if (Exit.isFailure(answered)) fail(request, answered.cause)
+        SessionMetrics.answered(request.route.tag, outcomeOf(answered), elapsed(request))
+      }
 
       const end = (reason: Ending) => {
         if (ending !== undefined) return
@@ -213,7 +200,10 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         ended()
       }
 
-      const request = ({ id, method, params, trace }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
+      const serveRequest = (
+        { id, method, params, trace }: Extract<Wire.Message, { _tag: "Request" }>,
+        size: number
+      ) => {
         const route = routeOf(method)
         if (route === undefined) {
           SessionMetrics.answered("unknown", Code.methodNotFound, 0)
@@ -224,23 +214,18 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           SessionMetrics.answered(route.tag, Code.invalidParams, 0)
           return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
         }
-        const internal = nextId++ as InternalId
-        pending.set(internal, { id, route, size, arrivedAt: performance.now() })
-        inFlightSize += size
         const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
-        const written = server.write(0, {
-          _tag: "Request",
-          id: internal,
-          tag: route.tag,
-          // Decoded by this very route: the edge where the table's `unknown` becomes the method's type again.
-          payload: payload.right as never,
-          headers: Headers.empty,
-          traceId: parent?.traceId,
-          spanId: parent?.spanId,
-          sampled: parent?.sampled
-        })
-        // Without a tracer there is no span of ours, but what is logged still belongs to the client's.
-        runFork(parent === undefined || isTraced ? written : Effect.provideService(written, Tracer.ParentSpan, parent))
+        const request = { id, route, size, arrivedAt: performance.now(), parent }
+        inFlight++
+        inFlightSize += size
+        const onExit = (exit: Dispatcher.RequestExit) => {
+          inFlight--
+          inFlightSize -= size
+          answer(request, exit)
+          if (held.length > 0 || deferred.length > 0) serveHeld()
+        }
+        const isTold = isTraced || isVerbose || parent !== undefined
+        dispatcher.run(route.tag, payload.right, onExit, isTold ? traced(request) : undefined)
       }
 
       const onInitialized = () => {
@@ -265,7 +250,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         switch (message._tag) {
           case "Request":
             if (isCongested() && largeAnswers.has(message.method)) return void deferred.push(text)
-            return request(message, text.length)
+            return serveRequest(message, text.length)
           case "Notification":
             if (message.method === "initialized") return onInitialized()
             return end({ code: 1002, reason: `unexpected notification method: ${message.method}` })
@@ -281,7 +266,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         try {
           receive(text)
         } catch (defect) {
-          runFork(
+          dispatcher.fork(
             Effect.logError("a message led to a defect", Cause.die(defect)).pipe(Effect.annotateLogs("peer", peer.name))
           )
           malformed("internal error")
@@ -290,7 +275,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
 
       const isCongested = () => outbox.buffered() > highWaterBytes
       const isBusy = () =>
-        pending.size >= maxInFlight ||
+        inFlight >= maxInFlight ||
         inFlightSize > maxInFlightSize ||
         deferred.length >= maxDeferred ||
         outbox.buffered() > smallAnswerFactor * highWaterBytes

@@ -8,9 +8,11 @@ import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
+import * as Immediate from "../process/Immediate.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import * as ProcessMetrics from "../process/ProcessMetrics.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
@@ -48,20 +50,26 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
     const http = yield* HttpHandlers.make
     const audit = yield* AuditLog.AuditLog
 
-    const require = (family: Family) => Effect.flatMap(CurrentHandshake, (handshake) => handshake.require(family))
-    const supervisor = Effect.map(require("exec"), ({ session }) => session.supervisor)
+    const require = (family: Family) =>
+      Immediate.make((context) => Context.get(context, CurrentHandshake).require(family))
+    const supervisor = Immediate.map(require("exec"), ({ session }) => session.supervisor)
 
     const process = <A, E>(processId: ProcessId, use: (process: ManagedProcess) => Effect.Effect<A, E>) =>
-      Effect.flatMap(supervisor, ({ act }) =>
+      Immediate.flatMap(supervisor, ({ act }) =>
         act(
           processId,
           (found): Effect.Effect<A, E | UnknownProcess> =>
-            found === undefined ? new UnknownProcess({ processId }) : use(found)
+            found === undefined ? Exit.fail(new UnknownProcess({ processId })) : use(found)
         )
       )
 
     const act = (processId: ProcessId, f: (process: ManagedProcess) => void): Effect.Effect<object, Failure> =>
-      process(processId, (found) => Effect.sync(() => f(found)).pipe(Effect.as({})))
+      process(processId, (found) =>
+        Immediate.sync(() => {
+          f(found)
+          return {}
+        })
+      )
 
     return ExecApi.of({
       ...http,
@@ -80,9 +88,9 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         }))
       },
 
-      "environment/info": () => Effect.map(require("environment info"), () => host.describe()),
+      "environment/info": () => Immediate.map(require("environment info"), () => host.describe()),
 
-      "environment/status": () => Effect.as(require("environment info"), { status: "ready" }),
+      "environment/status": () => Immediate.map(require("environment info"), () => ({ status: "ready" })),
 
       "process/start": (params) =>
         Effect.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
@@ -111,19 +119,21 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         process(processId, (found) => found.read(afterSeq, maxBytes, waitMs)),
 
       "process/write": ({ processId, chunk, writeId }) =>
-        Effect.flatMap(require("exec"), ({ session, dialect }) => {
+        Immediate.flatMap(require("exec"), ({ session, dialect }) => {
           const status = session.supervisor.act(
             processId,
             (found): Effect.Effect<WriteResult["status"]> =>
-              found === undefined ? Effect.succeed("unknownProcess") : found.write(chunk, writeId)
+              found === undefined ? Exit.succeed("unknownProcess") : found.write(chunk, writeId)
           )
-          return Effect.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
+          return Immediate.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
             if (status === "accepted") ProcessMetrics.inputBytes.unsafeUpdate(chunk.length, [])
             if (status === "accepted" || dialect === "session") {
-              return Effect.succeed({ accepted: status === "accepted", status })
+              return Exit.succeed({ accepted: status === "accepted", status })
             }
-            if (status === "unknownProcess") return new UnknownProcess({ processId })
-            return status === "starting" ? new ProcessStarting({ processId }) : new StdinClosed({ processId })
+            if (status === "unknownProcess") return Exit.fail(new UnknownProcess({ processId }))
+            return Exit.fail(
+              status === "starting" ? new ProcessStarting({ processId }) : new StdinClosed({ processId })
+            )
           })
         }),
 
@@ -131,16 +141,18 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
 
       "process/resize": ({ processId, rows, cols }) =>
         process(processId, (found) => {
-          if (!found.description.tty) return new NotATerminal({ processId })
-          return Effect.sync(() => found.resize(rows, cols)).pipe(Effect.as({}))
+          if (!found.description.tty) return Exit.fail(new NotATerminal({ processId }))
+          found.resize(rows, cols)
+          return Exit.succeed({})
         }),
 
       "process/signal": ({ processId, signal, target = "group" }) =>
-        Effect.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
+        Immediate.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
           audit.write(who, { event: "process.signal", processId, signal, target })
-          return supervisor.act(processId, (found) =>
-            Effect.sync(() => found?.signal(signal, target)).pipe(Effect.as({}))
-          )
+          return supervisor.act(processId, (found) => {
+            found?.signal(signal, target)
+            return Exit.succeed({})
+          })
         }),
 
       "process/terminate": ({ processId, mode = { type: "force" } }) =>
@@ -152,9 +164,10 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
       "process/wait": ({ processId, until = "exited", waitMs = Number.POSITIVE_INFINITY }) =>
         process(processId, (found) => found.wait(until, waitMs)),
 
-      "process/snapshot": ({ processId }) => process(processId, (found) => Effect.sync(() => found.snapshot())),
+      "process/snapshot": ({ processId }) => process(processId, (found) => Exit.succeed(found.snapshot())),
 
-      "process/list": () => Effect.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
+      "process/list": () =>
+        Immediate.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
     })
   })
 ).pipe(Layer.map(withoutContext))

@@ -5,6 +5,8 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Immediate from "../process/Immediate.js"
 import * as Dialect from "../protocol/Dialect.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import { HandshakeOrder } from "../protocol/Failure.js"
@@ -72,14 +74,13 @@ export class Handshake {
 
   /** The connection's state, or what the client must do before it may use methods of this family. */
   require(family: Family): Effect.Effect<Initialized, HandshakeOrder> {
-    return Effect.suspend(() => {
-      if (this.current !== undefined && this.confirmed) return Effect.succeed(this.current)
-      return new HandshakeOrder({
-        message:
-          this.current === undefined
-            ? `client must call initialize before using ${family} methods`
-            : `client must send initialized before using ${family} methods`
-      })
+    return Immediate.make(() => {
+      if (this.current !== undefined && this.confirmed) return Exit.succeed(this.current)
+      const message =
+        this.current === undefined
+          ? `client must call initialize before using ${family} methods`
+          : `client must send initialized before using ${family} methods`
+      return Exit.fail(new HandshakeOrder({ message }))
     })
   }
 }

@@ -63,8 +63,8 @@ export class HttpExchanges {
   }
 
   /**
-   * Runs an exchange until the headers are there; the body follows in notifications, the first of them after the fiber
-   * that this runs in has ended, which is after it has answered the request.
+   * Runs an exchange until the headers are there; the body follows in notifications, the first of them when the fiber
+   * that this runs in has ended, and its request is answered in the same turn.
    */
   stream(requestId: string, run: Run): Effect.Effect<HttpRequestResult, HttpFailed | InvalidParams | LimitReached> {
     return Effect.uninterruptibleMask((restore) =>
@@ -80,7 +80,7 @@ export class HttpExchanges {
           Effect.onError(() => this.close(requestId))
         )
         yield* Effect.withFiberRuntime<void>((fiber) => {
-          fiber.addObserver(() => this.deliver(requestId, body))
+          fiber.addObserver(() => queueMicrotask(() => this.deliver(requestId, body)))
           return Effect.void
         })
         return { status, headers, bodyBase64: noBody }

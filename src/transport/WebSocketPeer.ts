@@ -7,6 +7,7 @@ import { Buffer, isUtf8 } from "node:buffer"
 import type { Socket } from "node:net"
 import { WebSocket } from "ws"
 import type { Peer } from "../session/Peer.js"
+import { SmallMessages } from "./SmallMessages.js"
 
 /** How long a peer may take to answer a close frame, in milliseconds. */
 const closeMs = 1000
@@ -19,7 +20,11 @@ const maxUnansweredPings = 3
 
 /** Answers a client that closes without a code with 1000 instead of without one. */
 export class ServerSocket extends WebSocket {
+  /** What must be written before the close frame, which ws may send by itself. */
+  beforeClose = () => {}
+
   override close(code = 1000, reason?: string | Buffer): void {
+    this.beforeClose()
     super.close(code, reason)
   }
 }
@@ -62,11 +67,14 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
   socket.setNoDelay(true)
   // What is sent in one turn of the event loop leaves in one system call; nothing waits longer than that turn.
   let corked = false
+  const small = new SmallMessages(socket)
+  if (ws instanceof ServerSocket) ws.beforeClose = () => small.flush()
   const uncork = () => {
     corked = false
     socket.uncork()
   }
   const cork = () => {
+    small.flush()
     if (corked) return
     corked = true
     socket.cork()
@@ -91,6 +99,7 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
     },
     send: (text) => {
       if (ws.readyState !== WebSocket.OPEN) return
+      if (ws instanceof ServerSocket && small.add(text)) return
       cork()
       ws.send(text)
     },
@@ -110,7 +119,7 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
       cork()
       ws.send(bytes, onSent)
     },
-    buffered: () => socket.writableLength,
+    buffered: () => socket.writableLength + small.waiting,
     pause: () => ws.pause(),
     resume: () => ws.resume(),
     close: ({ code, reason }) => {

@@ -1,0 +1,123 @@
+/**
+ * Runs the requests of one connection: what does not end where it begins, in a fiber that ends with the connection's
+ * scope.
+ *
+ * `RpcServer` of @effect/rpc takes two fibers for every request, and effects to bring its exit back: small requests
+ * cost three times as much with it (`npm run bench -- --only requests`).
+ *
+ * @since 0.1.0
+ */
+import * as Headers from "@effect/platform/Headers"
+import * as Rpc from "@effect/rpc/Rpc"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import * as Immediate from "../process/Immediate.js"
+import { ExecApi } from "../protocol/ExecApi.js"
+import type { Failure } from "../protocol/Failure.js"
+import type { Handlers } from "./Handlers.js"
+import type { Requests } from "./Routes.js"
+
+/** How a request ended. */
+export type RequestExit = Exit.Exit<unknown, Failure>
+
+/** What is done around a handler, in its fiber. */
+export type Decorate = (handler: Handler) => Handler
+
+/** Runs requests. */
+export interface Dispatcher {
+  /**
+   * Runs the handler of a method, with its decoded payload, at once, up to where it waits. `onExit` is called when it
+   * has ended, in the same turn; that may be before this returns.
+   */
+  readonly run: (
+    method: Requests["_tag"],
+    payload: unknown,
+    onExit: (exit: RequestExit) => void,
+    decorate?: Decorate
+  ) => void
+  /** Runs what belongs to the connection, but is no request. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
+/** A handler as `RpcGroup.toLayer` leaves it in the context, whatever its method. */
+interface Entry {
+  readonly handler: (payload: unknown, options: unknown) => Rpc.Wrapper<Handler> | Handler
+  readonly context: Context.Context<never>
+}
+
+/** What a handler does. */
+type Handler = Effect.Effect<unknown, Failure>
+
+/** `fork` is what every handler gets. */
+const unwrap = ({ uninterruptible, value }: Rpc.Wrapper<Handler>): Handler =>
+  uninterruptible ? Effect.uninterruptible(value) : value
+
+const options = { clientId: 0, headers: Headers.empty }
+
+/**
+ * The dispatcher of one connection; `services` are what its handlers find besides their own. When the scope closes,
+ * requests that have not ended are interrupted, and their ends waited for; later ones are interrupted as they come.
+ */
+export const make = (services: Context.Context<never>): Effect.Effect<Dispatcher, never, Handlers | Scope.Scope> =>
+  Effect.gen(function* () {
+    // The edge where handlers, each with types of its own, meet in one table.
+    const handlers = (yield* Effect.context<Handlers>()).unsafeMap as Map<string, Entry>
+    const waiting = new Set<Fiber.RuntimeFiber<unknown, Failure>>()
+    let closed = false
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        for (const fiber of waiting) fiber.unsafeInterruptAsFork(FiberId.none)
+        return Fiber.awaitAll(Array.from(waiting))
+      })
+    )
+    // With these alone: every request copies the context and the references that it is run with.
+    const fiberRefs = (yield* Effect.getFiberRefs).pipe(
+      FiberRefs.delete(FiberRef.currentContext),
+      FiberRefs.delete(FiberRef.currentRuntimeFlags)
+    )
+    const { runtimeFlags } = Runtime.defaultRuntime
+    const runFork = Runtime.runFork(Runtime.make({ context: services, runtimeFlags, fiberRefs }))
+
+    const handle = (method: Requests["_tag"], payload: unknown): Handler => {
+      const entry = handlers.get(ExecApi.requests.get(method)?.key ?? "")
+      if (entry === undefined) return Effect.dieMessage(`no handler for ${method}`)
+      const { context, handler } = entry
+      const result = handler(payload, options)
+      const effect = Rpc.isWrapper(result) ? unwrap(result) : result
+      return context.unsafeMap.size === 0 ? effect : Effect.provide(effect, context)
+    }
+
+    const begin = (method: Requests["_tag"], payload: unknown, decorate: Decorate | undefined): Handler => {
+      if (closed) return Exit.interrupt(FiberId.none)
+      try {
+        const handler = handle(method, payload)
+        return decorate === undefined ? Immediate.begin(handler, services) : decorate(handler)
+      } catch (defect) {
+        return Exit.die(defect)
+      }
+    }
+
+    return {
+      run: (method, payload, onExit, decorate) => {
+        const handler = begin(method, payload, decorate)
+        if (Immediate.hasEnded(handler)) return onExit(handler)
+        const fiber = runFork(handler)
+        const exit = fiber.unsafePoll()
+        if (exit !== null) return onExit(exit)
+        waiting.add(fiber)
+        fiber.addObserver((exit) => {
+          waiting.delete(fiber)
+          onExit(exit)
+        })
+      },
+      fork: runFork
+    }
+  })
