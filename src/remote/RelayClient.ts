@@ -133,7 +133,7 @@ const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: Rela
       driver.resume()
       tell()
     },
-    send: (text) => driver.send(text),
+    send: (text) => driver.send(RelayFrame.message(text)),
     buffered: () => driver.queuedBytes,
     pause: () => {
       driver.pause()

@@ -84,8 +84,8 @@ export class RelayDriver {
     this.pump()
   }
 
-  send(text: string | Buffer): void {
-    this.stream.send(RelayFrame.message(text))
+  send(message: RelayFrame.Message): void {
+    this.stream.send(message)
     this.pump()
   }
 

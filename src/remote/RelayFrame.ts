@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer"
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
-import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire"
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire"
 import * as Either from "effect/Either"
 import * as FramePool from "../session/FramePool.js"
 import {
@@ -17,11 +17,14 @@ import {
   RelayResumeSchema
 } from "./gen/relay_pb.js"
 
-/** Memory for a message and its frame, which is used again when nobody holds it any more. */
+/** Memory for a message and its frame, which is given back when nobody holds it any more. */
 export class Room {
   private holders = 1
 
-  constructor(readonly buffer: Buffer) {}
+  constructor(
+    readonly buffer: Buffer,
+    private readonly giveBack: () => void
+  ) {}
 
   hold(): void {
     this.holders++
@@ -29,7 +32,7 @@ export class Room {
 
   release(): void {
     this.holders--
-    if (this.holders === 0) FramePool.give(this.buffer)
+    if (this.holders === 0) this.giveBack()
   }
 }
 
@@ -39,7 +42,7 @@ export interface Segment {
   readonly index: number
   readonly count: number
   readonly payload: Uint8Array
-  /** The memory that the payload lies in, if the frame may be written around it: `roomBytes` tells where. */
+  /** The memory that the payload lies in, if the frame may be written around it: `roomAround` tells where. */
   readonly room?: Room | undefined
 }
 
@@ -105,16 +108,23 @@ export const maxResetReasonBytes = 256
 /** What a frame adds to its payload, in bytes, at most. */
 export const maxOverheadBytes = 1024
 
-/** Room for what precedes and what follows a payload in its frame, in bytes. */
-const roomBytes = { head: 256, tail: 8 } as const
+/** Room for what precedes and what follows a payload in its frame, in bytes: most messages are written once. */
+export const roomAround = { before: 256, after: 8 } as const
 
-/** A text, or UTF-8 that is copied, as a message with room around it: most messages are written once. */
-export const message = (text: string | Buffer): Message => {
+/** A text as a message. */
+export const message = (text: string): Message => {
+  const { before, after } = roomAround
   const size = Buffer.byteLength(text)
-  const buffer = FramePool.take(roomBytes.head + size + roomBytes.tail)
-  if (typeof text === "string") buffer.write(text, roomBytes.head)
-  else text.copy(buffer, roomBytes.head)
-  return { room: new Room(buffer), payload: buffer.subarray(roomBytes.head, roomBytes.head + size) }
+  const buffer = FramePool.take(before + size + after)
+  buffer.write(text, before)
+  return { room: new Room(buffer, () => FramePool.give(buffer)), payload: buffer.subarray(before, before + size) }
+}
+
+/** UTF-8 with free room around it as a message; its memory is given back with `giveBack`. */
+export const wrap = (payload: Buffer, giveBack: () => void): Message => {
+  const { before, after } = roomAround
+  const buffer = Buffer.from(payload.buffer, payload.byteOffset - before, before + payload.byteLength + after)
+  return { room: new Room(buffer, giveBack), payload }
 }
 
 const drop = (reason: DropReason, message: string): Either.Either<never, Drop> => Either.left({ reason, message })
@@ -199,36 +209,62 @@ const encodeBody = (body: Exclude<Body, { readonly _tag: "Data" }>): RelayMessag
   }
 }
 
-const number = (writer: BinaryWriter, at: number, value: number) => {
-  if (value !== 0) writer.tag(at, WireType.Varint).uint32(value)
+const varint = (bytes: Array<number>, value: number) => {
+  let left = value
+  for (; left > 0x7f; left >>>= 7) bytes.push((left & 0x7f) | 0x80)
+  bytes.push(left)
 }
 
-/** Data frames are nearly all there are, and large: here their payload is copied once, or not at all. */
+const number = (bytes: Array<number>, at: number, value: number) => {
+  if (value === 0) return
+  varint(bytes, (at << 3) | WireType.Varint)
+  varint(bytes, value)
+}
+
+const lengthDelimited = (bytes: Array<number>, at: number, length: number) => {
+  varint(bytes, (at << 3) | WireType.LengthDelimited)
+  varint(bytes, length)
+}
+
+/** Writes numbers to a buffer, one a byte; gives where they end. */
+const put = (buffer: Buffer, start: number, bytes: ReadonlyArray<number>) => {
+  let end = start
+  for (const byte of bytes) buffer[end++] = byte
+  return end
+}
+
+/**
+ * Data frames are nearly all there are, and large: here their payload is copied once, or not at all. What is around it
+ * takes no writer of its own, whose typed arrays are a good part of what collecting garbage costs.
+ */
 const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, segment: Segment): Uint8Array => {
   const { seq, index, count, payload, room } = segment
-  const inner = new BinaryWriter()
-  number(inner, 1, seq)
-  number(inner, 2, index)
-  number(inner, 3, count)
-  inner.tag(payloadField, WireType.LengthDelimited).uint32(payload.byteLength)
-  const beforePayload = inner.finish()
-  const head = new BinaryWriter()
-  number(head, field.version, version)
-  head.tag(field.streamId, WireType.LengthDelimited).string(streamId)
-  number(head, field.ack, ack)
-  number(head, field.ackBits, ackBits)
-  head.tag(field.data, WireType.LengthDelimited).uint32(beforePayload.byteLength + payload.byteLength)
-  head.raw(beforePayload)
-  const tail = new BinaryWriter()
+  const idBytes = Buffer.byteLength(streamId)
+  const first: Array<number> = []
+  const second: Array<number> = []
+  const beforePayload: Array<number> = []
+  const tail: Array<number> = []
+  number(first, field.version, version)
+  lengthDelimited(first, field.streamId, idBytes)
+  number(beforePayload, 1, seq)
+  number(beforePayload, 2, index)
+  number(beforePayload, 3, count)
+  lengthDelimited(beforePayload, payloadField, payload.byteLength)
+  number(second, field.ack, ack)
+  number(second, field.ackBits, ackBits)
+  lengthDelimited(second, field.data, beforePayload.length + payload.byteLength)
   number(tail, field.reliable, Number(reliable))
   number(tail, field.reliable + 1, Number(acknowledged))
-  const [before, after] = [head.finish(), tail.finish()]
-  if (room === undefined) return Buffer.concat([before, payload, after])
-  const start = roomBytes.head - before.byteLength
-  const end = roomBytes.head + payload.byteLength
-  room.buffer.set(before, start)
-  room.buffer.set(after, end)
-  return room.buffer.subarray(start, end + after.byteLength)
+  const headBytes = first.length + idBytes + second.length + beforePayload.length
+  const buffer = room?.buffer ?? Buffer.allocUnsafe(headBytes + payload.byteLength + tail.length)
+  const payloadStart = room === undefined ? headBytes : roomAround.before
+  const payloadEnd = payloadStart + payload.byteLength
+  if (room === undefined) buffer.set(payload, payloadStart)
+  const start = payloadStart - headBytes
+  let at = put(buffer, start, first)
+  at += buffer.write(streamId, at)
+  put(buffer, put(buffer, at, second), beforePayload)
+  return buffer.subarray(start, put(buffer, payloadEnd, tail))
 }
 
 /** Writes one frame. Members of their default value take no bytes. */

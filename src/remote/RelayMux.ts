@@ -86,11 +86,9 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn
         if (over) given.onEnd()
         else driver.resume()
       },
-      send: (text) => driver.send(text),
-      sendUtf8: (bytes, onSent) => {
-        driver.send(bytes)
-        onSent()
-      },
+      send: (text) => driver.send(RelayFrame.message(text)),
+      sendUtf8: (bytes, onSent) => driver.send(RelayFrame.wrap(bytes, onSent)),
+      roomAround: RelayFrame.roomAround,
       buffered: () => driver.queuedBytes,
       pause: () => driver.pause(),
       resume: () => driver.resume(),

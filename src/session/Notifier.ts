@@ -30,20 +30,27 @@ const tail = '"}}'
 const lengthOfText = ({ idJson }: ManagedProcess, bytes: Buffer) =>
   Buffer.byteLength(idJson) + Math.ceil(bytes.length / 3) * 4 + 256
 
-/** Writes the notification as UTF-8 to the beginning of a buffer; gives its length. */
-const writeText = (buffer: Buffer, process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => {
-  let length = buffer.write(headOf(process, seq, stream))
-  length += buffer.write(bytes.toString("base64"), length, "latin1")
-  return length + buffer.write(tail, length, "latin1")
+/** Writes the notification as UTF-8 into a buffer; gives where it ends. */
+const writeText = (
+  buffer: Buffer,
+  start: number,
+  process: ManagedProcess,
+  seq: number,
+  stream: OutputStream,
+  bytes: Buffer
+) => {
+  let end = start + buffer.write(headOf(process, seq, stream), start)
+  end += buffer.write(bytes.toString("base64"), end, "latin1")
+  return end + buffer.write(tail, end, "latin1")
 }
 
 /** A notifier for a peer that was granted these capabilities. */
 export const make = (
-  peer: Pick<Peer, "send" | "sendUtf8" | "sendBinary" | "buffered">,
+  peer: Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered">,
   capabilities: Capabilities
 ): Notifier => {
   const paused = new Set<ManagedProcess>()
-  const { sendUtf8 } = peer
+  const { sendUtf8, roomAround: { before, after } = { before: 0, after: 0 } } = peer
   const sendBinary = capabilities.binaryOutput === true ? peer.sendBinary : undefined
   let stopped = false
   const notify = (text: string) => {
@@ -70,9 +77,9 @@ export const make = (
         const length = BinaryFrame.write(buffer, id, seq, stream, bytes)
         sendBinary(buffer.subarray(0, length), () => FramePool.give(buffer))
       } else if (sendUtf8 !== undefined && bytes.length >= FramePool.minBytes) {
-        const buffer = FramePool.take(lengthOfText(process, bytes))
-        const length = writeText(buffer, process, seq, stream, bytes)
-        sendUtf8(buffer.subarray(0, length), () => FramePool.give(buffer))
+        const buffer = FramePool.take(before + lengthOfText(process, bytes) + after)
+        const end = writeText(buffer, before, process, seq, stream, bytes)
+        sendUtf8(buffer.subarray(before, end), () => FramePool.give(buffer))
       } else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
       if (peer.buffered() > highWaterBytes) {
         paused.add(process)

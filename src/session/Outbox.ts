@@ -33,7 +33,7 @@ const largeBytes = 1048576
 const envelopeLength = 65536
 
 /** Messages to one peer. */
-export interface Outbox extends Pick<Peer, "send" | "sendUtf8" | "sendBinary" | "buffered"> {
+export interface Outbox extends Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered"> {
   /** Answers a request. */
   readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
   /** Sends a large message; what is sent after it waits for its end. */
@@ -65,7 +65,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   let whole: Array<string> = []
   let next: NodeJS.Immediate | undefined
   let stopped = false
-  const { sendPart, sendUtf8, sendBinary } = peer
+  const { sendPart, sendUtf8, roomAround, sendBinary } = peer
 
   /** Sends the next part; says whether it was the last. */
   const advance = ({ head, bytes, tail }: Large): boolean => {
@@ -133,6 +133,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   return {
     send,
     ...(sendUtf8 === undefined ? {} : { sendUtf8: inOrder(sendUtf8) }),
+    ...(roomAround === undefined ? {} : { roomAround }),
     ...(sendBinary === undefined ? {} : { sendBinary: inOrder(sendBinary) }),
     buffered: () => peer.buffered() + waitingLength,
     succeed: (id, result, encode) => {

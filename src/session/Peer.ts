@@ -55,6 +55,11 @@ export interface Peer {
    * not come if the peer is gone. A peer without it is sent strings.
    */
   readonly sendUtf8?: (bytes: Buffer, onSent: () => void) => void
+  /**
+   * Bytes that must be free before and after what `sendUtf8` is given, in the same memory, which the peer writes to: what
+   * surrounds the message on its way.
+   */
+  readonly roomAround?: { readonly before: number; readonly after: number }
   /** The same with a binary message. A peer without it takes text alone. */
   readonly sendBinary?: (bytes: Buffer, onSent: () => void) => void
   /** Bytes sent that have not left this process. */
