@@ -80,8 +80,10 @@ process.stderr.write = () => true
 process.stdout.write = () => {
   setImmediate(async () => {
     const { script } = await import(bin)
-    // Compiled code is taken only with the flags that it was made with, and the server has set this one.
-    v8.setFlagsFromString("--semi-space-growth-factor=2")
+    // Compiled code is taken only with the flags that it was made with, and the server has set these.
+    for (const flag of ["semi-space-growth-factor=2", "parallel-scavenge", "concurrent-array-buffer-sweeping"]) {
+      v8.setFlagsFromString(`--${flag}`)
+    }
     writeFileSync(join(dist, `${name}.cache`), script.createCachedData())
     process.exit()
   })

@@ -135,11 +135,21 @@ const suggest = (address: string) =>
   })
 
 /**
- * Keeps the space for young objects at the size that the start has made it: four times that, which it would grow to, is
+ * How garbage is collected in a server, once it has started.
+ *
+ * The space for young objects stays at the size that the start has made it: four times that, which it would grow to, is
  * taken by garbage alone, and would be most of what connections and processes seem to cost (`node scratch/bench.mjs
  * --only rss`); requests are served as fast.
+ *
+ * Few of them live, so that one thread is done with them in 0.3 ms. With more, it waits until the others were given a
+ * processor: where children and clients keep all of them busy, up to ten times as long (`node scratch/relay.mjs` with
+ * `--trace-gc` shows both).
  */
-const limitGarbage = Effect.sync(() => v8.setFlagsFromString("--semi-space-growth-factor=1"))
+const limitGarbage = Effect.sync(() => {
+  for (const flag of ["semi-space-growth-factor=1", "no-parallel-scavenge", "no-concurrent-array-buffer-sweeping"]) {
+    v8.setFlagsFromString(`--${flag}`)
+  }
+})
 
 const announceServer = (exposure: Exposure.Exposure) =>
   Effect.flatMap(Transport, ({ address }) =>
@@ -193,6 +203,7 @@ const rendezvous = Command.make(
         },
         process.env
       )
+      yield* limitGarbage
       const serve = Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address))
       const level = ServerConfig.logLevels.find((word) => word === logLevel.value) ?? "info"
       yield* Effect.zipRight(serve, Effect.never).pipe(
