@@ -22,7 +22,7 @@ The original, if "codex" is on the PATH, is measured as well.`
 /** How much of each. */
 const fullSize = {
   connections: 200,
-  processes: 50,
+  processes: 400,
   roundTrips: 5000,
   requests: 60_000,
   starts: 100,
