@@ -6,7 +6,9 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
@@ -74,8 +76,11 @@ const make = (observer: ProcessEvents) =>
     let open = 0
     let ending = false
 
-    // Whoever forks may be past interruption; what is forked never is, or the scope could not close.
-    const fork = (effect: Effect.Effect<unknown>) => Effect.forkIn(Effect.interruptible(effect), scope)
+    const run = yield* FiberSet.makeRuntime<never>()
+    // Of this scope and nobody's child: a process would keep alive the fiber of the request that started it. Whoever
+    // forks goes on first, and may be past interruption; what is forked never is, or the scope could not close.
+    const fork = (effect: Effect.Effect<unknown>) =>
+      Effect.sync(() => void run(Effect.interruptible(effect), { immediate: false }))
 
     const check = (params: StartParams): StartFailure | undefined => {
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
@@ -105,14 +110,22 @@ const make = (observer: ProcessEvents) =>
 
     /** What a process lives on: its reports, its close, and the time it is kept after that. */
     const live = (process: ManagedProcess) =>
-      Effect.gen(function* () {
+      Effect.suspend(() => {
         process.listen()
-        yield* process.untilClosed(Number.POSITIVE_INFINITY)
-        open--
-        yield* Effect.sleep(limits.closedProcessRetentionMs)
+        return process.untilClosed(Number.POSITIVE_INFINITY)
       }).pipe(
-        Effect.onInterrupt(() => Effect.sync(() => process.signal("SIGKILL", "tree"))),
-        Effect.ensuring(Effect.sync(() => remove(process)))
+        Effect.zipRight(
+          Effect.suspend(() => {
+            open--
+            return Effect.sleep(limits.closedProcessRetentionMs)
+          })
+        ),
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            if (Exit.isInterrupted(exit)) process.signal("SIGKILL", "tree")
+            remove(process)
+          })
+        )
       )
 
     const expire = (process: ManagedProcess, timeoutMs: number) =>
