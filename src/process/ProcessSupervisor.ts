@@ -8,8 +8,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
@@ -17,6 +17,7 @@ import type { ProcessId } from "../protocol/Ids.js"
 import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
 import { Confiner } from "./Confiner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
+import { FiberGroup } from "./FiberGroup.js"
 import * as Immediate from "./Immediate.js"
 import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
@@ -43,6 +44,9 @@ const nobody: ChildEvents = { onOutput: () => {}, onExit: () => {}, onOutputEnd:
 /** Why a process could not be started. */
 export type StartFailure = InvalidParams | LimitReached | NotAllowed | ProcessExists | SpawnFailed
 
+/** Runs what a process lives on. */
+type Fork = ReturnType<typeof Runtime.runFork<never>>
+
 /** The processes of one session. */
 export interface Supervisor {
   /** Starts a process, synchronously up to the fork. */
@@ -64,7 +68,7 @@ export interface Supervisor {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
-const make = (observer: ProcessEvents) =>
+const make = (observer: ProcessEvents, runFork: Fork) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
     const events = ProcessMetrics.observe(observer)
@@ -76,11 +80,10 @@ const make = (observer: ProcessEvents) =>
     let open = 0
     let ending = false
 
-    const run = yield* FiberSet.makeRuntime<never>()
-    // Of this scope and nobody's child: a process would keep alive the fiber of the request that started it. Whoever
-    // forks goes on first, and may be past interruption; what is forked never is, or the scope could not close.
+    const fibers = yield* FiberGroup.make
+    // Whoever forks goes on first, and may be past interruption; what is forked never is, or the scope could not close.
     const fork = (effect: Effect.Effect<unknown>) =>
-      Effect.sync(() => void run(Effect.interruptible(effect), { immediate: false }))
+      Effect.sync(() => fibers.add(runFork(Effect.interruptible(effect), { immediate: false })))
 
     const check = (params: StartParams): StartFailure | undefined => {
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
@@ -325,9 +328,17 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
   /** Supervisors of whatever children a spawner starts. */
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
-    Effect.map(Effect.context<Spawner | OutputBuffer>(), (context) => ({
-      make: (events) =>
-        Effect.mapInputContext(make(events), (scope: Context.Context<Scope.Scope>) => Context.merge(context, scope))
-    }))
+    Effect.map(Effect.runtime<Spawner | OutputBuffer>(), ({ context, fiberRefs }) => {
+      // No more than that: every session keeps a copy.
+      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner)(context)
+      const { runtimeFlags } = Runtime.defaultRuntime
+      const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
+      return {
+        make: (events) =>
+          Effect.mapInputContext(make(events, runFork), (scope: Context.Context<Scope.Scope>) =>
+            Context.merge(services, scope)
+          )
+      }
+    })
   )
 }

@@ -12,12 +12,12 @@ import * as Rpc from "@effect/rpc/Rpc"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import { FiberGroup } from "../process/FiberGroup.js"
 import * as Immediate from "../process/Immediate.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import type { Failure } from "../protocol/Failure.js"
@@ -69,15 +69,7 @@ export const make = (services: Context.Context<never>): Effect.Effect<Dispatcher
   Effect.gen(function* () {
     // The edge where handlers, each with types of its own, meet in one table.
     const handlers = (yield* Effect.context<Handlers>()).unsafeMap as Map<string, Entry>
-    const waiting = new Set<Fiber.RuntimeFiber<unknown, Failure>>()
-    let closed = false
-    yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
-        closed = true
-        for (const fiber of waiting) fiber.unsafeInterruptAsFork(FiberId.none)
-        return Fiber.awaitAll(Array.from(waiting))
-      })
-    )
+    const waiting = yield* FiberGroup.make
     // With these alone: every request copies the context and the references that it is run with.
     const fiberRefs = (yield* Effect.getFiberRefs).pipe(
       FiberRefs.delete(FiberRef.currentContext),
@@ -96,7 +88,7 @@ export const make = (services: Context.Context<never>): Effect.Effect<Dispatcher
     }
 
     const begin = (method: Requests["_tag"], payload: unknown, decorate: Decorate | undefined): Handler => {
-      if (closed) return Exit.interrupt(FiberId.none)
+      if (waiting.isClosed) return Exit.interrupt(FiberId.none)
       try {
         const handler = handle(method, payload)
         return decorate === undefined ? Immediate.begin(handler, services) : decorate(handler)
@@ -113,10 +105,7 @@ export const make = (services: Context.Context<never>): Effect.Effect<Dispatcher
         const exit = fiber.unsafePoll()
         if (exit !== null) return onExit(exit)
         waiting.add(fiber)
-        fiber.addObserver((exit) => {
-          waiting.delete(fiber)
-          onExit(exit)
-        })
+        fiber.addObserver(onExit)
       },
       fork: runFork
     }
