@@ -17,9 +17,9 @@ import {
   RelayResumeSchema
 } from "./gen/relay_pb.js"
 
-/** Memory for a message and its frame, which is given back when nobody holds it any more. */
+/** Memory for a message and its frame, which is given back when the last of those who held it lets it go. */
 export class Room {
-  private holders = 1
+  private holders = 0
 
   constructor(
     readonly buffer: Buffer,

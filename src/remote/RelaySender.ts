@@ -98,6 +98,7 @@ export class RelaySender {
   /** From now on nothing is kept, and the window does not hold anything up. */
   forget(): void {
     this.keeps = false
+    for (const { room } of this.flights.values()) room?.release()
     this.flights.clear()
     this.flightBytes = 0
     this.lost = []
@@ -194,6 +195,7 @@ export class RelaySender {
     this.sent++
     const room = count === 1 ? message.room : undefined
     if (this.keeps) {
+      room?.hold()
       this.flights.set(segment.seq, { segment, room, sentAt: now, attempts: 1 })
       this.flightBytes += size
       this.timeoutAt ??= now + this.timeout()

@@ -158,13 +158,17 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
         )
       }
 
+      const inSpanOfClient = <A, E>({ parent }: Request, effect: Effect.Effect<A, E>) =>
+        parent === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, parent)
+
       /** A request's handler in its span, if there is a tracer: else what it logs belongs to the client's span. */
       const traced = (request: Request): Dispatcher.Decorate => {
         const { parent, route } = request
         return (handler) => {
-          const told = Effect.onExit(handler, (exit) => report(request, exit))
-          if (isTraced) return Effect.withSpan(told, `exec-server.${route.tag}`, { parent, captureStackTrace: false })
-          return parent === undefined ? told : Effect.provideService(told, Tracer.ParentSpan, parent)
+          const reported = Effect.onExit(handler, (exit) => report(request, exit))
+          return isTraced
+            ? Effect.withSpan(reported, `exec-server.${route.tag}`, { parent, captureStackTrace: false })
+            : inSpanOfClient(request, reported)
         }
       }
 
@@ -179,7 +183,7 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
           return
         }
         outbox.send(Wire.failure(request.id, Code.internal, "internal error"))
-        dispatcher.fork(told(request)(Effect.logError("a request died of a defect", cause)))
+        dispatcher.fork(inSpanOfClient(request, told(request)(Effect.logError("a request died of a defect", cause))))
       }
 
       const answer = (request: Request, exit: Dispatcher.RequestExit) => {

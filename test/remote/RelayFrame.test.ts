@@ -161,6 +161,21 @@ describe("the memory of a large message", () => {
     }
   })
 
+  it("is used again as soon as it was sent to a peer that acknowledges nothing, and when a peer turns out to be one", () => {
+    for (const knownBefore of [true, false]) {
+      const sender = new RelaySender(limits)
+      if (knownBefore) sender.forget()
+      sender.enqueue(RelayFrame.message(large))
+      const { room } = sender.next(0) ?? {}
+      assert(room !== undefined)
+      room.hold()
+      if (!knownBefore) sender.forget()
+      assert.notStrictEqual(next(), room.buffer)
+      room.release()
+      assert.strictEqual(next(), room.buffer)
+    }
+  })
+
   it("is written around, when it is what somebody else wrote the message to, and given back likewise", () => {
     const { before, after } = RelayFrame.roomAround
     const text = `${large}é`
@@ -187,7 +202,6 @@ describe("the memory of a large message", () => {
     assert.strictEqual(Buffer.from(body.payload).toString(), text)
     assert.deepInclude(body, { seq: 0xffffffff, index: 0, count: 1 })
     message.room?.hold()
-    message.room?.release()
     assert.strictEqual(given, 0)
     message.room?.release()
     assert.strictEqual(given, 1)
