@@ -5,16 +5,13 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { HttpLimits } from "../http/HttpLimits.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
-import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import { AnswerRoom } from "../session/AnswerRoom.js"
 import { type Connection, CurrentConnection } from "../session/CurrentConnection.js"
 import * as Dispatcher from "../session/Dispatcher.js"
@@ -71,15 +68,6 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
   }
 }
 
-const refusal = (cause: Cause.Cause<Failure>): ServerError =>
-  Option.match(Cause.failureOption(cause), {
-    onNone: () => {
-      const reason = Cause.isInterruptedOnly(cause) ? "the request was interrupted" : "internal error"
-      return new ServerError({ code: Code.internal, reason })
-    },
-    onSome: (failure) => new ServerError({ code: codeOf(failure), reason: failure.message })
-  })
-
 const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope | SessionRegistry | Handlers> =>
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
@@ -121,8 +109,9 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
     const answer = (id: number, exit: Dispatcher.RequestExit) => {
       if (Exit.isSuccess(exit)) return events.onAnswer(id, Either.right(exit.value))
       const { cause } = exit
-      if (Cause.isDie(cause)) dispatcher.fork(Effect.logError("a request died of a defect", cause))
-      events.onAnswer(id, Either.left(refusal(cause)))
+      if (Dispatcher.isDefect(cause)) dispatcher.fork(Effect.logError("a request died of a defect", cause))
+      const { code, message: reason } = Dispatcher.refusalOf(cause)
+      events.onAnswer(id, Either.left(new ServerError({ code, reason })))
     }
 
     return {

@@ -14,10 +14,9 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"
-import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import { HttpLimits } from "../http/HttpLimits.js"
-import { Code, codeOf, type Failure } from "../protocol/Failure.js"
+import { Code, type Failure } from "../protocol/Failure.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
 import { AnswerRoom } from "./AnswerRoom.js"
@@ -64,9 +63,7 @@ interface Request {
 
 const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
   if (Exit.isSuccess(exit)) return "ok"
-  const failure = Cause.failureOption(exit.cause)
-  if (Option.isSome(failure)) return codeOf(failure.value)
-  return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : Code.internal
+  return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : Dispatcher.refusalOf(exit.cause).code
 }
 
 /**
@@ -173,16 +170,11 @@ export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | 
       }
 
       const fail = (request: Request, cause: Cause.Cause<Failure>) => {
-        const failure = Cause.failureOption(cause)
-        if (Option.isSome(failure)) {
-          return outbox.send(Wire.failure(request.id, codeOf(failure.value), failure.value.message))
-        }
-        if (Cause.isInterruptedOnly(cause)) {
-          // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
-          if (!leaving) outbox.send(Wire.failure(request.id, Code.internal, "the request was interrupted"))
-          return
-        }
-        outbox.send(Wire.failure(request.id, Code.internal, "internal error"))
+        // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
+        if (leaving && Cause.isInterruptedOnly(cause)) return
+        const { code, message } = Dispatcher.refusalOf(cause)
+        outbox.send(Wire.failure(request.id, code, message))
+        if (!Dispatcher.isDefect(cause)) return
         dispatcher.fork(inSpanOfClient(request, told(request)(Effect.logError("a request died of a defect", cause))))
       }
 

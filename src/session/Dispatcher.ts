@@ -9,23 +9,37 @@
  */
 import * as Headers from "@effect/platform/Headers"
 import * as Rpc from "@effect/rpc/Rpc"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
+import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import { FiberGroup } from "../process/FiberGroup.js"
 import * as Immediate from "../process/Immediate.js"
 import { ExecApi } from "../protocol/ExecApi.js"
-import type { Failure } from "../protocol/Failure.js"
+import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import type { Handlers } from "./Handlers.js"
 import type { Requests } from "./Routes.js"
 
 /** How a request ended. */
 export type RequestExit = Exit.Exit<unknown, Failure>
+
+/** What whoever asked is told of a request that did not succeed; of a defect nothing but that. */
+export const refusalOf = (cause: Cause.Cause<Failure>): { readonly code: number; readonly message: string } => {
+  const failure = Cause.failureOption(cause)
+  if (Option.isSome(failure)) return { code: codeOf(failure.value), message: failure.value.message }
+  const message = Cause.isInterruptedOnly(cause) ? "the request was interrupted" : "internal error"
+  return { code: Code.internal, message }
+}
+
+/** Whether a request did not succeed because of a bug, which is to be logged. */
+export const isDefect = (cause: Cause.Cause<Failure>): boolean =>
+  !Cause.isFailure(cause) && !Cause.isInterruptedOnly(cause)
 
 /** What is done around a handler, in its fiber. */
 export type Decorate = (handler: Handler) => Handler
