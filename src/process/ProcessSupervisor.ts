@@ -75,15 +75,18 @@ const make = (observer: ProcessEvents, runFork: Fork) =>
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
     const confiner = yield* Confiner
-    const scope = yield* Effect.scope
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
     let ending = false
 
     const fibers = yield* FiberGroup.make
     // Whoever forks goes on first, and may be past interruption; what is forked never is, or the scope could not close.
-    const fork = (effect: Effect.Effect<unknown>) =>
-      Effect.sync(() => fibers.add(runFork(Effect.interruptible(effect), { immediate: false })))
+    const fork = <A, E>(effect: Effect.Effect<A, E>) =>
+      Effect.sync(() => {
+        const fiber = runFork(Effect.interruptible(effect), { immediate: false })
+        fibers.add(fiber)
+        return fiber
+      })
 
     const check = (params: StartParams): StartFailure | undefined => {
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
@@ -268,7 +271,7 @@ const make = (observer: ProcessEvents, runFork: Fork) =>
           process.untilLeft("Starting"),
           Effect.suspend(() => use(process.tag === "Failed" ? undefined : process))
         )
-        return Effect.flatMap(Effect.forkIn(Effect.interruptible(later), scope), Fiber.join)
+        return Effect.flatMap(fork(later), Fiber.join)
       })
 
     const kill = (process: ManagedProcess) =>
