@@ -68,7 +68,9 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
   // What is sent in one turn of the event loop leaves in one system call; nothing waits longer than that turn.
   let corked = false
   const small = new SmallMessages(socket)
-  if (ws instanceof ServerSocket) ws.beforeClose = () => small.flush()
+  // Only there it is known when ws sends a close frame by itself.
+  const gathers = ws instanceof ServerSocket
+  if (gathers) ws.beforeClose = () => small.flush()
   const uncork = () => {
     corked = false
     socket.uncork()
@@ -99,7 +101,7 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
     },
     send: (text) => {
       if (ws.readyState !== WebSocket.OPEN) return
-      if (ws instanceof ServerSocket && small.add(text)) return
+      if (gathers && small.add(text)) return
       cork()
       ws.send(text)
     },
