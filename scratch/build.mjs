@@ -31,6 +31,7 @@ const { outputFiles } = await build({
   format: "cjs",
   external: ["node-pty"],
   write: false,
+  minifyWhitespace: true,
   logLevel: "warning",
   // What a module in a bundle of this format does not have.
   define: { "import.meta.url": "importMetaUrl" },
@@ -48,12 +49,16 @@ const bin = join(dist, "bin.js")
 writeFileSync(
   bin,
   `#!/usr/bin/env node
-import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
-import { fileURLToPath } from "node:url"
-import vm from "node:vm"
 
-const file = fileURLToPath(new URL("${name}.cjs", import.meta.url))
+const require = createRequire(import.meta.url)
+const { readFileSync } = require("node:fs")
+const { join } = require("node:path")
+const { fileURLToPath } = require("node:url")
+const vm = require("node:vm")
+
+const folder = fileURLToPath(new URL(".", import.meta.url))
+const file = join(folder, "${name}.cjs")
 
 // Made by another version of Node.js, or not there: the bundle is compiled as usual.
 const compiled = () => {
@@ -69,7 +74,7 @@ export const script = new vm.Script(readFileSync(file, "latin1"), {
   cachedData: compiled(),
   importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
 })
-script.runInThisContext()({}, createRequire(file), { exports: {} }, file, fileURLToPath(new URL(".", import.meta.url)))
+script.runInThisContext()({}, require, { exports: {} }, file, folder)
 `
 )
 chmodSync(bin, 0o755)

@@ -4,7 +4,8 @@
  * @since 0.1.0
  */
 import { createRequire } from "node:module"
-import { dirname, join } from "node:path"
+import { join } from "node:path"
+import * as Package from "../Package.js"
 import { codeName } from "../protocol/OsError.js"
 
 /**
@@ -33,13 +34,12 @@ interface Native {
 
 const load = createRequire(import.meta.url)
 
-// Sources, modules in dist/ and the bundled command lie at different depths: the package's own name finds its root.
-const buildFolder = () => join(dirname(load.resolve("exec-server/package.json")), "src/native/build/Release")
+const buildFolder = join(Package.root, "src/native/build/Release")
 
 let loaded: Native | undefined
 
 const native = (): Native => {
-  loaded ??= load(join(buildFolder(), "posix.node")) as Native
+  loaded ??= load(join(buildFolder, "posix.node")) as Native
   return loaded
 }
 
@@ -51,7 +51,7 @@ const check = <A>(result: A | number): A | number => {
 }
 
 /** The program that is the first one of a PID namespace; `native/init.c` says how it is called. */
-export const initProgram = (): string => join(buildFolder(), "init")
+export const initProgram = (): string => join(buildFolder, "init")
 
 /** A pipe, both ends closed on exec. Throws like node:fs. */
 export const pipe = (): readonly [readEnd: number, writeEnd: number] =>

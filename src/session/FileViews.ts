@@ -7,9 +7,8 @@
  */
 import { Buffer } from "node:buffer"
 import { closeSync } from "node:fs"
-import { createRequire } from "node:module"
 import { Socket } from "node:net"
-import { dirname, join } from "node:path"
+import { join } from "node:path"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -21,6 +20,7 @@ import type { Shape as Files } from "../filesystem/FileSystem.js"
 import * as Frames from "../filesystem/Frames.js"
 import * as RemoteFiles from "../filesystem/RemoteFiles.js"
 import type { FileError } from "../filesystem/SystemError.js"
+import * as Package from "../Package.js"
 import { Bubblewrap } from "../process/Bubblewrap.js"
 import type { Confinement } from "../process/Confinement.js"
 import { viewPath } from "../process/Mounting.js"
@@ -36,9 +36,7 @@ const idleMs = 10_000
 /** How long a worker may take to start, in milliseconds. */
 const startMs = 20_000
 
-const require = createRequire(import.meta.url)
-
-const program = () => join(dirname(require.resolve("exec-server/package.json")), "dist/fileWorker.js")
+const program = join(Package.root, "dist/fileWorker.js")
 
 /** The views of one session. */
 export interface Views {
@@ -139,7 +137,7 @@ const start = (
     yield* Effect.addFinalizer(() => Effect.sync(end))
     const worker = yield* Effect.acquireRelease(
       bubblewrap
-        .startWorker([process.execPath, program(), viewPath], confinement, [requests[0], answers[1], -1])
+        .startWorker([process.execPath, program, viewPath], confinement, [requests[0], answers[1], -1])
         .pipe(Effect.mapError(({ message }) => new NotAllowed({ message }))),
       ({ signal }) => Effect.sync(() => signal("SIGKILL", "tree"))
     )

@@ -3,15 +3,12 @@
  *
  * @since 0.1.0
  */
-import { createRequire } from "node:module"
 import { homedir, tmpdir, userInfo } from "node:os"
 import { basename } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Context from "effect/Context"
+import * as Package from "../Package.js"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
-
-/** The version of this package. */
-export const version: string = createRequire(import.meta.url)("exec-server/package.json").version
 
 const loginShell = (): string => {
   try {
@@ -30,7 +27,7 @@ const describe = (): EnvironmentInfo => {
   const temporary = process.env["TMPDIR"]
   return {
     shell: { name: basename(shell), path: shell },
-    executorVersion: version,
+    executorVersion: Package.version,
     cwd: uri(process.cwd()),
     userHomeDir: uri(homedir()),
     platformOs: process.platform === "darwin" ? "macos" : process.platform,
