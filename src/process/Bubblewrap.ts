@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
+import { provideInOrder } from "../Wiring.js"
 import { attempt, type ChildSpec, type ExitStatus, SpawnError } from "./Child.js"
 import type { Confinement } from "./Confinement.js"
 import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
@@ -329,8 +330,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
 
   /** The same, with a forest and a guard of its own or shared ones. */
   static readonly layerReal: Layer.Layer<Bubblewrap> = Bubblewrap.layer.pipe(
-    Layer.provide([Forest.layer, Placeholders.layer]),
-    Layer.provide(Guard.layer)
+    provideInOrder(Guard.layer, Forest.layer, Placeholders.layer)
   )
 }
 
@@ -344,7 +344,7 @@ export const layerConfining: Layer.Layer<Launcher, never, Bubblewrap | Forest> =
       launch: (spec, stdio) => (spec.confinement === undefined ? direct : bubblewrap).launch(spec, stdio)
     }
   })
-).pipe(Layer.provide(Launcher.layer))
+).pipe(provideInOrder(Launcher.layer))
 
 /** A launcher that starts every program in a PID namespace of its own. */
 export const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = Layer.effect(

@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { provideInOrder } from "../Wiring.js"
 import { Bubblewrap, type BubblewrapUnavailable, layerConfining, layerLauncher } from "./Bubblewrap.js"
 import type { Spawns } from "./Child.js"
 import { Forest } from "./Forest.js"
@@ -28,19 +29,16 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
 
   /** Real children, started by whatever launcher there is. */
   static readonly layerReal: Layer.Layer<Spawner, never, Launcher> = Spawner.layerDispatch.pipe(
-    Layer.provide([PipeSpawner.layer, PtySpawner.layer])
+    provideInOrder(PipeSpawner.layer, PtySpawner.layer)
   )
 
   /** Real children among the server's own processes; the confined ones by bubblewrap. */
   static readonly layer: Layer.Layer<Spawner> = Spawner.layerReal.pipe(
-    Layer.provide(layerConfining),
-    Layer.provide([Bubblewrap.layerReal, Forest.layer]),
-    Layer.provide(Guard.layer)
+    provideInOrder(Guard.layer, Forest.layer, Bubblewrap.layerReal, layerConfining)
   )
 
   /** Real children in PID namespaces of their own; fails where bubblewrap cannot make these. */
   static readonly layerContained: Layer.Layer<Spawner, BubblewrapUnavailable> = Spawner.layerReal.pipe(
-    Layer.provide(layerLauncher),
-    Layer.provide(Bubblewrap.layerReal)
+    provideInOrder(Bubblewrap.layerReal, layerLauncher)
   )
 }

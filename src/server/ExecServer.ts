@@ -23,6 +23,7 @@ import { FileViews } from "../session/FileViews.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import { Transport, type TransportFailed } from "../transport/Transport.js"
+import { provideInOrder } from "../Wiring.js"
 import * as ServerConfig from "./ServerConfig.js"
 
 /** Sessions over whatever starts processes, keeps output, has files and makes HTTP requests: the layer to give mocks to. */
@@ -30,19 +31,25 @@ export const layerSessions: Layer.Layer<
   SessionRegistry | Handlers.Handlers,
   never,
   Spawner | OutputBuffer | FileSystem | HttpRunner
-> = Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), Layer.provide(ProcessSupervisor.layer))
+> = Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), provideInOrder(ProcessSupervisor.layer))
 
-const layerSandbox = Layer.merge(Confiner.layer, FileViews.layer).pipe(Layer.provide(Bubblewrap.layerReal))
-
-const layerOthers = Layer.mergeAll(OutputBuffer.layer, FileSystem.layer, HttpRunner.layer, layerSandbox)
+/** What real processes of either kind have around them. */
+const others = [
+  OutputBuffer.layer,
+  FileSystem.layer,
+  HttpRunner.layer,
+  Bubblewrap.layerReal,
+  Confiner.layer,
+  FileViews.layer
+] as const
 
 /** Sessions of real processes, each in a PID namespace of its own; fails where bubblewrap cannot make these. */
 export const layerContained: Layer.Layer<SessionRegistry | Handlers.Handlers, BubblewrapUnavailable> =
-  layerSessions.pipe(Layer.provide([Spawner.layerContained, layerOthers]))
+  layerSessions.pipe(provideInOrder(Spawner.layerContained, ...others))
 
 /** Sessions of real processes and files. */
 export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSessions.pipe(
-  Layer.provide([Spawner.layer, layerOthers])
+  provideInOrder(Spawner.layer, ...others)
 )
 
 /** How many of the processes that a shutdown has ended are named. */

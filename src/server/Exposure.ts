@@ -18,6 +18,7 @@ import * as Stdio from "../transport/Stdio.js"
 import * as Tls from "../transport/Tls.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
+import { provideInOrder } from "../Wiring.js"
 import * as Metrics from "./Metrics.js"
 import { ConfigError, type ServerConfig } from "./ServerConfig.js"
 
@@ -191,5 +192,5 @@ export const layer = (
         )
       ),
     WebSocket: ({ address, options, auth }) =>
-      WebSocket.layer(address, options).pipe(Layer.provide([layerAuth(auth), Metrics.layer]))
+      WebSocket.layer(address, options).pipe(provideInOrder(layerAuth(auth), Metrics.layer))
   })

@@ -49,13 +49,10 @@ export const levelOf = (word: ServerConfig["logLevel"]): LogLevel.LogLevel =>
 
 /** Logs on stderr in this format, from this level on. */
 export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | "logLevel">): Layer.Layer<never> =>
-  Layer.merge(
+  Layer.scopedDiscard(
     // In place of whatever there was: what the server logs is on stderr once, and on the spans that it belongs to.
-    Layer.scopedDiscard(
-      Effect.locallyScoped(
-        FiberRef.currentLoggers,
-        HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)
-      )
-    ),
-    Logger.minimumLogLevel(levelOf(logLevel))
+    Effect.locallyScoped(
+      FiberRef.currentLoggers,
+      HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)
+    ).pipe(Effect.zipRight(Effect.locallyScoped(FiberRef.currentMinimumLogLevel, levelOf(logLevel))))
   )

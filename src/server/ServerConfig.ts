@@ -286,12 +286,13 @@ export const config: Config.Config<ServerConfig> = Config.all(
 export interface Limits extends OfProcesses, OfSessions, OfHttp, OfTransports {}
 
 /** The limits of every service, as configured. */
-export const layerLimits = (config: Limits): Layer.Layer<never> =>
-  Layer.succeedContext(
-    Context.empty().pipe(
-      Context.add(ProcessLimits, config),
-      Context.add(SessionLimits, config),
-      Context.add(HttpLimits, config),
-      Context.add(TransportLimits, config)
-    )
+export const limits = (config: Limits): Context.Context<never> =>
+  Context.empty().pipe(
+    Context.add(ProcessLimits, config),
+    Context.add(SessionLimits, config),
+    Context.add(HttpLimits, config),
+    Context.add(TransportLimits, config)
   )
+
+/** The same as a layer. */
+export const layerLimits = (config: Limits): Layer.Layer<never> => Layer.succeedContext(limits(config))

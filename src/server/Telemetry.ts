@@ -27,8 +27,10 @@ const layerSpans = (endpoint: string): Layer.Layer<never, ConfigError> =>
 /** Everything that the settings ask for. */
 export const layer = (config: ServerConfig): Layer.Layer<never, ConfigError> => {
   const { auditLog, otlpEndpoint } = config
-  return Layer.mergeAll(
-    auditLog === undefined ? Layer.empty : AuditFile.layer(auditLog),
-    otlpEndpoint === undefined ? Layer.empty : layerSpans(otlpEndpoint)
-  ).pipe(Layer.provideMerge(Logging.layer(config)))
+  const audit = auditLog === undefined ? [] : [AuditFile.layer(auditLog)]
+  const spans = otlpEndpoint === undefined ? [] : [layerSpans(otlpEndpoint)]
+  return [...audit, ...spans].reduce<Layer.Layer<never, ConfigError>>(
+    (others, layer) => Layer.provideMerge(layer, others),
+    Logging.layer(config)
+  )
 }

@@ -1,0 +1,95 @@
+/** Command lines of a server: which ones need no parser, and that they mean the same to the one for everything else. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as ServerFlags from "../../src/command/ServerFlags.js"
+import * as ConfigPrint from "../../src/server/ConfigPrint.js"
+import * as ServerConfig from "../../src/server/ServerConfig.js"
+import { launch } from "../support/servers.js"
+
+const sample = (key: ServerConfig.Key): string => {
+  const { kind, choices } = ServerConfig.settings[key]
+  switch (kind) {
+    case "count":
+      return "7"
+    case "flag":
+      return "true"
+    case "choice":
+      return choices[0] ?? ""
+    case "list":
+    case "text":
+      return `a ${key}, with = and "quotes"`
+  }
+}
+
+const argsOf = (key: ServerConfig.Key) => {
+  const flag = `--${ServerConfig.flagName(key)}`
+  return ServerFlags.isSwitch(key) ? [flag] : [flag, sample(key)]
+}
+
+/** What the command says that its settings are. */
+const printed = (args: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const server = yield* launch({ args: ["config", "print", ...args] })
+    let stdout = ""
+    server.child.stdout?.on("data", (chunk) => {
+      stdout += chunk
+    })
+    server.child.stdin?.end()
+    assert.strictEqual(yield* server.exit, 0, server.stderr())
+    return stdout
+  })
+
+describe("a server's flags", () => {
+  it("are all read, each with its value", () => {
+    const { texts, config } = Option.getOrThrow(ServerFlags.read(ServerConfig.keys.flatMap(argsOf)))
+    assert.deepStrictEqual(texts, Object.fromEntries(ServerConfig.keys.map((key) => [key, sample(key)])))
+    assert.isUndefined(config)
+    assert.deepStrictEqual(Option.getOrThrow(ServerFlags.read([])), { texts: {}, config: undefined })
+  })
+
+  it.scopedLive("mean what they mean to `config print`", () =>
+    Effect.gen(function* () {
+      const lines = [
+        ServerConfig.keys.flatMap(argsOf),
+        ["--listen=ws://127.0.0.1:0", "--log-level=debug", "--max-sessions", "0"],
+        ["--listen", "unix:///a=b", "--insecure", "--allow-direct-exec", "false"]
+      ]
+      for (const args of lines) {
+        const { texts, config } = Option.getOrThrow(ServerFlags.read(args))
+        const { PATH, HOME } = process.env
+        const resolved = yield* ServerConfig.resolve(texts, { PATH, HOME }, config)
+        assert.strictEqual(yield* printed(args), ConfigPrint.format(resolved))
+      }
+    })
+  )
+
+  it("are left to the parser for everything else where there is anything else", () => {
+    const others = [
+      ["--help"],
+      ["--version"],
+      ["run", "--", "ls"],
+      ["config", "print"],
+      ["--listen", "stdio", "ps"],
+      ["--listen"],
+      ["--listen", ""],
+      ["--listen="],
+      ["--listen", "--insecure"],
+      ["--listen", "stdio", "--listen", "stdio"],
+      ["--insecure", "--insecure"],
+      ["--insecure=true"],
+      ["--no-insecure"],
+      ["--LISTEN", "stdio"],
+      ["--contain", "everything"],
+      ["--log-level", "loud"],
+      ["--no-such-flag", "1"],
+      ["--config", ""],
+      ["--"],
+      ["-h"],
+      ["constructor"],
+      ["--constructor", "1"],
+      ["--__proto__", "1"]
+    ]
+    for (const args of others) assert.isTrue(Option.isNone(ServerFlags.read(args)), args.join(" "))
+  })
+})
