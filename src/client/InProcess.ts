@@ -104,7 +104,8 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       Context.make(CurrentHandshake, handshake).pipe(
         Context.add(CurrentHttpExchanges, http),
         Context.add(CurrentConnection, connection)
-      )
+      ),
+      yield* Effect.scope
     )
     const answer = (id: number, exit: Dispatcher.RequestExit) => {
       if (Exit.isSuccess(exit)) return events.onAnswer(id, Either.right(exit.value))

@@ -23,7 +23,7 @@ import * as Logging from "../server/Logging.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import * as Commands from "./Commands.js"
 import { Exited } from "./Outcome.js"
-import { announce, limitGarbage, serve } from "./Serve.js"
+import { announce, limitMemory, serve } from "./Serve.js"
 import { isSwitch } from "./ServerFlags.js"
 
 const placeholders = { count: "N", flag: "true|false", text: "TEXT", list: "TEXT,..." } as const
@@ -155,7 +155,7 @@ const makeRendezvous = (logLevel: string | undefined) =>
         const serve = Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address))
         const level = ServerConfig.logLevels.find((word) => word === logLevel) ?? "info"
         yield* serve.pipe(
-          Effect.zipRight(limitGarbage),
+          Effect.zipRight(limitMemory),
           Effect.zipRight(Effect.never),
           Effect.provide(Rendezvous.layer(config)),
           Effect.provide(Logging.layer({ logFormat: flags.logFormat, logLevel: level }))

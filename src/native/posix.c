@@ -12,12 +12,16 @@
 //                        gives up all privileges of the calling thread and those it starts.
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
+// keepFreed(bytes):      how much freed memory each heap of this process keeps at its end.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #ifdef __linux__
 #include <linux/capability.h>
 #include <sys/syscall.h>
+#endif
+#ifdef __GLIBC__
+#include <malloc.h>
 #endif
 #include <node_api.h>
 #include <signal.h>
@@ -474,6 +478,19 @@ static void clean_up(napi_async_cleanup_hook_handle handle, void *data) {
   uv_close((uv_handle_t *)&own->reaper, reaper_closed);
 }
 
+// By itself glibc keeps up to twice the size of the largest buffer that was ever freed, for each thread.
+static napi_value keep_freed(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  int32_t bytes = 0;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  napi_get_value_int32(env, argument, &bytes);
+#ifdef __GLIBC__
+  mallopt(M_TRIM_THRESHOLD, bytes);
+#endif
+  return NULL;
+}
+
 static void export(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, NULL, &function);
@@ -500,5 +517,6 @@ NAPI_MODULE_INIT() {
   export(env, exports, "setRoot", set_root);
   export(env, exports, "onWritable", on_writable);
   export(env, exports, "cancel", cancel);
+  export(env, exports, "keepFreed", keep_freed);
   return exports;
 }

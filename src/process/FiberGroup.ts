@@ -7,20 +7,16 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 
 /** Fibers that end with a scope. */
 export class FiberGroup {
   /** Interrupts its fibers and waits for their ends when the scope closes, and later ones as they come. */
-  static readonly make: Effect.Effect<FiberGroup, never, Scope.Scope> = Effect.acquireRelease(
-    Effect.sync(() => new FiberGroup()),
-    (group) =>
-      Effect.suspend(() => {
-        group.closed = true
-        for (const fiber of group.fibers) fiber.unsafeInterruptAsFork(FiberId.none)
-        return Fiber.awaitAll(Array.from(group.fibers))
-      })
-  )
+  static readonly make = (scope: Scope.Scope): Effect.Effect<FiberGroup> =>
+    Effect.suspend(() => {
+      const group = new FiberGroup()
+      return Effect.as(Scope.addFinalizer(scope, group.end), group)
+    })
 
   private readonly fibers = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
   private closed = false
@@ -31,6 +27,12 @@ export class FiberGroup {
   get isClosed(): boolean {
     return this.closed
   }
+
+  private readonly end = Effect.suspend(() => {
+    this.closed = true
+    for (const fiber of this.fibers) fiber.unsafeInterruptAsFork(FiberId.none)
+    return Fiber.awaitAll(Array.from(this.fibers))
+  })
 
   /** Makes a fiber that runs one of the group. */
   add(fiber: Fiber.RuntimeFiber<unknown, unknown>): void {

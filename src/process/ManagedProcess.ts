@@ -63,6 +63,7 @@ export class ManagedProcess {
   private size: { readonly rows: number; readonly cols: number } | undefined
   private readonly waiters = new Set<() => void>()
   private stdin: StdinQueue.StdinQueue | undefined
+  private onClosed = () => {}
 
   /** The processId as JSON text, for messages that are put together by hand. */
   readonly idJson: string
@@ -119,8 +120,13 @@ export class ManagedProcess {
     this.wake()
   }
 
-  /** Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first. */
-  listen(): void {
+  /**
+   * Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first.
+   * `onClosed` is called when the process has closed: what every process waits for takes no effect, which would be
+   * 1.5 kB.
+   */
+  listen(onClosed: () => void = () => {}): void {
+    this.onClosed = onClosed
     const child = this.child()
     if (child === undefined || this.listening) return
     this.listening = true
@@ -315,6 +321,7 @@ export class ManagedProcess {
     if (this.state._tag === "Closed") {
       this.events.onClosed(this, this.nextSeq++)
       this.output.seal()
+      this.onClosed()
     }
     this.wake()
   }

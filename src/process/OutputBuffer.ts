@@ -62,12 +62,20 @@ const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, firs
  * nothing. Both rings grow by doubling.
  */
 class Ring implements RetainedOutput {
-  private bytes = Buffer.alloc(0)
+  // Those of a process without output are everybody's.
+  private static readonly empty = {
+    bytes: Buffer.alloc(0),
+    seqs: new Float64Array(0),
+    lengths: new Uint32Array(0),
+    kinds: new Uint8Array(0)
+  }
+
+  private bytes = Ring.empty.bytes
   private head = 0
   private size = 0
-  private seqs = new Float64Array(0)
-  private lengths = new Uint32Array(0)
-  private kinds = new Uint8Array(0)
+  private seqs = Ring.empty.seqs
+  private lengths = Ring.empty.lengths
+  private kinds = Ring.empty.kinds
   private first = 0
   private count = 0
   private dropped = 0
@@ -187,10 +195,10 @@ class Ring implements RetainedOutput {
   }
 
   private reset(): void {
-    this.bytes = Buffer.alloc(0)
-    this.seqs = new Float64Array(0)
-    this.lengths = new Uint32Array(0)
-    this.kinds = new Uint8Array(0)
+    this.bytes = Ring.empty.bytes
+    this.seqs = Ring.empty.seqs
+    this.lengths = Ring.empty.lengths
+    this.kinds = Ring.empty.kinds
     this.head = this.size = this.first = this.count = 0
   }
 

@@ -30,6 +30,7 @@ interface Native {
   readonly setRoot: (path: string) => number
   readonly onWritable: (fd: number, callback: () => void) => number
   readonly cancel: (token: number) => number
+  readonly keepFreed: (bytes: number) => void
 }
 
 const load = createRequire(import.meta.url)
@@ -98,3 +99,6 @@ export const onWritable = (fd: number, callback: () => void): (() => void) => {
     native().cancel(token)
   }
 }
+
+/** Freed memory beyond this goes back to the system from each heap of this process; where its C library is glibc. */
+export const keepFreed = (bytes: number): void => native().keepFreed(bytes)

@@ -68,7 +68,10 @@ export interface Supervisor {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
-const make = (observer: ProcessEvents, runFork: Fork) =>
+/** No restart. That of a process which has no policy must not keep what it was started with. */
+const never = () => false
+
+const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
     const events = ProcessMetrics.observe(observer)
@@ -79,11 +82,11 @@ const make = (observer: ProcessEvents, runFork: Fork) =>
     let open = 0
     let ending = false
 
-    const fibers = yield* FiberGroup.make
-    // Whoever forks goes on first, and may be past interruption; what is forked never is, or the scope could not close.
+    const fibers = yield* FiberGroup.make(scope)
+    // Whoever forks goes on first. What is forked can be interrupted, whoever forks it, or the scope could not close.
     const fork = <A, E>(effect: Effect.Effect<A, E>) =>
       Effect.sync(() => {
-        const fiber = runFork(Effect.interruptible(effect), { immediate: false })
+        const fiber = runFork(effect, { immediate: false })
         fibers.add(fiber)
         return fiber
       })
@@ -114,20 +117,19 @@ const make = (observer: ProcessEvents, runFork: Fork) =>
       if (process.hasRemains()) remains.add(process)
     }
 
-    /** What a process lives on: its reports, its close, and the time it is kept after that. */
+    /** Forks what a process lives on: its reports, its close, and the time it is kept after that. */
     const live = (process: ManagedProcess) =>
-      Effect.suspend(() => {
-        process.listen()
-        return process.untilClosed(Number.POSITIVE_INFINITY)
-      }).pipe(
+      Effect.async<void>((resume) => process.listen(() => resume(Effect.void))).pipe(
         Effect.zipRight(
           Effect.suspend(() => {
             open--
             return Effect.sleep(limits.closedProcessRetentionMs)
           })
         ),
-        Effect.onExit((exit) =>
-          Effect.sync(() => {
+        fork,
+        Effect.map((fiber) =>
+          // An effect around it would wait in memory with it.
+          fiber.addObserver((exit) => {
             if (Exit.isInterrupted(exit)) process.signal("SIGKILL", "tree")
             remove(process)
           })
@@ -222,7 +224,7 @@ const make = (observer: ProcessEvents, runFork: Fork) =>
           output,
           events,
           limits.stdinQueueBytesPerProcess,
-          (status) => policy?.allows(status) ?? false
+          policy?.allows ?? never
         )
         processes.set(params.processId, process)
         open++
@@ -247,7 +249,7 @@ const make = (observer: ProcessEvents, runFork: Fork) =>
           process.listen()
           process.signal("SIGKILL", "tree")
         }
-        yield* fork(live(process))
+        yield* live(process)
         if (policy !== undefined) yield* fork(keepUp(process, confined, policy))
         if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
         return { pid: child.pid, confined: isConfined }
@@ -332,15 +334,12 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
     Effect.map(Effect.runtime<Spawner | OutputBuffer>(), ({ context, fiberRefs }) => {
-      // No more than that: every session keeps a copy.
       const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner)(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
       return {
         make: (events) =>
-          Effect.mapInputContext(make(events, runFork), (scope: Context.Context<Scope.Scope>) =>
-            Context.merge(services, scope)
-          )
+          Effect.flatMap(Effect.scope, (scope) => Effect.provide(make(events, runFork, scope), services))
       }
     })
   )

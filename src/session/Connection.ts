@@ -14,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"
+import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { HttpLimits } from "../http/HttpLimits.js"
 import { Code, type Failure } from "../protocol/Failure.js"
@@ -66,270 +67,277 @@ const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
   return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : Dispatcher.refusalOf(exit.cause).code
 }
 
+/** Serves a peer; when the scope closes, what was begun for it ends. */
+const serveIn = (peer: Peer, scope: Scope.Scope) =>
+  Effect.gen(function* () {
+    const registry = yield* SessionRegistry
+    const { handshakeTimeoutMs } = yield* SessionLimits
+    const isTraced = yield* Tracing.isEnabled
+    const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
+    const handshake = new Handshake(peer.sendBinary !== undefined)
+    let inFlight = 0
+    let inFlightSize = 0
+    let notifier: Notifier.Notifier | undefined
+    let ending: Ending | undefined
+    let leaving = false
+    let ended = () => {}
+    const ends: Array<Effect.Effect<void>> = []
+    const outbox = Outbox.make(peer, () => onSpace())
+    const room = new AnswerRoom(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
+
+    SessionMetrics.connected.unsafeUpdate(1, [])
+    SessionMetrics.connections.unsafeModify(1, [])
+    // Added first, so that it runs last: when no request is under way any more.
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.suspend(() => {
+        SessionMetrics.connections.unsafeModify(-1, [])
+        if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
+        notifier?.stop()
+        outbox.stop()
+        const current = handshake.initialized
+        const detached =
+          current === undefined
+            ? Effect.void
+            : registry.detach(current.session, current.dialect === "session" && peer.resumable)
+        const { code, reason } = ending ?? { code: 1001, reason: "" }
+        return Effect.all(ends, { discard: true }).pipe(
+          Effect.zipRight(detached),
+          Effect.zipRight(
+            Effect.logDebug("connection.ended").pipe(
+              Effect.annotateLogs({ peer: peer.name, code, reason: clip(reason) })
+            )
+          )
+        )
+      })
+    )
+    yield* Effect.logDebug("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
+
+    // Before the dispatcher, so that its requests are interrupted first.
+    const http = new HttpExchanges(toPeer(outbox), yield* HttpLimits)
+    yield* Scope.addFinalizer(scope, http.end)
+
+    const dispatcher = yield* Dispatcher.make(
+      Context.make(CurrentHandshake, handshake).pipe(
+        Context.add(CurrentHttpExchanges, http),
+        Context.add(CurrentConnection, {
+          peer: peer.name,
+          room,
+          maxContentBytes: outbox.maxContentBytes,
+          onEnd: (effect) => ends.push(effect)
+        })
+      ),
+      scope
+    )
+    // Added last, so that it runs first: from here on the end of the connection interrupts requests.
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.sync(() => {
+        leaving = true
+      })
+    )
+
+    /** Nothing of what was asked or answered is told: only which request, and how it went. */
+    const idsOf = ({ id }: Request) => ({
+      peer: peer.name,
+      requestId: clip(id),
+      ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
+    })
+    const told = (request: Request) => Effect.annotateLogs({ ...idsOf(request), method: request.route.tag })
+    const elapsed = ({ arrivedAt }: Request) => performance.now() - arrivedAt
+
+    const report = (request: Request, exit: Dispatcher.RequestExit): Effect.Effect<void> => {
+      const code = outcomeOf(exit)
+      const log = Effect.annotateLogs(Effect.logTrace("request"), { code, ms: Math.round(elapsed(request)) })
+      return Effect.zipRight(
+        Effect.annotateCurrentSpan({ ...idsOf(request), code }),
+        isVerbose ? told(request)(log) : Effect.void
+      )
+    }
+
+    const inSpanOfClient = <A, E>({ parent }: Request, effect: Effect.Effect<A, E>) =>
+      parent === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, parent)
+
+    /** A request's handler in its span, if there is a tracer: else what it logs belongs to the client's span. */
+    const traced = (request: Request): Dispatcher.Decorate => {
+      const { parent, route } = request
+      return (handler) => {
+        const reported = Effect.onExit(handler, (exit) => report(request, exit))
+        return isTraced
+          ? Effect.withSpan(reported, `exec-server.${route.tag}`, { parent, captureStackTrace: false })
+          : inSpanOfClient(request, reported)
+      }
+    }
+
+    const fail = (request: Request, cause: Cause.Cause<Failure>) => {
+      // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
+      if (leaving && Cause.isInterruptedOnly(cause)) return
+      const { code, message } = Dispatcher.refusalOf(cause)
+      outbox.send(Wire.failure(request.id, code, message))
+      if (!Dispatcher.isDefect(cause)) return
+      dispatcher.fork(inSpanOfClient(request, told(request)(Effect.logError("a request died of a defect", cause))))
+    }
+
+    const answer = (request: Request, exit: Dispatcher.RequestExit) => {
+      let answered = exit
+      try {
+        if (Exit.isSuccess(exit)) outbox.succeed(request.id, exit.value, request.route.encode)
+      } catch (defect) {
+        answered = Exit.die(defect)
+      }
+      if (Exit.isFailure(answered)) fail(request, answered.cause)
+      SessionMetrics.answered(request.route.tag, outcomeOf(answered), elapsed(request))
+    }
+
+    const end = (reason: Ending) => {
+      if (ending !== undefined) return
+      ending = reason
+      peer.close(reason)
+      ended()
+    }
+
+    const serveRequest = ({ id, method, params, trace }: Extract<Wire.Message, { _tag: "Request" }>, size: number) => {
+      const route = routeOf(method)
+      if (route === undefined) {
+        SessionMetrics.answered("unknown", Code.methodNotFound, 0)
+        return outbox.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
+      }
+      const payload = decode(route, params)
+      if (Either.isLeft(payload)) {
+        SessionMetrics.answered(route.tag, Code.invalidParams, 0)
+        return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
+      }
+      const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
+      const request = { id, route, size, arrivedAt: performance.now(), parent }
+      inFlight++
+      inFlightSize += size
+      const onExit = (exit: Dispatcher.RequestExit) => {
+        inFlight--
+        inFlightSize -= size
+        answer(request, exit)
+        if (held.length > 0 || deferred.length > 0) serveHeld()
+      }
+      const isTold = isTraced || isVerbose || parent !== undefined
+      dispatcher.run(route.tag, payload.right, onExit, isTold ? traced(request) : undefined)
+    }
+
+    const onInitialized = () => {
+      if (handshake.initialized === undefined) {
+        return end({ code: 1002, reason: "received `initialized` notification before `initialize`" })
+      }
+      const current = handshake.confirm()
+      if (current === undefined) return
+      deadline?.unsafeInterruptAsFork(FiberId.none)
+      deadline = undefined
+      notifier = Notifier.make(outbox, current.capabilities)
+      current.session.advance({ _tag: "ClientReady", notifier })
+    }
+
+    const malformed = (detail: string) => {
+      SessionMetrics.answered("malformed", Code.invalidRequest, 0)
+      outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
+    }
+
+    const receive = (text: string) => {
+      const message = Wire.parse(text)
+      switch (message._tag) {
+        case "Request":
+          if (isCongested() && largeAnswers.has(message.method)) return void deferred.push(text)
+          return serveRequest(message, text.length)
+        case "Notification":
+          if (message.method === "initialized") return onInitialized()
+          return end({ code: 1002, reason: `unexpected notification method: ${message.method}` })
+        case "Response":
+          return end({ code: 1002, reason: `unexpected client response for request id ${message.id}` })
+        case "Malformed":
+          return malformed(message.detail)
+      }
+    }
+
+    /** A bug in what a message leads to must not end the server that others use. */
+    const accept = (text: string) => {
+      try {
+        receive(text)
+      } catch (defect) {
+        dispatcher.fork(
+          Effect.logError("a message led to a defect", Cause.die(defect)).pipe(Effect.annotateLogs("peer", peer.name))
+        )
+        malformed("internal error")
+      }
+    }
+
+    const isCongested = () => outbox.buffered() > highWaterBytes
+    const isBusy = () =>
+      inFlight >= maxInFlight ||
+      inFlightSize > maxInFlightSize ||
+      deferred.length >= maxDeferred ||
+      outbox.buffered() > smallAnswerFactor * highWaterBytes
+
+    // Requests for large answers to a congested peer.
+    const deferred: Array<string> = []
+    // What still comes in after the peer was paused: at most what one read of its socket held.
+    const held: Array<string> = []
+
+    let serving = false
+    const serveHeld = () => {
+      // An answer given within the loop calls this again: the loop is already at it.
+      if (serving || ending !== undefined) return
+      serving = true
+      while (deferred.length > 0 && !isCongested()) accept(deferred.shift() ?? "")
+      while (held.length > 0 && ending === undefined && !isBusy()) accept(held.shift() ?? "")
+      serving = false
+      if (held.length === 0) peer.resume()
+    }
+
+    // Whoever never gets as far as a session must not hold a connection for ever.
+    let deadline = peer.resumable
+      ? yield* Effect.sync(() => {
+          end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
+        }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkIn(scope))
+      : undefined
+
+    /** The peer has taken something: whoever waited for that may go on, as far as there is space. */
+    const onSpace = () => {
+      room.look()
+      if (!isCongested()) {
+        notifier?.onDrain()
+        http.onDrain()
+      }
+      serveHeld()
+    }
+
+    yield* Effect.async<void>((resume) => {
+      ended = () => resume(Effect.void)
+      peer.listen({
+        onMessage: (text) => {
+          if (ending !== undefined) return
+          if (held.length === 0 && !isBusy()) return accept(text)
+          held.push(text)
+          peer.pause()
+        },
+        onMalformed: malformed,
+        onDrain: () => {
+          outbox.onDrain()
+          onSpace()
+        },
+        onEnd: () => {
+          // Requests that were received are carried out, though nobody hears the answers.
+          if (ending === undefined) for (const text of held.splice(0)) accept(text)
+          ending ??= { code: 1000, reason: "" }
+          ended()
+        }
+      })
+    })
+  })
+
 /**
  * Serves a peer until it is gone, breaks the protocol, or this is interrupted; then carries out what was received,
  * interrupts what waits, and gives the session back.
  */
 export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | Handlers> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const registry = yield* SessionRegistry
-      const { handshakeTimeoutMs } = yield* SessionLimits
-      const isTraced = yield* Tracing.isEnabled
-      const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
-      const handshake = new Handshake(peer.sendBinary !== undefined)
-      let inFlight = 0
-      let inFlightSize = 0
-      let notifier: Notifier.Notifier | undefined
-      let ending: Ending | undefined
-      let leaving = false
-      let ended = () => {}
-      const ends: Array<Effect.Effect<void>> = []
-      const outbox = Outbox.make(peer, () => onSpace())
-      const room = new AnswerRoom(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
-
-      SessionMetrics.connected.unsafeUpdate(1, [])
-      SessionMetrics.connections.unsafeModify(1, [])
-      // Added first, so that it runs last: when no request is under way any more.
-      yield* Effect.addFinalizer(() =>
-        Effect.suspend(() => {
-          SessionMetrics.connections.unsafeModify(-1, [])
-          if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
-          notifier?.stop()
-          outbox.stop()
-          const current = handshake.initialized
-          const detached =
-            current === undefined
-              ? Effect.void
-              : registry.detach(current.session, current.dialect === "session" && peer.resumable)
-          const { code, reason } = ending ?? { code: 1001, reason: "" }
-          return Effect.all(ends, { discard: true }).pipe(
-            Effect.zipRight(detached),
-            Effect.zipRight(
-              Effect.logDebug("connection.ended").pipe(
-                Effect.annotateLogs({ peer: peer.name, code, reason: clip(reason) })
-              )
-            )
-          )
-        })
-      )
-      yield* Effect.logDebug("connection.opened").pipe(Effect.annotateLogs("peer", peer.name))
-
-      // Before the dispatcher, so that its requests are interrupted first.
-      const http = new HttpExchanges(toPeer(outbox), yield* HttpLimits)
-      yield* Effect.addFinalizer(() => http.end)
-
-      const dispatcher = yield* Dispatcher.make(
-        Context.make(CurrentHandshake, handshake).pipe(
-          Context.add(CurrentHttpExchanges, http),
-          Context.add(CurrentConnection, {
-            peer: peer.name,
-            room,
-            maxContentBytes: outbox.maxContentBytes,
-            onEnd: (effect) => ends.push(effect)
-          })
-        )
-      )
-      // Added last, so that it runs first: from here on the end of the connection interrupts requests.
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
-          leaving = true
-        })
-      )
-
-      /** Nothing of what was asked or answered is told: only which request, and how it went. */
-      const idsOf = ({ id }: Request) => ({
-        peer: peer.name,
-        requestId: clip(id),
-        ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
-      })
-      const told = (request: Request) => Effect.annotateLogs({ ...idsOf(request), method: request.route.tag })
-      const elapsed = ({ arrivedAt }: Request) => performance.now() - arrivedAt
-
-      const report = (request: Request, exit: Dispatcher.RequestExit): Effect.Effect<void> => {
-        const code = outcomeOf(exit)
-        const log = Effect.annotateLogs(Effect.logTrace("request"), { code, ms: Math.round(elapsed(request)) })
-        return Effect.zipRight(
-          Effect.annotateCurrentSpan({ ...idsOf(request), code }),
-          isVerbose ? told(request)(log) : Effect.void
-        )
-      }
-
-      const inSpanOfClient = <A, E>({ parent }: Request, effect: Effect.Effect<A, E>) =>
-        parent === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, parent)
-
-      /** A request's handler in its span, if there is a tracer: else what it logs belongs to the client's span. */
-      const traced = (request: Request): Dispatcher.Decorate => {
-        const { parent, route } = request
-        return (handler) => {
-          const reported = Effect.onExit(handler, (exit) => report(request, exit))
-          return isTraced
-            ? Effect.withSpan(reported, `exec-server.${route.tag}`, { parent, captureStackTrace: false })
-            : inSpanOfClient(request, reported)
-        }
-      }
-
-      const fail = (request: Request, cause: Cause.Cause<Failure>) => {
-        // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
-        if (leaving && Cause.isInterruptedOnly(cause)) return
-        const { code, message } = Dispatcher.refusalOf(cause)
-        outbox.send(Wire.failure(request.id, code, message))
-        if (!Dispatcher.isDefect(cause)) return
-        dispatcher.fork(inSpanOfClient(request, told(request)(Effect.logError("a request died of a defect", cause))))
-      }
-
-      const answer = (request: Request, exit: Dispatcher.RequestExit) => {
-        let answered = exit
-        try {
-          if (Exit.isSuccess(exit)) outbox.succeed(request.id, exit.value, request.route.encode)
-        } catch (defect) {
-          answered = Exit.die(defect)
-        }
-        if (Exit.isFailure(answered)) fail(request, answered.cause)
-        SessionMetrics.answered(request.route.tag, outcomeOf(answered), elapsed(request))
-      }
-
-      const end = (reason: Ending) => {
-        if (ending !== undefined) return
-        ending = reason
-        peer.close(reason)
-        ended()
-      }
-
-      const serveRequest = (
-        { id, method, params, trace }: Extract<Wire.Message, { _tag: "Request" }>,
-        size: number
-      ) => {
-        const route = routeOf(method)
-        if (route === undefined) {
-          SessionMetrics.answered("unknown", Code.methodNotFound, 0)
-          return outbox.send(Wire.failure(id, Code.methodNotFound, `unknown method: ${clip(method)}`))
-        }
-        const payload = decode(route, params)
-        if (Either.isLeft(payload)) {
-          SessionMetrics.answered(route.tag, Code.invalidParams, 0)
-          return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
-        }
-        const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
-        const request = { id, route, size, arrivedAt: performance.now(), parent }
-        inFlight++
-        inFlightSize += size
-        const onExit = (exit: Dispatcher.RequestExit) => {
-          inFlight--
-          inFlightSize -= size
-          answer(request, exit)
-          if (held.length > 0 || deferred.length > 0) serveHeld()
-        }
-        const isTold = isTraced || isVerbose || parent !== undefined
-        dispatcher.run(route.tag, payload.right, onExit, isTold ? traced(request) : undefined)
-      }
-
-      const onInitialized = () => {
-        if (handshake.initialized === undefined) {
-          return end({ code: 1002, reason: "received `initialized` notification before `initialize`" })
-        }
-        const current = handshake.confirm()
-        if (current === undefined) return
-        deadline?.unsafeInterruptAsFork(FiberId.none)
-        deadline = undefined
-        notifier = Notifier.make(outbox, current.capabilities)
-        current.session.advance({ _tag: "ClientReady", notifier })
-      }
-
-      const malformed = (detail: string) => {
-        SessionMetrics.answered("malformed", Code.invalidRequest, 0)
-        outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
-      }
-
-      const receive = (text: string) => {
-        const message = Wire.parse(text)
-        switch (message._tag) {
-          case "Request":
-            if (isCongested() && largeAnswers.has(message.method)) return void deferred.push(text)
-            return serveRequest(message, text.length)
-          case "Notification":
-            if (message.method === "initialized") return onInitialized()
-            return end({ code: 1002, reason: `unexpected notification method: ${message.method}` })
-          case "Response":
-            return end({ code: 1002, reason: `unexpected client response for request id ${message.id}` })
-          case "Malformed":
-            return malformed(message.detail)
-        }
-      }
-
-      /** A bug in what a message leads to must not end the server that others use. */
-      const accept = (text: string) => {
-        try {
-          receive(text)
-        } catch (defect) {
-          dispatcher.fork(
-            Effect.logError("a message led to a defect", Cause.die(defect)).pipe(Effect.annotateLogs("peer", peer.name))
-          )
-          malformed("internal error")
-        }
-      }
-
-      const isCongested = () => outbox.buffered() > highWaterBytes
-      const isBusy = () =>
-        inFlight >= maxInFlight ||
-        inFlightSize > maxInFlightSize ||
-        deferred.length >= maxDeferred ||
-        outbox.buffered() > smallAnswerFactor * highWaterBytes
-
-      // Requests for large answers to a congested peer.
-      const deferred: Array<string> = []
-      // What still comes in after the peer was paused: at most what one read of its socket held.
-      const held: Array<string> = []
-
-      let serving = false
-      const serveHeld = () => {
-        // An answer given within the loop calls this again: the loop is already at it.
-        if (serving || ending !== undefined) return
-        serving = true
-        while (deferred.length > 0 && !isCongested()) accept(deferred.shift() ?? "")
-        while (held.length > 0 && ending === undefined && !isBusy()) accept(held.shift() ?? "")
-        serving = false
-        if (held.length === 0) peer.resume()
-      }
-
-      // Whoever never gets as far as a session must not hold a connection for ever.
-      let deadline = peer.resumable
-        ? yield* Effect.sync(() => {
-            end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
-          }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkScoped)
-        : undefined
-
-      /** The peer has taken something: whoever waited for that may go on, as far as there is space. */
-      const onSpace = () => {
-        room.look()
-        if (!isCongested()) {
-          notifier?.onDrain()
-          http.onDrain()
-        }
-        serveHeld()
-      }
-
-      yield* Effect.async<void>((resume) => {
-        ended = () => resume(Effect.void)
-        peer.listen({
-          onMessage: (text) => {
-            if (ending !== undefined) return
-            if (held.length === 0 && !isBusy()) return accept(text)
-            held.push(text)
-            peer.pause()
-          },
-          onMalformed: malformed,
-          onDrain: () => {
-            outbox.onDrain()
-            onSpace()
-          },
-          onEnd: () => {
-            // Requests that were received are carried out, though nobody hears the answers.
-            if (ending === undefined) for (const text of held.splice(0)) accept(text)
-            ending ??= { code: 1000, reason: "" }
-            ended()
-          }
-        })
-      })
-    })
+  // The scope is not among the services: a connection would keep a copy of the server's, for this one more.
+  Effect.acquireUseRelease(
+    Scope.make(),
+    (scope) => serveIn(peer, scope),
+    (scope, exit) => Scope.close(scope, exit)
   )

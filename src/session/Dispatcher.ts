@@ -79,11 +79,14 @@ const options = { clientId: 0, headers: Headers.empty }
  * The dispatcher of one connection; `services` are what its handlers find besides their own. When the scope closes,
  * requests that have not ended are interrupted, and their ends waited for; later ones are interrupted as they come.
  */
-export const make = (services: Context.Context<never>): Effect.Effect<Dispatcher, never, Handlers | Scope.Scope> =>
+export const make = (
+  services: Context.Context<never>,
+  scope: Scope.Scope
+): Effect.Effect<Dispatcher, never, Handlers> =>
   Effect.gen(function* () {
     // The edge where handlers, each with types of its own, meet in one table.
     const handlers = (yield* Effect.context<Handlers>()).unsafeMap as Map<string, Entry>
-    const waiting = yield* FiberGroup.make
+    const waiting = yield* FiberGroup.make(scope)
     // With these alone: every request copies the context and the references that it is run with.
     const fiberRefs = (yield* Effect.getFiberRefs).pipe(
       FiberRefs.delete(FiberRef.currentContext),

@@ -13,7 +13,7 @@ describe("a group of fibers", () => {
   it.effect("ends with its scope, which waits for the ends of all", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
-      const group = yield* Scope.extend(FiberGroup.make, scope)
+      const group = yield* FiberGroup.make(scope)
       const ends: Array<string> = []
       const running = (name: string) =>
         Effect.runFork(
@@ -37,7 +37,7 @@ describe("a group of fibers", () => {
   it.effect("whatever joins it later is interrupted at once", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
-      const group = yield* Scope.extend(FiberGroup.make, scope)
+      const group = yield* FiberGroup.make(scope)
       yield* Scope.close(scope, Exit.void)
       const late = Effect.runFork(Deferred.await(yield* Deferred.make<void>()))
       group.add(late)

@@ -24,7 +24,8 @@ const dispatcherOf = (handler: () => Handled | Rpc.Wrapper<Handled>) =>
     const key = ExecApi.requests.get("process/closeStdin")?.key ?? ""
     const context = Context.make(Answer, "an answer")
     const handlers = Context.unsafeMake(new Map([[key, { handler, context }]])) as unknown as Context.Context<Handlers>
-    const dispatcher = yield* Effect.provide(Dispatcher.make(Context.make(Name, "somebody")), handlers)
+    const services = Context.make(Name, "somebody")
+    const dispatcher = yield* Effect.provide(Dispatcher.make(services, yield* Effect.scope), handlers)
     return (decorate?: Dispatcher.Decorate) => {
       const exits: Array<Dispatcher.RequestExit> = []
       dispatcher.run("process/closeStdin", {}, (exit) => exits.push(exit), decorate)
