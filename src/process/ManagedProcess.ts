@@ -122,11 +122,12 @@ export class ManagedProcess {
 
   /**
    * Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first.
-   * `onClosed` is called when the process has closed: what every process waits for takes no effect, which would be
-   * 1.5 kB.
+   * `onClosed` is called when the process has closed, at once if it has: an effect that waits for that would be 1.5 kB
+   * more for every process.
    */
   listen(onClosed: () => void = () => {}): void {
     this.onClosed = onClosed
+    if (this.state._tag === "Closed") onClosed()
     const child = this.child()
     if (child === undefined || this.listening) return
     this.listening = true

@@ -69,6 +69,21 @@ describe("transition", () => {
     }))
 })
 
+describe("listen", () => {
+  test("tells of the close, also whoever asks after it", ({ start }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p")
+      const told: Array<string> = []
+      process.listen(() => told.push("before"))
+      child.exit(exited(0))
+      assert.deepStrictEqual(told, [])
+      child.endOutput()
+      assert.deepStrictEqual(told, ["before"])
+      process.listen(() => told.push("after"))
+      assert.deepStrictEqual(told, ["before", "after"])
+    }))
+})
+
 describe("read", () => {
   test("gives output with its numbers, and where to go on", ({ start }) =>
     Effect.gen(function* () {
