@@ -152,9 +152,8 @@ const makeRendezvous = (logLevel: string | undefined) =>
           },
           process.env
         )
-        const serve = Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address))
         const level = ServerConfig.logLevels.find((word) => word === logLevel) ?? "info"
-        yield* serve.pipe(
+        yield* Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address)).pipe(
           Effect.zipRight(limitMemory),
           Effect.zipRight(Effect.never),
           Effect.provide(Rendezvous.layer(config)),

@@ -56,8 +56,10 @@ export const limitMemory: Effect.Effect<void> = Effect.sync(() => {
   for (const flag of ["semi-space-growth-factor=1", "no-parallel-scavenge", "no-concurrent-array-buffer-sweeping"]) {
     v8.setFlagsFromString(`--${flag}`)
   }
-  Posix.keepFreed(keptFreedBytes)
-})
+}).pipe(
+  // Where the native part is missing, every start of a process says so.
+  Effect.zipRight(Effect.ignore(Effect.try(() => Posix.keepFreed(keptFreedBytes))))
+)
 
 const sessions = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? ExecServer.layerContained : ExecServer.layer
