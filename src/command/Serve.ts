@@ -37,7 +37,7 @@ const announceServer = (exposure: Exposure.Exposure) =>
   )
 
 /** Freed memory that each heap of the C library keeps, in bytes. */
-const keptFreedBytes = 131072
+const keptFreedBytes = 524288
 
 /**
  * How memory is given back in a server, once it has started: with other flags Node.js compiles its own modules anew,
