@@ -5,30 +5,19 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { command } from "./support/command.js"
 import { answer, asks, ends, upgrade } from "./support/raw.js"
 import {
   connectTo,
   eventually,
   isAlive,
   type LaunchOptions,
-  launch,
   rawSocket,
   stdioClient,
   webSocketServer
 } from "./support/servers.js"
 
 const envPolicy = { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set: {}, includeOnly: [] }
-
-const run = (options: LaunchOptions) =>
-  Effect.gen(function* () {
-    const server = yield* launch(options)
-    let stdout = ""
-    server.child.stdout?.on("data", (chunk) => {
-      stdout += chunk
-    })
-    server.child.stdin?.end()
-    return { code: yield* server.exit, stdout, stderr: server.stderr() }
-  })
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "exec-server-test-"))),
@@ -38,8 +27,8 @@ const folder = Effect.acquireRelease(
 describe("exec-server", () => {
   it.scopedLive("--version and --help", () =>
     Effect.gen(function* () {
-      assert.match((yield* run({ args: ["--version"] })).stdout, /^\d+\.\d+\.\d+/)
-      const help = yield* run({ args: ["--help"] })
+      assert.match((yield* command(["--version"])).stdout, /^\d+\.\d+\.\d+/)
+      const help = yield* command(["--help"])
       assert.strictEqual(help.code, 0)
       for (const word of ["--listen", "--config", "--max-sessions", "EXEC_SERVER_MAX_SESSIONS", "default 1024"]) {
         assert.include(help.stdout, word)
@@ -50,7 +39,7 @@ describe("exec-server", () => {
   it.scopedLive("usage errors are explained on stderr and exit with 2", () =>
     Effect.gen(function* () {
       for (const args of [["--bogus"], ["--listen"], ["stray"], ["--ws-auth", "password"]]) {
-        const { code, stdout, stderr } = yield* run({ args })
+        const { code, stdout, stderr } = yield* command(args)
         assert.strictEqual(code, 2, args.join(" "))
         assert.strictEqual(stdout, "")
         assert.notStrictEqual(stderr, "")
@@ -103,7 +92,7 @@ describe("exec-server", () => {
         [["--config", "/no/such/file"], /^Error: cannot read the configuration file \/no\/such\/file: No such file/]
       ]
       for (const [args, message] of cases) {
-        const { code, stdout, stderr } = yield* run({ args })
+        const { code, stdout, stderr } = yield* command(args)
         assert.match(stderr, message, args.join(" "))
         assert.strictEqual(code, 1)
         assert.strictEqual(stdout, "")
@@ -206,15 +195,9 @@ describe("exec-server", () => {
       assert.strictEqual(yield* limit({ args: ["--config", path], env }), 2)
       assert.strictEqual(yield* limit({ args: ["--config", path, "--max-processes-per-session", "1"], env }), 1)
       writeFileSync(path, "maxProcesses = 3\n")
-      assert.match(
-        (yield* run({ args: ["--config", path] })).stderr,
-        /unknown key maxProcesses; the keys are .*maxSessions/
-      )
+      assert.match((yield* command(["--config", path])).stderr, /unknown key maxProcesses; the keys are .*maxSessions/)
       writeFileSync(path, "maxSessions = \n")
-      assert.match(
-        (yield* run({ args: ["--config", path] })).stderr,
-        /^Error: cannot read the configuration file .*\n$/
-      )
+      assert.match((yield* command(["--config", path])).stderr, /^Error: cannot read the configuration file .*\n$/)
     })
   )
 

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as ServerFlags from "../../src/command/ServerFlags.js"
 import * as ConfigPrint from "../../src/server/ConfigPrint.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
-import { launch } from "../support/servers.js"
+import { command } from "../support/command.js"
 
 const sample = (key: ServerConfig.Key): string => {
   const { kind, choices } = ServerConfig.settings[key]
@@ -29,14 +29,8 @@ const argsOf = (key: ServerConfig.Key) => {
 
 /** What the command says that its settings are. */
 const printed = (args: ReadonlyArray<string>) =>
-  Effect.gen(function* () {
-    const server = yield* launch({ args: ["config", "print", ...args] })
-    let stdout = ""
-    server.child.stdout?.on("data", (chunk) => {
-      stdout += chunk
-    })
-    server.child.stdin?.end()
-    assert.strictEqual(yield* server.exit, 0, server.stderr())
+  Effect.map(command(["config", "print", ...args]), ({ code, stdout, stderr }) => {
+    assert.strictEqual(code, 0, stderr)
     return stdout
   })
 

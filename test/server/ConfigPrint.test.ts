@@ -5,19 +5,15 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TOML from "smol-toml"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
+import { command } from "../support/command.js"
 import { folder } from "../support/exposed.js"
 import { type LaunchOptions, launch } from "../support/servers.js"
 
 /** What a command prints before it ends well. */
-const prints = (options: LaunchOptions) =>
-  Effect.gen(function* () {
-    const running = yield* launch(options)
-    let stdout = ""
-    running.child.stdout?.on("data", (chunk) => {
-      stdout += chunk
-    })
-    assert.strictEqual(yield* running.exit, 0, running.stderr())
-    assert.strictEqual(running.stderr(), "")
+const prints = ({ args = [], env = {} }: LaunchOptions) =>
+  Effect.map(command(args, { env }), ({ code, stdout, stderr }) => {
+    assert.strictEqual(code, 0, stderr)
+    assert.strictEqual(stderr, "")
     return stdout
   })
 
