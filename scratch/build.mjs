@@ -31,6 +31,7 @@ const { outputFiles } = await build({
   format: "cjs",
   external: ["node-pty"],
   write: false,
+  // A start reads all of it, and once counts its lines. Names stay, for stack traces.
   minifyWhitespace: true,
   logLevel: "warning",
   // What a module in a bundle of this format does not have.
@@ -51,6 +52,7 @@ writeFileSync(
   `#!/usr/bin/env node
 import { createRequire } from "node:module"
 
+// Node's own modules as well: imported, each would be wrapped in a module of this kind first.
 const require = createRequire(import.meta.url)
 const { readFileSync } = require("node:fs")
 const { join } = require("node:path")

@@ -24,11 +24,10 @@ import * as ServerConfig from "../server/ServerConfig.js"
 import * as Commands from "./Commands.js"
 import { Exited } from "./Outcome.js"
 import { announce, limitMemory, serve } from "./Serve.js"
-import { isSwitch } from "./ServerFlags.js"
 
 const placeholders = { count: "N", flag: "true|false", text: "TEXT", list: "TEXT,..." } as const
 
-/** A flag for a setting; its text is read with the others'. What is off by default is a switch. */
+/** A flag for a setting; its text is read with the others'. */
 const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> => {
   const { kind, shown, choices, help } = ServerConfig.settings[key]
   const name = ServerConfig.flagName(key)
@@ -44,7 +43,7 @@ const option = (key: ServerConfig.Key): Options.Options<Option.Option<string>> =
       Options.optional
     )
   }
-  return isSwitch(key)
+  return ServerConfig.isSwitch(key)
     ? Options.boolean(name).pipe(
         Options.withDescription(description),
         Options.map((given) => (given ? Option.some("true") : Option.none()))

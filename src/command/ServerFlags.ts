@@ -17,10 +17,7 @@ export interface Given {
   readonly config: string | undefined
 }
 
-const { settings, keys, flagName } = ServerConfig
-
-/** A setting that is off unless its flag, which takes no value, is given. */
-export const isSwitch = (key: ServerConfig.Key): boolean => settings[key].default === false
+const { settings, keys, flagName, isSwitch } = ServerConfig
 
 const options = {
   ...Object.fromEntries(keys.map((key) => [flagName(key), { type: isSwitch(key) ? "boolean" : "string" } as const])),

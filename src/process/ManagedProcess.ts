@@ -122,8 +122,8 @@ export class ManagedProcess {
 
   /**
    * Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first.
-   * `onClosed` is called when the process has closed, at once if it has: an effect that waits for that would be 1.5 kB
-   * more for every process.
+   * `onClosed` is called when the process has closed, at once if it has: one that waits with `until` would take 1.5 kB
+   * for every process, and be asked at each chunk of output.
    */
   listen(onClosed: () => void = () => {}): void {
     this.onClosed = onClosed

@@ -155,6 +155,9 @@ export const keys = Object.keys(settings) as ReadonlyArray<Key>
 /** `maxSessions` as a flag: `max-sessions`. */
 export const flagName = (key: Key): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
+/** Whether the flag takes no value: it switches on what is off without it. */
+export const isSwitch = (key: Key): boolean => settings[key].default === false
+
 /** `maxSessions` as an environment variable: `EXEC_SERVER_MAX_SESSIONS`. */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 

@@ -24,7 +24,7 @@ const sample = (key: ServerConfig.Key): string => {
 
 const argsOf = (key: ServerConfig.Key) => {
   const flag = `--${ServerConfig.flagName(key)}`
-  return ServerFlags.isSwitch(key) ? [flag] : [flag, sample(key)]
+  return ServerConfig.isSwitch(key) ? [flag] : [flag, sample(key)]
 }
 
 /** What the command says that its settings are. */
