@@ -28,8 +28,8 @@ const fullSize = {
   starts: 100,
   manyStarts: 300,
   echoes: 2000,
-  pipeBytes: 300_000_000,
-  ptyBytes: 50_000_000
+  pipePieces: 400,
+  ptyPieces: 20
 }
 
 const refuse = (message) => {

@@ -16,6 +16,9 @@ export const within = (promise, ms, what) => {
   return Promise.race([promise, late])
 }
 
+/** Only this server has it. */
+export class NoBinaryOutput extends Error {}
+
 /** One connection. */
 class Client {
   #socket
@@ -43,7 +46,7 @@ class Client {
     const capabilities = this.#binary ? { binaryOutput: true } : undefined
     const params = { clientName: "bench", resumeSessionId: null, capabilities }
     const { capabilities: granted } = await this.request("initialize", params)
-    if (this.#binary && granted?.binaryOutput !== true) throw new Error("binary output is not there")
+    if (this.#binary && granted?.binaryOutput !== true) throw new NoBinaryOutput()
     this.#send({ method: "initialized" })
   }
 

@@ -1,5 +1,7 @@
 // What is measured. A function gives one or more figures of one server, each a number, or none where it cannot.
-import { withClients } from "./client.mjs"
+import { createHash } from "node:crypto"
+import { NoBinaryOutput, withClients } from "./client.mjs"
+import * as Output from "./output.mjs"
 import * as Servers from "./servers.mjs"
 
 /** The value below which the given share of all values lies. */
@@ -142,9 +144,22 @@ const echo = (tty, { url }, { echoes }) =>
 const echoPipe = echo.bind(null, false)
 const echoPty = echo.bind(null, true)
 
-/** The clock stops at the last byte; that it was the last one is known when the process is closed. */
-const throughput = async (name, expected, command, server) => {
+/**
+ * First a quarter of it, which warms up, and whose digest is checked. Then all of it, of which the bytes are counted: the
+ * clock stops at the last one; that it was the last one is known when the process is closed.
+ */
+const throughput = async (name, pieces, command, server) => {
+  const tty = name === "pty"
+  const run = (client, count) => client.run(["/bin/sh", "-c", command(Output.print(count))], { tty })
+  const check = async (client, count) => {
+    const hash = createHash("sha256")
+    client.onChunk = (_, take) => hash.update(take())
+    await run(client, count)
+    if (hash.digest("hex") !== Output.digest(count)) throw new Error(`${name} output: not the bytes that were printed`)
+  }
   const measure = async (client) => {
+    await check(client, Math.ceil(pieces / 4))
+    const expected = pieces * Output.pieceBytes
     let received = 0
     let endedAt = 0
     client.onChunk = (length) => {
@@ -153,23 +168,24 @@ const throughput = async (name, expected, command, server) => {
     }
     const cpu = cpuClock(server)
     const startedAt = performance.now()
-    await client.run(["/bin/sh", "-c", command], { tty: name === "pty" })
+    await run(client, pieces)
     if (received !== expected) throw new Error(`${name} output: ${received} bytes of ${expected} arrived`)
     return { [`${name}-rate`]: expected / 1000 / (endedAt - startedAt), [`${name}-cpu`]: (cpu() * 1e9) / expected }
   }
   return withClients(1, server.url, `${name} output`, measure, name === "binary")
 }
 
-const pipeOutput = (server, { pipeBytes }) =>
-  throughput("pipe", pipeBytes, `exec head -c ${pipeBytes} /dev/zero`, server)
+const pipeOutput = (server, { pipePieces }) => throughput("pipe", pipePieces, (print) => `exec ${print}`, server)
 
-const binaryOutput = (server, { pipeBytes }) =>
-  // Only this server has it.
-  throughput("binary", pipeBytes, `exec head -c ${pipeBytes} /dev/zero`, server).catch(() => ({}))
+const binaryOutput = (server, { pipePieces }) =>
+  throughput("binary", pipePieces, (print) => `exec ${print}`, server).catch((error) => {
+    if (error instanceof NoBinaryOutput) return {}
+    throw error
+  })
 
 /** node-pty loses the end of what a child printed that exits at once: the floor is spared that, others are not. */
-const ptyOutput = (server, { ptyBytes }, { losesTail }) =>
-  throughput("pty", ptyBytes, `stty raw; head -c ${ptyBytes} /dev/zero${losesTail ? "; sleep 0.2" : ""}`, server)
+const ptyOutput = (server, { ptyPieces }, { losesTail }) =>
+  throughput("pty", ptyPieces, (print) => `stty raw; ${print}${losesTail ? "; sleep 0.2" : ""}`, server)
 
 /** In the order they run: how to get it, name, what it is, unit, and whether more or less of it is better. */
 export const figures = [

@@ -11,6 +11,7 @@ import * as ClientError from "../../src/client/ClientError.js"
 import { Event, State, transition } from "../../src/client/ConnectionState.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as TextChannel from "../../src/client/TextChannel.js"
+import { maxChunkBytes } from "../../src/process/ReadBuffer.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
 import { SessionLimits } from "../../src/session/SessionLimits.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
@@ -239,7 +240,7 @@ describe("a lost connection", () => {
       yield* settle
       yield* cut
       link.tellServer()
-      for (let i = 0; i < 40; i++) loud.child.emit("stdout", fill(65536))
+      for (let i = 0; i < 40; i++) loud.child.emit("stdout", fill(maxChunkBytes))
       quiet.child.emit("stdout", "still there")
       yield* pass(200)
       const error = yield* failureOf(loud.process.exit)

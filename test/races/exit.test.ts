@@ -5,6 +5,7 @@ import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { ExitStatus } from "../../src/process/Child.js"
 import type { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
+import { maxChunkBytes } from "../../src/process/ReadBuffer.js"
 import { codeOf } from "../../src/protocol/Failure.js"
 import { type FakeSpawner, immortal, type Plan } from "../../src/testing/FakeSpawner.js"
 import { type Bench, bench, id, params, settle, supervisorLayer } from "../support/fake.js"
@@ -62,8 +63,8 @@ describe("exit and the end of output", () => {
       child.endOutput()
       yield* settle
       assert.deepStrictEqual(of("p"), [
-        ["output", 1, "stdout", "x".repeat(65_536)],
-        ["output", 2, "stdout", "x".repeat(100_000 - 65_536)],
+        ["output", 1, "stdout", "x".repeat(maxChunkBytes)],
+        ["output", 2, "stdout", "x".repeat(100_000 - maxChunkBytes)],
         ["exited", 3, 1, null, false],
         ["closed", 4]
       ])

@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
+import { maxChunkBytes } from "../../src/process/ReadBuffer.js"
 import * as BinaryFrame from "../../src/protocol/BinaryFrame.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
 import * as FramePool from "../../src/session/FramePool.js"
@@ -42,9 +43,11 @@ describe("much output", () => {
       Effect.sync(() => {
         const { peer, sent, texts } = holding()
         const notifier = Notifier.make(peer, binaryOutput ? { binaryOutput } : {})
-        const chunks = Array.from({ length: 40 }, (_, i) => Buffer.alloc(i % 2 === 0 ? 65_536 : FramePool.minBytes, i))
+        const chunks = Array.from({ length: 40 }, (_, i) =>
+          Buffer.alloc(i % 2 === 0 ? maxChunkBytes : FramePool.minBytes, i)
+        )
         // As a child's output comes: the bytes are gone when the call returns.
-        const shared = Buffer.alloc(65_536)
+        const shared = Buffer.alloc(maxChunkBytes)
         chunks.forEach((chunk, i) => {
           chunk.copy(shared)
           notifier.onOutput(process, i + 1, "stdout", shared.subarray(0, chunk.length))
