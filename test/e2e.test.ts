@@ -811,6 +811,12 @@ e2eSuite(
   )
 )
 e2eSuite("relay", relayPair)
+e2eSuite(
+  "relay, binary output",
+  Effect.tap(relayPair, (client) => {
+    client.capabilities = { binaryOutput: true }
+  })
+)
 
 // Whatever is true of a process is true of a contained one. Where bubblewrap is missing, contain.test.ts sees it refused.
 if (hasBubblewrap) {

@@ -5,6 +5,7 @@
  */
 import * as Data from "effect/Data"
 import { Code } from "../protocol/Failure.js"
+import { redactUrl } from "../protocol/Redact.js"
 
 /** The server's program could not be started; `reason` is the system's. */
 export class LaunchFailed extends Data.TaggedError("LaunchFailed")<{
@@ -25,11 +26,16 @@ export class LaunchTimeout extends Data.TaggedError("LaunchTimeout")<{ readonly 
 
 /** Nobody answers at the address, or somebody who does not speak WebSocket. */
 export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
+  /** Without what may be secret in it. */
   readonly url: string
   readonly reason: string
   /** The HTTP status, where the upgrade was refused with one. */
   readonly status?: number
 }> {
+  constructor(failure: { readonly url: string; readonly reason: string; readonly status?: number }) {
+    super({ ...failure, url: redactUrl(failure.url) })
+  }
+
   override get message() {
     return `failed to connect to exec-server websocket \`${this.url}\`: ${this.reason}`
   }
@@ -37,9 +43,14 @@ export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
 
 /** The connection did not come about in time. */
 export class ConnectTimeout extends Data.TaggedError("ConnectTimeout")<{
+  /** Without what may be secret in it. */
   readonly url: string
   readonly afterMs: number
 }> {
+  constructor(timeout: { readonly url: string; readonly afterMs: number }) {
+    super({ ...timeout, url: redactUrl(timeout.url) })
+  }
+
   override get message() {
     return `timed out connecting to exec-server websocket \`${this.url}\` after ${this.afterMs} ms`
   }

@@ -101,19 +101,21 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
     } satisfies Shape
   })
 
+/** Output without base64, where the server knows how. */
+const withBinaryOutput = (options: Options): Options => ({
+  ...options,
+  capabilities: { binaryOutput: true, ...options.capabilities }
+})
+
 /** A client of the server at an address; a lost connection is replaced. */
 export const connectWebSocket = (
   options: Options & WebSocketLink.Options
 ): Effect.Effect<Shape, ClientError, Scope.Scope> =>
-  make(TextChannel.connector(WebSocketLink.open(options), true), {
-    ...options,
-    // Output without base64, where the server knows how.
-    capabilities: { binaryOutput: true, ...options.capabilities }
-  })
+  make(TextChannel.connector(WebSocketLink.open(options), true), withBinaryOutput(options))
 
 /** A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced. */
 export const connectRelay = (options: Options & RelayLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
-  make(TextChannel.connector(RelayLink.open(options), true), options)
+  make(TextChannel.connector(RelayLink.open(options), true), withBinaryOutput(options))
 
 /** A client of the server at a URL: `ws://`, `wss://`, `unix://`, or `relay://` and `relays://` behind a rendezvous. */
 export const connect = (options: Options & WebSocketLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>

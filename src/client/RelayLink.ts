@@ -8,15 +8,22 @@ import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
 import type { Link, OpenLink } from "./TextChannel.js"
 import * as WebSocketLink from "./WebSocketLink.js"
 
-/** How to reach a server behind a rendezvous: `relay://HOST:PORT/ENVIRONMENT`, or `relays://` over TLS. */
+/**
+ * How to reach a server behind a rendezvous: `relay://HOST:PORT/ENVIRONMENT`, `relays://` over TLS, or the WebSocket URL
+ * that a rendezvous has for clients, which the original knows by `role=harness` in its query.
+ */
 export interface Options
   extends Pick<WebSocketLink.Options, "url" | "headers" | "token" | "connectTimeoutMs" | "maxMessageBytes"> {}
 
+const isHarness = (url: string): boolean =>
+  /^wss?:\/\//.test(url) && URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
+
 /** Whether a URL leads to a rendezvous. */
-export const isRelay = (url: string): boolean => /^relays?:\/\//.test(url)
+export const isRelay = (url: string): boolean => /^relays?:\/\//.test(url) || isHarness(url)
 
 /** The address of a rendezvous for clients; undefined for what is no relay URL with an environment. */
 export const addressOf = (url: string): string | undefined => {
+  if (isHarness(url)) return url
   const [, tls, host, environmentId] = /^relay(s?):\/\/([^/?#@]+)\/([A-Za-z0-9_-]+)$/.exec(url) ?? []
   return host === undefined ? undefined : `ws${tls}://${host}/cloud/environment/${environmentId}/connect?role=harness`
 }
@@ -24,7 +31,7 @@ export const addressOf = (url: string): string | undefined => {
 /** Links through one rendezvous. */
 export const open =
   (options: Options): OpenLink =>
-  ({ onMessage, onEnd }) =>
+  ({ onMessage, onBinary, onEnd }) =>
     Effect.gen(function* () {
       const { url, connectTimeoutMs = 10000, maxMessageBytes = 268435456 } = options
       const address = addressOf(url)
@@ -50,7 +57,7 @@ export const open =
           onTimeout: () => new ConnectTimeout({ url, afterMs: connectTimeoutMs })
         })
       )
-      link.listen({ onMessage, onDrain: () => {}, onEnd })
+      link.listen({ onMessage, onBinary, onDrain: () => {}, onEnd })
       return {
         send: link.send,
         close: () => link.close(),

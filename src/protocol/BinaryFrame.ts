@@ -34,11 +34,14 @@ export const encodeId = (processId: ProcessId): Buffer | undefined => {
   return bytes.length > maxIdBytes ? undefined : bytes
 }
 
+/** Whether a message is a frame, where text and frames come the same way: no JSON text begins with a control character. */
+export const isFrame = (message: Uint8Array): boolean => message[0] === outputKind
+
 /** The length of a frame. */
 export const lengthOf = (id: Buffer, chunk: Buffer): number => headBytes + id.length + seqBytes + chunk.length
 
-/** Writes a frame to the beginning of a buffer with room for it, and gives its length; the chunk is copied. */
-export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): number => {
+/** Writes a frame to the beginning of a buffer with room for it; the chunk is copied. */
+export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): void => {
   const start = headBytes + id.length + seqBytes
   frame[0] = outputKind
   frame[1] = streams.indexOf(stream) + 1
@@ -48,7 +51,6 @@ export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStre
   frame.writeUInt32BE(Math.floor(seq / 2 ** 32), headBytes + id.length)
   frame.writeUInt32BE(seq % 2 ** 32, headBytes + id.length + 4)
   chunk.copy(frame, start)
-  return start + chunk.length
 }
 
 /** A frame; the chunk is copied. */

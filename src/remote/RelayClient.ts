@@ -8,6 +8,7 @@ import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
+import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import { RelayDriver, Turns } from "./RelayDriver.js"
 import * as RelayFrame from "./RelayFrame.js"
 import { RelayLimits } from "./RelayLimits.js"
@@ -18,6 +19,8 @@ import { RelayStream } from "./RelayStream.js"
 export interface LinkEvents {
   /** One whole message. */
   readonly onMessage: (text: string) => void
+  /** One binary frame; they come to those who were granted them. */
+  readonly onBinary?: (bytes: Buffer) => void
   /** Everything sent has left this process, after some of it had to wait. */
   readonly onDrain: () => void
   /** The link has ended, and why. Once; nothing follows. */
@@ -46,10 +49,6 @@ export interface Options {
   /** The longest message that is taken, in bytes. */
   readonly maxMessageBytes?: number
 }
-
-/** Whether a URL leads to an executor behind a rendezvous, and not to a server itself. */
-export const isRelayUrl = (url: string): boolean =>
-  URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
 
 /** How long the last frames may take to leave, in milliseconds. */
 const goodbyeMs = 2000
@@ -97,7 +96,9 @@ const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: Rela
   }
   const driver = new RelayDriver(streamId, stream, turns, {
     onMessage: (bytes) => {
-      if (isUtf8(bytes)) events?.onMessage(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString())
+      const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+      if (events?.onBinary !== undefined && BinaryFrame.isFrame(message)) events.onBinary(message)
+      else if (isUtf8(message)) events?.onMessage(message.toString())
       else driver.close("a message is not valid UTF-8")
     },
     onDrain: () => events?.onDrain(),

@@ -120,7 +120,7 @@ export const message = (text: string): Message => {
   return { room: new Room(buffer, () => FramePool.give(buffer)), payload: buffer.subarray(before, before + size) }
 }
 
-/** UTF-8 with free room around it as a message; its memory is given back with `giveBack`. */
+/** Bytes with free room around them as a message; their memory is given back with `giveBack`. */
 export const wrap = (payload: Buffer, giveBack: () => void): Message => {
   const { before, after } = roomAround
   const buffer = Buffer.from(payload.buffer, payload.byteOffset - before, before + payload.byteLength + after)

@@ -88,6 +88,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn
       },
       send: (text) => driver.send(RelayFrame.message(text)),
       sendUtf8: (bytes, onSent) => driver.send(RelayFrame.wrap(bytes, onSent)),
+      sendBinary: (bytes, onSent) => driver.send(RelayFrame.wrap(bytes, onSent)),
       roomAround: RelayFrame.roomAround,
       buffered: () => driver.queuedBytes,
       pause: () => driver.pause(),

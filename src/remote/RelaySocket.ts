@@ -7,6 +7,7 @@ import type { Socket } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { redactUrl } from "../protocol/Redact.js"
 import * as RelayFrame from "./RelayFrame.js"
 
 /** What a socket reports. Every call comes from the event loop. */
@@ -59,13 +60,6 @@ const maxReasonBytes = 123
 
 /** The longest frame that may come: a message of this length in one piece, and what surrounds it. */
 export const maxPayload = (maxMessageBytes: number): number => maxMessageBytes + RelayFrame.maxOverheadBytes
-
-/** A URL as it may be shown: without user, query and fragment. */
-export const redact = (url: string): string => {
-  if (!URL.canParse(url)) return "(not a URL)"
-  const { protocol, host, pathname } = new URL(url)
-  return `${protocol}//${host}${pathname}`
-}
 
 /** Frames over an open WebSocket and the connection below it. */
 export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
@@ -163,7 +157,7 @@ export const dial = (
   Effect.async<RelaySocket, DialError>((resume) => {
     const fail = (why: string, status?: number) =>
       resume(
-        new DialError({ message: `failed to connect to exec-server websocket \`${redact(url)}\`: ${why}`, status })
+        new DialError({ message: `failed to connect to exec-server websocket \`${redactUrl(url)}\`: ${why}`, status })
       )
     if (!/^wss?:$/.test(URL.canParse(url) ? new URL(url).protocol : "")) return fail("the URL is not ws:// or wss://")
     const ws = new WebSocket(url, {

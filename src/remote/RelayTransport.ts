@@ -10,6 +10,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
+import { redactUrl } from "../protocol/Redact.js"
 import type { Peer } from "../session/Peer.js"
 import { Transport, TransportFailed } from "../transport/Transport.js"
 import { TransportLimits } from "../transport/TransportLimits.js"
@@ -110,6 +111,6 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
         })
       ).pipe(Effect.asVoid)
 
-    return { address: RelaySocket.redact(first), run }
+    return { address: redactUrl(first), run }
   })
 )

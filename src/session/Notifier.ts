@@ -73,9 +73,11 @@ export const make = (
       if (stopped) return
       const id = sendBinary === undefined ? undefined : process.frameId
       if (sendBinary !== undefined && id !== undefined) {
-        const buffer = FramePool.take(BinaryFrame.lengthOf(id, bytes))
-        const length = BinaryFrame.write(buffer, id, seq, stream, bytes)
-        sendBinary(buffer.subarray(0, length), () => FramePool.give(buffer))
+        const length = BinaryFrame.lengthOf(id, bytes)
+        const buffer = FramePool.take(before + length + after)
+        const frame = buffer.subarray(before, before + length)
+        BinaryFrame.write(frame, id, seq, stream, bytes)
+        sendBinary(frame, () => FramePool.give(buffer))
       } else if (sendUtf8 !== undefined && bytes.length >= FramePool.minBytes) {
         const buffer = FramePool.take(before + lengthOfText(process, bytes) + after)
         const end = writeText(buffer, before, process, seq, stream, bytes)

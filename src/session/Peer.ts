@@ -56,8 +56,8 @@ export interface Peer {
    */
   readonly sendUtf8?: (bytes: Buffer, onSent: () => void) => void
   /**
-   * Bytes that must be free before and after what `sendUtf8` is given, in the same memory, which the peer writes to: what
-   * surrounds the message on its way.
+   * Bytes that must be free before and after what `sendUtf8` and `sendBinary` are given, in the same memory, which the
+   * peer writes to: what surrounds the message on its way.
    */
   readonly roomAround?: { readonly before: number; readonly after: number }
   /** The same with a binary message. A peer without it takes text alone. */

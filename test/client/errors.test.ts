@@ -12,6 +12,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type WebSocket, WebSocketServer } from "ws"
+import * as ClientError from "../../src/client/ClientError.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import { failureOf } from "../support/fake.js"
 import { binary, eventually, isAlive, webSocketServer } from "../support/servers.js"
@@ -89,6 +90,22 @@ describe("a server that cannot be reached", () => {
       const error = yield* failure({ url })
       assert.deepInclude(error, { _tag: "ConnectFailed", url })
       assert.match(error.message, /^failed to connect to exec-server websocket `ws:.*`: .*ECONNREFUSED/)
+    })
+  )
+
+  it.scopedLive("what is secret in its address is not told", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.scoped(listening(createServer()))
+      const secret = `${url.replace("//", "//user:secret@")}/path?token=secret#secret`
+      const error = yield* failure({ url: secret })
+      assert.deepInclude(error, { _tag: "ConnectFailed", url: `${url}/path` })
+      const late = new ClientError.ConnectTimeout({ url: secret, afterMs: 1 })
+      for (const each of [error, late]) {
+        for (const shown of [each.message, String(each), JSON.stringify(each)]) {
+          assert.include(shown, "/path")
+          assert.notInclude(shown, "secret")
+        }
+      }
     })
   )
 

@@ -110,6 +110,12 @@ describe("addresses and credentials", () => {
       const path = "/cloud/environment/e-1/connect?role=harness"
       assert.strictEqual(RelayLink.addressOf("relay://127.0.0.1:80/e-1"), `ws://127.0.0.1:80${path}`)
       assert.strictEqual(RelayLink.addressOf("relays://host/e-1"), `wss://host${path}`)
+      const given = `wss://host${path}&token=t`
+      assert.strictEqual(RelayLink.addressOf(given), given)
+      assert.isTrue(RelayLink.isRelay(given))
+      for (const url of ["ws://host/e-1", "ws://host/?role=executor", "unix:///run/s?role=harness", "role=harness"]) {
+        assert.isFalse(RelayLink.isRelay(url), url)
+      }
       for (const url of [
         "relay://host",
         "relay://host/",

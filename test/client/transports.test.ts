@@ -375,20 +375,32 @@ suite(
   Effect.flatMap(Layer.build(ExecServer.layer), (server) => Effect.provide(ExecClient.connectInProcess(), server))
 )
 
-suite(
-  "a client over a rendezvous",
+/** A client of an executor behind a rendezvous, whose address for clients is made of the rendezvous's own. */
+const relayed = (urlOf: (rendezvous: string) => string) =>
   Effect.gen(function* () {
     const rendezvous = yield* localRendezvous({ clientToken: "client-token" })
     yield* localExecutor(rendezvous)
-    const url = `${rendezvous.replace("ws:", "relay:")}/${environmentId}`
     // The executor may need a moment until it is connected.
-    return yield* ExecClient.connect({ url, token: "client-token" }).pipe(
+    return yield* ExecClient.connect({ url: urlOf(rendezvous), token: "client-token" }).pipe(
       Effect.retry({
         times: 400,
         schedule: Schedule.spaced("25 millis"),
         while: ({ _tag }) => _tag === "ConnectFailed"
       })
     )
+  })
+
+suite(
+  "a client over a rendezvous",
+  relayed((rendezvous) => `${rendezvous.replace("ws:", "relay:")}/${environmentId}`)
+)
+
+it.scopedLive("the WebSocket URL of a rendezvous leads there as well, and output comes without base64", () =>
+  Effect.gen(function* () {
+    const client = yield* relayed((url) => `${url}/cloud/environment/${environmentId}/connect?role=harness`)
+    assert.deepStrictEqual(client.capabilities, { binaryOutput: true })
+    const process = yield* client.start(sh("echo hello"))
+    assert.strictEqual(bytesOf((yield* process.communicate()).stdout).toString(), "hello\n")
   })
 )
 

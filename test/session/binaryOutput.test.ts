@@ -3,9 +3,12 @@ import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as Scope from "effect/Scope"
 import * as BinaryFrame from "../../src/protocol/BinaryFrame.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
+import { relayPair } from "../support/relay.js"
 import { stdioClient, webSocketServer } from "../support/servers.js"
+import type { TestClient } from "../support/TestClient.js"
 
 describe("the frame", () => {
   it("has its members where the protocol says", () => {
@@ -55,10 +58,13 @@ describe("the frame", () => {
 })
 
 describe("binaryOutput", () => {
-  it.scopedLive("is granted on WebSocket to who asks, and output alone comes in frames", () =>
+  const places: ReadonlyArray<readonly [string, Effect.Effect<TestClient, never, Scope.Scope>]> = [
+    ["on WebSocket", Effect.flatMap(webSocketServer(), ({ connect }) => connect)],
+    ["over a relay", relayPair]
+  ]
+  it.scopedLive.each(places)("is granted %s to who asks, and output alone comes in frames", ([, connected]) =>
     Effect.gen(function* () {
-      const server = yield* webSocketServer()
-      const client = yield* server.connect
+      const client = yield* connected
       const { capabilities } = yield* client.handshake({ resumeSessionId: null, capabilities: { binaryOutput: true } })
       assert.deepStrictEqual(capabilities, { binaryOutput: true })
       yield* client.sh("p", "printf out; printf err >&2")

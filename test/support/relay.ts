@@ -12,7 +12,7 @@ import * as RelayTransport from "../../src/remote/RelayTransport.js"
 import { RemoteAuth } from "../../src/remote/RemoteAuth.js"
 import { type Options, Rendezvous } from "../../src/remote/Rendezvous.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
-import { eventually, type LaunchOptions, launch, type Running } from "./servers.js"
+import { eventually, type LaunchOptions, launch, type Running, textOf } from "./servers.js"
 import { TestClient } from "./TestClient.js"
 
 export const environmentId = "test-environment"
@@ -65,7 +65,12 @@ export const relayClient = (url: string): Effect.Effect<TestClient, never, Scope
       Effect.sync(
         () =>
           new TestClient(({ onMessage, onEnd }) => {
-            link.listen({ onMessage, onDrain: () => {}, onEnd: (reason) => onEnd({ code: 1000, reason }) })
+            link.listen({
+              onMessage,
+              onBinary: (frame) => onMessage(textOf(frame)),
+              onDrain: () => {},
+              onEnd: (reason) => onEnd({ code: 1000, reason })
+            })
             return link
           })
       ),

@@ -155,7 +155,7 @@ export interface WsServer extends Running {
 }
 
 /** A binary frame as the message it stands for, marked as such. */
-const textOf = (frame: Buffer): string => {
+export const textOf = (frame: Buffer): string => {
   const idEnd = 4 + frame.readUInt16BE(2)
   const params = {
     processId: frame.toString("utf8", 4, idEnd),
