@@ -1,5 +1,6 @@
 // Shows how much of a direct connection's throughput is left over a rendezvous: node scratch/relay.mjs [MEGABYTES] [ROUNDS]
-// A round that is not counted goes before the others: until their code is compiled, all of them are slow.
+// With output as text and as binary frames, which is what this project's client asks for. A round that is not counted
+// goes before the others: until their code is compiled, all of them are slow.
 import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -25,14 +26,14 @@ const launch = (args, env = {}) => {
 
 const firstLine = (stream) => new Promise((resolve) => createInterface({ input: stream }).once("line", resolve))
 
-const direct = async (url, onMessage) => {
+const direct = async (url, onMessage, onBinary) => {
   const ws = new WebSocket(url, { perMessageDeflate: false })
   await new Promise((resolve, reject) => ws.once("open", resolve).once("error", reject))
-  ws.on("message", (data) => onMessage(data.toString()))
+  ws.on("message", (data, isBinary) => (isBinary ? onBinary(data) : onMessage(data.toString())))
   return { send: (text) => ws.send(text), close: () => ws.close() }
 }
 
-const relayed = (url) => async (_, onMessage) => {
+const relayed = async (url, onMessage, onBinary) => {
   let end = () => {}
   const link = await new Promise((resolve, reject) => {
     const program = Effect.gen(function* () {
@@ -41,7 +42,7 @@ const relayed = (url) => async (_, onMessage) => {
     })
     Effect.runPromise(Effect.scoped(program)).catch(reject)
   })
-  link.listen({ onMessage, onDrain: () => {}, onEnd: () => {} })
+  link.listen({ onMessage, onBinary, onDrain: () => {}, onEnd: () => {} })
   return { send: link.send, close: () => end() }
 }
 
@@ -50,9 +51,13 @@ const relayed = (url) => async (_, onMessage) => {
 setFlagsFromString("--semi-space-growth-factor=1")
 
 /** Output of one process, in MB/s, and the round trip of a small request, in microseconds. */
-const measure = async (connect, url) => {
+const measure = async (connect, url, binaryOutput) => {
   let onMessage = () => {}
-  const link = await connect(url, (text) => onMessage(text))
+  let seen = 0
+  const onBinary = (frame) => {
+    seen += frame.length - 12 - frame.readUInt16BE(2)
+  }
+  const link = await connect(url, (text) => onMessage(text), onBinary)
   let id = 0
   const call = (method, params) =>
     new Promise((resolve) => {
@@ -62,14 +67,13 @@ const measure = async (connect, url) => {
       }
       link.send(JSON.stringify({ id: mine, method, params }))
     })
-  await call("initialize", { clientName: "probe", resumeSessionId: null })
+  await call("initialize", { clientName: "probe", resumeSessionId: null, capabilities: { binaryOutput } })
   link.send('{"method":"initialized"}')
   for (let i = 0; i < 500; i++) await call("environment/status")
   const trips = performance.now()
   for (let i = 0; i < 2000; i++) await call("environment/status")
   const tripUs = ((performance.now() - trips) / 2000) * 1000
   const started = performance.now()
-  let seen = 0
   await new Promise((resolve) => {
     onMessage = (text) => {
       const at = text.indexOf('"chunk":"')
@@ -96,18 +100,19 @@ try {
   await firstLine(executor.stderr)
   await sleep(500)
   const relayUrl = `${rendezvousUrl}/cloud/environment/probe/connect?role=harness`
-  const results = { direct: [], relay: [] }
-  for (let i = 0; i <= rounds; i++) {
-    results.direct.push(await measure(direct, serverUrl))
-    results.relay.push(await measure(relayed(relayUrl), relayUrl))
-  }
-  for (const list of Object.values(results)) list.shift()
   const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]
-  const of = (kind, key) => median(results[kind].map((result) => result[key]))
-  for (const kind of ["direct", "relay"]) {
-    console.log(`${kind}: ${of(kind, "rate").toFixed(0)} MB/s, round trip ${of(kind, "tripUs").toFixed(0)} us`)
+  for (const binaryOutput of [false, true]) {
+    const results = { direct: [], relay: [] }
+    for (let i = 0; i <= rounds; i++) {
+      results.direct.push(await measure(direct, serverUrl, binaryOutput))
+      results.relay.push(await measure(relayed, relayUrl, binaryOutput))
+    }
+    const of = (kind, key) => median(results[kind].slice(1).map((result) => result[key]))
+    const shown = (kind) =>
+      `${kind} ${of(kind, "rate").toFixed(0)} MB/s, ${of(kind, "tripUs").toFixed(0)} us a round trip`
+    const share = (of("relay", "rate") / of("direct", "rate")) * 100
+    console.log(`${binaryOutput ? "binary" : "text"}: ${shown("direct")}; ${shown("relay")}: ${share.toFixed(0)} %`)
   }
-  console.log(`relay/direct: ${((of("relay", "rate") / of("direct", "rate")) * 100).toFixed(0)} %`)
 } finally {
   for (const child of children) child.kill()
 }
