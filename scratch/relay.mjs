@@ -48,7 +48,9 @@ const relayed = async (url, onMessage, onBinary) => {
 
 // As much garbage as output is made here. In a young generation that has grown, it is old before it is collected, and
 // from then on collecting it takes twice the processor time, at a moment that differs from run to run.
-setFlagsFromString("--semi-space-growth-factor=1")
+for (const flag of ["semi-space-growth-factor=1", "no-parallel-scavenge", "no-concurrent-array-buffer-sweeping"]) {
+  setFlagsFromString(`--${flag}`)
+}
 
 /** Output of one process, in MB/s, and the round trip of a small request, in microseconds. */
 const measure = async (connect, url, binaryOutput) => {

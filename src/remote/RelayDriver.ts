@@ -146,10 +146,12 @@ export class RelayDriver {
   private emit(now: number): boolean {
     const frame = this.stream.next(now)
     if (frame === undefined) return false
-    const { body } = frame
+    const { body, ack, ackBits, reliable, acknowledged } = frame
     const room = body._tag === "Data" ? body.room : undefined
     room?.hold()
-    this.turns.socket.send(RelayFrame.encode({ streamId: this.streamId, ...frame }), () => room?.release())
+    const { streamId } = this
+    const bytes = RelayFrame.encode({ streamId, body, ack, ackBits, reliable, acknowledged })
+    this.turns.socket.send(bytes, room === undefined ? undefined : () => room.release())
     return true
   }
 

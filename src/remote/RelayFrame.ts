@@ -52,9 +52,14 @@ export interface Message {
   readonly room?: Room | undefined
 }
 
+/** A segment as what a frame is for. */
+export interface Data extends Segment {
+  readonly _tag: "Data"
+}
+
 /** What a frame is for. */
 export type Body =
-  | ({ readonly _tag: "Data" } & Segment)
+  | Data
   | { readonly _tag: "Ack" }
   | { readonly _tag: "Resume"; readonly nextSeq: number }
   | { readonly _tag: "Reset"; readonly reason: string }

@@ -5,7 +5,7 @@
  *
  * @since 0.1.0
  */
-import type { Message, Room, Segment } from "./RelayFrame.js"
+import type { Data, Message } from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
 
 /** Distance of one sequence number from another, across the wrap. */
@@ -23,10 +23,8 @@ const overtakenBy = 3
 /** Segments sent again when time ran out without any acknowledgement; doubled with each that comes then. */
 const firstBurst = 8
 
-/** A segment that is not acknowledged. */
-interface Flight {
-  readonly segment: Segment
-  readonly room: Room | undefined
+/** A segment that is not acknowledged. It is what is sent as well: with much output, each object counts. */
+interface Flight extends Data {
   sentAt: number
   attempts: number
 }
@@ -129,7 +127,7 @@ export class RelaySender {
     // In the order of their numbers: the first one behind `ack` ends it.
     for (const [seq, flight] of this.flights) {
       if (distance(seq, ack) < 0) break
-      this.land(seq, flight, now)
+      this.land(flight, now)
       progress = true
     }
     let furthest = -1
@@ -139,7 +137,7 @@ export class RelaySender {
       furthest = bit
       const flight = this.flights.get(seq)
       if (flight === undefined) continue
-      this.land(seq, flight, now)
+      this.land(flight, now)
       progress = true
     }
     for (let bit = 0; bit <= furthest - overtakenBy; bit++) {
@@ -150,13 +148,15 @@ export class RelaySender {
   }
 
   /** What to send again, or for the first time, if anything. */
-  next(now: number): Segment | undefined {
+  next(now: number): Data | undefined {
     while (this.capable && this.lost.length > 0) {
       const flight = this.flights.get(this.lost.shift() ?? 0)
       if (flight === undefined) continue
       flight.sentAt = now
       this.arm(now)
-      return flight.segment
+      // The room is used once: what was written there may still be on its way.
+      const { _tag, seq, index, count, payload } = flight
+      return { _tag, seq, index, count, payload }
     }
     return this.fresh(now)
   }
@@ -172,7 +172,7 @@ export class RelaySender {
     return true
   }
 
-  private fresh(now: number): Segment | undefined {
+  private fresh(now: number): Data | undefined {
     const [message] = this.queue
     if (message === undefined) return undefined
     const whole = message.payload
@@ -190,24 +190,24 @@ export class RelaySender {
       this.index = 0
       this.queue.shift()
     }
-    const segment: Segment = { seq: this.nextSeq, index, count, payload }
-    this.nextSeq = advance(this.nextSeq, 1)
-    this.sent++
+    const seq = this.nextSeq
     const room = count === 1 ? message.room : undefined
+    const flight: Flight = { _tag: "Data", seq, index, count, payload, room, sentAt: now, attempts: 1 }
+    this.nextSeq = advance(seq, 1)
+    this.sent++
     if (this.keeps) {
       room?.hold()
-      this.flights.set(segment.seq, { segment, room, sentAt: now, attempts: 1 })
+      this.flights.set(seq, flight)
       this.flightBytes += size
       this.timeoutAt ??= now + this.timeout()
     }
-    // The room is used once: what was written there may still be on its way when the segment is sent again.
-    return room === undefined ? segment : { ...segment, room }
+    return flight
   }
 
-  private land(seq: number, { segment, room, sentAt, attempts }: Flight, now: number): void {
+  private land({ seq, payload, room, sentAt, attempts }: Flight, now: number): void {
     this.flights.delete(seq)
     room?.release()
-    this.flightBytes -= segment.payload.byteLength
+    this.flightBytes -= payload.byteLength
     // Of a segment that was repeated nobody knows which one was acknowledged.
     if (attempts === 1) this.measure(now - sentAt)
   }
@@ -251,9 +251,9 @@ export class RelaySender {
   }
 
   private sendAgain(flight: Flight): void {
-    if (this.lost.includes(flight.segment.seq)) return
+    if (this.lost.includes(flight.seq)) return
     flight.attempts++
-    this.lost.push(flight.segment.seq)
+    this.lost.push(flight.seq)
   }
 
   private arm(now: number): void {

@@ -68,7 +68,7 @@ export class RelayStream {
   private vows = false
   private wantsAcks = false
   private ackAt: number | undefined
-  private sinceAck = { segments: 0, bytes: 0 }
+  private readonly sinceAck = { segments: 0, bytes: 0 }
   private gapAt: number | undefined
   private resumeDue: boolean
   private heardAt: number
@@ -115,12 +115,16 @@ export class RelayStream {
   /** When `next` may have something although nothing has happened. */
   get deadline(): number | undefined {
     if (this.end !== undefined) return undefined
-    const times = [this.sender.deadline, this.ackAt, this.gapAt, this.closing?.by]
-    if (this.vows) times.push(this.sentAt + heartbeatMs)
-    if (this.vows && this.listens) times.push(this.heardAt + silenceMs)
-    let earliest: number | undefined
-    for (const time of times) if (time !== undefined && !(earliest !== undefined && earliest <= time)) earliest = time
-    return earliest
+    const forever = Number.POSITIVE_INFINITY
+    const earliest = Math.min(
+      this.sender.deadline ?? forever,
+      this.ackAt ?? forever,
+      this.gapAt ?? forever,
+      this.closing?.by ?? forever,
+      this.vows ? this.sentAt + heartbeatMs : forever,
+      this.vows && this.listens ? this.heardAt + silenceMs : forever
+    )
+    return earliest === forever ? undefined : earliest
   }
 
   send(message: Message): void {
@@ -168,7 +172,8 @@ export class RelayStream {
     if (body === undefined) return undefined
     this.sentAt = now
     this.ackAt = undefined
-    this.sinceAck = { segments: 0, bytes: 0 }
+    this.sinceAck.segments = 0
+    this.sinceAck.bytes = 0
     // Towards the initiator's side a frame says what is known; to a plain peer it looks like a plain peer's.
     const reliable = this.options.initiator || this.vows
     const { ack, ackBits } = this.receiver
@@ -194,7 +199,7 @@ export class RelayStream {
       return { _tag: "Resume", nextSeq: this.sender.firstSeq }
     }
     const segment = this.sender.next(now)
-    if (segment !== undefined) return { _tag: "Data", ...segment }
+    if (segment !== undefined) return segment
     if (this.closing !== undefined && this.sender.isEmpty) {
       this.violate(this.closing.reason)
       return this.nextBody(now)
