@@ -22,6 +22,7 @@ import * as ConfigPrint from "../server/ConfigPrint.js"
 import * as Logging from "../server/Logging.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import * as Commands from "./Commands.js"
+import * as Mistake from "./Mistake.js"
 import { Exited } from "./Outcome.js"
 import { announce, limitMemory, serve } from "./Serve.js"
 
@@ -182,10 +183,11 @@ const make = (logLevel: string | undefined, rest: ReadonlyArray<string>) => {
   )
 }
 
-/** What only the value of `--log-level` can be wrong with, in the words of every other choice. */
-const checkLogLevel = (value: string | undefined) => {
-  if (value === undefined || ServerConfig.logLevels.some((word) => word === value)) return Effect.void
-  const message = `--log-level must be one of ${ServerConfig.logLevels.join(", ")}`
+/** What @effect/cli would not find, or not find the words for. */
+const check = (logLevel: string | undefined, args: ReadonlyArray<string>) => {
+  const isLevel = logLevel === undefined || ServerConfig.logLevels.some((word) => word === logLevel)
+  const message = isLevel ? Mistake.find(args) : `--log-level must be one of ${ServerConfig.logLevels.join(", ")}`
+  if (message === undefined) return Effect.void
   process.stderr.write(`${message}\n`)
   return Effect.fail(ValidationError.invalidValue(HelpDoc.p(message)))
 }
@@ -198,7 +200,7 @@ export const run = (argv: ReadonlyArray<string>) =>
     const { value: logLevel, others } = takeLogLevel(end === -1 ? argv : argv.slice(0, end))
     const command = make(logLevel, end === -1 ? [] : argv.slice(end + 1))
     const run = Command.run(command, { name: "exec-server", version, executable: "exec-server" })
-    return Effect.zipRight(checkLogLevel(logLevel), run(others))
+    return Effect.zipRight(check(logLevel, others.slice(2)), run(others))
   }).pipe(
     Effect.catchIf(ValidationError.isValidationError, () => Effect.fail(new Exited({ code: 2 }))),
     Effect.provide(

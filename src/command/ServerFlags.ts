@@ -19,10 +19,11 @@ export interface Given {
 
 const { settings, keys, flagName, isSwitch } = ServerConfig
 
-const options = {
+/** The flags, as `parseArgs` takes them. */
+export const options: Readonly<Record<string, { readonly type: "boolean" | "string" }>> = {
   ...Object.fromEntries(keys.map((key) => [flagName(key), { type: isSwitch(key) ? "boolean" : "string" } as const])),
   config: { type: "string" }
-} as const
+}
 
 const isAllowed = (key: ServerConfig.Key, text: string) =>
   text !== "" && (settings[key].kind !== "choice" || settings[key].choices.includes(text))

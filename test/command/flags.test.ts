@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Mistake from "../../src/command/Mistake.js"
 import * as ServerFlags from "../../src/command/ServerFlags.js"
 import * as ConfigPrint from "../../src/server/ConfigPrint.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
@@ -85,5 +86,46 @@ describe("a server's flags", () => {
       ["--__proto__", "1"]
     ]
     for (const args of others) assert.isTrue(Option.isNone(ServerFlags.read(args)), args.join(" "))
+  })
+})
+
+describe("a mistake in a server's flags", () => {
+  for (const [args, said] of [
+    [["--nonsense"], "there is no flag --nonsense; `exec-server --help` shows those that there are"],
+    [["--insecure", "--list", "stdio"], "there is no flag --list; `exec-server --help` shows those that there are"],
+    [["-x"], "there is no flag -x; `exec-server --help` shows those that there are"],
+    [["--__proto__", "1"], "there is no flag --__proto__; `exec-server --help` shows those that there are"],
+    [["--listen"], "--listen needs a value"],
+    [["--listen="], "--listen needs a value"],
+    [["--insecure", "--config", ""], "--config needs a value"],
+    [["--listen", "stdio", "--listen", "stdio"], "--listen was given twice; give it once"],
+    [["--insecure", "--insecure"], "--insecure was given twice; give it once"],
+    [["--insecure=perhaps"], "--insecure is true or false, and not `perhaps`"]
+  ] as const) {
+    it(`is said: ${args.join(" ")}`, () => assert.strictEqual(Mistake.find(args), said))
+  }
+
+  it.scopedLive("is one line, and status 2", () =>
+    Effect.gen(function* () {
+      const { code, stdout, stderr } = yield* command(["--listne", "stdio"])
+      assert.deepStrictEqual([code, stdout], [2, ""])
+      assert.strictEqual(stderr, "there is no flag --listne; `exec-server --help` shows those that there are\n")
+    })
+  )
+
+  it("is left to the parser where it may be none, or another one's", () => {
+    for (const args of [
+      [],
+      ["--help"],
+      ["--version", "--nonsense"],
+      ["run", "--nonsense"],
+      ["nonsense"],
+      ["--listen", "stdio", "ps", "--nonsense"],
+      ["--LISTEN", "stdio"],
+      ["--insecure=yes"],
+      ["--contain", "everything"]
+    ]) {
+      assert.isUndefined(Mistake.find(args), args.join(" "))
+    }
   })
 })
