@@ -22,9 +22,10 @@ import * as ConfigPrint from "../server/ConfigPrint.js"
 import * as Logging from "../server/Logging.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import * as Commands from "./Commands.js"
+import * as Memory from "./Memory.js"
 import * as Mistake from "./Mistake.js"
 import { Exited } from "./Outcome.js"
-import { announce, limitMemory, serve } from "./Serve.js"
+import { announce, serve } from "./Serve.js"
 
 const placeholders = { count: "N", flag: "true|false", text: "TEXT", list: "TEXT,..." } as const
 
@@ -154,7 +155,7 @@ const makeRendezvous = (logLevel: string | undefined) =>
         )
         const level = ServerConfig.logLevels.find((word) => word === logLevel) ?? "info"
         yield* Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address)).pipe(
-          Effect.zipRight(limitMemory),
+          Effect.zipRight(Memory.limit),
           Effect.zipRight(Effect.never),
           Effect.provide(Rendezvous.layer(config)),
           Effect.provide(Logging.layer({ logFormat: flags.logFormat, logLevel: level }))

@@ -3,14 +3,13 @@
  *
  * @since 0.1.0
  */
-import v8 from "node:v8"
 import * as Effect from "effect/Effect"
-import * as Posix from "../process/Posix.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as Exposure from "../server/Exposure.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
 import { Transport } from "../transport/Transport.js"
+import * as Memory from "./Memory.js"
 
 /** One line for each registration, for people. */
 const announceRegistration = (environmentId: string) =>
@@ -36,31 +35,6 @@ const announceServer = (exposure: Exposure.Exposure) =>
     exposure._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
   )
 
-/** Freed memory that each heap of the C library keeps, in bytes. */
-const keptFreedBytes = 524288
-
-/**
- * How memory is given back in a server, once it has started: with other flags Node.js compiles its own modules anew,
- * which the start would wait for.
- *
- * The space for young objects stays at the size that the start has made it: four times that, which it would grow to, is
- * taken by garbage alone, and would be most of what connections and processes seem to cost (`node scratch/bench.mjs
- * --only rss`); requests are served as fast. What compiling has taken goes back to the system: with it, connections seem
- * to cost half as much again.
- *
- * Few young objects live, so that one thread is done with them in 0.3 ms. With more, it waits until the others were
- * given a processor: where children and clients keep all of them busy, up to ten times as long (`node
- * scratch/relay.mjs` with `--trace-gc` shows both).
- */
-export const limitMemory: Effect.Effect<void> = Effect.sync(() => {
-  for (const flag of ["semi-space-growth-factor=1", "no-parallel-scavenge", "no-concurrent-array-buffer-sweeping"]) {
-    v8.setFlagsFromString(`--${flag}`)
-  }
-}).pipe(
-  // Where the native part is missing, every start of a process says so.
-  Effect.zipRight(Effect.ignore(Effect.try(() => Posix.keepFreed(keptFreedBytes))))
-)
-
 const sessions = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? ExecServer.layerContained : ExecServer.layer
 
@@ -68,7 +42,7 @@ const sessions = ({ contain }: ServerConfig.ServerConfig) =>
 export const serve = (config: ServerConfig.ServerConfig) =>
   Effect.flatMap(Exposure.parse(config), (exposure) =>
     announceServer(exposure).pipe(
-      Effect.zipRight(limitMemory),
+      Effect.zipRight(Memory.limit),
       Effect.zipRight(ExecServer.serve),
       Effect.provide(Exposure.layer(exposure, announceRegistration)),
       Effect.provide(sessions(config)),

@@ -13,6 +13,7 @@ import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
 import { Code } from "../protocol/Failure.js"
+import * as Memory from "./Memory.js"
 import { UsageError } from "./Outcome.js"
 
 /** What the flags say of it. */
@@ -84,7 +85,7 @@ export const connect = (target: Target): Effect.Effect<Environment.Environment, 
     }
     if (session !== undefined) return yield* usage("--session needs --url, or --env with the environment it is in")
     return yield* Environment.local(EnvironmentConfig.localId)
-  })
+  }).pipe(Effect.zipLeft(Memory.collectAlone))
 
 /** Connects to a session that was left. */
 export const resume = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
