@@ -1,6 +1,6 @@
 /**
- * How memory is taken and given back, once a command has started: with other flags of V8 Node.js compiles its own modules
- * anew, which the start would wait for.
+ * How memory is taken and given back, once a command has started: with other flags of V8 Node.js compiles its own
+ * modules anew, which the start would wait for.
  *
  * @since 0.1.0
  */
@@ -30,8 +30,8 @@ export const collectAlone: Effect.Effect<void> = Effect.sync(() => {
 })
 
 /**
- * The same for a server, which also gives back to the system what compiling has taken: with it, connections seem to cost
- * half as much again. Where the native part is missing, every start of a process says so.
+ * The same for a server, which also gives back to the system what compiling has taken: with it, connections seem to
+ * cost half as much again. Where the native part is missing, every start of a process says so.
  */
 export const limit: Effect.Effect<void> = Effect.zipRight(
   collectAlone,
