@@ -5,9 +5,9 @@ import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
-import { setFlagsFromString } from "node:v8"
 import * as Effect from "effect/Effect"
 import WebSocket from "ws"
+import * as Memory from "../dist/command/Memory.js"
 import * as RelayClient from "../dist/remote/RelayClient.js"
 
 const bytes = Number(process.argv[2] ?? 600) * 1e6
@@ -46,11 +46,8 @@ const relayed = async (url, onMessage, onBinary) => {
   return { send: link.send, close: () => end() }
 }
 
-// As much garbage as output is made here. In a young generation that has grown, it is old before it is collected, and
-// from then on collecting it takes twice the processor time, at a moment that differs from run to run.
-for (const flag of ["semi-space-growth-factor=1", "no-parallel-scavenge", "no-concurrent-array-buffer-sweeping"]) {
-  setFlagsFromString(`--${flag}`)
-}
+// As much garbage as output is made here: as it is collected by default, this process would be most of what is measured.
+Effect.runSync(Memory.collectAlone)
 
 /** Output of one process, in MB/s, and the round trip of a small request, in microseconds. */
 const measure = async (connect, url, binaryOutput) => {

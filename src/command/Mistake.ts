@@ -12,12 +12,12 @@ const builtIn: ReadonlySet<string> = new Set(["help", "h", "version", "wizard", 
 /** What @effect/cli reads as true or false. */
 const truths: ReadonlySet<string> = new Set(["true", "1", "y", "yes", "on", "false", "0", "n", "no", "off"])
 
-const describe = (flag: string, value: string | undefined, isSwitch: boolean): string | undefined => {
-  if (isSwitch) {
-    return value === undefined || truths.has(value) ? undefined : `${flag} is true or false, and not \`${value}\``
-  }
-  return value === undefined || value === "" ? `${flag} needs a value` : undefined
-}
+const ofSwitch = (flag: string, value: string | undefined): string | undefined =>
+  value === undefined || truths.has(value) ? undefined : `${flag} is true or false, and not \`${value}\``
+
+/** An empty word is a value, which the setting itself refuses; nothing behind "=" is none. */
+const ofValue = (flag: string, value: string | undefined, isInline: boolean): string | undefined =>
+  value === undefined || (isInline && value === "") ? `${flag} needs a value` : undefined
 
 /** The first mistake, in a sentence; undefined where there is none, or where a subcommand comes first. */
 export const find = (args: ReadonlyArray<string>): string | undefined => {
@@ -26,14 +26,14 @@ export const find = (args: ReadonlyArray<string>): string | undefined => {
   const seen = new Set<string>()
   for (const token of tokens) {
     if (token.kind !== "option" || builtIn.has(token.name)) return undefined
-    const { name, rawName, value } = token
+    const { name, rawName, value, inlineValue = false } = token
     const option = Object.entries(options).find(([known]) => known === name.toLowerCase())?.[1]
     if (option === undefined) return `there is no flag ${rawName}; \`exec-server --help\` shows those that there are`
     if (seen.has(name)) return `${rawName} was given twice; give it once`
     seen.add(name)
     // In capitals it is a flag too, but its value is no part of it here.
     if (name !== name.toLowerCase()) return undefined
-    const mistake = describe(rawName, value, option.type === "boolean")
+    const mistake = option.type === "boolean" ? ofSwitch(rawName, value) : ofValue(rawName, value, inlineValue)
     if (mistake !== undefined) return mistake
   }
   return undefined

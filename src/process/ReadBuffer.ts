@@ -10,8 +10,8 @@ import type { OnReadOpts, SocketConstructorOpts } from "node:net"
 import * as OsError from "../protocol/OsError.js"
 
 /**
- * The largest chunk. A pipe holds 128 bytes more, as much as the protocol allows; but a binary frame of this many is one
- * segment of the loopback interface, and one more is two: a tenth less (`npm run bench -- --only binary`).
+ * The largest chunk. The protocol allows 64 KiB, which is what a pipe holds; but this many in a binary frame are one
+ * segment of the loopback interface, and 128 more are two, at a tenth less a second (`npm run bench -- --only binary`).
  */
 export const maxChunkBytes = 65408
 

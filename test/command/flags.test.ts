@@ -97,9 +97,10 @@ describe("a mistake in a server's flags", () => {
     [["--__proto__", "1"], "there is no flag --__proto__; `exec-server --help` shows those that there are"],
     [["--listen"], "--listen needs a value"],
     [["--listen="], "--listen needs a value"],
-    [["--insecure", "--config", ""], "--config needs a value"],
+    [["--insecure", "--config="], "--config needs a value"],
     [["--listen", "stdio", "--listen", "stdio"], "--listen was given twice; give it once"],
     [["--insecure", "--insecure"], "--insecure was given twice; give it once"],
+    [["--insecure="], "--insecure is true or false, and not ``"],
     [["--insecure=perhaps"], "--insecure is true or false, and not `perhaps`"]
   ] as const) {
     it(`is said: ${args.join(" ")}`, () => assert.strictEqual(Mistake.find(args), said))
@@ -122,6 +123,7 @@ describe("a mistake in a server's flags", () => {
       ["nonsense"],
       ["--listen", "stdio", "ps", "--nonsense"],
       ["--LISTEN", "stdio"],
+      ["--listen", ""],
       ["--insecure=yes"],
       ["--contain", "everything"]
     ]) {
