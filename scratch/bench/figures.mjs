@@ -175,10 +175,12 @@ const throughput = async (name, pieces, command, server) => {
   return withClients(1, server.url, `${name} output`, measure, name === "binary")
 }
 
-const pipeOutput = (server, { pipePieces }) => throughput("pipe", pipePieces, (print) => `exec ${print}`, server)
+const exec = (print) => `exec ${print}`
+
+const pipeOutput = (server, { pipePieces }) => throughput("pipe", pipePieces, exec, server)
 
 const binaryOutput = (server, { pipePieces }) =>
-  throughput("binary", pipePieces, (print) => `exec ${print}`, server).catch((error) => {
+  throughput("binary", pipePieces, exec, server).catch((error) => {
     if (error instanceof NoBinaryOutput) return {}
     throw error
   })

@@ -7,7 +7,9 @@ import { parseArgs } from "node:util"
 import * as ServerFlags from "./ServerFlags.js"
 
 /** Flags of @effect/cli's own, which go with everything. */
-const builtIn: ReadonlySet<string> = new Set(["help", "h", "version", "wizard", "completions", "log-level"])
+const builtIn: ReadonlySet<string> = new Set(["help", "h", "version", "wizard", "completions"])
+
+const flags = new Map(Object.entries(ServerFlags.options))
 
 /** What @effect/cli reads as true or false. */
 const truths: ReadonlySet<string> = new Set(["true", "1", "y", "yes", "on", "false", "0", "n", "no", "off"])
@@ -21,19 +23,18 @@ const ofValue = (flag: string, value: string | undefined, isInline: boolean): st
 
 /** The first mistake, in a sentence; undefined where there is none, or where a subcommand comes first. */
 export const find = (args: ReadonlyArray<string>): string | undefined => {
-  const { options } = ServerFlags
-  const { tokens } = parseArgs({ args: [...args], options, tokens: true, strict: false })
+  const { tokens } = parseArgs({ args: [...args], options: ServerFlags.options, tokens: true, strict: false })
   const seen = new Set<string>()
   for (const token of tokens) {
     if (token.kind !== "option" || builtIn.has(token.name)) return undefined
     const { name, rawName, value, inlineValue = false } = token
-    const option = Object.entries(options).find(([known]) => known === name.toLowerCase())?.[1]
-    if (option === undefined) return `there is no flag ${rawName}; \`exec-server --help\` shows those that there are`
+    const flag = flags.get(name.toLowerCase())
+    if (flag === undefined) return `there is no flag ${rawName}; \`exec-server --help\` shows those that there are`
     if (seen.has(name)) return `${rawName} was given twice; give it once`
     seen.add(name)
     // In capitals it is a flag too, but its value is no part of it here.
-    if (name !== name.toLowerCase()) return undefined
-    const mistake = option.type === "boolean" ? ofSwitch(rawName, value) : ofValue(rawName, value, inlineValue)
+    if (!flags.has(name)) return undefined
+    const mistake = flag.type === "boolean" ? ofSwitch(rawName, value) : ofValue(rawName, value, inlineValue)
     if (mistake !== undefined) return mistake
   }
   return undefined

@@ -14,7 +14,7 @@ import { bytesOf } from "../../src/client/HeadTail.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import { failureOf, settle } from "../support/fake.js"
 import { directory } from "../support/files.js"
-import { environmentId, localExecutor, localRendezvous } from "../support/relay.js"
+import { clientUrl, environmentId, localExecutor, localRendezvous } from "../support/relay.js"
 import { binary, eventually, isAlive, webSocketServer } from "../support/servers.js"
 import { upstream } from "../support/upstream.js"
 
@@ -397,7 +397,7 @@ suite(
 
 it.scopedLive("the WebSocket URL of a rendezvous leads there as well, and output comes without base64", () =>
   Effect.gen(function* () {
-    const client = yield* relayed((url) => `${url}/cloud/environment/${environmentId}/connect?role=harness`)
+    const client = yield* relayed(clientUrl)
     assert.deepStrictEqual(client.capabilities, { binaryOutput: true })
     const process = yield* client.start(sh("echo hello"))
     assert.strictEqual(bytesOf((yield* process.communicate()).stdout).toString(), "hello\n")
