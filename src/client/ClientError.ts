@@ -33,7 +33,9 @@ export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
   readonly status?: number
 }> {
   constructor(failure: { readonly url: string; readonly reason: string; readonly status?: number }) {
-    super({ ...failure, url: redactUrl(failure.url) })
+    const url = redactUrl(failure.url)
+    // What the WebSocket library says of an address quotes it.
+    super({ ...failure, url, reason: failure.reason.replaceAll(failure.url, url) })
   }
 
   override get message() {

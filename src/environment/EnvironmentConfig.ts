@@ -10,6 +10,7 @@ import * as Either from "effect/Either"
 import { isRecord } from "effect/Predicate"
 import * as TOML from "smol-toml"
 import * as OsError from "../protocol/OsError.js"
+import { redactUrl } from "../protocol/Redact.js"
 
 /** A configuration cannot be used; the message says what is wrong with it. */
 export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigError")<{ readonly detail: string }> {
@@ -150,11 +151,12 @@ export const checkId = (id: string): Checked<void> => {
 export const parseUrl = (given: string): Checked<string> => {
   const url = given.trim()
   if (url === "") return fail("environment url cannot be empty")
-  if (!/^(wss?|relays?|unix):\/\//.test(url)) return fail(`environment url \`${url}\` must use ws:// or wss://`)
-  if (!URL.canParse(url)) return fail(`environment url \`${url}\` is invalid: it is not a URL`)
+  const shown = redactUrl(url)
+  if (!/^(wss?|relays?|unix):\/\//.test(url)) return fail(`environment url \`${shown}\` must use ws:// or wss://`)
+  if (!URL.canParse(url)) return fail(`environment url \`${shown}\` is invalid: it is not a URL`)
   const { protocol, host, pathname } = new URL(url)
   const needed = protocol === "unix:" ? pathname : host
-  return needed === "" ? fail(`environment url \`${url}\` is invalid: empty host`) : Either.right(url)
+  return needed === "" ? fail(`environment url \`${shown}\` is invalid: empty host`) : Either.right(url)
 }
 
 const milliseconds = (sec: number | undefined) => (sec === undefined ? undefined : Math.ceil(Number(sec) * 1000))

@@ -100,7 +100,8 @@ describe("a server that cannot be reached", () => {
       const error = yield* failure({ url: secret })
       assert.deepInclude(error, { _tag: "ConnectFailed", url: `${url}/path` })
       const late = new ClientError.ConnectTimeout({ url: secret, afterMs: 1 })
-      for (const each of [error, late]) {
+      const quoted = yield* failure({ url: "ws://user:secret@host:99999/path?token=secret" })
+      for (const each of [error, late, quoted]) {
         for (const shown of [each.message, String(each), JSON.stringify(each)]) {
           assert.include(shown, "/path")
           assert.notInclude(shown, "secret")
