@@ -2,6 +2,7 @@
 //
 // pipe():                real pipes. Node's own "pipe" stdio is a socket pair, and a child that opens
 //                        /dev/stdin, /dev/stdout or /dev/stderr of a socket gets ENXIO.
+// setPipeSize(fd, bytes): how much a pipe holds.
 // spawn(...):            starts a program by posix_spawn(3), whose cost does not grow with the memory of the server,
 //                        which tells why a program could not be started, and which can give it a terminal. Its end is
 //                        told whole: Node.js knows no name for real-time signals, and says exit code 0 for them.
@@ -99,6 +100,24 @@ static napi_value make_pipe(napi_env env, napi_callback_info info) {
   napi_create_array_with_length(env, 2, &ends);
   for (uint32_t i = 0; i < 2; i++) napi_set_element(env, ends, i, number(env, fds[i]));
   return ends;
+}
+
+// (fd, bytes) => bytes | -errno
+static napi_value set_pipe_size(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2];
+  int32_t fd = -1, bytes = 0;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count == 2) {
+    napi_get_value_int32(env, arguments[0], &fd);
+    napi_get_value_int32(env, arguments[1], &bytes);
+  }
+#ifdef F_SETPIPE_SZ
+  int size = fcntl(fd, F_SETPIPE_SZ, bytes);
+  return number(env, size == -1 ? -errno : size);
+#else
+  return number(env, -ENOSYS);
+#endif
 }
 
 // (fd) => 0 | -errno
@@ -511,6 +530,7 @@ NAPI_MODULE_INIT() {
   napi_set_instance_data(env, own, NULL, NULL);
   napi_add_async_cleanup_hook(env, clean_up, own, &own->cleanup);
   export(env, exports, "pipe", make_pipe);
+  export(env, exports, "setPipeSize", set_pipe_size);
   export(env, exports, "spawn", spawn);
   export(env, exports, "processTable", process_table);
   export(env, exports, "setUpTerminal", set_up_terminal);

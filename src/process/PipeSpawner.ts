@@ -11,8 +11,9 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { attempt, type Child, type ChildEvents, type Spawns } from "./Child.js"
 import { Launcher, type Leader } from "./Launch.js"
+import * as PipeReader from "./PipeReader.js"
 import * as Posix from "./Posix.js"
-import { drain, readInto } from "./ReadBuffer.js"
+import { drain } from "./ReadBuffer.js"
 
 interface Pipes {
   readonly parent: Array<number>
@@ -63,12 +64,7 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
         events.onExit(status)
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
-        const socket = new Socket({
-          fd: fd ?? -1,
-          readable: true,
-          writable: false,
-          ...readInto((bytes) => events.onOutput(stream, bytes))
-        })
+        const socket = PipeReader.read(fd ?? -1, (bytes) => events.onOutput(stream, bytes))
         socket.on("error", () => socket.destroy())
         socket.once("close", () => {
           outputs = outputs.filter((other) => other !== socket)

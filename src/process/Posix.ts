@@ -17,6 +17,7 @@ export type Stdio = string | readonly [stdin: number, stdout: number, stderr: nu
 /** Every call returns a negative error number when it fails. */
 interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
+  readonly setPipeSize: (fd: number, bytes: number) => number
   readonly spawn: (
     file: string,
     argv: ReadonlyArray<string>,
@@ -57,6 +58,9 @@ export const initProgram = (): string => join(buildFolder, "init")
 /** A pipe, both ends closed on exec. Throws like node:fs. */
 export const pipe = (): readonly [readEnd: number, writeEnd: number] =>
   check(native().pipe()) as readonly [number, number]
+
+/** Makes a pipe hold this many bytes; false if the system does not allow it, or knows no such thing. */
+export const setPipeSize = (fd: number, bytes: number): boolean => native().setPipeSize(fd, bytes) > 0
 
 /**
  * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and nothing open but these

@@ -15,8 +15,11 @@ import * as OsError from "../protocol/OsError.js"
  */
 export const maxChunkBytes = 65408
 
-/** The buffer. */
-const readBuffer = Buffer.allocUnsafeSlow(maxChunkBytes)
+/** The buffer, with room for four chunks. */
+export const readBuffer = Buffer.allocUnsafeSlow(4 * maxChunkBytes)
+
+/** As much of it as one chunk takes. */
+export const chunkBuffer = readBuffer.subarray(0, maxChunkBytes)
 
 /** How much is read of a descriptor whose other end may never stop writing. */
 const maxDrainBytes = 1048576
@@ -25,7 +28,7 @@ const maxDrainBytes = 1048576
 export const drain = (fd: number, onBytes: (bytes: Buffer) => void): boolean => {
   for (let total = 0; total < maxDrainBytes; ) {
     try {
-      const length = readSync(fd, readBuffer)
+      const length = readSync(fd, chunkBuffer)
       if (length === 0) return true
       total += length
       onBytes(readBuffer.subarray(0, length))
@@ -40,9 +43,9 @@ export const drain = (fd: number, onBytes: (bytes: Buffer) => void): boolean => 
 export const readInto = (onBytes: (bytes: Buffer) => void): SocketConstructorOpts => {
   const options: SocketConstructorOpts & { readonly onread: OnReadOpts } = {
     onread: {
-      buffer: readBuffer,
+      buffer: chunkBuffer,
       callback: (length) => {
-        onBytes(readBuffer.subarray(0, length))
+        onBytes(chunkBuffer.subarray(0, length))
         return true
       }
     }
