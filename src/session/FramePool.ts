@@ -10,8 +10,11 @@ import { maxChunkBytes } from "../process/ReadBuffer.js"
 /** Holds the largest chunk as base64, with what is around it. */
 const frameBytes = Math.ceil(maxChunkBytes / 3) * 4 + 4096
 
-/** How many buffers lie idle at most: as many as one relay stream has under way. */
-const maxIdle = 48
+/**
+ * How many buffers lie idle at most: as many as one relay stream has under way or waiting. With fewer, what is dropped
+ * and made anew brings a collection of all garbage eight times a second (`node scratch/relay.mjs`).
+ */
+const maxIdle = 128
 
 const idle: Array<Buffer> = []
 
