@@ -7,8 +7,10 @@
  */
 import * as CliConfig from "@effect/cli/CliConfig"
 import * as Command from "@effect/cli/Command"
+import * as CommandDescriptor from "@effect/cli/CommandDescriptor"
 import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
+import type * as Usage from "@effect/cli/Usage"
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
@@ -26,6 +28,7 @@ import * as Memory from "./Memory.js"
 import * as Mistake from "./Mistake.js"
 import { Exited } from "./Outcome.js"
 import { announce, serve } from "./Serve.js"
+import * as ServerFlags from "./ServerFlags.js"
 
 const placeholders = { count: "N", flag: "true|false", text: "TEXT", list: "TEXT,..." } as const
 
@@ -163,8 +166,18 @@ const makeRendezvous = (logLevel: string | undefined) =>
       })
   ).pipe(Command.withDescription("Brings clients and executors behind a firewall together."))
 
-/** All commands; `rest` is what came behind `--`. */
-const make = (logLevel: string | undefined, rest: ReadonlyArray<string>) => {
+/** What the whole command line takes. */
+const formOf = (usages: ReadonlyArray<Usage.Usage>): Mistake.Form => {
+  const path = "exec-server"
+  const settings = { flags: ServerFlags.options, words: [], commands: new Map<string, Mistake.Form>() }
+  const commands = new Map(usages.map((usage) => Mistake.formOf(path, usage)))
+  const print = { ...settings, path: `${path} config print` }
+  commands.set("config", { path: `${path} config`, flags: {}, words: [], commands: new Map([["print", print]]) })
+  return { ...settings, path, commands }
+}
+
+/** All commands, and what they take; `rest` is what came behind `--`. */
+export const make = (logLevel: string | undefined, rest: ReadonlyArray<string>) => {
   const root = Command.make("exec-server", options, (given) =>
     Effect.flatMap(resolve(logLevel, given), (resolved) => serve(ServerConfig.valuesOf(resolved)))
   )
@@ -174,20 +187,21 @@ const make = (logLevel: string | undefined, rest: ReadonlyArray<string>) => {
       yield* Effect.sync(() => process.stdout.write(ConfigPrint.format(resolved)))
     })
   ).pipe(Command.withDescription("Prints every setting and where it came from; secrets are masked."))
-  return root.pipe(
+  const others = [...Commands.make(rest), makeRendezvous(logLevel)] as const
+  const command = root.pipe(
     Command.withDescription("Starts and controls processes for the clients that connect to it."),
     Command.withSubcommands([
-      ...Commands.make(rest),
-      makeRendezvous(logLevel),
+      ...others,
       Command.make("config").pipe(Command.withDescription("About settings."), Command.withSubcommands([print]))
     ])
   )
+  return { command, form: formOf(others.map(({ descriptor }) => CommandDescriptor.getUsage<unknown>(descriptor))) }
 }
 
 /** What @effect/cli would not find, or not find the words for. */
-const check = (logLevel: string | undefined, args: ReadonlyArray<string>) => {
+const check = (form: Mistake.Form, logLevel: string | undefined, args: ReadonlyArray<string>) => {
   const isLevel = logLevel === undefined || ServerConfig.logLevels.some((word) => word === logLevel)
-  const message = isLevel ? Mistake.find(args) : `--log-level must be one of ${ServerConfig.logLevels.join(", ")}`
+  const message = isLevel ? Mistake.find(form, args) : `--log-level must be one of ${ServerConfig.logLevels.join(", ")}`
   if (message === undefined) return Effect.void
   process.stderr.write(`${message}\n`)
   return Effect.fail(ValidationError.invalidValue(HelpDoc.p(message)))
@@ -199,9 +213,9 @@ export const run = (argv: ReadonlyArray<string>) =>
     // What is behind `--` has flags of its own.
     const end = argv.indexOf("--")
     const { value: logLevel, others } = takeLogLevel(end === -1 ? argv : argv.slice(0, end))
-    const command = make(logLevel, end === -1 ? [] : argv.slice(end + 1))
+    const { command, form } = make(logLevel, end === -1 ? [] : argv.slice(end + 1))
     const run = Command.run(command, { name: "exec-server", version, executable: "exec-server" })
-    return Effect.zipRight(check(logLevel, others.slice(2)), run(others))
+    return Effect.zipRight(check(form, logLevel, others.slice(2)), run(others))
   }).pipe(
     Effect.catchIf(ValidationError.isValidationError, () => Effect.fail(new Exited({ code: 2 }))),
     Effect.provide(

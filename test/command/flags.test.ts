@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Cli from "../../src/command/Cli.js"
 import * as Mistake from "../../src/command/Mistake.js"
 import * as ServerFlags from "../../src/command/ServerFlags.js"
 import * as ConfigPrint from "../../src/server/ConfigPrint.js"
@@ -89,7 +90,9 @@ describe("a server's flags", () => {
   })
 })
 
-describe("a mistake in a server's flags", () => {
+const { form } = Cli.make(undefined, [])
+
+describe("a mistake on the command line", () => {
   for (const [args, said] of [
     [["--nonsense"], "there is no flag --nonsense; `exec-server --help` shows those that there are"],
     [["--insecure", "--list", "stdio"], "there is no flag --list; `exec-server --help` shows those that there are"],
@@ -101,9 +104,26 @@ describe("a mistake in a server's flags", () => {
     [["--listen", "stdio", "--listen", "stdio"], "--listen was given twice; give it once"],
     [["--insecure", "--insecure"], "--insecure was given twice; give it once"],
     [["--insecure="], "--insecure is true or false, and not ``"],
-    [["--insecure=perhaps"], "--insecure is true or false, and not `perhaps`"]
+    [["--insecure=perhaps"], "--insecure is true or false, and not `perhaps`"],
+    [["nonsense"], "there is no command `nonsense`; `exec-server --help` shows those that there are"],
+    [["config", "prin"], "there is no command `prin`; `exec-server config --help` shows those that there are"],
+    [["run", "--nonsense"], "there is no flag --nonsense; `exec-server run --help` shows those that there are"],
+    [["--listen", "stdio", "ps", "-x"], "there is no flag -x; `exec-server ps --help` shows those that there are"],
+    [["cp", "--foo", "a", ":b"], "there is no flag --foo; `exec-server cp --help` shows those that there are"],
+    [
+      ["config", "print", "--foo"],
+      "there is no flag --foo; `exec-server config print --help` shows those that there are"
+    ],
+    [["rendezvous", "--public-url"], "--public-url needs a value"],
+    [["kill", "p1", "-s"], "-s needs a value"],
+    [["run", "--session", "a", "--session", "b"], "--session was given twice; give it once"],
+    [["run", "echo", "hi"], "what to run stands behind `--`: exec-server run [FLAGS] -- echo"],
+    [["ps", "p1"], "`p1` is a word too many: exec-server ps takes none beside flags"],
+    [["cp", "a", "b", ":c"], "`:c` is a word too many: exec-server cp takes SOURCE and DESTINATION beside flags"],
+    [["cp", "-r", "a"], "exec-server cp needs DESTINATION; `exec-server cp --help` says what that is"],
+    [["attach"], "exec-server attach needs ID; `exec-server attach --help` says what that is"]
   ] as const) {
-    it(`is said: ${args.join(" ")}`, () => assert.strictEqual(Mistake.find(args), said))
+    it(`is said: ${args.join(" ")}`, () => assert.strictEqual(Mistake.find(form, args), said))
   }
 
   it.scopedLive("is one line, and status 2", () =>
@@ -119,15 +139,19 @@ describe("a mistake in a server's flags", () => {
       [],
       ["--help"],
       ["--version", "--nonsense"],
-      ["run", "--nonsense"],
-      ["nonsense"],
-      ["--listen", "stdio", "ps", "--nonsense"],
+      ["run", "--help", "--nonsense"],
+      ["run", "-td", "--set", "A=1", "--set", "B=2"],
+      ["logs", "--json", "true", "p1", "-f"],
+      ["kill", "--signal", "-9", "p1"],
+      ["cp", "a", ":b"],
+      ["config"],
+      ["config", "print", "--listen", "stdio"],
       ["--LISTEN", "stdio"],
       ["--listen", ""],
       ["--insecure=yes"],
       ["--contain", "everything"]
     ]) {
-      assert.isUndefined(Mistake.find(args), args.join(" "))
+      assert.isUndefined(Mistake.find(form, args), args.join(" "))
     }
   })
 })
