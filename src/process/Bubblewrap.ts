@@ -166,9 +166,13 @@ const begin = (bubblewrap: string, spec: ChildSpec, stdio: Posix.Stdio) => {
   }
 }
 
+/** Holds the places of a confinement. */
+const hold = (places: PlaceholdersShape, confinement: Confinement | undefined): (() => void) =>
+  places.hold(confinement?.placeholders ?? [], confinement?.mounts?.map(({ path }) => path) ?? [])
+
 /** Holds the places of a child's confinement while it is started, and until what is given is called. */
 const beginHolding = (bubblewrap: string, places: PlaceholdersShape, spec: ChildSpec, stdio: Posix.Stdio) => {
-  const release = places.hold(spec.confinement?.placeholders ?? [])
+  const release = hold(places, spec.confinement)
   try {
     return { ...begin(bubblewrap, spec, stdio), release }
   } catch (error) {
@@ -250,7 +254,7 @@ const startWorker = (
   confinement: Confinement,
   stdio: readonly [stdin: number, stdout: number, stderr: number]
 ): Running & Pick<Tree, "signal"> => {
-  const release = places.hold(confinement.placeholders)
+  const release = hold(places, confinement)
   try {
     const { args, fds } = Mounting.forWorker(confinement, stdio.length)
     try {

@@ -14,8 +14,11 @@ import { Guard } from "./Guard.js"
 
 /** Holds places, and gives them back. */
 export interface Shape {
-  /** Makes the directories, or shares those that others of this server hold; gives what removes them. Throws `SpawnError`. */
-  readonly hold: (paths: ReadonlyArray<string>) => () => void
+  /**
+   * Makes the directories, or shares those that others of this server hold; gives what removes them. Throws `SpawnError`.
+   * Of `mounted` those are shared that are held: they were taken for what is there.
+   */
+  readonly hold: (paths: ReadonlyArray<string>, mounted: ReadonlyArray<string>) => () => void
 }
 
 const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
@@ -47,13 +50,13 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
   }
 
   return {
-    hold: (paths) => {
+    hold: (paths, mounted) => {
       const taken: Array<string> = []
       const release = () => {
         for (const path of taken.splice(0).reverse()) give(path)
       }
       try {
-        for (const path of paths) {
+        for (const path of [...paths, ...mounted.filter((path) => holders.has(path))]) {
           take(path)
           taken.push(path)
         }

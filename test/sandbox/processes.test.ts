@@ -279,3 +279,50 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
     })
   )
 })
+
+describe.runIf(hasBubblewrap)("what belongs to the machine", () => {
+  it.scopedLive("cannot be set through /proc, by root either", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected
+      const script = `
+        for path in $(find /proc/sys /proc/pressure /proc/irq -type f 2>/dev/null); do
+          (exec 3<>$path) 2>/dev/null && echo "opened $path"
+        done
+        cat /proc/sys/kernel/ostype`
+      for (const [id, entries] of [
+        ["root", [readRoot]],
+        ["minimal", [entry(special("minimal"), "read")]]
+      ] as const) {
+        const { output } = yield* runs(client, id, script, sandbox([...entries]), { cwd: "/usr" })
+        assert.strictEqual(output, "Linux\n")
+      }
+    })
+  )
+})
+
+describe.runIf(hasBubblewrap)("a place where nothing may appear", () => {
+  const script = 'mkdir .git 2>/dev/null; (echo x > .git/config) 2>/dev/null && echo "wrote"; echo tried'
+
+  it.scopedLive("is held until the last one is gone that it is held from", () =>
+    Effect.gen(function* () {
+      const dir = yield* project
+      const { client } = yield* connected
+      const box = sandbox([
+        entry(special("minimal"), "read"),
+        entry(at(`${dir}/ws`), "write"),
+        entry(at(`${dir}/ws/.git`), "read")
+      ])
+      const options = { sandbox: box, cwd: `${dir}/ws`, pipeStdin: true }
+      yield* client.sh("first", "echo ready; read line", options)
+      yield* client.sees("first", "ready")
+      yield* client.sh("second", `echo ready; read line; ${script}`, options)
+      yield* client.sees("second", "ready")
+      yield* client.ask("process/write", { processId: "first", chunk: "Cg==" })
+      yield* client.closed("first")
+      yield* client.ask("process/write", { processId: "second", chunk: "Cg==" })
+      yield* client.closed("second")
+      assert.strictEqual(client.output("second", "stdout").toString(), "ready\ntried\n")
+      yield* eventually("the place is given back", () => !readdirSync(`${dir}/ws`).includes(".git"))
+    })
+  )
+})
