@@ -3,7 +3,11 @@
  *
  * @since 0.1.0
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import { Hurry } from "../process/Hurry.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as Exposure from "../server/Exposure.js"
 import * as ServerConfig from "../server/ServerConfig.js"
@@ -38,6 +42,28 @@ const announceServer = (exposure: Exposure.Exposure) =>
 const sessions = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? ExecServer.layerContained : ExecServer.layer
 
+/**
+ * The first signal ends the server, which is the main program's affair; with the second one there is no grace any more,
+ * and with a third nothing at all is waited for.
+ */
+const secondSignal = Layer.scoped(
+  Hurry,
+  Effect.gen(function* () {
+    const came = yield* Deferred.make<void>()
+    let count = 0
+    const onSignal = (_: NodeJS.Signals, number: number) => {
+      count++
+      if (count === 2) Deferred.unsafeDone(came, Exit.void)
+      if (count > 2) process.exit(128 + number)
+    }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => void process.on("SIGINT", onSignal).on("SIGTERM", onSignal)),
+      () => Effect.sync(() => void process.off("SIGINT", onSignal).off("SIGTERM", onSignal))
+    )
+    return Deferred.await(came)
+  })
+)
+
 /** Serves until it is interrupted, or there is nobody left to serve. Fails where it cannot start, with why. */
 export const serve = (config: ServerConfig.ServerConfig) =>
   Effect.flatMap(Exposure.parse(config), (exposure) =>
@@ -47,6 +73,7 @@ export const serve = (config: ServerConfig.ServerConfig) =>
       Effect.provide(Exposure.layer(exposure, announceRegistration)),
       Effect.provide(sessions(config)),
       Effect.provide(ServerConfig.limits(config)),
-      Effect.provide(Telemetry.layer(config))
+      Effect.provide(Telemetry.layer(config)),
+      Effect.provide(secondSignal)
     )
   )

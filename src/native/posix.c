@@ -9,6 +9,8 @@
 // setUpTerminal(fd):     erases characters, not bytes, and keeps the descriptor to ourselves.
 // processTable():        all processes in one call: read file by file from JavaScript, a table of a thousand processes
 //                        blocks the event loop four times as long.
+// eof(fd):               the character that ends the input of a terminal.
+// rawOutput(fd):         lets what is written to a terminal through as it is. Node.js leaves newlines to be translated.
 // setRoot(path):         makes a directory the root of this process, all its threads and its paths, and
 //                        gives up all privileges of the calling thread and those it starts.
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
@@ -120,13 +122,18 @@ static napi_value set_pipe_size(napi_env env, napi_callback_info info) {
 #endif
 }
 
-// (fd) => 0 | -errno
-static napi_value set_up_terminal(napi_env env, napi_callback_info info) {
+static int32_t descriptor(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
   int32_t fd = -1;
   napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
   if (count == 1) napi_get_value_int32(env, argument, &fd);
+  return fd;
+}
+
+// (fd) => 0 | -errno
+static napi_value set_up_terminal(napi_env env, napi_callback_info info) {
+  int32_t fd = descriptor(env, info);
   if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1) return number(env, -errno);
 #ifdef IUTF8
   struct termios mode;
@@ -134,6 +141,23 @@ static napi_value set_up_terminal(napi_env env, napi_callback_info info) {
   mode.c_iflag |= IUTF8;
   if (tcsetattr(fd, TCSANOW, &mode) == -1) return number(env, -errno);
 #endif
+  return number(env, 0);
+}
+
+// (fd) => character | -errno
+static napi_value end_of_input(napi_env env, napi_callback_info info) {
+  struct termios mode;
+  if (tcgetattr(descriptor(env, info), &mode) == -1) return number(env, -errno);
+  return number(env, mode.c_cc[VEOF]);
+}
+
+// (fd) => 0 | -errno
+static napi_value raw_output(napi_env env, napi_callback_info info) {
+  int32_t fd = descriptor(env, info);
+  struct termios mode;
+  if (tcgetattr(fd, &mode) == -1) return number(env, -errno);
+  mode.c_oflag &= ~(tcflag_t)OPOST;
+  if (tcsetattr(fd, TCSANOW, &mode) == -1) return number(env, -errno);
   return number(env, 0);
 }
 
@@ -534,6 +558,8 @@ NAPI_MODULE_INIT() {
   export(env, exports, "spawn", spawn);
   export(env, exports, "processTable", process_table);
   export(env, exports, "setUpTerminal", set_up_terminal);
+  export(env, exports, "eof", end_of_input);
+  export(env, exports, "rawOutput", raw_output);
   export(env, exports, "setRoot", set_root);
   export(env, exports, "onWritable", on_writable);
   export(env, exports, "cancel", cancel);

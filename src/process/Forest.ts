@@ -9,7 +9,17 @@ import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
 import type { SignalTarget } from "./Child.js"
 import { Guard } from "./Guard.js"
-import { type Entry, entryOf, type Identity, isStranger, kill, killAll, membersOf, table } from "./ProcessTree.js"
+import {
+  type Entry,
+  entryOf,
+  type Identity,
+  isStranger,
+  kill,
+  killAll,
+  membersOf,
+  type Root,
+  table
+} from "./ProcessTree.js"
 
 /**
  * How often the trees whose leaders are gone are looked at for what is left of them, in milliseconds: all at once, for
@@ -38,8 +48,8 @@ const make = Effect.gen(function* () {
 
   // The trees that are to be killed in one turn of the event loop share the readings of the process table: the end of
   // a thousand processes costs a few readings and not a thousand.
-  let doomed: Array<Identity> = []
-  const doom = (leader: Identity) => {
+  let doomed: Array<Root> = []
+  const doom = (leader: Root) => {
     if (doomed.length === 0) {
       setImmediate(() => {
         const leaders = doomed
@@ -62,7 +72,7 @@ const make = Effect.gen(function* () {
     return shared
   }
 
-  const leaderless = new Set<Identity>()
+  const leaderless = new Set<Root>()
   let timer: NodeJS.Timeout | undefined
   const prune = () => {
     timer = undefined
@@ -72,6 +82,7 @@ const make = Effect.gen(function* () {
       if (membersOf(leader, entries).size > 0) continue
       leaderless.delete(leader)
       guard.unregister(leader)
+      for (const stray of leader.strays ?? []) guard.unregister(stray)
     }
     schedule()
   }
@@ -81,21 +92,38 @@ const make = Effect.gen(function* () {
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
   const plant = (pid: number): Tree => {
-    const leader: Identity = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+    const leader: Identity & { strays?: ReadonlyArray<Identity> } = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+    let isDoomed = false
     guard.register(leader)
+
+    /** Those that the end of the leader may cut off: a signal that all get is what it may end by. */
+    const remember = (strays: ReadonlyArray<Identity>) => {
+      if (strays.length === 0 && leader.strays === undefined) return
+      for (const stray of leader.strays ?? []) guard.unregister(stray)
+      for (const stray of strays) guard.register(stray)
+      leader.strays = strays
+    }
+
     return {
       signal: (signal, target) => {
+        // Killed in this turn of the event loop: what was asked for later must not come first.
+        if (isDoomed && signal !== "SIGKILL") return
         const current = entryOf(pid)
-        if (current !== undefined && isStranger(leader, current)) return
+        const isTaken = current !== undefined && isStranger(leader, current)
+        if (isTaken && (target !== "tree" || leader.strays === undefined)) return
         if (current === undefined && target === "leader") return
         if (target === "leader") return kill(pid, signal)
         // A number without a process is still reserved while the group it names has members; if it has none, nobody
         // is hit: a group is only ever made under the number of a living process.
         if (target === "group") return kill(-pid, signal)
-        if (signal === "SIGKILL") return doom(leader)
-        const members = membersOf(leader, tableOfThisTurn())
-        kill(-pid, signal)
-        for (const member of members.values()) if (member.group !== pid) kill(member.pid, signal)
+        if (signal === "SIGKILL") {
+          isDoomed = true
+          return doom(leader)
+        }
+        const members = [...membersOf(leader, tableOfThisTurn()).values()]
+        remember(members.filter(({ session }) => session !== pid))
+        if (!isTaken) kill(-pid, signal)
+        for (const member of members) if (member.group !== pid) kill(member.pid, signal)
       },
       reaped: () => {
         leaderless.add(leader)

@@ -237,7 +237,13 @@ export class ManagedProcess {
   expire(): void {
     this.timedOut = this.state._tag === "Running" || this.state._tag === "Restarting"
     this.finish()
-    if (this.state._tag !== "Closed") this.signal("SIGKILL", "tree")
+    if (this.state._tag !== "Closed") this.kill()
+  }
+
+  /** Kills the tree; what is written from now on would reach nobody. */
+  kill(): void {
+    if (this.state._tag === "Running") this.stdin?.close()
+    this.signal("SIGKILL", "tree")
   }
 
   /** Gives up output that nobody of the tree can still write, once the leader is gone. */

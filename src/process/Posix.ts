@@ -28,6 +28,8 @@ interface Native {
   ) => number
   readonly processTable: () => Float64Array
   readonly setUpTerminal: (fd: number) => number
+  readonly eof: (fd: number) => number
+  readonly rawOutput: (fd: number) => number
   readonly setRoot: (path: string) => number
   readonly onWritable: (fd: number, callback: () => void) => number
   readonly cancel: (token: number) => number
@@ -88,6 +90,14 @@ export const processTable = (): Float64Array => native().processTable()
 /** Keeps children from inheriting a terminal, and lets it erase whole UTF-8 characters. Throws like node:fs. */
 export const setUpTerminal = (fd: number): void => {
   check(native().setUpTerminal(fd))
+}
+
+/** The character that ends the input of a terminal, as programs on it have set it; ^D by default. Throws like node:fs. */
+export const eof = (fd: number): number => check(native().eof(fd)) as number
+
+/** Lets what is written to a terminal through as it is. Throws like node:fs. */
+export const rawOutput = (fd: number): void => {
+  check(native().rawOutput(fd))
 }
 
 /** Makes a directory the root of this process. Throws like node:fs. */

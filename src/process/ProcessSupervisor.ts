@@ -18,6 +18,7 @@ import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnErr
 import { Confiner } from "./Confiner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { FiberGroup } from "./FiberGroup.js"
+import { Hurry } from "./Hurry.js"
 import * as Immediate from "./Immediate.js"
 import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
@@ -78,6 +79,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
     const confiner = yield* Confiner
+    const hurry = yield* Hurry
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
     let ending = false
@@ -279,7 +281,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
     const kill = (process: ManagedProcess) =>
       Effect.suspend(() => {
         process.finish()
-        process.signal("SIGKILL", "tree")
+        process.kill()
         return fork(abandon(process))
       })
 
@@ -303,7 +305,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           Effect.forEach(all, (process) => process.untilClosed(waitMs), { concurrency: "unbounded", discard: true })
         if (graceMs > 0) {
           for (const process of [...all, ...remains]) process.signal("SIGTERM", "tree")
-          yield* allClosed(graceMs)
+          // Interruptible, or the one that comes later would be waited for.
+          yield* Effect.raceFirst(Effect.interruptible(allClosed(graceMs)), Effect.interruptible(hurry))
         }
         for (const process of [...all, ...remains]) process.signal("SIGKILL", "tree")
         yield* allClosed(lateOutputMs)
@@ -334,7 +337,7 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
     Effect.map(Effect.runtime<Spawner | OutputBuffer>(), ({ context, fiberRefs }) => {
-      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner)(context)
+      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner, Hurry)(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
       return {

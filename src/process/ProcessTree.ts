@@ -20,6 +20,11 @@ export interface Entry {
 /** A process by pid and start time: a name that is never given out twice. A start time of 0 is not known. */
 export type Identity = Pick<Entry, "pid" | "startTime">
 
+/** What a tree grows from: its leader, and members that left its session and are known by themselves. */
+export interface Root extends Identity {
+  readonly strays?: ReadonlyArray<Identity>
+}
+
 /** Whether another process has a leader's pid by now. */
 export const isStranger = (leader: Identity, { pid, startTime }: Entry): boolean =>
   pid === leader.pid && leader.startTime !== 0 && startTime !== leader.startTime
@@ -112,20 +117,24 @@ const indexOf = (entries: ReadonlyArray<Entry>): Index => {
 }
 
 /**
- * The living tree of a leader: itself, its group, its session, and the descendants of all of those. The leader may be
- * gone: its number stays reserved for its group and session while these have members. If a stranger has the number,
- * nothing of the tree is left.
+ * The living tree of a leader: itself, its group, its session, its strays, and the descendants of all of those. The
+ * leader may be gone: its number stays reserved for its group and session while these have members. If a stranger has
+ * the number, nothing but strays is left of the tree.
  */
-export const membersOf = (leader: Identity, entries: ReadonlyArray<Entry>): ReadonlyMap<number, Entry> => {
+export const membersOf = (leader: Root, entries: ReadonlyArray<Entry>): ReadonlyMap<number, Entry> => {
   const { byPid, byParent, byGroup, bySession } = indexOf(entries)
   const members = new Map<number, Entry>()
-  const current = byPid.get(leader.pid)
-  if (current !== undefined && isStranger(leader, current)) return members
   const add = (entry: Entry) => {
     if (members.has(entry.pid) || entry.zombie) return
     members.set(entry.pid, entry)
     for (const child of byParent.get(entry.pid) ?? []) add(child)
   }
+  for (const { pid, startTime } of leader.strays ?? []) {
+    const stray = byPid.get(pid)
+    if (stray?.startTime === startTime) add(stray)
+  }
+  const current = byPid.get(leader.pid)
+  if (current !== undefined && isStranger(leader, current)) return members
   if (current !== undefined) add(current)
   for (const roots of [byGroup.get(leader.pid), bySession.get(leader.pid)]) for (const root of roots ?? []) add(root)
   return members
@@ -140,9 +149,16 @@ export const kill = (pid: number, signal: Signal): void => {
   }
 }
 
+/** Only strays can outlive the leader's group and session, and the number that is reserved for those. */
+const mayBeTaken = ({ strays = [] }: Root): boolean => strays.length > 0
+
 /** Stops every member first, so that none can fork its way out of the table, then kills them all. */
-export const killAll = (leaders: ReadonlyArray<Identity>) => {
-  for (const { pid } of leaders) kill(-pid, "SIGSTOP")
+export const killAll = (leaders: ReadonlyArray<Root>) => {
+  const groups = leaders.flatMap((leader) => {
+    const current = mayBeTaken(leader) ? entryOf(leader.pid) : undefined
+    return current !== undefined && isStranger(leader, current) ? [] : [-leader.pid]
+  })
+  for (const group of groups) kill(group, "SIGSTOP")
   const stopped = new Set<number>()
   let members: Array<Entry> = []
   for (let round = 0; round < maxRounds; round++) {
@@ -157,6 +173,6 @@ export const killAll = (leaders: ReadonlyArray<Identity>) => {
       kill(pid, "SIGSTOP")
     }
   }
-  for (const { pid } of leaders) kill(-pid, "SIGKILL")
+  for (const group of groups) kill(group, "SIGKILL")
   for (const { pid } of members) kill(pid, "SIGKILL")
 }

@@ -39,17 +39,16 @@ const loadNative = (): NodePty => {
   return utils.loadNativeModule("pty").module as NodePty
 }
 
-/** End of transmission, ^D: the terminal's EOF character. */
-const eof = Buffer.from([4])
-
-/** Newline, the carriage return that a terminal takes for one, and ^D itself: after these a ^D is the end. */
-const lineEnds: ReadonlySet<number> = new Set([10, 13, 4])
+/** Newline, and the carriage return that a terminal takes for one: after these, or the EOF character, that is the end. */
+const lineEnds: ReadonlySet<number> = new Set([10, 13])
 
 const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
   let terminal: ReadStream | undefined
   let atLineStart = true
   let finish = () => {}
+  // A program may have chosen another one than ^D; asked when it matters.
+  const eof = () => (terminal === undefined ? 4 : Posix.eof(fd))
 
   const listen = (events: ChildEvents) => {
     // Every read is passed on at once, 4 kB at most: meanwhile the kernel gets the next one ready. Collecting them first
@@ -96,12 +95,13 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
     pause: () => terminal?.pause(),
     resume: () => terminal?.resume(),
     write: (bytes, done) => {
-      if (bytes.length > 0) atLineStart = lineEnds.has(bytes[bytes.length - 1] ?? 0)
+      const last = bytes[bytes.length - 1]
+      if (last !== undefined) atLineStart = lineEnds.has(last) || last === eof()
       input.write(bytes, done)
     },
-    // In the middle of a line the first ^D only hands the line over; the second one is the end.
+    // In the middle of a line the first one only hands the line over; the second one is the end.
     endStdin: () => {
-      input.write(atLineStart ? eof : Buffer.concat([eof, eof]), () => {})
+      if (terminal !== undefined) input.write(Buffer.alloc(atLineStart ? 1 : 2, eof()), () => {})
     },
     resize: (rows, cols) => {
       if (terminal !== undefined) pty.resize(fd, cols, rows)

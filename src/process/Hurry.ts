@@ -1,0 +1,12 @@
+/**
+ * What cuts the grace of a shutdown short. A reference with a default: provide another value to change it.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+
+/** Completes when there is no time left for processes to end by themselves; by default it never does. */
+export class Hurry extends Context.Reference<Hurry>()("exec-server/Hurry", {
+  defaultValue: (): Effect.Effect<void> => Effect.never
+}) {}
