@@ -29,6 +29,7 @@ import * as Mistake from "./Mistake.js"
 import { Exited } from "./Outcome.js"
 import { announce, serve } from "./Serve.js"
 import * as ServerFlags from "./ServerFlags.js"
+import * as Terminal from "./Terminal.js"
 
 const placeholders = { count: "N", flag: "true|false", text: "TEXT", list: "TEXT,..." } as const
 
@@ -184,7 +185,7 @@ export const make = (logLevel: string | undefined, rest: ReadonlyArray<string>) 
   const print = Command.make("print", options, (given) =>
     Effect.gen(function* () {
       const resolved = yield* resolve(logLevel, given, yield* root)
-      yield* Effect.sync(() => process.stdout.write(ConfigPrint.format(resolved)))
+      yield* Terminal.write("stdout", ConfigPrint.format(resolved))
     })
   ).pipe(Command.withDescription("Prints every setting and where it came from; secrets are masked."))
   const others = [...Commands.make(rest), makeRendezvous(logLevel)] as const

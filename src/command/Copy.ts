@@ -27,7 +27,7 @@ export interface Options {
 
 /** The same few things on either side. */
 interface Side {
-  readonly inspect: (path: string) => Effect.Effect<{ isDirectory: boolean; size: number }, Fault>
+  readonly inspect: (path: string) => Effect.Effect<LocalFiles.Inspected, Fault>
   readonly walk: (
     path: string
   ) => Effect.Effect<{ directories: ReadonlyArray<string>; files: ReadonlyArray<string>; skipped: number }, Fault>
@@ -106,6 +106,14 @@ const copyFile = (from: Side, source: string, to: Side, destination: string, pro
     yield* to.write(destination, content)
   })
 
+/** What is there already, if anything; nothing special is replaced. */
+const existingAt = (side: Side, path: string, shown: string) =>
+  Effect.filterOrFail(
+    Effect.option(side.inspect(path)),
+    (found) => Option.isNone(found) || found.value.isDirectory || found.value.isFile,
+    () => new CommandFailed({ message: `${shown}: is neither a file nor a directory, and is left as it is` })
+  )
+
 /** Copies; a directory only when asked to. */
 export const copy = ({ target, source, destination, recursive, json }: Options) =>
   Effect.scoped(
@@ -121,16 +129,26 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
       const [from, to]: readonly [Side, Side] = isUpload ? [LocalFiles, server] : [server, LocalFiles]
       const root = isUpload ? source : there(source)
       const wanted = isUpload ? there(destination) : destination
-      const existing = yield* Effect.option(to.inspect(wanted))
+      const existing = yield* existingAt(to, wanted, destination)
       // Into a directory that is there, as cp does.
       const into = Option.isSome(existing) && existing.value.isDirectory
       const base = into ? join(wanted, basename(root)) : wanted
 
       const progress = new Progress(process.stderr.isTTY === true && !json)
       const startedAt = yield* Clock.currentTimeMillis
-      const { isDirectory } = yield* from.inspect(root)
+      const { isDirectory, isFile, size, modifiedAtMs } = yield* from.inspect(root)
+      if (!isDirectory && !isFile) {
+        return yield* new CommandFailed({ message: `${source}: is neither a file nor a directory; it is not copied` })
+      }
       const copied = Effect.gen(function* () {
         if (!isDirectory) {
+          const replaced = Option.getOrUndefined(into ? yield* existingAt(to, base, destination) : existing)
+          // The server empties a file before it is written: if it were the one that is read, nothing would be left.
+          if (replaced?.isFile === true && replaced.size === size && replaced.modifiedAtMs === modifiedAtMs) {
+            return yield* new CommandFailed({
+              message: `${source} and ${destination} are the same file, by size and time of change: nothing is copied`
+            })
+          }
           yield* copyFile(from, root, to, base, progress)
           return { files: 1, skipped: 0 }
         }

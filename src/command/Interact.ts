@@ -108,8 +108,7 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
 
       yield* client.watch(({ _tag }) => {
         connected = _tag === "Connected"
-        if (_tag === "Recovering")
-          runFork(Terminal.say("the connection is lost; trying to get it back (^C gives up)\r"))
+        if (_tag === "Recovering") runFork(Terminal.say("the connection is lost; trying to get it back (^C gives up)"))
       })
 
       const drained = Effect.gen(function* () {

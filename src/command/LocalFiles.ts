@@ -20,13 +20,24 @@ const attempt = <A>(path: string, use: () => Promise<A>): Effect.Effect<A, Comma
     catch: (error) => new CommandFailed({ message: `${path}: ${OsError.describe(error)}` })
   })
 
-/** What a path leads to. */
-export const inspect = (
-  path: string
-): Effect.Effect<{ readonly isDirectory: boolean; readonly size: number }, CommandFailed> =>
+/** What a path leads to: neither a directory nor a file is a pipe, a socket or a device. */
+export interface Inspected {
+  readonly isDirectory: boolean
+  readonly isFile: boolean
+  readonly size: number
+  readonly modifiedAtMs: number
+}
+
+/** Looks where a path leads. */
+export const inspect = (path: string): Effect.Effect<Inspected, CommandFailed> =>
   Effect.map(
     attempt(path, () => stat(path)),
-    (found) => ({ isDirectory: found.isDirectory(), size: found.size })
+    (found) => ({
+      isDirectory: found.isDirectory(),
+      isFile: found.isFile(),
+      size: found.size,
+      modifiedAtMs: Math.floor(found.mtimeMs)
+    })
   )
 
 const isOther = (entry: { isDirectory: () => boolean; isFile: () => boolean }) =>

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
+import * as Posix from "../process/Posix.js"
 
 /** Nobody reads the output any more. */
 export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {
@@ -22,8 +23,9 @@ const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[
 
 const { stdin, stdout, stderr } = process
 
-/** A line for the person in front of it. */
-export const say = (text: string): Effect.Effect<void> => Effect.sync(() => void stderr.write(`exec-server: ${text}\n`))
+/** A line for the person in front of it; in raw mode nobody but us goes back to where a line begins. */
+export const say = (text: string): Effect.Effect<void> =>
+  Effect.sync(() => void stderr.write(`exec-server: ${text}${stderr.isTTY ? "\r" : ""}\n`))
 
 const streams = { stdout, stderr }
 
@@ -55,6 +57,8 @@ export const raw: Effect.Effect<void, never, Scope.Scope> = Effect.asVoid(
       // Also when there is no time for finalizers.
       process.once("exit", restore)
       stdin.setRawMode(true)
+      // What the program's own terminal has made of newlines is final. Undone with the mode.
+      if (stdout.isTTY) Posix.rawOutput(stdin.fd)
       return () => {
         process.removeListener("exit", restore)
         restore()

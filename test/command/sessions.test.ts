@@ -1,4 +1,5 @@
 /** Commands that come back to a session; copies; the doctor. */
+import { execFileSync } from "node:child_process"
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -146,12 +147,23 @@ describe("cp", () => {
         [[`${folder}/tree/empty`, `:${folder}/no/such/file`], 1, /No such file or directory/],
         [["a", "b"], 2, /one of the two paths is on the server/]
       ]
-      for (const [args, code, message] of refusals) {
+      execFileSync("mkfifo", [`${folder}/tree/fifo`])
+      const special: ReadonlyArray<readonly [ReadonlyArray<string>, number, RegExp]> = [
+        [[`${folder}/tree/fifo`, `:${folder}/there/x`], 1, /fifo: is neither a file nor a directory; it is not copied/],
+        [
+          [`:${folder}/tree/sub/large`, `${folder}/tree/fifo`],
+          1,
+          /is neither a file nor a directory, and is left as it is/
+        ],
+        [[`${folder}/tree/sub/large`, `:${folder}/tree/sub`], 1, /are the same file, by size and time of change/]
+      ]
+      for (const [args, code, message] of [...refusals, ...special]) {
         const ended = yield* copy(...args)
         assert.match(ended.stderr, message)
         isOneLine(ended.stderr)
         assert.strictEqual(ended.code, code)
       }
+      assert.isTrue(readFileSync(`${folder}/tree/sub/large`).equals(content))
       // Nothing half done is left.
       assert.sameMembers(readdirSync(folder), ["tree", "there", "back"])
     })
