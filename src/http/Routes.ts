@@ -29,8 +29,12 @@ const portOf = (url: URL): number => Number(url.port) || (url.protocol === "http
 /** The name a certificate is asked for; an IP address is none. */
 const servernameOf = (url: URL): string => (isIP(hostOf(url)) === 0 ? hostOf(url) : "")
 
-const isLoopback = (host: string) =>
-  host === "localhost" || host.endsWith(".localhost") || host === "::1" || (isIP(host) === 4 && host.startsWith("127."))
+/** Whether a host is this machine, under whatever name: a connection to "any address" ends here as well. */
+const isLoopback = (host: string) => {
+  const name = host.replace(/\.$/, "")
+  if (isIP(name) === 0) return name === "localhost" || name.endsWith(".localhost")
+  return /^(127\.|0\.0\.0\.0$|::1?$|::ffff:(7f[0-9a-f]{2}:|0:0$))/.test(name)
+}
 
 const isExempt = (url: URL, list: string): boolean => {
   const host = hostOf(url)

@@ -71,6 +71,8 @@ export const Restart = Schema.Struct({
 export type Restart = typeof Restart.Type
 
 /** `process/start`: the start of a process. */
+const Uuid = Schema.UUID.annotations({ message: () => ({ message: "expected a UUID", override: true }) })
+
 export const StartParams = Schema.Struct({
   processId: ProcessId,
   /** Program and arguments; a program without a slash is looked up in the child's own `PATH`. */
@@ -87,6 +89,8 @@ export const StartParams = Schema.Struct({
   /** What it may see and reach; refused where that cannot be enforced, never ignored. */
   sandbox: maybe(Sandbox),
   enforceManagedNetwork: maybe(Flag),
+  /** What the client knows it by; nothing is done with it (now). */
+  metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(Text) })),
   /** The size of the terminal (ours); 24 rows of 80 columns without it. */
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),
   /** Ends the whole tree when it runs out (ours), in milliseconds. */

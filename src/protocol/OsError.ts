@@ -33,6 +33,7 @@ const texts: { readonly [code: string]: string } = {
   EOVERFLOW: "Value too large for defined data type",
   EPERM: "Operation not permitted",
   EROFS: "Read-only file system",
+  ESPIPE: "Illegal seek",
   ESTALE: "Stale file handle",
   ETXTBSY: "Text file busy",
   EXDEV: "Invalid cross-device link"

@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { proxyFor } from "../../src/http/Routes.js"
 
 const proxy = "http://proxy.test:3128"
+/** What ends here as well: names with their dot, no address at all, and IPv4 in IPv6. */
+const others = ["localhost.", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]"]
 const via = (url: string, environment: Record<string, string>) => proxyFor(new URL(url), environment)
 
 describe("the proxy for a URL", () => {
@@ -15,9 +17,15 @@ describe("the proxy for a URL", () => {
     assert.isUndefined(via("http://a.test/", { http_proxy: "" }))
   })
 
-  for (const host of ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]"]) {
+  for (const host of ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", ...others]) {
     it(`is none for ${host}`, () => {
       assert.isUndefined(via(`http://${host}:8080/`, { http_proxy: proxy }))
+    })
+  }
+
+  for (const host of ["127.test", "notlocalhost", "localhost.test", "[::2]", "[::ffff:126.0.0.1]", "[1::7f00:1]"]) {
+    it(`is used for ${host}`, () => {
+      assert.strictEqual(via(`http://${host}:8080/`, { http_proxy: proxy }), proxy)
     })
   }
 

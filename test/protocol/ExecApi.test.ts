@@ -125,7 +125,16 @@ describe("process/start", () => {
   })
 
   it("ignores members it does not know", () => {
-    assert.notProperty(accepted("process/start", { ...start, metadata: { threadId: "x" } }), "metadata")
+    assert.notProperty(accepted("process/start", { ...start, unheardOf: { of: "it" } }), "unheardOf")
+  })
+
+  it("metadata: what it has must be what it says", () => {
+    const threadId = "0191a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b"
+    for (const metadata of [null, {}, { threadId, toolCallId: "c" }, { threadId: null, more: 1 }]) {
+      accepted("process/start", { ...start, metadata })
+    }
+    assert.include(refusal("process/start", { ...start, metadata: { threadId: "x" } }), "expected a UUID")
+    assert.include(refusal("process/start", { ...start, metadata: 5 }), "metadata")
   })
 })
 
