@@ -70,9 +70,9 @@ export const Restart = Schema.Struct({
 })
 export type Restart = typeof Restart.Type
 
-/** `process/start`: the start of a process. */
 const Uuid = Schema.UUID.annotations({ message: () => ({ message: "expected a UUID", override: true }) })
 
+/** `process/start`: the start of a process. */
 export const StartParams = Schema.Struct({
   processId: ProcessId,
   /** Program and arguments; a program without a slash is looked up in the child's own `PATH`. */

@@ -27,6 +27,15 @@ const outer = (flags: ReadonlyArray<string>, inner: string) =>
   })
 
 describe("run --tty", () => {
+  it.scopedLive("what the program's terminal gives is what this one gets: no newline is translated twice", () =>
+    Effect.gen(function* () {
+      const script = "stty -opost; printf 'one\\ntwo\\n'; stty opost; echo done"
+      const { sees, screen } = yield* atTerminal(commandLine("run", "--tty", "--", "sh", "-c", script))
+      yield* sees("done\r\n")
+      assert.strictEqual(screen(), "one\ntwo\ndone\r\n")
+    })
+  )
+
   it.scopedLive("keys, size, ^C, ^Z and ^D are the inner shell's; the terminal is restored", () =>
     Effect.gen(function* () {
       const { type, sees, resize, before, settingsNow } = yield* outer([], shell)
