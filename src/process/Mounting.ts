@@ -73,13 +73,12 @@ const mount = (
 /** Where the namespace's first process lies within. */
 export const initPath = "/dev/.init"
 
-/**
- * What a namespace's own /proc shows of the machine: root may write there without any privilege. Bubblewrap covers some
- * of it, but asks only whether the folder can be written to.
- */
-const machine = ["sys", "pressure", "fs", "scsi", "acpi", "driver", "mtrr", "sysrq-trigger", "irq", "bus"].flatMap(
-  (name) => ["--ro-bind-try", `/proc/${name}`, `/proc/${name}`]
-)
+/** What a namespace's own /proc shows of the machine. */
+const machineNames = ["sys", "pressure", "fs", "scsi", "acpi", "driver", "mtrr", "sysrq-trigger", "irq", "bus"]
+
+/** Root may write there without any privilege. Bubblewrap covers some of it, but asks only whether folders are writable. */
+const machine =
+  process.getuid?.() === 0 ? machineNames.flatMap((name) => ["--ro-bind-try", `/proc/${name}`, `/proc/${name}`]) : []
 
 /** For a program that runs in the confinement. */
 export const forProgram = ({ mounts, isolated }: Confinement, firstFd: number): Mounting =>
