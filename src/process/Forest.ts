@@ -12,6 +12,7 @@ import { Guard } from "./Guard.js"
 import {
   type Entry,
   entryOf,
+  hasStrays,
   type Identity,
   isStranger,
   kill,
@@ -110,7 +111,8 @@ const make = Effect.gen(function* () {
         if (isDoomed && signal !== "SIGKILL") return
         const current = entryOf(pid)
         const isTaken = current !== undefined && isStranger(leader, current)
-        if (isTaken && (target !== "tree" || leader.strays === undefined)) return
+        // Strays are all that can be left then.
+        if (isTaken && (target !== "tree" || !hasStrays(leader))) return
         if (current === undefined && target === "leader") return
         if (target === "leader") return kill(pid, signal)
         // A number without a process is still reserved while the group it names has members; if it has none, nobody

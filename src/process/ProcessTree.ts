@@ -149,13 +149,13 @@ export const kill = (pid: number, signal: Signal): void => {
   }
 }
 
-/** Only strays can outlive the leader's group and session, and the number that is reserved for those. */
-const mayBeTaken = ({ strays = [] }: Root): boolean => strays.length > 0
+/** Only strays can outlive the leader's group and session, and with them the number that is reserved for those. */
+export const hasStrays = ({ strays = [] }: Root): boolean => strays.length > 0
 
 /** Stops every member first, so that none can fork its way out of the table, then kills them all. */
 export const killAll = (leaders: ReadonlyArray<Root>) => {
   const groups = leaders.flatMap((leader) => {
-    const current = mayBeTaken(leader) ? entryOf(leader.pid) : undefined
+    const current = hasStrays(leader) ? entryOf(leader.pid) : undefined
     return current !== undefined && isStranger(leader, current) ? [] : [-leader.pid]
   })
   for (const group of groups) kill(group, "SIGSTOP")

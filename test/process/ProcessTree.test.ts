@@ -57,6 +57,17 @@ describe("membersOf", () => {
     assert.deepStrictEqual(members(stranger, entry(101, 100, 100, 100)), [])
   })
 
+  it("its strays, by their own names, also where a later process has the leader's number", () => {
+    const strays = [
+      { pid: 105, startTime: 105 },
+      { pid: 106, startTime: 999 }
+    ]
+    const found = (...entries: ReadonlyArray<Entry>) => [...membersOf({ ...leader, strays }, entries).keys()].sort()
+    const others = [entry(105, 1, 105, 105), entry(107, 105, 107, 107), entry(106, 1, 106, 106)]
+    assert.deepStrictEqual(found(init, self, ...others), [100, 105, 107])
+    assert.deepStrictEqual(found(init, { ...self, startTime: 999 }, ...others), [105, 107])
+  })
+
   it("ends where the table, read while it changed, goes round in circles", () => {
     assert.deepStrictEqual(members(self, entry(101, 102, 100, 100), entry(102, 101, 100, 100)), [100, 101, 102])
   })
@@ -94,6 +105,18 @@ describe("real children", () => {
       const pid = pidOf(yield* child(program, "1000"))
       yield* eventually("it runs", () => entryOf(pid)?.group === pid)
       assert.deepInclude(entryOf(pid), { pid, parent: process.pid, group: pid, session: pid, zombie: false })
+    })
+  )
+
+  it.scopedLive("killAll ends strays, and leaves a stranger alone who has the leader's number by now", () =>
+    Effect.gen(function* () {
+      const spawnLeader = Effect.map(child("/bin/sh", "-c", "exec sleep 1000"), pidOf)
+      const [stranger, stray] = [yield* spawnLeader, yield* spawnLeader]
+      const startTimeOf = (pid: number) => entryOf(pid)?.startTime ?? 0
+      const strays = [{ pid: stray, startTime: startTimeOf(stray) }]
+      killAll([{ pid: stranger, startTime: startTimeOf(stranger) - 1, strays }])
+      yield* eventually("the stray is gone", () => !isAlive(stray))
+      assert.isTrue(isAlive(stranger))
     })
   )
 
