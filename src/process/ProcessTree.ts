@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { readFileSync } from "node:fs"
-import type { Signal } from "../protocol/Signals.js"
+import { numberOf, type Signal } from "../protocol/Signals.js"
 import * as Posix from "./Posix.js"
 
 /** One line of the process table. `startTime` (clock ticks since boot) tells a process from a later one of its pid. */
@@ -143,7 +143,7 @@ export const membersOf = (leader: Root, entries: ReadonlyArray<Entry>): Readonly
 /** Sends a signal; nobody there, or nobody we may signal, is no error. A negative pid is a group. */
 export const kill = (pid: number, signal: Signal): void => {
   try {
-    process.kill(pid, signal)
+    process.kill(pid, numberOf(signal))
   } catch {
     // Gone already, or not ours to signal (a set-uid descendant): there is nobody else to ask.
   }

@@ -3,15 +3,33 @@
  *
  * @since 0.1.0
  */
-import { constants } from "node:os"
+import { constants, platform } from "node:os"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { clip, invalid, Text } from "./Schemas.js"
 
-/** A POSIX signal name, such as `SIGTERM`. */
-export type Signal = NodeJS.Signals
+/** A real-time signal, as bash writes it. Node.js knows none by name. */
+type RealTimeSignal = "SIGRTMIN" | "SIGRTMAX" | `SIGRTMIN+${number}` | `SIGRTMAX-${number}`
 
-const numbers: ReadonlyMap<string, number> = new Map(Object.entries(constants.signals))
+/** A POSIX signal name, such as `SIGTERM` or `SIGRTMIN+1`. */
+export type Signal = NodeJS.Signals | RealTimeSignal
+
+/** The numbers of real-time signals on Linux, as its C libraries leave them to programs. */
+const realTime = { first: 34, last: 64 }
+
+const realTimeNumbers = (): ReadonlyArray<readonly [name: RealTimeSignal, number: number]> => {
+  const { first, last } = realTime
+  const offsets = platform() === "linux" ? Array.from({ length: last - first }, (_, i) => i + 1) : []
+  if (offsets.length === 0) return []
+  return [
+    ["SIGRTMIN", first],
+    ["SIGRTMAX", last],
+    ...offsets.map((offset) => [`SIGRTMIN+${offset}`, first + offset] as const),
+    ...offsets.map((offset) => [`SIGRTMAX-${offset}`, last - offset] as const)
+  ]
+}
+
+const numbers: ReadonlyMap<string, number> = new Map([...Object.entries(constants.signals), ...realTimeNumbers()])
 const names: ReadonlyMap<number, Signal> = new Map(
   // SIGIOT and SIGPOLL are second names of SIGABRT and SIGIO: the first name of a number wins.
   Object.entries(constants.signals)
@@ -22,13 +40,15 @@ const names: ReadonlyMap<number, Signal> = new Map(
 const isSignal = (text: string): text is Signal => numbers.has(text)
 
 /** The number of a signal on this system. */
-export const numberOf = (signal: Signal): number => constants.signals[signal]
+export const numberOf = (signal: Signal): number => numbers.get(signal) ?? 0
 
 /** The name of a signal number; real-time signals, which Node.js does not name, read `SIGRTMIN+n` as in bash. */
 export const nameOf = (number: number): string => {
   const name = names.get(number)
   if (name !== undefined) return name
-  return number >= 34 && number <= 64 ? `SIGRTMIN${number === 34 ? "" : `+${number - 34}`}` : `SIG${number}`
+  const { first, last } = realTime
+  if (number < first || number > last) return `SIG${number}`
+  return number === first ? "SIGRTMIN" : `SIGRTMIN+${number - first}`
 }
 
 /** `"interrupt"` (the original's only word) or any POSIX name (ours). */

@@ -37,7 +37,7 @@ describe("names and numbers", () => {
   it("every number of the system has the name that has the number", () => {
     for (const number of new Set(Object.values(constants.signals))) {
       const name = Signals.nameOf(number)
-      assert.strictEqual(constants.signals[name as Signals.Signal], number)
+      assert.strictEqual(constants.signals[name as NodeJS.Signals], number)
       assert.strictEqual(Signals.numberOf(name as Signals.Signal), number)
     }
   })
@@ -45,6 +45,21 @@ describe("names and numbers", () => {
   it("the first name of a number wins", () => {
     assert.strictEqual(Signals.nameOf(6), "SIGABRT")
     assert.strictEqual(Signals.nameOf(29), "SIGIO")
+  })
+
+  it("real-time signals are taken by the names of the shell, from either end", () => {
+    for (const [name, number] of [
+      ["SIGRTMIN", 34],
+      ["SIGRTMIN+1", 35],
+      ["SIGRTMIN+30", 64],
+      ["SIGRTMAX-30", 34],
+      ["SIGRTMAX", 64]
+    ] as const) {
+      assert.strictEqual(Signals.numberOf(Either.getOrThrow(decode(name)).signal), number)
+    }
+    for (const word of ["SIGRTMIN+31", "SIGRTMIN+0", "SIGRTMIN+01", "SIGRTMAX+1", "SIGRT"]) {
+      assert.isTrue(Either.isLeft(decode(word)), word)
+    }
   })
 
   it("real-time signals have the names of the shell", () => {

@@ -89,6 +89,18 @@ describe("a process that was killed", () => {
   }
 })
 
+describe("a real-time signal", () => {
+  it.scopedLive("is sent by the name that is told of it", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      yield* client.start("p", ["sleep", "1000"])
+      yield* client.ask("process/signal", { processId: "p", signal: "SIGRTMIN+1" })
+      const { exitCode, signal } = yield* client.closed("p")
+      assert.deepStrictEqual([exitCode, signal], [128 + 35, "SIGRTMIN+1"])
+    })
+  )
+})
+
 describe("closing the input of a terminal", () => {
   it.scopedLive("sends the character that ends input there, whichever it is", () =>
     Effect.gen(function* () {
