@@ -2,15 +2,7 @@
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { eventually, isAlive, webSocketServer } from "../support/servers.js"
-
-const connected = (args: ReadonlyArray<string> = []) =>
-  Effect.gen(function* () {
-    const server = yield* webSocketServer({ args })
-    const client = yield* server.connect
-    yield* client.handshake()
-    return { server, client }
-  })
+import { connected, eventually, isAlive } from "../support/servers.js"
 
 /** A leader that ends by SIGTERM, and a descendant in a session of its own that does not; it says its pid. */
 const cut = `(trap '' TERM; exec setsid sh -c 'echo $$; exec sleep 1000') & trap 'exit 0' TERM; while :; do sleep 0.02; done`
@@ -22,7 +14,7 @@ describe("a descendant that ignores SIGTERM in a session of its own, under a lea
     const stream = tty ? "pty" : "stdout"
     const started = (args: ReadonlyArray<string> = []) =>
       Effect.gen(function* () {
-        const { server, client } = yield* connected(args)
+        const { server, client } = yield* connected({ args })
         yield* client.sh("p", cut, { tty })
         const stray = Number.parseInt(yield* client.sees("p", "\n", stream), 10)
         assert.isTrue(isAlive(stray))

@@ -4,7 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { base64, directory, refuses } from "../support/files.js"
 import { at, entry, readRoot, sandbox } from "../support/sandbox.js"
-import { childrenOf, eventually, hasBubblewrap, webSocketServer } from "../support/servers.js"
+import { childrenOf, connected, eventually, hasBubblewrap, webSocketServer } from "../support/servers.js"
 import { type Json, startParams } from "../support/TestClient.js"
 
 const notFound = "No such file or directory (os error 2)"
@@ -12,11 +12,9 @@ const readOnly = "Read-only file system (os error 30)"
 
 const content = ({ dataBase64 }: Json) => Buffer.from(dataBase64, "base64").toString()
 
-const connected = Effect.gen(function* () {
-  const server = yield* webSocketServer()
-  const client = yield* server.connect
+const prepared = Effect.gen(function* () {
+  const { server, client } = yield* connected()
   const dir = yield* directory
-  yield* client.handshake()
   for (const folder of ["ws", "ws/sub", "private"]) mkdirSync(`${dir}/${folder}`)
   writeFileSync(`${dir}/ws/a`, "hello")
   writeFileSync(`${dir}/private/secret`, "secret")
@@ -49,7 +47,7 @@ describe.runIf(hasBubblewrap)("sandboxed requests on files", () => {
 
   it.scopedLive("nothing, all to read, and a folder to write", () =>
     Effect.gen(function* () {
-      const { client, dir } = yield* connected
+      const { client, dir } = yield* prepared
       const path = `file://${dir}/ws/a`
       const dataBase64 = base64("new")
       yield* refuses(client, "fs/readFile", { path, sandbox: sandbox([]) }, -32004, notFound)
@@ -86,7 +84,7 @@ describe.runIf(hasBubblewrap)("sandboxed requests on files", () => {
 
   it.scopedLive("open files stay where they were opened, and large contents pass whole", () =>
     Effect.gen(function* () {
-      const { client, dir } = yield* connected
+      const { client, dir } = yield* prepared
       const box = sandbox([entry(at(`${dir}/ws`), "write")])
       const large = Buffer.alloc(3_000_000, "0123456789")
       yield* client.ask("fs/writeFile", { path: `${dir}/ws/large`, dataBase64: large.toString("base64"), sandbox: box })
@@ -105,7 +103,7 @@ describe.runIf(hasBubblewrap)("sandboxed requests on files", () => {
 
   it.scopedLive("links, .., and other ways to the root lead nowhere else", () =>
     Effect.gen(function* () {
-      const { client, dir } = yield* connected
+      const { client, dir } = yield* prepared
       symlinkSync(`${dir}/private/secret`, `${dir}/ws/link`)
       symlinkSync("../private", `${dir}/ws/up`)
       const box = sandbox([entry(at(`${dir}/ws`), "write")])
@@ -140,7 +138,7 @@ describe.runIf(hasBubblewrap)("sandboxed requests on files", () => {
 
   it.scopedLive("somebody who swaps a file for a link between check and use gains nothing", () =>
     Effect.gen(function* () {
-      const { client, dir } = yield* connected
+      const { client, dir } = yield* prepared
       const box = sandbox([entry(at(`${dir}/ws`), "write")])
       const swap = `while :; do ln -sfn ../../private/secret ws/sub/f; rm ws/sub/f; echo mine > ws/sub/f; rm ws/sub/f; done 2>/dev/null`
       yield* client.sh("swap", `echo up; ${swap}`, { cwd: `file://${dir}` })
@@ -160,7 +158,7 @@ describe.runIf(hasBubblewrap)("sandboxed requests on files", () => {
     "a worker that was killed is replaced, there is one for each sandbox, and none outlives the session",
     () =>
       Effect.gen(function* () {
-        const { client, dir, server } = yield* connected
+        const { client, dir, server } = yield* prepared
         const read = (box: object) => client.call("fs/readFile", { path: `${dir}/ws/a`, sandbox: box })
         yield* read(sandbox([readRoot]))
         yield* read(sandbox([readRoot]))

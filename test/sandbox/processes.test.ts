@@ -15,7 +15,7 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
-import { eventually, hasBubblewrap, isAlive, webSocketServer } from "../support/servers.js"
+import { connected, eventually, hasBubblewrap, isAlive, webSocketServer } from "../support/servers.js"
 import type { TestClient } from "../support/TestClient.js"
 
 /** A project that may be written, beside something that is nobody's business. */
@@ -39,13 +39,6 @@ const runs = (client: TestClient, id: string, script: string, box: object, more:
     const output = (["stdout", "stderr", "pty"] as const).map((stream) => client.output(id, stream).toString()).join("")
     return { exitCode, sandboxDenied, output }
   })
-
-const connected = Effect.gen(function* () {
-  const server = yield* webSocketServer()
-  const client = yield* server.connect
-  yield* client.handshake()
-  return { server, client }
-})
 
 const listening = (path: string | number) =>
   Effect.acquireRelease(
@@ -86,7 +79,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
   for (const tty of [false, true]) {
     it.scopedLive(`${tty ? "terminal" : "pipe"}: a denied write is the system's own answer, and is reported`, () =>
       Effect.gen(function* () {
-        const { client } = yield* connected
+        const { client } = yield* connected()
         const dir = yield* project
         const denied = yield* runs(client, "p", `echo hi; touch ${dir}/ws/new`, sandbox([readRoot]), { tty })
         assert.deepInclude(denied, { exitCode: 1, sandboxDenied: true })
@@ -102,7 +95,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("what may be written is, what is protected or denied is not, and nothing is left behind", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const dir = yield* project
       mkdirSync(`${dir}/ws/.git`)
       const box = sandbox(
@@ -128,7 +121,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("only what is allowed is there, and its libraries", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const dir = yield* project
       const box = sandbox([entry(special("minimal"), "read"), entry(at(`${dir}/ws`), "read")])
       const script = `cat hello; ls /home /root ${dir}/private /; ls ${dir}; touch /new`
@@ -151,7 +144,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("links, .., other roots, hard links, mounts and descriptors do not lead out", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const dir = yield* project
       symlinkSync(`${dir}/private/secret`, `${dir}/ws/link`)
       const box = sandbox([entry(special("minimal"), "read"), entry(at(`${dir}/ws`), "write")])
@@ -170,7 +163,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("what was allowed to be written stays what it was: a hard link is made within it or not at all", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const dir = yield* project
       const box = sandbox([readRoot, entry(at(`${dir}/ws`), "write")])
       const script = `ln hello ok && echo made; ln ${dir}/private/secret hard && echo x > hard; true`
@@ -186,7 +179,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("the server and its other processes cannot be seen, signalled or traced", () =>
     Effect.gen(function* () {
-      const { client, server } = yield* connected
+      const { client, server } = yield* connected()
       const { pid } = yield* client.start("other", ["sleep", "1000"])
       const script = `kill -9 ${server.pid} ${pid} -1; ls /proc/${server.pid}/root; cat /proc/${server.pid}/environ; true`
       const { output } = yield* runs(client, "p", script, sandbox([readRoot]))
@@ -199,7 +192,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("variables of the dynamic loader act on the program, never on what encloses it", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const env = { PATH: "/usr/bin:/bin", LD_PRELOAD: "/no/such.so", PWD: "/as/given" }
       const { output, exitCode } = yield* runs(client, "p", 'echo "$LD_PRELOAD"', sandbox([readRoot]), { env })
       assert.match(output, /\/no\/such\.so\n/)
@@ -210,7 +203,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("an isolated network reaches nothing outside: no port, no abstract socket, no socket with a path", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const dir = yield* project
       const address = (yield* listening(0)).address()
       const port = typeof address === "object" ? address?.port : undefined
@@ -235,7 +228,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("a process that swaps a folder for a link gets nobody to write where it leads", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const dir = yield* project
       const swap = "while :; do mv sub away; ln -s ../private sub; rm sub; mv away sub; done 2>/dev/null"
       const attacker = sandbox([readRoot, entry(at(`${dir}/ws`), "write")])
@@ -267,7 +260,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 
   it.scopedLive("a server that is killed leaves neither the process nor the place it held", () =>
     Effect.gen(function* () {
-      const { client, server } = yield* connected
+      const { client, server } = yield* connected()
       const dir = yield* project
       const box = sandbox([readRoot, entry(at(`${dir}/ws`), "write"), entry(at(`${dir}/ws/.not yet`), "deny")])
       const { pid } = yield* client.sh("p", "echo up; sleep 1000", { sandbox: box })
@@ -283,7 +276,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
 describe.runIf(hasBubblewrap)("what belongs to the machine", () => {
   it.scopedLive("cannot be set through /proc, by root either", () =>
     Effect.gen(function* () {
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const script = `
         for path in $(find /proc/sys /proc/pressure /proc/irq -type f 2>/dev/null); do
           (exec 3<>$path) 2>/dev/null && echo "opened $path"
@@ -306,7 +299,7 @@ describe.runIf(hasBubblewrap)("a place where nothing may appear", () => {
   it.scopedLive("is held until the last one is gone that it is held from", () =>
     Effect.gen(function* () {
       const dir = yield* project
-      const { client } = yield* connected
+      const { client } = yield* connected()
       const box = sandbox([
         entry(special("minimal"), "read"),
         entry(at(`${dir}/ws`), "write"),

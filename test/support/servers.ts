@@ -216,6 +216,15 @@ export const webSocketServer = (options: LaunchOptions = {}): Effect.Effect<WsSe
     return { ...running, url, connect: connectTo(url) }
   })
 
+/** A server on a free port, and a client whose handshake is done. */
+export const connected = (options: LaunchOptions = {}) =>
+  Effect.gen(function* () {
+    const server = yield* webSocketServer(options)
+    const client = yield* server.connect
+    yield* client.handshake()
+    return { server, client }
+  })
+
 /** A client on the stdin and stdout of a server of its own. */
 export const stdioClient = (
   options: LaunchOptions = {}
