@@ -2,6 +2,7 @@
 // and starts while it retains 500 MB of output.
 import { fileURLToPath } from "node:url"
 import { withClients } from "./client.mjs"
+import { quantile } from "./figures.mjs"
 import * as Servers from "./servers.mjs"
 
 const counts = [10, 100, 1000]
@@ -22,8 +23,6 @@ const onServer = async (args, f) => {
     await Servers.stop(server)
   }
 }
-
-const quantile = (values, share) => values.toSorted((a, b) => a - b)[Math.floor(values.length * share)]
 
 /** Memory in kB at each count of what `add` adds; how much each one of the last step costs. */
 const grow = async (server, add) => {

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import type { Buffer } from "node:buffer"
-import { Socket } from "node:net"
+import { type OnReadOpts, Socket, type SocketConstructorOpts } from "node:net"
 import * as Posix from "./Posix.js"
 import { chunkBuffer, maxChunkBytes, readBuffer } from "./ReadBuffer.js"
 
@@ -37,24 +37,23 @@ export const read = (fd: number, onBytes: (bytes: Buffer) => void): Socket => {
     largePipes.add(socket)
     socket.once("close", () => largePipes.delete(socket))
   }
-  const onread = {
-    buffer: nextRoom,
-    callback: (length: number) => {
-      if (!isLarge && length === maxChunkBytes && ++timesFull % patience === 0) enlarge()
-      room = isLarge ? readBuffer : chunkBuffer
-      for (let start = 0; start < length; start += maxChunkBytes) {
-        onBytes(readBuffer.subarray(start, Math.min(start + maxChunkBytes, length)))
-      }
-      return true
-    }
-  }
-  room = chunkBuffer
-  const options: ConstructorParameters<typeof Socket>[0] & { readonly onread: typeof onread } = {
+  const options: SocketConstructorOpts & { readonly onread: OnReadOpts } = {
     fd,
     readable: true,
     writable: false,
-    onread
+    onread: {
+      buffer: nextRoom,
+      callback: (length) => {
+        if (!isLarge && length === maxChunkBytes && ++timesFull % patience === 0) enlarge()
+        room = isLarge ? readBuffer : chunkBuffer
+        for (let start = 0; start < length; start += maxChunkBytes) {
+          onBytes(readBuffer.subarray(start, Math.min(start + maxChunkBytes, length)))
+        }
+        return true
+      }
+    }
   }
+  room = chunkBuffer
   const socket = new Socket(options)
   return socket
 }

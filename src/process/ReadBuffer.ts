@@ -31,7 +31,7 @@ export const drain = (fd: number, onBytes: (bytes: Buffer) => void): boolean => 
       const length = readSync(fd, chunkBuffer)
       if (length === 0) return true
       total += length
-      onBytes(readBuffer.subarray(0, length))
+      onBytes(chunkBuffer.subarray(0, length))
     } catch (error) {
       return OsError.codeOf(error) !== "EAGAIN"
     }

@@ -18,9 +18,9 @@ export type Signal = NodeJS.Signals | RealTimeSignal
 const realTime = { first: 34, last: 64 }
 
 const realTimeNumbers = (): ReadonlyArray<readonly [name: RealTimeSignal, number: number]> => {
+  if (platform() !== "linux") return []
   const { first, last } = realTime
-  const offsets = platform() === "linux" ? Array.from({ length: last - first }, (_, i) => i + 1) : []
-  if (offsets.length === 0) return []
+  const offsets = Array.from({ length: last - first }, (_, i) => i + 1)
   return [
     ["SIGRTMIN", first],
     ["SIGRTMAX", last],
