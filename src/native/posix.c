@@ -368,7 +368,9 @@ static int start(pid_t *pid, const char *file, char **argv, char **envp, const c
   posix_spawn_file_actions_t actions;
   sigset_t none, all;
   sigemptyset(&none);
-  sigfillset(&all);
+  // Not sigfillset(): glibc's leaves out signals 32 and 33, which its threads use, and its posix_spawn() would then have
+  // the child ignore them.
+  memset(&all, 0xff, sizeof all);
   int error = posix_spawnattr_init(&attributes);
   if (error != 0) return error;
   error = posix_spawn_file_actions_init(&actions);
