@@ -195,12 +195,18 @@ const launch = ({ bubblewrap, plant, places }: Needs, spec: ChildSpec, stdio: Po
       const { report, onExit } = makeExit()
       let ended: ExitStatus | undefined
       let over = false
+      let isDoomed = false
 
       const leaderOf = (found: Contained | undefined): Leader => ({
         pid: found?.program.pid ?? outer.pid,
         onExit,
         signal: (signal, target) => {
-          if (signal === "SIGKILL" && target === "tree") return tree.signal(signal, target)
+          if (signal === "SIGKILL" && target === "tree") {
+            isDoomed = true
+            return tree.signal(signal, target)
+          }
+          // Killed later in this turn of the event loop: what was asked for after that must not come first.
+          if (isDoomed) return
           const current = found === undefined ? undefined : entryOf(found.program.pid)
           if (found === undefined || current === undefined || isStranger(found.program, current)) return
           if (target === "leader") return kill(current.pid, signal)
@@ -208,7 +214,8 @@ const launch = ({ bubblewrap, plant, places }: Needs, spec: ChildSpec, stdio: Po
           // Everything in the namespace but its first process.
           for (const { pid } of membersOf(found.init, table()).values()) if (pid !== found.init.pid) kill(pid, signal)
         },
-        hasRemains: () => !over
+        hasRemains: () => !over,
+        findRemains: () => !over
       })
 
       return Effect.async<Leader, SpawnError>((resume) => {

@@ -70,6 +70,8 @@ export interface Child {
   readonly signal: (signal: Signal, target: SignalTarget) => void
   /** Whether something of the tree may live on after the leader's exit; cheap, and true when in doubt. */
   readonly hasRemains: () => boolean
+  /** The same for certain, once the leader has exited; takes a reading of the process table. */
+  readonly findRemains: () => boolean
   /** Tells what was written so far and then `onOutputEnd`, soon, whoever still holds the other end. */
   readonly abandonOutput: () => void
 }

@@ -36,6 +36,8 @@ export interface Tree {
   readonly reaped: () => void
   /** Whether something of the tree may live on after its leader; cheap, and true when in doubt. */
   readonly hasRemains: () => boolean
+  /** The same for certain: reads the process table. */
+  readonly findRemains: () => boolean
 }
 
 /** Where trees stand. */
@@ -75,16 +77,17 @@ const make = Effect.gen(function* () {
 
   const leaderless = new Set<Root>()
   let timer: NodeJS.Timeout | undefined
+  /** Forgets a tree without members. An empty process table could not be read: nothing is known. */
+  const forgetIfGone = (leader: Root, entries: ReadonlyArray<Entry>) => {
+    if (entries.length === 0 || membersOf(leader, entries).size > 0) return
+    leaderless.delete(leader)
+    guard.unregister(leader)
+    for (const stray of leader.strays ?? []) guard.unregister(stray)
+  }
   const prune = () => {
     timer = undefined
     const entries = table()
-    // An empty one could not be read: nothing is known.
-    for (const leader of entries.length === 0 ? [] : leaderless) {
-      if (membersOf(leader, entries).size > 0) continue
-      leaderless.delete(leader)
-      guard.unregister(leader)
-      for (const stray of leader.strays ?? []) guard.unregister(stray)
-    }
+    for (const leader of leaderless) forgetIfGone(leader, entries)
     schedule()
   }
   const schedule = () => {
@@ -131,7 +134,11 @@ const make = Effect.gen(function* () {
         leaderless.add(leader)
         schedule()
       },
-      hasRemains: () => leaderless.has(leader)
+      hasRemains: () => leaderless.has(leader),
+      findRemains: () => {
+        if (leaderless.has(leader)) forgetIfGone(leader, tableOfThisTurn())
+        return leaderless.has(leader)
+      }
     }
   }
   return { plant }

@@ -24,7 +24,7 @@ export interface Running {
 }
 
 /** A leader that was started, with what descends from it. */
-export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains"> {}
+export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains" | "findRemains"> {}
 
 /** How a process ended by status and signal; neither is known where both say nothing. */
 export const statusOf = (code: number, signal: number): ExitStatus => {
@@ -84,7 +84,8 @@ const launch = (plant: ForestShape["plant"], spec: ChildSpec, stdio: Posix.Stdio
         listen(status)
       }),
     signal: tree.signal,
-    hasRemains: tree.hasRemains
+    hasRemains: tree.hasRemains,
+    findRemains: tree.findRemains
   }
 }
 

@@ -51,7 +51,7 @@ export interface Description {
 export class ManagedProcess {
   private state: State = State.Starting()
   private nextSeq = 1
-  private timedOut = false
+  private expired = false
   private listening = false
   private paused = false
   private final = false
@@ -206,15 +206,20 @@ export class ManagedProcess {
     })
   }
 
-  /** Ends stdin after what was written before. Idempotent, also where stdin was never open. */
-  closeStdin(): void {
+  /**
+   * Ends stdin after what was written before. Idempotent, also where stdin was never open. Between two children nobody
+   * has a stdin that could be ended: says whether that is so.
+   */
+  closeStdin(): "closed" | "starting" {
+    if (this.state._tag === "Restarting") return "starting"
     this.stdin?.end()
+    return "closed"
   }
 
-  /** Sets the size of the terminal. */
+  /** Sets the size of the terminal, which descendants may still have after the leader's exit. */
   resize(rows: number, cols: number): void {
     this.size = { rows, cols }
-    if (!this.exited()) this.child()?.resize(rows, cols)
+    this.child()?.resize(rows, cols)
   }
 
   /** What the next child gets: a terminal keeps the size it was given meanwhile. */
@@ -233,9 +238,14 @@ export class ManagedProcess {
     return this.child()?.hasRemains() ?? false
   }
 
-  /** Kills the tree because its time has run out. */
+  /** The same for certain, once the leader has exited; takes a reading of the process table. */
+  findRemains(): boolean {
+    return this.child()?.findRemains() ?? false
+  }
+
+  /** Kills the tree because its time has run out. Whether that ended it, its exit tells: it may be ending by itself. */
   expire(): void {
-    this.timedOut = this.state._tag === "Running" || this.state._tag === "Restarting"
+    this.expired = true
     this.finish()
     if (this.state._tag !== "Closed") this.kill()
   }
@@ -323,7 +333,9 @@ export class ManagedProcess {
     if (before._tag === "Running") this.stdin?.close()
     if (this.exited() && before._tag !== "Exited") {
       this.denied = this.confined && Denial.isLikely(this.exit(), this.output)
-      this.events.onExited(this, this.nextSeq++, this.exit(), this.timedOut)
+      // Killed, or waiting for a restart that will not come. With any other status it ended by itself just before.
+      const timedOut = this.expired && (before._tag === "Restarting" || this.exit().signal === "SIGKILL")
+      this.events.onExited(this, this.nextSeq++, this.exit(), timedOut)
     }
     if (this.state._tag === "Closed") {
       this.events.onClosed(this, this.nextSeq++)

@@ -45,6 +45,8 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
   const stdinFd = parent.length === 3 ? parent[0] : undefined
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
   let outputs: Array<Socket> = []
+  let isPaused = false
+  let isAbandoned = false
   let finish = () => {}
   let onStdinClosed = () => {}
   // From the start, for what is written before `listen` may fail too, and an error without a listener ends the server.
@@ -75,6 +77,7 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
       const stdout = read(stdoutFd, "stdout")
       const stderr = read(stderrFd, "stderr")
       outputs = [stdout, stderr]
+      if (isPaused) for (const socket of outputs) socket.pause()
       drainAll = () => {
         if (!stdout.destroyed) drain(stdoutFd ?? -1, (bytes) => events.onOutput("stdout", bytes))
         if (!stderr.destroyed) drain(stderrFd ?? -1, (bytes) => events.onOutput("stderr", bytes))
@@ -84,13 +87,16 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
         stdout.destroy()
         stderr.destroy()
       }
+      if (isAbandoned) setImmediate(finish)
       if (stdinFd !== undefined && stdin === undefined) events.onStdinClosed()
       onStdinClosed = events.onStdinClosed
     },
     pause: () => {
+      isPaused = true
       for (const socket of outputs) socket.pause()
     },
     resume: () => {
+      isPaused = false
       for (const socket of outputs) socket.resume()
     },
     write: (bytes, done) => {
@@ -103,8 +109,10 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
     resize: () => {},
     signal: leader.signal,
     hasRemains: leader.hasRemains,
+    findRemains: leader.findRemains,
     abandonOutput: () => {
       // What was written before is still told, also where a slow reader had held it up.
+      isAbandoned = true
       if (outputs.length > 0) setImmediate(finish)
     }
   }

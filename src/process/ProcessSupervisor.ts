@@ -69,6 +69,15 @@ export interface Supervisor {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
+/** Members of a request that contradict each other: one of them could not be carried out. */
+const conflictOf = ({ size, tty, prepared, envPolicy }: StartParams): string | undefined => {
+  if (size !== undefined && !tty) return "`size` needs `tty: true`: a process on pipes has no terminal"
+  if (prepared === true && envPolicy !== undefined) {
+    return "`envPolicy` does not go with `prepared: true`: a prepared request is spawned exactly as it is, with `env` alone"
+  }
+  return undefined
+}
+
 /** No restart. That of a process which has no policy must not keep what it was started with. */
 const never = () => false
 
@@ -95,6 +104,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
 
     const check = (params: StartParams): StartFailure | undefined => {
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
+      const conflict = conflictOf(params)
+      if (conflict !== undefined) return new InvalidParams({ message: conflict })
       if (ending) return new NotAllowed({ message: "the session is ending: no more processes are started" })
       const key = params.prepared === true ? "allowPreparedExec" : "allowDirectExec"
       if (!limits[key]) return new NotAllowed({ message: `${key} is false: this server does not start such processes` })
@@ -285,6 +296,16 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
         return fork(abandon(process))
       })
 
+    /** Kills what a SIGTERM has left of a tree after `timeoutMs`. Does not wait for a tree that has ended. */
+    const killLater = (process: ManagedProcess, timeoutMs: number) =>
+      Effect.raceFirst(
+        Effect.zipRight(Effect.sleep(timeoutMs), kill(process)),
+        Effect.zipRight(
+          process.untilClosed(Number.POSITIVE_INFINITY),
+          Effect.suspend(() => (process.findRemains() ? Effect.never : Effect.void))
+        )
+      )
+
     const terminate = (processId: ProcessId, mode: TerminateMode) =>
       act(processId, (process) => {
         if (process === undefined) return Effect.succeed({ running: false })
@@ -292,7 +313,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
         process.finish()
         if (mode.type === "force") return Effect.as(kill(process), { running })
         process.signal("SIGTERM", "tree")
-        return Effect.as(fork(Effect.zipRight(Effect.sleep(mode.timeoutMs), kill(process))), { running })
+        return Effect.as(fork(killLater(process, mode.timeoutMs)), { running })
       })
 
     const end = (graceMs: number) =>

@@ -42,13 +42,20 @@ const loadNative = (): NodePty => {
 /** Newline, and the carriage return that a terminal takes for one: after these, or the EOF character, that is the end. */
 const lineEnds: ReadonlySet<number> = new Set([10, 13])
 
+/** ^D, the end-of-file character of a terminal that nobody has changed. */
+const defaultEof = 4
+
 const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
-  let terminal: ReadStream | undefined
+  // The descriptor is open from the start, also before anybody listens, until the output has ended.
+  let isOpen = true
+  let isPaused = false
+  let isAbandoned = false
   let atLineStart = true
+  let terminal: ReadStream | undefined
   let finish = () => {}
   // A program may have chosen another one than ^D; asked when it matters.
-  const eof = () => (terminal === undefined ? 4 : Posix.eof(fd))
+  const eof = () => (isOpen ? Posix.eof(fd) : defaultEof)
 
   const listen = (events: ChildEvents) => {
     // Every read is passed on at once, 4 kB at most: meanwhile the kernel gets the next one ready. Collecting them first
@@ -61,25 +68,26 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
     })
     terminal = stream
     const end = () => {
-      if (terminal === undefined) return
-      terminal = undefined
+      if (!isOpen) return
+      isOpen = false
       input.close()
       stream.destroy()
       events.onOutputEnd()
     }
     const drainToEnd = () => {
-      if (terminal === undefined) return
+      if (!isOpen) return
       drain(fd, onOutput)
       end()
     }
     finish = drainToEnd
     stream.once("end", drainToEnd)
     stream.once("error", drainToEnd)
-    stream.resume()
+    if (!isPaused) stream.resume()
+    if (isAbandoned) setImmediate(drainToEnd)
     leader.onExit((status) => {
       closeSync(slave)
       // Given up already: the descriptor is closed.
-      if (terminal === undefined) return events.onExit(status)
+      if (!isOpen) return events.onExit(status)
       const ended = drain(fd, onOutput)
       input.close()
       events.onStdinClosed()
@@ -92,8 +100,14 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
   return {
     pid: leader.pid,
     listen,
-    pause: () => terminal?.pause(),
-    resume: () => terminal?.resume(),
+    pause: () => {
+      isPaused = true
+      terminal?.pause()
+    },
+    resume: () => {
+      isPaused = false
+      terminal?.resume()
+    },
     write: (bytes, done) => {
       const last = bytes[bytes.length - 1]
       if (last !== undefined) atLineStart = lineEnds.has(last) || last === eof()
@@ -101,14 +115,18 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
     },
     // In the middle of a line the first one only hands the line over; the second one is the end.
     endStdin: () => {
-      if (terminal !== undefined) input.write(Buffer.alloc(atLineStart ? 1 : 2, eof()), () => {})
+      if (isOpen) input.write(Buffer.alloc(atLineStart ? 1 : 2, eof()), () => {})
     },
     resize: (rows, cols) => {
-      if (terminal !== undefined) pty.resize(fd, cols, rows)
+      if (isOpen) pty.resize(fd, cols, rows)
     },
     signal: leader.signal,
     hasRemains: leader.hasRemains,
-    abandonOutput: () => setImmediate(() => finish())
+    findRemains: leader.findRemains,
+    abandonOutput: () => {
+      isAbandoned = true
+      setImmediate(() => finish())
+    }
   }
 }
 

@@ -63,14 +63,6 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         )
       )
 
-    const act = (processId: ProcessId, f: (process: ManagedProcess) => void): Effect.Effect<object, Failure> =>
-      process(processId, (found) =>
-        Immediate.sync(() => {
-          f(found)
-          return {}
-        })
-      )
-
     return ExecApi.of({
       ...http,
       ...files,
@@ -137,7 +129,10 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
           })
         }),
 
-      "process/closeStdin": ({ processId }) => act(processId, (found) => found.closeStdin()),
+      "process/closeStdin": ({ processId }) =>
+        process(processId, (found) =>
+          found.closeStdin() === "closed" ? Exit.succeed({}) : Exit.fail(new ProcessStarting({ processId }))
+        ),
 
       "process/resize": ({ processId, rows, cols }) =>
         process(processId, (found) => {

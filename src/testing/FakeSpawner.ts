@@ -163,6 +163,7 @@ class Fake implements FakeChild {
         queueMicrotask(() => (plan.onSignal ?? obedient)(this, signal, target))
       },
       hasRemains: () => !this.exited || this.remains,
+      findRemains: () => !this.exited || this.remains,
       abandonOutput: () => this.abandon()
     }
   }

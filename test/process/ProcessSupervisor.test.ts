@@ -54,6 +54,22 @@ describe("start", () => {
       )
     }))
 
+  test("refuses members of which one could not be carried out, naming it", ({ supervisor, fake }) =>
+    Effect.gen(function* () {
+      const envPolicy = { inherit: "all", ignoreDefaultExcludes: false, exclude: [], set: {}, includeOnly: [] }
+      for (const [more, named] of [
+        [{ size: { rows: 7, cols: 9 } }, "`size`"],
+        [{ prepared: true, envPolicy }, "`envPolicy`"]
+      ] as const) {
+        const failure = yield* failureOf(supervisor.start(params("p", more)))
+        assert.strictEqual(codeOf(failure), -32602)
+        assert.include(failure.message, named)
+      }
+      assert.deepStrictEqual(fake.requests, [])
+      yield* supervisor.start(params("p", { prepared: true, env: { A: "1" } }))
+      assert.deepStrictEqual(fake.requests[0]?.env, { A: "1" })
+    }))
+
   test("gives the pid, and announces it before anything else", ({ supervisor, fake, all }) =>
     Effect.gen(function* () {
       const { pid } = yield* supervisor.start(params("p"))
@@ -312,6 +328,22 @@ describe("timeoutMs", () => {
       ])
     }))
 
+  test(
+    "does not claim a process that ended by itself just before the kill",
+    ({ start, of }) =>
+      Effect.gen(function* () {
+        const { child } = yield* start("p", { timeoutMs: 60_000 })
+        yield* TestClock.adjust("61 seconds")
+        assert.deepStrictEqual(child.signals, [["SIGKILL", "tree"]])
+        child.finish(3)
+        assert.deepStrictEqual(of("p"), [
+          ["exited", 1, 3, null, false],
+          ["closed", 2]
+        ])
+      }),
+    { onSignal: immortal }
+  )
+
   test("of 0 ends a process as soon as it runs", ({ start, of }) =>
     Effect.gen(function* () {
       yield* start("p", { timeoutMs: 0 })
@@ -379,6 +411,38 @@ describe("terminate", () => {
       }),
     { onSignal: immortal }
   )
+
+  test(
+    "gracefully: what is left of the tree when the leader has closed is killed when the time has run out",
+    ({ supervisor, start }) =>
+      Effect.gen(function* () {
+        const { child } = yield* start("p")
+        yield* supervisor.terminate(id("p"), graceful(5000))
+        yield* settle
+        child.exit(ExitStatus.Exited({ code: 0 }))
+        child.endOutput()
+        yield* TestClock.adjust("4 seconds")
+        assert.deepStrictEqual(child.signals, [["SIGTERM", "tree"]])
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(child.signals, [
+          ["SIGTERM", "tree"],
+          ["SIGKILL", "tree"]
+        ])
+      }),
+    { remains: true, onSignal: immortal }
+  )
+
+  test("gracefully: nothing waits any more once the tree has ended", ({ supervisor, start }) =>
+    Effect.gen(function* () {
+      const { child } = yield* start("p")
+      yield* supervisor.terminate(id("p"), graceful(5000))
+      yield* settle
+      // What takes its number from now on is somebody else's.
+      child.remains = true
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(child.signals, [["SIGTERM", "tree"]])
+      child.remains = false
+    }))
 
   test("gracefully: SIGTERM to the tree at once, and no SIGKILL for a tree that ends in time", ({
     supervisor,

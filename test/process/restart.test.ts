@@ -155,6 +155,21 @@ describe("restart", () => {
       assert.deepStrictEqual(of("p")[0], ["exited", 1, 143, "SIGTERM", false])
     }))
 
+  test("the end of input between two children is refused, as a write is: there is nobody whose input could end", ({
+    start,
+    fake
+  }) =>
+    Effect.gen(function* () {
+      const { process } = yield* start("p", { ...restart(), pipeStdin: true })
+      fake.children[0]?.finish(1)
+      yield* pass(50)
+      assert.strictEqual(process.closeStdin(), "starting")
+      yield* pass(100)
+      assert.isFalse(fake.children[1]?.stdinEnded)
+      assert.strictEqual(process.closeStdin(), "closed")
+      assert.isTrue(fake.children[1]?.stdinEnded)
+    }))
+
   test("timeoutMs counts from the first start, and is the end", ({ start, fake, of }) =>
     Effect.gen(function* () {
       yield* start("p", { ...restart({ maxRestarts: 100 }), timeoutMs: 5000 })
