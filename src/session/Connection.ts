@@ -20,6 +20,7 @@ import { HttpLimits } from "../http/HttpLimits.js"
 import { Code, type Failure } from "../protocol/Failure.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
+import { Admission } from "./Admission.js"
 import { AnswerRoom } from "./AnswerRoom.js"
 import { CurrentConnection } from "./CurrentConnection.js"
 import * as Dispatcher from "./Dispatcher.js"
@@ -35,17 +36,8 @@ import * as SessionMetrics from "./SessionMetrics.js"
 import { SessionRegistry } from "./SessionRegistry.js"
 import * as Tracing from "./Tracing.js"
 
-/** Requests of one peer served at a time; beyond it the peer is not read until some are answered. */
-const maxInFlight = 4096
-
-/** Characters of requests of one peer served at a time, likewise; a single larger one is served alone. */
-const maxInFlightSize = 67108864
-
 /** Methods whose answers may be large: they wait while the peer is congested, and others pass them. */
 const largeAnswers: ReadonlySet<string> = new Set(["process/read", "process/snapshot", "process/list", "http/request"])
-
-/** How many of them wait, before the peer is not read any more. */
-const maxDeferred = 256
 
 /** How many times over the high-water mark even small answers stop. */
 const smallAnswerFactor = 4
@@ -54,8 +46,6 @@ const smallAnswerFactor = 4
 interface Request {
   readonly id: Wire.RequestId
   readonly route: Route
-  /** Length of its message. */
-  readonly size: number
   /** By the clock of `performance`, in milliseconds. */
   readonly arrivedAt: number
   /** The span of the client that it belongs to. */
@@ -75,8 +65,6 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     const isTraced = yield* Tracing.isEnabled
     const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
     const handshake = new Handshake(peer.sendBinary !== undefined)
-    let inFlight = 0
-    let inFlightSize = 0
     let notifier: Notifier.Notifier | undefined
     let ending: Ending | undefined
     let leaving = false
@@ -192,6 +180,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     const end = (reason: Ending) => {
       if (ending !== undefined) return
       ending = reason
+      admission.end()
       peer.close(reason)
       ended()
     }
@@ -208,14 +197,11 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
       }
       const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
-      const request = { id, route, size, arrivedAt: performance.now(), parent }
-      inFlight++
-      inFlightSize += size
+      const request = { id, route, arrivedAt: performance.now(), parent }
+      const release = admission.begin(size)
       const onExit = (exit: Dispatcher.RequestExit) => {
-        inFlight--
-        inFlightSize -= size
         answer(request, exit)
-        if (held.length > 0 || deferred.length > 0) serveHeld()
+        release()
       }
       const isTold = isTraced || isVerbose || parent !== undefined
       dispatcher.run(route.tag, payload.right, onExit, isTold ? traced(request) : undefined)
@@ -242,7 +228,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       const message = Wire.parse(text)
       switch (message._tag) {
         case "Request":
-          if (isCongested() && largeAnswers.has(message.method)) return void deferred.push(text)
+          if (largeAnswers.has(message.method) && admission.defer(text)) return
           return serveRequest(message, text.length)
         case "Notification":
           if (message.method === "initialized") return onInitialized()
@@ -267,27 +253,13 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     }
 
     const isCongested = () => outbox.buffered() > highWaterBytes
-    const isBusy = () =>
-      inFlight >= maxInFlight ||
-      inFlightSize > maxInFlightSize ||
-      deferred.length >= maxDeferred ||
-      outbox.buffered() > smallAnswerFactor * highWaterBytes
-
-    // Requests for large answers to a congested peer.
-    const deferred: Array<string> = []
-    // What still comes in after the peer was paused: at most what one read of its socket held.
-    const held: Array<string> = []
-
-    let serving = false
-    const serveHeld = () => {
-      // An answer given within the loop calls this again: the loop is already at it.
-      if (serving || ending !== undefined) return
-      serving = true
-      while (deferred.length > 0 && !isCongested()) accept(deferred.shift() ?? "")
-      while (held.length > 0 && ending === undefined && !isBusy()) accept(held.shift() ?? "")
-      serving = false
-      if (held.length === 0) peer.resume()
-    }
+    const admission = new Admission({
+      isCongested,
+      isBlocked: () => outbox.buffered() > smallAnswerFactor * highWaterBytes,
+      serve: accept,
+      pause: peer.pause,
+      resume: peer.resume
+    })
 
     // Whoever never gets as far as a session must not hold a connection for ever.
     let deadline = peer.resumable
@@ -303,26 +275,20 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         notifier?.onDrain()
         http.onDrain()
       }
-      serveHeld()
+      admission.advance()
     }
 
     yield* Effect.async<void>((resume) => {
       ended = () => resume(Effect.void)
       peer.listen({
-        onMessage: (text) => {
-          if (ending !== undefined) return
-          if (held.length === 0 && !isBusy()) return accept(text)
-          held.push(text)
-          peer.pause()
-        },
+        onMessage: (text) => admission.receive(text),
         onMalformed: malformed,
         onDrain: () => {
           outbox.onDrain()
           onSpace()
         },
         onEnd: () => {
-          // Requests that were received are carried out, though nobody hears the answers.
-          if (ending === undefined) for (const text of held.splice(0)) accept(text)
+          admission.drain()
           ending ??= { code: 1000, reason: "" }
           ended()
         }

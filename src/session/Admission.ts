@@ -1,0 +1,119 @@
+/**
+ * Which messages of a peer are served now and which are kept for later, so that a peer that sends more than it takes
+ * back cannot make memory grow: limits by count and by size, beyond which the peer is not read.
+ *
+ * @since 0.1.0
+ */
+
+/** Limits of one connection. */
+export interface Limits {
+  /** Requests served at a time. */
+  readonly maxInFlight: number
+  /** Requests for large answers that wait for a congested peer. */
+  readonly maxDeferred: number
+  /** Characters of all of them, served and waiting; a single larger request is served alone. */
+  readonly maxSize: number
+}
+
+/** The limits of every connection. */
+export const limits: Limits = { maxInFlight: 4096, maxDeferred: 256, maxSize: 67108864 }
+
+/** What admission looks at and acts on. */
+export interface Gate {
+  /** Whether the peer is so far behind that requests for large answers wait. */
+  readonly isCongested: () => boolean
+  /** Whether the peer is so far behind that nothing more is served. */
+  readonly isBlocked: () => boolean
+  /** Handles a message; may call `begin` and `defer`. */
+  readonly serve: (text: string) => void
+  /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */
+  readonly pause: () => void
+  readonly resume: () => void
+}
+
+/** The admission of one connection. */
+export class Admission {
+  private inFlight = 0
+  private size = 0
+  /** Requests for large answers to a congested peer. */
+  private readonly deferred: Array<string> = []
+  /** What came in after the peer was paused: at most what one read of its socket held. */
+  private readonly held: Array<string> = []
+  private isServing = false
+  private isEnded = false
+
+  constructor(
+    private readonly gate: Gate,
+    private readonly bounds: Limits = limits
+  ) {}
+
+  /** Takes a message as it arrives: serves it, or keeps it in order and stops reading. */
+  receive(text: string): void {
+    if (this.isEnded) return
+    if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
+    else {
+      this.held.push(text)
+      this.gate.pause()
+    }
+  }
+
+  /** Keeps a request for a large answer until the peer has caught up; others pass it. False if there is no need to. */
+  defer(text: string): boolean {
+    if (!this.gate.isCongested()) return false
+    this.deferred.push(text)
+    this.size += text.length
+    return true
+  }
+
+  /** A request of this size is being served, until the returned function is called. */
+  begin(size: number): () => void {
+    this.inFlight++
+    this.size += size
+    return () => {
+      this.inFlight--
+      this.size -= size
+      this.advance()
+    }
+  }
+
+  /** Serves what waited, as far as there is room by now. */
+  advance(): void {
+    // An answer given within the loop calls this again: the loop is already at it.
+    if (this.isServing || this.isEnded || (this.held.length === 0 && this.deferred.length === 0)) return
+    this.isServing = true
+    while (this.deferred.length > 0 && !this.gate.isCongested()) {
+      const text = this.deferred.shift() ?? ""
+      this.size -= text.length
+      this.gate.serve(text)
+    }
+    while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.held.shift() ?? "")
+    this.isServing = false
+    if (this.held.length === 0) this.gate.resume()
+  }
+
+  /** Nothing is served any more. */
+  end(): void {
+    this.isEnded = true
+    this.deferred.length = 0
+    this.held.length = 0
+    this.size = 0
+  }
+
+  /**
+   * The peer is gone, and has taken what it was sent as well as it will: requests that were received are carried out,
+   * though nobody hears the answers. Those for large answers only read.
+   */
+  drain(): void {
+    while (this.held.length > 0 && !this.isEnded) this.gate.serve(this.held.shift() ?? "")
+    this.end()
+  }
+
+  private isBusy(): boolean {
+    return (
+      this.inFlight >= this.bounds.maxInFlight ||
+      this.deferred.length >= this.bounds.maxDeferred ||
+      this.size > this.bounds.maxSize ||
+      this.gate.isBlocked()
+    )
+  }
+}

@@ -1,0 +1,178 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Admission, type Limits } from "../../src/session/Admission.js"
+
+/** An admission whose messages are requests: "large" ones may be deferred; each is in flight until `finish`. */
+const bench = (limits: Partial<Limits> = {}) => {
+  const served: Array<string> = []
+  const running = new Map<string, () => void>()
+  const peer = { congested: false, blocked: false, paused: false, resumes: 0 }
+  const admission: Admission = new Admission(
+    {
+      isCongested: () => peer.congested,
+      isBlocked: () => peer.blocked,
+      serve: (text) => {
+        if (text.startsWith("large") && admission.defer(text)) return
+        served.push(text)
+        running.set(text, admission.begin(text.length))
+      },
+      pause: () => {
+        peer.paused = true
+      },
+      resume: () => {
+        peer.paused = false
+        peer.resumes++
+      }
+    },
+    { maxInFlight: 100, maxDeferred: 100, maxSize: 1000, ...limits }
+  )
+  const receive = (...texts: ReadonlyArray<string>) => {
+    for (const text of texts) admission.receive(text)
+  }
+  const finish = (text: string) => running.get(text)?.()
+  return { admission, served, peer, receive, finish }
+}
+
+describe("requests in flight", () => {
+  it("are limited by count: beyond it the peer is not read, and what still came is served in order", () => {
+    const { served, peer, receive, finish } = bench({ maxInFlight: 2 })
+    receive("a", "b")
+    assert.isFalse(peer.paused)
+    receive("c", "d")
+    assert.isTrue(peer.paused)
+    assert.deepStrictEqual(served, ["a", "b"])
+    finish("b")
+    assert.deepStrictEqual(served, ["a", "b", "c"])
+    assert.isTrue(peer.paused)
+    finish("a")
+    assert.deepStrictEqual(served, ["a", "b", "c", "d"])
+    assert.isFalse(peer.paused)
+  })
+
+  it("are limited by size: a single larger one is served alone", () => {
+    const { served, peer, receive, finish } = bench({ maxSize: 10 })
+    const giant = "g".repeat(11)
+    receive(giant, "a")
+    assert.deepStrictEqual(served, [giant])
+    assert.isTrue(peer.paused)
+    finish(giant)
+    assert.deepStrictEqual(served, [giant, "a"])
+    receive("b".repeat(9))
+    assert.lengthOf(served, 3)
+    receive("c")
+    assert.lengthOf(served, 4, "1 + 9 characters are not more than 10")
+    receive("d")
+    assert.lengthOf(served, 4)
+  })
+
+  it("nothing passes what is held", () => {
+    const { served, receive, finish } = bench({ maxInFlight: 1 })
+    receive("a", "b")
+    finish("a")
+    receive("c")
+    assert.deepStrictEqual(served, ["a", "b"])
+  })
+})
+
+describe("requests for large answers", () => {
+  it("wait while the peer is congested, and others pass them", () => {
+    const { admission, served, peer, receive } = bench()
+    peer.congested = true
+    receive("large 1", "small", "large 2")
+    assert.deepStrictEqual(served, ["small"])
+    assert.isFalse(peer.paused)
+    admission.advance()
+    assert.deepStrictEqual(served, ["small"])
+    peer.congested = false
+    admission.advance()
+    assert.deepStrictEqual(served, ["small", "large 1", "large 2"])
+  })
+
+  it("wait again if the first of them makes the peer congested", () => {
+    const { admission, served, peer, receive } = bench({ maxInFlight: 2 })
+    peer.congested = true
+    receive("large 1", "large 2")
+    peer.congested = false
+    const { push } = served
+    served.push = (text) => {
+      peer.congested = true
+      return push.call(served, text)
+    }
+    admission.advance()
+    assert.deepStrictEqual(served, ["large 1"])
+  })
+
+  it("are limited by count while they wait", () => {
+    const { served, peer, receive } = bench({ maxDeferred: 2 })
+    peer.congested = true
+    receive("large 1", "large 2")
+    assert.isFalse(peer.paused)
+    receive("small")
+    assert.isTrue(peer.paused)
+    assert.deepStrictEqual(served, [])
+  })
+
+  it("are limited by size while they wait", () => {
+    const { admission, served, peer, receive } = bench({ maxSize: 100 })
+    peer.congested = true
+    const giant = `large ${"x".repeat(100)}`
+    receive(giant)
+    assert.isFalse(peer.paused)
+    receive("small")
+    assert.isTrue(peer.paused)
+    assert.deepStrictEqual(served, [])
+    peer.congested = false
+    admission.advance()
+    assert.deepStrictEqual(served, [giant])
+  })
+
+  it("count as long as they are served, and then no more", () => {
+    const { admission, served, peer, receive, finish } = bench({ maxSize: 10 })
+    peer.congested = true
+    receive("large 12345")
+    peer.congested = false
+    admission.advance()
+    receive("a")
+    assert.deepStrictEqual(served, ["large 12345"])
+    finish("large 12345")
+    receive("b")
+    assert.deepStrictEqual(served, ["large 12345", "a", "b"])
+  })
+})
+
+it("a peer that is far behind is not served at all, until it has caught up", () => {
+  const { admission, served, peer, receive } = bench()
+  peer.blocked = true
+  receive("a")
+  assert.isTrue(peer.paused)
+  assert.deepStrictEqual(served, [])
+  peer.blocked = false
+  admission.advance()
+  assert.deepStrictEqual(served, ["a"])
+  assert.strictEqual(peer.resumes, 1)
+  admission.advance()
+  assert.strictEqual(peer.resumes, 1, "a peer that is read is not resumed")
+})
+
+describe("the end of the connection", () => {
+  it("by the peer: what is held is carried out, what only reads is not", () => {
+    const { admission, served, peer, receive } = bench({ maxInFlight: 1 })
+    peer.congested = true
+    receive("large", "a", "b", "c")
+    admission.drain()
+    assert.deepStrictEqual(served, ["a", "b", "c"])
+    peer.congested = false
+    admission.advance()
+    receive("d")
+    assert.deepStrictEqual(served, ["a", "b", "c"])
+  })
+
+  it("by the server: nothing more is served, also not what is held", () => {
+    const { admission, served, receive, finish } = bench({ maxInFlight: 1 })
+    receive("a", "b")
+    admission.end()
+    finish("a")
+    receive("c")
+    admission.drain()
+    assert.deepStrictEqual(served, ["a"])
+  })
+})
