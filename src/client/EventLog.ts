@@ -201,7 +201,11 @@ export class EventLog {
     const bytes = this.evictedBytes - cursor.bytes - found.reduce((total, event) => total + lengthOf(event), 0)
     cursor.seq = Math.max(cursor.seq, throughSeq)
     cursor.bytes = Math.max(cursor.bytes, this.evictedBytes)
-    return events === 0 ? found : [ProcessEvent.Missed({ fromSeq, throughSeq, events, bytes }), ...found]
+    if (events === 0) return found
+    const next = found.findIndex(({ seq }, index) => seq !== fromSeq + index)
+    const before = next === -1 ? found.length : next
+    const missed = ProcessEvent.Missed({ fromSeq: fromSeq + before, throughSeq, events, bytes })
+    return [...found.slice(0, before), missed, ...found.slice(before)]
   }
 
   /** Completes as soon as something holds that only a change of this log can bring about. */

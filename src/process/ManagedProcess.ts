@@ -268,12 +268,14 @@ export class ManagedProcess {
 
   /** All retained output, and the process as it stands. */
   snapshot(): SnapshotResult {
+    const gap = this.output.gap()
     return {
       stdout: this.output.concat("stdout"),
       stderr: this.output.concat("stderr"),
       terminal: this.output.concat("pty"),
-      truncated: this.output.droppedBytes() > 0,
-      droppedBytes: this.output.droppedBytes(),
+      truncated: gap !== undefined,
+      droppedBytes: gap?.bytes ?? 0,
+      ...(gap === undefined ? {} : { omitted: this.omitted() }),
       ...this.exit(),
       running: !this.exited()
     }
@@ -298,6 +300,17 @@ export class ManagedProcess {
     this.output.release()
   }
 
+  private omitted(): SnapshotResult["omitted"] {
+    const stdout = this.output.omission("stdout")
+    const stderr = this.output.omission("stderr")
+    const terminal = this.output.omission("pty")
+    return {
+      ...(stdout === undefined ? {} : { stdout }),
+      ...(stderr === undefined ? {} : { stderr }),
+      ...(terminal === undefined ? {} : { terminal })
+    }
+  }
+
   private child(): Child | undefined {
     return this.state._tag === "Starting" || this.state._tag === "Failed" ? undefined : this.state.child
   }
@@ -311,6 +324,16 @@ export class ManagedProcess {
   }
 
   private onOutput(stream: OutputStream, bytes: Buffer): void {
+    const { maxChunkBytes } = this.output
+    if (bytes.length <= maxChunkBytes) this.publish(stream, bytes)
+    else {
+      for (let start = 0; start < bytes.length; start += maxChunkBytes) {
+        this.publish(stream, bytes.subarray(start, start + maxChunkBytes))
+      }
+    }
+  }
+
+  private publish(stream: OutputStream, bytes: Buffer): void {
     const seq = this.nextSeq++
     this.output.append(seq, stream, bytes)
     this.events.onOutput(this, seq, stream, bytes)
@@ -368,7 +391,8 @@ export class ManagedProcess {
   }
 
   private select(afterSeq: number, maxBytes: number): ReadResult {
-    const { chunks, cut, truncated } = this.output.select(afterSeq, maxBytes)
+    const { chunks, cut } = this.output.select(afterSeq, maxBytes)
+    const gap = this.output.gap()
     const last = chunks[chunks.length - 1]
     return {
       chunks,
@@ -378,8 +402,9 @@ export class ManagedProcess {
       closed: this.state._tag === "Closed",
       failure: this.failure,
       sandboxDenied: this.denied,
-      truncated,
-      droppedBytes: this.output.droppedBytes()
+      truncated: gap !== undefined && gap.throughSeq > afterSeq,
+      droppedBytes: gap?.bytes ?? 0,
+      ...(gap === undefined ? {} : { gap })
     }
   }
 }

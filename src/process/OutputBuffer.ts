@@ -1,5 +1,6 @@
 /**
- * The retained output of processes: the newest bytes of each, as chunks with sequence numbers.
+ * The retained output of processes, as chunks with sequence numbers: the newest bytes of each, or its beginning and its
+ * end.
  *
  * @since 0.1.0
  */
@@ -7,7 +8,8 @@ import { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { OutputChunk, OutputStream } from "../protocol/ExecApi.js"
+import type { Gap, Omission, OutputChunk, OutputStream } from "../protocol/ExecApi.js"
+import { type Budget, OutputRing } from "./OutputRing.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 
@@ -16,13 +18,13 @@ export interface Selection {
   readonly chunks: ReadonlyArray<OutputChunk>
   /** Whether `maxBytes` held back a chunk. */
   readonly cut: boolean
-  /** Whether something after the cursor was dropped. */
-  readonly truncated: boolean
 }
 
 /** The retained output of one process. */
 export interface RetainedOutput {
-  /** Copies a chunk in; whole oldest chunks give way. `seq` is above that of every chunk before. */
+  /** The largest chunk that fits well, in bytes: larger ones should be appended in pieces. */
+  readonly maxChunkBytes: number
+  /** Copies a chunk in; whole chunks give way. `seq` is above that of every chunk before. */
   readonly append: (seq: number, stream: OutputStream, bytes: Buffer) => void
   /** The oldest retained chunk after `afterSeq` and on, up to `maxBytes`; the first one whatever its size. */
   readonly select: (afterSeq: number, maxBytes: number) => Selection
@@ -30,262 +32,210 @@ export interface RetainedOutput {
   readonly hasAfter: (afterSeq: number) => boolean
   /** All retained bytes of one stream. */
   readonly concat: (stream: OutputStream) => Buffer
-  /** Bytes dropped so far. */
-  readonly droppedBytes: () => number
+  /** What of one stream was dropped, and where in `concat` it was; undefined if nothing was. */
+  readonly omission: (stream: OutputStream) => Omission | undefined
+  /** All that was dropped, of whichever stream; undefined if nothing was. */
+  readonly gap: () => Gap | undefined
   /** Nothing will be appended: when memory is short, this output gives way first. */
   readonly seal: () => void
   /** Gives the memory back; what is appended from now on is not kept. */
   readonly release: () => void
 }
 
-/** What a buffer reports to whoever shares out the memory. */
-interface Budget {
-  readonly changed: (bytes: number) => void
-  readonly makeRoom: (bytes: number) => void
-}
+/** Outputs that share one budget of memory. */
+class Pool implements Budget {
+  private total = 0
+  private readonly live = new Set<Store>()
+  private readonly sealed = new Set<Store>()
 
-const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
+  constructor(private readonly limit: number) {}
 
-/** Smallest allocation; most processes say little. */
-const initialBytes = 4096
-const initialChunks = 16
-
-/** Copies a full ring into a larger one, its oldest entry first. */
-const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, first: number, larger: A): A => {
-  larger.set(ring.subarray(first))
-  larger.set(ring.subarray(0, first), ring.length - first)
-  return larger
-}
-
-/**
- * Bytes in one ring, chunks in another: a million chunks of one byte cost 13 bytes each, and an idle process costs
- * nothing. Both rings grow by doubling.
- */
-class Ring implements RetainedOutput {
-  // Those of a process without output are everybody's.
-  private static readonly empty = {
-    bytes: Buffer.alloc(0),
-    seqs: new Float64Array(0),
-    lengths: new Uint32Array(0),
-    kinds: new Uint8Array(0)
+  add(store: Store): void {
+    this.live.add(store)
   }
 
-  private bytes = Ring.empty.bytes
-  private head = 0
-  private size = 0
-  private seqs = Ring.empty.seqs
-  private lengths = Ring.empty.lengths
-  private kinds = Ring.empty.kinds
-  private first = 0
-  private count = 0
-  private dropped = 0
-  private lastDroppedSeq = 0
-  private lastSeq = 0
+  seal(store: Store): void {
+    if (this.live.delete(store)) this.sealed.add(store)
+  }
+
+  remove(store: Store): void {
+    this.live.delete(store)
+    this.sealed.delete(store)
+  }
+
+  changed(bytes: number): void {
+    this.total += bytes
+  }
+
+  dropped(bytes: number): void {
+    ProcessMetrics.droppedBytes.unsafeUpdate(bytes, [])
+  }
+
+  makeRoom(bytes: number): void {
+    const isEnough = () => this.total + bytes <= this.limit
+    for (const store of this.sealed) {
+      if (isEnough()) return
+      store.dropAll()
+      this.sealed.delete(store)
+    }
+    for (const store of this.live) while (!isEnough() && store.retained > 0) store.dropOne()
+  }
+}
+
+/** The output of one process, in one or more rings. */
+abstract class Store implements RetainedOutput {
   private released = false
 
-  constructor(
-    private readonly limit: number,
-    private readonly budget: Budget,
-    private readonly onSeal: (self: Ring) => void,
-    private readonly onRelease: (self: Ring) => void
-  ) {}
+  constructor(private readonly pool: Pool) {
+    pool.add(this)
+  }
+
+  /** However large: the protocol's own limit holds. */
+  readonly maxChunkBytes: number = Number.POSITIVE_INFINITY
+
+  /** In the order of their chunks. */
+  protected abstract readonly rings: ReadonlyArray<OutputRing>
+  protected abstract ringFor(length: number): OutputRing
+  /** Drops what gives way first; there must be something. */
+  abstract dropOne(): void
+
+  get retained(): number {
+    return this.sum((ring) => ring.retained)
+  }
 
   append(seq: number, stream: OutputStream, bytes: Buffer): void {
-    if (this.released) return
-    this.lastSeq = seq
-    while (this.count > 0 && this.size + bytes.length > this.limit) this.dropOldest()
-    this.budget.makeRoom(bytes.length)
-    if (bytes.length > this.limit) {
-      this.drop(seq, bytes.length)
-      return
-    }
-    this.reserve(this.size + bytes.length)
-    const tail = (this.head + this.size) % this.bytes.length
-    const fits = Math.min(bytes.length, this.bytes.length - tail)
-    bytes.copy(this.bytes, tail, 0, fits)
-    if (fits < bytes.length) bytes.copy(this.bytes, 0, fits)
-    const slot = (this.first + this.count) % this.seqs.length
-    this.seqs[slot] = seq
-    this.lengths[slot] = bytes.length
-    this.kinds[slot] = streams.indexOf(stream)
-    this.count++
-    this.size += bytes.length
-    this.budget.changed(bytes.length)
+    if (!this.released) this.ringFor(bytes.length).append(seq, stream, bytes)
   }
 
   select(afterSeq: number, maxBytes: number): Selection {
     const chunks: Array<OutputChunk> = []
-    let total = 0
-    let cut = false
-    let { index, offset } = this.find(afterSeq)
-    for (; index < this.count; index++) {
-      const slot = (this.first + index) % this.seqs.length
-      const length = this.lengths[slot] ?? 0
-      if (chunks.length > 0 && total + length > maxBytes) {
-        cut = true
-        break
-      }
-      chunks.push({
-        seq: this.seqs[slot] ?? 0,
-        stream: streams[this.kinds[slot] ?? 0] ?? "stdout",
-        chunk: this.copy(offset, length)
-      })
-      total += length
-      offset += length
-    }
-    return { chunks, cut, truncated: this.lastDroppedSeq > afterSeq }
+    const cut = this.rings.some((ring) => ring.collect(afterSeq, maxBytes, chunks))
+    return { chunks, cut }
   }
 
   hasAfter(afterSeq: number): boolean {
-    return this.lastSeq > afterSeq
+    return this.rings.some((ring) => ring.lastSeq > afterSeq)
   }
 
   concat(stream: OutputStream): Buffer {
-    const kind = streams.indexOf(stream)
-    const parts: Array<Buffer> = []
-    let offset = 0
-    for (let index = 0; index < this.count; index++) {
-      const slot = (this.first + index) % this.seqs.length
-      const length = this.lengths[slot] ?? 0
-      if (this.kinds[slot] === kind) parts.push(this.copy(offset, length))
-      offset += length
-    }
-    return Buffer.concat(parts)
+    return Buffer.concat(this.rings.map((ring) => ring.concat(stream)))
   }
 
-  droppedBytes(): number {
-    return this.dropped
+  omission(stream: OutputStream): Omission | undefined {
+    const bytes = this.sum((ring) => ring.droppedBytes(stream))
+    // What is dropped lies before the last ring.
+    const offset = this.rings.slice(0, -1).reduce((sum, ring) => sum + ring.lengthOf(stream), 0)
+    return bytes === 0 ? undefined : { offset, bytes }
+  }
+
+  gap(): Gap | undefined {
+    const bytes = this.sum((ring) => ring.droppedBytes())
+    if (bytes === 0) return undefined
+    const fromSeq = Math.min(...this.rings.map((ring) => ring.firstDroppedSeq))
+    const throughSeq = Math.max(...this.rings.map((ring) => ring.lastDroppedSeq))
+    return { fromSeq, throughSeq, bytes }
   }
 
   seal(): void {
-    this.onSeal(this)
+    this.pool.seal(this)
   }
 
   release(): void {
     this.released = true
-    this.onRelease(this)
-    this.budget.changed(-this.size)
-    this.reset()
+    this.pool.remove(this)
+    for (const ring of this.rings) ring.clear()
   }
 
-  /** Drops everything, in favour of others; it counts as dropped. */
   dropAll(): void {
-    while (this.count > 0) this.dropOldest()
-    this.reset()
+    for (const ring of this.rings) ring.dropAll()
   }
 
-  dropOldest(): void {
-    const length = this.lengths[this.first] ?? 0
-    this.drop(this.seqs[this.first] ?? 0, length)
-    this.first = (this.first + 1) % this.seqs.length
-    this.count--
-    this.head = (this.head + length) % this.bytes.length
-    this.size -= length
-    this.budget.changed(-length)
-  }
-
-  retained(): number {
-    return this.size
-  }
-
-  private drop(seq: number, length: number): void {
-    this.lastDroppedSeq = seq
-    this.dropped += length
-    ProcessMetrics.droppedBytes.unsafeUpdate(length, [])
-  }
-
-  private reset(): void {
-    this.bytes = Ring.empty.bytes
-    this.seqs = Ring.empty.seqs
-    this.lengths = Ring.empty.lengths
-    this.kinds = Ring.empty.kinds
-    this.head = this.size = this.first = this.count = 0
-  }
-
-  /** The first chunk after a cursor: its index, and its offset from `head`. Most readers are near the end. */
-  private find(afterSeq: number): { index: number; offset: number } {
-    let index = this.count
-    let offset = this.size
-    while (index > 0) {
-      const slot = (this.first + index - 1) % this.seqs.length
-      if ((this.seqs[slot] ?? 0) <= afterSeq) break
-      index--
-      offset -= this.lengths[slot] ?? 0
-    }
-    return { index, offset }
-  }
-
-  private copy(offset: number, length: number): Buffer {
-    const from = (this.head + offset) % this.bytes.length
-    const target = Buffer.allocUnsafe(length)
-    const fits = Math.min(length, this.bytes.length - from)
-    this.bytes.copy(target, 0, from, from + fits)
-    if (fits < length) this.bytes.copy(target, fits, 0, length - fits)
-    return target
-  }
-
-  private reserve(size: number): void {
-    if (size > this.bytes.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.min(this.limit, Math.max(size, this.bytes.length * 2, initialBytes)))
-      const fits = Math.min(this.size, this.bytes.length - this.head)
-      this.bytes.copy(grown, 0, this.head, this.head + fits)
-      if (fits < this.size) this.bytes.copy(grown, fits, 0, this.size - fits)
-      this.bytes = grown
-      this.head = 0
-    }
-    if (this.count === this.seqs.length) {
-      const capacity = Math.max(initialChunks, this.count * 2)
-      this.seqs = unroll(this.seqs, this.first, new Float64Array(capacity))
-      this.lengths = unroll(this.lengths, this.first, new Uint32Array(capacity))
-      this.kinds = unroll(this.kinds, this.first, new Uint8Array(capacity))
-      this.first = 0
-    }
+  private sum(of: (ring: OutputRing) => number): number {
+    return this.rings.reduce((sum, ring) => sum + of(ring), 0)
   }
 }
 
-/** Makes the retained output of processes, and shares out the memory among them. */
+/** The newest bytes. */
+class Tail extends Store {
+  protected readonly rings: readonly [OutputRing]
+
+  constructor(pool: Pool, limit: number) {
+    super(pool)
+    this.rings = [new OutputRing(limit, pool)]
+  }
+
+  protected ringFor(): OutputRing {
+    return this.rings[0]
+  }
+
+  override dropOne(): void {
+    this.rings[0].dropOldest()
+  }
+}
+
+/** Chunks are kept whole: this many must fit, or little or nothing of the beginning and the end would be kept. */
+const minChunks = 16
+
+/** The smallest piece of a chunk, in bytes: each is a message of its own. */
+const minPieceBytes = 64
+
+/**
+ * The beginning and the end, each up to half of the limit. There is at most one gap, between them: once something was
+ * dropped, the beginning does not grow any more.
+ */
+class HeadTail extends Store {
+  override readonly maxChunkBytes: number
+  protected readonly rings: readonly [head: OutputRing, tail: OutputRing]
+  private isHeadFull = false
+
+  constructor(pool: Pool, limit: number) {
+    super(pool)
+    this.maxChunkBytes = Math.max(minPieceBytes, Math.floor(limit / minChunks))
+    this.rings = [new OutputRing(Math.ceil(limit / 2), pool), new OutputRing(Math.floor(limit / 2), pool)]
+  }
+
+  protected ringFor(length: number): OutputRing {
+    const [head, tail] = this.rings
+    this.isHeadFull ||= !head.hasRoomFor(length)
+    return this.isHeadFull ? tail : head
+  }
+
+  override dropOne(): void {
+    const [, tail] = this.rings
+    if (tail.retained > 0) tail.dropOldest()
+    else this.dropAll()
+    this.isHeadFull = true
+  }
+
+  override dropAll(): void {
+    super.dropAll()
+    this.isHeadFull = true
+  }
+}
+
+const make = (Kind: new (pool: Pool, limit: number) => Store) =>
+  Effect.map(ProcessLimits, ({ retainedOutputBytesPerProcess, retainedOutputBytesTotal }) => {
+    const pool = new Pool(retainedOutputBytesTotal)
+    return { make: Effect.sync((): RetainedOutput => new Kind(pool, retainedOutputBytesPerProcess)) }
+  })
+
+/**
+ * Makes the retained output of processes, and shares out the memory among them: within `retainedOutputBytesPerProcess`
+ * and `retainedOutputBytesTotal`.
+ */
 export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
   OutputBuffer,
   { readonly make: Effect.Effect<RetainedOutput> }
 >() {
-  /** In memory, within `retainedOutputBytesPerProcess` and `retainedOutputBytesTotal`. */
+  /** Keeps the newest output of each process. */
+  static readonly layerTail: Layer.Layer<OutputBuffer> = Layer.effect(OutputBuffer, make(Tail))
+
+  /** Keeps the beginning and the end of each process's output, and drops the middle. */
+  static readonly layerHeadTail: Layer.Layer<OutputBuffer> = Layer.effect(OutputBuffer, make(HeadTail))
+
+  /** Keeps what the limit `retain` says. */
   static readonly layer: Layer.Layer<OutputBuffer> = Layer.effect(
     OutputBuffer,
-    Effect.map(ProcessLimits, (limits) => {
-      let total = 0
-      const sealed = new Set<Ring>()
-      const live = new Set<Ring>()
-      const budget: Budget = {
-        changed: (bytes) => {
-          total += bytes
-        },
-        makeRoom: (bytes) => {
-          if (total + bytes <= limits.retainedOutputBytesTotal) return
-          for (const candidates of [sealed, live]) {
-            for (const ring of candidates) {
-              if (total + bytes <= limits.retainedOutputBytesTotal) return
-              if (candidates === sealed) {
-                ring.dropAll()
-                sealed.delete(ring)
-              } else while (ring.retained() > 0 && total + bytes > limits.retainedOutputBytesTotal) ring.dropOldest()
-            }
-          }
-        }
-      }
-      const seal = (ring: Ring) => {
-        if (live.delete(ring)) sealed.add(ring)
-      }
-      const release = (ring: Ring) => {
-        live.delete(ring)
-        sealed.delete(ring)
-      }
-      return {
-        make: Effect.sync(() => {
-          const ring = new Ring(limits.retainedOutputBytesPerProcess, budget, seal, release)
-          live.add(ring)
-          return ring
-        })
-      }
-    })
+    Effect.flatMap(ProcessLimits, ({ retain }) => make(retain === "head-tail" ? HeadTail : Tail))
   )
 }

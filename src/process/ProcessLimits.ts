@@ -9,7 +9,9 @@ import * as Context from "effect/Context"
 export interface Limits {
   /** Processes of one session that are not closed. */
   readonly maxProcessesPerSession: number
-  /** Output kept of one process; whole oldest chunks give way. */
+  /** What is kept of output beyond the limits: the newest, or the beginning and the end without the middle. */
+  readonly retain: "tail" | "head-tail"
+  /** Output kept of one process; whole chunks give way. */
   readonly retainedOutputBytesPerProcess: number
   /** Output kept of all processes; beyond it the oldest closed ones give way first. */
   readonly retainedOutputBytesTotal: number
@@ -29,6 +31,7 @@ export interface Limits {
 export class ProcessLimits extends Context.Reference<ProcessLimits>()("exec-server/ProcessLimits", {
   defaultValue: (): Limits => ({
     maxProcessesPerSession: 1024,
+    retain: "tail",
     retainedOutputBytesPerProcess: 1048576,
     retainedOutputBytesTotal: 268435456,
     stdinQueueBytesPerProcess: 4194304,

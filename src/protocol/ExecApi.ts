@@ -128,6 +128,10 @@ export const exitFields = {
 export const OutputChunk = Schema.Struct({ seq: Count, stream: OutputStream, chunk: Bytes })
 export type OutputChunk = typeof OutputChunk.Type
 
+/** Output that was dropped: the numbers of its first and its last chunk, and its bytes. There is at most one gap. */
+export const Gap = Schema.Struct({ fromSeq: Count, throughSeq: Count, bytes: Count })
+export type Gap = typeof Gap.Type
+
 /** `process/read`: retained output after a cursor. */
 export const ReadResult = Schema.Struct({
   chunks: Schema.Array(OutputChunk),
@@ -141,7 +145,9 @@ export const ReadResult = Schema.Struct({
   /** Whether something after `afterSeq` was dropped (ours). */
   truncated: ours(Flag, () => false),
   /** How many bytes of output were dropped so far (ours). */
-  droppedBytes: ours(Count, () => 0)
+  droppedBytes: ours(Count, () => 0),
+  /** All output that was dropped so far (ours); absent if none was. */
+  gap: Schema.optional(Gap)
 })
 export type ReadResult = typeof ReadResult.Type
 
@@ -157,6 +163,10 @@ export type WriteResult = typeof WriteResult.Type
 export const WaitResult = Schema.Struct({ exited: Flag, ...exitFields, closed: Flag })
 export type WaitResult = typeof WaitResult.Type
 
+/** Output that was dropped: how many bytes, and after how many of the retained ones they were. */
+export const Omission = Schema.Struct({ offset: Count, bytes: Count })
+export type Omission = typeof Omission.Type
+
 /** `process/snapshot`: all retained output at once; a terminal's is in `terminal` alone. */
 export const SnapshotResult = Schema.Struct({
   stdout: Bytes,
@@ -164,6 +174,14 @@ export const SnapshotResult = Schema.Struct({
   terminal: Bytes,
   truncated: Flag,
   droppedBytes: Count,
+  /** What each stream lacks, and where; absent if all are whole. */
+  omitted: Schema.optional(
+    Schema.Struct({
+      stdout: Schema.optional(Omission),
+      stderr: Schema.optional(Omission),
+      terminal: Schema.optional(Omission)
+    })
+  ),
   ...exitFields,
   running: Flag
 })

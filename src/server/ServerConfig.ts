@@ -28,6 +28,10 @@ type LogLevel = (typeof logLevels)[number]
 export const containments = ["none", "namespace"] as const
 type Containment = (typeof containments)[number]
 
+/** What is kept of a process's output beyond the limits. */
+export const retentions = ["tail", "head-tail"] as const
+type Retention = (typeof retentions)[number]
+
 /** How a log looks: text for people, or one JSON object a line. */
 export const logFormats = ["text", "json"] as const
 type LogFormat = (typeof logFormats)[number]
@@ -122,7 +126,13 @@ export const settings = {
   maxSessions: count(1024, "sessions, attached or waiting for their client"),
   // To the WebSocket library 0 means that there is no limit.
   maxMessageBytes: count(67108864, "longest message that is read, in bytes", 1),
-  retainedOutputBytesPerProcess: count(1048576, "output kept of one process, in bytes; the oldest gives way"),
+  retain: make<"choice", Retention>(
+    "choice",
+    "tail",
+    "what is kept of output beyond the limits: tail (the newest) or head-tail (the beginning and the end)",
+    { choices: retentions }
+  ),
+  retainedOutputBytesPerProcess: count(1048576, "output kept of one process, in bytes; see retain"),
   retainedOutputBytesTotal: count(268435456, "output kept of all processes, in bytes; closed processes give way first"),
   stdinQueueBytesPerProcess: count(4194304, "input waiting for one process, in bytes; then a write waits"),
   detachedSessionTtlMs: count(30000, "how long a session waits for its client to come back, in milliseconds"),

@@ -314,13 +314,16 @@ describe("input, sizes and signals", () => {
       assert.strictEqual(a.child.stdinEnds, 1)
     }))
 
-  test("a terminal gets its size until the leader exits", ({ start }) =>
+  test("a terminal gets its size also after the exit of the leader: descendants may still have it", ({ start }) =>
     Effect.gen(function* () {
       const { process, child } = yield* start("p", { tty: true })
       process.resize(10, 20)
       child.exit(exited(0))
       process.resize(30, 40)
-      assert.deepStrictEqual(child.resizes, [[10, 20]])
+      assert.deepStrictEqual(child.resizes, [
+        [10, 20],
+        [30, 40]
+      ])
     }))
 
   test("signals reach whom they are sent to; afterwards nobody, unless something of the tree lives on", ({ start }) =>

@@ -7,28 +7,55 @@ import { ProcessLimits } from "../../src/process/ProcessLimits.js"
 import type { OutputStream } from "../../src/protocol/ExecApi.js"
 import { bytes, fill, limits } from "../support/fake.js"
 
-const layer = (perProcess: number, total: number) =>
+const layer = (perProcess: number, total: number, buffer: Layer.Layer<OutputBuffer>) =>
   Layer.unwrapEffect(
     Effect.map(limits({ retainedOutputBytesPerProcess: perProcess, retainedOutputBytesTotal: total }), (all) =>
-      OutputBuffer.layer.pipe(Layer.provide(Layer.succeed(ProcessLimits, all)))
+      buffer.pipe(Layer.provide(Layer.succeed(ProcessLimits, all)))
     )
   )
 
-const test = (
-  title: string,
-  perProcess: number,
-  total: number,
-  body: (make: Effect.Effect<RetainedOutput>) => Effect.Effect<unknown>
-) =>
-  it.effect(title, () =>
-    Effect.flatMap(OutputBuffer, ({ make }) => body(make)).pipe(Effect.provide(layer(perProcess, total)))
-  )
+const testOf =
+  (buffer: Layer.Layer<OutputBuffer>) =>
+  (
+    title: string,
+    perProcess: number,
+    total: number,
+    body: (make: Effect.Effect<RetainedOutput>) => Effect.Effect<unknown>
+  ) =>
+    it.effect(title, () =>
+      Effect.flatMap(OutputBuffer, ({ make }) => body(make)).pipe(Effect.provide(layer(perProcess, total, buffer)))
+    )
+
+/** The default: the newest output. */
+const test = testOf(OutputBuffer.layer)
+const testHeadTail = testOf(OutputBuffer.layerHeadTail)
 
 const everything = Number.POSITIVE_INFINITY
 
 /** What is retained, as text. */
 const texts = (output: RetainedOutput, afterSeq = 0, maxBytes = everything) =>
   output.select(afterSeq, maxBytes).chunks.map(({ seq, stream, chunk }) => `${seq} ${stream} ${chunk}`)
+
+/** A small, well-known generator (mulberry32): the same tests every time. */
+const random = (seed: number) => () => {
+  seed = (seed + 0x6d2b79f5) | 0
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+}
+
+interface Chunk {
+  readonly seq: number
+  readonly stream: OutputStream
+  readonly chunk: Buffer
+}
+
+const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
+
+/** Whether something after a cursor was dropped. */
+const truncated = (output: RetainedOutput, afterSeq: number) => (output.gap()?.throughSeq ?? 0) > afterSeq
+
+const droppedBytes = (output: RetainedOutput) => output.gap()?.bytes ?? 0
 
 describe("one process", () => {
   test("gives chunks after a cursor, with their numbers and streams", 100, 1000, (make) =>
@@ -68,8 +95,7 @@ describe("one process", () => {
       ])
       assert.deepStrictEqual(output.select(2, 0), {
         chunks: [{ seq: 3, stream: "stdout", chunk: bytes("c") }],
-        cut: false,
-        truncated: false
+        cut: false
       })
     })
   )
@@ -79,12 +105,14 @@ describe("one process", () => {
       const output = yield* make
       output.append(1, "stdout", bytes("aaaa"))
       output.append(2, "stdout", bytes("bbbbbb"))
-      assert.strictEqual(output.droppedBytes(), 0)
+      assert.strictEqual(droppedBytes(output), 0)
       output.append(3, "stderr", bytes("c"))
       assert.deepStrictEqual(texts(output), ["2 stdout bbbbbb", "3 stderr c"])
-      assert.strictEqual(output.droppedBytes(), 4)
-      assert.isTrue(output.select(0, everything).truncated)
-      assert.isFalse(output.select(1, everything).truncated)
+      assert.strictEqual(droppedBytes(output), 4)
+      assert.isTrue(truncated(output, 0))
+      assert.isFalse(truncated(output, 1))
+      assert.deepStrictEqual(output.omission("stdout"), { offset: 0, bytes: 4 })
+      assert.isUndefined(output.omission("stderr"))
     })
   )
 
@@ -94,12 +122,12 @@ describe("one process", () => {
       output.append(1, "stdout", bytes("aaaa"))
       output.append(2, "stdout", fill(11))
       assert.deepStrictEqual(texts(output), [])
-      assert.strictEqual(output.droppedBytes(), 15)
+      assert.strictEqual(droppedBytes(output), 15)
       // Somebody who waits for output must learn that there was some, and that it is gone.
       assert.isTrue(output.hasAfter(1))
       assert.isFalse(output.hasAfter(2))
-      assert.isTrue(output.select(1, everything).truncated)
-      assert.isFalse(output.select(2, everything).truncated)
+      assert.isTrue(truncated(output, 1))
+      assert.isFalse(truncated(output, 2))
       output.append(3, "stdout", bytes("b"))
       assert.deepStrictEqual(texts(output), ["3 stdout b"])
     })
@@ -110,7 +138,7 @@ describe("one process", () => {
       const output = yield* make
       for (let seq = 1; seq <= 3; seq++) output.append(seq, "stdout", bytes("x"))
       assert.deepStrictEqual(texts(output), [])
-      assert.strictEqual(output.droppedBytes(), 3)
+      assert.strictEqual(droppedBytes(output), 3)
     })
   )
 
@@ -156,10 +184,126 @@ describe("one process", () => {
       const retained = chunks.reduce((sum, { chunk }) => sum + chunk.length, 0)
       assert.isAtMost(retained, 1_048_576)
       assert.isAbove(retained, 1_048_576 - 8192)
-      assert.strictEqual(output.droppedBytes(), produced - retained)
+      assert.strictEqual(droppedBytes(output), produced - retained)
       for (const { seq, chunk } of chunks) assert.isTrue(chunk.every((byte) => byte === seq % 251))
     })
   )
+})
+
+describe("the beginning and the end of one process", () => {
+  testHeadTail("are kept whole while everything fits", 10, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      output.append(1, "stdout", bytes("aaaa"))
+      output.append(2, "stderr", bytes("bb"))
+      output.append(3, "stdout", bytes("ccc"))
+      assert.deepStrictEqual(texts(output), ["1 stdout aaaa", "2 stderr bb", "3 stdout ccc"])
+      assert.isFalse(truncated(output, 0))
+      assert.isUndefined(output.omission("stdout"))
+    })
+  )
+
+  testHeadTail("the middle is dropped, and it is told how much, and where it was", 10, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      for (const [index, text] of ["aaaa", "bb", "ccc", "dd", "e"].entries()) {
+        output.append(index + 1, index === 1 ? "stderr" : "stdout", bytes(text))
+      }
+      assert.deepStrictEqual(texts(output), ["1 stdout aaaa", "4 stdout dd", "5 stdout e"])
+      assert.strictEqual(output.concat("stdout").toString(), "aaaadde")
+      assert.deepStrictEqual(output.omission("stdout"), { offset: 4, bytes: 3 })
+      assert.deepStrictEqual(output.omission("stderr"), { offset: 0, bytes: 2 })
+      assert.strictEqual(droppedBytes(output), 5)
+      assert.isTrue(truncated(output, 0))
+      assert.isTrue(truncated(output, 2))
+      assert.isFalse(truncated(output, 3))
+    })
+  )
+
+  testHeadTail("a reading that is cut in the beginning goes on behind the gap", 10, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      for (const [index, text] of ["aa", "bbb", "cccc", "dddd", "e"].entries()) {
+        output.append(index + 1, "stdout", bytes(text))
+      }
+      assert.deepStrictEqual(output.select(0, 2), {
+        chunks: [{ seq: 1, stream: "stdout", chunk: bytes("aa") }],
+        cut: true
+      })
+      assert.deepStrictEqual(texts(output, 0, 5), ["1 stdout aa", "2 stdout bbb"])
+      assert.isTrue(output.select(0, 5).cut)
+      assert.deepStrictEqual(texts(output, 2, 0), ["4 stdout dddd"])
+      assert.deepStrictEqual(texts(output, 1, 100), ["2 stdout bbb", "4 stdout dddd", "5 stdout e"])
+    })
+  )
+
+  testHeadTail(
+    "give way when the memory of all is short: first the end, then all of it, never with two gaps",
+    20,
+    20,
+    (make) =>
+      Effect.gen(function* () {
+        const first = yield* make
+        first.append(1, "stdout", bytes("aaaa"))
+        first.append(2, "stdout", bytes("bbbbbbb"))
+        const second = yield* make
+        second.append(1, "stdout", bytes("xxxxxxxxxx"))
+        assert.deepStrictEqual(texts(first), ["1 stdout aaaa"])
+        first.append(3, "stdout", bytes("cc"))
+        assert.deepStrictEqual(
+          texts(first),
+          ["1 stdout aaaa", "3 stdout cc"],
+          "the beginning does not grow behind a gap"
+        )
+        second.append(2, "stdout", bytes("yyyyyyyyyy"))
+        assert.deepStrictEqual(texts(first), [])
+        assert.deepStrictEqual(first.omission("stdout"), { offset: 0, bytes: 13 })
+      })
+  )
+
+  testHeadTail("the limit may be nothing at all", 0, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      output.append(1, "stdout", bytes("a"))
+      assert.deepStrictEqual(texts(output), [])
+      assert.strictEqual(droppedBytes(output), 1)
+      assert.isTrue(output.hasAfter(0))
+    })
+  )
+
+  for (let seed = 1; seed <= 20; seed++) {
+    const draw = random(seed)
+    const below = (n: number) => Math.floor(draw() * n)
+    const limit = 1 + below(300)
+    testHeadTail(`against what was produced, seed ${seed}, limit ${limit}`, limit, 1e9, (make) =>
+      Effect.gen(function* () {
+        const output = yield* make
+        const produced: Array<Chunk> = []
+        for (let seq = 1; seq <= 200; seq++) {
+          const chunk = { seq, stream: streams[below(3)] ?? "stdout", chunk: fill(1 + below(30), below(256)) }
+          produced.push(chunk)
+          output.append(seq, chunk.stream, chunk.chunk)
+          const { chunks, cut } = output.select(0, everything)
+          assert.isFalse(cut)
+          const gap = chunks.findIndex((kept, index) => kept.seq !== index + 1)
+          const head = gap === -1 ? chunks : chunks.slice(0, gap)
+          const tail = gap === -1 ? [] : chunks.slice(gap)
+          assert.deepStrictEqual(head, produced.slice(0, head.length))
+          assert.deepStrictEqual(tail, produced.slice(produced.length - tail.length))
+          const size = (all: ReadonlyArray<Chunk>) => all.reduce((sum, { chunk }) => sum + chunk.length, 0)
+          assert.isAtMost(size(chunks), limit)
+          const missing = produced.slice(head.length, produced.length - tail.length)
+          assert.strictEqual(droppedBytes(output), size(missing))
+          assert.strictEqual(truncated(output, 0), missing.length > 0)
+          for (const stream of streams) {
+            const of = (all: ReadonlyArray<Chunk>) => size(all.filter((one) => one.stream === stream))
+            const expected = of(missing) === 0 ? undefined : { offset: of(head), bytes: of(missing) }
+            assert.deepStrictEqual(output.omission(stream), expected)
+          }
+        }
+      })
+    )
+  }
 })
 
 describe("all processes", () => {
@@ -173,22 +317,22 @@ describe("all processes", () => {
       newer.seal()
       last.append(1, "stdout", fill(40))
       assert.deepStrictEqual(
-        [live, older, newer].map((output) => output.droppedBytes()),
+        [live, older, newer].map((output) => droppedBytes(output)),
         [0, 0, 0]
       )
       last.append(2, "stdout", fill(20))
       assert.deepStrictEqual(
-        [live, older, newer].map((output) => output.droppedBytes()),
+        [live, older, newer].map((output) => droppedBytes(output)),
         [0, 20, 0]
       )
-      assert.isTrue(older.select(0, everything).truncated)
+      assert.isTrue(truncated(older, 0))
       last.append(3, "stdout", fill(20))
       assert.deepStrictEqual(
-        [live, older, newer].map((output) => output.droppedBytes()),
+        [live, older, newer].map((output) => droppedBytes(output)),
         [0, 20, 20]
       )
       last.append(4, "stdout", fill(10))
-      assert.isAbove(live.droppedBytes() + last.droppedBytes(), 0)
+      assert.isAbove(droppedBytes(live) + droppedBytes(last), 0)
       const retained = [live, last].flatMap((output) => output.select(0, everything).chunks)
       assert.isAtMost(
         retained.reduce((sum, { chunk }) => sum + chunk.length, 0),
@@ -204,8 +348,8 @@ describe("all processes", () => {
       closed.seal()
       const live = yield* make
       for (let seq = 1; seq <= 30; seq++) live.append(seq, "stdout", fill(10))
-      assert.strictEqual(live.droppedBytes(), 200)
-      assert.strictEqual(closed.droppedBytes(), 0)
+      assert.strictEqual(droppedBytes(live), 200)
+      assert.strictEqual(droppedBytes(closed), 0)
     })
   )
 
@@ -219,26 +363,12 @@ describe("all processes", () => {
       const third = yield* make
       second.append(1, "stdout", fill(50))
       third.append(1, "stdout", fill(50))
-      assert.deepStrictEqual([second.droppedBytes(), third.droppedBytes()], [0, 0])
+      assert.deepStrictEqual([droppedBytes(second), droppedBytes(third)], [0, 0])
       third.append(2, "stdout", fill(1))
-      assert.isAbove(second.droppedBytes() + third.droppedBytes(), 0)
+      assert.isAbove(droppedBytes(second) + droppedBytes(third), 0)
     })
   )
 })
-
-/** A small, well-known generator (mulberry32): the same tests every time. */
-const random = (seed: number) => () => {
-  seed = (seed + 0x6d2b79f5) | 0
-  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-}
-
-interface Chunk {
-  readonly seq: number
-  readonly stream: OutputStream
-  readonly chunk: Buffer
-}
 
 /** The obvious way to do it, for one process. */
 class Model {
@@ -266,14 +396,12 @@ class Model {
       chunks.push(next)
       total += next.chunk.length
     }
-    return { chunks, cut: chunks.length < after.length, truncated: this.lastDropped > afterSeq }
+    return { chunks, cut: chunks.length < after.length }
   }
   concat(stream: OutputStream) {
     return Buffer.concat(this.chunks.filter((chunk) => chunk.stream === stream).map(({ chunk }) => chunk))
   }
 }
-
-const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
 
 describe("against a naive model", () => {
   for (let seed = 1; seed <= 20; seed++) {
@@ -298,8 +426,9 @@ describe("against a naive model", () => {
             const maxBytes = below(5) === 0 ? everything : below(limit + 2)
             const expected = model.select(afterSeq, maxBytes)
             assert.deepStrictEqual(output.select(afterSeq, maxBytes), expected)
+            assert.strictEqual(truncated(output, afterSeq), model.lastDropped > afterSeq)
             assert.strictEqual(output.hasAfter(afterSeq), seq > afterSeq)
-            assert.strictEqual(output.droppedBytes(), model.dropped)
+            assert.strictEqual(droppedBytes(output), model.dropped)
           }
         }
         for (const stream of streams) assert.isTrue(output.concat(stream).equals(model.concat(stream)))
@@ -355,7 +484,7 @@ describe("against a naive model", () => {
             const chunks = kept(each)
             assert.deepStrictEqual(chunks, each.produced.slice(each.produced.length - chunks.length))
             const produced = each.produced.reduce((bytes, { chunk }) => bytes + chunk.length, 0)
-            assert.strictEqual(each.output.droppedBytes(), produced - size)
+            assert.strictEqual(droppedBytes(each.output), produced - size)
           }
           assert.isAtMost(sum, total)
         }

@@ -25,6 +25,39 @@ describe("output", () => {
     120_000
   )
 
+  it.scopedLive("--retain head-tail keeps the beginning and the end, and tells the gap", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({
+        args: ["--retain", "head-tail", "--retained-output-bytes-per-process", "100000"]
+      })
+      const client = yield* server.connect
+      yield* client.handshake()
+      yield* client.sh("p", "seq 1 200000; echo error >&2")
+      yield* client.closed("p")
+      const whole = client.output("p")
+      const { chunks, truncated, droppedBytes, gap } = yield* client.ask("process/read", { processId: "p" })
+      const kept = (stream: string, from: number, below: number) =>
+        Buffer.concat(
+          chunks
+            .filter((chunk: { stream: string; seq: number }) => {
+              return chunk.stream === stream && chunk.seq >= from && chunk.seq < below
+            })
+            .map((chunk: { chunk: string }) => Buffer.from(chunk.chunk, "base64"))
+        )
+      const head = kept("stdout", 0, gap.fromSeq)
+      const tail = kept("stdout", gap.throughSeq, Number.POSITIVE_INFINITY)
+      assert.isTrue(truncated)
+      assert.strictEqual(gap.bytes, droppedBytes)
+      assert.strictEqual(head.length + droppedBytes + tail.length, whole.length)
+      assert.isTrue(head.length > 0 && head.equals(whole.subarray(0, head.length)))
+      assert.isTrue(tail.length > 0 && tail.equals(whole.subarray(whole.length - tail.length)))
+      const snapshot = yield* client.ask("process/snapshot", { processId: "p" })
+      assert.strictEqual(snapshot.stdout, Buffer.concat([head, tail]).toString("base64"))
+      assert.deepStrictEqual(snapshot.omitted, { stdout: { offset: head.length, bytes: droppedBytes } })
+      assert.strictEqual(Buffer.from(snapshot.stderr, "base64").toString(), "error\n")
+    })
+  )
+
   it.scopedLive("300 MB through a pipe and 50 MB through a terminal arrive byte for byte, in order", () =>
     Effect.gen(function* () {
       const server = yield* webSocketServer()

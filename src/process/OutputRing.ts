@@ -1,0 +1,245 @@
+/**
+ * Chunks of output with their numbers, in memory: the oldest give way when there is no room for more.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import type { OutputChunk, OutputStream } from "../protocol/ExecApi.js"
+
+/** Who shares out the memory, and counts what is dropped. */
+export interface Budget {
+  /** The bytes held have changed by so many. */
+  readonly changed: (bytes: number) => void
+  /** So many bytes are about to be added: others may have to give way. */
+  readonly makeRoom: (bytes: number) => void
+  /** So many bytes were dropped. */
+  readonly dropped: (bytes: number) => void
+}
+
+const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
+
+/** Smallest allocation; most processes say little. */
+const initialBytes = 4096
+const initialChunks = 16
+
+/** Copies a full ring into a larger one, its oldest entry first. */
+const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, first: number, larger: A): A => {
+  larger.set(ring.subarray(first))
+  larger.set(ring.subarray(0, first), ring.length - first)
+  return larger
+}
+
+/**
+ * Bytes in one ring, chunks in another: a million chunks of one byte cost 13 bytes each, and an idle process costs
+ * nothing. Both rings grow by doubling.
+ */
+export class OutputRing {
+  // Those of a process without output are everybody's.
+  private static readonly empty = {
+    bytes: Buffer.alloc(0),
+    seqs: new Float64Array(0),
+    lengths: new Uint32Array(0),
+    kinds: new Uint8Array(0)
+  }
+
+  private bytes = OutputRing.empty.bytes
+  private head = 0
+  private size = 0
+  private seqs = OutputRing.empty.seqs
+  private lengths = OutputRing.empty.lengths
+  private kinds = OutputRing.empty.kinds
+  private first = 0
+  private count = 0
+  /** Dropped bytes by stream; most processes drop none. */
+  private dropped: Float64Array | undefined
+  private earliestDroppedSeq = Number.POSITIVE_INFINITY
+  private latestDroppedSeq = 0
+  private latestSeq = 0
+
+  constructor(
+    private readonly limit: number,
+    private readonly budget: Budget
+  ) {}
+
+  /** Bytes held. */
+  get retained(): number {
+    return this.size
+  }
+
+  /** The number of the last chunk that was appended, retained or dropped since; 0 before the first one. */
+  get lastSeq(): number {
+    return this.latestSeq
+  }
+
+  /** The number of the first chunk that was dropped; infinite before that. */
+  get firstDroppedSeq(): number {
+    return this.earliestDroppedSeq
+  }
+
+  /** The number of the last chunk that was dropped; 0 before that. */
+  get lastDroppedSeq(): number {
+    return this.latestDroppedSeq
+  }
+
+  /** Whether a chunk of so many bytes would push others out. */
+  hasRoomFor(length: number): boolean {
+    return this.size + length <= this.limit
+  }
+
+  /** Copies a chunk in; `seq` is above that of every chunk before. */
+  append(seq: number, stream: OutputStream, bytes: Buffer): void {
+    this.latestSeq = seq
+    while (this.count > 0 && !this.hasRoomFor(bytes.length)) this.dropOldest()
+    this.budget.makeRoom(bytes.length)
+    if (bytes.length > this.limit) {
+      this.drop(seq, streams.indexOf(stream), bytes.length)
+      return
+    }
+    this.reserve(this.size + bytes.length)
+    const tail = (this.head + this.size) % this.bytes.length
+    const fits = Math.min(bytes.length, this.bytes.length - tail)
+    bytes.copy(this.bytes, tail, 0, fits)
+    if (fits < bytes.length) bytes.copy(this.bytes, 0, fits)
+    const slot = (this.first + this.count) % this.seqs.length
+    this.seqs[slot] = seq
+    this.lengths[slot] = bytes.length
+    this.kinds[slot] = streams.indexOf(stream)
+    this.count++
+    this.size += bytes.length
+    this.budget.changed(bytes.length)
+  }
+
+  /**
+   * Adds the chunks after a cursor to `chunks`, as long as these hold no more than `maxBytes` together; the first one
+   * of all whatever its size. Says whether `maxBytes` held one back.
+   */
+  collect(afterSeq: number, maxBytes: number, chunks: Array<OutputChunk>): boolean {
+    let total = chunks.reduce((sum, { chunk }) => sum + chunk.length, 0)
+    let { index, offset } = this.find(afterSeq)
+    for (; index < this.count; index++) {
+      const slot = (this.first + index) % this.seqs.length
+      const length = this.lengths[slot] ?? 0
+      if (chunks.length > 0 && total + length > maxBytes) return true
+      chunks.push({
+        seq: this.seqs[slot] ?? 0,
+        stream: streams[this.kinds[slot] ?? 0] ?? "stdout",
+        chunk: this.copy(offset, length)
+      })
+      total += length
+      offset += length
+    }
+    return false
+  }
+
+  /** All retained bytes of one stream. */
+  concat(stream: OutputStream): Buffer {
+    const kind = streams.indexOf(stream)
+    const parts: Array<Buffer> = []
+    let offset = 0
+    for (let index = 0; index < this.count; index++) {
+      const slot = (this.first + index) % this.seqs.length
+      const length = this.lengths[slot] ?? 0
+      if (this.kinds[slot] === kind) parts.push(this.copy(offset, length))
+      offset += length
+    }
+    return Buffer.concat(parts)
+  }
+
+  /** How many bytes of one stream are retained. */
+  lengthOf(stream: OutputStream): number {
+    const kind = streams.indexOf(stream)
+    let length = 0
+    for (let index = 0; index < this.count; index++) {
+      const slot = (this.first + index) % this.seqs.length
+      if (this.kinds[slot] === kind) length += this.lengths[slot] ?? 0
+    }
+    return length
+  }
+
+  /** Bytes dropped so far, of one stream or of all. */
+  droppedBytes(stream?: OutputStream): number {
+    if (this.dropped === undefined) return 0
+    return stream === undefined
+      ? this.dropped.reduce((sum, bytes) => sum + bytes, 0)
+      : (this.dropped[streams.indexOf(stream)] ?? 0)
+  }
+
+  /** Gives the memory back; what was in it does not count as dropped. */
+  clear(): void {
+    this.budget.changed(-this.size)
+    this.reset()
+  }
+
+  /** Drops everything and gives the memory back. */
+  dropAll(): void {
+    while (this.count > 0) this.dropOldest()
+    this.reset()
+  }
+
+  /** Drops the oldest chunk, of which there must be one. */
+  dropOldest(): void {
+    const length = this.lengths[this.first] ?? 0
+    this.drop(this.seqs[this.first] ?? 0, this.kinds[this.first] ?? 0, length)
+    this.first = (this.first + 1) % this.seqs.length
+    this.count--
+    this.head = (this.head + length) % this.bytes.length
+    this.size -= length
+    this.budget.changed(-length)
+  }
+
+  private drop(seq: number, kind: number, length: number): void {
+    this.earliestDroppedSeq = Math.min(this.earliestDroppedSeq, seq)
+    this.latestDroppedSeq = Math.max(this.latestDroppedSeq, seq)
+    this.dropped ??= new Float64Array(streams.length)
+    this.dropped[kind] = (this.dropped[kind] ?? 0) + length
+    this.budget.dropped(length)
+  }
+
+  private reset(): void {
+    this.bytes = OutputRing.empty.bytes
+    this.seqs = OutputRing.empty.seqs
+    this.lengths = OutputRing.empty.lengths
+    this.kinds = OutputRing.empty.kinds
+    this.head = this.size = this.first = this.count = 0
+  }
+
+  /** The first chunk after a cursor: its index, and its offset from `head`. Most readers are near the end. */
+  private find(afterSeq: number): { index: number; offset: number } {
+    let index = this.count
+    let offset = this.size
+    while (index > 0) {
+      const slot = (this.first + index - 1) % this.seqs.length
+      if ((this.seqs[slot] ?? 0) <= afterSeq) break
+      index--
+      offset -= this.lengths[slot] ?? 0
+    }
+    return { index, offset }
+  }
+
+  private copy(offset: number, length: number): Buffer {
+    const from = (this.head + offset) % this.bytes.length
+    const target = Buffer.allocUnsafe(length)
+    const fits = Math.min(length, this.bytes.length - from)
+    this.bytes.copy(target, 0, from, from + fits)
+    if (fits < length) this.bytes.copy(target, fits, 0, length - fits)
+    return target
+  }
+
+  private reserve(size: number): void {
+    if (size > this.bytes.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(this.limit, Math.max(size, this.bytes.length * 2, initialBytes)))
+      const fits = Math.min(this.size, this.bytes.length - this.head)
+      this.bytes.copy(grown, 0, this.head, this.head + fits)
+      if (fits < this.size) this.bytes.copy(grown, fits, 0, this.size - fits)
+      this.bytes = grown
+      this.head = 0
+    }
+    if (this.count === this.seqs.length) {
+      const capacity = Math.max(initialChunks, this.count * 2)
+      this.seqs = unroll(this.seqs, this.first, new Float64Array(capacity))
+      this.lengths = unroll(this.lengths, this.first, new Uint32Array(capacity))
+      this.kinds = unroll(this.kinds, this.first, new Uint8Array(capacity))
+      this.first = 0
+    }
+  }
+}
