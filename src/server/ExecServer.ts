@@ -98,19 +98,26 @@ export const layerServe: Layer.Layer<never, never, Transport | SessionRegistry |
     Effect.forkScoped(Effect.catchAll(serve, ({ message }) => Effect.logError("no peer can connect any more", message)))
   )
 
-/** What a server is made of where nothing else is said, each replaceable alone; `Clock` and `HostInfo` are references. */
+/**
+ * What a server is made of where nothing else is said, each replaceable alone; `Clock` and `HostInfo` are references.
+ * `confiner` and `fileViews` enforce sandboxes by bubblewrap, which is looked for when the first one is asked for.
+ */
 export const defaultServices = {
   spawner: Spawner.layer,
   outputBuffer: OutputBuffer.layer,
   fileSystem: FileSystem.layer,
   httpRunner: HttpRunner.layer,
-  sessionRegistry: Layer.provide(SessionRegistry.layer, ProcessSupervisor.layer)
+  sessionRegistry: Layer.provide(SessionRegistry.layer, ProcessSupervisor.layer),
+  confiner: Layer.provide(Confiner.layer, Bubblewrap.layerReal),
+  fileViews: Layer.provide(FileViews.layer, Bubblewrap.layerReal)
 } satisfies {
   readonly spawner: Layer.Layer<Spawner>
   readonly outputBuffer: Layer.Layer<OutputBuffer>
   readonly fileSystem: Layer.Layer<FileSystem>
   readonly httpRunner: Layer.Layer<HttpRunner>
   readonly sessionRegistry: Layer.Layer<SessionRegistry, never, Spawner | OutputBuffer>
+  readonly confiner: Layer.Layer<never>
+  readonly fileViews: Layer.Layer<never>
 }
 
 /** Services in the place of the default ones; the errors and needs of their layers are those of the server. */
@@ -120,10 +127,25 @@ export interface Replacements<E = never, R = never> {
   readonly fileSystem?: Layer.Layer<FileSystem, E, R>
   readonly httpRunner?: Layer.Layer<HttpRunner, E, R>
   readonly sessionRegistry?: Layer.Layer<SessionRegistry, E, R | Spawner | OutputBuffer>
+  /** Decides what of a sandbox is enforced: `Confiner`. The default one trusts the spawner to keep a `confinement`. */
+  readonly confiner?: Layer.Layer<never, E, R>
+  /** Gives requests on files what their sandbox leaves of these: `FileViews`. */
+  readonly fileViews?: Layer.Layer<never, E, R>
 }
 
 /**
- * Sessions over the default services, but for those replaced.
+ * What enforces sandboxes. A spawner of the application's own may not know of them, and views of real files are none of
+ * files of its own: where these are replaced, sandboxes are refused, unless it is said who enforces them.
+ */
+const enforcing = <E, R>({ spawner, fileSystem, confiner, fileViews }: Replacements<E, R>) =>
+  Layer.merge(
+    confiner ?? (spawner === undefined ? defaultServices.confiner : Layer.empty),
+    fileViews ?? (fileSystem === undefined ? defaultServices.fileViews : Layer.empty)
+  )
+
+/**
+ * Sessions over the default services, but for those replaced. Sandboxes of processes are refused where `spawner` is
+ * replaced without `confiner`, those of requests on files also where `fileSystem` is without `fileViews`.
  *
  * @example
  * const sessions = ExecServer.layerWith({ spawner: FakeSpawner.FakeSpawner.layer })
@@ -134,7 +156,7 @@ export const layerWith = <E = never, R = never>(
   const { spawner, outputBuffer, fileSystem, httpRunner, sessionRegistry } = { ...defaultServices, ...replacements }
   return Handlers.layer.pipe(
     Layer.provideMerge(sessionRegistry),
-    Layer.provide([spawner, outputBuffer, fileSystem, httpRunner])
+    Layer.provide([spawner, outputBuffer, fileSystem, httpRunner, enforcing(replacements)])
   )
 }
 
@@ -156,7 +178,9 @@ export const layerOf = <T, TE, TR, E = never, R = never>(
 ): Layer.Layer<Transport | T | SessionRegistry | Handlers.Handlers, TE | E | BubblewrapUnavailable, TR | R> => {
   const config = { ...ServerConfig.defaults, ...options }
   const contained: Replacements<BubblewrapUnavailable> =
-    config.contain === "namespace" ? { spawner: Spawner.layerContained } : {}
+    config.contain === "namespace" && replacements.spawner === undefined
+      ? { spawner: Spawner.layerContained, confiner: defaultServices.confiner }
+      : {}
   const sessions = layerWith<E | BubblewrapUnavailable, R>({ ...contained, ...replacements })
   return layerServe.pipe(
     Layer.provideMerge(Layer.merge(sessions, transport)),

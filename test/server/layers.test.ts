@@ -1,4 +1,7 @@
 /** Servers composed of a configuration, a transport and services: each replaced alone. */
+import { mkdtempSync, readdirSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
@@ -6,6 +9,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import { Confiner } from "../../src/process/Confiner.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
@@ -14,7 +18,8 @@ import { ScriptedHttp } from "../../src/testing/ScriptedHttp.js"
 import * as Memory from "../../src/transport/Memory.js"
 import { Transport } from "../../src/transport/Transport.js"
 import * as WebSocket from "../../src/transport/WebSocket.js"
-import { connectTo, memoryClient } from "../support/servers.js"
+import { readRoot, sandbox } from "../support/sandbox.js"
+import { connectTo, hasBubblewrap, memoryClient } from "../support/servers.js"
 import { startParams } from "../support/TestClient.js"
 
 const fake = { spawner: FakeSpawner.layer }
@@ -90,6 +95,80 @@ describe("a composed server", () => {
         ExecServer.layerOf({ maxMessageBytes: 1000 }, WebSocket.layer({ host: "127.0.0.1", port: 0 }), fake)
       )
     )
+  )
+
+  const files = Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "layers-"))),
+    (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+  )
+  const readOnly = sandbox([readRoot])
+  const write = (path: string) => ({ path, dataBase64: "aGk=", sandbox: readOnly })
+
+  for (const contain of ["none", "namespace"] as const) {
+    it.scopedLive.runIf(hasBubblewrap)(`enforces sandboxes as the command does; contained: ${contain}`, () =>
+      Effect.gen(function* () {
+        const client = yield* memoryClient
+        yield* client.handshake()
+        const folder = yield* files
+        const { sandboxType } = yield* client.sh("p", `touch ${folder}/p`, { sandbox: readOnly })
+        assert.strictEqual(sandboxType, "linuxSeccomp")
+        assert.deepInclude(yield* client.closed("p"), { exitCode: 1, sandboxDenied: true })
+        const { error } = yield* client.call("fs/writeFile", write(`${folder}/f`))
+        assert.match(error.message, /Read-only file system/)
+        assert.deepStrictEqual(readdirSync(folder), [])
+        // The same without a sandbox.
+        yield* client.sh("q", `touch ${folder}/q`)
+        assert.deepInclude(yield* client.closed("q"), { exitCode: 0, sandboxDenied: false })
+        yield* client.ask("fs/writeFile", { ...write(`${folder}/f`), sandbox: undefined })
+        assert.deepStrictEqual(readdirSync(folder), ["f", "q"])
+      }).pipe(Effect.provide(ExecServer.layerOf({ ...quick, contain }, Memory.layer)))
+    )
+  }
+
+  it.scopedLive("looks for bubblewrap when it is first asked for a sandbox, and not before", () =>
+    Effect.gen(function* () {
+      const client = yield* memoryClient
+      yield* client.handshake()
+      const { PATH } = process.env
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          process.env["PATH"] = "/nowhere"
+        }),
+        () =>
+          Effect.sync(() => {
+            process.env["PATH"] = PATH
+          })
+      )
+      const { error } = yield* client.call("process/start", startParams("p", ["true"], { sandbox: readOnly }))
+      assert.match(error.message, /bubblewrap \(bwrap\) is not installed/)
+    }).pipe(Effect.provide(ExecServer.layerOf(quick, Memory.layer)))
+  )
+
+  it.scoped("refuses sandboxes that a spawner, or files, of the application's own may not keep", () =>
+    Effect.gen(function* () {
+      const start = Effect.gen(function* () {
+        const client = yield* memoryClient
+        yield* client.handshake()
+        return yield* client.call("process/start", startParams("p", ["program"], { sandbox: readOnly }))
+      })
+      const writes = Effect.gen(function* () {
+        const client = yield* memoryClient
+        yield* client.handshake()
+        return yield* client.call("fs/writeFile", write("/f"))
+      })
+      const server = (replacements: ExecServer.Replacements) => ExecServer.layerOf(quick, Memory.layer, replacements)
+      const refused = yield* Effect.provide(start, server(fake))
+      assert.match(refused.error.message, /cannot enforce a restricted sandbox/)
+      const fileSystem = MemoryFileSystem.layer({})
+      const confiner = Layer.succeed(Confiner, {
+        confine: () => Effect.succeed({ mounts: undefined, placeholders: [], isolated: true })
+      })
+      const unseen = yield* Effect.provide(writes, server({ fileSystem, confiner }))
+      assert.match(unseen.error.message, /no sandboxed view of files/)
+      // Whoever says who enforces them is believed.
+      const kept = yield* Effect.provide(start, server({ ...fake, confiner }))
+      assert.strictEqual(kept.result.sandboxType, "linuxSeccomp")
+    })
   )
 
   it.scoped("has any of its services replaced, alone", () =>
