@@ -2,24 +2,33 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { PassThrough } from "node:stream"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import { Confiner } from "../../src/process/Confiner.js"
+import { Spawner } from "../../src/process/Spawner.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { MemoryFileSystem } from "../../src/testing/MemoryFileSystem.js"
 import { ScriptedHttp } from "../../src/testing/ScriptedHttp.js"
 import * as Memory from "../../src/transport/Memory.js"
-import { Transport } from "../../src/transport/Transport.js"
+import * as Stdio from "../../src/transport/Stdio.js"
+import { Transport, TransportFailed } from "../../src/transport/Transport.js"
 import * as WebSocket from "../../src/transport/WebSocket.js"
+import { settle } from "../support/fake.js"
 import { readRoot, sandbox } from "../support/sandbox.js"
-import { connectTo, hasBubblewrap, memoryClient } from "../support/servers.js"
+import { connectTo, eventually, hasBubblewrap, memoryClient } from "../support/servers.js"
 import { startParams } from "../support/TestClient.js"
 
 const fake = { spawner: FakeSpawner.layer }
@@ -168,6 +177,85 @@ describe("a composed server", () => {
       // Whoever says who enforces them is believed.
       const kept = yield* Effect.provide(start, server({ ...fake, confiner }))
       assert.strictEqual(kept.result.sandboxType, "linuxSeccomp")
+    })
+  )
+
+  const failing = Layer.succeed(Transport, {
+    address: "nowhere://",
+    run: () => Effect.fail(new TransportFailed({ message: "nobody can come any more" }))
+  })
+
+  /** What is logged while an effect runs. */
+  const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+      return Effect.map(
+        Effect.provide(effect, Logger.replace(Logger.defaultLogger, logger)),
+        (result) => [result, lines] as const
+      )
+    })
+
+  it.scopedLive("ends at the end of its stdin, when what was received has been carried out", () =>
+    Effect.gen(function* () {
+      const [input, output] = [new PassThrough(), new PassThrough()]
+      let said = ""
+      output.on("data", (chunk) => {
+        said += chunk
+      })
+      const { children } = yield* FakeSpawner
+      const transport = Stdio.layerStreams(input, output)
+      const spawner = Layer.succeed(Spawner, yield* Spawner)
+      const running = yield* Effect.fork(ExecServer.launch(ExecServer.layerOf(quick, transport, { spawner })))
+      for (const message of [
+        { id: 1, method: "initialize", params: { clientName: "x" } },
+        { method: "initialized" },
+        { id: 2, method: "process/start", params: startParams("p", ["program"]) }
+      ]) {
+        input.write(`${JSON.stringify(message)}\n`)
+      }
+      yield* eventually("the process is started", () => said.includes('"id":2'))
+      assert.isTrue(Option.isNone(yield* Fiber.poll(running)))
+      input.end()
+      yield* Fiber.join(running)
+      assert.isTrue(children[0]?.exited)
+    }).pipe(Effect.provide(FakeSpawner.layer))
+  )
+
+  it.scoped("fails whoever runs it where its transport fails", () =>
+    Effect.gen(function* () {
+      const [failure, lines] = yield* logged(Effect.flip(ExecServer.launch(ExecServer.layerOf(quick, failing, fake))))
+      assert.deepInclude(failure, { _tag: "TransportFailed", message: "nobody can come any more" })
+      assert.deepStrictEqual(lines, [])
+    })
+  )
+
+  it.scoped("says so in the log where nobody waits for it, and later to whoever asks", () =>
+    Effect.gen(function* () {
+      const [failure, lines] = yield* logged(
+        Effect.gen(function* () {
+          yield* settle
+          return yield* Effect.flip(ExecServer.ended)
+        }).pipe(Effect.provide(ExecServer.layerOf(quick, failing, fake)))
+      )
+      assert.strictEqual(failure.message, "nobody can come any more")
+      assert.deepStrictEqual(lines, ["no peer can connect any more,nobody can come any more"])
+    })
+  )
+
+  it.scoped("has ended in good order when its scope has closed, and ends when whoever runs it is interrupted", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const server = yield* Scope.extend(Layer.build(ExecServer.layerOf(quick, Memory.layer, fake)), scope)
+      const { ended } = Context.get(server, ExecServer.Running)
+      const waiting = yield* Effect.fork(ended)
+      yield* settle
+      assert.isTrue(Option.isNone(yield* Fiber.poll(waiting)))
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.join(waiting)
+      const launched = yield* Effect.fork(ExecServer.launch(ExecServer.layerOf(quick, Memory.layer, fake)))
+      yield* settle
+      assert.isTrue(Exit.isInterrupted(yield* Fiber.interrupt(launched)))
     })
   )
 
