@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
-import { Exited, UsageError } from "./command/Outcome.js"
+import { Exited, statusOf } from "./command/Outcome.js"
 import { serve } from "./command/Serve.js"
 import * as ServerFlags from "./command/ServerFlags.js"
 import * as ServerConfig from "./server/ServerConfig.js"
@@ -28,9 +28,7 @@ const explain = (cause: Cause.Cause<unknown>) =>
 
 const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return 0
-  const failure = Option.getOrUndefined(Cause.failureOption(exit.cause))
-  if (failure instanceof Exited) return failure.code
-  return failure instanceof UsageError ? 2 : 1
+  return statusOf(Option.getOrUndefined(Cause.failureOption(exit.cause)))
 }
 
 const run: Effect.Effect<void, unknown> = Option.match(ServerFlags.read(process.argv.slice(2)), {

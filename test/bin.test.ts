@@ -5,7 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { command } from "./support/command.js"
+import { command, isOneLine } from "./support/command.js"
 import { answer, asks, ends, upgrade } from "./support/raw.js"
 import {
   connectTo,
@@ -47,18 +47,71 @@ describe("exec-server", () => {
     })
   )
 
-  it.scopedLive("a failed start is one line on stderr and exits with 1", () =>
+  /** Starts that fail: arguments, what is said, and variables if they are what is wrong. */
+  type Cases = ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, env?: Record<string, string>]>
+
+  const fail = (status: number, cases: Cases) =>
+    Effect.gen(function* () {
+      for (const [args, message, env = {}] of cases) {
+        const { code, stdout, stderr } = yield* command(args, { env })
+        assert.match(stderr, message, args.join(" "))
+        isOneLine(stderr, args.join(" "))
+        assert.deepStrictEqual([code, stdout], [status, ""], `${args.join(" ")} ${JSON.stringify(env)}`)
+      }
+    })
+
+  it.scopedLive("what cannot be done is one line on stderr, and status 1", () =>
     Effect.gen(function* () {
       const taken = createServer()
       yield* Effect.promise(() => new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve)))
       yield* Effect.addFinalizer(() => Effect.sync(() => taken.close()))
       const address = taken.address()
       const port = typeof address === "object" ? address?.port : 0
-      const cases: ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]> = [
+      const empty = join(yield* folder, "empty")
+      writeFileSync(empty, "")
+      const websocket = ["--listen", "ws://127.0.0.1:0"]
+      yield* fail(1, [
+        [["--listen", `ws://127.0.0.1:${port}`], /^Error: cannot listen on .*: the port is in use; .*\n$/],
+        [["--listen", "unix:///no/such/folder/s"], /^Error: cannot listen on .*: No such file or directory.*\n$/],
+        [
+          [...websocket, "--ws-auth", "signed-bearer-token", "--ws-shared-secret-file", "/no/file"],
+          /^Error: failed to read websocket auth secret \/no\/file: No such file or directory \(os error 2\)\n$/
+        ],
+        [
+          [...websocket, "--ws-auth", "capability-token", "--ws-token-file", empty],
+          /^Error: failed to read websocket auth secret .*: it is empty\n$/
+        ],
+        [
+          [...websocket, "--tls-cert", "/no/cert", "--tls-key", "/no/key"],
+          /^Error: cannot read the TLS certificate \/no\/cert: No such file or directory \(os error 2\)\n$/
+        ],
+        [
+          ["--remote", "http://127.0.0.1:1", "--environment-id", "e", "--remote-token-file", "/no/file"],
+          /^Error: cannot read the remote token \/no\/file: No such file/
+        ],
+        [["--contain", "namespace"], /^Error: cannot contain processes: bubblewrap/, { PATH: "/nowhere" }],
+        [["--config", "/no/such/file"], /^Error: cannot read the configuration file \/no\/such\/file: No such file/],
+        [[], /^Error: cannot read the configuration file \/: Is a directory/, { EXEC_SERVER_CONFIG: "/" }]
+      ])
+    })
+  )
+
+  it.scopedLive("a flag, a variable or a file that makes no sense is one line on stderr, and status 2", () =>
+    Effect.gen(function* () {
+      const files = yield* folder
+      const file = (name: string, text: string) => {
+        const path = join(files, name)
+        writeFileSync(path, text)
+        return path
+      }
+      const remote = ["--remote", "http://127.0.0.1:1", "--environment-id", "e"]
+      yield* fail(2, [
         [
           ["--listen", "http://x"],
           /^Error: unsupported --listen URL `http:\/\/x`; expected `ws:\/\/IP:PORT` or `stdio`\n$/
         ],
+        [["--listen", "foo"], /^Error: unsupported --listen URL/],
+        [[], /^Error: unsupported --listen URL/, { EXEC_SERVER_LISTEN: "foo" }],
         [["--listen", "wss://127.0.0.1:1"], /^Error: unsupported --listen URL/],
         [
           ["--listen", "ws://localhost:1234"],
@@ -66,13 +119,11 @@ describe("exec-server", () => {
         ],
         [["--listen", "ws://127.0.0.1"], /^Error: invalid websocket --listen URL/],
         [["--listen", "ws://127.0.0.1:99999"], /^Error: invalid websocket --listen URL/],
-        [["--listen", `ws://127.0.0.1:${port}`], /^Error: cannot listen on .*: the port is in use; .*\n$/],
         [["--listen", "ws://0.0.0.0:0"], /^Error: refusing to listen on .*--insecure.*\n$/],
         [
           ["--listen", "unix://relative"],
           /^Error: invalid unix --listen URL `unix:\/\/relative`; expected `unix:\/\/\/PATH`\n$/
         ],
-        [["--listen", "unix:///no/such/folder/s"], /^Error: cannot listen on .*: No such file or directory.*\n$/],
         [["--ws-auth", "capability-token"], /^Error: `--ws-token-file` or `--ws-token-sha256` is required when/],
         [["--ws-issuer", "i"], /^Error: websocket auth flags require `--ws-auth capability-token` or /],
         [
@@ -80,23 +131,31 @@ describe("exec-server", () => {
           /^Error: WebSocket auth requires a WebSocket listener, not stdio\n$/
         ],
         [
-          ["--listen", "ws://127.0.0.1:0", "--ws-auth", "signed-bearer-token", "--ws-shared-secret-file", "/no/file"],
-          /^Error: failed to read websocket auth secret \/no\/file: No such file or directory \(os error 2\)\n$/
+          ["--ws-auth", "signed-bearer-token", "--ws-token-file", "f", "--ws-shared-secret-file", "g"],
+          /^Error: `--ws-token-file` and `--ws-token-sha256` require `--ws-auth capability-token`/
         ],
-        [
-          ["--listen", "ws://127.0.0.1:0", "--tls-cert", "/no/cert", "--tls-key", "/no/key"],
-          /^Error: cannot read the TLS certificate \/no\/cert: No such file or directory \(os error 2\)\n$/
-        ],
+        [["--tls-cert", "c"], /^Error: `--tls-key` is missing/],
         [["--listen", "ws://127.0.0.1:0", "--allow-origin", "*"], /^Error: --allow-origin: "\*" is not an origin/],
-        [["--max-sessions", "many"], /^Error: --max-sessions: "many" is not a whole number/],
-        [["--config", "/no/such/file"], /^Error: cannot read the configuration file \/no\/such\/file: No such file/]
-      ]
-      for (const [args, message] of cases) {
-        const { code, stdout, stderr } = yield* command(args)
-        assert.match(stderr, message, args.join(" "))
-        assert.strictEqual(code, 1)
-        assert.strictEqual(stdout, "")
-      }
+        [["--otlp-endpoint", "foo"], /^Error: --otlp-endpoint: expected an http:\/\/ or https:\/\/ URL\n$/],
+        [["--max-sessions", "x"], /^Error: --max-sessions: "x" is not a whole number/],
+        [[], /^Error: EXEC_SERVER_MAX_SESSIONS: "x" is not a whole number/, { EXEC_SERVER_MAX_SESSIONS: "x" }],
+        [[], /^Error: EXEC_SERVER_CONTAIN: "x" is not one of none, namespace\n$/, { EXEC_SERVER_CONTAIN: "x" }],
+        [["--config", file("a", 'maxSessions = "x"')], /^Error: .*: maxSessions must be a number\n$/],
+        [["--config", file("b", "maxSessions = -1")], /^Error: .*: maxSessions: "-1" is not a whole number/],
+        [[], /^Error: .*: unknown key bogus; the keys are .*\n$/, { EXEC_SERVER_CONFIG: file("c", "bogus = 1") }],
+        [["--config", file("d", "maxSessions = ")], /^Error: cannot read the configuration file .*: Invalid/],
+        [["config", "print", "--config", file("e", "x = 1")], /^Error: .*: unknown key x/],
+        [["--environment-id", "e"], /^Error: environment registry base URL is required\n$/],
+        [["--remote", "http://127.0.0.1:1"], /^Error: environment id is required/],
+        [["--remote", "foo", "--environment-id", "e"], /^Error: invalid remote exec-server registration URL/],
+        [["--remote", "http://127.0.0.1:1", "--environment-id", "a b"], /^Error: environment id must contain only/],
+        [remote, /^Error: remote exec-server registration requires authentication; give --remote-token-file/],
+        [remote, /^Error: the remote token in EXEC_SERVER_REMOTE_TOKEN is empty/, { EXEC_SERVER_REMOTE_TOKEN: "a b" }],
+        [
+          ["--remote", "http://example.com", "--environment-id", "e", "--remote-token-file", "f"],
+          /^Error: refusing to send the remote token over plain http; use https, or pass --insecure\n$/
+        ]
+      ])
     })
   )
 

@@ -19,10 +19,15 @@ import type { Handlers } from "../session/Handlers.js"
 import { CurrentHandshake, Handshake } from "../session/Handshake.js"
 import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "../session/HttpExchanges.js"
 import type { Notifier } from "../session/Notifier.js"
+import * as RequestReport from "../session/RequestReport.js"
+import * as SessionMetrics from "../session/SessionMetrics.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
+
+/** What logs, spans and the audit log call such a client. */
+const peer = "in process"
 
 /** Events as values; while `isHeld`, no process is read any further than what it had at hand. */
 const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean, isHeld: () => boolean): Notifier => {
@@ -52,8 +57,8 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
     },
     onRestarted: ({ processId }, seq, attempt, pid) =>
       tell({ method: "process/restarted", params: { processId, seq, attempt, pid } }),
-    onExited: ({ processId }, seq, exit, timedOut) => {
-      const params = { processId, seq, ...exit, sandboxDenied: false, ...(timedOut ? { timedOut } : {}) }
+    onExited: ({ processId, sandboxDenied }, seq, exit, timedOut) => {
+      const params = { processId, seq, ...exit, sandboxDenied, ...(timedOut ? { timedOut } : {}) }
       tell({ method: "process/exited", params })
     },
     onClosed: (process, seq) => {
@@ -72,19 +77,27 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const handshake = new Handshake(false)
+    const report = yield* RequestReport.make(peer, handshake)
     const ends: Array<Effect.Effect<void>> = []
     let notifier: Notifier | undefined
     let held = false
 
+    SessionMetrics.connected.unsafeUpdate(1, [])
+    SessionMetrics.connections.unsafeModify(1, [])
     // Added first, so that it runs last: when no request is under way any more.
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
+        SessionMetrics.connections.unsafeModify(-1, [])
         notifier?.stop()
         const current = handshake.initialized
         const detached = current === undefined ? Effect.void : registry.detach(current.session, false)
-        return Effect.zipRight(Effect.all(ends, { discard: true }), detached)
+        return Effect.all(ends, { discard: true }).pipe(
+          Effect.zipRight(detached),
+          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), "peer", peer))
+        )
       })
     )
+    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), "peer", peer)
 
     // Before the dispatcher, so that its requests are interrupted first.
     const deltas: Deltas = {
@@ -95,7 +108,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
     yield* Effect.addFinalizer(() => http.end)
 
     const connection: Connection = {
-      peer: "in process",
+      peer,
       room: new AnswerRoom(() => false),
       maxContentBytes: Number.POSITIVE_INFINITY,
       onEnd: (effect) => ends.push(effect)
@@ -107,16 +120,20 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       ),
       yield* Effect.scope
     )
-    const answer = (id: number, exit: Dispatcher.RequestExit) => {
+    const answer = (id: number, request: RequestReport.Request, exit: Dispatcher.RequestExit) => {
+      report.answered(request, exit)
       if (Exit.isSuccess(exit)) return events.onAnswer(id, Either.right(exit.value))
       const { cause } = exit
-      if (Dispatcher.isDefect(cause)) dispatcher.fork(Effect.logError("a request died of a defect", cause))
+      if (Dispatcher.isDefect(cause)) dispatcher.fork(report.died(request, cause))
       const { code, message: reason } = Dispatcher.refusalOf(cause)
       events.onAnswer(id, Either.left(new ServerError({ code, reason })))
     }
 
     return {
-      request: (id, { method, params }) => dispatcher.run(method, params, (exit) => answer(id, exit)),
+      request: (id, { method, params }) => {
+        const request = { id: String(id), method, arrivedAt: performance.now(), parent: undefined }
+        dispatcher.run(method, params, (exit) => answer(id, request, exit), report.around(request))
+      },
       initialized: () => {
         const current = handshake.confirm()
         if (current === undefined) return

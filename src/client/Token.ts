@@ -8,17 +8,22 @@ import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 
 /** The token that was asked for is not there, or none; the message holds no secret. */
-export class TokenError extends Data.TaggedError("TokenError")<{ readonly message: string }> {}
+export class TokenError extends Data.TaggedError("TokenError")<{
+  readonly message: string
+  /** Whether it is in a file; if not, it is in the variable. */
+  readonly inFile: boolean
+}> {}
 
 /** The variable that holds a token where no file does. */
 export const variableName = "EXEC_SERVER_TOKEN"
 
-const check = (token: string, source: string): Either.Either<string, TokenError> =>
+const check = (token: string, source: string, inFile: boolean): Either.Either<string, TokenError> =>
   /^[\x21-\x7e]+$/.test(token)
     ? Either.right(token)
     : Either.left(
         new TokenError({
-          message: `the token in ${source} is empty, or not one line of printable ASCII without spaces`
+          message: `the token in ${source} is empty, or not one line of printable ASCII without spaces`,
+          inFile
         })
       )
 
@@ -32,16 +37,16 @@ export const load = ({
 }): Either.Either<string | undefined, TokenError> => {
   if (tokenFile === undefined) {
     const token = variables[variableName]?.trim()
-    return token ? check(token, variableName) : Either.right(undefined)
+    return token ? check(token, variableName, false) : Either.right(undefined)
   }
   return Either.flatMap(
     Either.try({
       try: () => readFileSync(tokenFile, "utf8").trim(),
       catch: (error) => {
         const reason = error instanceof Error ? error.message : String(error)
-        return new TokenError({ message: `cannot read the token file ${tokenFile}: ${reason}` })
+        return new TokenError({ message: `cannot read the token file ${tokenFile}: ${reason}`, inFile: true })
       }
     }),
-    (token) => check(token, tokenFile)
+    (token) => check(token, tokenFile, true)
   )
 }

@@ -44,8 +44,8 @@ const dialled = (url: string): string =>
 export const headersOf = ({ headers, token }: Pick<Options, "headers" | "token">): Readonly<Record<string, string>> =>
   token === undefined ? { ...headers } : { ...headers, authorization: `Bearer ${token}` }
 
-/** Connects; interruption leaves nothing behind. */
-const connect = (options: Options): Effect.Effect<WebSocket, ConnectFailed> =>
+/** Connects; interruption leaves nothing behind. `onOpen` is told of the socket at once, for whoever is to close it. */
+const connect = (options: Options, onOpen: (ws: WebSocket) => void): Effect.Effect<WebSocket, ConnectFailed> =>
   Effect.async((resume) => {
     const { url, maxMessageBytes = 268435456 } = options
     const fail = (reason: string, status?: number) =>
@@ -71,6 +71,7 @@ const connect = (options: Options): Effect.Effect<WebSocket, ConnectFailed> =>
     ws.once("open", () => {
       // What comes before anybody listens stays with the socket.
       ws.pause()
+      onOpen(ws)
       resume(Effect.succeed(ws))
     })
     return Effect.sync(() => ws.terminate())
@@ -102,16 +103,20 @@ export const open =
   (options: Options): OpenLink =>
   ({ onMessage, onBinary, onMalformed, onEnd }) => {
     const { url, connectTimeoutMs = 10000, heartbeatMs = 15000 } = options
-    const connected = connect(options).pipe(
-      Effect.timeoutFail({
-        duration: connectTimeoutMs,
-        onTimeout: () => new ConnectTimeout({ url, afterMs: connectTimeoutMs })
-      })
-    )
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        const ws = yield* restore(connected)
-        yield* Effect.addFinalizer(() => close(ws))
+        let opened: WebSocket | undefined
+        // Before the dial: it may succeed and be interrupted in the same turn, and then nobody gets what it gives.
+        yield* Effect.addFinalizer(() => (opened === undefined ? Effect.void : close(opened)))
+        const connected = connect(options, (ws) => {
+          opened = ws
+        })
+        const ws = yield* restore(
+          Effect.timeoutFail(connected, {
+            duration: connectTimeoutMs,
+            onTimeout: () => new ConnectTimeout({ url, afterMs: connectTimeoutMs })
+          })
+        )
         let failure: string | undefined
         let heard = true
         let held = false

@@ -208,6 +208,15 @@ const check = (form: Mistake.Form, logLevel: string | undefined, args: ReadonlyA
   return Effect.fail(ValidationError.invalidValue(HelpDoc.p(message)))
 }
 
+/**
+ * A call for help or for the version, and nothing else of the line: @effect/cli finds neither behind other flags, and
+ * shows the help of the first command for that of every other one when it searches for them.
+ */
+const plainest = (form: Mistake.Form, args: ReadonlyArray<string>): ReadonlyArray<string> => {
+  if (args.includes("--help") || args.includes("-h")) return [...Mistake.commandOf(form, args), "--help"]
+  return args.includes("--version") ? ["--version"] : args
+}
+
 /** Carries out a command line, `process.argv` as it is; of a mistake in it, which has been explained then, status 2 is left. */
 export const run = (argv: ReadonlyArray<string>) =>
   Effect.suspend(() => {
@@ -216,7 +225,8 @@ export const run = (argv: ReadonlyArray<string>) =>
     const { value: logLevel, others } = takeLogLevel(end === -1 ? argv : argv.slice(0, end))
     const { command, form } = make(logLevel, end === -1 ? [] : argv.slice(end + 1))
     const run = Command.run(command, { name: "exec-server", version, executable: "exec-server" })
-    return Effect.zipRight(check(form, logLevel, others.slice(2)), run(others))
+    const args = plainest(form, others.slice(2))
+    return Effect.zipRight(check(form, logLevel, args), run([...others.slice(0, 2), ...args]))
   }).pipe(
     Effect.catchIf(ValidationError.isValidationError, () => Effect.fail(new Exited({ code: 2 }))),
     Effect.provide(
@@ -224,7 +234,7 @@ export const run = (argv: ReadonlyArray<string>) =>
         NodeFileSystem.layer,
         NodePath.layer,
         NodeTerminal.layer,
-        CliConfig.layer({ showBuiltIns: false, finalCheckBuiltIn: true })
+        CliConfig.layer({ showBuiltIns: false, finalCheckBuiltIn: false })
       )
     )
   )

@@ -212,9 +212,13 @@ const server = (target: Target.Target): ReadonlyArray<Check> =>
 
 const marks = { ok: "ok", warning: "!!", failed: "XX" }
 
-/** Prints a line for each finding, with `json` an object for each; fails if anything does not work. */
+/**
+ * Prints a line for each finding, with `json` an object for each; fails if anything does not work, or at once if its
+ * own flags lead nowhere.
+ */
 export const doctor = ({ target, json }: { readonly target: Target.Target; readonly json: boolean }) =>
   Effect.gen(function* () {
+    if (target.url !== undefined || target.env !== undefined) yield* Target.check(target)
     const checks = [
       node,
       runs("processes", false, "run npm rebuild in the package's directory: its native part may be missing"),

@@ -66,6 +66,17 @@ export const formOf = (parent: string, usage: Usage): readonly [name: string, fo
   return [name, { path: `${parent} ${name}`, flags, words, commands: new Map() }]
 }
 
+/** The command that a line calls, as words such as `config print`; none for the server. */
+export const commandOf = (form: Form, args: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const { tokens } = parseArgs({ args: [...args], options: form.flags, tokens: true, strict: false })
+  for (const token of tokens) {
+    if (token.kind !== "positional") continue
+    const command = form.commands.get(token.value)
+    if (command !== undefined) return [token.value, ...commandOf(command, args.slice(token.index + 1))]
+  }
+  return []
+}
+
 const ofSwitch = (flag: string, value: string | undefined): string | undefined =>
   value === undefined || truths.has(value) ? undefined : `${flag} is true or false, and not \`${value}\``
 

@@ -69,7 +69,8 @@ export const serve = (config: ServerConfig.ServerConfig) =>
   Effect.flatMap(Exposure.parse(config), (exposure) =>
     announceServer(exposure).pipe(
       Effect.zipRight(Memory.limit),
-      Effect.zipRight(ExecServer.serve),
+      Effect.zipRight(ExecServer.ended),
+      Effect.provide(ExecServer.layerServe),
       Effect.provide(Exposure.layer(exposure, announceRegistration)),
       Effect.provide(sessions(config)),
       Effect.provide(ServerConfig.limits(config)),

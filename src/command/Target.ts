@@ -9,6 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { ConnectFailed } from "../client/ClientError.js"
+import * as RelayLink from "../client/RelayLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
@@ -43,9 +45,18 @@ const isAttached = (error: Environment.EnvironmentError) =>
 
 const usage = (message: string) => Either.left(new UsageError({ message }))
 
-const entryOf = (
-  target: Target
-): Either.Either<EnvironmentConfig.Entry | undefined, Exclude<TargetError, Environment.EnvironmentError>> =>
+type EntryError = Exclude<TargetError, Environment.EnvironmentError>
+
+/** What can be no server's address, and would otherwise be found out by whoever connects. */
+const checkAddress = (url: string): Either.Either<void, UsageError> => {
+  const refuse = (reason: string) => usage(new ConnectFailed({ url, reason }).message)
+  if (RelayLink.isRelay(url) && RelayLink.addressOf(url) === undefined) {
+    return refuse("a relay URL is relay://HOST:PORT/ENVIRONMENT")
+  }
+  return new URL(url).hash === "" ? Either.void : refuse("The URL contains a fragment identifier")
+}
+
+const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | undefined, EntryError> =>
   Either.gen(function* () {
     const { env, environments, tokenFile } = target
     if (target.url !== undefined && env !== undefined) yield* usage("give --url or --env, not both")
@@ -72,6 +83,16 @@ const entryOf = (
       ? entry
       : { ...entry, target: { ...entry.target, tokenFile } }
   })
+
+const entryOf = (target: Target): Either.Either<EnvironmentConfig.Entry | undefined, EntryError> =>
+  Either.gen(function* () {
+    const entry = yield* findEntry(target)
+    if (entry?.target._tag === "Url") yield* checkAddress(entry.target.url)
+    return entry
+  })
+
+/** Whether it can be connected to, as far as its flags and the configuration say. */
+export const check = (target: Target): Either.Either<void, EntryError> => Either.map(entryOf(target), () => undefined)
 
 /** Connects; the connection ends with the scope, and on this machine everything that runs with it. */
 export const connect = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>

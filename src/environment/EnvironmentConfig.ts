@@ -13,7 +13,11 @@ import * as OsError from "../protocol/OsError.js"
 import { redactUrl } from "../protocol/Redact.js"
 
 /** A configuration cannot be used; the message says what is wrong with it. */
-export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigError")<{ readonly detail: string }> {
+export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigError")<{
+  readonly detail: string
+  /** The file could not be read. */
+  readonly unreadable?: true
+}> {
   override get message() {
     return `exec-server protocol error: ${this.detail}`
   }
@@ -260,7 +264,8 @@ export const load = (path: string): Either.Either<EnvironmentConfig, Environment
       try: () => readFileSync(path, "utf8"),
       catch: (error) =>
         new EnvironmentConfigError({
-          detail: `failed to read environment config \`${path}\`: ${OsError.describe(error)}`
+          detail: `failed to read environment config \`${path}\`: ${OsError.describe(error)}`,
+          unreadable: true
         })
     }),
     (content) => parse(content, path, join(path, ".."))

@@ -5,11 +5,12 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { type ChildProcess, spawn } from "node:child_process"
+import { spawn } from "node:child_process"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
 import type { Identity } from "./ProcessTree.js"
 
 /**
@@ -82,8 +83,15 @@ const escaped = (path: string): string =>
     .toString("latin1")
     .replace(/[^A-Za-z0-9/._-]/g, (byte) => `\\0${byte.charCodeAt(0).toString(8).padStart(3, "0")}`)
 
-/** How long after a failure another guard is started, in milliseconds. */
-const retryMs = 200
+/** How long after a failure another guard is started, in milliseconds: twice as long each time, up to a maximum. */
+const firstRetryMs = 200
+const maxRetryMs = 30_000
+
+/** A guard that has run for as long, in milliseconds, was none that cannot run: the waits begin anew. */
+const steadyMs = 30_000
+
+/** How long after a failure was logged others are only counted, in milliseconds. */
+const quietMs = 60_000
 
 /** Watches over leaders. */
 export interface Shape {
@@ -97,7 +105,18 @@ export interface Shape {
   readonly removeFolder: (path: string) => void
 }
 
-const start = (onFailure: (reason: string) => void): ChildProcess => {
+/** A guard that was started. */
+export interface Running {
+  /** Tells it something, if it still runs. */
+  readonly write: (line: string) => void
+  /** Nothing more will be told. */
+  readonly end: () => void
+}
+
+/** Starts a guard, or throws. `onFailure` is called in a later turn, when it could not be started or has ended. */
+export type Start = (onFailure: (reason: string) => void) => Running
+
+const startShell: Start = (onFailure) => {
   const shell = spawn("/bin/sh", ["-c", script], {
     // A session of its own: what is sent to the server's group or terminal must not reach it.
     detached: true,
@@ -110,81 +129,113 @@ const start = (onFailure: (reason: string) => void): ChildProcess => {
   shell.stdin?.on("error", () => {})
   // The server may end without waiting for it.
   shell.unref()
-  return shell
+  return { write: (line) => shell.stdin?.write(line), end: () => shell.stdin?.end() }
 }
+
+const failedText = "the guard that ends processes if this server is killed has failed"
+
+/** Logs a failure at once, and those that follow together, at most once a minute: there may be no end of them. */
+const makeReport = (fork: (effect: Effect.Effect<void>) => void) => {
+  let isQuiet = false
+  let count = 0
+  let last = ""
+  const log = (message: string) => {
+    isQuiet = true
+    count = 0
+    fork(Effect.zipRight(Effect.logError(message), Effect.delay(Effect.sync(speak), quietMs)))
+  }
+  const speak = () => {
+    isQuiet = false
+    if (count > 0) log(`${failedText} ${count === 1 ? "once more" : `${count} more times`} within a minute: ${last}`)
+  }
+  return (reason: string) => {
+    if (!isQuiet) return log(`${failedText}: ${reason}`)
+    count++
+    last = reason
+  }
+}
+
+const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Effect.clock
+    const fork = yield* FiberSet.makeRuntime<never>()
+    const report = makeReport(fork)
+    const leaders = new Map<number, Identity>()
+    const folders = new Set<string>()
+    let running: Running | undefined
+    let isWaiting = false
+    let retryMs = firstRetryMs
+    let closed = false
+
+    const tell = (line: string) => running?.write(line)
+
+    const failed = (reason: string, ranMs: number) => {
+      running = undefined
+      report(reason)
+      if (ranMs >= steadyMs) retryMs = firstRetryMs
+      isWaiting = true
+      fork(Effect.delay(Effect.sync(restart), retryMs))
+      retryMs = Math.min(2 * retryMs, maxRetryMs)
+    }
+
+    const restart = () => {
+      isWaiting = false
+      const startedAt = clock.unsafeCurrentTimeMillis()
+      try {
+        const started = start((reason) => {
+          if (!closed && running === started) failed(reason, clock.unsafeCurrentTimeMillis() - startedAt)
+        })
+        running = started
+      } catch (error) {
+        return failed(String(error), 0)
+      }
+      for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}\n`)
+      for (const folder of folders) tell(`f ${escaped(folder)}\n`)
+    }
+
+    /** Tells a new guard everything, and a running one what is new. */
+    const tellOrStart = (line: string) => {
+      if (running === undefined && !isWaiting) restart()
+      else tell(line)
+    }
+
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        // What is still registered has outlived an orderly end, and the guard deals with it.
+        running?.end()
+      })
+    )
+
+    return {
+      register: (leader) => {
+        leaders.set(leader.pid, leader)
+        tellOrStart(`+ ${leader.pid} ${leader.startTime}\n`)
+      },
+      unregister: (leader) => {
+        // Its number may have been given to another one meanwhile.
+        if (leaders.get(leader.pid) !== leader) return
+        leaders.delete(leader.pid)
+        tell(`- ${leader.pid} ${leader.startTime}\n`)
+      },
+      addFolder: (path) => {
+        folders.add(path)
+        tellOrStart(`f ${escaped(path)}\n`)
+      },
+      removeFolder: (path) => {
+        folders.delete(path)
+        tell(`g ${escaped(path)}\n`)
+      }
+    }
+  })
 
 /** Watches over the leaders of a server. */
 export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
-  /** A shell, started with the first leader; if it fails, that is reported and another one takes over. */
-  static readonly layer: Layer.Layer<Guard> = Layer.scoped(
-    Guard,
-    Effect.gen(function* () {
-      const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-      const leaders = new Map<number, Identity>()
-      const folders = new Set<string>()
-      let shell: ChildProcess | undefined
-      let retry: NodeJS.Timeout | undefined
-      let closed = false
+  /** A guard, started with the first leader; if it fails, that is logged and another one takes over. */
+  static readonly layerOf = (start: Start): Layer.Layer<Guard> => Layer.scoped(Guard, make(start))
 
-      const tell = (line: string) => shell?.stdin?.write(line)
-
-      const restart = () => {
-        retry = undefined
-        const failed = (reason: string) => {
-          shell = undefined
-          runFork(Effect.logError(`the guard that ends processes if this server is killed has failed: ${reason}`))
-          // Not at once: one that cannot be started must not keep the server from everything else.
-          retry = setTimeout(restart, retryMs).unref()
-        }
-        try {
-          const started = start((reason) => {
-            if (!closed && shell === started) failed(reason)
-          })
-          shell = started
-        } catch (error) {
-          return failed(String(error))
-        }
-        for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}\n`)
-        for (const folder of folders) tell(`f ${escaped(folder)}\n`)
-      }
-
-      /** Tells a new guard everything, and a running one what is new. */
-      const tellOrStart = (line: string) => {
-        if (shell === undefined && retry === undefined) restart()
-        else tell(line)
-      }
-
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
-          closed = true
-          clearTimeout(retry)
-          // What is still registered has outlived an orderly end, and the guard deals with it.
-          shell?.stdin?.end()
-        })
-      )
-
-      return {
-        register: (leader) => {
-          leaders.set(leader.pid, leader)
-          tellOrStart(`+ ${leader.pid} ${leader.startTime}\n`)
-        },
-        unregister: (leader) => {
-          // Its number may have been given to another one meanwhile.
-          if (leaders.get(leader.pid) !== leader) return
-          leaders.delete(leader.pid)
-          tell(`- ${leader.pid} ${leader.startTime}\n`)
-        },
-        addFolder: (path) => {
-          folders.add(path)
-          tellOrStart(`f ${escaped(path)}\n`)
-        },
-        removeFolder: (path) => {
-          folders.delete(path)
-          tell(`g ${escaped(path)}\n`)
-        }
-      }
-    })
-  )
+  /** A shell. */
+  static readonly layer: Layer.Layer<Guard> = Guard.layerOf(startShell)
 
   /** Nobody watches: for systems without /proc, and for tests. */
   static readonly layerNone: Layer.Layer<Guard> = Layer.succeed(Guard, {

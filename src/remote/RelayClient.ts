@@ -61,25 +61,25 @@ export const connect = (
   url: string,
   { headers = {}, maxMessageBytes = 67108864 }: Options = {}
 ): Effect.Effect<Link, RelaySocket.DialError, Scope.Scope> =>
-  Effect.gen(function* () {
-    const limits = yield* RelayLimits
-    const { link } = yield* Effect.acquireRelease(
-      Effect.map(RelaySocket.dial(url, { maxMessageBytes, headers }), (socket) => {
-        const streamId = randomUUID()
-        const stream = new RelayStream(
-          { limits, maxMessageBytes, budget: { used: 0 }, initiator: true },
-          performance.now()
-        )
-        return present(socket, streamId, stream)
-      }),
-      ({ link, gone }) =>
+  // The dial can be given up at any time, but once there is a socket the scope has it.
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const limits = yield* RelayLimits
+      const socket = yield* restore(RelaySocket.dial(url, { maxMessageBytes, headers }))
+      const stream = new RelayStream(
+        { limits, maxMessageBytes, budget: { used: 0 }, initiator: true },
+        performance.now()
+      )
+      const { link, gone } = present(socket, randomUUID(), stream)
+      yield* Effect.addFinalizer(() =>
         Effect.suspend(() => {
           link.close()
           return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(gone), goodbyeMs))
         })
-    )
-    return link
-  })
+      )
+      return link
+    })
+  )
 
 const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: RelayStream) => {
   let events: LinkEvents | undefined

@@ -79,6 +79,8 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
     if (now - heardAt > 3 * pingMs) ws.terminate()
     else if (ws.readyState === WebSocket.OPEN) ws.ping()
   }, pingMs)
+  // Also where nobody has listened.
+  ws.once("close", () => clearInterval(pings))
   // What is sent in one turn of the event loop leaves in one system call; nothing waits longer than that turn.
   let corked = false
   const uncork = () => {
@@ -103,7 +105,6 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
       const end = (code: number, reason: string) => {
         if (ended) return
         ended = true
-        clearInterval(pings)
         onEnd(code, reason)
       }
       ws.once("close", (code, reason) => end(code, reason.toString()))
@@ -149,7 +150,10 @@ const isLoopback = (hostname: string) => hostname === "[::1]" || hostname === "l
 const masks = (url: URL): { readonly generateMask?: (mask: Buffer) => void } =>
   url.protocol === "wss:" || isLoopback(url.hostname) ? { generateMask: (mask) => mask.fill(0) } : {}
 
-/** Opens a socket. Redirects are not followed: the URL may carry a credential. */
+/**
+ * Opens a socket, which is then its caller's to close; interruption before leaves nothing behind. Redirects are not
+ * followed: the URL may carry a credential.
+ */
 export const dial = (
   url: string,
   options: { readonly maxMessageBytes: number; readonly headers?: Readonly<Record<string, string>> }

@@ -59,9 +59,9 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
             fork(Effect.ensuring(serve(peer), Effect.zipRight(close, ended)))
           }
 
-          /** Serves one socket to its end. */
+          /** Serves one socket; gives its end. */
           const attach = (socket: RelaySocket.RelaySocket) =>
-            Effect.suspend(() => {
+            Effect.sync(() => {
               const waiting = new Set<(effect: Effect.Effect<void>) => void>()
               current = socket
               gone = Effect.async<void>((resume) => {
@@ -82,9 +82,14 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
             })
 
           const connect = (address: string) =>
-            RelaySocket.dial(address, { maxMessageBytes }).pipe(
-              Effect.tap(driver.reset),
-              Effect.flatMap(attach),
+            // Between its opening and its being served a socket would be nobody's.
+            Effect.uninterruptibleMask((restore) =>
+              restore(RelaySocket.dial(address, { maxMessageBytes })).pipe(
+                Effect.tap(driver.reset),
+                Effect.flatMap(attach),
+                Effect.flatMap(restore)
+              )
+            ).pipe(
               Effect.zipRight(Effect.logWarning("the relay socket is gone; another one will follow")),
               Effect.catchAll(({ message }) => Effect.logWarning(message))
             )

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
 
@@ -27,7 +28,9 @@ const isLoopback = ({ hostname }: URL) =>
 
 const isOpenAi = ({ protocol, hostname }: URL) => protocol === "https:" && /(^|\.)openai\.(com|org)$/.test(hostname)
 
-const fail = (message: string) => Effect.fail(new RemoteAuthError({ message }))
+type Checked<A> = Either.Either<A, RemoteAuthError>
+
+const fail = (message: string) => Either.left(new RemoteAuthError({ message }))
 
 const readToken = (path: string): Effect.Effect<string, RemoteAuthError> =>
   Effect.try({
@@ -37,9 +40,9 @@ const readToken = (path: string): Effect.Effect<string, RemoteAuthError> =>
   })
 
 /** What may stand in a header, in one line. */
-const checked = (token: string, source: string): Effect.Effect<Readonly<Record<string, string>>, RemoteAuthError> =>
+const checked = (token: string, source: string): Checked<Readonly<Record<string, string>>> =>
   /^[\x21-\x7e]+$/.test(token) && token.length <= maxTokenBytes
-    ? Effect.succeed({ authorization: `Bearer ${token}` })
+    ? Either.right({ authorization: `Bearer ${token}` })
     : fail(`the remote token in ${source} is empty, or not one line of printable ASCII without spaces`)
 
 /** Where an executor's token comes from. */
@@ -52,6 +55,42 @@ export interface BearerOptions {
   readonly insecure: boolean
 }
 
+/** Where the token for a URL is: a file that is to be read, or the headers that show it. */
+type Source = Data.TaggedEnum<{
+  File: { readonly path: string }
+  Headers: { readonly headers: Readonly<Record<string, string>> }
+}>
+const Source = Data.taggedEnum<Source>()
+
+const sourceOf = ({ tokenFile, variables, insecure }: BearerOptions, url: URL): Checked<Source> => {
+  const shown = (token: string, source: string) =>
+    Either.map(checked(token, source), (headers) => Source.Headers({ headers }))
+  const own = tokenFile === undefined ? variables["EXEC_SERVER_REMOTE_TOKEN"] : undefined
+  if (tokenFile !== undefined || own) {
+    if (url.protocol !== "https:" && !isLoopback(url) && !insecure) {
+      return fail("refusing to send the remote token over plain http; use https, or pass --insecure")
+    }
+    return own ? shown(own, "EXEC_SERVER_REMOTE_TOKEN") : Either.right(Source.File({ path: tokenFile ?? "" }))
+  }
+  const apiKey = variables["CODEX_API_KEY"]
+  if (!apiKey) {
+    return fail(
+      "remote exec-server registration requires authentication; " +
+        "give --remote-token-file, or set EXEC_SERVER_REMOTE_TOKEN or CODEX_API_KEY"
+    )
+  }
+  return isLoopback(url) || isOpenAi(url)
+    ? shown(apiKey, "CODEX_API_KEY")
+    : fail(
+        "remote exec-server API-key authentication is restricted to HTTPS openai.com and openai.org hosts " +
+          "and subdomains or loopback hosts"
+      )
+}
+
+/** Whether the options name a token that may be sent to this URL; its file is not read. */
+export const check = (options: BearerOptions, url: URL): Either.Either<void, RemoteAuthError> =>
+  Either.map(sourceOf(options, url), () => undefined)
+
 /**
  * A bearer token: from a file, which is read again for every request, so that a token can be renewed; or else from
  * `EXEC_SERVER_REMOTE_TOKEN`, or `CODEX_API_KEY`. None of them is sent where anybody on the way could read it,
@@ -59,30 +98,10 @@ export interface BearerOptions {
  */
 export const make = (options: BearerOptions): Shape => ({
   headers: (url) =>
-    Effect.suspend(() => {
-      const { tokenFile, variables, insecure } = options
-      const own = tokenFile === undefined ? variables["EXEC_SERVER_REMOTE_TOKEN"] : undefined
-      if (tokenFile !== undefined || own) {
-        if (url.protocol !== "https:" && !isLoopback(url) && !insecure) {
-          return fail("refusing to send the remote token over plain http; use https, or pass --insecure")
-        }
-        return own
-          ? checked(own, "EXEC_SERVER_REMOTE_TOKEN")
-          : Effect.flatMap(readToken(tokenFile ?? ""), (token) => checked(token, tokenFile ?? ""))
-      }
-      const apiKey = variables["CODEX_API_KEY"]
-      if (!apiKey) {
-        return fail(
-          "remote exec-server registration requires authentication; " +
-            "give --remote-token-file, or set EXEC_SERVER_REMOTE_TOKEN or CODEX_API_KEY"
-        )
-      }
-      return isLoopback(url) || isOpenAi(url)
-        ? checked(apiKey, "CODEX_API_KEY")
-        : fail(
-            "remote exec-server API-key authentication is restricted to HTTPS openai.com and openai.org hosts " +
-              "and subdomains or loopback hosts"
-          )
+    Effect.gen(function* () {
+      const source = yield* sourceOf(options, url)
+      if (source._tag === "Headers") return source.headers
+      return yield* checked(yield* readToken(source.path), source.path)
     })
 })
 

@@ -14,6 +14,9 @@ import type { Options } from "./Rendezvous.js"
 /** A rendezvous cannot be started like this; the message says why. */
 export class RendezvousConfigError extends Data.TaggedError("RendezvousConfigError")<{ readonly message: string }> {}
 
+/** The file of a token cannot be read, or holds none; the message says which one. */
+export class TokenFileError extends Data.TaggedError("TokenFileError")<{ readonly message: string }> {}
+
 /** The flags, as they were given. */
 export interface Flags {
   readonly listen: string
@@ -31,16 +34,17 @@ const fail = (message: string) => Either.left(new RendezvousConfigError({ messag
 const readToken = (
   file: string | undefined,
   variable: string | undefined
-): Either.Either<string | undefined, RendezvousConfigError> => {
-  if (file === undefined && variable === undefined) return Either.right(undefined)
+): Either.Either<string | undefined, RendezvousConfigError | TokenFileError> => {
+  if (file === undefined) {
+    return variable?.trim() === "" ? fail("the token in the environment is empty") : Either.right(variable?.trim())
+  }
   return Either.try({
-    try: () => (file === undefined ? (variable ?? "") : readFileSync(file, "utf8")).trim(),
-    catch: (error) =>
-      new RendezvousConfigError({ message: `cannot read the token ${file}: ${OsError.describe(error)}` })
+    try: () => readFileSync(file, "utf8").trim(),
+    catch: (error) => new TokenFileError({ message: `cannot read the token ${file}: ${OsError.describe(error)}` })
   }).pipe(
     Either.filterOrLeft(
       (token) => token !== "",
-      () => new RendezvousConfigError({ message: `the token in ${file ?? "the environment"} is empty` })
+      () => new TokenFileError({ message: `the token in ${file} is empty` })
     )
   )
 }
@@ -50,7 +54,10 @@ const isLoopback = (host: string) => /^(127\.|::1$)/.test(host)
 /**
  * Reads the flags; tokens without a file come from `EXEC_SERVER_EXECUTOR_TOKEN` and `EXEC_SERVER_CLIENT_TOKEN`. A public address needs both, or `insecure`.
  */
-export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Either.Either<Options, RendezvousConfigError> =>
+export const load = (
+  flags: Flags,
+  variables: NodeJS.ProcessEnv
+): Either.Either<Options, RendezvousConfigError | TokenFileError> =>
   Either.gen(function* () {
     const { listen, publicUrl, insecure } = flags
     const tls = yield* Either.mapLeft(

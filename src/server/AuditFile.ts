@@ -8,12 +8,15 @@
  */
 import { Buffer } from "node:buffer"
 import { closeSync, constants, fchmodSync, fstatSync, openSync, writeSync } from "node:fs"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as OsError from "../protocol/OsError.js"
 import { AuditLog, type Shape } from "../session/AuditLog.js"
-import { ConfigError } from "./ServerConfig.js"
+
+/** The file cannot be opened, or is not one to append to; the message says which one, and why. */
+export class AuditFileError extends Data.TaggedError("AuditFileError")<{ readonly message: string }> {}
 
 /** Only this user reads or writes it. */
 const mode = 0o600
@@ -25,7 +28,7 @@ const open = (path: string) =>
     try: () => {
       const fd = openSync(path, flags, mode)
       try {
-        if (!fstatSync(fd).isFile()) throw new ConfigError({ message: "it is not a regular file" })
+        if (!fstatSync(fd).isFile()) throw new AuditFileError({ message: "it is not a regular file" })
         fchmodSync(fd, mode)
         return fd
       } catch (error) {
@@ -34,8 +37,8 @@ const open = (path: string) =>
       }
     },
     catch: (error) =>
-      new ConfigError({
-        message: `cannot open the audit log ${path}: ${error instanceof ConfigError ? error.message : OsError.describe(error)}`
+      new AuditFileError({
+        message: `cannot open the audit log ${path}: ${error instanceof AuditFileError ? error.message : OsError.describe(error)}`
       })
   })
 
@@ -78,4 +81,4 @@ const make = (path: string) =>
   })
 
 /** The audit log in this file, which must be a regular one and gets the mode 0600. */
-export const layer = (path: string): Layer.Layer<never, ConfigError> => Layer.scoped(AuditLog, make(path))
+export const layer = (path: string): Layer.Layer<never, AuditFileError> => Layer.scoped(AuditLog, make(path))

@@ -5,7 +5,10 @@
  */
 import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { FileSystem } from "../filesystem/FileSystem.js"
@@ -92,25 +95,76 @@ export const serve: Effect.Effect<void, TransportFailed, Transport | SessionRegi
   }
 )
 
-/** A running server, as a layer for larger applications. */
-export const layerServe: Layer.Layer<never, never, Transport | SessionRegistry | Handlers.Handlers> =
-  Layer.scopedDiscard(
-    Effect.forkScoped(Effect.catchAll(serve, ({ message }) => Effect.logError("no peer can connect any more", message)))
-  )
+/** A server that runs. */
+export class Running extends Context.Tag("exec-server/ExecServer/Running")<
+  Running,
+  {
+    /**
+     * Completes when there can be no further peer and the last one is gone, such as at the end of stdin, or when the
+     * server ends with its scope. Fails where the transport does.
+     */
+    readonly ended: Effect.Effect<void, TransportFailed>
+  }
+>() {}
 
-/** What a server is made of where nothing else is said, each replaceable alone; `Clock` and `HostInfo` are references. */
+/**
+ * A running server, as a layer for larger applications. `ended` says when it has ended; a failure of the transport that
+ * nobody waits for is logged.
+ */
+export const layerServe: Layer.Layer<Running, never, Transport | SessionRegistry | Handlers.Handlers> = Layer.scoped(
+  Running,
+  Effect.gen(function* () {
+    const done = yield* Deferred.make<void, TransportFailed>()
+    let isAwaited = false
+    yield* serve.pipe(
+      Effect.tapError(({ message }) =>
+        isAwaited ? Effect.void : Effect.logError("no peer can connect any more", message)
+      ),
+      // A server that ends with its scope has ended in good order.
+      Effect.onExit((exit) => Deferred.done(done, Exit.isInterrupted(exit) ? Exit.void : exit)),
+      Effect.forkScoped
+    )
+    const ended = Effect.suspend(() => {
+      isAwaited = true
+      return Deferred.await(done)
+    })
+    return { ended }
+  })
+)
+
+/** Completes when the server has ended, and fails where its transport does: `Running.ended`. */
+export const ended: Effect.Effect<void, TransportFailed, Running> = Effect.flatMap(Running, ({ ended }) => ended)
+
+/**
+ * Runs the server of a layer until it has ended: what `Layer.launch` is for layers that do not end by themselves. It
+ * fails as the layer and the transport do; interrupting it ends the server, as `serve` does.
+ *
+ * @example
+ * NodeRuntime.runMain(ExecServer.launch(ExecServer.layerOf({}, Stdio.layer)))
+ */
+export const launch = <E, R>(server: Layer.Layer<Running, E, R>): Effect.Effect<void, E | TransportFailed, R> =>
+  Effect.provide(ended, server)
+
+/**
+ * What a server is made of where nothing else is said, each replaceable alone; `Clock` and `HostInfo` are references.
+ * `confiner` and `fileViews` enforce sandboxes by bubblewrap, which is looked for when the first one is asked for.
+ */
 export const defaultServices = {
   spawner: Spawner.layer,
   outputBuffer: OutputBuffer.layer,
   fileSystem: FileSystem.layer,
   httpRunner: HttpRunner.layer,
-  sessionRegistry: Layer.provide(SessionRegistry.layer, ProcessSupervisor.layer)
+  sessionRegistry: Layer.provide(SessionRegistry.layer, ProcessSupervisor.layer),
+  confiner: Layer.provide(Confiner.layer, Bubblewrap.layerReal),
+  fileViews: Layer.provide(FileViews.layer, Bubblewrap.layerReal)
 } satisfies {
   readonly spawner: Layer.Layer<Spawner>
   readonly outputBuffer: Layer.Layer<OutputBuffer>
   readonly fileSystem: Layer.Layer<FileSystem>
   readonly httpRunner: Layer.Layer<HttpRunner>
   readonly sessionRegistry: Layer.Layer<SessionRegistry, never, Spawner | OutputBuffer>
+  readonly confiner: Layer.Layer<never>
+  readonly fileViews: Layer.Layer<never>
 }
 
 /** Services in the place of the default ones; the errors and needs of their layers are those of the server. */
@@ -120,10 +174,25 @@ export interface Replacements<E = never, R = never> {
   readonly fileSystem?: Layer.Layer<FileSystem, E, R>
   readonly httpRunner?: Layer.Layer<HttpRunner, E, R>
   readonly sessionRegistry?: Layer.Layer<SessionRegistry, E, R | Spawner | OutputBuffer>
+  /** Decides what of a sandbox is enforced: `Confiner`. The default one trusts the spawner to keep a `confinement`. */
+  readonly confiner?: Layer.Layer<never, E, R>
+  /** Gives requests on files what their sandbox leaves of these: `FileViews`. */
+  readonly fileViews?: Layer.Layer<never, E, R>
 }
 
 /**
- * Sessions over the default services, but for those replaced.
+ * What enforces sandboxes. A spawner of the application's own may not know of them, and views of real files are none of
+ * files of its own: where these are replaced, sandboxes are refused, unless it is said who enforces them.
+ */
+const enforcing = <E, R>({ spawner, fileSystem, confiner, fileViews }: Replacements<E, R>) =>
+  Layer.merge(
+    confiner ?? (spawner === undefined ? defaultServices.confiner : Layer.empty),
+    fileViews ?? (fileSystem === undefined ? defaultServices.fileViews : Layer.empty)
+  )
+
+/**
+ * Sessions over the default services, but for those replaced. Sandboxes of processes are refused where `spawner` is
+ * replaced without `confiner`, those of requests on files also where `fileSystem` is without `fileViews`.
  *
  * @example
  * const sessions = ExecServer.layerWith({ spawner: FakeSpawner.FakeSpawner.layer })
@@ -134,7 +203,7 @@ export const layerWith = <E = never, R = never>(
   const { spawner, outputBuffer, fileSystem, httpRunner, sessionRegistry } = { ...defaultServices, ...replacements }
   return Handlers.layer.pipe(
     Layer.provideMerge(sessionRegistry),
-    Layer.provide([spawner, outputBuffer, fileSystem, httpRunner])
+    Layer.provide([spawner, outputBuffer, fileSystem, httpRunner, enforcing(replacements)])
   )
 }
 
@@ -143,8 +212,8 @@ export type Options = Partial<ServerConfig.Limits & Pick<ServerConfig.ServerConf
 
 /**
  * A running server: a configuration, a transport, and services in the place of the default ones. The limits hold for the
- * transport as well. It ends with its scope, as `serve` does. Fails as the transport does, or where processes should be
- * contained and bubblewrap cannot do that.
+ * transport as well. It ends with its scope, as `serve` does; `launch` runs it until it ends by itself. Fails as the
+ * transport does, or where processes should be contained and bubblewrap cannot do that.
  *
  * @example
  * const server = ExecServer.layerOf({ maxSessions: 16 }, WebSocket.layer({ host: "127.0.0.1", port: 0 }))
@@ -153,10 +222,16 @@ export const layerOf = <T, TE, TR, E = never, R = never>(
   options: Options,
   transport: Layer.Layer<Transport | T, TE, TR>,
   replacements: Replacements<E, R> = {}
-): Layer.Layer<Transport | T | SessionRegistry | Handlers.Handlers, TE | E | BubblewrapUnavailable, TR | R> => {
+): Layer.Layer<
+  Running | Transport | T | SessionRegistry | Handlers.Handlers,
+  TE | E | BubblewrapUnavailable,
+  TR | R
+> => {
   const config = { ...ServerConfig.defaults, ...options }
   const contained: Replacements<BubblewrapUnavailable> =
-    config.contain === "namespace" ? { spawner: Spawner.layerContained } : {}
+    config.contain === "namespace" && replacements.spawner === undefined
+      ? { spawner: Spawner.layerContained, confiner: defaultServices.confiner }
+      : {}
   const sessions = layerWith<E | BubblewrapUnavailable, R>({ ...contained, ...replacements })
   return layerServe.pipe(
     Layer.provideMerge(Layer.merge(sessions, transport)),
@@ -170,7 +245,7 @@ export const layerConfig = <T, TE, TR, E = never, R = never>(
   transport: Layer.Layer<Transport | T, TE, TR>,
   replacements: Replacements<E, R> = {}
 ): Layer.Layer<
-  Transport | T | SessionRegistry | Handlers.Handlers,
+  Running | Transport | T | SessionRegistry | Handlers.Handlers,
   TE | E | BubblewrapUnavailable | ConfigError,
   TR | R
 > => Layer.unwrapEffect(Effect.map(options, (options) => layerOf(options, transport, replacements)))

@@ -130,11 +130,12 @@ const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArra
 }
 
 const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecure }: ServerConfig) =>
-  Either.mapBoth(Registration.parseTarget(remote, environmentId), {
-    onLeft: ({ message }) => new ConfigError({ message }),
-    onRight: (target) =>
-      Exposure.Remote({ target, auth: { tokenFile: remoteTokenFile, variables: process.env, insecure } })
-  })
+  Either.gen(function* () {
+    const target = yield* Registration.parseTarget(remote, environmentId)
+    const auth = { tokenFile: remoteTokenFile, variables: process.env, insecure }
+    yield* RemoteAuth.check(auth, target.url)
+    return Exposure.Remote({ target, auth })
+  }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 
 /** Reads all settings that concern it. A public address needs authentication, or `insecure`. */
 export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError> =>

@@ -17,8 +17,11 @@ import * as OsError from "../protocol/OsError.js"
 import { type Limits as OfSessions, SessionLimits } from "../session/SessionLimits.js"
 import { type Limits as OfTransports, TransportLimits } from "../transport/TransportLimits.js"
 
-/** A setting could not be read; the message says which one, where it came from, and what it may be. */
+/** A setting makes no sense; the message says which one, where it came from, and what it may be. */
 export class ConfigError extends Data.TaggedError("ConfigError")<{ readonly message: string }> {}
+
+/** The configuration file cannot be read; the message says which one, and why. */
+export class ConfigUnreadable extends Data.TaggedError("ConfigUnreadable")<{ readonly message: string }> {}
 
 /** Words for how much is logged, from everything to nothing. */
 export const logLevels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"] as const
@@ -220,14 +223,19 @@ const inFile: { readonly [K in Kind]: { readonly is: (value: unknown) => boolean
   list: { is: (value) => isText(value) || (Array.isArray(value) && value.every(isText)), words: "a list of strings" }
 }
 
-const readFile = (path: string): Texts => {
-  let content: { readonly [key: string]: unknown }
+/** Does something with a file, and says in the words of an error why it failed. */
+const attempt = <A>(path: string, use: () => A, Failure: typeof ConfigError | typeof ConfigUnreadable): A => {
   try {
-    content = TOML.parse(readFileSync(path, "utf8"))
+    return use()
   } catch (error) {
     const why = error instanceof TOML.TomlError ? error.message.split("\n", 1)[0] : OsError.describe(error)
-    throw new ConfigError({ message: `cannot read the configuration file ${path}: ${why}` })
+    throw new Failure({ message: `cannot read the configuration file ${path}: ${why}` })
   }
+}
+
+const readFile = (path: string): Texts => {
+  const text = attempt(path, () => readFileSync(path, "utf8"), ConfigUnreadable)
+  const content: { readonly [key: string]: unknown } = attempt(path, () => TOML.parse(text), ConfigError)
   for (const [key, value] of Object.entries(content)) {
     const known = keys.find((known) => known === key)
     if (known === undefined) {
@@ -247,7 +255,7 @@ export const resolve = (
   flags: Texts,
   environment: NodeJS.ProcessEnv,
   fileFlag: string | undefined
-): Either.Either<Resolved, ConfigError> =>
+): Either.Either<Resolved, ConfigError | ConfigUnreadable> =>
   Either.try({
     try: () => {
       const file = fileFlag ?? environment[fileVariable]
@@ -268,7 +276,10 @@ export const resolve = (
       }
       return Object.fromEntries(keys.map((key) => [key, value(key)])) as Resolved
     },
-    catch: (error) => (error instanceof ConfigError ? error : new ConfigError({ message: String(error) }))
+    catch: (error) =>
+      error instanceof ConfigError || error instanceof ConfigUnreadable
+        ? error
+        : new ConfigError({ message: String(error) })
   })
 
 /** The values alone. */
@@ -281,7 +292,8 @@ export const load = (
   flags: Texts,
   environment: NodeJS.ProcessEnv,
   file: string | undefined
-): Either.Either<ServerConfig, ConfigError> => Either.map(resolve(flags, environment, file), valuesOf)
+): Either.Either<ServerConfig, ConfigError | ConfigUnreadable> =>
+  Either.map(resolve(flags, environment, file), valuesOf)
 
 /**
  * All settings, from whatever `ConfigProvider` there is, under the names of the environment variables

@@ -24,13 +24,15 @@ const layerSpans = (endpoint: string): Layer.Layer<never, ConfigError> =>
     )
   )
 
+type Failure = ConfigError | AuditFile.AuditFileError
+
 /** Everything that the settings ask for. */
-export const layer = (config: ServerConfig): Layer.Layer<never, ConfigError> => {
+export const layer = (config: ServerConfig): Layer.Layer<never, Failure> => {
   const { auditLog, otlpEndpoint } = config
   const audit = auditLog === undefined ? [] : [AuditFile.layer(auditLog)]
   const spans = otlpEndpoint === undefined ? [] : [layerSpans(otlpEndpoint)]
-  return [...audit, ...spans].reduce<Layer.Layer<never, ConfigError>>(
-    (others, layer) => Layer.provideMerge(layer, others),
+  return [...audit, ...spans].reduce<Layer.Layer<never, Failure>>(
+    (others, layer: Layer.Layer<never, Failure>) => Layer.provideMerge(layer, others),
     Logging.layer(config)
   )
 }

@@ -12,10 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
-import * as FiberRef from "effect/FiberRef"
-import * as LogLevel from "effect/LogLevel"
 import * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import { HttpLimits } from "../http/HttpLimits.js"
 import { Code, type Failure } from "../protocol/Failure.js"
 import { clip } from "../protocol/Schemas.js"
@@ -30,6 +27,7 @@ import { CurrentHttpExchanges, HttpExchanges, toPeer } from "./HttpExchanges.js"
 import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
+import * as RequestReport from "./RequestReport.js"
 import { decode, type Route, routeOf } from "./Routes.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
@@ -43,18 +41,9 @@ const largeAnswers: ReadonlySet<string> = new Set(["process/read", "process/snap
 const smallAnswerFactor = 4
 
 /** A request that is being served. */
-interface Request {
+interface Request extends RequestReport.Request {
   readonly id: Wire.RequestId
   readonly route: Route
-  /** By the clock of `performance`, in milliseconds. */
-  readonly arrivedAt: number
-  /** The span of the client that it belongs to. */
-  readonly parent: Tracer.ExternalSpan | undefined
-}
-
-const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
-  if (Exit.isSuccess(exit)) return "ok"
-  return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : Dispatcher.refusalOf(exit.cause).code
 }
 
 /** Serves a peer; when the scope closes, what was begun for it ends. */
@@ -62,9 +51,8 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const { handshakeTimeoutMs } = yield* SessionLimits
-    const isTraced = yield* Tracing.isEnabled
-    const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
     const handshake = new Handshake(peer.sendBinary !== undefined)
+    const report = yield* RequestReport.make(peer.name, handshake)
     let notifier: Notifier.Notifier | undefined
     let ending: Ending | undefined
     let leaving = false
@@ -125,45 +113,12 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       })
     )
 
-    /** Nothing of what was asked or answered is told: only which request, and how it went. */
-    const idsOf = ({ id }: Request) => ({
-      peer: peer.name,
-      requestId: clip(id),
-      ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
-    })
-    const told = (request: Request) => Effect.annotateLogs({ ...idsOf(request), method: request.route.tag })
-    const elapsed = ({ arrivedAt }: Request) => performance.now() - arrivedAt
-
-    const report = (request: Request, exit: Dispatcher.RequestExit): Effect.Effect<void> => {
-      const code = outcomeOf(exit)
-      const log = Effect.annotateLogs(Effect.logTrace("request"), { code, ms: Math.round(elapsed(request)) })
-      return Effect.zipRight(
-        Effect.annotateCurrentSpan({ ...idsOf(request), code }),
-        isVerbose ? told(request)(log) : Effect.void
-      )
-    }
-
-    const inSpanOfClient = <A, E>({ parent }: Request, effect: Effect.Effect<A, E>) =>
-      parent === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, parent)
-
-    /** A request's handler in its span, if there is a tracer: else what it logs belongs to the client's span. */
-    const traced = (request: Request): Dispatcher.Decorate => {
-      const { parent, route } = request
-      return (handler) => {
-        const reported = Effect.onExit(handler, (exit) => report(request, exit))
-        return isTraced
-          ? Effect.withSpan(reported, `exec-server.${route.tag}`, { parent, captureStackTrace: false })
-          : inSpanOfClient(request, reported)
-      }
-    }
-
     const fail = (request: Request, cause: Cause.Cause<Failure>) => {
       // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
       if (leaving && Cause.isInterruptedOnly(cause)) return
       const { code, message } = Dispatcher.refusalOf(cause)
       outbox.send(Wire.failure(request.id, code, message))
-      if (!Dispatcher.isDefect(cause)) return
-      dispatcher.fork(inSpanOfClient(request, told(request)(Effect.logError("a request died of a defect", cause))))
+      if (Dispatcher.isDefect(cause)) dispatcher.fork(report.died(request, cause))
     }
 
     const answer = (request: Request, exit: Dispatcher.RequestExit) => {
@@ -174,7 +129,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         answered = Exit.die(defect)
       }
       if (Exit.isFailure(answered)) fail(request, answered.cause)
-      SessionMetrics.answered(request.route.tag, outcomeOf(answered), elapsed(request))
+      report.answered(request, answered)
     }
 
     const end = (reason: Ending) => {
@@ -197,14 +152,13 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
       }
       const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
-      const request = { id, route, arrivedAt: performance.now(), parent }
+      const request = { id, method: route.tag, route, arrivedAt: performance.now(), parent }
       const release = admission.begin(size)
       const onExit = (exit: Dispatcher.RequestExit) => {
         answer(request, exit)
         release()
       }
-      const isTold = isTraced || isVerbose || parent !== undefined
-      dispatcher.run(route.tag, payload.right, onExit, isTold ? traced(request) : undefined)
+      dispatcher.run(route.tag, payload.right, onExit, report.around(request))
     }
 
     const onInitialized = () => {

@@ -2,13 +2,23 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
 import { prepareValue } from "../../src/client/Api.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as InProcess from "../../src/client/InProcess.js"
 import type { Method } from "../../src/protocol/ExecApi.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
+import * as ExecServer from "../../src/server/ExecServer.js"
+import * as Prometheus from "../../src/server/Prometheus.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { failureOf, serverLayer, settle } from "../support/fake.js"
+import { read, type Samples } from "../support/metrics.js"
+import { hasBubblewrap } from "../support/servers.js"
 
 /** A bare connection, and everything it reports in short. */
 const bare = Effect.gen(function* () {
@@ -107,6 +117,98 @@ describe("a server in the same process", () => {
       assert.strictEqual((yield* client.ended)._tag, "TransportClosed")
       assert.strictEqual((yield* failureOf(client.call("process/list", {})))._tag, "TransportClosed")
     }).pipe(Effect.provide(serverLayer()))
+  )
+
+  it.scoped("counts connections and requests, and tells of them, as on any connection", () => {
+    const lines: Array<ReadonlyArray<unknown>> = []
+    const logger = Logger.make<unknown, void>(({ annotations, message }) => {
+      lines.push([...[message].flat(), ...Array.from(annotations)])
+    })
+    return Effect.gen(function* () {
+      const samples = () => read(Prometheus.format(Effect.runSync(Metric.snapshot)))
+      const started = 'exec_server_requests_total{method="process/start",code="ok"}'
+      const unknown = 'exec_server_requests_total{method="process/wait",code="-32600"}'
+      const before = samples()
+      const of = (now: Samples, name: string) => (now.get(name) ?? 0) - (before.get(name) ?? 0)
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* ExecClient.connectInProcess()
+          yield* client.start({ processId: "p", argv: ["program"], cwd: "/" })
+          yield* failureOf(client.call("process/wait", { processId: ProcessId.make("none") }))
+          const now = samples()
+          const names = ["exec_server_connections", "exec_server_connections_total", started, unknown]
+          assert.deepStrictEqual(
+            names.map((name) => of(now, name)),
+            [1, 1, 1, 1]
+          )
+        })
+      )
+      assert.strictEqual(of(samples(), "exec_server_connections"), 0)
+      const told = lines.filter((line) => String(line).includes("in process"))
+      const has = (...words: ReadonlyArray<string>) =>
+        assert.isTrue(
+          told.some((line) => words.every((word) => String(line).includes(word))),
+          `${words} in ${told.join("; ")}`
+        )
+      has("connection.opened")
+      has("request", "process/start", "code,ok")
+      has("request", "process/wait", "code,-32600")
+      has("connection.ended")
+    }).pipe(
+      Effect.provide(serverLayer()),
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+      Logger.withMinimumLogLevel(LogLevel.All)
+    )
+  })
+
+  it.scoped("gives every request a span, where there is a tracer", () => {
+    const spans: Array<Tracer.Span> = []
+    const native = Effect.runSync(Effect.tracer)
+    const tracer = Tracer.make({
+      span: (...args) => {
+        const span = native.span(...args)
+        spans.push(span)
+        return span
+      },
+      context: (f, fiber) => native.context(f, fiber)
+    })
+    return Effect.gen(function* () {
+      const client = yield* ExecClient.connectInProcess()
+      yield* client.start({ processId: "p", argv: ["program"], cwd: "/" })
+      const request = spans.find(({ name }) => name === "exec-server.process/start")
+      assert.strictEqual(request?.attributes.get("peer"), "in process")
+      assert.strictEqual(request?.attributes.get("code"), "ok")
+      const spawn = spans.find(({ name }) => name === "ProcessSupervisor.spawn")
+      assert.strictEqual(Option.getOrUndefined(spawn?.parent ?? Option.none())?.spanId, request?.spanId)
+    }).pipe(Effect.provide(serverLayer()), Effect.provide(Layer.setTracer(tracer)))
+  })
+
+  it.scopedLive.runIf(hasBubblewrap)("says of a process whether its sandbox was in its way", () =>
+    Effect.gen(function* () {
+      const client = yield* ExecClient.connectInProcess()
+      const exitOf = (script: string) =>
+        Effect.flatMap(
+          client.start({
+            argv: ["/bin/sh", "-c", script],
+            cwd: "/tmp",
+            env: { PATH: "/bin:/usr/bin" },
+            sandbox: {
+              permissions: {
+                type: "managed",
+                file_system: {
+                  type: "restricted",
+                  entries: [{ path: { type: "special", value: { kind: "root" } }, access: "read" }]
+                },
+                network: "enabled"
+              },
+              windowsSandboxLevel: "disabled"
+            }
+          }),
+          ({ exit }) => exit
+        )
+      assert.deepInclude(yield* exitOf("touch /tmp/in-process"), { exitCode: 1, sandboxDenied: true })
+      assert.deepInclude(yield* exitOf("exit 3"), { exitCode: 3, sandboxDenied: false })
+    }).pipe(Effect.provide(ExecServer.layer))
   )
 
   it.scoped("checks requests as the wire does", () =>

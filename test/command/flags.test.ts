@@ -92,6 +92,63 @@ describe("a server's flags", () => {
 
 const { form } = Cli.make(undefined, [])
 
+describe("--help", () => {
+  /** What the help of each command has, and of no other one. */
+  const own = {
+    "": "Starts and controls processes for the clients that connect to it.",
+    run: "Runs a command as if it were here",
+    ps: "Lists the processes of a session.",
+    attach: "Takes up a process that was left running",
+    logs: "Prints the output of a process that the server retains.",
+    kill: "Sends a signal to a process of a session.",
+    cp: "Copies files to a server, and back",
+    doctor: "Says what works here, and what to do about what does not.",
+    rendezvous: "Brings clients and executors behind a firewall together.",
+    config: "About settings.",
+    "config print": "Prints every setting and where it came from; secrets are masked."
+  } as const
+
+  /** All before the list of commands, which has the sentences of all of them. */
+  const helpOf = (args: ReadonlyArray<string>) =>
+    Effect.map(command(args), ({ code, stdout, stderr }) => {
+      assert.deepStrictEqual([code, stderr], [0, ""], args.join(" "))
+      return stdout.split("COMMANDS", 1)[0] ?? ""
+    })
+
+  for (const [name, sentence] of Object.entries(own)) {
+    const words = name === "" ? [] : name.split(" ")
+    it.scopedLive(`of \`${["exec-server", ...words].join(" ")}\` is its own`, () =>
+      Effect.gen(function* () {
+        const help = yield* helpOf([...words, "--help"])
+        assert.include(help, sentence)
+        for (const other of Object.values(own)) {
+          if (other !== sentence) assert.notInclude(help, other)
+        }
+        assert.strictEqual(yield* helpOf([...words, "-h"]), help)
+      })
+    )
+  }
+
+  it.scopedLive("is found behind other flags, and beside mistakes", () =>
+    Effect.gen(function* () {
+      const lines = [
+        [["--max-sessions", "3", "--help"], own[""]],
+        [["--listen", "--help"], own[""]],
+        [["--name", "ps", "--help"], own[""]],
+        [["--listen", "stdio", "ps", "--help"], own.ps],
+        [["--help", "cp"], own.cp],
+        [["run", "--timeout", "soon", "--nonsense", "--help"], own.run],
+        [["attach", "p1", "--session", "s", "-h"], own.attach],
+        [["config", "print", "--max-sessions", "3", "--help"], own["config print"]],
+        [["rendezvous", "--listen", "ws://127.0.0.1:0", "--help"], own.rendezvous]
+      ] as const
+      for (const [args, sentence] of lines) assert.include(yield* helpOf(args), sentence, args.join(" "))
+      const version = yield* command(["--max-sessions", "3", "--version"])
+      assert.match(version.stdout, /^\d+\.\d+\.\d+\n*$/)
+    })
+  )
+})
+
 describe("a mistake on the command line", () => {
   for (const [args, said] of [
     [["--nonsense"], "there is no flag --nonsense; `exec-server --help` shows those that there are"],

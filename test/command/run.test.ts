@@ -158,7 +158,7 @@ describe("where there is nowhere to run", () => {
       yield* fails(["--environments", file, "--env", "silent"], 1, /timed out connecting .* after 300 ms/)
       yield* fails(
         ["--environments", file, "--env", "other"],
-        1,
+        2,
         /unknown environment `other`: there are local, silent/
       )
     })
@@ -189,10 +189,10 @@ describe("where there is nowhere to run", () => {
       const folder = yield* directory
       const file = `${folder}/environments.toml`
       writeFileSync(file, "this is = = no TOML")
-      yield* fails(["--environments", file, "--env", "x"], 1, /failed to parse environment config/)
-      yield* fails(["--env", "x"], 1, /failed to parse environment config/, { CODEX_HOME: folder })
+      yield* fails(["--environments", file, "--env", "x"], 2, /failed to parse environment config/)
+      yield* fails(["--env", "x"], 2, /failed to parse environment config/, { CODEX_HOME: folder })
       writeFileSync(file, "bogus = 1")
-      yield* fails(["--env", "x"], 1, /unknown field `bogus`/, { CODEX_HOME: folder })
+      yield* fails(["--env", "x"], 2, /unknown field `bogus`/, { CODEX_HOME: folder })
       yield* fails(["--environments", `${folder}/none`, "--env", "x"], 1, /failed to read environment config/)
       yield* fails(["--url", "http://h"], 2, /environment url `http:\/\/h` must use ws:\/\/ or wss:\/\//)
       yield* fails([], 2, /must use ws:\/\/ or wss:\/\//, { EXEC_SERVER_URL: "ftp://h" })
@@ -205,6 +205,14 @@ describe("where there is nowhere to run", () => {
         1,
         /cannot read the token file \/no\/file/
       )
+      yield* fails(["--url", "relay://h"], 2, /a relay URL is relay:\/\/HOST:PORT\/ENVIRONMENT/)
+      yield* fails(["--url", "ws://127.0.0.1:1/#x"], 2, /The URL contains a fragment identifier/)
+      yield* fails(["--cwd", "http://x/y"], 2, /unsupported path URI scheme `http`/)
+      yield* fails(["--url", "ws://127.0.0.1:1"], 2, /the token in EXEC_SERVER_TOKEN is empty/, {
+        EXEC_SERVER_TOKEN: "a b"
+      })
+      writeFileSync(file, "\n")
+      yield* fails(["--url", "ws://127.0.0.1:1", "--token-file", file], 1, /the token in .* is empty/)
       const none = yield* command(["run"])
       assert.strictEqual(none.code, 2)
       isOneLine(none.stderr)

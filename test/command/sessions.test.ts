@@ -206,6 +206,15 @@ describe("doctor", () => {
       assert.strictEqual(server.status, "failed")
       assert.include(server.detail, "ECONNREFUSED")
       assert.isString(server.advice)
+      for (const args of [
+        ["--url", "foo"],
+        ["--url", url, "--env", "x"],
+        ["--env", "x"]
+      ]) {
+        const wrong = yield* command(["doctor", ...args])
+        assert.deepStrictEqual([wrong.code, wrong.stdout], [2, ""], args.join(" "))
+        isOneLine(wrong.stderr)
+      }
     })
   )
 })

@@ -223,13 +223,13 @@ describe("registering", () => {
     Effect.gen(function* () {
       const relay = yield* fakeRelay(id)
       const running = yield* executor(relay, "a/b")
-      assert.strictEqual(yield* running.exit, 1)
+      assert.strictEqual(yield* running.exit, 2)
       assert.strictEqual(
         running.stderr(),
         "Error: environment id must contain only ASCII letters, numbers, '-' or '_'\n"
       )
       const bare = yield* launch({ args: ["--environment-id", "x"] })
-      assert.strictEqual(yield* bare.exit, 1)
+      assert.strictEqual(yield* bare.exit, 2)
       assert.strictEqual(bare.stderr(), "Error: environment registry base URL is required\n")
       assert.lengthOf(relay.requests, 0)
     })

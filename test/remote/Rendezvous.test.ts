@@ -158,20 +158,21 @@ describe("who may come", () => {
       yield* (yield* relayClient(url)).handshake()
       child.kill("SIGTERM")
       assert.strictEqual(yield* exit, 0)
-      const cases: ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]> = [
-        [["--listen", "ws://0.0.0.0:0"], /^Error: refusing to listen on ws:\/\/0\.0\.0\.0:0/],
-        [["--listen", "ws://0.0.0.0:0", "--client-token-file", `${clientFile}`], /^Error: refusing to listen/],
-        [["--listen", "ws://localhost:0"], /^Error: invalid websocket --listen URL/],
-        [["--client-token-file", `${empty}`], /^Error: the token in .* is empty\n$/],
-        [["--client-token-file", "/no/such/file"], /^Error: cannot read the token \/no\/such\/file: No such file/],
-        [["--public-url", "https://x"], /^Error: invalid --public-url/],
-        [["--listen", "wss://127.0.0.1:0"], /^Error: --listen wss:.* needs a certificate/],
-        [["--tls-cert", "/no/such/file"], /^Error: `--tls-key` is missing/],
-        [["--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"], /^Error: .*No such file/]
+      const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, RegExp, Record<string, string>?]> = [
+        [["--listen", "ws://0.0.0.0:0"], 2, /^Error: refusing to listen on ws:\/\/0\.0\.0\.0:0/],
+        [["--listen", "ws://0.0.0.0:0", "--client-token-file", `${clientFile}`], 2, /^Error: refusing to listen/],
+        [["--listen", "ws://localhost:0"], 2, /^Error: invalid websocket --listen URL/],
+        [["--client-token-file", `${empty}`], 1, /^Error: the token in .* is empty\n$/],
+        [[], 2, /^Error: the token in the environment is empty\n$/, { EXEC_SERVER_CLIENT_TOKEN: " " }],
+        [["--client-token-file", "/no/such/file"], 1, /^Error: cannot read the token \/no\/such\/file: No such file/],
+        [["--public-url", "https://x"], 2, /^Error: invalid --public-url/],
+        [["--listen", "wss://127.0.0.1:0"], 2, /^Error: --listen wss:.* needs a certificate/],
+        [["--tls-cert", "/no/such/file"], 2, /^Error: `--tls-key` is missing/],
+        [["--tls-cert", "/no/such/file", "--tls-key", "/no/such/file"], 1, /^Error: .*No such file/]
       ]
-      for (const [args, message] of cases) {
-        const running = yield* launch({ args: ["rendezvous", ...args] })
-        assert.strictEqual(yield* running.exit, 1)
+      for (const [args, code, message, env = {}] of cases) {
+        const running = yield* launch({ args: ["rendezvous", ...args], env })
+        assert.strictEqual(yield* running.exit, code, args.join(" "))
         assert.match(running.stderr(), message)
       }
     })

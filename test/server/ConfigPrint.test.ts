@@ -70,7 +70,7 @@ describe("config print", () => {
   it.scopedLive("refuses what the server would refuse to read", () =>
     Effect.gen(function* () {
       const running = yield* launch({ args: ["config", "print", "--max-sessions", "many"] })
-      assert.strictEqual(yield* running.exit, 1)
+      assert.strictEqual(yield* running.exit, 2)
       assert.match(running.stderr(), /^Error: --max-sessions: "many" is not a whole number/)
     })
   )

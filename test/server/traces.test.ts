@@ -163,7 +163,7 @@ describe("--otlp-endpoint", () => {
     Effect.gen(function* () {
       for (const endpoint of ["127.0.0.1:4318", "ws://127.0.0.1:1", ""]) {
         const server = yield* launch({ args: ["--otlp-endpoint", endpoint] })
-        assert.strictEqual(yield* server.exit, 1)
+        assert.strictEqual(yield* server.exit, 2)
         yield* eventually("it is said", () => server.stderr().includes("Error: --otlp-endpoint: expected an http"))
       }
     })

@@ -1,0 +1,90 @@
+/**
+ * What is told of the requests of one connection besides their answers: counts, log lines and spans. Nothing of what was
+ * asked or answered is told, only which request, and how it went.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
+import * as LogLevel from "effect/LogLevel"
+import * as Tracer from "effect/Tracer"
+import { clip } from "../protocol/Schemas.js"
+import type * as Dispatcher from "./Dispatcher.js"
+import { refusalOf } from "./Dispatcher.js"
+import type { Handshake } from "./Handshake.js"
+import type { Requests } from "./Routes.js"
+import * as SessionMetrics from "./SessionMetrics.js"
+import * as Tracing from "./Tracing.js"
+
+/** A request that is being served. */
+export interface Request {
+  /** As its client wrote it. */
+  readonly id: string
+  readonly method: Requests["_tag"]
+  /** By the clock of `performance`, in milliseconds. */
+  readonly arrivedAt: number
+  /** The span of the client that it belongs to. */
+  readonly parent: Tracer.ExternalSpan | undefined
+}
+
+/** The reports of one connection. */
+export interface RequestReport {
+  /** What is done around a request's handler; undefined where nobody would see it. */
+  readonly around: (request: Request) => Dispatcher.Decorate | undefined
+  /** The request is over. */
+  readonly answered: (request: Request, exit: Dispatcher.RequestExit) => void
+  /** Logs the defect that a request died of. */
+  readonly died: (request: Request, cause: Cause.Cause<unknown>) => Effect.Effect<void>
+}
+
+const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
+  if (Exit.isSuccess(exit)) return "ok"
+  return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : refusalOf(exit.cause).code
+}
+
+/** Reports of the requests of a peer, to the tracer and the loggers of the fiber at hand. */
+export const make = (peer: string, handshake: Handshake): Effect.Effect<RequestReport> =>
+  Effect.gen(function* () {
+    const isTraced = yield* Tracing.isEnabled
+    const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
+
+    const idsOf = ({ id }: Request) => ({
+      peer,
+      requestId: clip(id),
+      ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
+    })
+    const told = (request: Request) => Effect.annotateLogs({ ...idsOf(request), method: request.method })
+    const elapsed = ({ arrivedAt }: Request) => performance.now() - arrivedAt
+
+    const report = (request: Request, exit: Dispatcher.RequestExit): Effect.Effect<void> => {
+      const code = outcomeOf(exit)
+      const log = Effect.annotateLogs(Effect.logTrace("request"), { code, ms: Math.round(elapsed(request)) })
+      return Effect.zipRight(
+        Effect.annotateCurrentSpan({ ...idsOf(request), code }),
+        isVerbose ? told(request)(log) : Effect.void
+      )
+    }
+
+    const inSpanOfClient = <A, E>({ parent }: Request, effect: Effect.Effect<A, E>) =>
+      parent === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, parent)
+
+    /** A request's handler in its span, if there is a tracer: else what it logs belongs to the client's span. */
+    const traced = (request: Request): Dispatcher.Decorate => {
+      const { parent, method } = request
+      return (handler) => {
+        const reported = Effect.onExit(handler, (exit) => report(request, exit))
+        return isTraced
+          ? Effect.withSpan(reported, `exec-server.${method}`, { parent, captureStackTrace: false })
+          : inSpanOfClient(request, reported)
+      }
+    }
+
+    return {
+      around: (request) => (isTraced || isVerbose || request.parent !== undefined ? traced(request) : undefined),
+      answered: (request, exit) => SessionMetrics.answered(request.method, outcomeOf(exit), elapsed(request)),
+      died: (request, cause) =>
+        inSpanOfClient(request, told(request)(Effect.logError("a request died of a defect", cause)))
+    }
+  })
