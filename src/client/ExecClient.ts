@@ -20,6 +20,7 @@ import * as InProcess from "./InProcess.js"
 import * as Launch from "./Launch.js"
 import * as Processes from "./Processes.js"
 import * as RelayLink from "./RelayLink.js"
+import type { ServerFeatures } from "./ServerFeatures.js"
 import * as StdioLink from "./StdioLink.js"
 import * as TextChannel from "./TextChannel.js"
 import * as WebSocketLink from "./WebSocketLink.js"
@@ -34,6 +35,8 @@ export interface Shape extends Processes.Processes {
   readonly sessionId: SessionId
   /** The machine the server runs on. */
   readonly environmentInfo: EnvironmentInfo
+  /** What the server serves: ours everything, the original what its generation does. */
+  readonly features: ServerFeatures
   /** What the server granted of the capabilities that were asked for. */
   readonly capabilities: Result<"initialize">["capabilities"]
   /** Asks for anything the protocol has. Interruption gives up the answer, not the request. */
@@ -66,14 +69,16 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
     const session = yield* ClientSession.make(connector, options)
     const processes = yield* Processes.make(session)
     const http = yield* Http.make(session)
-    const { sessionId, environmentInfo, capabilities } = session.server
+    const { server, features, environmentInfo } = session
+    const { sessionId, capabilities } = server
     return {
       ...processes,
       http,
-      files: Files.make(session.call),
+      files: Files.make(session.ask, features),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,
       environmentInfo,
+      features,
       capabilities,
       call: session.call,
       subscribe: (method, listener) =>

@@ -39,6 +39,7 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
   [refused(-32000, "JSON-RPC transport closed"), true],
   [refused(-32000, "something else"), false],
   [refused(-32600, "unknown session id s"), false],
+  [refused(-32600, "session s is already attached to another connection"), true],
   [refused(-32601, "unknown method: initialize"), false],
   [refused(-32602, "missing field"), false],
   [refused(-32603, "internal error"), false],
@@ -48,6 +49,7 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
   [new ClientError.LaunchTimeout({ afterMs: 1 }), false],
   [new ClientError.InvalidRequest({ method: "", detail: "" }), false],
   [new ClientError.TooManyRequests({ limit: "" }), false],
+  [new ClientError.Unsupported({ server: "", what: "" }), false],
   [new ClientError.EventsLost({ processId: "", throughSeq: 1 }), false],
   [new ClientError.DuplicateProcess({ processId: "" }), false],
   [new ClientError.SessionLost({ disconnect: closed, cause: closed }), false]

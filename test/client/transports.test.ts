@@ -39,7 +39,7 @@ const suite = (name: string, connect: Connect) =>
     test("knows the session and the machine", (client) =>
       Effect.gen(function* () {
         assert.match(client.sessionId, /^[0-9a-f-]{36}$/)
-        assert.match(client.environmentInfo.shell.path, /^\//)
+        assert.match(client.environmentInfo.shell?.path ?? "", /^\//)
         assert.deepStrictEqual(yield* client.call("environment/status", {}), { status: "ready" })
         assert.strictEqual((yield* client.state)._tag, "Connected")
       }))

@@ -62,7 +62,7 @@ const suite = (name: string, environment: Effect.Effect<Environment, unknown, Sc
 
     test("describes its machine", ({ info, client }) =>
       Effect.gen(function* () {
-        assert.match(info.shell.path, /^\//)
+        assert.match(info.shell?.path ?? "", /^\//)
         assert.strictEqual((yield* client.state)._tag, "Connected")
       }))
   })
