@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { bytesOf } from "../client/HeadTail.js"
-import { configOf } from "../environment/EnvironmentManager.js"
+import { fromVariables } from "../environment/EnvironmentConfig.js"
 import { version } from "../Package.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Wire from "../protocol/Wire.js"
@@ -188,7 +188,7 @@ const clients = check(
 )
 
 const environments: Check = Effect.sync(() =>
-  Either.match(configOf(process.env), {
+  Either.match(fromVariables(process.env), {
     onLeft: ({ message }) => failed("environments", message, "correct the file, or the variable"),
     onRight: ({ entries, includeLocal, defaultId }) => {
       const ids = [...(includeLocal ? ["local"] : []), ...entries.map(({ id }) => id)]

@@ -104,7 +104,7 @@ export const run = (options: Options) =>
         ...(timeoutMs === undefined ? {} : { timeoutMs })
       }
       if (tty && !features.extensions) yield* sayFixedSize(features)
-      const remote = yield* client.start(start)
+      const remote = yield* environment.processes.start(start)
       if (!detach) {
         const code = yield* interact({ client, process: remote, tty, survives: false })
         return yield* new Exited({ code })

@@ -60,7 +60,7 @@ const entryOf = (
       return { id: EnvironmentConfig.remoteId, target: server, initializeTimeoutMs: undefined }
     }
     const { entries, includeLocal } = yield* environments === undefined
-      ? EnvironmentManager.configOf(process.env)
+      ? EnvironmentConfig.fromVariables(process.env)
       : EnvironmentConfig.load(environments)
     if (env === EnvironmentConfig.localId && includeLocal) return undefined
     const entry = entries.find(({ id }) => id === env)
