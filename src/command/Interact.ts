@@ -115,7 +115,8 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
           if (survives || process.stdin.isTTY) return yield* Terminal.say(`${error.message} (^C interrupts it)`)
           const ended = yield* Effect.timeoutOption(Effect.exit(remote.exit), graceMs)
           if (Option.isSome(ended)) return
-          const message = `${error.server} cannot ${error.what}, and this one has not ended without; give it no input, or --tty`
+          const why = `${error.server} cannot ${error.what}, and this one has not ended by itself: it is terminated`
+          const message = `${why}; give it no input (</dev/null), or a terminal (--tty)`
           Deferred.unsafeDone(left, new CommandFailed({ message }))
         })
       const endInput = Effect.catchTag(remote.closeStdin, "Unsupported", noEnd)

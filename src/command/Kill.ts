@@ -49,7 +49,7 @@ export const kill = ({ target, id, signal }: Options) =>
         yield* client.call("process/signal", { processId, signal: decoded, target: "tree" })
       } else {
         const { signals } = client.features
-        const able = `--signal ${signals === "interrupt" ? "INT and --signal KILL are" : "KILL is"} what it can`
+        const able = signals === "interrupt" ? "it can send INT and KILL" : "it can send KILL alone"
         yield* need(client.features, signals === "interrupt" && name === "SIGINT", `send ${name}`, able)
         yield* client.call("process/signal", { processId, signal: decoded })
       }
