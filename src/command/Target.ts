@@ -9,10 +9,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as ClientError from "../client/ClientError.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
-import { Code } from "../protocol/Failure.js"
 import * as Memory from "./Memory.js"
 import { UsageError } from "./Outcome.js"
 
@@ -38,8 +38,7 @@ export type TargetError =
 const attachedMs = 2000
 const attachedRetryMs = 50
 
-const isAttached = (error: Environment.EnvironmentError) =>
-  error._tag === "ServerError" && error.code === Code.sessionAttached
+const isAttached = (error: Environment.EnvironmentError) => error._tag !== "TokenError" && ClientError.isAttached(error)
 
 const usage = (message: string) => Either.left(new UsageError({ message }))
 

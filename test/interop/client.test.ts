@@ -1,5 +1,5 @@
 /** Our client and commands do on the genuine server what it can, and say clearly what it cannot. */
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { assert, beforeAll, describe, it } from "@effect/vitest"
@@ -15,6 +15,7 @@ import { directory } from "../support/files.js"
 import { eventually, isAlive } from "../support/servers.js"
 import { upstream } from "../support/upstream.js"
 import { genuineServer, install, installTimeoutMs } from "./support/codex.js"
+import { proxyTo } from "./support/proxy.js"
 
 interface Generation {
   readonly version: string
@@ -206,6 +207,28 @@ describe.each(generations)("a server of codex $version", (generation) => {
         assert.strictEqual((yield* failureOf(stopped))._tag, "Unsupported")
       }
     }))
+
+  withServer("a lost connection is replaced: the session goes on, and nothing is lost", (url) =>
+    Effect.gen(function* () {
+      const root = yield* directory
+      const proxy = yield* proxyTo(url)
+      const client = yield* ExecClient.connect({ url: proxy.url })
+      const script = "seq 1 500; until [ -e go ]; do sleep 0.05; done; seq 501 1000; touch gone; exit 5"
+      const process = yield* client.start(sh(script, { cwd: root }))
+      yield* says(process, "500\n")
+      // The other half comes, with its end, while nobody hears it.
+      yield* proxy.cutDuring(
+        Effect.suspend(() => {
+          writeFileSync(`${root}/go`, "")
+          return eventually("the command has ended", () => existsSync(`${root}/gone`))
+        })
+      )
+      assert.strictEqual((yield* process.closed).exitCode, 5)
+      const output = Buffer.concat(Array.from(yield* Stream.runCollect(process.output))).toString()
+      assert.strictEqual(output, Array.from({ length: 1000 }, (_, i) => `${i + 1}\n`).join(""))
+      assert.strictEqual((yield* (yield* client.start(sh("exit 4"))).closed).exitCode, 4)
+    })
+  )
 
   test("makes HTTP requests", ({ http }) =>
     Effect.gen(function* () {
