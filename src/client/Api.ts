@@ -6,10 +6,13 @@
  */
 import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
+import * as Context from "effect/Context"
 import * as Either from "effect/Either"
+import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi, type Method } from "../protocol/ExecApi.js"
 import { ExecNotifications } from "../protocol/ExecNotifications.js"
+import { type Repeatability, Repeatable } from "../protocol/Repeatable.js"
 import { formatParseError } from "../protocol/Schemas.js"
 import { InvalidRequest } from "./ClientError.js"
 
@@ -47,6 +50,7 @@ interface Route {
   readonly validate: (params: unknown) => Either.Either<unknown, string>
   readonly encode: (params: unknown) => Either.Either<unknown, string>
   readonly decode: (result: unknown) => Either.Either<unknown, string>
+  readonly repeatability: Repeatability
 }
 
 type AnySchema = Schema.Schema<unknown, unknown>
@@ -64,7 +68,8 @@ const routes = new Map(
       {
         validate: (params) => Either.mapLeft(validate(params), formatParseError),
         encode: (params) => Either.mapLeft(encode(params), formatParseError),
-        decode: (result) => Either.mapLeft(decode(result), formatParseError)
+        decode: (result) => Either.mapLeft(decode(result), formatParseError),
+        repeatability: Context.get(rpc.annotations, Repeatable)
       }
     ]
   })
@@ -99,6 +104,18 @@ export const prepareText = (method: Method, params: unknown): Either.Either<Prep
 /** Reads a result; the failure is a sentence. */
 export const decodeResult = (method: Method, result: unknown): Either.Either<unknown, string> =>
   routes.get(method)?.decode(result) ?? Either.left("there is no such method")
+
+/** Whether a request may be sent again to a server that did not answer it; `writeIds`: whether it knows writes again. */
+export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): boolean => {
+  switch (routes.get(method)?.repeatability ?? "never") {
+    case "never":
+      return false
+    case "always":
+      return true
+    case "withWriteId":
+      return writeIds && isRecord(params) && params["writeId"] !== undefined
+  }
+}
 
 /** Reads a notification; undefined for one that this client does not know. */
 export const decodeNotification = (

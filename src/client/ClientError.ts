@@ -105,6 +105,20 @@ export class TooManyRequests extends Data.TaggedError("TooManyRequests")<{ reado
   }
 }
 
+/** The server does not serve what was asked for; nothing was sent, or nothing was done. */
+export class Unsupported extends Data.TaggedError("Unsupported")<{
+  /** What the server is, as a message names it. */
+  readonly server: string
+  /** What it cannot do. */
+  readonly what: string
+  /** What to do instead. */
+  readonly advice?: string | undefined
+}> {
+  override get message() {
+    return `${this.server} cannot ${this.what}${this.advice === undefined ? "" : `; ${this.advice}`}`
+  }
+}
+
 /** The connection was lost and the session could not be taken up again. */
 export class SessionLost extends Data.TaggedError("SessionLost")<{
   readonly disconnect: ClientError
@@ -178,9 +192,17 @@ export type ClientError =
   | ServerError
   | InvalidRequest
   | TooManyRequests
+  | Unsupported
   | SessionLost
   | EventsLost
   | DuplicateProcess
+
+/** Whether a session has another connection, which may just be ending; before 0.141 only the text says so. */
+export const isAttached = (error: ClientError): boolean =>
+  error._tag === "ServerError" &&
+  (error.code === Code.sessionAttached ||
+    (error.code === Code.invalidRequest &&
+      /^session \S+ is already attached to another connection$/.test(error.reason)))
 
 /** What a server answers whose own connection broke in the middle of a request (now). */
 const brokenUpstream = { code: -32000, reason: "JSON-RPC transport closed" }
@@ -198,15 +220,13 @@ export const isRetryable = (error: ClientError): boolean => {
     case "ConnectFailed":
       return error.status === undefined || isPassing(error.status)
     case "ServerError":
-      return (
-        error.code === Code.sessionAttached ||
-        (error.code === brokenUpstream.code && error.reason === brokenUpstream.reason)
-      )
+      return isAttached(error) || (error.code === brokenUpstream.code && error.reason === brokenUpstream.reason)
     case "LaunchFailed":
     case "LaunchTimeout":
     case "ProtocolViolation":
     case "InvalidRequest":
     case "TooManyRequests":
+    case "Unsupported":
     case "SessionLost":
     case "EventsLost":
     case "DuplicateProcess":

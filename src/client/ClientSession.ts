@@ -13,8 +13,8 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import type { Capabilities, Method } from "../protocol/ExecApi.js"
-import type * as Api from "./Api.js"
+import type { Capabilities, EnvironmentInfo, Method } from "../protocol/ExecApi.js"
+import * as Api from "./Api.js"
 import {
   type ClientError,
   InitializeTimeout,
@@ -26,6 +26,7 @@ import {
 } from "./ClientError.js"
 import * as ConnectionState from "./ConnectionState.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
+import * as ServerFeatures from "./ServerFeatures.js"
 
 /** What can be chosen about a session. */
 export interface Options {
@@ -50,24 +51,6 @@ const maxUnanswered = 65536
 /** Characters of requests that may wait for an answer; a single larger one passes alone. */
 const maxUnansweredSize = 67108864
 
-/** What may be asked twice: it changes nothing, or comes to the same the second time. */
-const repeatable: ReadonlySet<Method> = new Set<Method>([
-  "environment/info",
-  "environment/status",
-  "process/closeStdin",
-  "process/list",
-  "process/read",
-  "process/resize",
-  "process/snapshot",
-  "process/terminate",
-  "process/wait"
-])
-
-const mayRepeat = ({ method, params }: Api.Prepared): boolean =>
-  repeatable.has(method) ||
-  // The server knows such a write again.
-  (method === "process/write" && (params as Api.Params<"process/write">).writeId !== undefined)
-
 /** Asks for anything the server serves. */
 export type Call = <M extends Method>(method: M, params: Api.Params<M>) => Effect.Effect<Api.Result<M>, ClientError>
 
@@ -89,13 +72,19 @@ interface Live {
 
 /** A session with a server. */
 export interface ClientSession {
-  /** What the server said of itself and the session. */
-  readonly server: Api.Result<"initialize">
+  /** What the server said of the session. */
+  readonly server: Pick<Api.Result<"initialize">, "sessionId" | "capabilities">
+  /** What the server serves. */
+  readonly features: ServerFeatures.ServerFeatures
+  /** What it said of the machine it runs on. */
+  readonly environmentInfo: EnvironmentInfo
   /**
    * Sends a request now, or when the connection is back. Interruption gives up the answer, not the request: the
    * protocol has no way to take one back.
    */
   readonly call: Call
+  /** The same for what not every server knows: fails with `Unsupported` where the method is unknown. */
+  readonly ask: Call
   /** Sends requests one right after the other, and waits for all answers. */
   readonly callAll: <M extends Method>(
     method: M,
@@ -133,6 +122,7 @@ export const make = (
     let unansweredSize = 0
     let holds = 0
     let nextId = 1
+    let writeIds = false
 
     const settle = (id: number, answer: Exit.Exit<unknown, ClientError>) => {
       const request = pending.get(id)
@@ -156,7 +146,10 @@ export const make = (
       for (const [id, request] of Array.from(pending)) {
         if (after._tag === "Connected") send(after.channel, id, request)
         else if (after._tag === "Ended") settle(id, Exit.fail(after.error))
-        else if (after._tag === "Recovering" && (request.abandoned || (request.sent && !mayRepeat(request.prepared)))) {
+        else if (
+          after._tag === "Recovering" &&
+          (request.abandoned || (request.sent && !Api.mayRepeat(request.prepared, writeIds)))
+        ) {
           settle(id, Exit.fail(after.disconnect))
         }
       }
@@ -303,6 +296,18 @@ export const make = (
     const server = yield* connect(resumeSessionId ?? null)
     yield* Effect.forkScoped(Effect.interruptible(keepConnected(server.sessionId)))
 
+    // A result was decoded by the schema of the method that was called.
+    const call = ((method: Method, params: unknown) =>
+      Effect.map(callAll(method, [params]), ([result]) => result)) as Call
+
+    const { features, environmentInfo } = yield* ServerFeatures.detect(server, call).pipe(
+      Effect.timeoutFail({
+        duration: initializeTimeoutMs,
+        onTimeout: () => new InitializeTimeout({ afterMs: initializeTimeoutMs })
+      })
+    )
+    writeIds = features.writeIds
+
     const hold = () => {
       if (holds++ === 0 && state._tag === "Connected") state.channel.pause()
       return () => {
@@ -317,8 +322,10 @@ export const make = (
 
     return {
       server,
-      // A result was decoded by the schema of the method that was called.
-      call: ((method: Method, params: unknown) => Effect.map(callAll(method, [params]), ([result]) => result)) as Call,
+      features,
+      environmentInfo,
+      call,
+      ask: ServerFeatures.asking(call, features),
       callAll: callAll as ClientSession["callAll"],
       subscribe: (method, listener) => {
         const set = listeners.get(method) ?? new Set()

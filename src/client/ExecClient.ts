@@ -20,7 +20,9 @@ import * as InProcess from "./InProcess.js"
 import * as Launch from "./Launch.js"
 import * as Processes from "./Processes.js"
 import * as RelayLink from "./RelayLink.js"
+import type { ServerFeatures } from "./ServerFeatures.js"
 import * as StdioLink from "./StdioLink.js"
+import * as StreamLink from "./StreamLink.js"
 import * as TextChannel from "./TextChannel.js"
 import * as WebSocketLink from "./WebSocketLink.js"
 
@@ -34,6 +36,8 @@ export interface Shape extends Processes.Processes {
   readonly sessionId: SessionId
   /** The machine the server runs on. */
   readonly environmentInfo: EnvironmentInfo
+  /** What the server serves: ours everything, the original what its generation does. */
+  readonly features: ServerFeatures
   /** What the server granted of the capabilities that were asked for. */
   readonly capabilities: Result<"initialize">["capabilities"]
   /** Asks for anything the protocol has. Interruption gives up the answer, not the request. */
@@ -66,14 +70,16 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
     const session = yield* ClientSession.make(connector, options)
     const processes = yield* Processes.make(session)
     const http = yield* Http.make(session)
-    const { sessionId, environmentInfo, capabilities } = session.server
+    const { server, features, environmentInfo } = session
+    const { sessionId, capabilities } = server
     return {
       ...processes,
       http,
-      files: Files.make(session.call),
+      files: Files.make(session.ask, features),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,
       environmentInfo,
+      features,
       capabilities,
       call: session.call,
       subscribe: (method, listener) =>
@@ -125,6 +131,13 @@ export const connect = (options: Options & WebSocketLink.Options): Effect.Effect
 export const connectStdio = (options: Options & StdioLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   make(TextChannel.connector(StdioLink.open(options), false), options)
 
+/**
+ * A client of the server at the other end of two streams, one message a line; they stay the caller's. A lost connection
+ * is not replaced.
+ */
+export const connectStreams = (options: Options & StreamLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
+  make(TextChannel.connector(StreamLink.open(options), false), options)
+
 /** A client of the server in this process. */
 export const connectInProcess = (options: Options = {}) =>
   Effect.flatMap(InProcess.connector, (connector) => make(connector, options))
@@ -150,6 +163,10 @@ export const layerRelay = (options: Options & RelayLink.Options): Layer.Layer<Ex
 /** A client on the stdin and stdout of a server that is started for it, and ends with it. */
 export const layerStdio = (options: Options & StdioLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectStdio(options))
+
+/** A client of the server at the other end of two streams, which stay the caller's. */
+export const layerStreams = (options: Options & StreamLink.Options): Layer.Layer<ExecClient, ClientError> =>
+  Layer.scoped(ExecClient, connectStreams(options))
 
 /** A client of the server in this process: provide `ExecServer.layer`, or one of mocks. */
 export const layerInProcess = (options: Options = {}) => Layer.scoped(ExecClient, connectInProcess(options))

@@ -1,9 +1,10 @@
 /**
- * Files where the server runs. Paths are absolute, plain or as `file:` URIs.
+ * Files where the server runs. Paths are absolute, plain or as `file:` URIs; each server gets the form that it takes, and
+ * paths in results have the form of the request.
  *
  * @since 0.1.0
  */
-import { Buffer } from "node:buffer"
+import { Buffer, isUtf8 } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -18,76 +19,187 @@ import {
   type WalkOptions,
   type WalkResult
 } from "../protocol/FileSystemApi.js"
-import { FilePath } from "../protocol/PathUri.js"
+import { FilePath, formatBytes } from "../protocol/PathUri.js"
+import { Sandbox } from "../protocol/Sandbox.js"
 import { formatParseError } from "../protocol/Schemas.js"
-import { type ClientError, InvalidRequest } from "./ClientError.js"
+import { type ClientError, InvalidRequest, type Unsupported } from "./ClientError.js"
 import type { Call } from "./ClientSession.js"
+import { walkByListing } from "./ListingWalk.js"
+import { need, type ServerFeatures } from "./ServerFeatures.js"
 
 /** Blocks of one file that are asked for ahead, or sent without waiting for the answers. */
 const blocksAhead = 4
 
+/** What every request on files can be restricted by. */
+export interface Sandboxed {
+  /** What of the files is there for this request, as the protocol has it; the server refuses what it cannot enforce. */
+  readonly sandbox?: typeof Sandbox.Encoded | undefined
+}
+
+/** What requests can be told of symbolic links. */
+export interface Following extends Sandboxed {
+  /** Unless false, links are followed; if it is, a path with a symbolic link anywhere in it is refused. */
+  readonly followSymlinks?: boolean | undefined
+}
+
+/** What can be chosen about a walk: the limits are those that every server takes. */
+export interface Walking extends Partial<WalkOptions>, Sandboxed {}
+
 /** Files where the server runs. */
 export interface Files {
   /** The content of a regular file of at most 512 MiB. */
-  readonly readFile: (path: string) => Effect.Effect<Buffer, ClientError>
+  readonly readFile: (path: string, options?: Following) => Effect.Effect<Buffer, ClientError>
   /** Creates a file or replaces its content. */
-  readonly writeFile: (path: string, content: string | Uint8Array) => Effect.Effect<void, ClientError>
-  /** The content of a regular file of any size, a block at a time. */
-  readonly read: (path: string) => Stream.Stream<Buffer, ClientError>
-  /** Creates a file or replaces its content by that of a stream. */
+  readonly writeFile: (
+    path: string,
+    content: string | Uint8Array,
+    options?: Following
+  ) => Effect.Effect<void, ClientError>
+  /** The content of a regular file of any size, a block at a time; in one piece from a server that knows no blocks. */
+  readonly read: (path: string, options?: Sandboxed) => Stream.Stream<Buffer, ClientError>
+  /**
+   * Creates a file or replaces its content by that of a stream. A server that writes no blocks gets it in one piece of at
+   * most 11 MiB.
+   */
   readonly write: <E, R>(
     path: string,
-    content: Stream.Stream<Uint8Array, E, R>
+    content: Stream.Stream<Uint8Array, E, R>,
+    options?: Sandboxed
   ) => Effect.Effect<void, ClientError | E, R>
-  /** Creates a directory with its parents; it may exist. */
-  readonly createDirectory: (path: string) => Effect.Effect<void, ClientError>
-  readonly getMetadata: (path: string) => Effect.Effect<FileMetadata, ClientError>
+  /** Creates a directory; unless `recursive` is false with its parents, and it may exist. */
+  readonly createDirectory: (
+    path: string,
+    options?: Following & { readonly recursive?: boolean | undefined }
+  ) => Effect.Effect<void, ClientError>
+  /** Tells what a path leads to. */
+  readonly getMetadata: (path: string, options?: Following) => Effect.Effect<FileMetadata, ClientError>
   /** The path without links; it must exist. */
-  readonly canonicalize: (path: string) => Effect.Effect<string, ClientError>
-  readonly readDirectory: (path: string) => Effect.Effect<ReadonlyArray<DirectoryEntry>, ClientError>
-  /** Everything below a directory. */
-  readonly walk: (path: string, options?: Partial<WalkOptions>) => Effect.Effect<WalkResult, ClientError>
-  /** Removes a file, a link itself, or a directory with all that is in it; nothing there is no error. */
-  readonly remove: (path: string) => Effect.Effect<void, ClientError>
-  /** Copies a file, or a directory with all that is in it. */
-  readonly copy: (source: string, destination: string) => Effect.Effect<void, ClientError>
+  readonly canonicalize: (path: string, options?: Sandboxed) => Effect.Effect<string, ClientError>
+  /** The names in a directory, in no order. */
+  readonly readDirectory: (
+    path: string,
+    options?: Sandboxed
+  ) => Effect.Effect<ReadonlyArray<DirectoryEntry>, ClientError>
+  /** Everything below a directory: to a depth of 64, at most 10,000 directories and 50,000 entries. */
+  readonly walk: (path: string, options?: Walking) => Effect.Effect<WalkResult, ClientError>
+  /**
+   * Removes a file, a link itself, or a directory: unless `recursive` is false with all that is in it. Nothing there is
+   * an error only if `force` is false.
+   */
+  readonly remove: (
+    path: string,
+    options?: Following & { readonly recursive?: boolean | undefined; readonly force?: boolean | undefined }
+  ) => Effect.Effect<void, ClientError>
+  /** Copies a file, or unless `recursive` is false a directory with all that is in it. */
+  readonly copy: (
+    source: string,
+    destination: string,
+    options?: Sandboxed & { readonly recursive?: boolean | undefined }
+  ) => Effect.Effect<void, ClientError>
+}
+
+/** The largest limits of the original (now). */
+const defaultWalk: WalkOptions = {
+  maxDepth: 64,
+  maxDirectories: 10000,
+  maxEntries: 50000,
+  followDirectorySymlinks: false
+}
+
+/** The members that requests on a path have in common. */
+interface OnPath {
+  readonly path: FilePath
+  readonly sandbox?: Sandbox
+  readonly followSymlinks?: boolean
 }
 
 const decodePath = Schema.decodeEither(FilePath)
+const decodeSandbox = Schema.decodeUnknown(Sandbox)
 
 const toBuffer = (content: string | Uint8Array): Buffer =>
   typeof content === "string"
     ? Buffer.from(content)
     : Buffer.from(content.buffer, content.byteOffset, content.byteLength)
 
+/** Without the members that were not given. */
+const given = <A extends object>(options: A) =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    readonly [K in keyof A]?: Exclude<A[K], undefined>
+  }
+
 /** The files that a server's requests reach. */
-export const make = (call: Call): Files => {
+export const make = (call: Call, features: ServerFeatures): Files => {
+  const { paths, maxWriteBytes } = features
+
+  const pathOf = (method: string, path: string): Effect.Effect<FilePath, InvalidRequest> =>
+    Effect.mapError(
+      Effect.suspend(() => decodePath(path)),
+      (error) => new InvalidRequest({ method, detail: formatParseError(error) })
+    )
+
+  /** A path as the server takes it. */
+  const onWire = (method: string, path: FilePath): Effect.Effect<FilePath, InvalidRequest> => {
+    if (paths === "any" || path.form === paths) return Effect.succeed(path)
+    return paths === "plain" && !isUtf8(path.bytes)
+      ? new InvalidRequest({ method, detail: "the path is not UTF-8, and the server takes plain paths only" })
+      : Effect.succeed({ ...path, form: paths })
+  }
+
+  /** A path as the caller has asked for it. */
+  const asAsked = (path: string, { form }: FilePath): string => {
+    if (paths === "any") return path
+    const decoded = decodePath(path)
+    return decoded._tag === "Right" ? formatBytes(decoded.right.bytes, form) : path
+  }
+
+  /** Uses a path, as the server takes it and as it was given, with what the request is told of sandbox and links. */
   const at = <A, E, R>(
     method: string,
     path: string,
-    use: (path: FilePath) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | InvalidRequest, R> =>
-    Effect.suspend(() => decodePath(path)).pipe(
-      Effect.mapError((error) => new InvalidRequest({ method, detail: formatParseError(error) })),
-      Effect.flatMap(use)
-    )
+    { sandbox, followSymlinks }: Following,
+    use: (on: OnPath, asked: FilePath) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | InvalidRequest | Unsupported, R> =>
+    Effect.gen(function* () {
+      const asked = yield* pathOf(method, path)
+      // Earlier servers follow links, whatever they are told.
+      yield* need(features, features.noFollow || followSymlinks !== false, "refuse to follow symbolic links")
+      const decoded =
+        sandbox === undefined
+          ? undefined
+          : yield* Effect.mapError(
+              decodeSandbox(sandbox),
+              (error) => new InvalidRequest({ method, detail: `sandbox: ${formatParseError(error)}` })
+            )
+      const wire = yield* onWire(method, asked)
+      return yield* use({ path: wire, ...given({ sandbox: decoded, followSymlinks }) }, asked)
+    })
 
   /** A file that is open while the scope is. */
-  const open = (path: string, mode: "read" | "replace"): Effect.Effect<string, ClientError, Scope.Scope> =>
-    at("fs/open", path, (path) =>
+  const open = (
+    path: string,
+    mode: "read" | "replace",
+    options: Sandboxed
+  ): Effect.Effect<string, ClientError, Scope.Scope> =>
+    at("fs/open", path, options, (on) =>
       Effect.suspend(() => {
         // 32 bytes, the longest there may be.
         const handleId = randomUUID().replaceAll("-", "")
         return Effect.acquireRelease(
-          Effect.as(Effect.interruptible(call("fs/open", { handleId, path, mode })), handleId),
+          Effect.as(Effect.interruptible(call("fs/open", { handleId, ...on, mode })), handleId),
           () => Effect.ignore(call("fs/close", { handleId }))
         )
       })
     )
 
-  const read = (path: string) =>
-    Stream.unwrapScoped(
-      Effect.map(open(path, "read"), (handleId) =>
+  const readFile: Files["readFile"] = (path, options = {}) =>
+    at("fs/readFile", path, options, (on) => Effect.map(call("fs/readFile", on), ({ dataBase64 }) => dataBase64))
+
+  const read: Files["read"] = (path, options = {}) => {
+    if (!features.fileBlocks) {
+      return Stream.filter(Stream.fromEffect(readFile(path, options)), (content) => content.length > 0)
+    }
+    return Stream.unwrapScoped(
+      Effect.map(open(path, "read", options), (handleId) =>
         Stream.iterate(0, (offset) => offset + maxBlockBytes).pipe(
           Stream.mapEffect((offset) => call("fs/readBlock", { handleId, offset, len: maxBlockBytes }), {
             concurrency: blocksAhead
@@ -97,10 +209,41 @@ export const make = (call: Call): Files => {
         )
       )
     )
+  }
 
-  const write = <E, R>(path: string, content: Stream.Stream<Uint8Array, E, R>) =>
-    Effect.scoped(
-      Effect.flatMap(open(path, "replace"), (handleId) => {
+  /** What a server takes in one message must be at hand, and fit. */
+  const fits = (bytes: number) =>
+    need(
+      features,
+      bytes <= maxWriteBytes,
+      `take a file of more than ${maxWriteBytes} bytes in one message`,
+      features.fileBlockWrites ? "write it as a stream" : "copy it another way"
+    )
+
+  const writeFile: Files["writeFile"] = (path, content, options = {}) =>
+    at("fs/writeFile", path, options, (on) => {
+      const bytes = toBuffer(content)
+      return Effect.zipRight(
+        fits(bytes.length),
+        Effect.suspend(() => Effect.asVoid(call("fs/writeFile", { ...on, dataBase64: bytes.toString("base64") })))
+      )
+    })
+
+  const writeWhole = <E, R>(path: string, content: Stream.Stream<Uint8Array, E, R>, options: Sandboxed) =>
+    Effect.suspend(() => {
+      const pieces: Array<Uint8Array> = []
+      let total = 0
+      return Stream.runForEach(content, (piece) => {
+        pieces.push(piece)
+        total += piece.length
+        return fits(total)
+      }).pipe(Effect.zipRight(Effect.suspend(() => writeFile(path, Buffer.concat(pieces), options))))
+    })
+
+  const write: Files["write"] = (path, content, options = {}) => {
+    if (!features.fileBlockWrites) return writeWhole(path, content, options)
+    return Effect.scoped(
+      Effect.flatMap(open(path, "replace", options), (handleId) => {
         let offset = 0
         return content.pipe(
           Stream.flatMap((chunk) => {
@@ -120,41 +263,53 @@ export const make = (call: Call): Files => {
         )
       })
     )
+  }
+
+  const getMetadata: Files["getMetadata"] = (path, options = {}) =>
+    at("fs/getMetadata", path, options, (on) => call("fs/getMetadata", on))
+
+  const readDirectory: Files["readDirectory"] = (path, options = {}) =>
+    at("fs/readDirectory", path, options, (on) => Effect.map(call("fs/readDirectory", on), ({ entries }) => entries))
 
   return {
-    readFile: (path) =>
-      at("fs/readFile", path, (path) => Effect.map(call("fs/readFile", { path }), ({ dataBase64 }) => dataBase64)),
-    writeFile: (path, content) =>
-      at("fs/writeFile", path, (path) =>
-        Effect.asVoid(call("fs/writeFile", { path, dataBase64: toBuffer(content).toString("base64") }))
-      ),
+    readFile,
+    writeFile,
     read,
     write,
-    createDirectory: (path) =>
-      at("fs/createDirectory", path, (path) => Effect.asVoid(call("fs/createDirectory", { path }))),
-    getMetadata: (path) => at("fs/getMetadata", path, (path) => call("fs/getMetadata", { path })),
-    canonicalize: (path) =>
-      at("fs/canonicalize", path, (path) => Effect.map(call("fs/canonicalize", { path }), ({ path }) => path)),
-    readDirectory: (path) =>
-      at("fs/readDirectory", path, (path) => Effect.map(call("fs/readDirectory", { path }), ({ entries }) => entries)),
-    walk: (path, options) =>
-      at("fs/walk", path, (path) =>
-        call("fs/walk", {
-          path,
-          options: {
-            maxDepth: 64,
-            maxDirectories: 100000,
-            maxEntries: 1000000,
-            followDirectorySymlinks: false,
-            ...options
-          }
-        })
+    createDirectory: (path, { recursive, ...options } = {}) =>
+      at("fs/createDirectory", path, options, (on) =>
+        Effect.asVoid(call("fs/createDirectory", { ...on, ...given({ recursive }) }))
       ),
-    remove: (path) => at("fs/remove", path, (path) => Effect.asVoid(call("fs/remove", { path }))),
-    copy: (source, destination) =>
-      at("fs/copy", source, (sourcePath) =>
-        at("fs/copy", destination, (destinationPath) =>
-          Effect.asVoid(call("fs/copy", { sourcePath, destinationPath, recursive: true }))
+    getMetadata,
+    canonicalize: (path, options = {}) =>
+      at("fs/canonicalize", path, options, (on, asked) =>
+        Effect.map(call("fs/canonicalize", on), ({ path }) => asAsked(path, asked))
+      ),
+    readDirectory,
+    walk: (path, { sandbox, ...limits } = {}) =>
+      at("fs/walk", path, { sandbox }, (on, asked) => {
+        const options = { ...defaultWalk, ...given(limits) }
+        if (!features.fileBlocks) {
+          return walkByListing({ getMetadata, readDirectory }, formatBytes(asked.bytes, asked.form), options, {
+            sandbox
+          })
+        }
+        return Effect.map(call("fs/walk", { ...on, options }), (result): WalkResult => {
+          const asAskedIn = <A extends { readonly path: string }>(found: ReadonlyArray<A>) =>
+            found.map((one) => ({ ...one, path: asAsked(one.path, asked) }))
+          return paths === "any"
+            ? result
+            : { ...result, entries: asAskedIn(result.entries), errors: asAskedIn(result.errors) }
+        })
+      }),
+    remove: (path, { recursive, force, ...options } = {}) =>
+      at("fs/remove", path, options, (on) =>
+        Effect.asVoid(call("fs/remove", { ...on, ...given({ recursive, force }) }))
+      ),
+    copy: (source, destination, options = {}) =>
+      at("fs/copy", source, options, ({ path: sourcePath, ...on }) =>
+        at("fs/copy", destination, {}, ({ path: destinationPath }) =>
+          Effect.asVoid(call("fs/copy", { ...on, sourcePath, destinationPath, recursive: options.recursive ?? true }))
         )
       )
   }

@@ -13,6 +13,7 @@ import { type HttpBodyDelta, type HttpHeader, maxBodyDeltaBytes } from "../proto
 import type { Params } from "./Api.js"
 import { BodyBroken, type ClientError, ProtocolViolation } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
+import { need } from "./ServerFeatures.js"
 
 /** Bytes of one streamed body that wait for their reader; beyond it the stream fails. */
 const maxQueuedBytes = 16777216
@@ -120,17 +121,34 @@ export const make = (session: ClientSession): Effect.Effect<Http> =>
     ) => {
       const requestId = `http-${nextId++}`
       const params = { ...others, method, url, headers, redirectPolicy, requestId, streamResponse: stream }
-      return { requestId, answer: session.call("http/request", params) }
+      return { requestId, answer: session.ask("http/request", params) }
     }
 
+    const { features } = session
+
+    /** What a server would leave out without a word. */
+    const check = ({ redirectPolicy, headers = [] }: Options) =>
+      Effect.zipRight(
+        need(features, features.redirectPolicy || redirectPolicy !== "stop", "leave redirects to the client"),
+        need(
+          features,
+          features.headerVariables || headers.every(({ valueEnvVar }) => valueEnvVar === undefined),
+          "take a header's value from its environment (valueEnvVar)"
+        )
+      )
+
     const request = (options: Options) =>
-      Effect.suspend(() => send(options, false).answer).pipe(
+      Effect.zipRight(
+        check(options),
+        Effect.suspend(() => send(options, false).answer)
+      ).pipe(
         Effect.map(({ bodyBase64, ...response }) => ({ ...response, body: bodyBase64 })),
         Effect.withSpan("ExecClient.http.request")
       )
 
     const stream = (options: Options) =>
       Effect.gen(function* () {
+        yield* check(options)
         const { requestId, answer } = send(options, true)
         const body = yield* Effect.acquireRelease(
           Effect.sync(() => {

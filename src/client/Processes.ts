@@ -9,15 +9,16 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { StartParams } from "../protocol/ExecApi.js"
+import { type ReadResult, StartParams } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
-import type { ProcessId } from "../protocol/Ids.js"
+import { ProcessId } from "../protocol/Ids.js"
 import { formatParseError } from "../protocol/Schemas.js"
 import { type ClientError, DuplicateProcess, EventsLost, InvalidRequest, ServerError } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
 import { EventLog } from "./EventLog.js"
 import { type Numbered, ProcessEvent } from "./ProcessEvent.js"
 import * as RemoteProcess from "./RemoteProcess.js"
+import { needForStart } from "./ServerFeatures.js"
 
 /** How long events may wait for earlier ones before the server is asked for these, in milliseconds. */
 const gapMs = 1000
@@ -54,9 +55,36 @@ const decodeParams = Schema.decodeUnknown(StartParams)
 const isRefusal = (error: ClientError): boolean =>
   error._tag === "ServerError" || error._tag === "InvalidRequest" || error._tag === "TooManyRequests"
 
+/**
+ * Reads what the server retains. Servers up to 0.143 count the end of a process into `nextSeq` only where no output is
+ * read with it: of a process that has ended they are asked until there is none.
+ */
+const readRetained = (
+  session: ClientSession,
+  processId: ProcessId,
+  afterSeq: number
+): Effect.Effect<ReadResult, ClientError> =>
+  Effect.flatMap(session.call("process/read", { processId, afterSeq }), (read) =>
+    session.features.extensions || !read.exited || read.chunks.length === 0
+      ? Effect.succeed(read)
+      : Effect.map(readRetained(session, processId, read.nextSeq - 1), (rest) => ({
+          ...rest,
+          chunks: [...read.chunks, ...rest.chunks]
+        }))
+  )
+
+/** What is gone of the output before the first piece that is retained, in bytes; undefined if nothing is. */
+const droppedBefore = ({ chunks, truncated, droppedBytes }: ReadResult, counted: boolean): number | undefined => {
+  if (counted) return truncated ? droppedBytes : undefined
+  // The original does not say: only the numbers tell, and every piece had a byte at least.
+  const before = (chunks[0]?.seq ?? 1) - 1
+  return before > 0 ? before : undefined
+}
+
 /** The processes of a session. */
 export const make = (session: ClientSession): Effect.Effect<Processes, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const { features } = session
     const entries = new Map<ProcessId, Entry>()
     const run = yield* FiberSet.makeRuntime<never>()
 
@@ -80,7 +108,7 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
 
     /** Asks the server for what was not heard. What even the server has lost ends the process. */
     const catchUp = (entry: Entry): Effect.Effect<void> =>
-      Effect.suspend(() => session.call("process/read", { processId: entry.processId, afterSeq: entry.log.last })).pipe(
+      Effect.suspend(() => readRetained(session, entry.processId, entry.log.last)).pipe(
         Effect.matchEffect({
           onFailure: (error) => Effect.sync(() => fail(entry, error)),
           onSuccess: (read) => {
@@ -117,10 +145,13 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
 
     const start = (options: StartOptions) =>
       Effect.gen(function* () {
-        const params = yield* decodeParams({ processId: randomUUID(), env: {}, tty: false, ...options }).pipe(
+        const decoded = yield* decodeParams({ processId: randomUUID(), env: {}, tty: false, ...options }).pipe(
           Effect.mapError((error) => new InvalidRequest({ method: "process/start", detail: formatParseError(error) }))
         )
-        const { processId } = params
+        yield* needForStart(features, decoded)
+        const form = features.paths === "any" ? decoded.cwd.form : features.paths
+        const params = { ...decoded, cwd: { ...decoded.cwd, form } }
+        const { processId, tty } = params
         if (entries.has(processId)) return yield* new DuplicateProcess({ processId })
         const mayRestart = (params.restart?.policy ?? "never") !== "never"
         const log = new EventLog(() => run(fillGap(entry)), mayRestart)
@@ -145,7 +176,7 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         const { pid } = yield* Fiber.join(answer).pipe(
           Effect.onInterrupt(() => Effect.sync(() => run(Effect.zipRight(Fiber.await(answer), terminate(processId)))))
         )
-        return RemoteProcess.make(session, log, { processId, pid, hasStdin: params.tty || params.pipeStdin })
+        return RemoteProcess.make(session, log, { processId, pid, tty, hasStdin: tty || params.pipeStdin })
       }).pipe(Effect.withSpan("ExecClient.start"))
 
     const startScoped = (options: StartOptions) =>
@@ -155,31 +186,37 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         )
       )
 
-    const attach = (id: string) =>
+    /** What the server says of a process. The original lists none: it is known by its output, if at all. */
+    const inspect = (id: string) =>
       Effect.gen(function* () {
+        if (!features.extensions) return { processId: ProcessId.make(id), pid: null, tty: undefined }
         const { processes } = yield* session.call("process/list", {})
         const info = processes.find(({ processId }) => processId === id)
-        if (info === undefined) {
-          return yield* new ServerError({ code: Code.invalidRequest, reason: `unknown process id ${id}` })
-        }
-        const { processId, pid } = info
+        return info ?? (yield* new ServerError({ code: Code.invalidRequest, reason: `unknown process id ${id}` }))
+      })
+
+    const attach = (id: string) =>
+      Effect.gen(function* () {
+        const { processId, pid, tty } = yield* inspect(id)
         if (entries.has(processId)) return yield* new DuplicateProcess({ processId })
-        // Nobody knows whether it has a restart policy.
-        const log = new EventLog(() => run(fillGap(entry)), true)
+        // Of ours nobody knows whether it has a restart policy.
+        const log = new EventLog(() => run(fillGap(entry)), features.extensions)
         const entry: Entry = { processId, log, started: false }
         // Before it is read: what follows the answer must not be lost.
         entries.set(processId, entry)
-        const read = yield* session
-          .call("process/read", { processId, afterSeq: 0 })
-          .pipe(Effect.onError(() => Effect.sync(() => remove(entry))))
+        const read = yield* readRetained(session, processId, 0).pipe(
+          Effect.onError(() => Effect.sync(() => remove(entry)))
+        )
         const [first] = read.chunks
         // The numbers that an exit and a close have are not gone.
         const next = read.nextSeq - (read.closed ? 2 : read.exited ? 1 : 0)
-        if (read.truncated) log.begin((first?.seq ?? next) - 1, read.droppedBytes)
+        const dropped = droppedBefore(read, features.extensions)
+        if (dropped !== undefined) log.begin((first?.seq ?? next) - 1, dropped)
         log.recover({ ...read, truncated: false })
         if (log.isOver) remove(entry)
         entry.started = true
-        return RemoteProcess.make(session, log, { processId, pid: pid ?? -1, hasStdin: true })
+        const isTerminal = tty ?? (first === undefined ? undefined : first.stream === "pty")
+        return RemoteProcess.make(session, log, { processId, pid, tty: isTerminal, hasStdin: true })
       }).pipe(Effect.withSpan("ExecClient.attach"))
 
     return { start, startScoped, attach } satisfies Processes

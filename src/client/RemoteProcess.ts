@@ -16,6 +16,7 @@ import type { Cursor, EventLog } from "./EventLog.js"
 import * as EventReader from "./EventReader.js"
 import { type Collected, HeadTail } from "./HeadTail.js"
 import type { Exit, ProcessEvent } from "./ProcessEvent.js"
+import { need } from "./ServerFeatures.js"
 
 /** Bytes of input that one request carries. */
 const pieceBytes = 262144
@@ -75,10 +76,16 @@ export interface RemoteProcess {
   }) => Effect.Effect<Standing, ClientError>
   /** Queues input, in the order of the calls, each byte once, also across a lost connection. */
   readonly write: (input: string | Uint8Array) => Effect.Effect<void, ClientError | WriteRefused>
-  /** Ends the input after what was written; a terminal gets its EOF character. */
+  /**
+   * Ends the input after what was written; a terminal gets its EOF character. The original cannot end the input of a
+   * program that has no terminal.
+   */
   readonly closeStdin: Effect.Effect<void, ClientError>
   readonly resize: (rows: number, cols: number) => Effect.Effect<void, ClientError>
-  /** Sends a signal to the process group, the leader or the tree. */
+  /**
+   * Sends a signal to the process group, the leader or the tree. The original interrupts and kills groups, or only kills;
+   * whatever else is asked of it fails with `Unsupported`.
+   */
   readonly signal: (
     signal: Params<"process/signal">["signal"],
     target?: "group" | "leader" | "tree"
@@ -105,22 +112,32 @@ const piecesOf = (bytes: Buffer): ReadonlyArray<Buffer> =>
     bytes.subarray(i * pieceBytes, (i + 1) * pieceBytes)
   )
 
+/** What a client knows of a process. */
+interface Described {
+  readonly processId: ProcessId
+  readonly pid: number | null
+  /** Whether it has a terminal; undefined where the server does not tell. */
+  readonly tty: boolean | undefined
+  readonly hasStdin: boolean
+}
+
+const newlines = new Set([0x0a, 0x0d, 0x04])
+
 /** The process with this id, whose events `log` gets. */
 export const make = (
   session: ClientSession,
   log: EventLog,
-  {
-    processId,
-    pid,
-    hasStdin
-  }: { readonly processId: ProcessId; readonly pid: number | null; readonly hasStdin: boolean }
+  { processId, pid, tty, hasStdin }: Described
 ): RemoteProcess => {
+  const { features } = session
   const source: EventReader.Source = {
     processId,
     log,
     read: (afterSeq) => session.call("process/read", { processId, afterSeq })
   }
   let writes = 0
+  /** Whether what was written ends a line, as far as a terminal is concerned. */
+  let atLineStart = true
 
   const standing = (): Standing => ({ exit: log.exit, closed: log.isClosed })
 
@@ -142,12 +159,15 @@ export const make = (
       : Effect.map(Effect.timeoutOption(arrived(until), waitMs), standing)
 
   const write = (input: string | Uint8Array) =>
-    Effect.suspend(() =>
-      session.callAll(
+    Effect.suspend(() => {
+      const bytes = toBuffer(input)
+      const last = bytes.at(-1)
+      if (last !== undefined) atLineStart = newlines.has(last)
+      return session.callAll(
         "process/write",
-        piecesOf(toBuffer(input)).map((chunk) => ({ processId, chunk, writeId: String(++writes) }))
+        piecesOf(bytes).map((chunk) => ({ processId, chunk, writeId: String(++writes) }))
       )
-    ).pipe(
+    }).pipe(
       Effect.flatMap((results) => {
         const refused = results.find(({ status }) => status !== "accepted")
         return refused === undefined || refused.status === "accepted"
@@ -156,7 +176,17 @@ export const make = (
       })
     )
 
-  const closeStdin = Effect.asVoid(session.call("process/closeStdin", { processId }))
+  /** The original ends no input; what it can do is to type the character that does so at a terminal. */
+  const closeStdin: Effect.Effect<void, ClientError> = Effect.suspend(() => {
+    if (features.extensions) return Effect.asVoid(session.call("process/closeStdin", { processId }))
+    if (!hasStdin) return Effect.void
+    if (tty !== true) {
+      const advice = "start it without `pipeStdin`, or with `tty`"
+      return need(features, false, "end the input of a program without a terminal", advice)
+    }
+    // In the middle of a line the first one only ends the line.
+    return Effect.catchTag(write(atLineStart ? "\u0004" : "\u0004\u0004"), "WriteRefused", () => Effect.void)
+  })
 
   /** Hands events to `take` until the end; whatever was handed over is not handed over again. */
   const drain = (cursor: Cursor, take: (event: ProcessEvent) => void): Effect.Effect<void, ClientError> =>
@@ -176,6 +206,8 @@ export const make = (
     const bytes = toBuffer(input ?? "")
     if (bytes.length === 0) return closeStdin
     if (!hasStdin) return new WriteRefused({ processId, status: "stdinClosed" })
+    // Fails, where there will be no end, before anything is written.
+    if (!features.extensions && tty !== true) return closeStdin
     return Effect.forEach(piecesOf(bytes), write, { discard: true }).pipe(
       // A program need not read all its input.
       Effect.catchTag("WriteRefused", () => Effect.void),
@@ -241,12 +273,34 @@ export const make = (
     wait,
     write,
     closeStdin,
-    resize: (rows, cols) => Effect.asVoid(session.call("process/resize", { processId, rows, cols })),
+    resize: (rows, cols) =>
+      Effect.zipRight(
+        need(features, features.extensions, "change the size of a terminal"),
+        Effect.asVoid(session.call("process/resize", { processId, rows, cols }))
+      ),
     signal: (signal, target) => {
+      // Its end is what the original has in place of this signal.
+      if (features.signals !== "any" && signal === "SIGKILL" && (target ?? "group") === "group") {
+        return Effect.asVoid(session.call("process/terminate", { processId }))
+      }
+      const served = features.signals === "interrupt" && signal === "SIGINT" && (target ?? "group") === "group"
+      const able = features.signals === "none" ? "it can only kill" : "it can only interrupt a group, and kill"
       const params = { processId, signal, ...(target === undefined ? {} : { target }) }
-      return Effect.asVoid(session.call("process/signal", params))
+      return Effect.zipRight(
+        need(features, served || features.signals === "any", `send ${signal} to ${target ?? "a group"}`, able),
+        Effect.asVoid(session.ask("process/signal", params))
+      )
     },
-    terminate: (mode) => session.call("process/terminate", { processId, ...(mode === undefined ? {} : { mode }) }),
+    terminate: (mode) =>
+      Effect.zipRight(
+        need(
+          features,
+          features.extensions || mode?.type !== "graceful",
+          "ask a process to end",
+          "terminate it at once"
+        ),
+        session.call("process/terminate", { processId, ...(mode === undefined ? {} : { mode }) })
+      ),
     communicate,
     collectFor
   }

@@ -8,6 +8,7 @@ import type { Readable, Writable } from "node:stream"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as Lines from "../protocol/Lines.js"
@@ -22,7 +23,7 @@ export interface Command {
   readonly cwd?: string | undefined
 }
 
-/** How a server is asked to end. */
+/** How a server is asked to end, at first. */
 export type Goodbye = "closeStdin" | "SIGTERM"
 
 /** A server's process, the leader of a group of its own. */
@@ -33,9 +34,6 @@ export interface ServerProcess {
   /** Completes when it has exited, with the reason as a sentence. */
   readonly exited: Effect.Effect<string>
 }
-
-/** How long a server may take to end after it was asked to, in milliseconds; its own shutdown may take two seconds. */
-const graceMs = { closeStdin: 2000, SIGTERM: 5000 }
 
 /** The longest line of its log that is passed on, in bytes. */
 const maxLogLine = 65536
@@ -52,7 +50,7 @@ const watchExit = (child: Child): Effect.Effect<string> => {
   const exit = Deferred.unsafeMake<string>(FiberId.none)
   child.once("exit", (code, signal) => {
     // What it has left in its group has nobody to serve any more.
-    killGroup(child)
+    signalGroup(child, "SIGKILL")
     const reason = signal === null ? `the server exited with code ${code}` : `the server was killed by ${signal}`
     Deferred.unsafeDone(exit, Effect.succeed(reason))
   })
@@ -83,26 +81,39 @@ const started = ({ command, args = [], env, cwd }: Command): Effect.Effect<Start
     }
   })
 
-const killGroup = (child: Child): void => {
+const signalGroup = (child: Child, signal: "SIGTERM" | "SIGKILL"): void => {
   if (child.pid === undefined) return
   try {
-    process.kill(-child.pid, "SIGKILL")
+    process.kill(-child.pid, signal)
   } catch {
     // Nobody of the group is left.
   }
 }
 
-/** Starts a server. When the scope closes it is asked to end; what is left of its group after a time is killed. */
+type Step = readonly [step: (child: Child) => void, waitMs: number]
+
+/** The exit is certain then, but it must be waited for. */
+const kill: Step = [(child) => signalGroup(child, "SIGKILL"), 5000]
+
+/** What is done to a server that has to end, and how long it may take to exit then; its own shutdown may take 2 s. */
+const ladders: Readonly<Record<Goodbye, ReadonlyArray<Step>>> = {
+  closeStdin: [[(child) => void child.stdin.end(), 2000], [(child) => signalGroup(child, "SIGTERM"), 2000], kill],
+  SIGTERM: [[(child) => signalGroup(child, "SIGTERM"), 5000], kill]
+}
+
+/**
+ * Starts a server. When the scope closes, its stdin ends where it serves on it; if it does not exit, or at once where it
+ * serves elsewhere, its group gets SIGTERM; and SIGKILL, if that does not help either.
+ */
 export const make = (command: Command, goodbye: Goodbye): Effect.Effect<ServerProcess, LaunchFailed, Scope.Scope> =>
   Effect.gen(function* () {
     const runFork = Runtime.runFork(yield* Effect.runtime<never>())
     const stop = ({ child, exited }: Started) =>
-      Effect.suspend(() => {
-        if (goodbye === "closeStdin") child.stdin.end()
-        else child.kill("SIGTERM")
-        const bounded = Effect.timeoutOption(Effect.interruptible(exited), graceMs[goodbye])
-        // After SIGKILL the exit is certain, but it must be waited for.
-        return bounded.pipe(Effect.zipRight(Effect.sync(() => killGroup(child))), Effect.zipRight(bounded))
+      Effect.gen(function* () {
+        for (const [step, ms] of ladders[goodbye]) {
+          step(child)
+          if (Option.isSome(yield* Effect.timeoutOption(Effect.interruptible(exited), ms))) return
+        }
       })
 
     const { child, exited } = yield* Effect.acquireRelease(started(command), stop)

@@ -5,9 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Lines from "../protocol/Lines.js"
 import * as ServerProcess from "./ServerProcess.js"
-import type { Link, OpenLink } from "./TextChannel.js"
+import * as StreamLink from "./StreamLink.js"
+import type { OpenLink } from "./TextChannel.js"
 
 /** What to start. */
 export interface Options extends ServerProcess.Command {
@@ -24,8 +24,9 @@ export const open =
   ({ onMessage, onMalformed, onEnd }) =>
     Effect.gen(function* () {
       const { stdin, stdout, exited } = yield* ServerProcess.make(options, "closeStdin")
-      const { maxMessageBytes = 268435456 } = options
-      stdout.on("data", Lines.make(maxMessageBytes, { onLine: onMessage, onBadLine: onMalformed }))
+      const { maxMessageBytes } = options
+      const streams = { input: stdout, output: stdin, maxMessageBytes }
+      const { link } = StreamLink.join(streams, { onMessage, onMalformed })
       const closed = Effect.async<void>((resume) => {
         if (stdout.closed) resume(Effect.void)
         else stdout.once("close", () => resume(Effect.void))
@@ -37,13 +38,5 @@ export const open =
         Effect.interruptible,
         Effect.forkScoped
       )
-      const link: Link = {
-        send: (text) => {
-          if (stdin.writable) stdin.write(`${text}\n`)
-        },
-        close: () => void stdin.end(),
-        pause: () => void stdout.pause(),
-        resume: () => void stdout.resume()
-      }
       return link
     })

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { need } from "../client/ServerFeatures.js"
 import { interact } from "./Interact.js"
 import { Exited } from "./Outcome.js"
 import * as Target from "./Target.js"
@@ -19,10 +20,12 @@ export interface Options {
 export const attach = ({ target, id }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const { client } = yield* Target.resume(target)
+      const { client, processes: attachable } = yield* Target.resume(target)
+      const advice = "`logs --follow` shows its output"
+      yield* need(client.features, client.features.extensions, "say whether a process has a terminal", advice)
       const { processes } = yield* client.call("process/list", {})
       const tty = processes.some(({ processId, tty }) => processId === id && tty)
-      const process = yield* client.attach(id)
+      const process = yield* attachable.attach(id)
       const size = Terminal.size()
       if (tty && size !== undefined) yield* Effect.ignore(process.resize(size.rows, size.cols))
       if (tty) yield* Terminal.say("attached; ^] detaches")

@@ -79,12 +79,12 @@ class Progress {
 
   constructor(private readonly isShown: boolean) {}
 
-  add(name: string, size: number, done: number, length: number, now: number): void {
+  add(name: string, size: number | null, done: number, length: number, now: number): void {
     this.bytes += length
     if (!this.isShown || now - this.shownAt < progressMs) return
     this.shownAt = now
     const short = name.length > maxName ? `...${name.slice(-maxName)}` : name
-    const share = size > 0 ? ` ${Math.min(100, Math.floor((done / size) * 100))} %` : ""
+    const share = size !== null && size > 0 ? ` ${Math.min(100, Math.floor((done / size) * 100))} %` : ""
     process.stderr.write(`\r\u001b[K${Table.plain(short)} ${Table.bytes(done)}${share}`)
   }
 
@@ -144,7 +144,9 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
         if (!isDirectory) {
           const replaced = Option.getOrUndefined(into ? yield* existingAt(to, base, destination) : existing)
           // The server empties a file before it is written: if it were the one that is read, nothing would be left.
-          if (replaced?.isFile === true && replaced.size === size && replaced.modifiedAtMs === modifiedAtMs) {
+          const isSame = (one: LocalFiles.Inspected) =>
+            (one.size === size || one.size === null || size === null) && one.modifiedAtMs === modifiedAtMs
+          if (replaced?.isFile === true && isSame(replaced)) {
             return yield* new CommandFailed({
               message: `${source} and ${destination} are the same file, by size and time of change: nothing is copied`
             })

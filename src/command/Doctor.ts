@@ -10,13 +10,14 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { bytesOf } from "../client/HeadTail.js"
-import { configOf } from "../environment/EnvironmentManager.js"
+import { fromVariables } from "../environment/EnvironmentConfig.js"
 import { version } from "../Package.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Wire from "../protocol/Wire.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as Memory from "../transport/Memory.js"
 import { Exited } from "./Outcome.js"
+import { questions } from "./ServerCheck.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -44,6 +45,12 @@ const ok = (name: string, detail: string): Finding => ({ name, status: "ok", det
 const warning = (name: string, detail: string, advice: string): Finding => ({ name, status: "warning", detail, advice })
 const failed = (name: string, detail: string, advice: string): Finding => ({ name, status: "failed", detail, advice })
 
+const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.timeoutFail(effect, {
+    duration: checkMs,
+    onTimeout: () => ({ message: `no answer within ${checkMs} ms` })
+  })
+
 /** A check whose failure is a finding, as is that it takes too long. */
 const check = <E extends { readonly message: string }>(
   name: string,
@@ -51,8 +58,7 @@ const check = <E extends { readonly message: string }>(
   effect: Effect.Effect<Finding, E>,
   severity: "warning" | "failed" = "failed"
 ): Check =>
-  effect.pipe(
-    Effect.timeoutFail({ duration: checkMs, onTimeout: () => ({ message: `no answer within ${checkMs} ms` }) }),
+  inTime(effect).pipe(
     Effect.catchAll(({ message }) =>
       Effect.succeed(severity === "failed" ? failed(name, message, advice) : warning(name, message, advice))
     )
@@ -182,7 +188,7 @@ const clients = check(
 )
 
 const environments: Check = Effect.sync(() =>
-  Either.match(configOf(process.env), {
+  Either.match(fromVariables(process.env), {
     onLeft: ({ message }) => failed("environments", message, "correct the file, or the variable"),
     onRight: ({ entries, includeLocal, defaultId }) => {
       const ids = [...(includeLocal ? ["local"] : []), ...entries.map(({ id }) => id)]
@@ -191,24 +197,32 @@ const environments: Check = Effect.sync(() =>
   })
 )
 
-/** Connects to where the flags lead, if they lead anywhere. */
-const server = (target: Target.Target): ReadonlyArray<Check> =>
-  target.url === undefined && target.env === undefined && !process.env["EXEC_SERVER_URL"]
-    ? []
-    : [
+/** Connects to where the flags lead, if they lead anywhere, and asks for everything that the commands need. */
+const server = (target: Target.Target): Effect.Effect<ReadonlyArray<Finding>> =>
+  Effect.suspend(() => {
+    if (target.url === undefined && target.env === undefined && !process.env["EXEC_SERVER_URL"]) {
+      return Effect.succeed([])
+    }
+    const advice = "look at the address, at the server's log, and at the token it may ask for"
+    const asked = Effect.gen(function* () {
+      const startedAt = yield* Clock.currentTimeMillis
+      const connected = yield* Effect.either(inTime(Target.connect(target)))
+      if (Either.isLeft(connected)) return [failed("server", connected.left.message, advice)]
+      const { info, client } = connected.right
+      const ms = (yield* Clock.currentTimeMillis) - startedAt
+      const { executorVersion, platformOs } = info
+      const version = executorVersion === null ? client.features.server : `version ${executorVersion} on ${platformOs}`
+      const findings = yield* Effect.forEach(questions, ({ name, served, without, advice, ask }) =>
         check(
-          "server",
-          "look at the address, at the server's log, and at the token it may ask for",
-          Effect.scoped(
-            Effect.gen(function* () {
-              const startedAt = yield* Clock.currentTimeMillis
-              const { info } = yield* Target.connect(target)
-              const ms = (yield* Clock.currentTimeMillis) - startedAt
-              return ok("server", Table.plain(`version ${info.executorVersion} on ${info.platformOs}, in ${ms} ms`))
-            })
-          )
+          name,
+          advice,
+          Effect.map(ask(client), (isServed) => (isServed ? ok(name, served) : failed(name, without, advice)))
         )
-      ]
+      )
+      return [ok("server", Table.plain(`${version}, in ${ms} ms`)), ...findings]
+    })
+    return Effect.scoped(asked)
+  })
 
 const marks = { ok: "ok", warning: "!!", failed: "XX" }
 
@@ -228,10 +242,10 @@ export const doctor = ({ target, json }: { readonly target: Target.Target; reado
       terminals,
       temporary,
       clients,
-      environments,
-      ...server(target)
+      environments
     ]
-    const findings = yield* Effect.forEach(checks, (one) => one)
+    const here = yield* Effect.forEach(checks, (one) => one)
+    const findings = [...here, ...(yield* server(target))]
     const lines = json
       ? findings.map((finding) => `${JSON.stringify(finding)}\n`)
       : [

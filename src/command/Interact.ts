@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Stream from "effect/Stream"
-import type { ClientError } from "../client/ClientError.js"
+import type { ClientError, Unsupported } from "../client/ClientError.js"
 import type * as ExecClient from "../client/ExecClient.js"
 import type { ProcessEvent } from "../client/ProcessEvent.js"
 import type { RemoteProcess } from "../client/RemoteProcess.js"
@@ -33,6 +33,12 @@ const lateOutputMs = 1000
 /** How long a process is given to end when this command is told to, in milliseconds. */
 const graceMs = 2000
 
+/**
+ * How long a program may print nothing after the end of its input, in milliseconds, where the server cannot tell it of
+ * that end: then it is taken for one that waits for it.
+ */
+const idleMs = 5000
+
 /** After so many signals the command ends, whatever the process makes of them. */
 const maxSignals = 3
 
@@ -51,7 +57,7 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
     Effect.gen(function* () {
       const signals = yield* LocalSignals
       const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-      const left = yield* Deferred.make<never, Exited>()
+      const left = yield* Deferred.make<never, Exited | CommandFailed>()
       let connected = true
       let received = 0
 
@@ -62,7 +68,13 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
         const ends = signal === "SIGTERM" || signal === "SIGHUP"
         // A terminal's process is ended by the end of its terminal, and many shells ignore SIGTERM.
         if (!connected || ++received >= maxSignals || (ends && (tty || survives))) return leave(codeOf(signal))
-        runFork(Effect.ignore(remote.signal(signal)))
+        const unsupported = ({ message }: Unsupported) =>
+          Effect.zipRight(
+            Terminal.say(message),
+            // What would end most programs ends this command, and the process with it.
+            Effect.sync(() => (signal === "SIGUSR1" || signal === "SIGUSR2" ? undefined : leave(codeOf(signal))))
+          )
+        runFork(Effect.ignore(Effect.catchTag(remote.signal(signal), "Unsupported", unsupported)))
       }
       yield* signals.take(onSignal)
 
@@ -72,7 +84,7 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
           const size = Terminal.size()
           if (size !== undefined) runFork(Effect.ignore(remote.resize(size.rows, size.cols)))
         }
-        yield* Terminal.onResize(resize)
+        if (client.features.extensions) yield* Terminal.onResize(resize)
       }
 
       const watch = Effect.gen(function* () {
@@ -80,9 +92,11 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
         return yield* new CommandFailed({ message: error.message })
       })
 
+      let chunks = 0
       const onOutput = (event: ProcessEvent): Effect.Effect<void, Terminal.OutputClosed> => {
         switch (event._tag) {
           case "Output":
+            chunks++
             return deliver(client, event.stream === "stderr" ? "stderr" : "stdout", event.chunk)
           case "Missed":
             return event.bytes > 0 ? Terminal.say(`${event.bytes} bytes of output are gone`) : Effect.void
@@ -103,7 +117,20 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
           if (tty) return Effect.sync(() => void runFork(Effect.ignore(remote.write(chunk))))
           return remote.write(chunk)
         })
-      const input = Effect.ignore(Effect.zipRight(Terminal.forEachInput(onInput), remote.closeStdin))
+      /** A program that waits for an end that will not come would keep this command for ever. */
+      const noEnd = (error: Unsupported) =>
+        Effect.gen(function* () {
+          if (survives || process.stdin.isTTY) return yield* Terminal.say(`${error.message} (^C interrupts it)`)
+          for (let seen = -1; seen !== chunks; ) {
+            seen = chunks
+            if (Option.isSome(yield* Effect.timeoutOption(Effect.exit(remote.exit), idleMs))) return
+          }
+          const why = `${error.server} cannot ${error.what}, and this one neither ends by itself nor prints anything: it is terminated`
+          const message = `${why}; give it no input (</dev/null), or a terminal (--tty)`
+          Deferred.unsafeDone(left, new CommandFailed({ message }))
+        })
+      const endInput = Effect.catchTag(remote.closeStdin, "Unsupported", noEnd)
+      const input = Effect.ignore(Effect.zipRight(Terminal.forEachInput(onInput), endInput))
       yield* Effect.forkScoped(Effect.interruptible(input))
 
       yield* client.watch(({ _tag }) => {
@@ -140,7 +167,9 @@ const deliver = (client: ExecClient.Shape, to: "stdout" | "stderr", chunk: Buffe
 
 /** Ends a process, first politely; bounded. */
 const endOf = (remote: RemoteProcess): Effect.Effect<void> =>
-  Effect.ignore(remote.terminate({ type: "graceful", timeoutMs: graceMs })).pipe(
+  remote.terminate({ type: "graceful", timeoutMs: graceMs }).pipe(
+    Effect.catchTag("Unsupported", () => remote.terminate()),
+    Effect.ignore,
     Effect.zipRight(Effect.ignore<unknown, ClientError, never>(remote.exit)),
     Effect.interruptible,
     Effect.timeoutOption(graceMs + 1000),

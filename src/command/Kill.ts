@@ -5,6 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type * as ExecClient from "../client/ExecClient.js"
+import { need } from "../client/ServerFeatures.js"
 import { ProcessId } from "../protocol/Ids.js"
 import { SignalName } from "../protocol/Signals.js"
 import { CommandFailed, UsageError } from "./Outcome.js"
@@ -20,6 +22,16 @@ export interface Options {
 
 const decodeSignal = Schema.decodeUnknown(SignalName)
 
+/** Fails for a process that the session does not have: signals that reach nobody are no error. */
+const exists = ({ call, features }: ExecClient.Shape, processId: ProcessId) =>
+  Effect.gen(function* () {
+    // The original has no list; what it retains of the process, after anything that could be, is nothing.
+    if (!features.extensions) return yield* call("process/read", { processId, afterSeq: Number.MAX_SAFE_INTEGER })
+    const { processes } = yield* call("process/list", {})
+    const found = processes.some((one) => one.processId === processId)
+    return found ? undefined : yield* new CommandFailed({ message: `unknown process id ${processId}` })
+  })
+
 /** Sends the signal to everything that the process has started; SIGKILL also ends what would survive it. */
 export const kill = ({ target, id, signal }: Options) =>
   Effect.scoped(
@@ -31,10 +43,15 @@ export const kill = ({ target, id, signal }: Options) =>
       )
       const { client } = yield* Target.resume(target)
       const processId = ProcessId.make(id)
-      const { processes } = yield* client.call("process/list", {})
-      const info = processes.find((one) => one.processId === processId)
-      if (info === undefined) return yield* new CommandFailed({ message: `unknown process id ${id}` })
+      yield* exists(client, processId)
       if (name === "SIGKILL") yield* client.call("process/terminate", { processId })
-      else yield* client.call("process/signal", { processId, signal: decoded, target: "tree" })
+      else if (client.features.extensions) {
+        yield* client.call("process/signal", { processId, signal: decoded, target: "tree" })
+      } else {
+        const { signals } = client.features
+        const able = signals === "interrupt" ? "it can send INT and KILL" : "it can send KILL alone"
+        yield* need(client.features, signals === "interrupt" && name === "SIGINT", `send ${name}`, able)
+        yield* client.call("process/signal", { processId, signal: decoded })
+      }
     })
   )

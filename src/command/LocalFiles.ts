@@ -24,7 +24,8 @@ const attempt = <A>(path: string, use: () => Promise<A>): Effect.Effect<A, Comma
 export interface Inspected {
   readonly isDirectory: boolean
   readonly isFile: boolean
-  readonly size: number
+  /** In bytes; null where a server does not tell it. */
+  readonly size: number | null
   readonly modifiedAtMs: number
 }
 

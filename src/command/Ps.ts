@@ -5,6 +5,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { need } from "../client/ServerFeatures.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
@@ -27,6 +28,7 @@ export const ps = ({ target, json }: { readonly target: Target.Target; readonly 
   Effect.scoped(
     Effect.gen(function* () {
       const { client } = yield* Target.resume(target)
+      yield* need(client.features, client.features.extensions, "list its processes")
       const { processes } = yield* client.call("process/list", {})
       const now = yield* Clock.currentTimeMillis
       const text = json

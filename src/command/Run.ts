@@ -5,8 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { StartOptions } from "../client/ExecClient.js"
+import { need, type ServerFeatures } from "../client/ServerFeatures.js"
 import type { Environment } from "../environment/Environment.js"
-import { Code } from "../protocol/Failure.js"
 import { interact } from "./Interact.js"
 import { Exited, UsageError } from "./Outcome.js"
 import * as Target from "./Target.js"
@@ -34,6 +34,15 @@ const secrets = ["EXEC_SERVER_*TOKEN"]
 /** The size of a terminal that nobody looks at. */
 const defaultSize = { rows: 24, cols: 80 }
 
+/** The original's terminals have one size. */
+const sayFixedSize = ({ server }: ServerFeatures) =>
+  Effect.suspend(() => {
+    const { rows, cols } = Terminal.size() ?? defaultSize
+    return rows === defaultSize.rows && cols === defaultSize.cols
+      ? Effect.void
+      : Terminal.say(`${server} cannot give a terminal the size of this one: it has 24 rows of 80 columns`)
+  })
+
 const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, string>, UsageError> =>
   Effect.map(
     Effect.forEach(set, (text) => {
@@ -50,17 +59,14 @@ const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, str
  * list processes; a session that was just made has none.
  */
 const freeId = ({ client }: Environment) =>
-  client.call("process/list", {}).pipe(
-    Effect.catchIf(
-      (error) => error._tag === "ServerError" && error.code === Code.methodNotFound,
-      () => Effect.succeed({ processes: [] })
-    ),
-    Effect.map(({ processes }) => {
+  Effect.map(
+    client.features.extensions ? client.call("process/list", {}) : Effect.succeed({ processes: [] }),
+    ({ processes }) => {
       const taken = new Set<string>(processes.map(({ processId }) => processId))
       let number = 1
       while (taken.has(`p${number}`)) number++
       return `p${number}`
-    })
+    }
   )
 
 /** Runs it; ends with its status. */
@@ -78,6 +84,13 @@ export const run = (options: Options) =>
         const message = "--detach needs --url or --env: without a server, nothing outlives this command"
         return yield* new UsageError({ message })
       }
+      const { features } = client
+      if (target.session !== undefined && options.id === undefined) {
+        yield* need(features, features.extensions, "list its processes", "give --id, which no other process has")
+      }
+      if (timeoutMs !== undefined) yield* need(features, features.extensions, "end a process after a time (--timeout)")
+      // Without a way to end the input, a program that has none must not be made to wait for its end.
+      const pipeStdin = !tty && (features.extensions || (yield* Terminal.hasInput))
       const term = process.env["TERM"] ?? "xterm-256color"
       const start: StartOptions = {
         processId: options.id ?? (yield* freeId(environment)),
@@ -86,11 +99,12 @@ export const run = (options: Options) =>
         env: { ...(tty ? { TERM: term } : {}), ...given },
         envPolicy: { inherit: "all", ignoreDefaultExcludes: true, exclude: secrets, set: {}, includeOnly: [] },
         tty,
-        pipeStdin: !tty,
-        ...(tty ? { size: Terminal.size() ?? defaultSize } : {}),
+        pipeStdin,
+        ...(tty && features.extensions ? { size: Terminal.size() ?? defaultSize } : {}),
         ...(timeoutMs === undefined ? {} : { timeoutMs })
       }
-      const remote = yield* client.start(start)
+      if (tty && !features.extensions) yield* sayFixedSize(features)
+      const remote = yield* environment.processes.start(start)
       if (!detach) {
         const code = yield* interact({ client, process: remote, tty, survives: false })
         return yield* new Exited({ code })

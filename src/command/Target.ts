@@ -9,12 +9,11 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { ConnectFailed } from "../client/ClientError.js"
+import * as ClientError from "../client/ClientError.js"
 import * as RelayLink from "../client/RelayLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
-import { Code } from "../protocol/Failure.js"
 import * as Memory from "./Memory.js"
 import { UsageError } from "./Outcome.js"
 
@@ -40,8 +39,7 @@ export type TargetError =
 const attachedMs = 2000
 const attachedRetryMs = 50
 
-const isAttached = (error: Environment.EnvironmentError) =>
-  error._tag === "ServerError" && error.code === Code.sessionAttached
+const isAttached = (error: Environment.EnvironmentError) => error._tag !== "TokenError" && ClientError.isAttached(error)
 
 const usage = (message: string) => Either.left(new UsageError({ message }))
 
@@ -49,7 +47,7 @@ type EntryError = Exclude<TargetError, Environment.EnvironmentError>
 
 /** What can be no server's address, and would otherwise be found out by whoever connects. */
 const checkAddress = (url: string): Either.Either<void, UsageError> => {
-  const refuse = (reason: string) => usage(new ConnectFailed({ url, reason }).message)
+  const refuse = (reason: string) => usage(new ClientError.ConnectFailed({ url, reason }).message)
   if (RelayLink.isRelay(url) && RelayLink.addressOf(url) === undefined) {
     return refuse("a relay URL is relay://HOST:PORT/ENVIRONMENT")
   }
@@ -71,7 +69,7 @@ const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | unde
       return { id: EnvironmentConfig.remoteId, target: server, initializeTimeoutMs: undefined }
     }
     const { entries, includeLocal } = yield* environments === undefined
-      ? EnvironmentManager.configOf(process.env)
+      ? EnvironmentConfig.fromVariables(process.env)
       : EnvironmentConfig.load(environments)
     if (env === EnvironmentConfig.localId && includeLocal) return undefined
     const entry = entries.find(({ id }) => id === env)

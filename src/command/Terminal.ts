@@ -3,11 +3,13 @@
  *
  * @since 0.1.0
  */
+import { fstatSync, statSync } from "node:fs"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Posix from "../process/Posix.js"
 
@@ -85,6 +87,47 @@ export const onResize = (listener: () => void): Effect.Effect<void, never, Scope
       () => Effect.sync(() => void stdout.removeListener("resize", listener))
     )
   )
+
+/** How long a pipe on stdin that has said nothing may take to say something, or to end, in milliseconds. */
+const silentMs = 250
+
+const nullDevice = "/dev/null"
+
+/** Whether stdin is something that certainly has no input: closed, empty, or the null device. */
+const isEmpty = (): boolean => {
+  try {
+    const found = fstatSync(stdin.fd)
+    return found.isFile() ? found.size === 0 : found.isCharacterDevice() && found.rdev === statSync(nullDevice).rdev
+  } catch {
+    // Nothing is open there.
+    return true
+  }
+}
+
+/** Whether there is, or may still be, input on stdin; takes none of it. Of a pipe, its end is waited for, bounded. */
+export const hasInput: Effect.Effect<boolean> = Effect.suspend(() => {
+  if (stdin.isTTY) return Effect.succeed(true)
+  if (isEmpty()) return Effect.succeed(false)
+  const heard = Effect.async<boolean>((resume) => {
+    const onReadable = () => {
+      if (stdin.readableLength > 0) resume(Effect.succeed(true))
+      // Only reading tells the end; there is nothing to be read.
+      else stdin.read()
+    }
+    const onEnd = () => resume(Effect.succeed(false))
+    if (stdin.readableEnded || stdin.destroyed) return onEnd()
+    stdin.on("readable", onReadable)
+    for (const event of ["end", "close", "error"]) stdin.on(event, onEnd)
+    return Effect.sync(() => {
+      stdin.removeListener("readable", onReadable)
+      for (const event of ["end", "close", "error"]) stdin.removeListener(event, onEnd)
+    })
+  })
+  return Effect.map(
+    Effect.timeoutOption(heard, silentMs),
+    Option.getOrElse(() => true)
+  )
+})
 
 /** Hands over what comes on stdin, a piece at a time, until it ends; can be interrupted at any time. */
 export const forEachInput = <E, R>(use: (chunk: Buffer) => Effect.Effect<void, E, R>): Effect.Effect<void, E, R> =>

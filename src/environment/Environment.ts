@@ -6,7 +6,8 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { ClientError } from "../client/ClientError.js"
+import * as Stream from "effect/Stream"
+import { type ClientError, Unsupported } from "../client/ClientError.js"
 import * as ExecClient from "../client/ExecClient.js"
 import type { Files } from "../client/Files.js"
 import type { Http } from "../client/Http.js"
@@ -14,13 +15,13 @@ import type { Processes } from "../client/Processes.js"
 import * as Token from "../client/Token.js"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 import * as ExecServer from "../server/ExecServer.js"
-import { type Entry, remoteId } from "./EnvironmentConfig.js"
+import { allEnabled, type Enabled, type Entry, remoteId } from "./EnvironmentConfig.js"
 
 /** Why there is no environment to work in. */
 export type EnvironmentError = ClientError | Token.TokenError
 
-/** One environment, connected. */
-export interface Environment {
+/** One environment, connected. What it is not there for fails with `Unsupported`. */
+export interface Environment extends Enabled {
   readonly id: string
   /** Whether this is the machine that the program runs on. */
   readonly isLocal: boolean
@@ -30,13 +31,53 @@ export interface Environment {
   readonly http: Http
   /** The machine. */
   readonly info: EnvironmentInfo
-  /** What all of this goes through. */
+  /** What all of this goes through, whatever the environment is there for. */
   readonly client: ExecClient.Shape
 }
 
-const of = (id: string, isLocal: boolean, client: ExecClient.Shape): Environment => {
-  const { start, startScoped, attach, files, http, environmentInfo: info } = client
-  return { id, isLocal, processes: { start, startScoped, attach }, files, http, info, client }
+const refusal = (id: string, what: string, key: string) =>
+  new Unsupported({ server: `environment \`${id}\``, what, advice: `its configuration says ${key} = false` })
+
+/** The same services, all of which fail. */
+const noProcesses = (error: Unsupported): Processes => ({
+  start: () => error,
+  startScoped: () => error,
+  attach: () => error
+})
+
+const noFiles = (error: Unsupported): Files => ({
+  readFile: () => error,
+  writeFile: () => error,
+  read: () => Stream.fail(error),
+  write: () => error,
+  createDirectory: () => error,
+  getMetadata: () => error,
+  canonicalize: () => error,
+  readDirectory: () => error,
+  walk: () => error,
+  remove: () => error,
+  copy: () => error
+})
+
+/** An environment that a client works in: what a provider of one's own gives. */
+export const of = (
+  id: string,
+  isLocal: boolean,
+  client: ExecClient.Shape,
+  { execEnabled, filesystemEnabled }: Enabled = allEnabled
+): Environment => {
+  const { start, startScoped, attach, http, environmentInfo: info } = client
+  return {
+    id,
+    isLocal,
+    execEnabled,
+    filesystemEnabled,
+    processes: execEnabled ? { start, startScoped, attach } : noProcesses(refusal(id, "run processes", "exec_enabled")),
+    files: filesystemEnabled ? client.files : noFiles(refusal(id, "work on files", "filesystem_enabled")),
+    http,
+    info,
+    client
+  }
 }
 
 /** This machine, without a server to connect to: the same services in this process. It ends with the scope. */
@@ -47,17 +88,20 @@ export const local = (id: string): Effect.Effect<Environment, ClientError, Scope
 
 /** A configured environment; it ends with the scope. */
 export const remote = (
-  { id, target, initializeTimeoutMs }: Entry,
+  { id, target, initializeTimeoutMs, execEnabled = true, filesystemEnabled = true }: Entry,
   { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
 ): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
   Effect.gen(function* () {
     const options = { clientName: "exec-server-environment", initializeTimeoutMs, resumeSessionId }
-    if (target._tag === "Program") return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }))
+    const enabled = { execEnabled, filesystemEnabled }
+    if (target._tag === "Program") {
+      return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }), enabled)
+    }
     const { url, connectTimeoutMs, tokenFile } = target
     // The variable's token is for the server that a flag or a variable names, and no configured one's to have.
     const variables = id === remoteId ? process.env : {}
     const token = yield* Token.load({ tokenFile, variables })
-    return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }))
+    return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }), enabled)
   })
 
 /** Whether an environment is of no use any more: its connection has ended for good. */

@@ -3,7 +3,8 @@
  *
  * @since 0.1.0
  */
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
+import { homedir } from "node:os"
 import { isAbsolute, join } from "node:path"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
@@ -40,8 +41,22 @@ export type Target = Data.TaggedEnum<{
 }>
 export const Target = Data.taggedEnum<Target>()
 
+/** What an environment is there for. */
+export interface Enabled {
+  /** Whether processes may be run in it. */
+  readonly execEnabled: boolean
+  /** Whether its files may be worked on. */
+  readonly filesystemEnabled: boolean
+}
+
+/** An environment that is there for everything. */
+export const allEnabled: Enabled = { execEnabled: true, filesystemEnabled: true }
+
+/** No environment. */
+export const noneEnabled: Enabled = { execEnabled: false, filesystemEnabled: false }
+
 /** A configured environment. */
-export interface Entry {
+export interface Entry extends Partial<Enabled> {
   readonly id: string
   readonly target: Target
   readonly initializeTimeoutMs: number | undefined
@@ -55,6 +70,8 @@ export interface EnvironmentConfig {
   readonly includeLocal: boolean
   /** The id of the default environment; undefined where there is none. */
   readonly defaultId: string | undefined
+  /** Which environments new work starts with, where there is a default: all of them, that one first; or it alone. */
+  readonly initial: "all" | "default"
 }
 
 /** The environment that is this machine. */
@@ -84,9 +101,11 @@ const seconds: Kind = {
   words: "a number of seconds above 0, at most 86400"
 }
 
+const boolean: Kind = { is: (value) => typeof value === "boolean", words: "a boolean" }
+
 const topKeys: Readonly<Record<string, Kind>> = {
   default: text,
-  include_local: { is: (value) => typeof value === "boolean", words: "a boolean" },
+  include_local: boolean,
   environments: { is: (value) => Array.isArray(value) && value.every(isRecord), words: "an array of tables" }
 }
 
@@ -105,7 +124,9 @@ const entryKeys: Readonly<Record<string, Kind>> = {
   cwd: text,
   token_file: text,
   connect_timeout_sec: seconds,
-  initialize_timeout_sec: seconds
+  initialize_timeout_sec: seconds,
+  exec_enabled: boolean,
+  filesystem_enabled: boolean
 }
 
 /** The keys of an entry, once each is known to hold what it may. */
@@ -119,6 +140,8 @@ interface RawEntry {
   readonly token_file?: string
   readonly connect_timeout_sec?: number
   readonly initialize_timeout_sec?: number
+  readonly exec_enabled?: boolean
+  readonly filesystem_enabled?: boolean
 }
 
 interface RawConfig {
@@ -213,7 +236,9 @@ const parseEntries = (raws: ReadonlyArray<RawEntry>, folder: string | undefined)
       yield* checkId(id)
       if (entries.some((entry) => entry.id === id)) yield* fail(`environment id \`${id}\` is duplicated`)
       const target = yield* parseTarget(id, raw, folder)
-      entries.push({ id, target, initializeTimeoutMs: milliseconds(raw.initialize_timeout_sec) })
+      const { exec_enabled: execEnabled = true, filesystem_enabled: filesystemEnabled = true } = raw
+      const initializeTimeoutMs = milliseconds(raw.initialize_timeout_sec)
+      entries.push({ id, target, initializeTimeoutMs, execEnabled, filesystemEnabled })
     }
     return entries
   })
@@ -254,7 +279,8 @@ export const parse = (
     )
     const { default: given, include_local: includeLocal = true, environments = [] } = raw
     const entries = yield* parseEntries(environments, folder)
-    return { entries, includeLocal, defaultId: yield* parseDefault(given, includeLocal, entries) }
+    const defaultId = yield* parseDefault(given, includeLocal, entries)
+    return { entries, includeLocal, defaultId, initial: "all" } as const
   })
 
 /** Reads a configuration file; relative paths start from its directory. */
@@ -274,8 +300,11 @@ export const load = (path: string): Either.Either<EnvironmentConfig, Environment
 /** What one URL configures: nothing, `none` (any case), or an environment `remote` at it. */
 export const fromUrl = (given: string | undefined): Either.Either<EnvironmentConfig, EnvironmentConfigError> => {
   const url = given?.trim() ?? ""
-  if (url === "") return Either.right({ entries: [], includeLocal: true, defaultId: localId })
-  if (url.toLowerCase() === "none") return Either.right({ entries: [], includeLocal: false, defaultId: undefined })
+  const initial = "default"
+  if (url === "") return Either.right({ entries: [], includeLocal: true, defaultId: localId, initial })
+  if (url.toLowerCase() === "none") {
+    return Either.right({ entries: [], includeLocal: false, defaultId: undefined, initial })
+  }
   return Either.map(parseUrl(url), (url) => ({
     entries: [
       {
@@ -285,6 +314,18 @@ export const fromUrl = (given: string | undefined): Either.Either<EnvironmentCon
       }
     ],
     includeLocal: false,
-    defaultId: remoteId
+    defaultId: remoteId,
+    initial
   }))
+}
+
+/**
+ * What the variables of a program configure: `environments.toml` in `CODEX_HOME` (`~/.codex`) if there is one; else the
+ * URL in `EXEC_SERVER_URL`, or in `CODEX_EXEC_SERVER_URL`.
+ */
+export const fromVariables = (
+  variables: NodeJS.ProcessEnv
+): Either.Either<EnvironmentConfig, EnvironmentConfigError> => {
+  const file = join(variables["CODEX_HOME"] || join(homedir(), ".codex"), "environments.toml")
+  return existsSync(file) ? load(file) : fromUrl(variables["EXEC_SERVER_URL"] ?? variables["CODEX_EXEC_SERVER_URL"])
 }

@@ -3,21 +3,22 @@
  *
  * @since 0.1.0
  */
-import { existsSync } from "node:fs"
-import { homedir } from "node:os"
-import { join } from "node:path"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { isRetryable } from "../client/ClientError.js"
 import * as Environment from "./Environment.js"
 import * as EnvironmentConfig from "./EnvironmentConfig.js"
+import type { Source } from "./EnvironmentProvider.js"
+import * as EnvironmentProvider from "./EnvironmentProvider.js"
 
 /** No environment has this id. */
 export class UnknownEnvironment extends Data.TaggedError("UnknownEnvironment")<{
@@ -49,6 +50,13 @@ export interface Shape {
   readonly ids: Effect.Effect<ReadonlyArray<string>>
   /** The id of the default one; undefined where there is none. */
   readonly defaultId: string | undefined
+  /**
+   * Those that new work starts with, the default one first: with an `environments.toml` all of them, with a variable that
+   * one alone. None, where there is no default.
+   */
+  readonly initialIds: ReadonlyArray<string>
+  /** What an environment is there for, which may be known before it is connected; without an id, of none: nothing. */
+  readonly enabled: (id: string | undefined) => Effect.Effect<EnvironmentConfig.Enabled, UnknownEnvironment>
   /** An environment, connected: by the first who asks for it, and anew once that connection has ended for good. */
   readonly get: (
     id: string
@@ -58,7 +66,7 @@ export interface Shape {
     Environment.Environment,
     Environment.EnvironmentError | UnknownEnvironment | NoDefaultEnvironment
   >
-  /** Adds an environment at a URL, or gives one another URL; whoever works in the old one goes on. */
+  /** Adds an environment at a URL, or gives one another URL: the connection to the old one ends. */
   readonly upsert: (id: string, url: string) => Effect.Effect<void, EnvironmentConfig.EnvironmentConfigError>
 }
 
@@ -72,34 +80,45 @@ const retries = Schedule.exponential(firstRetryMs).pipe(
 )
 
 /** A source of one environment, and the connection to it. */
-interface Slot {
-  readonly connect: Effect.Effect<Environment.Environment, Environment.EnvironmentError, Scope.Scope>
+interface Slot extends Pick<Source, "connect" | "execEnabled" | "filesystemEnabled"> {
   /** Of those who ask at the same time one connects. */
   readonly alone: Effect.Semaphore
+  /** Another source has taken its place. */
+  readonly replaced: Deferred.Deferred<void>
   current: { readonly environment: Environment.Environment; readonly scope: Scope.CloseableScope } | undefined
 }
 
 /** The environments of a configuration; connections end with the scope. */
 export const make = (
   config: EnvironmentConfig.EnvironmentConfig,
+  options: Options = {}
+): Effect.Effect<Shape, never, Scope.Scope> => makeProvided(EnvironmentProvider.fromConfig(config), options)
+
+/** The environments that a provider has; connections end with the scope. */
+export const makeProvided = (
+  { sources, includeLocal, defaultId, initial }: EnvironmentProvider.Provided,
   { startForMs = 300000 }: Options = {}
 ): Effect.Effect<Shape, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const slots = new Map<string, Slot>()
 
-    const add = (id: string, connect: Slot["connect"]) =>
-      slots.set(id, { connect, alone: Effect.unsafeMakeSemaphore(1), current: undefined })
-
-    const addRemote = (entry: EnvironmentConfig.Entry) => {
-      const connect = Environment.remote(entry)
-      // A program that cannot be started will not be there a moment later.
-      const patient = startForMs > 0 && entry.target._tag === "Url"
-      add(entry.id, patient ? Effect.retry(connect, Schedule.upTo(retries, startForMs)) : connect)
+    const add = ({ id, connect, isAwaited, execEnabled, filesystemEnabled }: Source) => {
+      const patient = startForMs > 0 && isAwaited
+      slots.set(id, {
+        connect: patient ? Effect.retry(connect, Schedule.upTo(retries, startForMs)) : connect,
+        execEnabled,
+        filesystemEnabled,
+        alone: Effect.unsafeMakeSemaphore(1),
+        replaced: Deferred.unsafeMake(FiberId.none),
+        current: undefined
+      })
     }
 
-    if (config.includeLocal) add(EnvironmentConfig.localId, Environment.local(EnvironmentConfig.localId))
-    for (const entry of config.entries) addRemote(entry)
+    const { localId, allEnabled } = EnvironmentConfig
+    if (includeLocal) add({ id: localId, isAwaited: false, ...allEnabled, connect: Environment.local(localId) })
+    for (const source of sources) add(source)
+    const configured = Array.from(slots.keys())
 
     const connected = (slot: Slot) =>
       Effect.gen(function* () {
@@ -120,20 +139,50 @@ export const make = (
         )
       })
 
+    const unknown = (id: string) => new UnknownEnvironment({ id, known: Array.from(slots.keys()) })
+
     const get: Shape["get"] = (id) =>
       Effect.suspend((): ReturnType<Shape["get"]> => {
         const slot = slots.get(id)
-        return slot === undefined
-          ? new UnknownEnvironment({ id, known: Array.from(slots.keys()) })
-          : slot.alone.withPermits(1)(connected(slot))
+        if (slot === undefined) return unknown(id)
+        // Who waits for a connection that nobody wants any more gets the one in its place.
+        return Effect.raceFirst(
+          Effect.asSome(slot.alone.withPermits(1)(connected(slot))),
+          Effect.as(Deferred.await(slot.replaced), Option.none<Environment.Environment>())
+        ).pipe(
+          Effect.flatMap(Option.match({ onNone: () => get(id), onSome: (environment) => Effect.succeed(environment) }))
+        )
       })
 
-    const { defaultId } = config
+    const disconnect = (slot: Slot) =>
+      Effect.zipRight(
+        Deferred.succeed(slot.replaced, undefined),
+        slot.alone.withPermits(1)(
+          Effect.suspend(() => (slot.current === undefined ? Effect.void : Scope.close(slot.current.scope, Exit.void)))
+        )
+      )
+
+    const initialIds =
+      defaultId === undefined
+        ? []
+        : [defaultId, ...(initial === "all" ? configured.filter((id) => id !== defaultId) : [])]
+
+    const enabled: Shape["enabled"] = (id) =>
+      Effect.suspend(() => {
+        if (id === undefined) return Effect.succeed(EnvironmentConfig.noneEnabled)
+        const slot = slots.get(id)
+        if (slot === undefined) return unknown(id)
+        const { execEnabled, filesystemEnabled } = slot
+        return Effect.succeed({ execEnabled, filesystemEnabled })
+      })
+
     const refuse = (detail: string) => new EnvironmentConfig.EnvironmentConfigError({ detail })
 
     return {
       ids: Effect.sync(() => Array.from(slots.keys())),
       defaultId,
+      initialIds,
+      enabled,
       get,
       getDefault: defaultId === undefined ? new NoDefaultEnvironment() : get(defaultId),
       upsert: (id, given) =>
@@ -145,26 +194,31 @@ export const make = (
           yield* EnvironmentConfig.checkId(id)
           const url = yield* EnvironmentConfig.parseUrl(given)
           const target = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile: undefined })
-          addRemote({ id, target, initializeTimeoutMs: undefined })
+          const old = slots.get(id)
+          // In one step: whoever asks from now on gets the new one.
+          add(EnvironmentProvider.sourceOf({ id, target, initializeTimeoutMs: undefined }))
+          if (old !== undefined) yield* disconnect(old)
         })
     } satisfies Shape
   })
 
-/**
- * What the variables of a program configure: `environments.toml` in `CODEX_HOME` (`~/.codex`) if there is one; else the
- * URL in `EXEC_SERVER_URL`, or in `CODEX_EXEC_SERVER_URL`.
- */
-export const configOf = (
-  variables: NodeJS.ProcessEnv
-): Either.Either<EnvironmentConfig.EnvironmentConfig, EnvironmentConfig.EnvironmentConfigError> => {
-  const file = join(variables["CODEX_HOME"] || join(homedir(), ".codex"), "environments.toml")
-  return existsSync(file)
-    ? EnvironmentConfig.load(file)
-    : EnvironmentConfig.fromUrl(variables["EXEC_SERVER_URL"] ?? variables["CODEX_EXEC_SERVER_URL"])
-}
-
 /** The environments of a program. */
 export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentManager")<EnvironmentManager, Shape>() {
+  /** Those that a provider has. */
+  static readonly layerProvider = (
+    options: Options = {}
+  ): Layer.Layer<
+    EnvironmentManager,
+    EnvironmentConfig.EnvironmentConfigError,
+    EnvironmentProvider.EnvironmentProvider
+  > =>
+    Layer.scoped(
+      EnvironmentManager,
+      Effect.flatMap(Effect.flatten(EnvironmentProvider.EnvironmentProvider), (provided) =>
+        makeProvided(provided, options)
+      )
+    )
+
   /** Those of a configuration. */
   static readonly layer = (
     config: EnvironmentConfig.EnvironmentConfig,
@@ -176,5 +230,8 @@ export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentMana
     variables: NodeJS.ProcessEnv,
     options: Options = {}
   ): Layer.Layer<EnvironmentManager, EnvironmentConfig.EnvironmentConfigError> =>
-    Layer.unwrapEffect(Effect.map(configOf(variables), (config) => EnvironmentManager.layer(config, options)))
+    Layer.provide(
+      EnvironmentManager.layerProvider(options),
+      EnvironmentProvider.EnvironmentProvider.layerVariables(variables)
+    )
 }

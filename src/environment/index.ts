@@ -6,3 +6,4 @@
 export * as Environment from "./Environment.js"
 export * as EnvironmentConfig from "./EnvironmentConfig.js"
 export * as EnvironmentManager from "./EnvironmentManager.js"
+export * as EnvironmentProvider from "./EnvironmentProvider.js"

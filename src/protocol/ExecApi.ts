@@ -9,14 +9,14 @@
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import type * as Types from "effect/Types"
 import { Failure } from "./Failure.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
 import { ProcessId, SessionId } from "./Ids.js"
 import { AbsolutePath } from "./PathUri.js"
+import { Repeatable } from "./Repeatable.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Cells, Count, Flag, Integer, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
+import { Bytes, Cells, Count, Flag, Integer, ifTold, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
 import { SignalName } from "./Signals.js"
 
 /** Where output came from: `pty` carries both streams of a terminal. */
@@ -32,17 +32,23 @@ export const Capabilities = Schema.Struct({
 })
 export type Capabilities = typeof Capabilities.Type
 
-/** The machine the server runs on (now). Directories are `file:` URIs. */
+const textIfTold = ifTold(Schema.NullOr(Text), () => null)
+const listIfTold = ifTold(TextList, () => [])
+
+/**
+ * The machine the server runs on (now). Directories are `file:` URIs. Earlier servers tell less: what they do not tell
+ * is null, or empty.
+ */
 export const EnvironmentInfo = Schema.Struct({
-  shell: Schema.Struct({ name: Text, path: Text }),
-  executorVersion: Text,
-  cwd: Schema.NullOr(Text),
-  userHomeDir: Schema.NullOr(Text),
-  platformOs: Text,
-  prependPathDirs: TextList,
-  temporaryDirectories: TextList,
-  tempDir: Text,
-  capabilities: Schema.Record({ key: Schema.String, value: Flag })
+  shell: ifTold(Schema.NullOr(Schema.Struct({ name: Text, path: Text })), () => null),
+  executorVersion: textIfTold,
+  cwd: textIfTold,
+  userHomeDir: textIfTold,
+  platformOs: textIfTold,
+  prependPathDirs: listIfTold,
+  temporaryDirectories: listIfTold,
+  tempDir: textIfTold,
+  capabilities: ifTold(Schema.Record({ key: Schema.String, value: Flag }), () => ({}))
 })
 export type EnvironmentInfo = typeof EnvironmentInfo.Type
 
@@ -114,14 +120,10 @@ export const TerminateMode = Schema.Union(
 })
 export type TerminateMode = typeof TerminateMode.Type
 
-/** A member of what a server tells that is ours: clients take its absence, as from the original, for this value. */
-const ours = <A, I>(schema: Schema.Schema<A, I>, absent: () => Types.NoInfer<A>) =>
-  Schema.optionalWith(schema, { default: absent })
-
 /** Status of the leader: `null` while it runs. A signal reads 128 + its number, and has its name beside it (ours). */
 export const exitFields = {
   exitCode: Schema.NullOr(Integer),
-  signal: ours(Schema.NullOr(Text), () => null)
+  signal: ifTold(Schema.NullOr(Text), () => null)
 }
 
 /** One retained or live piece of output: raw bytes, at most 64 KiB. */
@@ -141,11 +143,11 @@ export const ReadResult = Schema.Struct({
   ...exitFields,
   closed: Flag,
   failure: Schema.NullOr(Text),
-  sandboxDenied: Flag,
+  sandboxDenied: ifTold(Flag, () => false),
   /** Whether something after `afterSeq` was dropped (ours). */
-  truncated: ours(Flag, () => false),
+  truncated: ifTold(Flag, () => false),
   /** How many bytes of output were dropped so far (ours). */
-  droppedBytes: ours(Count, () => 0),
+  droppedBytes: ifTold(Count, () => 0),
   /** All output that was dropped so far (ours); absent if none was. */
   gap: Schema.optional(Gap)
 })
@@ -212,28 +214,33 @@ export class ExecApi extends RpcGroup.make(
       capabilities: Schema.optional(Schema.NullOr(Capabilities))
     }),
     success: Schema.Struct({
-      protocolVersion: ours(Schema.Literal("exec-server.v0"), () => "exec-server.v0" as const),
+      /** Of all servers with sessions, only ours tell it: it says that all of this protocol is served. */
+      protocolVersion: ifTold(Schema.NullOr(Schema.Literal("exec-server.v0")), () => null),
       sessionId: SessionId,
-      environmentInfo: EnvironmentInfo,
-      capabilities: ours(Capabilities, () => ({}))
+      /** Earlier servers do not tell it, or only when they are asked with `environment/info`. */
+      environmentInfo: ifTold(Schema.NullOr(EnvironmentInfo), () => null),
+      capabilities: ifTold(Capabilities, () => ({}))
     }),
     error: Failure
   }),
   /** Describes the machine the server runs on (now). */
-  Rpc.make("environment/info", { payload: Empty, success: EnvironmentInfo, error: Failure }),
+  Rpc.make("environment/info", { payload: Empty, success: EnvironmentInfo, error: Failure }).annotate(
+    Repeatable,
+    "always"
+  ),
   /** Says that the server is ready (now). */
   Rpc.make("environment/status", {
     payload: Empty,
     success: Schema.Struct({ status: Schema.Literal("ready") }),
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Starts a process. The answer leaves before any notification of the process. */
   Rpc.make("process/start", {
     payload: StartParams,
     success: Schema.Struct({
       processId: ProcessId,
-      sandboxType: oneOf("none", "linuxSeccomp"),
-      pid: ours(Schema.NullOr(Integer), () => null)
+      sandboxType: ifTold(oneOf("none", "linuxSeccomp"), () => "none" as const),
+      pid: ifTold(Schema.NullOr(Integer), () => null)
     }),
     error: Failure
   }),
@@ -242,7 +249,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ ...ofProcess, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
     success: ReadResult,
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Queues bytes for the child's stdin. A `writeId` makes it idempotent: the second write of one id changes nothing. */
   Rpc.make("process/write", {
     payload: Schema.Struct({
@@ -252,15 +259,18 @@ export class ExecApi extends RpcGroup.make(
     }),
     success: WriteResult,
     error: Failure
-  }),
+  }).annotate(Repeatable, "withWriteId"),
   /** Ends stdin after what was written before; a terminal gets its EOF character (ours). */
-  Rpc.make("process/closeStdin", { payload: Schema.Struct(ofProcess), success: Empty, error: Failure }),
+  Rpc.make("process/closeStdin", { payload: Schema.Struct(ofProcess), success: Empty, error: Failure }).annotate(
+    Repeatable,
+    "always"
+  ),
   /** Gives the terminal a new size (ours). */
   Rpc.make("process/resize", {
     payload: Schema.Struct({ ...ofProcess, rows: Cells, cols: Cells }),
     success: Empty,
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Sends a signal to the process group, the leader or the tree; `{}` also where nobody is left to get it. */
   Rpc.make("process/signal", {
     payload: Schema.Struct({
@@ -276,21 +286,24 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ ...ofProcess, mode: maybe(TerminateMode) }),
     success: Schema.Struct({ running: Flag }),
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Waits for the exit, or for `closed` (ours); without `waitMs`, as long as it takes. */
   Rpc.make("process/wait", {
     payload: Schema.Struct({ ...ofProcess, waitMs: maybe(Count), until: maybe(oneOf("exited", "closed")) }),
     success: WaitResult,
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Gives all retained output and the state of the process at once (ours). */
-  Rpc.make("process/snapshot", { payload: Schema.Struct(ofProcess), success: SnapshotResult, error: Failure }),
+  Rpc.make("process/snapshot", { payload: Schema.Struct(ofProcess), success: SnapshotResult, error: Failure }).annotate(
+    Repeatable,
+    "always"
+  ),
   /** Lists the processes of the session, in the order they were started (ours). */
   Rpc.make("process/list", {
     payload: Empty,
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) }),
     error: Failure
-  })
+  }).annotate(Repeatable, "always")
 ).merge(FileSystemApi, HttpApi) {}
 
 /** The name of a request. */

@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 import { exitFields, OutputStream } from "./ExecApi.js"
 import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
-import { Bytes, Count, Flag, Integer, Text } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, ifTold, Text } from "./Schemas.js"
 
 /**
  * All notifications. `initialized` comes from the client, the others from the server. Output, exit and close of one
@@ -28,7 +28,7 @@ export class ExecNotifications extends RpcGroup.make(
       seq: Count,
       /** The status, or 128 + the signal's number; null if the system could not tell. */
       ...exitFields,
-      sandboxDenied: Flag,
+      sandboxDenied: ifTold(Flag, () => false),
       /** Present, and true, when `timeoutMs` ran out (ours). */
       timedOut: Schema.optional(Flag)
     })

@@ -12,8 +12,9 @@ import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { Failure } from "./Failure.js"
 import { FilePath } from "./PathUri.js"
+import { Repeatable } from "./Repeatable.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Count, Flag, Integer, maybe, oneOf, Text } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, ifTold, maybe, oneOf, Text } from "./Schemas.js"
 
 /** The largest file that one `fs/readFile` gives, in bytes. */
 export const maxFileBytes = 536870912
@@ -38,8 +39,8 @@ export const FileMetadata = Schema.Struct({
   isDirectory: Flag,
   isFile: Flag,
   isSymlink: Flag,
-  /** In bytes (now). */
-  size: Count,
+  /** In bytes (now); null where an earlier server does not tell it. */
+  size: ifTold(Schema.NullOr(Count), () => null),
   /** Milliseconds since 1970; 0 where the file system does not know. */
   createdAtMs: Integer,
   modifiedAtMs: Integer
@@ -102,7 +103,7 @@ export class FileSystemApi extends RpcGroup.make(
     payload: Schema.Struct({ ...onPath, ...following }),
     success: Schema.Struct({ dataBase64: Bytes }),
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Creates a file or replaces its content; not atomic. Base64 is checked before the file is touched. */
   Rpc.make("fs/writeFile", {
     payload: Schema.Struct({ ...onPath, ...following, dataBase64: Text }),
@@ -120,13 +121,13 @@ export class FileSystemApi extends RpcGroup.make(
     payload: Schema.Struct({ ...onPath, ...following }),
     success: FileMetadata,
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Gives the path without links (now); it must exist. */
   Rpc.make("fs/canonicalize", {
     payload: Schema.Struct(onPath),
     success: Schema.Struct({ path: Text }),
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Lists a directory in no order; what leads nowhere is left out. */
   Rpc.make("fs/readDirectory", {
     payload: Schema.Struct(onPath),
@@ -137,13 +138,13 @@ export class FileSystemApi extends RpcGroup.make(
       )
     }),
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Lists everything below a directory (now); links to files and special files are left out. */
   Rpc.make("fs/walk", {
     payload: Schema.Struct({ ...onPath, options: WalkOptions }),
     success: WalkResult,
     error: Failure
-  }),
+  }).annotate(Repeatable, "always"),
   /** Removes a file, a link itself, or a directory; `recursive` and `force` (nothing there is no error) by default. */
   Rpc.make("fs/remove", {
     payload: Schema.Struct({ ...onPath, ...following, recursive: maybe(Flag), force: maybe(Flag) }),

@@ -8,6 +8,7 @@ import * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
+import type * as Types from "effect/Types"
 
 /** How many characters of a wrong string value a message quotes. */
 const maxQuoted = 80
@@ -126,6 +127,10 @@ export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
 
 /** An absent member and `null` are the same. */
 export const maybe = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optionalWith(schema, { nullable: true })
+
+/** A member of a result that servers of other generations leave out: a client takes its absence for this value. */
+export const ifTold = <A, I>(schema: Schema.Schema<A, I>, absent: () => Types.NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: absent })
 
 /** The first thing wrong with a payload, in words that name the field. */
 export const formatParseError = (error: ParseResult.ParseError): string => {

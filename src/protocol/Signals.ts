@@ -67,6 +67,7 @@ export const SignalName: Schema.Schema<Signal, string> = Schema.transformOrFail(
             `unknown variant \`${clip(text)}\`, expected \`interrupt\` or a POSIX name such as \`SIGTERM\``
           )
     },
-    encode: (signal) => ParseResult.succeed(signal)
+    // The word that every generation knows.
+    encode: (signal) => ParseResult.succeed(signal === "SIGINT" ? "interrupt" : signal)
   }
 )

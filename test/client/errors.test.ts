@@ -347,7 +347,7 @@ describe("a server on stdio", () => {
     })
   )
 
-  it.live("that ignores the end of its input, and SIGTERM: it is killed after two seconds, with its group", () =>
+  it.live("that ignores the end of its input, and SIGTERM: it is killed after four seconds, with its group", () =>
     Effect.gen(function* () {
       const script = `
         for (const signal of ["SIGTERM", "SIGHUP", "SIGINT"]) process.on(signal, () => {})
@@ -366,8 +366,31 @@ describe("a server on stdio", () => {
           return pids
         })
       ).pipe(Effect.timed, Effect.ensuring(Effect.sync(() => rmSync(directory, { recursive: true }))))
-      assert.isAtLeast(Duration.toMillis(took), 1900)
+      assert.isAtLeast(Duration.toMillis(took), 3900)
       for (const pid of pids) yield* eventually(`${pid} is gone`, () => !isAlive(pid))
+    })
+  )
+
+  it.live("that ignores the end of its input gets SIGTERM, with its group, and time to obey", () =>
+    Effect.gen(function* () {
+      const script = `
+        const wait = "trap 'echo child >> $SAID; exit' TERM; echo ready; while :; do sleep 0.05; done"
+        const child = require("child_process").spawn("sh", ["-c", wait], { stdio: ["ignore", "pipe", "inherit"] })
+        const say = (text) => require("fs").appendFileSync(process.env.SAID, text + "\\n")
+        child.stdout.once("data", () => say("ready"))
+        process.on("SIGTERM", () => child.once("exit", () => { say("server"); process.exit() }))`
+      const directory = yield* Effect.sync(() => mkdtempSync(join(tmpdir(), "exec-client-")))
+      const file = join(directory, "said")
+      const said = () => (existsSync(file) ? readFileSync(file, "utf8") : "")
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* ExecClient.connectStdio({ ...shaking(script), env: { SAID: file } })
+          yield* eventually("the server runs", () => said() === "ready\n")
+        })
+      ).pipe(
+        Effect.tap(() => assert.strictEqual(said(), "ready\nchild\nserver\n")),
+        Effect.ensuring(Effect.sync(() => rmSync(directory, { recursive: true })))
+      )
     })
   )
 

@@ -1,9 +1,11 @@
 /** Servers of the original say less than ours: the client takes what they leave out for what it means there. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import { type WebSocket, WebSocketServer } from "ws"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import { bytesOf } from "../../src/client/HeadTail.js"
+import { failureOf } from "../support/fake.js"
 
 const environmentInfo = {
   shell: { name: "bash", path: "/bin/bash" },
@@ -28,18 +30,42 @@ const read = {
   sandboxDenied: false
 }
 
+type Answers = Record<string, unknown>
+
 /** What 0.169 was seen to answer. */
-const answers: Record<string, unknown> = {
+const answers: Answers = {
   initialize: { sessionId: "96cdcf6a-07a0-4ca0-aa9f-e303f87b879c", environmentInfo },
   "process/start": { processId: "p", sandboxType: "none" },
   "process/write": { status: "accepted" },
   "process/read": read
 }
 
-const serve = (ws: WebSocket) => {
+const sessionId = "96cdcf6a-07a0-4ca0-aa9f-e303f87b879c"
+
+/** What 0.133 was seen to answer of a process that has ended: the end is not counted where there is output. */
+const may: Answers = {
+  initialize: { sessionId },
+  "process/start": { processId: "p" },
+  "process/write": { status: "accepted" }
+}
+
+const mayRead = (afterSeq: number) => ({
+  chunks: afterSeq < 7 ? [{ seq: 7, stream: "stdout", chunk: "aGkK" }] : [],
+  nextSeq: afterSeq < 7 ? 8 : 10,
+  exited: true,
+  exitCode: 3,
+  closed: true,
+  failure: null
+})
+
+const serve = (answers: Answers, heard: Array<string>) => (ws: WebSocket) => {
   ws.on("message", (data) => {
-    const { id, method } = JSON.parse(String(data))
+    const { id, method, params } = JSON.parse(String(data))
     if (id === undefined) return
+    heard.push(method)
+    if (answers === may && method === "process/read") {
+      return ws.send(JSON.stringify({ id, result: mayRead(params.afterSeq) }))
+    }
     const result = answers[method]
     const message = `exec-server stub does not implement \`${method}\` yet`
     ws.send(JSON.stringify(result === undefined ? { error: { code: -32601, message }, id } : { id, result }))
@@ -53,21 +79,26 @@ const serve = (ws: WebSocket) => {
   })
 }
 
-const original = Effect.acquireRelease(
-  Effect.async<WebSocketServer>((resume) => {
-    const server = new WebSocketServer({ host: "127.0.0.1", port: 0 })
-    server.on("connection", serve)
-    server.once("listening", () => resume(Effect.succeed(server)))
-  }),
-  (server) => Effect.sync(() => server.close())
-)
+/** A client of a server that answers so, and the requests that it has heard. */
+const clientOf = (answers: Answers) =>
+  Effect.gen(function* () {
+    const heard: Array<string> = []
+    const server = yield* Effect.acquireRelease(
+      Effect.async<WebSocketServer>((resume) => {
+        const server = new WebSocketServer({ host: "127.0.0.1", port: 0 })
+        server.on("connection", serve(answers, heard))
+        server.once("listening", () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    )
+    const { port } = server.address() as { readonly port: number }
+    return { client: yield* ExecClient.connectWebSocket({ url: `ws://127.0.0.1:${port}` }), heard }
+  })
 
 describe("a server of the original", () => {
   it.scopedLive("runs a process for the client, and is read", () =>
     Effect.gen(function* () {
-      const server = yield* original
-      const { port } = server.address() as { readonly port: number }
-      const client = yield* ExecClient.connectWebSocket({ url: `ws://127.0.0.1:${port}` })
+      const { client } = yield* clientOf(answers)
       const process = yield* client.start({ processId: "p", argv: ["x"], cwd: "/", env: {}, pipeStdin: true })
       assert.isNull(process.pid)
       yield* process.write("x")
@@ -76,6 +107,85 @@ describe("a server of the original", () => {
       assert.strictEqual(bytesOf(output).toString(), "hi\n")
       const found = yield* client.call("process/read", { processId: process.processId })
       assert.deepInclude(found, { signal: null, truncated: false, droppedBytes: 0 })
+    })
+  )
+
+  it.scopedLive("is known by what it tells of itself", () =>
+    Effect.gen(function* () {
+      const shell = { name: "bash", path: "/bin/bash" }
+      const cases = [
+        [answers, { paths: "uri", signals: "interrupt", fileBlockWrites: false, noFollow: true, writeIds: true }],
+        [
+          {
+            ...answers,
+            initialize: {
+              sessionId,
+              environmentInfo: { ...environmentInfo, capabilities: { fileWriteStreaming: true } }
+            }
+          },
+          { paths: "uri", fileBlockWrites: true }
+        ],
+        // Without platform, home and version.
+        [
+          { ...may, "environment/info": { shell, cwd: "file:///tmp" } },
+          { paths: "uri", signals: "interrupt", fileBlocks: true, noFollow: false, processSandbox: false }
+        ],
+        [
+          { ...may, "environment/info": { shell } },
+          { paths: "plain", signals: "interrupt", fileBlocks: false }
+        ],
+        [may, { paths: "plain", signals: "none", fileBlocks: false, writeIds: false }],
+        [
+          { ...answers, initialize: { protocolVersion: "exec-server.v0", sessionId, environmentInfo } },
+          { paths: "any", signals: "any", extensions: true }
+        ]
+      ] as const
+      for (const [answers, expected] of cases) {
+        const { client } = yield* clientOf(answers)
+        assert.deepInclude(client.features, expected)
+      }
+    })
+  )
+
+  it.scopedLive("of which nothing is known is asked for what it cannot leave out, and for nothing else", () =>
+    Effect.gen(function* () {
+      const { client, heard } = yield* clientOf(may)
+      assert.isNull(client.environmentInfo.cwd)
+      const process = yield* client.start({ argv: ["x"], cwd: "/", pipeStdin: true })
+      const sandbox = {
+        permissions: { type: "managed", file_system: { type: "restricted", entries: [] }, network: "restricted" },
+        windowsSandboxLevel: "disabled"
+      } as const
+      const asked = heard.length
+      const refused = [
+        process.closeStdin,
+        process.resize(1, 1),
+        process.signal("SIGINT"),
+        process.terminate({ type: "graceful", timeoutMs: 1 }),
+        client.start({ argv: ["x"], cwd: "/", sandbox }),
+        client.start({ argv: ["x"], cwd: "/", timeoutMs: 1 }),
+        client.files.readFile("/x", { followSymlinks: false }),
+        client.http.request({ url: "http://h", redirectPolicy: "stop" }),
+        client.http.request({ url: "http://h", headers: [{ name: "a", value: "b", valueEnvVar: "C" }] })
+      ]
+      for (const effect of refused) assert.strictEqual((yield* failureOf(effect))._tag, "Unsupported")
+      assert.strictEqual(heard.length, asked)
+      // What nobody can know before is known from the refusal.
+      assert.strictEqual((yield* failureOf(client.files.readFile("/x")))._tag, "Unsupported")
+    })
+  )
+
+  it.scopedLive("says nothing of what it has dropped: the numbers do", () =>
+    Effect.gen(function* () {
+      const { client } = yield* clientOf(may)
+      const process = yield* client.attach("p")
+      const events = Array.from(yield* Stream.runCollect(process.events))
+      assert.deepStrictEqual(
+        events.map(({ _tag }) => _tag),
+        ["Missed", "Output", "Exited", "Closed"]
+      )
+      assert.deepInclude(events[0], { fromSeq: 1, throughSeq: 6, events: 6, bytes: 6 })
+      assert.strictEqual((yield* failureOf(Stream.runDrain(process.output)))._tag, "OutputMissed")
     })
   )
 })

@@ -3,6 +3,7 @@ import { type AddressInfo, createConnection, createServer, type Socket } from "n
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
@@ -39,6 +40,7 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
   [refused(-32000, "JSON-RPC transport closed"), true],
   [refused(-32000, "something else"), false],
   [refused(-32600, "unknown session id s"), false],
+  [refused(-32600, "session s is already attached to another connection"), true],
   [refused(-32601, "unknown method: initialize"), false],
   [refused(-32602, "missing field"), false],
   [refused(-32603, "internal error"), false],
@@ -48,6 +50,7 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
   [new ClientError.LaunchTimeout({ afterMs: 1 }), false],
   [new ClientError.InvalidRequest({ method: "", detail: "" }), false],
   [new ClientError.TooManyRequests({ limit: "" }), false],
+  [new ClientError.Unsupported({ server: "", what: "" }), false],
   [new ClientError.EventsLost({ processId: "", throughSeq: 1 }), false],
   [new ClientError.DuplicateProcess({ processId: "" }), false],
   [new ClientError.SessionLost({ disconnect: closed, cause: closed }), false]
@@ -171,6 +174,41 @@ describe("a lost connection", () => {
       assert.isTrue(child.stdinEnded)
       assert.deepStrictEqual(child.signals, [])
       assert.deepStrictEqual([yield* Fiber.join(signal), yield* Fiber.join(plain)], [closed, closed])
+    })
+  )
+
+  test(
+    "what only reads files, or the machine, is sent again; what changes files, or belongs to the connection, is not",
+    Effect.gen(function* () {
+      const { link, client, cut } = yield* bench
+      const path = { bytes: Buffer.from("/"), form: "plain" } as const
+      const options = { maxDepth: 0, maxDirectories: 1, maxEntries: 1, followDirectorySymlinks: false }
+      const { call } = client
+      const reading: ReadonlyArray<Effect.Effect<unknown, ClientError.ClientError>> = [
+        call("fs/getMetadata", { path }),
+        call("fs/canonicalize", { path }),
+        call("fs/readDirectory", { path }),
+        call("fs/walk", { path, options }),
+        call("fs/readFile", { path: { ...path, bytes: Buffer.from("/etc/passwd") } }),
+        call("environment/info", {}),
+        call("environment/status", {})
+      ]
+      const others: ReadonlyArray<Effect.Effect<unknown, ClientError.ClientError>> = [
+        call("fs/readBlock", { handleId: "h", offset: 0, len: 1 }),
+        call("fs/open", { handleId: "h", path }),
+        call("fs/close", { handleId: "h" }),
+        call("fs/remove", { path: { ...path, bytes: Buffer.from("/no/such/file") } })
+      ]
+      link.hold()
+      const read = yield* Effect.forEach(reading, (effect) => Effect.fork(Effect.exit(effect)))
+      const other = yield* Effect.forEach(others, (effect) => Effect.fork(failureOf(effect)))
+      yield* settle
+      yield* cut
+      for (const fiber of other) assert.deepStrictEqual(yield* Fiber.join(fiber), closed)
+      link.tellServer()
+      link.flow()
+      yield* pass(200)
+      for (const fiber of read) assert.isTrue(Exit.isSuccess(yield* Fiber.join(fiber)))
     })
   )
 

@@ -1,5 +1,7 @@
 /** One suite, once for each way to a server: what a client can rely on, however it is connected. */
 import { createHash } from "node:crypto"
+import { symlinkSync } from "node:fs"
+import { PassThrough } from "node:stream"
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -15,7 +17,7 @@ import * as ExecServer from "../../src/server/ExecServer.js"
 import { failureOf, settle } from "../support/fake.js"
 import { directory } from "../support/files.js"
 import { clientUrl, environmentId, localExecutor, localRendezvous } from "../support/relay.js"
-import { binary, eventually, isAlive, webSocketServer } from "../support/servers.js"
+import { binary, eventually, isAlive, launch, webSocketServer } from "../support/servers.js"
 import { upstream } from "../support/upstream.js"
 
 type Connect = Effect.Effect<ExecClient.Shape, ClientError, Scope.Scope>
@@ -39,7 +41,7 @@ const suite = (name: string, connect: Connect) =>
     test("knows the session and the machine", (client) =>
       Effect.gen(function* () {
         assert.match(client.sessionId, /^[0-9a-f-]{36}$/)
-        assert.match(client.environmentInfo.shell.path, /^\//)
+        assert.match(client.environmentInfo.shell?.path ?? "", /^\//)
         assert.deepStrictEqual(yield* client.call("environment/status", {}), { status: "ready" })
         assert.strictEqual((yield* client.state)._tag, "Connected")
       }))
@@ -328,6 +330,41 @@ const suite = (name: string, connect: Connect) =>
         assert.strictEqual((yield* failureOf(client.files.readFile("relative")))._tag, "InvalidRequest")
       }))
 
+    test("files: options are the request's", ({ files }) =>
+      Effect.gen(function* () {
+        const root = yield* directory
+        yield* files.createDirectory(`${root}/a/b`)
+        yield* files.writeFile(`${root}/a/text`, "hello")
+        symlinkSync("text", `${root}/a/link`)
+        const refused = (effect: Effect.Effect<unknown, ClientError>) =>
+          Effect.map(failureOf(effect), (error) => error._tag)
+        const server = "ServerError"
+        assert.strictEqual(yield* refused(files.createDirectory(`${root}/x/y`, { recursive: false })), server)
+        assert.strictEqual(yield* refused(files.readFile(`${root}/a/link`, { followSymlinks: false })), server)
+        assert.strictEqual(yield* refused(files.writeFile(`${root}/a/link`, "x", { followSymlinks: false })), server)
+        assert.strictEqual(yield* refused(files.getMetadata(`${root}/a/link`, { followSymlinks: false })), server)
+        assert.strictEqual(yield* refused(files.remove(`${root}/a`, { recursive: false })), server)
+        assert.strictEqual(yield* refused(files.remove(`${root}/none`, { force: false })), server)
+        assert.strictEqual(yield* refused(files.copy(`${root}/a`, `${root}/c`, { recursive: false })), server)
+        assert.strictEqual((yield* files.readFile(`${root}/a/link`, { followSymlinks: true })).toString(), "hello")
+        const nothing = {
+          permissions: { type: "managed", file_system: { type: "restricted", entries: [] }, network: "restricted" },
+          windowsSandboxLevel: "disabled"
+        } as const
+        const sandboxed = { sandbox: nothing }
+        assert.strictEqual(yield* refused(files.readFile(`${root}/a/text`, sandboxed)), server)
+        assert.strictEqual(yield* refused(files.readDirectory(root, sandboxed)), server)
+        assert.strictEqual(yield* refused(files.canonicalize(root, sandboxed)), server)
+        assert.strictEqual(yield* refused(Stream.runDrain(files.read(`${root}/a/text`, sandboxed))), server)
+        assert.strictEqual(yield* refused(files.copy(`${root}/a`, `${root}/c`, sandboxed)), server)
+        const direct = { sandbox: { ...nothing, permissions: { type: "disabled" } } } as const
+        assert.strictEqual((yield* files.readFile(`${root}/a/text`, direct)).toString(), "hello")
+        const odd = { sandbox: { ...nothing, cwd: "relative" } }
+        assert.strictEqual(yield* refused(files.readFile(`${root}/a/text`, odd)), "InvalidRequest")
+        // More than the original takes, and no more than is asked for.
+        assert.lengthOf((yield* files.walk(root, { maxDepth: 0 })).entries, 1)
+      }))
+
     test("who holds the server up misses nothing, however much there is", (client) =>
       Effect.gen(function* () {
         const total = 40_000_000
@@ -408,6 +445,61 @@ suite(
   "a client of a server of its own",
   Effect.flatMap(ExecClient.launchLocal(node), ({ url }) => ExecClient.connectWebSocket({ url }))
 )
+
+/** A client over the streams of a server that somebody else has started. */
+const overStreams = Effect.gen(function* () {
+  const { child } = yield* launch({})
+  const { stdin, stdout } = child
+  if (stdin === null || stdout === null) return yield* Effect.dieMessage("the server has no streams")
+  return { client: yield* ExecClient.connectStreams({ input: stdout, output: stdin }), stdin, stdout, child }
+})
+
+suite(
+  "a client over streams",
+  Effect.map(overStreams, ({ client }) => client)
+)
+
+describe("streams that the caller has", () => {
+  it.scopedLive("stay the caller's: only the end of the client is told", () =>
+    Effect.gen(function* () {
+      const { stdin, stdout, client } = yield* overStreams
+      assert.strictEqual((yield* client.state)._tag, "Connected")
+      const input = new PassThrough()
+      const output = new PassThrough()
+      const error = yield* failureOf(
+        Effect.scoped(ExecClient.connectStreams({ input, output, initializeTimeoutMs: 100 }))
+      )
+      assert.strictEqual(error._tag, "InitializeTimeout")
+      assert.isTrue(output.writableEnded)
+      assert.isFalse(input.destroyed)
+      assert.strictEqual(input.listenerCount("data"), 0)
+      stdin.end()
+      yield* eventually("the server has ended", () => stdout.readableEnded)
+    })
+  )
+
+  it.scopedLive("end the connection with their end, their failure, and what is no message", () =>
+    Effect.gen(function* () {
+      const ended = new PassThrough()
+      ended.end()
+      ended.resume()
+      yield* eventually("it has ended", () => ended.readableEnded)
+      const over = yield* failureOf(ExecClient.connectStreams({ input: ended, output: new PassThrough() }))
+      assert.strictEqual(over._tag, "TransportClosed")
+      const broken = new PassThrough()
+      const failing = yield* Effect.fork(
+        failureOf(ExecClient.connectStreams({ input: new PassThrough(), output: broken }))
+      )
+      yield* eventually("something is sent", () => broken.readableLength > 0)
+      broken.destroy(new Error("the line is cut"))
+      assert.include((yield* Fiber.join(failing)).message, "the line is cut")
+      const garbage = new PassThrough()
+      garbage.write("Welcome!\n")
+      const odd = yield* failureOf(ExecClient.connectStreams({ input: garbage, output: new PassThrough() }))
+      assert.strictEqual(odd._tag, "ProtocolViolation")
+    })
+  )
+})
 
 describe("the layers", () => {
   const echo = Effect.gen(function* () {

@@ -3,13 +3,15 @@ import { createServer } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { bytesOf } from "../../src/client/HeadTail.js"
-import type { Environment } from "../../src/environment/Environment.js"
+import * as Environment from "../../src/environment/Environment.js"
 import * as EnvironmentConfig from "../../src/environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../../src/environment/EnvironmentManager.js"
+import * as EnvironmentProvider from "../../src/environment/EnvironmentProvider.js"
 import { failureOf } from "../support/fake.js"
 import { directory } from "../support/files.js"
 import { binary, isAlive, webSocketServer } from "../support/servers.js"
@@ -23,10 +25,12 @@ const configured = (content: string) =>
 const single = (lines: string) =>
   Effect.flatMap(configured(`[[environments]]\nid = "x"\n${lines}`), ({ get }) => get("x"))
 
-const suite = (name: string, environment: Effect.Effect<Environment, unknown, Scope.Scope>) =>
+const suite = (name: string, environment: Effect.Effect<Environment.Environment, unknown, Scope.Scope>) =>
   describe(name, () => {
-    const test = (title: string, body: (environment: Environment) => Effect.Effect<unknown, unknown, Scope.Scope>) =>
-      it.scopedLive(title, () => Effect.flatMap(environment, body))
+    const test = (
+      title: string,
+      body: (environment: Environment.Environment) => Effect.Effect<unknown, unknown, Scope.Scope>
+    ) => it.scopedLive(title, () => Effect.flatMap(environment, body))
 
     test("runs processes", ({ processes }) =>
       Effect.gen(function* () {
@@ -62,7 +66,7 @@ const suite = (name: string, environment: Effect.Effect<Environment, unknown, Sc
 
     test("describes its machine", ({ info, client }) =>
       Effect.gen(function* () {
-        assert.match(info.shell.path, /^\//)
+        assert.match(info.shell?.path ?? "", /^\//)
         assert.strictEqual((yield* client.state)._tag, "Connected")
       }))
   })
@@ -124,7 +128,7 @@ describe("the manager", () => {
       const manager = yield* configured("include_local = false")
       assert.strictEqual((yield* failureOf(manager.get("x"))).message, "unknown environment `x`: there are none")
       assert.strictEqual((yield* failureOf(manager.getDefault)).message, "there is no default environment")
-      const none = yield* EnvironmentManager.configOf({ CODEX_HOME: "/nowhere", CODEX_EXEC_SERVER_URL: "none" })
+      const none = yield* EnvironmentConfig.fromVariables({ CODEX_HOME: "/nowhere", CODEX_EXEC_SERVER_URL: "none" })
       assert.isUndefined(none.defaultId)
     })
   )
@@ -141,6 +145,114 @@ describe("the manager", () => {
       assert.strictEqual(yield* refused("x", ""), "remote environment requires an exec-server url")
       assert.strictEqual(yield* refused("local", url), "environment id `local` is reserved")
       assert.strictEqual(yield* refused("x", "http://h"), "environment url `http://h` must use ws:// or wss://")
+    })
+  )
+
+  it.scopedLive("ends the connection to an environment that gets another URL", () =>
+    Effect.gen(function* () {
+      const manager = yield* configured("")
+      const first = yield* webSocketServer()
+      const second = yield* webSocketServer()
+      yield* manager.upsert("later", first.url)
+      const old = yield* manager.get("later")
+      yield* manager.upsert("later", second.url)
+      assert.include((yield* old.client.ended).message, "the client has ended")
+      const current = yield* manager.get("later")
+      assert.notStrictEqual(current.client.sessionId, old.client.sessionId)
+      assert.strictEqual((yield* current.client.state)._tag, "Connected")
+      assert.strictEqual(yield* manager.get("later"), current)
+    })
+  )
+
+  it.scopedLive("gives who waits for a replaced environment the one in its place", () =>
+    Effect.gen(function* () {
+      const config = yield* EnvironmentConfig.parse("", "test", undefined)
+      const manager = yield* EnvironmentManager.make(config)
+      // Nobody listens there: it is waited for.
+      yield* manager.upsert("later", "ws://127.0.0.1:1")
+      const waiting = yield* Effect.fork(manager.get("later"))
+      yield* Effect.yieldNow()
+      const { url } = yield* webSocketServer()
+      yield* manager.upsert("later", url)
+      assert.strictEqual(yield* Fiber.join(waiting), yield* manager.get("later"))
+    })
+  )
+
+  it.scopedLive("names what new work starts with: all of a file, the default first; of a variable that alone", () =>
+    Effect.gen(function* () {
+      const entries = '[[environments]]\nid = "a"\nurl = "ws://h:1"\n[[environments]]\nid = "b"\nurl = "ws://h:2"\n'
+      const initial = (content: string) => Effect.map(configured(content), ({ initialIds }) => initialIds)
+      assert.deepStrictEqual(yield* initial(entries), ["local", "a", "b"])
+      assert.deepStrictEqual(yield* initial(`default = "b"\n${entries}`), ["b", "local", "a"])
+      assert.deepStrictEqual(yield* initial(`include_local = false\ndefault = "b"\n${entries}`), ["b", "a"])
+      assert.deepStrictEqual(yield* initial(`default = "none"\n${entries}`), [])
+      const variable = (url: string | undefined) =>
+        Effect.map(
+          Effect.flatMap(EnvironmentConfig.fromUrl(url), (config) => EnvironmentManager.make(config)),
+          ({ initialIds }) => initialIds
+        )
+      assert.deepStrictEqual(yield* variable(undefined), ["local"])
+      assert.deepStrictEqual(yield* variable("ws://h:1"), ["remote"])
+      assert.deepStrictEqual(yield* variable("none"), [])
+    })
+  )
+
+  it.scopedLive("knows what each environment is there for, and refuses the rest", () =>
+    Effect.gen(function* () {
+      const lines = `program = "${process.execPath}"\nargs = ["${binary}"]`
+      const manager = yield* configured(
+        `[[environments]]\nid = "files"\n${lines}\nexec_enabled = false\n` +
+          `[[environments]]\nid = "processes"\n${lines}\nfilesystem_enabled = false`
+      )
+      assert.deepStrictEqual(yield* manager.enabled("local"), { execEnabled: true, filesystemEnabled: true })
+      assert.deepStrictEqual(yield* manager.enabled("files"), { execEnabled: false, filesystemEnabled: true })
+      assert.deepStrictEqual(yield* manager.enabled("processes"), { execEnabled: true, filesystemEnabled: false })
+      assert.deepStrictEqual(yield* manager.enabled(undefined), { execEnabled: false, filesystemEnabled: false })
+      assert.strictEqual((yield* failureOf(manager.enabled("x")))._tag, "UnknownEnvironment")
+      const start = { argv: ["/bin/true"], cwd: "/" }
+      const files = yield* manager.get("files")
+      assert.isFalse(files.execEnabled)
+      assert.strictEqual(
+        (yield* failureOf(files.processes.start(start))).message,
+        "environment `files` cannot run processes; its configuration says exec_enabled = false"
+      )
+      assert.isTrue((yield* files.files.getMetadata("/")).isDirectory)
+      const processes = yield* manager.get("processes")
+      assert.strictEqual((yield* failureOf(processes.files.getMetadata("/")))._tag, "Unsupported")
+      assert.strictEqual((yield* failureOf(Stream.runDrain(processes.files.read("/x"))))._tag, "Unsupported")
+      assert.strictEqual((yield* (yield* processes.processes.start(start)).exit).exitCode, 0)
+    })
+  )
+
+  it.scopedLive("takes its environments from a provider", () =>
+    Effect.gen(function* () {
+      let connections = 0
+      const connect = Effect.tap(Environment.local("mine"), () => Effect.sync(() => connections++))
+      const provided = {
+        sources: [{ id: "mine", isAwaited: false, ...EnvironmentConfig.allEnabled, connect }],
+        includeLocal: false,
+        defaultId: "mine",
+        initial: "default"
+      } as const
+      const { EnvironmentProvider: Provider } = EnvironmentProvider
+      const using = <A, E>(
+        provider: Layer.Layer<EnvironmentProvider.EnvironmentProvider>,
+        use: (manager: EnvironmentManager.Shape) => Effect.Effect<A, E>
+      ) =>
+        Effect.flatMap(EnvironmentManager.EnvironmentManager, use).pipe(
+          Effect.provide(EnvironmentManager.EnvironmentManager.layerProvider()),
+          Effect.provide(provider)
+        )
+      const id = yield* using(Layer.succeed(Provider, Effect.succeed(provided)), ({ getDefault, ids }) =>
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* ids, ["mine"])
+          assert.strictEqual(connections, 0)
+          return (yield* getDefault).id
+        })
+      )
+      assert.deepStrictEqual([id, connections], ["mine", 1])
+      const broken = Provider.layerConfig(EnvironmentConfig.parse("bogus", "test", undefined))
+      assert.strictEqual((yield* failureOf(using(broken, ({ ids }) => ids)))._tag, "EnvironmentConfigError")
     })
   )
 

@@ -4,7 +4,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as EnvironmentConfig from "../../src/environment/EnvironmentConfig.js"
-import * as EnvironmentManager from "../../src/environment/EnvironmentManager.js"
 import { failureOf } from "../support/fake.js"
 import { directory } from "../support/files.js"
 
@@ -30,6 +29,8 @@ describe("environments.toml", () => {
         program = " ssh "
         args = ["box", "exec-server"]
         cwd = "sub"
+        exec_enabled = false
+        filesystem_enabled = false
         [environments.env]
         NAME = "value"
       `)
@@ -37,9 +38,12 @@ describe("environments.toml", () => {
     assert.deepStrictEqual(config, {
       defaultId: "box",
       includeLocal: false,
+      initial: "all",
       entries: [
         {
           id: "box",
+          execEnabled: true,
+          filesystemEnabled: true,
           initializeTimeoutMs: 2000,
           target: EnvironmentConfig.Target.Url({
             url: "wss://box.example:443/path",
@@ -49,6 +53,8 @@ describe("environments.toml", () => {
         },
         {
           id: "ssh_Box-1",
+          execEnabled: false,
+          filesystemEnabled: false,
           initializeTimeoutMs: undefined,
           target: EnvironmentConfig.Target.Program({
             command: "ssh",
@@ -111,6 +117,7 @@ describe("environments.toml", () => {
     [entry(url), "failed to parse environment config `environments.toml`: missing field `id`"],
     [entry('id = "x"\nprogram = "p"\nargs = [1]'), /: `args` must be an array of strings$/],
     [entry(`id = "x"\n${url}\nconnect_timeout_sec = 0`), /: `connect_timeout_sec` must be a number of seconds above 0/],
+    [entry(`id = "x"\n${url}\nexec_enabled = 1`), /: `exec_enabled` must be a boolean$/],
     ["environments = 1", /: `environments` must be an array of tables$/]
   ]
   for (const [content, detail] of cases) {
@@ -152,7 +159,7 @@ describe("what variables configure", () => {
       const folder = yield* directory
       const variables = { CODEX_HOME: folder, EXEC_SERVER_URL: "ws://ours:1", CODEX_EXEC_SERVER_URL: "ws://theirs:1" }
       const target = (all: Record<string, string>) =>
-        Effect.map(EnvironmentManager.configOf(all), ({ entries }) => entries[0]?.target)
+        Effect.map(EnvironmentConfig.fromVariables(all), ({ entries }) => entries[0]?.target)
       assert.deepInclude(yield* target(variables), { url: "ws://ours:1" })
       const { EXEC_SERVER_URL: _, ...theirs } = variables
       assert.deepInclude(yield* target(theirs), { url: "ws://theirs:1" })
@@ -160,7 +167,7 @@ describe("what variables configure", () => {
       writeFileSync(file, entry('id = "filed"\nprogram = "p"\ncwd = "here"'))
       assert.deepInclude(yield* target(variables), { command: "p", cwd: `${folder}/here` })
       writeFileSync(file, "bogus")
-      const broken = yield* failureOf(EnvironmentManager.configOf(variables))
+      const broken = yield* failureOf(EnvironmentConfig.fromVariables(variables))
       assert.include(broken.message, `exec-server protocol error: failed to parse environment config \`${file}\`: `)
       const missing = yield* failureOf(EnvironmentConfig.load(`${folder}/missing`))
       assert.include(

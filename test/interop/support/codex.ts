@@ -244,3 +244,46 @@ args = ${JSON.stringify([binary, ...serverArgs])}
 `
   return start(version, {}, { "environments.toml": environments }, {})
 }
+
+/** Starts the genuine server on a free port; it ends with the scope, and what it has started with it. */
+export const genuineServer = (version: string): Effect.Effect<string, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const home = yield* folder("home")
+    const args = [program(version), "exec-server", "--listen", "ws://127.0.0.1:0"]
+    const env = { PATH: process.env["PATH"], HOME: home, CODEX_HOME: home }
+    const { child, exit } = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const child = spawn(process.execPath, args, { cwd: home, env, detached: true, stdio: ["pipe", "pipe", "pipe"] })
+        const exit = new Promise<void>((resolve) => child.once("exit", () => resolve()))
+        return { child, exit }
+      }),
+      ({ child, exit }) =>
+        Effect.zipRight(
+          Effect.sync(() => {
+            // The launcher hands it on to the program.
+            child.kill("SIGTERM")
+          }),
+          Effect.promise(() => exit)
+        )
+    )
+    let said = ""
+    const url = Effect.async<string>((resume) => {
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.on("data", (chunk) => {
+          said += chunk
+          const found = /ws:\/\/127\.0\.0\.1:\d+/.exec(said)
+          if (found !== null) resume(Effect.succeed(found[0]))
+        })
+      }
+    })
+    return yield* Effect.raceFirst(
+      url,
+      Effect.flatMap(
+        Effect.promise(() => exit),
+        () => Effect.dieMessage(`the genuine server has ended: ${said}`)
+      )
+    ).pipe(
+      Effect.timeout(patience),
+      Effect.catchAll(() => Effect.dieMessage(`the genuine server told no address: ${said}`))
+    )
+  })
