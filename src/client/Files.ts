@@ -15,6 +15,7 @@ import {
   type DirectoryEntry,
   type FileMetadata,
   maxBlockBytes,
+  maxWalk,
   type WalkOptions,
   type WalkResult
 } from "../protocol/FileSystemApi.js"
@@ -142,10 +143,9 @@ export const make = (call: Call): Files => {
         call("fs/walk", {
           path,
           options: {
-            maxDepth: 64,
-            maxDirectories: 100000,
-            maxEntries: 1000000,
+            ...maxWalk,
             followDirectorySymlinks: false,
+            pruneHiddenDirectories: false,
             ...options
           }
         })

@@ -18,6 +18,7 @@ import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import { Bytes, Cells, Count, Flag, Integer, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
 import { SignalName } from "./Signals.js"
+import { policyFields, startFields } from "./Unenforced.js"
 
 /** Where output came from: `pty` carries both streams of a terminal. */
 export const OutputStream = oneOf("stdout", "stderr", "pty")
@@ -88,7 +89,8 @@ export const StartParams = Schema.Struct({
   envPolicy: maybe(EnvPolicy),
   /** What it may see and reach; refused where that cannot be enforced, never ignored. */
   sandbox: maybe(Sandbox),
-  enforceManagedNetwork: maybe(Flag),
+  ...policyFields,
+  ...startFields,
   /** What the client knows it by; nothing is done with it (now). */
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(Text) })),
   /** The size of the terminal (ours); 24 rows of 80 columns without it. */

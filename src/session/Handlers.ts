@@ -19,6 +19,7 @@ import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import { clip } from "../protocol/Schemas.js"
+import * as Unenforced from "../protocol/Unenforced.js"
 import * as AuditLog from "./AuditLog.js"
 import * as FileSystemHandlers from "./FileSystemHandlers.js"
 import { CurrentHandshake, type Family } from "./Handshake.js"
@@ -96,7 +97,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
           }
           return AuditLog.require(audit, who, asked).pipe(
             Effect.zipRight(
-              Effect.tapError(supervisor.start(params), ({ _tag }) =>
+              Effect.tapError(Unenforced.refusal(params, "everything") ?? supervisor.start(params), ({ _tag }) =>
                 Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
               )
             ),
