@@ -20,7 +20,7 @@ import { HttpLimits } from "../http/HttpLimits.js"
 import { Code, type Failure } from "../protocol/Failure.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
-import { Admission } from "./Admission.js"
+import { Admission, limits } from "./Admission.js"
 import { AnswerRoom } from "./AnswerRoom.js"
 import { CurrentConnection } from "./CurrentConnection.js"
 import * as Dispatcher from "./Dispatcher.js"
@@ -61,7 +61,7 @@ const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
-    const { handshakeTimeoutMs } = yield* SessionLimits
+    const { handshakeTimeoutMs, concurrentRequests } = yield* SessionLimits
     const isTraced = yield* Tracing.isEnabled
     const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
     const handshake = new Handshake(peer.sendBinary !== undefined)
@@ -253,13 +253,16 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     }
 
     const isCongested = () => outbox.buffered() > highWaterBytes
-    const admission = new Admission({
-      isCongested,
-      isBlocked: () => outbox.buffered() > smallAnswerFactor * highWaterBytes,
-      serve: accept,
-      pause: peer.pause,
-      resume: peer.resume
-    })
+    const admission = new Admission(
+      {
+        isCongested,
+        isBlocked: () => outbox.buffered() > smallAnswerFactor * highWaterBytes,
+        serve: accept,
+        pause: peer.pause,
+        resume: peer.resume
+      },
+      { ...limits, maxServed: concurrentRequests }
+    )
 
     // Whoever never gets as far as a session must not hold a connection for ever.
     let deadline = peer.resumable
