@@ -10,6 +10,7 @@ import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
 import type * as Types from "effect/Types"
+import { DiscoveryApi } from "./DiscoveryApi.js"
 import { Failure } from "./Failure.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
@@ -275,7 +276,7 @@ export class ExecApi extends RpcGroup.make(
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) }),
     error: Failure
   })
-).merge(FileSystemApi, HttpApi) {}
+).merge(FileSystemApi, HttpApi, DiscoveryApi) {}
 
 /** The name of a request. */
 export type Method = RpcGroup.Rpcs<typeof ExecApi>["_tag"]

@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import { Failure } from "./Failure.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Count, Flag, Integer, maybe, oneOf, Text } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, maybe, oneOf, listOf as sequenceOf, Text } from "./Schemas.js"
 import { policyFields } from "./Unenforced.js"
 
 /** The largest file that one `fs/readFile` gives, in bytes. */
@@ -185,6 +185,21 @@ export class FileSystemApi extends RpcGroup.make(
   Rpc.make("fs/writeBlock", {
     payload: Schema.Struct({ ...ofHandle, offset: Count, chunk: Bytes }),
     success: Empty,
+    error: Failure
+  }),
+  /**
+   * Waits for something to come to a place where nothing is (now): `fs/missingChanged` tells it, once. Up to 64 paths.
+   * A connection has one watch, which one of another id replaces; while it waits, its own id is not taken again.
+   */
+  Rpc.make("fs/watchMissing", {
+    payload: Schema.Struct({
+      watchId: Count,
+      missing: sequenceOf(FilePath),
+      /** Something that is there: also told is that it changes, but not what happens in a directory. */
+      present: maybe(FilePath)
+    }),
+    /** Whether there will be a notification; if not, it is for the client to look. */
+    success: Schema.Struct({ watching: Flag }),
     error: Failure
   }),
   /** Closes an open file (now); also without one it is no error. */

@@ -112,6 +112,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
           peer: peer.name,
           room,
           maxContentBytes: outbox.maxContentBytes,
+          notify: (method, params) => outbox.send(Wire.notification(method, params)),
           onEnd: (effect) => ends.push(effect)
         })
       ),

@@ -21,6 +21,7 @@ import * as Unenforced from "../protocol/Unenforced.js"
 import * as Base64 from "./Base64.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { CurrentHandshake } from "./Handshake.js"
+import { MissingWatches } from "./MissingWatches.js"
 import type { Session } from "./SessionRegistry.js"
 
 /** What a listing takes of a connection's room, in bytes: nobody knows before it is made. */
@@ -39,6 +40,7 @@ const unlimited: Limits = {}
 interface Access {
   readonly queue: AccessQueue
   readonly handles: Handles
+  readonly watches: MissingWatches
   readonly connection: Connection
 }
 
@@ -73,8 +75,10 @@ export const make = Effect.gen(function* () {
     if (known !== undefined) return known
     const queue = queueOf(session)
     const handles = new Handles(scope)
-    const access = { queue, handles, connection }
+    const watches = new MissingWatches(allFiles.watchMissing, connection.notify)
+    const access = { queue, handles, watches, connection }
     accesses.set(connection, access)
+    connection.onEnd(watches.end)
     // After everything that was received.
     connection.onEnd(Effect.asVoid(queue.enqueue(handles.closeAll, scope)))
     return access
@@ -206,6 +210,11 @@ export const make = Effect.gen(function* () {
           yield* (yield* handles.get(handleId)).write(offset, chunk)
           return {}
         })
+      ),
+
+    "fs/watchMissing": ({ watchId, missing, present }) =>
+      read(unlimited, ({ watches }) =>
+        watches.watch(watchId, { missing: missing.map(({ bytes }) => bytes), present: present?.bytes })
       ),
 
     "fs/close": ({ handleId }) => write(unlimited, ({ handles }) => done(handles.close(handleId)))
