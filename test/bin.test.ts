@@ -47,6 +47,59 @@ describe("exec-server", () => {
     })
   )
 
+  it.scopedLive("with --exit-on-stdin-close the end of stdin ends a server in order; without, it is nothing", () =>
+    Effect.gen(function* () {
+      const script = 'trap "echo asked; exit 3" TERM; echo ready; while :; do sleep 0.05; done'
+      for (const ended of [true, false]) {
+        const server = yield* webSocketServer({ args: ended ? ["--exit-on-stdin-close"] : [] })
+        const client = yield* server.connect
+        yield* client.handshake()
+        yield* client.sh("p", script)
+        yield* client.sees("p", "ready")
+        server.child.stdin?.end("what is written there is nobody's message\n")
+        if (ended) {
+          assert.strictEqual((yield* client.ended()).code, 1001)
+          assert.strictEqual(yield* server.exit, 0)
+          assert.match(server.stderr(), /the shutdown has ended 1 process: p \(pid \d+, status 3\)/)
+        } else {
+          assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
+          assert.isNull(server.child.exitCode)
+        }
+      }
+    })
+  )
+
+  it.scopedLive("--concurrent-requests bounds what one connection has under way; the rest waits in order", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({ args: ["--concurrent-requests", "2"] })
+      const [client, other] = [yield* server.connect, yield* server.connect]
+      for (const each of [client, other]) yield* each.handshake()
+      const { pid } = yield* client.start("c", ["cat"], { pipeStdin: true })
+      const first = client.post("process/wait", { processId: "c" })
+      const second = client.post("process/wait", { processId: "c" })
+      const status = client.post("environment/status")
+      client.post("process/write", { processId: "c", chunk: "YQ==" })
+      client.post("process/write", { processId: "c", chunk: "Yg==" })
+      // Another connection has a bound of its own, and its answer comes after whatever the first one was given.
+      yield* other.ask("environment/status")
+      assert.isEmpty(client.messages.filter(({ id }) => id === first || id === second || id === status))
+      process.kill(pid, "SIGTERM")
+      const held = [status, status + 1, status + 2]
+      for (const id of [first, second, ...held]) assert.isDefined((yield* client.reply(id)).result)
+      const ids = client.messages.flatMap(({ id }) => (id === undefined ? [] : [id]))
+      const afterFirst = ids.slice(ids.indexOf(first))
+      assert.deepStrictEqual(
+        afterFirst.filter((id) => held.includes(id)),
+        held
+      )
+      for (const bad of ["0", "-1", "x"]) {
+        const { code, stderr } = yield* command(["--concurrent-requests", bad])
+        assert.notStrictEqual(code, 0)
+        assert.match(stderr, /--concurrent-requests: ".*" is not a whole number of 1 or more/)
+      }
+    })
+  )
+
   /** Starts that fail: arguments, what is said, and variables if they are what is wrong. */
   type Cases = ReadonlyArray<readonly [args: ReadonlyArray<string>, said: RegExp, env?: Record<string, string>]>
 

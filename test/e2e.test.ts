@@ -574,7 +574,7 @@ const e2eSuite = (name: string, connect: Connect, contained = false) =>
         const unrestricted = { type: "unrestricted" }
         const direct = [
           { type: "disabled" },
-          { type: "external", network: "restricted" },
+          { type: "external", network: "enabled" },
           { type: "managed", file_system: unrestricted, network: "enabled" }
         ]
         for (const permissions of direct) {
@@ -589,6 +589,39 @@ const e2eSuite = (name: string, connect: Connect, contained = false) =>
         )
         yield* client.start("r", ["true"], { sandbox: null })
         yield* client.closed("r")
+      }))
+
+    test("what restricts a process and cannot be enforced is refused, what asks for nothing is not", (client) =>
+      Effect.gen(function* () {
+        const members = ["enforceManagedNetwork", "managedNetwork", "networkProxy", "shellSnapshot", "sandboxPolicy"]
+        const refused: ReadonlyArray<readonly [string, unknown]> = [
+          ["enforceManagedNetwork", true],
+          ["managedNetwork", { loopbackPorts: [8080] }],
+          ["networkProxy", { proxy: { enabled: true } }],
+          ["shellSnapshot", { scopeId: "a", shell: { name: "bash", path: "file:///bin/bash" } }],
+          ["sandboxPolicy", { type: "read-only" }],
+          ["sandboxPolicy", { type: "workspace-write", writable_roots: [] }],
+          ["sandboxPolicy", { type: "external-sandbox" }],
+          ["sandboxPolicy", "read-only"],
+          ["sandboxPolicy", { type: "no-such-policy" }],
+          ["sandboxPolicy", {}]
+        ]
+        for (const [member, value] of refused) {
+          const { error } = yield* client.call("process/start", startParams("p", ["true"], { [member]: value }))
+          assert.strictEqual(error?.code, -32600, member)
+          assert.include(error.message, `\`${member}\``)
+        }
+        const { error } = yield* client.call(
+          "process/start",
+          startParams("p", ["true"], { enforceManagedNetwork: "yes" })
+        )
+        assert.strictEqual(error.code, -32602)
+        // None of those has used the id.
+        yield* client.start("p", ["true"], Object.fromEntries(members.map((member) => [member, null])))
+        yield* client.start("q", ["true"], Object.fromEntries(members.map((member) => [member, false])))
+        yield* client.start("r", ["true"], { sandboxPolicy: { type: "danger-full-access" } })
+        yield* client.start("s", ["true"], { sandboxPolicy: { type: "external-sandbox", network_access: "enabled" } })
+        for (const id of ["p", "q", "r", "s"]) assert.strictEqual((yield* client.closed(id)).exitCode, 0)
       }))
 
     test("envPolicy builds on the server's environment", (client) =>

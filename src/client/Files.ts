@@ -16,6 +16,7 @@ import {
   type DirectoryEntry,
   type FileMetadata,
   maxBlockBytes,
+  maxWalk,
   type WalkOptions,
   type WalkResult
 } from "../protocol/FileSystemApi.js"
@@ -100,10 +101,9 @@ export interface Files {
 
 /** The largest limits of the original (now). */
 const defaultWalk: WalkOptions = {
-  maxDepth: 64,
-  maxDirectories: 10000,
-  maxEntries: 50000,
-  followDirectorySymlinks: false
+  ...maxWalk,
+  followDirectorySymlinks: false,
+  pruneHiddenDirectories: false
 }
 
 /** The members that requests on a path have in common. */

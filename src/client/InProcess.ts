@@ -111,6 +111,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       peer,
       room: new AnswerRoom(() => false),
       maxContentBytes: Number.POSITIVE_INFINITY,
+      notify: (method, params) => events.onNotification({ method, params }),
       onEnd: (effect) => ends.push(effect)
     }
     const dispatcher = yield* Dispatcher.make(

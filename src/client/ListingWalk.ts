@@ -35,7 +35,7 @@ const asFound = <A>(path: string, errors: Array<WalkError>, effect: Effect.Effec
 export const walkByListing = (
   { getMetadata, readDirectory }: Pick<Files, "getMetadata" | "readDirectory">,
   root: string,
-  { maxDepth, maxDirectories, maxEntries, followDirectorySymlinks }: WalkOptions,
+  { maxDepth, maxDirectories, maxEntries, followDirectorySymlinks, pruneHiddenDirectories }: WalkOptions,
   options: Sandboxed
 ): Effect.Effect<WalkResult, ClientError> =>
   Effect.gen(function* () {
@@ -72,7 +72,7 @@ export const walkByListing = (
           if (entries.length >= maxEntries) return { entries, errors, truncated: true }
           const path = childOf(directory, fileName)
           entries.push({ path, kind: isDirectory ? "directory" : "file" })
-          if (isDirectory) below.push(path)
+          if (isDirectory && !(pruneHiddenDirectories && fileName.startsWith("."))) below.push(path)
         }
       }
       level = below

@@ -64,12 +64,30 @@ const secondSignal = Layer.scoped(
   })
 )
 
+/** Waits until nothing can be read from stdin any more; what comes before is dropped. */
+const stdinClosed = Effect.async<void>((resume) => {
+  const { stdin } = process
+  const onEnd = () => resume(Effect.void)
+  for (const event of ["end", "close", "error"]) stdin.once(event, onEnd)
+  stdin.resume()
+  return Effect.sync(() => {
+    for (const event of ["end", "close", "error"]) stdin.off(event, onEnd)
+    stdin.pause()
+  })
+})
+
+/** Whether the end of stdin is to be waited for: on stdio it is the end of the peer, and so of the server, anyway. */
+const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }: Exposure.Exposure) =>
+  exitOnStdinClose && _tag !== "Stdio"
+
 /** Serves until it is interrupted, or there is nobody left to serve. Fails where it cannot start, with why. */
 export const serve = (config: ServerConfig.ServerConfig) =>
   Effect.flatMap(Exposure.parse(config), (exposure) =>
     announceServer(exposure).pipe(
       Effect.zipRight(Memory.limit),
-      Effect.zipRight(ExecServer.ended),
+      Effect.zipRight(
+        watchesStdin(config, exposure) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
+      ),
       Effect.provide(ExecServer.layerServe),
       Effect.provide(Exposure.layer(exposure, announceRegistration)),
       Effect.provide(sessions(config)),

@@ -16,6 +16,7 @@ import * as Copy from "./Copy.js"
 import * as Cursor from "./Cursor.js"
 import * as Listing from "./Listing.js"
 import * as MakeDirectory from "./MakeDirectory.js"
+import * as MissingWatch from "./MissingWatch.js"
 import { basename, join, type NativePath, names } from "./NativePath.js"
 import * as OpenFile from "./OpenFile.js"
 import * as Remove from "./Remove.js"
@@ -52,6 +53,13 @@ export interface Shape {
   readonly walk: (path: NativePath, options: WalkOptions) => Effect.Effect<Walk.Found, FileError>
   readonly remove: (path: NativePath, options: Remove.RemoveOptions) => Effect.Effect<void, FileError>
   readonly copy: (source: NativePath, destination: NativePath, recursive: boolean) => Effect.Effect<void, FileError>
+  /**
+   * Watches paths where nothing is, until the scope closes; false if they cannot be watched. Without it, none can.
+   */
+  readonly watchMissing?: (
+    watched: MissingWatch.Watched,
+    onChange: () => void
+  ) => Effect.Effect<boolean, never, Scope.Scope>
 }
 
 /** How much is listed of a directory for one answer, in bytes of memory; about 100,000 names. */
@@ -149,6 +157,7 @@ export class FileSystem extends Context.Tag("exec-server/FileSystem")<FileSystem
     readDirectory: (path) => told(readDirectory(path)),
     walk: (path, options) => told(Walk.walk(path, options)),
     remove: (path, options) => told(Remove.remove(path, options)),
-    copy: (source, destination, recursive) => told(Copy.copy(source, destination, recursive))
+    copy: (source, destination, recursive) => told(Copy.copy(source, destination, recursive)),
+    watchMissing: MissingWatch.watch
   })
 }

@@ -6,7 +6,7 @@
 import { lstat, stat } from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import { FileRefused } from "../protocol/Failure.js"
-import type { WalkOptions } from "../protocol/FileSystemApi.js"
+import { maxWalk, type WalkOptions } from "../protocol/FileSystemApi.js"
 import * as Listing from "./Listing.js"
 import { join, type NativePath } from "./NativePath.js"
 import { attempt, ofCode, type SystemError } from "./SystemError.js"
@@ -27,6 +27,21 @@ const listBytes = 100_000_000
 /** How many directories are read ahead at a time; the system has four threads for files. */
 const readAhead = 4
 
+const dot = 0x2e
+
+/** What is wrong with the limits of a walk. */
+export const checkLimits = (options: WalkOptions): Effect.Effect<void, FileRefused> => {
+  const { maxDepth, maxDirectories, maxEntries } = options
+  if (maxDirectories === 0 || maxEntries === 0) {
+    return new FileRefused({ message: "filesystem walk limits must be greater than zero" })
+  }
+  const isWithin =
+    maxDepth <= maxWalk.maxDepth && maxDirectories <= maxWalk.maxDirectories && maxEntries <= maxWalk.maxEntries
+  if (isWithin) return Effect.void
+  const maxima = `depth=${maxWalk.maxDepth}, directories=${maxWalk.maxDirectories}, entries=${maxWalk.maxEntries}`
+  return new FileRefused({ message: `filesystem walk limits exceed maximums: ${maxima}` })
+}
+
 /** A directory to be read. */
 interface Step {
   readonly path: NativePath
@@ -36,6 +51,7 @@ interface Step {
 /** A name to be listed: a directory, if it is one, with its identity where that matters. */
 interface Child {
   readonly path: NativePath
+  readonly isHidden: boolean
   readonly kind: "file" | "directory"
   readonly identity: string
 }
@@ -60,14 +76,14 @@ const childrenOf = (path: NativePath, follow: boolean): Effect.Effect<ReadonlyAr
     named.sort((a, b) => (a.key < b.key ? -1 : 1))
     const children: Array<Child> = []
     for (const { name, kind } of named) {
-      const child = join(path, name)
-      if (kind === "file") children.push({ path: child, kind, identity: "" })
+      const child = { path: join(path, name), isHidden: name[0] === dot }
+      if (kind === "file") children.push({ ...child, kind, identity: "" })
       else if (!follow) {
-        if (kind === "directory") children.push({ path: child, kind, identity: "" })
+        if (kind === "directory") children.push({ ...child, kind, identity: "" })
       } else {
-        const found = yield* identify(child)
+        const found = yield* identify(child.path)
         if (found._tag === "Some" && found.value.isDirectory) {
-          children.push({ path: child, kind: "directory", identity: found.value.identity })
+          children.push({ ...child, kind: "directory", identity: found.value.identity })
         }
       }
     }
@@ -77,10 +93,8 @@ const childrenOf = (path: NativePath, follow: boolean): Effect.Effect<ReadonlyAr
 /** Lists everything below a directory; of anything else, nothing. */
 export const walk = (root: NativePath, options: WalkOptions): Effect.Effect<Found, SystemError | FileRefused> =>
   Effect.gen(function* () {
-    const { maxDepth, maxDirectories, maxEntries, followDirectorySymlinks: follow } = options
-    if (maxDirectories === 0 || maxEntries === 0) {
-      return yield* new FileRefused({ message: "filesystem walk limits must be greater than zero" })
-    }
+    yield* checkLimits(options)
+    const { maxDepth, maxDirectories, maxEntries, followDirectorySymlinks: follow, pruneHiddenDirectories } = options
     const entries: Array<{ path: NativePath; kind: "file" | "directory" }> = []
     const errors: Array<{ path: NativePath; message: string }> = []
     const found = yield* attempt(() => (follow ? stat(root, { bigint: true }) : lstat(root, { bigint: true })))
@@ -93,11 +107,12 @@ export const walk = (root: NativePath, options: WalkOptions): Effect.Effect<Foun
 
     /** Takes in one directory's content; says whether all of it had a place. */
     const take = (children: ReadonlyArray<Child>, depth: number, next: Array<Step>): boolean => {
-      for (const { path, kind, identity } of children) {
+      for (const { path, kind, identity, isHidden } of children) {
         pathBytes += path.length
         if (entries.length >= maxEntries || pathBytes > maxPathBytes) return false
         entries.push({ path, kind })
-        if (kind === "file" || depth >= maxDepth || (follow && seen.has(identity))) continue
+        if (kind === "file" || depth >= maxDepth || (isHidden && pruneHiddenDirectories)) continue
+        if (follow && seen.has(identity)) continue
         seen.add(identity)
         next.push({ path, depth: depth + 1 })
       }

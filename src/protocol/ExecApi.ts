@@ -9,6 +9,7 @@
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import { DiscoveryApi } from "./DiscoveryApi.js"
 import { Failure } from "./Failure.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
@@ -18,6 +19,7 @@ import { Repeatable } from "./Repeatable.js"
 import { Sandbox } from "./Sandbox.js"
 import { Bytes, Cells, Count, Flag, Integer, ifTold, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
 import { SignalName } from "./Signals.js"
+import { policyFields, startFields } from "./Unenforced.js"
 
 /** Where output came from: `pty` carries both streams of a terminal. */
 export const OutputStream = oneOf("stdout", "stderr", "pty")
@@ -94,7 +96,8 @@ export const StartParams = Schema.Struct({
   envPolicy: maybe(EnvPolicy),
   /** What it may see and reach; refused where that cannot be enforced, never ignored. */
   sandbox: maybe(Sandbox),
-  enforceManagedNetwork: maybe(Flag),
+  ...policyFields,
+  ...startFields,
   /** What the client knows it by; nothing is done with it (now). */
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(Text) })),
   /** The size of the terminal (ours); 24 rows of 80 columns without it. */
@@ -304,7 +307,7 @@ export class ExecApi extends RpcGroup.make(
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) }),
     error: Failure
   }).annotate(Repeatable, "always")
-).merge(FileSystemApi, HttpApi) {}
+).merge(FileSystemApi, HttpApi, DiscoveryApi) {}
 
 /** The name of a request. */
 export type Method = RpcGroup.Rpcs<typeof ExecApi>["_tag"]

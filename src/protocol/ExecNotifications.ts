@@ -43,6 +43,8 @@ export class ExecNotifications extends RpcGroup.make(
   Rpc.make("process/started", { payload: Schema.Struct({ processId: ProcessId, pid: Integer }) }),
   /** With `capabilities.lifecycle` (ours): the process could not be started. */
   Rpc.make("process/failed", { payload: Schema.Struct({ processId: ProcessId, message: Text }) }),
+  /** Something has changed about the paths of a `fs/watchMissing` (now), which is over with this. */
+  Rpc.make("fs/missingChanged", { payload: Schema.Struct({ watchId: Count }) }),
   /** A piece of a streamed HTTP body; the last one has `done`. Goes to the connection that asked, and ends with it. */
   Rpc.make("http/request/bodyDelta", { payload: HttpBodyDelta })
 ) {}

@@ -14,7 +14,8 @@ import { Failure } from "./Failure.js"
 import { FilePath } from "./PathUri.js"
 import { Repeatable } from "./Repeatable.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Count, Flag, Integer, ifTold, maybe, oneOf, Text } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, ifTold, maybe, oneOf, listOf as sequenceOf, Text } from "./Schemas.js"
+import { policyFields } from "./Unenforced.js"
 
 /** The largest file that one `fs/readFile` gives, in bytes. */
 export const maxFileBytes = 536870912
@@ -24,12 +25,14 @@ export const maxBlockBytes = 1048576
 
 const Empty = Schema.Struct({})
 
-/** What every request on a path takes. */
-const onPath = {
-  path: FilePath,
+/** What every request that names paths takes. */
+const sandboxed = {
   /** What of the files is there for this request; refused where that cannot be enforced, never ignored. */
-  sandbox: maybe(Sandbox)
+  sandbox: maybe(Sandbox),
+  ...policyFields
 }
+
+const onPath = { path: FilePath, ...sandboxed }
 
 /** Unless false (now), links are followed; if it is, a path with a symbolic link anywhere in it is refused. */
 const following = { followSymlinks: maybe(Flag) }
@@ -73,14 +76,19 @@ export interface WalkError {
   readonly message: string
 }
 
-/** How far `fs/walk` goes (now). Both maxima must be above 0. */
+/** The largest values that `fs/walk` takes (now); larger ones are refused. */
+export const maxWalk = { maxDepth: 64, maxDirectories: 10000, maxEntries: 50000 } as const
+
+/** How far `fs/walk` goes (now). `maxDirectories` and `maxEntries` must be above 0, and none above `maxWalk`. */
 export const WalkOptions = Schema.Struct({
   /** 0: only what is directly in the directory. */
   maxDepth: Count,
   /** Directories that are read, the first included. */
   maxDirectories: Count,
   maxEntries: Count,
-  followDirectorySymlinks: Flag
+  followDirectorySymlinks: Flag,
+  /** List directories whose name begins with a dot, links to directories included, but not what is in them. Not null. */
+  pruneHiddenDirectories: Schema.optionalWith(Flag, { default: () => false })
 })
 export type WalkOptions = typeof WalkOptions.Type
 
@@ -157,7 +165,7 @@ export class FileSystemApi extends RpcGroup.make(
       sourcePath: FilePath,
       destinationPath: FilePath,
       recursive: Flag,
-      sandbox: maybe(Sandbox)
+      ...sandboxed
     }),
     success: Empty,
     error: Failure
@@ -178,6 +186,21 @@ export class FileSystemApi extends RpcGroup.make(
   Rpc.make("fs/writeBlock", {
     payload: Schema.Struct({ ...ofHandle, offset: Count, chunk: Bytes }),
     success: Empty,
+    error: Failure
+  }),
+  /**
+   * Waits for something to come to a place where nothing is (now): `fs/missingChanged` tells it, once. Up to 64 paths.
+   * A connection has one watch, which one of another id replaces; while it waits, its own id is not taken again.
+   */
+  Rpc.make("fs/watchMissing", {
+    payload: Schema.Struct({
+      watchId: Count,
+      missing: sequenceOf(FilePath),
+      /** Something that is there: also told is that it changes, but not what happens in a directory. */
+      present: maybe(FilePath)
+    }),
+    /** Whether there will be a notification; if not, it is for the client to look. */
+    success: Schema.Struct({ watching: Flag }),
     error: Failure
   }),
   /** Closes an open file (now); also without one it is no error. */

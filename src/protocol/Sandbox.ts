@@ -35,17 +35,23 @@ const FileSystem = Schema.Union(
 
 const Permissions = Schema.Union(
   Schema.Struct({ type: oneOf("disabled") }),
+  // The files are restricted from outside; the network by whoever serves the request (now).
   Schema.Struct({ type: oneOf("external"), network: Network }),
   Schema.Struct({ type: oneOf("managed"), file_system: FileSystem, network: Network })
 )
 
-/** The sandbox of a request; of its further members none restricts anything by itself. */
+/**
+ * The sandbox of a request. The original's further members restrict nothing on Linux and are not read:
+ * `sandboxOverride`, `useLegacyLandlock`, `userHomeDir`, `temporaryDirectories` and those that name Windows.
+ */
 export const Sandbox = Schema.Struct({
   permissions: Permissions,
   /** What `current_working_directory` means. */
   cwd: maybe(AbsolutePath),
   /** What `project_roots` means; without it, `cwd`. */
   workspaceRoots: maybe(listOf(AbsolutePath)),
+  /** What both mean instead: `project_roots` is then these `workspaceRoots` and nothing else. */
+  policyContext: maybe(Schema.Struct({ cwd: maybe(AbsolutePath), workspaceRoots: maybe(listOf(AbsolutePath)) })),
   windowsSandboxLevel: Text
 })
 export type Sandbox = typeof Sandbox.Type
@@ -100,7 +106,10 @@ const describe = ({ path, access }: Entry): string => {
 }
 
 /** The paths of a special place, without its subpath. */
-const special = (kind: string, { cwd, workspaceRoots }: Sandbox, tmpdir: string | undefined) => {
+const special = (kind: string, sandbox: Sandbox, tmpdir: string | undefined) => {
+  const { policyContext } = sandbox
+  const cwd = policyContext?.cwd ?? sandbox.cwd
+  const workspaceRoots = policyContext === undefined ? sandbox.workspaceRoots : (policyContext.workspaceRoots ?? [])
   const paths = (...all: ReadonlyArray<string>) => Either.right(all)
   switch (kind) {
     case "root":
@@ -154,10 +163,10 @@ export const policyOf = (
   tmpdir: string | undefined
 ): Either.Either<Policy | undefined, NotAllowed | InvalidParams> => {
   const { permissions } = sandbox
-  if (permissions.type !== "managed") return Either.right(undefined)
+  if (permissions.type === "disabled") return Either.right(undefined)
   const isolated = permissions.network === "restricted"
-  const { file_system: files } = permissions
-  if (files.type === "unrestricted" || isUnrestricted(files.entries)) {
+  const files = permissions.type === "managed" ? permissions.file_system : undefined
+  if (files === undefined || files.type === "unrestricted" || isUnrestricted(files.entries)) {
     return Either.right(isolated ? { files: undefined, isolated } : undefined)
   }
   return Either.all(files.entries.map((entry) => rulesOf(entry, sandbox, tmpdir))).pipe(

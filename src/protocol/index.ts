@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * as BinaryFrame from "./BinaryFrame.js"
+export * as DiscoveryApi from "./DiscoveryApi.js"
 export * as ExecApi from "./ExecApi.js"
 export * as ExecNotifications from "./ExecNotifications.js"
 export * as Failure from "./Failure.js"

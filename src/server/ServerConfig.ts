@@ -59,6 +59,8 @@ export interface Setting<K extends Kind, Default> {
   readonly choices: ReadonlyArray<string>
   /** Not to be shown. */
   readonly secret: boolean
+  /** The original's environment variable for it, which is read where ours is not set. */
+  readonly originalVariable: string | undefined
 }
 
 const make = <K extends Kind, Default>(
@@ -74,6 +76,7 @@ const make = <K extends Kind, Default>(
   minimum: 0,
   choices: [],
   secret: false,
+  originalVariable: undefined,
   ...more
 })
 
@@ -121,6 +124,10 @@ export const settings = {
   maxConnections: count(1024, "WebSocket connections at a time", 1),
   handshakeTimeoutMs: count(10000, "how long a connection may take to be accepted, and then to initialize, in ms", 1),
   pingIntervalMs: count(30000, "time between pings; a client that leaves three unanswered is cut off; in ms", 1),
+  concurrentRequests: count(4096, "requests of one connection that are served at a time; further ones wait", 1),
+  exitOnStdinClose: make("flag", false, "end in order when stdin is closed, as on SIGTERM", {
+    originalVariable: "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE"
+  }),
   remote: maybe("base URL of an environment registry: register there and serve over a rendezvous, do not listen"),
   environmentId: maybe("the environment to register as"),
   name: text("codex-exec-server", "a name for this executor; taken and not sent"),
@@ -173,6 +180,12 @@ export const isSwitch = (key: Key): boolean => settings[key].default === false
 
 /** `maxSessions` as an environment variable: `EXEC_SERVER_MAX_SESSIONS`. */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
+
+/** The environment variables of a setting; the first one that is set counts. */
+const variablesOf = (key: Key): ReadonlyArray<string> => {
+  const { originalVariable } = settings[key]
+  return originalVariable === undefined ? [variableName(key)] : [variableName(key), originalVariable]
+}
 
 /** Every setting as it is where nobody says anything else. */
 export const defaults: ServerConfig = Object.fromEntries(
@@ -264,10 +277,11 @@ export const resolve = (
         const flag = flags[key]
         const name = `--${flagName(key)}`
         if (flag !== undefined) return { value: parse(key, flag, name), source: `flag ${name}` }
-        const variable = variableName(key)
-        const inherited = environment[variable]
-        if (inherited !== undefined) {
-          return { value: parse(key, inherited, variable), source: `environment ${variable}` }
+        for (const variable of variablesOf(key)) {
+          const inherited = environment[variable]
+          if (inherited !== undefined) {
+            return { value: parse(key, inherited, variable), source: `environment ${variable}` }
+          }
         }
         const written = filed[key]
         return written === undefined
@@ -300,7 +314,9 @@ export const load = (
  * (`EXEC_SERVER_MAX_SESSIONS`); what it does not have is the default. Checked as on the command line.
  */
 export const config: Config.Config<ServerConfig> = Config.all(
-  Object.fromEntries(keys.map(variableName).map((name) => [name, Config.withDefault(Config.string(name), undefined)]))
+  Object.fromEntries(
+    keys.flatMap(variablesOf).map((name) => [name, Config.withDefault(Config.string(name), undefined)])
+  )
 ).pipe(
   Config.mapOrFail((variables) =>
     Either.mapLeft(load({}, variables, undefined), ({ message }) => EffectConfigError.InvalidData([], message))

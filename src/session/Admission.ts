@@ -7,7 +7,9 @@
 
 /** Limits of one connection. */
 export interface Limits {
-  /** Requests served at a time. */
+  /** Requests served at a time; further ones wait, in order. */
+  readonly maxServed: number
+  /** Requests served and waiting; beyond it the peer is not read. */
   readonly maxInFlight: number
   /** Requests for large answers that wait for a congested peer. */
   readonly maxDeferred: number
@@ -15,8 +17,8 @@ export interface Limits {
   readonly maxSize: number
 }
 
-/** The limits of every connection. */
-export const limits: Limits = { maxInFlight: 4096, maxDeferred: 256, maxSize: 67108864 }
+/** The limits of every connection, but for what is configured. */
+export const limits: Limits = { maxServed: 4096, maxInFlight: 4096, maxDeferred: 256, maxSize: 67108864 }
 
 /** What admission looks at and acts on. */
 export interface Gate {
@@ -37,8 +39,12 @@ export class Admission {
   private size = 0
   /** Requests for large answers to a congested peer. */
   private readonly deferred: Array<string> = []
-  /** What came in after the peer was paused: at most what one read of its socket held. */
+  /**
+   * What waits for the answer to something before it. The peer is read until there is too much of it, so that its end is
+   * noticed; what still comes then is at most what one read of its socket held.
+   */
   private readonly held: Array<string> = []
+  private heldSize = 0
   private isServing = false
   private isEnded = false
 
@@ -47,13 +53,14 @@ export class Admission {
     private readonly bounds: Limits = limits
   ) {}
 
-  /** Takes a message as it arrives: serves it, or keeps it in order and stops reading. */
+  /** Takes a message as it arrives: serves it, or keeps it in order, and stops reading where that is too much. */
   receive(text: string): void {
     if (this.isEnded) return
     if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
     else {
       this.held.push(text)
-      this.gate.pause()
+      this.heldSize += text.length
+      if (this.isFull()) this.gate.pause()
     }
   }
 
@@ -81,12 +88,12 @@ export class Admission {
     // An answer given within the loop calls this again: the loop is already at it.
     if (this.isServing || this.isEnded || (this.held.length === 0 && this.deferred.length === 0)) return
     this.isServing = true
-    while (this.deferred.length > 0 && !this.gate.isCongested()) {
+    while (this.deferred.length > 0 && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
       const text = this.deferred.shift() ?? ""
       this.size -= text.length
       this.gate.serve(text)
     }
-    while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.held.shift() ?? "")
+    while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.take())
     this.isServing = false
     if (this.held.length === 0) this.gate.resume()
   }
@@ -96,6 +103,7 @@ export class Admission {
     this.isEnded = true
     this.deferred.length = 0
     this.held.length = 0
+    this.heldSize = 0
     this.size = 0
   }
 
@@ -104,16 +112,29 @@ export class Admission {
    * though nobody hears the answers. Those for large answers only read.
    */
   drain(): void {
-    while (this.held.length > 0 && !this.isEnded) this.gate.serve(this.held.shift() ?? "")
+    while (this.held.length > 0 && !this.isEnded) this.gate.serve(this.take())
     this.end()
   }
 
+  private take(): string {
+    const text = this.held.shift() ?? ""
+    this.heldSize -= text.length
+    return text
+  }
+
+  private isBehind(): boolean {
+    return this.deferred.length >= this.bounds.maxDeferred || this.gate.isBlocked()
+  }
+
+  /** Whether the next message must wait. */
   private isBusy(): boolean {
-    return (
-      this.inFlight >= this.bounds.maxInFlight ||
-      this.deferred.length >= this.bounds.maxDeferred ||
-      this.size > this.bounds.maxSize ||
-      this.gate.isBlocked()
-    )
+    const { maxServed, maxInFlight, maxSize } = this.bounds
+    return this.inFlight >= Math.min(maxServed, maxInFlight) || this.size > maxSize || this.isBehind()
+  }
+
+  /** Whether there must be no further message. */
+  private isFull(): boolean {
+    const { maxInFlight, maxSize } = this.bounds
+    return this.inFlight + this.held.length > maxInFlight || this.size + this.heldSize > maxSize || this.isBehind()
   }
 }

@@ -17,7 +17,7 @@ import { HttpLimits } from "../http/HttpLimits.js"
 import { Code, type Failure } from "../protocol/Failure.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
-import { Admission } from "./Admission.js"
+import { Admission, limits } from "./Admission.js"
 import { AnswerRoom } from "./AnswerRoom.js"
 import { CurrentConnection } from "./CurrentConnection.js"
 import * as Dispatcher from "./Dispatcher.js"
@@ -50,7 +50,7 @@ interface Request extends RequestReport.Request {
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
-    const { handshakeTimeoutMs } = yield* SessionLimits
+    const { handshakeTimeoutMs, concurrentRequests } = yield* SessionLimits
     const handshake = new Handshake(peer.sendBinary !== undefined)
     const report = yield* RequestReport.make(peer.name, handshake)
     let notifier: Notifier.Notifier | undefined
@@ -100,6 +100,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
           peer: peer.name,
           room,
           maxContentBytes: outbox.maxContentBytes,
+          notify: (method, params) => outbox.send(Wire.notification(method, params)),
           onEnd: (effect) => ends.push(effect)
         })
       ),
@@ -207,13 +208,16 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     }
 
     const isCongested = () => outbox.buffered() > highWaterBytes
-    const admission = new Admission({
-      isCongested,
-      isBlocked: () => outbox.buffered() > smallAnswerFactor * highWaterBytes,
-      serve: accept,
-      pause: peer.pause,
-      resume: peer.resume
-    })
+    const admission = new Admission(
+      {
+        isCongested,
+        isBlocked: () => outbox.buffered() > smallAnswerFactor * highWaterBytes,
+        serve: accept,
+        pause: peer.pause,
+        resume: peer.resume
+      },
+      { ...limits, maxServed: concurrentRequests }
+    )
 
     // Whoever never gets as far as a session must not hold a connection for ever.
     let deadline = peer.resumable

@@ -7,6 +7,9 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import { AnswerRoom } from "./AnswerRoom.js"
 
+/** Sends a notification of those that are no process's. */
+export type Notify = (method: "fs/missingChanged", params: { readonly watchId: number }) => void
+
 /** One connection. */
 export interface Connection {
   /** Who is at its other end. */
@@ -14,6 +17,8 @@ export interface Connection {
   readonly room: AnswerRoom
   /** The most bytes that one answer can hold as base64. */
   readonly maxContentBytes: number
+  /** Tells the client of something; nothing once the connection has ended. */
+  readonly notify: Notify
   /** Adds to what is done when the connection has ended and none of its requests is under way. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
@@ -24,6 +29,7 @@ export class CurrentConnection extends Context.Reference<CurrentConnection>()("e
     peer: "in process",
     room: new AnswerRoom(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
+    notify: () => {},
     onEnd: () => {}
   })
 }) {}

@@ -17,18 +17,30 @@ import { type Failure, FileRefused } from "../protocol/Failure.js"
 import { FileSystemApi, maxBlockBytes, maxFileBytes } from "../protocol/FileSystemApi.js"
 import { type FilePath, formatBytes } from "../protocol/PathUri.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
+import * as Unenforced from "../protocol/Unenforced.js"
 import * as Base64 from "./Base64.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { CurrentHandshake } from "./Handshake.js"
+import { MissingWatches } from "./MissingWatches.js"
 import type { Session } from "./SessionRegistry.js"
 
 /** What a listing takes of a connection's room, in bytes: nobody knows before it is made. */
 const listingBytes = 1048576
 
+/** What a request says of the files it may reach. */
+interface Limits {
+  readonly sandbox?: Sandbox | undefined
+  readonly sandboxPolicy?: unknown
+}
+
+/** Of requests on open files: these were limited when they were opened. */
+const unlimited: Limits = {}
+
 /** What a request needs of its connection. */
 interface Access {
   readonly queue: AccessQueue
   readonly handles: Handles
+  readonly watches: MissingWatches
   readonly connection: Connection
 }
 
@@ -63,59 +75,61 @@ export const make = Effect.gen(function* () {
     if (known !== undefined) return known
     const queue = queueOf(session)
     const handles = new Handles(scope)
-    const access = { queue, handles, connection }
+    const watches = new MissingWatches(allFiles.watchMissing, connection.notify)
+    const access = { queue, handles, watches, connection }
     accesses.set(connection, access)
+    connection.onEnd(watches.end)
     // After everything that was received.
     connection.onEnd(Effect.asVoid(queue.enqueue(handles.closeAll, scope)))
     return access
   }
 
   /** What a sandbox leaves of the files; every request on files passes here. The network is of no concern to them. */
-  const filesIn = (session: Session, sandbox: Sandbox | undefined): Effect.Effect<Files, Failure, Scope.Scope> =>
-    Effect.flatMap(confine(sandbox, "files"), (confinement) =>
+  const filesIn = (session: Session, limits: Limits): Effect.Effect<Files, Failure, Scope.Scope> => {
+    const refusal = Unenforced.refusal(limits, "files")
+    if (refusal !== undefined) return refusal
+    return Effect.flatMap(confine(limits.sandbox, "files"), (confinement) =>
       confinement === undefined ? Effect.succeed(allFiles) : session.views.open(confinement)
     )
+  }
 
   /** The access of the connection at hand, once it may be used. */
-  const enter = (sandbox: Sandbox | undefined): Effect.Effect<Permitted, Failure> =>
+  const enter = (limits: Limits): Effect.Effect<Permitted, Failure> =>
     Effect.gen(function* () {
       const { session } = yield* (yield* CurrentHandshake).require("filesystem")
-      return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, sandbox) }
+      return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, limits) }
     })
 
   /** Reads, among others that do. */
   const read = <A>(
-    sandbox: Sandbox | undefined,
+    limits: Limits,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
   ): Effect.Effect<A, Failure> =>
-    Effect.flatMap(enter(sandbox), (access) => access.queue.read(Effect.scoped(Effect.suspend(() => use(access)))))
+    Effect.flatMap(enter(limits), (access) => access.queue.read(Effect.scoped(Effect.suspend(() => use(access)))))
 
   /** Changes something, alone. */
   const write = <A>(
-    sandbox: Sandbox | undefined,
+    limits: Limits,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
   ): Effect.Effect<A, Failure> =>
-    Effect.flatMap(enter(sandbox), (access) =>
+    Effect.flatMap(enter(limits), (access) =>
       access.queue.write(Effect.scoped(Effect.suspend(() => use(access))), scope)
     )
 
-  const list = <A>(
-    sandbox: Sandbox | undefined,
-    use: (files: Files) => Effect.Effect<A, Failure>
-  ): Effect.Effect<A, Failure> =>
-    read(sandbox, ({ connection, files }) =>
+  const list = <A>(limits: Limits, use: (files: Files) => Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
+    read(limits, ({ connection, files }) =>
       Effect.zipRight(connection.room.take(listingBytes), Effect.flatMap(files, use))
     )
 
-  const look = <A>(sandbox: Sandbox | undefined, use: (files: Files) => Effect.Effect<A, Failure>) =>
-    read(sandbox, ({ files }) => Effect.flatMap(files, use))
+  const look = <A>(limits: Limits, use: (files: Files) => Effect.Effect<A, Failure>) =>
+    read(limits, ({ files }) => Effect.flatMap(files, use))
 
-  const change = (sandbox: Sandbox | undefined, use: (files: Files) => Effect.Effect<void, Failure>) =>
-    write(sandbox, ({ files }) => done(Effect.flatMap(files, use)))
+  const change = (limits: Limits, use: (files: Files) => Effect.Effect<void, Failure>) =>
+    write(limits, ({ files }) => done(Effect.flatMap(files, use)))
 
   return FileSystemApi.of({
-    "fs/readFile": ({ path, sandbox, followSymlinks = true }) =>
-      read(sandbox, ({ connection: { room, maxContentBytes }, files }) =>
+    "fs/readFile": ({ path, followSymlinks = true, ...limits }) =>
+      read(limits, ({ connection: { room, maxContentBytes }, files }) =>
         Effect.gen(function* () {
           const file = yield* (yield* files).open(path.bytes, "read", { followSymlinks })
           const limit = Math.min(maxFileBytes, maxContentBytes)
@@ -124,8 +138,8 @@ export const make = Effect.gen(function* () {
         })
       ),
 
-    "fs/writeFile": ({ path, sandbox, dataBase64, followSymlinks = true }) =>
-      write(sandbox, ({ files }) =>
+    "fs/writeFile": ({ path, dataBase64, followSymlinks = true, ...limits }) =>
+      write(limits, ({ files }) =>
         Effect.gen(function* () {
           const bytes = yield* Effect.mapError(
             Base64.decode(dataBase64),
@@ -137,26 +151,26 @@ export const make = Effect.gen(function* () {
         })
       ),
 
-    "fs/createDirectory": ({ path, sandbox, recursive = true, followSymlinks = true }) =>
-      change(sandbox, (files) => files.createDirectory(path.bytes, { recursive, followSymlinks })),
+    "fs/createDirectory": ({ path, recursive = true, followSymlinks = true, ...limits }) =>
+      change(limits, (files) => files.createDirectory(path.bytes, { recursive, followSymlinks })),
 
-    "fs/getMetadata": ({ path, sandbox, followSymlinks = true }) =>
-      look(sandbox, (files) => files.getMetadata(path.bytes, { followSymlinks })),
+    "fs/getMetadata": ({ path, followSymlinks = true, ...limits }) =>
+      look(limits, (files) => files.getMetadata(path.bytes, { followSymlinks })),
 
-    "fs/canonicalize": ({ path, sandbox }) =>
-      look(sandbox, (files) =>
+    "fs/canonicalize": ({ path, ...limits }) =>
+      look(limits, (files) =>
         Effect.map(files.canonicalize(path.bytes), (bytes) => ({ path: formatBytes(bytes, path.form) }))
       ),
 
-    "fs/readDirectory": ({ path, sandbox }) =>
-      list(sandbox, (files) =>
+    "fs/readDirectory": ({ path, ...limits }) =>
+      list(limits, (files) =>
         Effect.map(files.readDirectory(path.bytes), (entries) => ({
           entries: entries.map(({ name, isDirectory, isFile }) => ({ fileName: name.toString(), isDirectory, isFile }))
         }))
       ),
 
-    "fs/walk": ({ path, sandbox, options }) =>
-      list(sandbox, (files) =>
+    "fs/walk": ({ path, options, ...limits }) =>
+      list(limits, (files) =>
         Effect.map(files.walk(path.bytes, options), ({ entries, errors, truncated }) => {
           const format = <E extends { readonly path: FilePath["bytes"] }>(found: E) => ({
             ...found,
@@ -166,20 +180,20 @@ export const make = Effect.gen(function* () {
         })
       ),
 
-    "fs/remove": ({ path, sandbox, recursive = true, force = true, followSymlinks = true }) =>
-      change(sandbox, (files) => files.remove(path.bytes, { recursive, force, followSymlinks })),
+    "fs/remove": ({ path, recursive = true, force = true, followSymlinks = true, ...limits }) =>
+      change(limits, (files) => files.remove(path.bytes, { recursive, force, followSymlinks })),
 
-    "fs/copy": ({ sourcePath, destinationPath, recursive, sandbox }) =>
-      change(sandbox, (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)),
+    "fs/copy": ({ sourcePath, destinationPath, recursive, ...limits }) =>
+      change(limits, (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)),
 
-    "fs/open": ({ handleId, path, mode = "read", sandbox }) =>
-      write(sandbox, ({ handles, files }) => {
+    "fs/open": ({ handleId, path, mode = "read", ...limits }) =>
+      write(limits, ({ handles, files }) => {
         const open = Effect.flatMap(files, (found) => found.open(path.bytes, mode, { followSymlinks: true }))
         return Effect.as(handles.add(handleId, open), { handleId })
       }),
 
     "fs/readBlock": ({ handleId, offset, len }) =>
-      read(undefined, ({ handles, connection }) =>
+      read(unlimited, ({ handles, connection }) =>
         Effect.gen(function* () {
           yield* checkBlock("read", len)
           const file = yield* handles.get(handleId)
@@ -190,7 +204,7 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/writeBlock": ({ handleId, offset, chunk }) =>
-      write(undefined, ({ handles }) =>
+      write(unlimited, ({ handles }) =>
         Effect.gen(function* () {
           yield* checkBlock("write", chunk.length)
           yield* (yield* handles.get(handleId)).write(offset, chunk)
@@ -198,6 +212,11 @@ export const make = Effect.gen(function* () {
         })
       ),
 
-    "fs/close": ({ handleId }) => write(undefined, ({ handles }) => done(handles.close(handleId)))
+    "fs/watchMissing": ({ watchId, missing, present }) =>
+      read(unlimited, ({ watches }) =>
+        watches.watch(watchId, { missing: missing.map(({ bytes }) => bytes), present: present?.bytes })
+      ),
+
+    "fs/close": ({ handleId }) => write(unlimited, ({ handles }) => done(handles.close(handleId)))
   })
 })

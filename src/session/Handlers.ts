@@ -19,7 +19,9 @@ import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import { clip } from "../protocol/Schemas.js"
+import * as Unenforced from "../protocol/Unenforced.js"
 import * as AuditLog from "./AuditLog.js"
+import * as DiscoveryHandlers from "./DiscoveryHandlers.js"
 import * as FileSystemHandlers from "./FileSystemHandlers.js"
 import { CurrentHandshake, type Family } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
@@ -48,6 +50,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
     const host = yield* HostInfo
     const files = yield* FileSystemHandlers.make
     const http = yield* HttpHandlers.make
+    const discovery = yield* DiscoveryHandlers.make
     const audit = yield* AuditLog.AuditLog
 
     const require = (family: Family) =>
@@ -66,6 +69,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
     return ExecApi.of({
       ...http,
       ...files,
+      ...discovery,
 
       initialize: (params) => {
         const { resumeSessionId } = params
@@ -96,7 +100,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
           }
           return AuditLog.require(audit, who, asked).pipe(
             Effect.zipRight(
-              Effect.tapError(supervisor.start(params), ({ _tag }) =>
+              Effect.tapError(Unenforced.refusal(params, "everything") ?? supervisor.start(params), ({ _tag }) =>
                 Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
               )
             ),

@@ -20,7 +20,7 @@ export interface Initialized {
 }
 
 /** The words by which the original names groups of methods. */
-export type Family = "exec" | "http" | "environment info" | "filesystem"
+export type Family = "exec" | "http" | "environment info" | "filesystem" | "environment config" | "capability discovery"
 
 /** The progress of one connection. */
 export class Handshake {

@@ -34,7 +34,7 @@ const describe = (): EnvironmentInfo => {
     prependPathDirs: [],
     temporaryDirectories: temporary === undefined || temporary === "" ? [] : [uri(temporary)],
     tempDir: uri(tmpdir()),
-    capabilities: { httpHeaderEnvVars: true }
+    capabilities: { fsWatchMissing: true, httpHeaderEnvVars: true }
   }
 }
 

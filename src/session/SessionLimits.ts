@@ -13,9 +13,16 @@ export interface Limits {
   readonly detachedSessionTtlMs: number
   /** How long a connection may take to become a session: first to be accepted, then to `initialized`; in milliseconds. */
   readonly handshakeTimeoutMs: number
+  /** Requests of one connection that are served at a time, 4096 at most; further ones wait, in order. */
+  readonly concurrentRequests: number
 }
 
 /** The limits in force. */
 export class SessionLimits extends Context.Reference<SessionLimits>()("exec-server/SessionLimits", {
-  defaultValue: (): Limits => ({ maxSessions: 1024, detachedSessionTtlMs: 30000, handshakeTimeoutMs: 10000 })
+  defaultValue: (): Limits => ({
+    maxSessions: 1024,
+    detachedSessionTtlMs: 30000,
+    handshakeTimeoutMs: 10000,
+    concurrentRequests: 4096
+  })
 }) {}

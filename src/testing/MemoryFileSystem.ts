@@ -13,6 +13,7 @@ import { FileSystem, type Shape as Files } from "../filesystem/FileSystem.js"
 import { basename, isRoot, join, type NativePath, parent } from "../filesystem/NativePath.js"
 import { notAFile, type OpenFile } from "../filesystem/OpenFile.js"
 import { type FileError, ofCode, toFileError } from "../filesystem/SystemError.js"
+import { checkLimits } from "../filesystem/Walk.js"
 import { FileRefused } from "../protocol/Failure.js"
 
 /** A regular file. */
@@ -130,10 +131,8 @@ const openFile = (node: FileNode, tree: Tree): OpenFile => ({
 
 const walk = (tree: Tree, root: NativePath, options: Parameters<Files["walk"]>[1]): ReturnType<Files["walk"]> =>
   Effect.gen(function* () {
-    const { maxDepth, maxDirectories, maxEntries } = options
-    if (maxDirectories === 0 || maxEntries === 0) {
-      return yield* new FileRefused({ message: "filesystem walk limits must be greater than zero" })
-    }
+    const { maxDepth, maxDirectories, maxEntries, pruneHiddenDirectories } = options
+    yield* checkLimits(options)
     const entries: Array<{ path: NativePath; kind: Node["kind"] }> = []
     const first = yield* tree.get(root)
     const queue = first.kind === "directory" ? [{ path: root, depth: 0 }] : []
@@ -144,7 +143,9 @@ const walk = (tree: Tree, root: NativePath, options: Parameters<Files["walk"]>[1
         const kind = tree.find(found)?.kind ?? "file"
         if (entries.length === maxEntries) return { entries, errors: [], truncated: true }
         entries.push({ path: found, kind })
-        if (kind === "directory" && depth < maxDepth) queue.push({ path: found, depth: depth + 1 })
+        if (kind === "file" || depth >= maxDepth) continue
+        if (pruneHiddenDirectories && basename(found).toString().startsWith(".")) continue
+        queue.push({ path: found, depth: depth + 1 })
       }
     }
     return { entries, errors: [], truncated: false }

@@ -182,7 +182,13 @@ describe("a lost connection", () => {
     Effect.gen(function* () {
       const { link, client, cut } = yield* bench
       const path = { bytes: Buffer.from("/"), form: "plain" } as const
-      const options = { maxDepth: 0, maxDirectories: 1, maxEntries: 1, followDirectorySymlinks: false }
+      const options = {
+        maxDepth: 0,
+        maxDirectories: 1,
+        maxEntries: 1,
+        followDirectorySymlinks: false,
+        pruneHiddenDirectories: false
+      }
       const { call } = client
       const reading: ReadonlyArray<Effect.Effect<unknown, ClientError.ClientError>> = [
         call("fs/getMetadata", { path }),

@@ -89,6 +89,39 @@ test("entries and directories", (walk) =>
     assert.strictEqual((yield* walk("", { maxEntries: -1 })).code, -32602)
   }))
 
+test("hidden directories, if they are pruned, are listed and not entered", (walk, dir) =>
+  Effect.gen(function* () {
+    shell(dir, "mkdir -p .hid/deep empty/.in/x; touch .file empty/.in/y; ln -s .hid visible; ln -s empty .link")
+    const prune = { pruneHiddenDirectories: true }
+    const first = [".file", ".hid/", "a/", "empty/", "top"]
+    assert.deepStrictEqual(yield* walk("", prune), found(...first, "a/b/", "empty/.in/", "a/b/c/", "a/b/c/f"))
+    // What a link shows under a name that is not hidden is listed there; a hidden link is not entered.
+    assert.deepStrictEqual(
+      yield* walk("", { ...prune, followDirectorySymlinks: true }),
+      found(
+        ...[".file", ".hid/", ".link/", "a/", "empty/", "la/", "top", "visible/"],
+        ...["a/b/", "empty/.in/", "visible/deep/", "visible/x", "a/b/c/", "a/b/c/f"]
+      )
+    )
+    // The directory that was asked for is entered, whatever its name.
+    assert.deepStrictEqual(yield* walk("/.hid", prune), found(".hid/deep/", ".hid/x"))
+    const entered = [...first, ".hid/deep/", ".hid/x"]
+    const { entries } = yield* walk("", { pruneHiddenDirectories: false })
+    assert.deepStrictEqual(entries.slice(0, entered.length), entered)
+    assert.strictEqual((yield* walk("", { pruneHiddenDirectories: null })).code, -32602)
+  }))
+
+test("what goes further than a walk may is refused", (walk) =>
+  Effect.gen(function* () {
+    const maxima = { maxDepth: 64, maxDirectories: 10_000, maxEntries: 50_000 }
+    assert.deepStrictEqual(yield* walk("", maxima), found(...all))
+    const message = "filesystem walk limits exceed maximums: depth=64, directories=10000, entries=50000"
+    for (const [limit, maximum] of Object.entries(maxima)) {
+      assert.deepStrictEqual(yield* walk("", { [limit]: maximum + 1 }), { code: -32600, message }, limit)
+      assert.deepStrictEqual(yield* walk("/nope", { [limit]: maximum + 1 }), { code: -32600, message }, limit)
+    }
+  }))
+
 test("a root that is no directory has nothing in it; one that is missing is an error", (walk) =>
   Effect.gen(function* () {
     assert.deepStrictEqual(yield* walk("/top"), found())

@@ -108,12 +108,22 @@ const url: Make = (random, { origin }) =>
     [1, () => random.pick(["http://", "/x", "ftp://127.0.0.1/", "http:// ", `${origin}/%zz?#`, ""])]
   ])()
 
+/** Refused but for null and false: more of it would leave no request to be carried out. */
+const refused: Make = (random) => (random.percent(95) ? random.pick([null, false]) : json(random))
+
 const few: Make = (random) => random.below(3)
 
 /** Members whose name says more than their schema. */
 const overrides: Readonly<Record<string, Make>> = {
   path,
   sourcePath: path,
+  present: path,
+  missing: (random, world) => random.list(3, () => path(random, world)),
+  enforceManagedNetwork: (random) => random.percent(2),
+  managedNetwork: refused,
+  networkProxy: refused,
+  shellSnapshot: refused,
+  sandboxPolicy: refused,
   destinationPath: path,
   cwd: (random, world) => (random.percent(70) ? `file://${world.folder}` : path(random, world)),
   argv,

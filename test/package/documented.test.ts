@@ -27,7 +27,9 @@ const tests = readdirSync(`${root}test`, { recursive: true, encoding: "utf8" })
   .join("\n")
 
 /** The sources that define requests, with the comments above them. */
-const definitions = ["ExecApi", "FileSystemApi", "HttpApi"].map((name) => read(`src/protocol/${name}.ts`)).join("\n")
+const definitions = ["ExecApi", "FileSystemApi", "HttpApi", "DiscoveryApi"]
+  .map((name) => read(`src/protocol/${name}.ts`))
+  .join("\n")
 
 /** What the fuzzer's messages ask for. */
 const grammar = new Set(

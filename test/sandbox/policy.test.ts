@@ -42,16 +42,15 @@ describe("policies", () => {
     const level = { windowsSandboxLevel: "disabled" }
     for (const permissions of [
       { type: "disabled" },
-      { type: "external", network: "restricted" },
+      { type: "external", network: "enabled" },
       { type: "managed", file_system: { type: "unrestricted" }, network: "enabled" }
     ]) {
       assert.deepStrictEqual(policyOf({ permissions, ...level }), Either.right(undefined))
     }
     assert.deepStrictEqual(policyOf(sandbox([entry(root, "write")], {}, "enabled")), Either.right(undefined))
-    assert.deepStrictEqual(
-      policyOf(sandbox([entry(root, "write")])),
-      Either.right({ files: undefined, isolated: true })
-    )
+    const isolated = Either.right({ files: undefined, isolated: true })
+    assert.deepStrictEqual(policyOf(sandbox([entry(root, "write")])), isolated)
+    assert.deepStrictEqual(policyOf({ permissions: { type: "external", network: "restricted" }, ...level }), isolated)
   })
 
   const table: ReadonlyArray<readonly [string, object, ReadonlyArray<string> | RegExp]> = [
@@ -106,6 +105,28 @@ describe("policies", () => {
         workspaceRoots: [`${dir}/other`, `${dir}/ws`]
       }),
       ["read /other", "read /ws"]
+    ],
+    [
+      "those of the policy's own context",
+      sandbox([entry(special("project_roots"), "read")], {
+        cwd: "file:///",
+        workspaceRoots: [`${dir}/other`],
+        policyContext: { workspaceRoots: [`${dir}/ws`] }
+      }),
+      ["read /ws"]
+    ],
+    [
+      "a context of the policy without any",
+      sandbox([entry(special("project_roots"), "read")], { cwd: `${dir}/ws`, policyContext: {} }),
+      []
+    ],
+    [
+      "the working directory of the policy's own context",
+      sandbox([entry(special("current_working_directory"), "read")], {
+        cwd: "file:///",
+        policyContext: { cwd: `${dir}/ws` }
+      }),
+      ["read /ws"]
     ],
     [
       "one of its folders",

@@ -119,6 +119,22 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
     })
   )
 
+  it.scopedLive("an external sandbox leaves the network to the server: restricted, none can be reached", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const script = "echo $(tail -n +3 /proc/net/dev | wc -l)"
+      const box = { permissions: { type: "external", network: "restricted" }, windowsSandboxLevel: "disabled" }
+      assert.strictEqual((yield* runs(client, "p", script, box)).output, "1\n")
+      const { sandboxType } = yield* client.sh("q", script, {
+        sandbox: { ...box, permissions: { type: "external", network: "enabled" } }
+      })
+      assert.strictEqual(sandboxType, "none")
+      yield* client.closed("q")
+      const all = readFileSync("/proc/net/dev", "utf8").trim().split("\n").length - 2
+      assert.strictEqual(client.output("q").toString(), `${all}\n`)
+    })
+  )
+
   it.scopedLive("only what is allowed is there, and its libraries", () =>
     Effect.gen(function* () {
       const { client } = yield* connected()

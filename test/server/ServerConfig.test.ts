@@ -86,6 +86,13 @@ describe("load", () => {
     }
   })
 
+  it("the original's variable counts where ours is not set", () => {
+    const original = "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE"
+    assert.isTrue(load({}, { [original]: "true" }).exitOnStdinClose)
+    assert.isFalse(load({}, { [original]: "true", EXEC_SERVER_EXIT_ON_STDIN_CLOSE: "false" }).exitOnStdinClose)
+    assert.match(refusal({}, { [original]: "1" }), /^CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE: "1" is not true or false/)
+  })
+
   for (const text of ["", "-1", "1.5", "x", "1e3", " 1", "0x10", "99999999999999999999"]) {
     it(`${JSON.stringify(text)} is no count; the message names the source`, () => {
       assert.include(refusal({ maxSessions: text }), "--max-sessions")

@@ -23,7 +23,7 @@ const bench = (limits: Partial<Limits> = {}) => {
         peer.resumes++
       }
     },
-    { maxInFlight: 100, maxDeferred: 100, maxSize: 1000, ...limits }
+    { maxServed: 100, maxInFlight: 100, maxDeferred: 100, maxSize: 1000, ...limits }
   )
   const receive = (...texts: ReadonlyArray<string>) => {
     for (const text of texts) admission.receive(text)
@@ -62,6 +62,45 @@ describe("requests in flight", () => {
     assert.lengthOf(served, 4, "1 + 9 characters are not more than 10")
     receive("d")
     assert.lengthOf(served, 4)
+  })
+
+  it("served at a time are limited as well: others wait in order, and the peer is read until there are too many", () => {
+    const { served, peer, receive, finish } = bench({ maxServed: 1, maxInFlight: 3 })
+    receive("a", "b", "c")
+    assert.deepStrictEqual(served, ["a"])
+    assert.isFalse(peer.paused)
+    receive("d")
+    assert.isTrue(peer.paused)
+    finish("a")
+    assert.deepStrictEqual(served, ["a", "b"])
+    finish("b")
+    finish("c")
+    assert.deepStrictEqual(served, ["a", "b", "c", "d"])
+    assert.isFalse(peer.paused)
+  })
+
+  it("what waits counts by its size: the peer is read until that is too much", () => {
+    const { peer, receive, finish } = bench({ maxServed: 1, maxSize: 10 })
+    receive("a", "b".repeat(9))
+    assert.isFalse(peer.paused)
+    receive("c")
+    assert.isTrue(peer.paused)
+    finish("a")
+    finish("b".repeat(9))
+    assert.isFalse(peer.paused)
+  })
+
+  it("what was deferred is served one at a time as well", () => {
+    const { admission, served, peer, receive, finish } = bench({ maxServed: 1 })
+    peer.congested = true
+    receive("large 1", "large 2", "small")
+    peer.congested = false
+    admission.advance()
+    assert.deepStrictEqual(served, ["small"])
+    finish("small")
+    assert.deepStrictEqual(served, ["small", "large 1"])
+    finish("large 1")
+    assert.deepStrictEqual(served, ["small", "large 1", "large 2"])
   })
 
   it("nothing passes what is held", () => {

@@ -30,6 +30,7 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
               maxSessions: 1024,
               detachedSessionTtlMs: 30_000,
               handshakeTimeoutMs: 10_000,
+              concurrentRequests: 4096,
               ...limits
             })
           )

@@ -10,7 +10,13 @@ import { directory } from "../support/files.js"
 type Files = FileSystem["Type"]
 
 const following = { followSymlinks: true }
-const walking = { maxDepth: 9, maxDirectories: 99, maxEntries: 99, followDirectorySymlinks: false }
+const walking = {
+  maxDepth: 9,
+  maxDirectories: 99,
+  maxEntries: 99,
+  followDirectorySymlinks: false,
+  pruneHiddenDirectories: false
+}
 
 const write = (files: Files, path: Buffer, text: string) =>
   Effect.scoped(Effect.flatMap(files.open(path, "replace", following), (file) => file.write(0, Buffer.from(text))))
@@ -63,6 +69,17 @@ const steps: ReadonlyArray<
   ["a walk that ends early", (files, at) => files.walk(at("d"), { ...walking, maxEntries: 2 })],
   ["a walk of two directories", (files, at) => files.walk(at("d"), { ...walking, maxDirectories: 2 })],
   ["a shallow walk", (files, at) => files.walk(at("d"), { ...walking, maxDepth: 0 })],
+  ["a walk that goes too deep", (files, at) => files.walk(at("d"), { ...walking, maxDepth: 65 })],
+  [
+    "a walk past hidden directories",
+    (files, at) =>
+      files
+        .createDirectory(at("d/.h/in"), { ...following, recursive: true })
+        .pipe(
+          Effect.zipRight(files.walk(at("d"), { ...walking, pruneHiddenDirectories: true })),
+          Effect.tap(files.remove(at("d/.h"), { ...following, recursive: true, force: false }))
+        )
+  ],
   ["a walk of nothing", (files, at) => files.walk(at("b"), walking)],
   ["a walk of a file", (files, at) => files.walk(at("a"), walking)],
   ["a copy", (files, at) => Effect.zipRight(files.copy(at("a"), at("c"), false), read(files, at("c")))],

@@ -1,0 +1,91 @@
+/**
+ * What the requests for configuration, plugins and skills do.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import { homedir, hostname } from "node:os"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import * as Effect from "effect/Effect"
+import { FileSystem } from "../filesystem/FileSystem.js"
+import { DiscoveryApi } from "../protocol/DiscoveryApi.js"
+import { type Failure, InvalidParams, NotAllowed } from "../protocol/Failure.js"
+import { formatBytes } from "../protocol/PathUri.js"
+import { CurrentHandshake, type Family } from "./Handshake.js"
+
+/** Where the original keeps what is configured for a user: `CODEX_HOME`, or `.codex` in the home directory. */
+const codexHome = (): string => process.env["CODEX_HOME"] || join(homedir(), ".codex")
+
+/** The files that the original reads; without the user's no other one in the projects counts. */
+const configFiles = (): ReadonlyArray<string> => [
+  "/etc/codex/config.toml",
+  "/etc/codex/managed_config.toml",
+  "/etc/codex/requirements.toml",
+  join(codexHome(), "config.toml")
+]
+
+const uri = (path: string) => pathToFileURL(path).href
+
+const nothing = { layers: [], cloudInsertionIndex: 0 }
+
+const unread = "this server does not look into capability roots; read them with fs/walk and fs/readFile"
+
+const checkPaths = (paths: ReadonlyArray<ReadonlyArray<string>>): Effect.Effect<void, InvalidParams> => {
+  if (paths.length === 0) return new InvalidParams({ message: "at least one config or requirements path is required" })
+  return paths.every((path) => path.length > 0)
+    ? Effect.void
+    : new InvalidParams({ message: "TOML paths must contain at least one key segment" })
+}
+
+/** The handlers, for the layer of all of them. */
+export const make = Effect.gen(function* () {
+  const files = yield* FileSystem
+  const require = (family: Family) => Effect.flatMap(CurrentHandshake, (handshake) => handshake.require(family))
+
+  /** Fails for the first file of configuration that is there, or cannot be seen. */
+  const checkUnconfigured: Effect.Effect<void, Failure> = Effect.forEach(
+    configFiles(),
+    (path) =>
+      files.getMetadata(Buffer.from(path), { followSymlinks: true }).pipe(
+        Effect.flatMap(() => {
+          const message = `this server does not read Codex configuration, and ${path} is there: use fs/readFile`
+          return new NotAllowed({ message })
+        }),
+        Effect.catchTag("FileNotFound", () => Effect.void)
+      ),
+    { discard: true }
+  )
+
+  return DiscoveryApi.of({
+    "environmentConfig/read": ({ configPaths, requirementsPaths }) =>
+      Effect.gen(function* () {
+        yield* require("environment config")
+        yield* checkPaths([...configPaths, ...requirementsPaths])
+        yield* checkUnconfigured
+        return {
+          userHomeDir: uri(homedir()),
+          codexHomeDir: uri(codexHome()),
+          hostname: hostname(),
+          config: nothing,
+          requirements: nothing
+        }
+      }),
+
+    "capabilityRoots/discoverV1": ({ roots }) =>
+      Effect.map(require("capability discovery"), () => ({
+        roots: roots.map(({ id, path }) => ({
+          id,
+          path: formatBytes(path.bytes, path.form),
+          plugin: null,
+          skills: [],
+          namespaceManifests: [],
+          warnings: [],
+          error: unread
+        }))
+      })),
+
+    "capabilities/discoverV2": () =>
+      Effect.map(require("capability discovery"), () => ({ plugins: [], skills: [], warnings: [] }))
+  })
+})

@@ -1,0 +1,84 @@
+/**
+ * The watch of one connection on paths where nothing is: one at a time, told of once.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type { Shape as Files } from "../filesystem/FileSystem.js"
+import type { Watched } from "../filesystem/MissingWatch.js"
+import type { Notify } from "./CurrentConnection.js"
+
+/** A watch that may not have been answered yet. */
+interface Watch {
+  readonly watchId: number
+  readonly scope: Scope.CloseableScope
+  isAnswered: boolean
+  hasChanged: boolean
+}
+
+/** The watch of one connection. */
+export class MissingWatches {
+  private current: Watch | undefined
+
+  constructor(
+    private readonly watchMissing: Files["watchMissing"],
+    private readonly notify: Notify
+  ) {}
+
+  /**
+   * Begins a watch in the place of the one before, unless that has the same id. The notification comes after the answer:
+   * when the fiber that this runs in has ended, and its request is answered in the same turn.
+   */
+  watch(watchId: number, watched: Watched): Effect.Effect<{ readonly watching: boolean }> {
+    return Effect.gen(this, function* () {
+      const { watchMissing } = this
+      if (watchMissing === undefined || this.current?.watchId === watchId) return { watching: false }
+      yield* this.end
+      // If this is interrupted, the connection has ended, and ends the watch.
+      const watch: Watch = { watchId, scope: yield* Scope.make(), isAnswered: false, hasChanged: false }
+      this.current = watch
+      const watching = yield* Scope.extend(
+        watchMissing(watched, () => this.onChange(watch)),
+        watch.scope
+      )
+      // What has changed by now, whoever asked will see.
+      if (!watching || watch.hasChanged || this.current !== watch) {
+        yield* this.close(watch)
+        return { watching: false }
+      }
+      yield* Effect.withFiberRuntime<void>((fiber) => {
+        fiber.addObserver(() =>
+          queueMicrotask(() => {
+            watch.isAnswered = true
+            if (watch.hasChanged) this.tell(watch)
+          })
+        )
+        return Effect.void
+      })
+      return { watching: true }
+    })
+  }
+
+  /** Ends the watch, if there is one: nothing is told any more. */
+  get end(): Effect.Effect<void> {
+    return Effect.suspend(() => (this.current === undefined ? Effect.void : this.close(this.current)))
+  }
+
+  private onChange(watch: Watch): void {
+    watch.hasChanged = true
+    if (watch.isAnswered) this.tell(watch)
+  }
+
+  private tell(watch: Watch): void {
+    if (this.current !== watch) return
+    Effect.runSync(this.close(watch))
+    this.notify("fs/missingChanged", { watchId: watch.watchId })
+  }
+
+  private close(watch: Watch): Effect.Effect<void> {
+    if (this.current === watch) this.current = undefined
+    return Scope.close(watch.scope, Exit.void)
+  }
+}
