@@ -69,6 +69,37 @@ describe("a session that was left", () => {
     })
   )
 
+  it.scopedLive("of which the server kept the beginning and the end: what lay between is missed", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer({
+        args: ["--retained-output-bytes-per-process", "1000", "--retain", "head-tail"]
+      })
+      const sessionId = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* ExecClient.connect({ url })
+          yield* (yield* client.start(sh("seq 1 20000; exit 5", "p"))).closed
+          return client.sessionId
+        })
+      )
+      const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+      const process = yield* client.attach("p")
+      const events = Chunk.toReadonlyArray(yield* Stream.runCollect(process.events))
+      const gap = events.findIndex(({ _tag }) => _tag === "Missed")
+      const text = (some: typeof events) =>
+        some.map((event) => (event._tag === "Output" ? event.chunk.toString() : "")).join("")
+      const all = Array.from({ length: 20000 }, (_, i) => `${i + 1}\n`).join("")
+      const [head, tail] = [text(events.slice(0, gap)), text(events.slice(gap))]
+      assert.isTrue(head.length > 0 && all.startsWith(head), head)
+      assert.isTrue(tail.length > 0 && all.endsWith(tail), tail)
+      assert.deepInclude(events[gap], { bytes: all.length - head.length - tail.length })
+      assert.notInclude(
+        events.map(({ _tag }) => _tag),
+        "Restarted"
+      )
+      assert.deepInclude(yield* process.closed, { exitCode: 5 })
+    })
+  )
+
   it.scopedLive("that nobody knows, or that is in use, is refused", () =>
     Effect.gen(function* () {
       const { url } = yield* webSocketServer()
