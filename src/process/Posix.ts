@@ -5,7 +5,7 @@
  */
 import { createRequire } from "node:module"
 import { join } from "node:path"
-import * as Package from "../Package.js"
+import * as Package from "../internal/Package.js"
 import { codeName } from "../protocol/OsError.js"
 
 /**

@@ -6,7 +6,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { provideInOrder } from "../Wiring.js"
+import { provideInOrder } from "../internal/Wiring.js"
 import { Bubblewrap, type BubblewrapUnavailable, layerConfining, layerLauncher } from "./Bubblewrap.js"
 import type { Spawns } from "./Child.js"
 import { Forest } from "./Forest.js"

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Immediate from "../../src/process/Immediate.js"
+import * as Immediate from "../../src/internal/Immediate.js"
 
 class Name extends Context.Reference<Name>()("test/Name", { defaultValue: () => "nobody" }) {}
 

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { provideInOrder } from "../src/Wiring.js"
+import { provideInOrder } from "../../src/internal/Wiring.js"
 
 class First extends Context.Tag("First")<First, string>() {}
 class Second extends Context.Tag("Second")<Second, string>() {}
