@@ -21,12 +21,13 @@ import { attempt, type ChildSpec, type ExitStatus, SpawnError } from "./Child.js
 import type { Confinement } from "./Confinement.js"
 import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
 import { Guard } from "./Guard.js"
-import { Launcher, type Leader, makeExit, type Running, run, statusOf } from "./Launch.js"
+import { ConfinedLauncher, Launcher, type Leader, makeExit, type Running, run, statusOf } from "./Launch.js"
 import * as Mounting from "./Mounting.js"
 import { Placeholders, type Shape as PlaceholdersShape } from "./Placeholders.js"
 import * as Posix from "./Posix.js"
 import { childrenOf, entryOf, type Identity, isStranger, kill, membersOf, table } from "./ProcessTree.js"
 import * as Program from "./Program.js"
+import { Spawner } from "./Spawner.js"
 
 /** Bubblewrap is not there, or cannot make namespaces here; the message says what to do. */
 export class BubblewrapUnavailable extends Data.TaggedError("BubblewrapUnavailable")<{ readonly message: string }> {}
@@ -345,20 +346,14 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
   )
 }
 
-/** A launcher that starts confined programs by bubblewrap, and others among the server's own processes. */
-export const layerConfining: Layer.Layer<Launcher, never, Bubblewrap | Forest> = Layer.effect(
-  Launcher,
-  Effect.gen(function* () {
-    const bubblewrap = yield* Bubblewrap
-    const direct = yield* Launcher
-    return {
-      launch: (spec, stdio) => (spec.confinement === undefined ? direct : bubblewrap).launch(spec, stdio)
-    }
-  })
-).pipe(provideInOrder(Launcher.layer))
+/** Confined programs are started by bubblewrap. */
+export const layerConfined: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
+  ConfinedLauncher,
+  Effect.map(Bubblewrap, ({ launch }) => ({ launch }))
+)
 
-/** A launcher that starts every program in a PID namespace of its own. */
-export const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = Layer.effect(
+/** Every program is started in a PID namespace of its own. */
+const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = Layer.effect(
   Launcher,
   Effect.gen(function* () {
     const bubblewrap = yield* Bubblewrap
@@ -367,4 +362,14 @@ export const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblew
     )
     return { launch: bubblewrap.launch }
   })
+)
+
+/** Real children among the server's own processes; the confined ones by bubblewrap. */
+export const layerSpawner: Layer.Layer<Spawner> = Spawner.layer.pipe(
+  provideInOrder(Bubblewrap.layerReal, layerConfined)
+)
+
+/** Real children in PID namespaces of their own; fails where bubblewrap cannot make these. */
+export const layerSpawnerContained: Layer.Layer<Spawner, BubblewrapUnavailable> = Spawner.layerReal.pipe(
+  provideInOrder(Bubblewrap.layerReal, layerLauncher)
 )

@@ -10,7 +10,9 @@ import type { OutputStream } from "../protocol/ExecApi.js"
 import * as OsError from "../protocol/OsError.js"
 import type { Signal } from "../protocol/Signals.js"
 import type { Confinement } from "./Confinement.js"
-import type { Env } from "./EnvPolicy.js"
+
+/** Names and values of environment variables. */
+export type Env = { readonly [name: string]: string }
 
 /** A child's three standard descriptors: one terminal, or pipes with or without a writable stdin. */
 export type Io =
@@ -24,7 +26,7 @@ export interface ChildSpec {
   readonly cwd: string
   readonly env: Env
   readonly io: Io
-  /** What it may see and reach; everything, without it. */
+  /** What it may see and reach; everything, without it. A launcher that cannot keep it refuses it. */
   readonly confinement?: Confinement | undefined
 }
 

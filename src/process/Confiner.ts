@@ -9,7 +9,8 @@ import * as Layer from "effect/Layer"
 import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
 import * as Sandbox from "../protocol/Sandbox.js"
 import { Bubblewrap } from "./Bubblewrap.js"
-import { type Confinement, isWithin, plan } from "./Confinement.js"
+import type { Confinement } from "./Confinement.js"
+import { isWithin, plan } from "./MountPlan.js"
 import * as Seccomp from "./Seccomp.js"
 
 /** How many writable folders are remembered. */

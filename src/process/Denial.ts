@@ -5,7 +5,8 @@
  *
  * @since 0.1.0
  */
-import type { RetainedOutput } from "./OutputBuffer.js"
+import type { Buffer } from "node:buffer"
+import type { OutputStream } from "../protocol/ExecApi.js"
 
 /** What the C library says of EPERM, EACCES and EROFS, in whatever case a program writes it. */
 const refusals = /operation not permitted|permission denied|read-only file system/i
@@ -13,7 +14,7 @@ const refusals = /operation not permitted|permission denied|read-only file syste
 /** Whether an end looks like the consequence of a refusal. */
 export const isLikely = (
   { exitCode, signal }: { readonly exitCode: number | null; readonly signal: string | null },
-  output: Pick<RetainedOutput, "concat">
+  output: { readonly concat: (stream: OutputStream) => Buffer }
 ): boolean => {
   // The answer to a system call that must not be made.
   if (signal === "SIGSYS") return true

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
 import * as Signals from "../protocol/Signals.js"
-import { attempt, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
+import { attempt, type ChildSpec, ExitStatus, SpawnError } from "./Child.js"
 import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
 import * as Posix from "./Posix.js"
 import * as Program from "./Program.js"
@@ -89,17 +89,34 @@ const launch = (plant: ForestShape["plant"], spec: ChildSpec, stdio: Posix.Stdio
   }
 }
 
+/** Starts leaders on descriptors, or as the owner of a terminal. */
+type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
+
+/** Starts the leaders of confined children; without a layer, there are none. */
+export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exec-server/ConfinedLauncher", {
+  defaultValue: (): { readonly launch: Launch } => ({
+    launch: () => new SpawnError({ message: "this server cannot confine a process" })
+  })
+}) {}
+
 /** Starts leaders. */
 export class Launcher extends Context.Tag("exec-server/Launcher")<
   Launcher,
   {
     /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
-    readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
+    readonly launch: Launch
   }
 >() {
-  /** Leaders among the server's own processes; starts are synchronous. */
+  /** Leaders among the server's own processes, whose starts are synchronous; confined ones by `ConfinedLauncher`. */
   static readonly layer: Layer.Layer<Launcher, never, Forest> = Layer.effect(
     Launcher,
-    Effect.map(Forest, ({ plant }) => ({ launch: (spec, stdio) => attempt(() => launch(plant, spec, stdio)) }))
+    Effect.gen(function* () {
+      const { plant } = yield* Forest
+      const confined = yield* ConfinedLauncher
+      return {
+        launch: (spec, stdio) =>
+          spec.confinement === undefined ? attempt(() => launch(plant, spec, stdio)) : confined.launch(spec, stdio)
+      }
+    })
   )
 }

@@ -7,11 +7,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
-import { Bubblewrap, type BubblewrapUnavailable, layerConfining, layerLauncher } from "./Bubblewrap.js"
 import type { Spawns } from "./Child.js"
 import { Forest } from "./Forest.js"
 import { Guard } from "./Guard.js"
-import type { Launcher } from "./Launch.js"
+import { Launcher } from "./Launch.js"
 import { PipeSpawner } from "./PipeSpawner.js"
 import { PtySpawner } from "./PtySpawner.js"
 
@@ -32,13 +31,8 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
     provideInOrder(PipeSpawner.layer, PtySpawner.layer)
   )
 
-  /** Real children among the server's own processes; the confined ones by bubblewrap. */
+  /** Real children among the server's own processes. */
   static readonly layer: Layer.Layer<Spawner> = Spawner.layerReal.pipe(
-    provideInOrder(Guard.layer, Forest.layer, Bubblewrap.layerReal, layerConfining)
-  )
-
-  /** Real children in PID namespaces of their own; fails where bubblewrap cannot make these. */
-  static readonly layerContained: Layer.Layer<Spawner, BubblewrapUnavailable> = Spawner.layerReal.pipe(
-    provideInOrder(Bubblewrap.layerReal, layerLauncher)
+    provideInOrder(Guard.layer, Forest.layer, Launcher.layer)
   )
 }
