@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as FileServing from "./filesystem/FileServing.js"
 import { FileSystem } from "./filesystem/FileSystem.js"
 import * as Frames from "./filesystem/Frames.js"
-import * as Posix from "./process/Posix.js"
+import * as Posix from "./spawn/Posix.js"
 
 const [root = "/"] = process.argv.slice(2)
 

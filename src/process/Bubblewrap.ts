@@ -1,7 +1,7 @@
 /**
  * Children in namespaces of their own, made by bubblewrap: nothing of such a child outlives it, wherever it went.
  *
- * What bubblewrap runs is `native/init.c`, the namespace's first process. It tells what the program's start and end were,
+ * What bubblewrap runs is `spawn/native/init.c`, the namespace's first process. It tells what the program's start and end were,
  * which bubblewrap itself does not know, or not exactly.
  *
  * @since 0.1.0
@@ -17,17 +17,17 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as OsError from "../protocol/OsError.js"
-import { attempt, type ChildSpec, type ExitStatus, SpawnError } from "./Child.js"
-import type { Confinement } from "./Confinement.js"
-import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
-import { Guard } from "./Guard.js"
-import { ConfinedLauncher, Launcher, type Leader, makeExit, type Running, run, statusOf } from "./Launch.js"
+import { attempt, type ChildSpec, type ExitStatus, SpawnError } from "../spawn/Child.js"
+import type { Confinement } from "../spawn/Confinement.js"
+import { Guard } from "../spawn/Guard.js"
+import { ConfinedLauncher, Launcher, type Leader, makeExit, type Running, run, statusOf } from "../spawn/Launcher.js"
+import * as Posix from "../spawn/Posix.js"
+import { childrenOf, entryOf, type Identity, isStranger, kill, membersOf, table } from "../spawn/ProcessTree.js"
+import { ProcessTrees, type Tree, type Shape as TreesShape } from "../spawn/ProcessTrees.js"
+import * as Program from "../spawn/Program.js"
+import { Spawner } from "../spawn/Spawner.js"
 import * as Mounting from "./Mounting.js"
 import { Placeholders, type Shape as PlaceholdersShape } from "./Placeholders.js"
-import * as Posix from "./Posix.js"
-import { childrenOf, entryOf, type Identity, isStranger, kill, membersOf, table } from "./ProcessTree.js"
-import * as Program from "./Program.js"
-import { Spawner } from "./Spawner.js"
 
 /** Bubblewrap is not there, or cannot make namespaces here; the message says what to do. */
 export class BubblewrapUnavailable extends Data.TaggedError("BubblewrapUnavailable")<{ readonly message: string }> {}
@@ -184,15 +184,15 @@ const beginHolding = (bubblewrap: string, places: PlaceholdersShape, spec: Child
 
 interface Needs {
   readonly bubblewrap: string
-  readonly plant: ForestShape["plant"]
+  readonly track: TreesShape["track"]
   readonly places: PlaceholdersShape
 }
 
-const launch = ({ bubblewrap, plant, places }: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
+const launch = ({ bubblewrap, track, places }: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
   Effect.flatMap(
     attempt(() => beginHolding(bubblewrap, places, spec, stdio)),
     ({ outer, reports, release }) => {
-      const tree = plant(outer.pid)
+      const tree = track(outer.pid)
       const { report, onExit } = makeExit()
       let ended: ExitStatus | undefined
       let over = false
@@ -257,7 +257,7 @@ const launch = ({ bubblewrap, plant, places }: Needs, spec: ChildSpec, stdio: Po
   )
 
 const startWorker = (
-  { bubblewrap, plant, places }: Needs,
+  { bubblewrap, track, places }: Needs,
   argv: readonly [program: string, ...args: ReadonlyArray<string>],
   confinement: Confinement,
   stdio: readonly [stdin: number, stdout: number, stderr: number]
@@ -269,7 +269,7 @@ const startWorker = (
       // Without `init`: the worker has no process beside it whose root could lead it out.
       const all = [bubblewrap, ...namespaces, "--unshare-ipc", ...args, "--", ...argv]
       const outer = run(bubblewrap, all, { cwd: "/", env: {} }, [...stdio, ...fds])
-      const tree = plant(outer.pid)
+      const tree = track(outer.pid)
       return {
         pid: outer.pid,
         signal: tree.signal,
@@ -318,10 +318,10 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     ) => Effect.Effect<Running & Pick<Tree, "signal">, SpawnError | BubblewrapUnavailable>
   }
 >() {
-  static readonly layer: Layer.Layer<Bubblewrap, never, Forest | Placeholders> = Layer.effect(
+  static readonly layer: Layer.Layer<Bubblewrap, never, ProcessTrees | Placeholders> = Layer.effect(
     Bubblewrap,
     Effect.gen(function* () {
-      const { plant } = yield* Forest
+      const { track } = yield* ProcessTrees
       const places = yield* Placeholders
       const program = yield* checkedOnce(find)
       return {
@@ -330,19 +330,19 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
         launch: (spec, stdio) =>
           program.pipe(
             Effect.mapError(({ message }) => new SpawnError({ message })),
-            Effect.flatMap((bubblewrap) => launch({ bubblewrap, plant, places }, spec, stdio))
+            Effect.flatMap((bubblewrap) => launch({ bubblewrap, track, places }, spec, stdio))
           ),
         startWorker: (argv, confinement, stdio) =>
           Effect.flatMap(program, (bubblewrap) =>
-            attempt(() => startWorker({ bubblewrap, plant, places }, argv, confinement, stdio))
+            attempt(() => startWorker({ bubblewrap, track, places }, argv, confinement, stdio))
           )
       }
     })
   )
 
-  /** The same, with a forest and a guard of its own or shared ones. */
+  /** The same, with process trees and a guard of its own, or shared ones. */
   static readonly layerReal: Layer.Layer<Bubblewrap> = Bubblewrap.layer.pipe(
-    provideInOrder(Guard.layer, Forest.layer, Placeholders.layer)
+    provideInOrder(Guard.layer, ProcessTrees.layer, Placeholders.layer)
   )
 }
 

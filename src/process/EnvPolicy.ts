@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { EnvPolicy } from "../protocol/ExecApi.js"
-import type { Env } from "./Child.js"
+import type { Env } from "../spawn/Child.js"
 
 /** What `inherit: "core"` takes over (the original's list for Unix). */
 const coreNames: ReadonlySet<string> = new Set([

@@ -22,7 +22,7 @@ import type {
 } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
-import type { Child, ExitStatus, Io, SignalTarget } from "./Child.js"
+import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
 import * as Denial from "./Denial.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"

@@ -13,7 +13,7 @@ import * as Either from "effect/Either"
 import { NotAllowed } from "../protocol/Failure.js"
 import * as OsError from "../protocol/OsError.js"
 import type { Access, Policy, Rule } from "../protocol/Sandbox.js"
-import type { Confinement, Mount } from "./Confinement.js"
+import type { Confinement, Mount } from "../spawn/Confinement.js"
 
 /** Where a path leads. */
 export interface Found {

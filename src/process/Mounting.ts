@@ -5,9 +5,9 @@
  */
 import { closeSync, constants, openSync, readlinkSync, writeSync } from "node:fs"
 import { join } from "node:path"
-import { SpawnError } from "./Child.js"
-import type { Confinement, Mount } from "./Confinement.js"
-import * as Posix from "./Posix.js"
+import { SpawnError } from "../spawn/Child.js"
+import type { Confinement, Mount } from "../spawn/Confinement.js"
+import * as Posix from "../spawn/Posix.js"
 import * as Seccomp from "./Seccomp.js"
 
 /** Linux: a descriptor that names a place and reads nothing. Not among Node's constants. */

@@ -9,8 +9,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
-import { SpawnError } from "./Child.js"
-import { Guard } from "./Guard.js"
+import { SpawnError } from "../spawn/Child.js"
+import { Guard } from "../spawn/Guard.js"
 
 /** Holds places, and gives them back. */
 export interface Shape {

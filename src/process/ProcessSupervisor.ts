@@ -16,7 +16,8 @@ import * as Immediate from "../internal/Immediate.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
+import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "../spawn/Child.js"
+import { Spawner } from "../spawn/Spawner.js"
 import { Confiner } from "./Confiner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { Hurry } from "./Hurry.js"
@@ -25,7 +26,6 @@ import { OutputBuffer } from "./OutputBuffer.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as RestartPolicy from "./RestartPolicy.js"
-import { Spawner } from "./Spawner.js"
 
 /** A terminal's size without `size` (the original's, fixed). */
 const defaultSize = { rows: 24, cols: 80 }

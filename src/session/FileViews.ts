@@ -22,10 +22,10 @@ import * as RemoteFiles from "../filesystem/RemoteFiles.js"
 import type { FileError } from "../filesystem/SystemError.js"
 import * as Package from "../internal/Package.js"
 import { Bubblewrap } from "../process/Bubblewrap.js"
-import type { Confinement } from "../process/Confinement.js"
 import { viewPath } from "../process/Mounting.js"
-import * as Posix from "../process/Posix.js"
 import { type Failure, FileFailed, FileNotFound, FileRefused, LimitReached, NotAllowed } from "../protocol/Failure.js"
+import type { Confinement } from "../spawn/Confinement.js"
+import * as Posix from "../spawn/Posix.js"
 
 /** How many different sandboxes the requests on files of one session may use within a short time: a worker is a process. */
 const maxViews = 8

@@ -9,8 +9,8 @@ import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
 import * as Signals from "../protocol/Signals.js"
 import { attempt, type ChildSpec, ExitStatus, SpawnError } from "./Child.js"
-import { Forest, type Shape as ForestShape, type Tree } from "./Forest.js"
 import * as Posix from "./Posix.js"
+import { ProcessTrees, type Tree, type Shape as TreesShape } from "./ProcessTrees.js"
 import * as Program from "./Program.js"
 
 /** What runs a file that is executable and neither a program nor a script that names its interpreter. */
@@ -73,9 +73,9 @@ const runProgram = (spec: ChildSpec, stdio: Posix.Stdio): Running => {
   }
 }
 
-const launch = (plant: ForestShape["plant"], spec: ChildSpec, stdio: Posix.Stdio): Leader => {
+const launch = (track: TreesShape["track"], spec: ChildSpec, stdio: Posix.Stdio): Leader => {
   const { pid, onExit } = runProgram(spec, stdio)
-  const tree = plant(pid)
+  const tree = track(pid)
   return {
     pid,
     onExit: (listen) =>
@@ -108,14 +108,14 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
   }
 >() {
   /** Leaders among the server's own processes, whose starts are synchronous; confined ones by `ConfinedLauncher`. */
-  static readonly layer: Layer.Layer<Launcher, never, Forest> = Layer.effect(
+  static readonly layer: Layer.Layer<Launcher, never, ProcessTrees> = Layer.effect(
     Launcher,
     Effect.gen(function* () {
-      const { plant } = yield* Forest
+      const { track } = yield* ProcessTrees
       const confined = yield* ConfinedLauncher
       return {
         launch: (spec, stdio) =>
-          spec.confinement === undefined ? attempt(() => launch(plant, spec, stdio)) : confined.launch(spec, stdio)
+          spec.confinement === undefined ? attempt(() => launch(track, spec, stdio)) : confined.launch(spec, stdio)
       }
     })
   )

@@ -8,10 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import type { Spawns } from "./Child.js"
-import { Forest } from "./Forest.js"
 import { Guard } from "./Guard.js"
-import { Launcher } from "./Launch.js"
+import { Launcher } from "./Launcher.js"
 import { PipeSpawner } from "./PipeSpawner.js"
+import { ProcessTrees } from "./ProcessTrees.js"
 import { PtySpawner } from "./PtySpawner.js"
 
 /** Starts children of either kind. */
@@ -33,6 +33,6 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
 
   /** Real children among the server's own processes. */
   static readonly layer: Layer.Layer<Spawner> = Spawner.layerReal.pipe(
-    provideInOrder(Guard.layer, Forest.layer, Launcher.layer)
+    provideInOrder(Guard.layer, ProcessTrees.layer, Launcher.layer)
   )
 }

@@ -38,7 +38,7 @@ interface Native {
 
 const load = createRequire(import.meta.url)
 
-const buildFolder = join(Package.root, "src/native/build/Release")
+const buildFolder = join(Package.root, "src/spawn/native/build/Release")
 
 let loaded: Native | undefined
 

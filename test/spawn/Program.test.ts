@@ -2,8 +2,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
-import { type ChildSpec, SpawnError } from "../../src/process/Child.js"
-import { find } from "../../src/process/Program.js"
+import { type ChildSpec, SpawnError } from "../../src/spawn/Child.js"
+import { find } from "../../src/spawn/Program.js"
 
 const root = mkdtempSync(join(tmpdir(), "program-"))
 afterAll(() => rmSync(root, { recursive: true }))

@@ -3,9 +3,9 @@ import { Buffer } from "node:buffer"
 import { closeSync, constants, openSync, writeSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { largePipeBytes, maxLargePipes, read } from "../../src/process/PipeReader.js"
-import * as Posix from "../../src/process/Posix.js"
-import { maxChunkBytes } from "../../src/process/ReadBuffer.js"
+import { largePipeBytes, maxLargePipes, read } from "../../src/spawn/PipeReader.js"
+import * as Posix from "../../src/spawn/Posix.js"
+import { maxChunkBytes } from "../../src/spawn/ReadBuffer.js"
 import { eventually } from "../support/servers.js"
 
 const usualBytes = 65536

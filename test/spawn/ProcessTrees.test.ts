@@ -1,19 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Forest } from "../../src/process/Forest.js"
-import { Guard } from "../../src/process/Guard.js"
-import { entryOf, membersOf, table } from "../../src/process/ProcessTree.js"
+import { Guard } from "../../src/spawn/Guard.js"
+import { entryOf, membersOf, table } from "../../src/spawn/ProcessTree.js"
+import { ProcessTrees } from "../../src/spawn/ProcessTrees.js"
 import { child, pidOf } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 
-const layer = Forest.layer.pipe(Layer.provide(Guard.layerNone))
+const layer = ProcessTrees.layer.pipe(Layer.provide(Guard.layerNone))
 
 describe("real children", () => {
   it.scopedLive("SIGKILL for the tree reaches its group and those who left it", () =>
     Effect.gen(function* () {
       const pid = pidOf(yield* child("/bin/sh", "-c", "sleep 1000 & setsid sleep 1000 & wait"))
-      const tree = (yield* Forest).plant(pid)
+      const tree = (yield* ProcessTrees).track(pid)
       const found = () => [...membersOf({ pid, startTime: entryOf(pid)?.startTime ?? 0 }, table()).values()]
       const sleepers = () => found().filter((member) => member.pid !== pid)
       yield* eventually("all three run", () => sleepers().length === 2 && sleepers().some(({ group }) => group !== pid))
@@ -33,7 +33,7 @@ describe("real children", () => {
     Effect.gen(function* () {
       const running = yield* child("/bin/sh", "-c", "sleep 1000 & wait")
       const pid = pidOf(running)
-      const tree = (yield* Forest).plant(pid)
+      const tree = (yield* ProcessTrees).track(pid)
       const found = () => [...membersOf({ pid, startTime: entryOf(pid)?.startTime ?? 0 }, table()).keys()]
       yield* eventually("both run", () => found().length === 2)
       const other = found().find((member) => member !== pid) ?? Number.NaN

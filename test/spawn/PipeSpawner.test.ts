@@ -2,8 +2,8 @@
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { ExitStatus } from "../../src/process/Child.js"
-import { Spawner } from "../../src/process/Spawner.js"
+import { ExitStatus } from "../../src/spawn/Child.js"
+import { Spawner } from "../../src/spawn/Spawner.js"
 import { eventually, isAlive } from "../support/servers.js"
 
 describe("a child that has exited before anybody listens", () => {

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as TestClock from "effect/TestClock"
-import { Guard } from "../../src/process/Guard.js"
+import { Guard } from "../../src/spawn/Guard.js"
 
 /** Guards that the test lets fail: when each was started, what it was told, and the log. */
 const bench = () => {

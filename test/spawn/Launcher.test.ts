@@ -6,10 +6,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import { type ChildSpec, ExitStatus } from "../../src/process/Child.js"
-import { Forest } from "../../src/process/Forest.js"
-import { Guard } from "../../src/process/Guard.js"
-import { Launcher } from "../../src/process/Launch.js"
+import { type ChildSpec, ExitStatus } from "../../src/spawn/Child.js"
+import { Guard } from "../../src/spawn/Guard.js"
+import { Launcher } from "../../src/spawn/Launcher.js"
+import { ProcessTrees } from "../../src/spawn/ProcessTrees.js"
 
 const root = mkdtempSync(join(tmpdir(), "launch-"))
 afterAll(() => rmSync(root, { recursive: true }))
@@ -34,7 +34,9 @@ const spec = (argv: ReadonlyArray<string>, more: Partial<ChildSpec> = {}): Child
 
 const nothing = [-1, -1, -1] as const
 
-const runtime = ManagedRuntime.make(Launcher.layer.pipe(Layer.provide(Forest.layer), Layer.provide(Guard.layerNone)))
+const runtime = ManagedRuntime.make(
+  Launcher.layer.pipe(Layer.provide(ProcessTrees.layer), Layer.provide(Guard.layerNone))
+)
 afterAll(() => runtime.dispose())
 
 const attempt = (asked: ChildSpec) =>

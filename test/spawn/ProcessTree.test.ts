@@ -3,7 +3,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { type Entry, entryOf, killAll, membersOf, table } from "../../src/process/ProcessTree.js"
+import { type Entry, entryOf, killAll, membersOf, table } from "../../src/spawn/ProcessTree.js"
 import { child, pidOf } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 

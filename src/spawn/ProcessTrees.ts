@@ -43,7 +43,7 @@ export interface Tree {
 /** Where trees stand. */
 export interface Shape {
   /** The tree of a leader that was just started, has not been reaped, and leads a session of its own. */
-  readonly plant: (pid: number) => Tree
+  readonly track: (pid: number) => Tree
 }
 
 const make = Effect.gen(function* () {
@@ -95,7 +95,7 @@ const make = Effect.gen(function* () {
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
-  const plant = (pid: number): Tree => {
+  const track = (pid: number): Tree => {
     const leader: Identity & { strays?: ReadonlyArray<Identity> } = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
     let isDoomed = false
     guard.register(leader)
@@ -141,10 +141,10 @@ const make = Effect.gen(function* () {
       }
     }
   }
-  return { plant }
+  return { track }
 })
 
 /** The trees of a server's children. */
-export class Forest extends Context.Tag("exec-server/Forest")<Forest, Shape>() {
-  static readonly layer: Layer.Layer<Forest, never, Guard> = Layer.scoped(Forest, make)
+export class ProcessTrees extends Context.Tag("exec-server/ProcessTrees")<ProcessTrees, Shape>() {
+  static readonly layer: Layer.Layer<ProcessTrees, never, Guard> = Layer.scoped(ProcessTrees, make)
 }
