@@ -17,6 +17,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { ExecApi } from "../../src/protocol/ExecApi.js"
 import * as Sandbox from "../../src/protocol/Sandbox.js"
+import * as SandboxPolicy from "../../src/sandbox/SandboxPolicy.js"
 import { directory, shell } from "../support/files.js"
 import { membersOf, withMember } from "../support/members.js"
 import { at, entry, sandbox, special } from "../support/sandbox.js"
@@ -585,7 +586,7 @@ describe("every member of a sandbox", () => {
 
   const read = (json: unknown) =>
     JSON.stringify(
-      Either.match(Sandbox.policyOf(Schema.decodeUnknownSync(Sandbox.Sandbox)(json), undefined), {
+      Either.match(SandboxPolicy.policyOf(Schema.decodeUnknownSync(Sandbox.Sandbox)(json), undefined), {
         onLeft: ({ message }) => ({ message }),
         onRight: (policy) => ({ policy })
       })

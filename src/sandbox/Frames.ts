@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
+import type { FileError } from "../filesystem/SystemError.js"
 import type { FileMetadata, WalkOptions } from "../protocol/FileSystemApi.js"
-import type { FileError } from "./SystemError.js"
 
 /** What is asked of a worker. Paths are bytes, written as Latin-1. */
 export type Call =

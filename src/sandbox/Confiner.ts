@@ -7,10 +7,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
-import * as Sandbox from "../protocol/Sandbox.js"
+import type { Sandbox } from "../protocol/Sandbox.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import { Bubblewrap } from "./Bubblewrap.js"
 import { isWithin, plan } from "./MountPlan.js"
+import * as SandboxPolicy from "./SandboxPolicy.js"
 import * as Seccomp from "./Seccomp.js"
 
 /** How many writable folders are remembered. */
@@ -31,18 +32,18 @@ export interface Shape {
    * `files`, whoever asks has no use for the network.
    */
   readonly confine: (
-    sandbox: Sandbox.Sandbox | undefined,
+    sandbox: Sandbox | undefined,
     what?: "files" | "everything"
   ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams>
 }
 
 const tmpdir = () => process.env["TMPDIR"]
 
-const policyOf = (sandbox: Sandbox.Sandbox | undefined, what: "files" | "everything") =>
+const policyOf = (sandbox: Sandbox | undefined, what: "files" | "everything") =>
   Effect.suspend(() =>
     sandbox === undefined
       ? Effect.succeed(undefined)
-      : Effect.map(Sandbox.policyOf(sandbox, tmpdir()), (policy) =>
+      : Effect.map(SandboxPolicy.policyOf(sandbox, tmpdir()), (policy) =>
           what === "files" && policy?.files === undefined ? undefined : policy
         )
   )

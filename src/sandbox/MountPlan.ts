@@ -12,8 +12,8 @@ import { dirname, join, resolve } from "node:path"
 import * as Either from "effect/Either"
 import { NotAllowed } from "../protocol/Failure.js"
 import * as OsError from "../protocol/OsError.js"
-import type { Access, Policy, Rule } from "../protocol/Sandbox.js"
 import type { Confinement, Mount } from "../spawn/Confinement.js"
+import type { Access, Policy, Rule } from "./SandboxPolicy.js"
 
 /** Where a path leads. */
 export interface Found {

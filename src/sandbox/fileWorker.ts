@@ -9,10 +9,10 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as FileServing from "./filesystem/FileServing.js"
-import { FileSystem } from "./filesystem/FileSystem.js"
-import * as Frames from "./filesystem/Frames.js"
-import * as Posix from "./spawn/Posix.js"
+import { FileSystem } from "../filesystem/FileSystem.js"
+import * as Posix from "../spawn/Posix.js"
+import * as FileServing from "./FileServing.js"
+import * as Frames from "./Frames.js"
 
 const [root = "/"] = process.argv.slice(2)
 

@@ -7,10 +7,10 @@ import { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Shape } from "./FileSystem.js"
+import type { Shape } from "../filesystem/FileSystem.js"
+import type { OpenFile } from "../filesystem/OpenFile.js"
+import { type FileError, ofCode, toFileError } from "../filesystem/SystemError.js"
 import { type Answers, type Call, toBytes, toText } from "./Frames.js"
-import type { OpenFile } from "./OpenFile.js"
-import { type FileError, ofCode, toFileError } from "./SystemError.js"
 
 /** The value of an answer, and its bytes. */
 export interface Answer {

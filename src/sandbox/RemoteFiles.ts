@@ -5,10 +5,10 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
-import type { DirectoryEntry, Shape } from "./FileSystem.js"
+import type { DirectoryEntry, Shape } from "../filesystem/FileSystem.js"
+import type { OpenFile } from "../filesystem/OpenFile.js"
+import type { FileError } from "../filesystem/SystemError.js"
 import { type Answers, type Call, toBytes, toText } from "./Frames.js"
-import type { OpenFile } from "./OpenFile.js"
-import type { FileError } from "./SystemError.js"
 
 /** Sends a call with bytes, and gives the answer with its own. */
 export type Ask = <C extends Call>(
