@@ -7,9 +7,8 @@
 import * as Effect from "effect/Effect"
 import type { EnvironmentInfo, StartParams } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
-import type { Result } from "./Api.js"
+import type { Call, Result } from "./Api.js"
 import { type ClientError, Unsupported } from "./ClientError.js"
-import type { Call } from "./ClientSession.js"
 
 /** What a client must know of a server before it asks. */
 export interface ServerFeatures {

@@ -25,18 +25,9 @@ import type { Signal } from "../protocol/Signals.js"
 import * as Denial from "../sandbox/Denial.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
+import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
 import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"
 import * as StdinQueue from "./StdinQueue.js"
-
-/** Whoever is told of a process's events, as they happen. The bytes are only valid during the call. */
-export interface ProcessEvents {
-  readonly onStarted: (process: ManagedProcess, pid: number) => void
-  readonly onFailed: (processId: ProcessId, message: string) => void
-  readonly onOutput: (process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => void
-  readonly onRestarted: (process: ManagedProcess, seq: number, attempt: number, pid: number) => void
-  readonly onExited: (process: ManagedProcess, seq: number, exit: ExitReport, timedOut: boolean) => void
-  readonly onClosed: (process: ManagedProcess, seq: number) => void
-}
 
 /** What is known of a process before it runs. */
 export interface Description {
@@ -48,7 +39,7 @@ export interface Description {
 }
 
 /** One process. Its methods act at once; those that wait are Effects that can be interrupted without consequence. */
-export class ManagedProcess {
+export class ManagedProcess implements EventSource {
   private state: State = State.Starting()
   private nextSeq = 1
   private expired = false
