@@ -244,7 +244,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
         open++
         // Its place among the requests is taken by now: whether it can be confined may take a while to be known.
         const { child, confined, isConfined } = yield* Effect.gen(function* () {
-          const confinement = params.sandbox === undefined ? undefined : yield* confiner.confine(params.sandbox)
+          const confinement =
+            params.sandbox === undefined ? undefined : yield* confiner.confine(params.sandbox, spec.env)
           const confined = confinement === undefined ? spec : { ...spec, confinement }
           return { child: yield* spawn(confined), confined, isConfined: confinement !== undefined }
         }).pipe(

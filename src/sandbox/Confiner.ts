@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
+import type { Env } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import { Bubblewrap } from "./Bubblewrap.js"
 import { isWithin, plan } from "./MountPlan.js"
@@ -28,31 +29,31 @@ const unenforceable = (why: string): NotAllowed =>
 /** Turns sandboxes into confinements. */
 export interface Shape {
   /**
-   * What a sandbox demands as things are now; nothing, if it restricts nothing. Refused, if it cannot be kept. With
-   * `files`, whoever asks has no use for the network.
+   * What a sandbox demands as things are now; nothing, if it restricts nothing. Refused, if it cannot be kept. `env` is
+   * the environment of the process that is to be confined. Without it a request on files is, which has no use for the
+   * network.
    */
   readonly confine: (
     sandbox: Sandbox | undefined,
-    what?: "files" | "everything"
+    env?: Env
   ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams>
 }
 
-const tmpdir = () => process.env["TMPDIR"]
-
-const policyOf = (sandbox: Sandbox | undefined, what: "files" | "everything") =>
+/** `tmpdir` is what the process takes for its own; of requests on files, the server's. */
+const policyOf = (sandbox: Sandbox | undefined, env: Env | undefined) =>
   Effect.suspend(() =>
     sandbox === undefined
       ? Effect.succeed(undefined)
-      : Effect.map(SandboxPolicy.policyOf(sandbox, tmpdir()), (policy) =>
-          what === "files" && policy?.files === undefined ? undefined : policy
+      : Effect.map(SandboxPolicy.policyOf(sandbox, (env ?? process.env)["TMPDIR"]), (policy) =>
+          env === undefined && policy?.files === undefined ? undefined : policy
         )
   )
 
 /** The confiner of a server; without a layer it refuses every restriction. */
 export class Confiner extends Context.Reference<Confiner>()("exec-server/Confiner", {
   defaultValue: (): Shape => ({
-    confine: (sandbox, what = "everything") =>
-      Effect.flatMap(policyOf(sandbox, what), (policy) =>
+    confine: (sandbox, env) =>
+      Effect.flatMap(policyOf(sandbox, env), (policy) =>
         policy === undefined ? Effect.succeed(undefined) : unenforceable("it was put together without bubblewrap")
       )
   })
@@ -74,9 +75,9 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
         if (writable.length > maxFolders) writable = ["/"]
       }
 
-      const confine: Shape["confine"] = (sandbox, what = "everything") =>
+      const confine: Shape["confine"] = (sandbox, env) =>
         Effect.gen(function* () {
-          const policy = yield* policyOf(sandbox, what)
+          const policy = yield* policyOf(sandbox, env)
           if (policy === undefined) return undefined
           yield* Effect.mapError(bubblewrap.checkConfining, ({ message }) => unenforceable(message))
           if (policy.isolated && Seccomp.noForeignSockets() === undefined) {

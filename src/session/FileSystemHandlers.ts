@@ -88,7 +88,7 @@ export const make = Effect.gen(function* () {
   const filesIn = (session: Session, limits: Limits): Effect.Effect<Files, Failure, Scope.Scope> => {
     const refusal = Unenforced.refusal(limits, "files")
     if (refusal !== undefined) return refusal
-    return Effect.flatMap(confine(limits.sandbox, "files"), (confinement) =>
+    return Effect.flatMap(confine(limits.sandbox), (confinement) =>
       confinement === undefined ? Effect.succeed(allFiles) : session.views.open(confinement)
     )
   }
