@@ -43,6 +43,8 @@ export class ManagedProcess implements EventSource {
   private state: State = State.Starting()
   private nextSeq = 1
   private expired = false
+  private stdinEnded = false
+  private killed: Child | undefined
   private listening = false
   private paused = false
   private final = false
@@ -91,6 +93,7 @@ export class ManagedProcess implements EventSource {
     if (this.description.hasStdin) {
       this.writeIds ??= new StdinQueue.WriteIds()
       this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
+      if (this.stdinEnded) this.stdin.end()
     }
     this.wake()
   }
@@ -192,25 +195,26 @@ export class ManagedProcess implements EventSource {
   /** Queues input; see `StdinQueue`. */
   write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
     return Immediate.make((): Effect.Effect<WriteResult["status"]> => {
-      if (this.state._tag === "Restarting") return Effect.succeed("starting")
+      if (this.state._tag === "Restarting") return Effect.succeed(this.stdinEnded ? "stdinClosed" : "starting")
       return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
     })
   }
 
   /**
-   * Ends stdin after what was written before. Idempotent, also where stdin was never open. Between two children nobody
-   * has a stdin that could be ended: says whether that is so.
+   * Ends stdin after what was written before. Idempotent, also where stdin was never open. It is the input of the process
+   * that ends: children that are started again have none.
    */
-  closeStdin(): "closed" | "starting" {
-    if (this.state._tag === "Restarting") return "starting"
+  closeStdin(): void {
+    this.stdinEnded = true
     this.stdin?.end()
-    return "closed"
   }
 
   /** Sets the size of the terminal, which descendants may still have after the leader's exit. */
   resize(rows: number, cols: number): void {
     this.size = { rows, cols }
-    this.child()?.resize(rows, cols)
+    const child = this.child()
+    // One that is being killed must not see what was asked for after that.
+    if (child !== this.killed) child?.resize(rows, cols)
   }
 
   /** What the next child gets: a terminal keeps the size it was given meanwhile. */
@@ -220,6 +224,11 @@ export class ManagedProcess implements EventSource {
 
   /** Sends a signal; nobody left to get it is no error. */
   signal(signal: Signal, target: SignalTarget): void {
+    if (signal === "SIGKILL" && target === "tree") {
+      // The kill comes later in this turn of the event loop, and what is asked for after it would come before.
+      if (this.state._tag === "Running") this.stdin?.close()
+      this.killed = this.child()
+    }
     // Until the output ends somebody of the tree may be alive, wherever in it.
     if (this.state._tag !== "Closed" || this.hasRemains()) this.child()?.signal(signal, target)
   }
@@ -243,7 +252,6 @@ export class ManagedProcess implements EventSource {
 
   /** Kills the tree; what is written from now on would reach nobody. */
   kill(): void {
-    if (this.state._tag === "Running") this.stdin?.close()
     this.signal("SIGKILL", "tree")
   }
 

@@ -98,7 +98,7 @@ export const StartParams = Schema.Struct({
   sandbox: maybe(Sandbox),
   ...policyFields,
   ...startFields,
-  /** What the client knows it by; nothing is done with it (now). */
+  /** What the client knows it by (now): the child finds it in `CODEX_THREAD_ID` and `CODEX_TOOL_CALL_ID`. */
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(Text) })),
   /** The size of the terminal (ours); 24 rows of 80 columns without it. */
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),

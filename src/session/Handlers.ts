@@ -134,9 +134,10 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         }),
 
       "process/closeStdin": ({ processId }) =>
-        process(processId, (found) =>
-          found.closeStdin() === "closed" ? Exit.succeed({}) : Exit.fail(new ProcessStarting({ processId }))
-        ),
+        process(processId, (found) => {
+          found.closeStdin()
+          return Exit.succeed({})
+        }),
 
       "process/resize": ({ processId, rows, cols }) =>
         process(processId, (found) => {

@@ -5,6 +5,7 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as ExecClient from "../../src/client/ExecClient.js"
+import * as HeadTail from "../../src/client/HeadTail.js"
 import * as RelayLink from "../../src/client/RelayLink.js"
 import { failureOf } from "../support/fake.js"
 import { directory } from "../support/files.js"
@@ -40,6 +41,29 @@ describe("a session that was left", () => {
       assert.strictEqual(textOf(yield* Stream.runCollect(process.output)), "one\ngot it\n")
       assert.deepInclude(yield* process.closed, { exitCode: 4 })
       assert.include((yield* failureOf(client.attach("q"))).message, "unknown process id q")
+    })
+  )
+
+  it.scopedLive("what a second client writes arrives, whatever the first one has written", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer()
+      const write = (sessionId: string | undefined, text: string) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+            const process = yield* sessionId === undefined
+              ? client.start({ ...sh("cat", "p"), pipeStdin: true })
+              : client.attach("p")
+            yield* process.write(text)
+            return client.sessionId
+          })
+        )
+      const sessionId = yield* write(undefined, "one ")
+      yield* write(sessionId, "two ")
+      const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+      const process = yield* client.attach("p")
+      const { stdout } = yield* process.communicate({ input: "three" })
+      assert.strictEqual(HeadTail.bytesOf(stdout).toString(), "one two three")
     })
   )
 
