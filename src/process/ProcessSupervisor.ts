@@ -235,10 +235,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           argv: params.argv,
           arg0: params.arg0,
           cwd: params.cwd.path,
-          env: withMetadata(
-            EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env),
-            params.metadata
-          ),
+          env: withMetadata(EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env), params.metadata),
           io: params.tty ? { _tag: "Pty", ...(params.size ?? defaultSize) } : { _tag: "Pipe", stdin: params.pipeStdin }
         }
         const process = new ManagedProcess(
