@@ -10,18 +10,13 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import { HttpLimits } from "../http/HttpLimits.js"
 import type { EventSource } from "../process/ProcessEvents.js"
 import { AnswerRoom } from "../session/AnswerRoom.js"
-import { type Connection, CurrentConnection } from "../session/CurrentConnection.js"
+import * as ConnectionCore from "../session/ConnectionCore.js"
 import * as Dispatcher from "../session/Dispatcher.js"
 import type { Handlers } from "../session/Handlers.js"
-import { CurrentHandshake, Handshake } from "../session/Handshake.js"
-import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "../session/HttpExchanges.js"
 import type { Notifier } from "../session/Notifier.js"
-import * as RequestReport from "../session/RequestReport.js"
-import * as SessionMetrics from "../session/SessionMetrics.js"
-import { SessionRegistry } from "../session/SessionRegistry.js"
+import type { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
@@ -75,79 +70,43 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
 
 const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope | SessionRegistry | Handlers> =>
   Effect.gen(function* () {
-    const registry = yield* SessionRegistry
-    const handshake = new Handshake(false)
-    const report = yield* RequestReport.make(peer, handshake)
-    const ends: Array<Effect.Effect<void>> = []
-    let notifier: Notifier | undefined
     let held = false
-
-    SessionMetrics.connected.unsafeUpdate(1, [])
-    SessionMetrics.connections.unsafeModify(1, [])
-    // Added first, so that it runs last: when no request is under way any more.
-    yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
-        SessionMetrics.connections.unsafeModify(-1, [])
-        notifier?.stop()
-        const current = handshake.initialized
-        const detached = current === undefined ? Effect.void : registry.detach(current.session, false)
-        return Effect.all(ends, { discard: true }).pipe(
-          Effect.zipRight(detached),
-          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), "peer", peer))
-        )
-      })
-    )
-    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), "peer", peer)
-
-    // Before the dispatcher, so that its requests are interrupted first.
-    const deltas: Deltas = {
-      send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
-      buffered: () => (held ? Number.POSITIVE_INFINITY : 0)
-    }
-    const http = new HttpExchanges(deltas, yield* HttpLimits)
-    yield* Effect.addFinalizer(() => http.end)
-
-    const connection: Connection = {
-      peer,
-      room: new AnswerRoom(() => false),
-      maxContentBytes: Number.POSITIVE_INFINITY,
-      notify: (method, params) => events.onNotification({ method, params }),
-      onEnd: (effect) => ends.push(effect)
-    }
-    const dispatcher = yield* Dispatcher.make(
-      Context.make(CurrentHandshake, handshake).pipe(
-        Context.add(CurrentHttpExchanges, http),
-        Context.add(CurrentConnection, connection)
-      ),
+    const core = yield* ConnectionCore.make(
+      {
+        peer,
+        takesBinary: false,
+        resumable: false,
+        room: new AnswerRoom(() => false),
+        maxContentBytes: Number.POSITIVE_INFINITY,
+        notify: (method, params) => events.onNotification({ method, params }),
+        deltas: {
+          send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
+          buffered: () => (held ? Number.POSITIVE_INFINITY : 0)
+        },
+        notifierOf: ({ lifecycle }) => toNotifier(events.onNotification, lifecycle === true, () => held),
+        onEnd: () => ({})
+      },
       yield* Effect.scope
     )
-    const answer = (id: number, request: RequestReport.Request, exit: Dispatcher.RequestExit) => {
-      report.answered(request, exit)
-      if (Exit.isSuccess(exit)) return events.onAnswer(id, Either.right(exit.value))
-      const { cause } = exit
-      if (Dispatcher.isDefect(cause)) dispatcher.fork(report.died(request, cause))
-      const { code, message: reason } = Dispatcher.refusalOf(cause)
-      events.onAnswer(id, Either.left(new ServerError({ code, reason })))
-    }
 
     return {
       request: (id, { method, params }) => {
         const request = { id: String(id), method, arrivedAt: performance.now(), parent: undefined }
-        dispatcher.run(method, params, (exit) => answer(id, request, exit), report.around(request))
+        core.run(request, params, (exit) => {
+          if (Exit.isSuccess(exit)) return events.onAnswer(id, Either.right(exit.value))
+          const { code, message: reason } = Dispatcher.refusalOf(exit.cause)
+          events.onAnswer(id, Either.left(new ServerError({ code, reason })))
+        })
       },
       initialized: () => {
-        const current = handshake.confirm()
-        if (current === undefined) return
-        notifier = toNotifier(events.onNotification, current.capabilities.lifecycle === true, () => held)
-        current.session.advance({ _tag: "ClientReady", notifier })
+        core.confirm()
       },
       pause: () => {
         held = true
       },
       resume: () => {
         held = false
-        notifier?.onDrain()
-        http.onDrain()
+        core.onDrain()
       }
     } satisfies Channel
   })

@@ -1,0 +1,150 @@
+/**
+ * What every connection is, whatever carries its messages: a handshake, requests that run and end with it, the events of
+ * its session's processes, and its HTTP exchanges. It takes decoded requests and gives their exits.
+ *
+ * @since 0.1.0
+ */
+import type * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { HttpLimits } from "../http/HttpLimits.js"
+import type { Capabilities } from "../protocol/ExecApi.js"
+import type { Failure } from "../protocol/Failure.js"
+import { type Connection, CurrentConnection } from "./CurrentConnection.js"
+import * as Dispatcher from "./Dispatcher.js"
+import type { Handlers } from "./Handlers.js"
+import { CurrentHandshake, Handshake, type Initialized } from "./Handshake.js"
+import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "./HttpExchanges.js"
+import type { Notifier } from "./Notifier.js"
+import * as RequestReport from "./RequestReport.js"
+import * as SessionMetrics from "./SessionMetrics.js"
+import { SessionRegistry } from "./SessionRegistry.js"
+
+/** What differs between ways to be connected. */
+export interface Options extends Pick<Connection, "peer" | "room" | "maxContentBytes" | "notify"> {
+  /** Whether output can go to the client in binary frames. */
+  readonly takesBinary: boolean
+  /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
+  readonly resumable: boolean
+  /** Where the pieces of streamed HTTP bodies go. */
+  readonly deltas: Deltas
+  /** Where the events of processes go, for a client that was granted these capabilities. */
+  readonly notifierOf: (capabilities: Capabilities) => Notifier
+  /** Called when no request is under way any more; gives what is logged of the end. */
+  readonly onEnd: () => { readonly [name: string]: string | number }
+}
+
+/** One connection. */
+export interface ConnectionCore {
+  /** Runs a request; `respond` gets its exit, once. If that throws, it gets the defect instead. */
+  readonly run: (
+    request: RequestReport.Request,
+    payload: unknown,
+    respond: (exit: Dispatcher.RequestExit) => void
+  ) => void
+  /** Takes `initialized`. Gives the connection's state if this was the first one, and says if it came too early. */
+  readonly confirm: () => Initialized | "repeated" | "too early"
+  /** The client takes more: processes and HTTP bodies that were held up are read again. */
+  readonly onDrain: () => void
+  /** Whether the connection is ending: requests are being interrupted, and nobody waits for their answers. */
+  readonly isLeaving: () => boolean
+  /** Runs what belongs to the connection, but is no request. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
+/**
+ * Begins a connection. When the scope closes, requests are interrupted and their ends waited for, HTTP exchanges are
+ * aborted, and the session is given back.
+ */
+export const make = (
+  options: Options,
+  scope: Scope.Scope
+): Effect.Effect<ConnectionCore, never, SessionRegistry | Handlers> =>
+  Effect.gen(function* () {
+    const { peer, room, maxContentBytes, notify } = options
+    const registry = yield* SessionRegistry
+    const handshake = new Handshake(options.takesBinary)
+    const report = yield* RequestReport.make(peer, handshake)
+    const ends: Array<Effect.Effect<void>> = []
+    let notifier: Notifier | undefined
+    let leaving = false
+
+    SessionMetrics.connected.unsafeUpdate(1, [])
+    SessionMetrics.connections.unsafeModify(1, [])
+    // Added first, so that it runs last: when no request is under way any more.
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.suspend(() => {
+        SessionMetrics.connections.unsafeModify(-1, [])
+        notifier?.stop()
+        const told = options.onEnd()
+        const current = handshake.initialized
+        const detached =
+          current === undefined
+            ? Effect.void
+            : registry.detach(current.session, current.dialect === "session" && options.resumable)
+        return Effect.all(ends, { discard: true }).pipe(
+          Effect.zipRight(detached),
+          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { peer, ...told }))
+        )
+      })
+    )
+    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), "peer", peer)
+
+    // Before the dispatcher, so that its requests are interrupted first.
+    const http = new HttpExchanges(options.deltas, yield* HttpLimits)
+    yield* Scope.addFinalizer(scope, http.end)
+
+    const connection: Connection = { peer, room, maxContentBytes, notify, onEnd: (effect) => ends.push(effect) }
+    const dispatcher = yield* Dispatcher.make(
+      Context.make(CurrentHandshake, handshake).pipe(
+        Context.add(CurrentHttpExchanges, http),
+        Context.add(CurrentConnection, connection)
+      ),
+      scope
+    )
+    // Added last, so that it runs first: from here on the end of the connection interrupts requests.
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.sync(() => {
+        leaving = true
+      })
+    )
+
+    const died = (request: RequestReport.Request, cause: Cause.Cause<Failure>) => {
+      if (Dispatcher.isDefect(cause)) dispatcher.fork(report.died(request, cause))
+    }
+
+    return {
+      run: (request, payload, respond) => {
+        const onExit = (exit: Dispatcher.RequestExit) => {
+          let answered = exit
+          try {
+            respond(exit)
+          } catch (defect) {
+            answered = Exit.die(defect)
+            respond(answered)
+          }
+          if (Exit.isFailure(answered)) died(request, answered.cause)
+          report.answered(request, answered)
+        }
+        dispatcher.run(request.method, payload, onExit, report.around(request))
+      },
+      confirm: () => {
+        if (handshake.initialized === undefined) return "too early"
+        const current = handshake.confirm()
+        if (current === undefined) return "repeated"
+        notifier = options.notifierOf(current.capabilities)
+        current.session.advance({ _tag: "ClientReady", notifier })
+        return current
+      },
+      onDrain: () => {
+        notifier?.onDrain()
+        http.onDrain()
+      },
+      isLeaving: () => leaving,
+      fork: dispatcher.fork
+    }
+  })
