@@ -1,0 +1,68 @@
+/**
+ * The tests that look at each file, and that run its code in their own process: one that starts the built command
+ * cannot notice a change. Of these, a mutant gets those that reach it.
+ */
+import { existsSync } from "node:fs"
+
+/** Processes of fake children: their clocks are the tests', and nothing takes long. */
+const actors = ["process/ManagedProcess", "process/ProcessSupervisor", "process/restart", "races/exit", "races/spawn"]
+/** The same with sessions and clients. */
+const connections = ["races/termination", "races/stdin", "races/backPressure", "races/resume"]
+/** Real children. */
+const children = ["process/PipeSpawner", "process/PtySpawner", "process/Launch", "process/Forest"]
+/** Whole servers in this process. */
+const servers = ["testing/FaultyMemory", "client/InProcess", "e2e"]
+/** Servers on sockets in this process. */
+const sockets = ["transport/access", "transport/WebSocket", "transport/UnixSocket", "transport/limits", "transport/Tls"]
+
+/** The tests of a file, besides that of its own name. */
+const tests = {
+  "process/ProcessSupervisor": [...actors, "races/termination"],
+  "process/ManagedProcess": [...actors, ...connections],
+  "process/ProcessState": [...actors],
+  "process/OutputRing": ["process/OutputBuffer", "process/ManagedProcess"],
+  "process/OutputBuffer": ["process/ManagedProcess"],
+  "process/StdinQueue": ["process/ManagedProcess"],
+  "process/Immediate": ["process/ManagedProcess", "session/Dispatcher"],
+  "process/Hurry": ["process/ProcessSupervisor"],
+  "process/FiberGroup": ["process/ProcessSupervisor"],
+  "process/RestartPolicy": ["process/restart"],
+  "process/ProcessMetrics": actors,
+  "process/ProcessTree": ["process/Forest"],
+  "process/Forest": children,
+  "process/Guard": ["process/Launch", "process/Forest", "process/PipeSpawner"],
+  "process/PipeSpawner": [...children, "process/PipeReader", "e2e"],
+  "process/PipeReader": ["process/PipeSpawner"],
+  "process/ReadBuffer": ["process/PipeReader", "process/PipeSpawner", "e2e"],
+  "process/PtySpawner": [...children, "e2e"],
+  "process/PtyWriter": ["process/PtySpawner", "e2e"],
+  "process/Posix": [...children, "process/PipeReader", "e2e"],
+  "process/Child": [...children, "e2e"],
+  "process/Launch": children,
+  "process/Denial": ["process/ManagedProcess", "e2e"],
+  "session/AnswerRoom": ["session/Outbox", "races/backPressure"],
+  "session/FramePool": ["session/Notifier"],
+  "session/HttpExchanges": ["testing/ScriptedHttp", "http/exchange", "http/backPressure"],
+  "session/HttpHandlers": ["testing/ScriptedHttp", "http/exchange"],
+  "session/SessionRegistry": ["races/resume", "races/termination", "races/spawn"]
+}
+
+/** Those of a whole room, where the table says nothing. */
+const rooms = {
+  process: [...actors, ...children],
+  session: ["session/Connection", ...connections, ...servers],
+  transport: sockets
+}
+
+/** Tests by file of src: their paths. */
+export const testsOf = (file) => {
+  const name = file.replace(/\.ts$/, "")
+  const others = tests[name] ?? rooms[name.split("/", 1)[0]] ?? []
+  return [...new Set([name, ...others])].map((test) => `test/${test}.test.ts`).filter((path) => existsSync(path))
+}
+
+const quick =
+  /^test\/races\/|^test\/session\/(?!Connection)|^test\/process\/(ManagedProcess|OutputBuffer|ProcessSupervisor|restart|StdinQueue|\w*Limits|FiberGroup|Immediate|EnvPolicy|Program)\.|^test\/testing\//
+
+/** How long one of these tests may take, in milliseconds: a mutant that makes one hang costs as much. */
+export const timeoutOf = (paths) => (paths.every((path) => quick.test(path)) ? 1500 : 5000)
