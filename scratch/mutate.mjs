@@ -7,11 +7,24 @@
  *
  * Each file is run by itself, with the tests that scratch/mutate/tests.mjs names for it. Takes from seconds to a few
  * minutes for a file. MUTATE_CONCURRENCY says how many run at a time (2).
+ *
+ * Runs in a PID namespace of its own, by bubblewrap: a mutant of code that kills processes could kill any of yours.
  */
+import { spawnSync } from "node:child_process"
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { Stryker } from "@stryker-mutator/core"
 import { testsOf, timeoutOf } from "./mutate/tests.mjs"
+
+if (process.env.MUTATE_CONTAINED === undefined) {
+  const namespace = ["--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
+  const { error, status } = spawnSync("bwrap", [...namespace, process.execPath, ...process.argv.slice(1)], {
+    stdio: "inherit",
+    env: { ...process.env, MUTATE_CONTAINED: "1" }
+  })
+  if (error !== undefined) console.error(`mutants must be contained, and bubblewrap cannot be run: ${error.message}`)
+  process.exit(status ?? 1)
+}
 
 /** The percentage of mutants of a target that must be noticed. */
 const breakAt = 85

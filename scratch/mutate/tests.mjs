@@ -11,9 +11,9 @@ const connections = ["races/termination", "races/stdin", "races/backPressure", "
 /** Real children. */
 const children = ["process/PipeSpawner", "process/PtySpawner", "process/Launch", "process/Forest"]
 /** Whole servers in this process. */
-const servers = ["testing/FaultyMemory", "client/InProcess", "e2e"]
+const servers = ["testing/FaultyMemory", "client/InProcess"]
 /** Servers on sockets in this process. */
-const sockets = ["transport/access", "transport/WebSocket", "transport/UnixSocket", "transport/limits", "transport/Tls"]
+const sockets = ["transport/access", "transport/UnixSocket", "transport/WebSocket", "transport/Tls"]
 
 /** The tests of a file, besides that of its own name. */
 const tests = {
@@ -40,10 +40,20 @@ const tests = {
   "process/Child": [...children, "e2e"],
   "process/Launch": children,
   "process/Denial": ["process/ManagedProcess", "e2e"],
+  "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
+  "transport/Stdio": ["transport/StdioStreams"],
+  "transport/PendingConnections": ["transport/limits", "transport/Tls"],
+  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/limits"],
+  "transport/SmallMessages": ["transport/WebSocket"],
+  "transport/TransportLimits": sockets,
+  "session/Handlers": ["session/Connection", ...connections, "e2e"],
+  "session/FileSystemHandlers": ["e2e", "filesystem/methods"],
   "session/AnswerRoom": ["session/Outbox", "races/backPressure"],
   "session/FramePool": ["session/Notifier"],
   "session/HttpExchanges": ["testing/ScriptedHttp", "http/exchange", "http/backPressure"],
   "session/HttpHandlers": ["testing/ScriptedHttp", "http/exchange"],
+  "session/Notifier": ["session/FramePool", "session/Connection", "races/backPressure"],
+  "session/Dispatcher": ["session/Connection"],
   "session/SessionRegistry": ["races/resume", "races/termination", "races/spawn"]
 }
 

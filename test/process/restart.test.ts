@@ -115,6 +115,28 @@ describe("restart", () => {
       ])
     }))
 
+  test("onFailure: an exit with 0 is the end of it", ({ start, fake, of }) =>
+    Effect.gen(function* () {
+      yield* start("p", restart({ policy: "onFailure" }))
+      fake.children[0]?.finish(0)
+      yield* pass(10_000)
+      assert.lengthOf(fake.children, 1)
+      assert.deepStrictEqual(of("p").at(-1), ["closed", 2])
+    }))
+
+  test("an end counts for as long as withinMs, and no longer", ({ start, fake }) =>
+    Effect.gen(function* () {
+      yield* start("p", restart({ maxRestarts: 1, withinMs: 10_000 }))
+      fake.children[0]?.finish(1)
+      yield* pass(10_000)
+      fake.children[1]?.finish(1)
+      yield* pass(10_000 - 1)
+      assert.lengthOf(fake.children, 3)
+      fake.children[2]?.finish(1)
+      yield* pass(10_000)
+      assert.lengthOf(fake.children, 3)
+    }))
+
   test("never", ({ start, of }) =>
     Effect.gen(function* () {
       const { child } = yield* start("p", restart({ policy: "never" }))
