@@ -49,9 +49,10 @@ const tests = {
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
   "session/FileSystemHandlers": ["e2e", "filesystem/methods"],
   "session/AnswerRoom": ["session/Outbox", "races/backPressure"],
+  "session/Outbox": ["session/Connection", "races/backPressure", "session/FramePool"],
   "session/FramePool": ["session/Notifier"],
-  "session/HttpExchanges": ["testing/ScriptedHttp", "http/exchange", "http/backPressure"],
-  "session/HttpHandlers": ["testing/ScriptedHttp", "http/exchange"],
+  "session/HttpExchanges": ["testing/ScriptedHttp"],
+  "session/HttpHandlers": ["testing/ScriptedHttp"],
   "session/Notifier": ["session/FramePool", "session/Connection", "races/backPressure"],
   "session/Dispatcher": ["session/Connection"],
   "session/SessionRegistry": ["races/resume", "races/termination", "races/spawn"]

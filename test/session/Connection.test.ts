@@ -6,101 +6,18 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as Admission from "../../src/session/Admission.js"
-import * as Connection from "../../src/session/Connection.js"
 import type { Handlers } from "../../src/session/Handlers.js"
-import { type Ending, highWaterBytes, type Peer, type PeerEvents } from "../../src/session/Peer.js"
+import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
 import type { SessionRegistry } from "../../src/session/SessionRegistry.js"
-import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
+import type { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { fill, settle } from "../support/fake.js"
+import { type FakePeer, type Served, served } from "../support/peer.js"
 import { registryLayer } from "../support/sessions.js"
-import { type Json, startParams } from "../support/TestClient.js"
-
-/** A peer that writes down what it is sent, and that takes all of it unless `buffered` says otherwise. */
-class FakePeer {
-  readonly sent: Array<Json> = []
-  buffered = 0
-  isRead = true
-  ending: Ending | undefined
-  closes = 0
-  private events: PeerEvents | undefined
-  private nextId = 1
-
-  peerWith(more: Partial<Peer>): Peer {
-    return {
-      name: "fake",
-      malformedPrefix: "failed to parse JSON-RPC message from fake",
-      resumable: true,
-      listen: (events) => {
-        this.events = events
-      },
-      send: (text) => this.sent.push(JSON.parse(text)),
-      buffered: () => this.buffered,
-      pause: () => {
-        this.isRead = false
-      },
-      resume: () => {
-        this.isRead = true
-      },
-      close: (ending) => {
-        this.closes++
-        this.ending = ending
-      },
-      ...more
-    }
-  }
-
-  raw(text: string): void {
-    this.events?.onMessage(text)
-  }
-
-  malformed(detail: string): void {
-    this.events?.onMalformed(detail)
-  }
-
-  /** Sends a request; gives its id. */
-  post(method: string, params: object = {}): number {
-    const id = this.nextId++
-    this.raw(JSON.stringify({ id, method, params }))
-    return id
-  }
-
-  reply(id: number): Json {
-    return this.sent.find((message) => message.id === id)
-  }
-
-  /** Takes all that waited. */
-  drain(): void {
-    this.buffered = 0
-    this.events?.onDrain()
-  }
-
-  end(): void {
-    this.events?.onEnd()
-  }
-
-  handshake(params: object = { resumeSessionId: null }): void {
-    this.post("initialize", { clientName: "test", ...params })
-    this.raw('{"method":"initialized"}')
-  }
-}
-
-interface Bench {
-  readonly peer: FakePeer
-  readonly fake: FakeSpawner["Type"]
-  readonly serving: Fiber.RuntimeFiber<void>
-}
-
-const served = (more: Partial<Peer>) =>
-  Effect.gen(function* () {
-    const peer = new FakePeer()
-    const serving = yield* Effect.forkScoped(Connection.serve(peer.peerWith(more)))
-    yield* settle
-    return { peer, fake: yield* FakeSpawner, serving }
-  })
+import { startParams } from "../support/TestClient.js"
 
 const test = (
   title: string,
-  body: (bench: Bench) => Effect.Effect<unknown, unknown, Scope.Scope | FakeSpawner | SessionRegistry | Handlers>,
+  body: (bench: Served) => Effect.Effect<unknown, unknown, Scope.Scope | FakeSpawner | SessionRegistry | Handlers>,
   more: Partial<Peer> = {}
 ) => it.scoped(title, () => Effect.flatMap(served(more), body).pipe(Effect.provide(registryLayer())))
 
