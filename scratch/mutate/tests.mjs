@@ -17,7 +17,7 @@ const sockets = ["transport/access", "transport/UnixSocket", "transport/WebSocke
 
 /** The tests of a file, besides that of its own name. */
 const tests = {
-  "process/ProcessSupervisor": [...actors, "races/termination"],
+  "process/ProcessSupervisor": [...actors, "races/termination", "process/ProcessMetrics"],
   "process/ManagedProcess": [...actors, ...connections],
   "process/ProcessState": [...actors],
   "process/OutputRing": ["process/OutputBuffer", "process/ManagedProcess"],
@@ -73,7 +73,7 @@ export const testsOf = (file) => {
 }
 
 const quick =
-  /^test\/races\/|^test\/session\/(?!Connection)|^test\/process\/(ManagedProcess|OutputBuffer|ProcessSupervisor|restart|StdinQueue|\w*Limits|FiberGroup|Immediate|EnvPolicy|Program)\.|^test\/testing\//
+  /^test\/races\/|^test\/session\/(?!Connection)|^test\/process\/(ManagedProcess|OutputBuffer|ProcessMetrics|ProcessSupervisor|restart|StdinQueue|\w*Limits|FiberGroup|Immediate|EnvPolicy|Program)\.|^test\/testing\//
 
 /** How long one of these tests may take, in milliseconds: a mutant that makes one hang costs as much. */
 export const timeoutOf = (paths) => (paths.every((path) => quick.test(path)) ? 1500 : 5000)

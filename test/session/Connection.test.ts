@@ -1,17 +1,22 @@
 /** One connection, on a peer that the test plays: what it reads, what it is sent, and how it ends. */
 import { Buffer } from "node:buffer"
+import { readdirSync, readlinkSync } from "node:fs"
+import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as Admission from "../../src/session/Admission.js"
 import type { Handlers } from "../../src/session/Handlers.js"
 import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
-import type { SessionRegistry } from "../../src/session/SessionRegistry.js"
+import { SessionRegistry } from "../../src/session/SessionRegistry.js"
 import type { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { fill, settle } from "../support/fake.js"
 import { type FakePeer, type Served, served } from "../support/peer.js"
+import { eventually } from "../support/servers.js"
 import { registryLayer } from "../support/sessions.js"
 import { startParams } from "../support/TestClient.js"
 
@@ -20,6 +25,22 @@ const test = (
   body: (bench: Served) => Effect.Effect<unknown, unknown, Scope.Scope | FakeSpawner | SessionRegistry | Handlers>,
   more: Partial<Peer> = {}
 ) => it.scoped(title, () => Effect.flatMap(served(more), body).pipe(Effect.provide(registryLayer())))
+
+/** Whether this process has a file open. */
+const isOpen = (path: string) =>
+  readdirSync("/proc/self/fd").some((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path
+    } catch {
+      return false
+    }
+  })
+
+/** Connections that are counted as open. */
+const connections = () => {
+  const found = Metric.unsafeSnapshot().find(({ metricKey }) => metricKey.name === "exec_server_connections")
+  return Number((found?.metricState as unknown as { readonly value: number } | undefined)?.value)
+}
 
 /** A process that runs, and a request that waits for its end. */
 const running = (peer: FakePeer) =>
@@ -127,6 +148,49 @@ describe("a peer that takes nothing", () => {
       child.emit("stdout", fill(10))
       assert.isTrue(child.paused)
     }))
+
+  test("gets no file before that either, though other requests on files pass", ({ peer }) =>
+    Effect.gen(function* () {
+      peer.handshake()
+      peer.buffered = highWaterBytes + 1
+      const path = import.meta.url
+      const reading = peer.post("fs/readFile", { path })
+      const asking = peer.post("fs/getMetadata", { path })
+      yield* eventually("the other one is answered", () => peer.reply(asking) !== undefined)
+      yield* settle
+      assert.isUndefined(peer.reply(reading))
+      peer.drain()
+      yield* eventually("the file came", () => peer.reply(reading) !== undefined)
+      assert.isDefined(peer.reply(reading).result)
+    }))
+})
+
+describe("output", () => {
+  const frames: Array<Buffer> = []
+  const sendBinary = (bytes: Buffer) => void frames.push(Buffer.from(bytes))
+  for (const [what, more, isBinary] of [
+    ["binary frames where they are asked for and can be sent", { sendBinary }, true],
+    ["text where the peer takes no other", {}, false]
+  ] as const) {
+    test(
+      `comes in ${what}`,
+      ({ peer, fake }) =>
+        Effect.gen(function* () {
+          frames.length = 0
+          peer.handshake({ capabilities: { binaryOutput: true } })
+          peer.post("process/start", startParams("p", ["program"]))
+          yield* settle
+          const child = yield* fake.child(0)
+          child.emit("stdout", "x")
+          assert.lengthOf(frames, isBinary ? 1 : 0)
+          assert.strictEqual(
+            peer.sent.some(({ method }) => method === "process/output"),
+            !isBinary
+          )
+        }),
+      more
+    )
+  }
 })
 
 describe("what is no request", () => {
@@ -196,6 +260,29 @@ describe("a request", () => {
         peer.sent.pop()
       }
       assert.isTrue(peer.isRead)
+    }))
+})
+
+describe("a request that waits for what ends under it", () => {
+  test("is told so, as long as its connection lives", ({ peer, fake }) =>
+    Effect.gen(function* () {
+      peer.handshake()
+      const gate = yield* Deferred.make<void>()
+      fake.next({ before: Deferred.await(gate) })
+      peer.post("process/start", startParams("p", ["program"]))
+      const id = peer.post("process/write", { processId: "p", chunk: "" })
+      yield* settle
+      const registry = yield* SessionRegistry
+      const ending = yield* Effect.fork(registry.end(0))
+      for (let second = 0; second < 2; second++) {
+        yield* settle
+        yield* TestClock.adjust("1 second")
+      }
+      yield* Fiber.join(ending)
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(peer.reply(id)?.error, { code: -32603, message: "the request was interrupted" })
+      assert.isUndefined(peer.ending)
     }))
 })
 
@@ -293,6 +380,30 @@ describe("the end of the connection", () => {
       peer.end()
       yield* Fiber.join(serving)
       assert.lengthOf(fake.children, 2)
+    }))
+
+  test("closes the files that it had open", ({ peer, serving }) =>
+    Effect.gen(function* () {
+      peer.handshake()
+      const opening = peer.post("fs/open", { handleId: "h", path: import.meta.url })
+      yield* eventually("it is open", () => peer.reply(opening)?.result !== undefined)
+      assert.isTrue(isOpen(fileURLToPath(import.meta.url)))
+      peer.end()
+      yield* Fiber.join(serving)
+      yield* eventually("it is closed", () => !isOpen(fileURLToPath(import.meta.url)))
+    }))
+
+  test("is counted", ({ peer, serving }) =>
+    Effect.gen(function* () {
+      const open = connections()
+      const { peer: other, serving: others } = yield* served({})
+      assert.strictEqual(connections(), open + 1)
+      other.end()
+      yield* Fiber.join(others)
+      assert.strictEqual(connections(), open)
+      peer.end()
+      yield* Fiber.join(serving)
+      assert.strictEqual(connections(), open - 1)
     }))
 
   test("when the server shuts down is told with 1001, once", ({ peer, serving }) =>
