@@ -41,7 +41,6 @@ const tests = {
   "process/Launch": children,
   "process/Denial": ["process/ManagedProcess", "e2e"],
   "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
-  "transport/Stdio": ["transport/StdioStreams"],
   "transport/PendingConnections": ["transport/limits", "transport/Tls"],
   "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/limits"],
   "transport/SmallMessages": ["transport/WebSocket"],

@@ -101,11 +101,12 @@ describe("a signal", () => {
 
   it.scopedLive("for the group leaves those alone who have left it", () =>
     Effect.gen(function* () {
-      const { pid, tree, members } = yield* planted(`sleep 1000 & ${apart} wait`, 3)
+      const { running, pid, tree, members } = yield* planted(`sleep 1000 & ${apart} wait`, 3)
       const stray = members().find(({ group }) => group !== pid)?.pid ?? Number.NaN
       const others = members().filter(({ group }) => group === pid)
       tree.signal("SIGTERM", "group")
       yield* eventually("the group is gone", () => !others.some((member) => isAlive(member.pid)))
+      yield* eventually("its leader is reaped", () => running.signalCode === "SIGTERM")
       assert.isTrue(isAlive(stray))
       process.kill(stray, "SIGKILL")
     }).pipe(Effect.provide(layer))

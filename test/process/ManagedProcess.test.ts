@@ -411,6 +411,11 @@ describe("where only the beginning and the end of the output are kept", () => {
           ["output", 3, "stderr", "c".repeat(100)],
           ["output", 4, "stderr", "d"]
         ])
+        child.emit("stdout", "e".repeat(200))
+        assert.deepStrictEqual(of("p").slice(4), [
+          ["output", 5, "stdout", "e".repeat(100)],
+          ["output", 6, "stdout", "e".repeat(100)]
+        ])
       }),
     {},
     headTail

@@ -147,6 +147,27 @@ describe("a unix socket", () => {
     })
   )
 
+  it.scopedLive("that somebody replaced is told by its inode, and by its time where the inode is the same", () =>
+    Effect.gen(function* () {
+      const parent = yield* folder
+      for (const replace of [
+        // Another file of the same time.
+        (path: string) => {
+          writeFileSync(`${path}.other`, "precious")
+          execFileSync("touch", ["-r", path, `${path}.other`])
+          renameSync(`${path}.other`, path)
+        },
+        // Numbers of files are given out again: the same one, of another time.
+        (path: string) => execFileSync("touch", ["-d", "2001-01-01", path])
+      ]) {
+        const path = join(parent, "server.sock")
+        yield* Effect.scoped(Effect.tap(on(path), () => replace(path)))
+        assert.isTrue(existsSync(path))
+        rmSync(path)
+      }
+    })
+  )
+
   it.scopedLive("that somebody took away is no trouble at the end", () =>
     Effect.gen(function* () {
       const parent = yield* folder
