@@ -204,7 +204,6 @@ class HeadTail extends Store {
     const [, tail] = this.rings
     if (tail.retained > 0) tail.dropOldest()
     else this.dropAll()
-    this.isHeadFull = true
   }
 
   override dropAll(): void {

@@ -79,7 +79,7 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
     for (const resume of entry.resumers) resume(status)
   }
   const admit = () => {
-    for (let next = waiting[0]; next !== undefined && state !== "closed" && hasRoom(next.bytes); next = waiting[0]) {
+    for (let next = waiting[0]; next !== undefined && hasRoom(next.bytes); next = waiting[0]) {
       waiting.shift()
       pass(next.bytes, next.writeId)
       settle(next, "accepted")

@@ -191,6 +191,21 @@ describe("read", () => {
       assert.strictEqual((yield* Fiber.join(reading)).chunks[0]?.seq, 6)
     }))
 
+  test("waits for late output once the exit is no news", ({ start }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p")
+      child.exit(exited(0))
+      const reading = yield* Effect.fork(process.read(1, everything, 60_000))
+      yield* settle
+      assert.isNull(reading.unsafePoll())
+      child.emit("stdout", "late")
+      const { chunks } = yield* Fiber.join(reading)
+      assert.deepStrictEqual(
+        chunks.map(({ seq }) => seq),
+        [2]
+      )
+    }))
+
   test("never waits for a closed process, nor for an exit that is news", ({ start }) =>
     Effect.gen(function* () {
       const { process, child } = yield* start("p")
@@ -364,5 +379,115 @@ describe("input, sizes and signals", () => {
         ["SIGWINCH", "tree"],
         ["SIGCONT", "group"]
       ])
+    }))
+
+  test("a signal reaches what may hold the output open, wherever it is, until the output ends", ({ start }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p")
+      child.exit(exited(0))
+      process.signal("SIGTERM", "tree")
+      assert.deepStrictEqual(child.signals, [["SIGTERM", "tree"]])
+      child.endOutput()
+    }))
+
+  test("a child that has closed its output still takes input", ({ start }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p", { pipeStdin: true })
+      child.endOutput()
+      assert.strictEqual(yield* process.write(bytes("x"), undefined), "accepted")
+      assert.strictEqual(child.written, "x")
+    }))
+
+  test(
+    "a kill refuses what waits to be written at once, also where the child does not die of it",
+    ({ start }) =>
+      Effect.gen(function* () {
+        const { process, child } = yield* start("p", { pipeStdin: true })
+        yield* process.write(fill(10), undefined)
+        const waiting = yield* Effect.fork(process.write(bytes("x"), undefined))
+        yield* settle
+        process.kill()
+        assert.strictEqual(yield* Fiber.join(waiting), "stdinClosed")
+        assert.isFalse(child.exited)
+      }),
+    { holdWrites: true, onSignal: immortal },
+    { stdinQueueBytesPerProcess: 10 }
+  )
+})
+
+describe("where only the beginning and the end of the output are kept", () => {
+  const headTail = { retain: "head-tail", retainedOutputBytesPerProcess: 1600 } as const
+
+  test(
+    "chunks come in pieces, so that little is lost at the gap",
+    ({ start, of }) =>
+      Effect.gen(function* () {
+        const { child } = yield* start("p")
+        child.emit("stdout", "a".repeat(100))
+        child.emit("stderr", `${"b".repeat(100)}${"c".repeat(100)}d`)
+        assert.deepStrictEqual(of("p"), [
+          ["output", 1, "stdout", "a".repeat(100)],
+          ["output", 2, "stderr", "b".repeat(100)],
+          ["output", 3, "stderr", "c".repeat(100)],
+          ["output", 4, "stderr", "d"]
+        ])
+        child.emit("stdout", "e".repeat(200))
+        assert.deepStrictEqual(of("p").slice(4), [
+          ["output", 5, "stdout", "e".repeat(100)],
+          ["output", 6, "stdout", "e".repeat(100)]
+        ])
+      }),
+    {},
+    headTail
+  )
+
+  test(
+    "a snapshot tells what is missing of each stream, and where",
+    ({ start }) =>
+      Effect.gen(function* () {
+        const { process, child } = yield* start("p")
+        for (let i = 0; i < 30; i++) child.emit(i % 2 === 0 ? "stdout" : "stderr", fill(100))
+        const { omitted, droppedBytes, truncated } = process.snapshot()
+        assert.deepStrictEqual([droppedBytes, truncated], [1400, true])
+        assert.deepStrictEqual(omitted, { stdout: { offset: 400, bytes: 700 }, stderr: { offset: 400, bytes: 700 } })
+        const { gap } = yield* process.read(0, everything, 0)
+        assert.deepStrictEqual(gap, { fromSeq: 9, throughSeq: 22, bytes: 1400 })
+      }),
+    {},
+    headTail
+  )
+
+  test(
+    "a snapshot of a terminal names it alone",
+    ({ start }) =>
+      Effect.gen(function* () {
+        const { process, child } = yield* start("p", { tty: true })
+        for (let i = 0; i < 16; i++) child.emit("pty", fill(100))
+        assert.notProperty(process.snapshot(), "omitted")
+        assert.notProperty(yield* process.read(0, everything, 0), "gap")
+        child.emit("pty", fill(100))
+        assert.deepStrictEqual(process.snapshot().omitted, { terminal: { offset: 800, bytes: 100 } })
+      }),
+    {},
+    headTail
+  )
+})
+
+describe("what nobody waits for", () => {
+  test("is there at once: reads and waits without a time", ({ start }) =>
+    Effect.gen(function* () {
+      const { process } = yield* start("p")
+      assert.deepStrictEqual(Effect.runSync(process.read(0, everything, 0)).chunks, [])
+      assert.isFalse(Effect.runSync(process.wait("exited", 0)).exited)
+    }))
+
+  test("and released is gone: the output of a process that nobody can ask for", ({ start }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p")
+      child.emit("stdout", "x")
+      process.release()
+      assert.lengthOf(process.snapshot().stdout, 0)
+      child.emit("stdout", "y")
+      assert.lengthOf(process.snapshot().stdout, 0)
     }))
 })

@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import { OutputBuffer, type RetainedOutput } from "../../src/process/OutputBuffer.js"
 import { ProcessLimits } from "../../src/process/ProcessLimits.js"
 import type { OutputStream } from "../../src/protocol/ExecApi.js"
@@ -306,7 +307,77 @@ describe("the beginning and the end of one process", () => {
   }
 })
 
+describe("the beginning and the end when memory is short", () => {
+  testHeadTail("both give way at once, and what comes then is the end", 20, 20, (make) =>
+    Effect.gen(function* () {
+      const first = yield* make
+      const second = yield* make
+      for (let seq = 1; seq <= 4; seq++) first.append(seq, "stdout", fill(5))
+      first.seal()
+      second.append(1, "stdout", fill(10))
+      assert.deepStrictEqual(first.gap(), { fromSeq: 1, throughSeq: 4, bytes: 20 })
+      assert.deepStrictEqual(texts(first), [])
+      first.append(5, "stdout", bytes("end"))
+      assert.strictEqual(first.concat("stdout").toString(), "end")
+      assert.deepStrictEqual(first.omission("stdout"), { offset: 0, bytes: 20 })
+    })
+  )
+
+  testHeadTail("of a process that lives the oldest of the end gives way, and the beginning last", 20, 20, (make) =>
+    Effect.gen(function* () {
+      const first = yield* make
+      const second = yield* make
+      for (let seq = 1; seq <= 4; seq++) first.append(seq, "stdout", fill(5))
+      second.append(1, "stdout", fill(5))
+      assert.deepStrictEqual(first.gap(), { fromSeq: 3, throughSeq: 3, bytes: 5 })
+      second.append(2, "stdout", fill(5))
+      assert.deepStrictEqual(first.gap(), { fromSeq: 3, throughSeq: 4, bytes: 10 })
+      second.append(3, "stdout", fill(5))
+      assert.deepStrictEqual(first.gap(), { fromSeq: 1, throughSeq: 4, bytes: 20 })
+      first.append(5, "stdout", bytes("end"))
+      assert.deepStrictEqual(first.omission("stdout"), { offset: 0, bytes: 20 })
+    })
+  )
+
+  for (const [limit, expected] of [
+    [1600, 100],
+    [160, 64]
+  ] as const) {
+    testHeadTail(`${expected} bytes are the largest piece of a chunk within ${limit}`, limit, 1e9, (make) =>
+      Effect.map(make, ({ maxChunkBytes }) => assert.strictEqual(maxChunkBytes, expected))
+    )
+  }
+})
+
 describe("all processes", () => {
+  test("what was released keeps nothing that is appended to it", 100, 100, (make) =>
+    Effect.gen(function* () {
+      const released = yield* make
+      const other = yield* make
+      other.append(1, "stdout", fill(50))
+      released.append(1, "stdout", fill(50))
+      released.release()
+      released.append(2, "stdout", fill(100))
+      assert.lengthOf(released.concat("stdout"), 0)
+      assert.lengthOf(other.concat("stdout"), 50)
+    })
+  )
+
+  test("what is dropped is counted", 10, 1000, (make) =>
+    Effect.gen(function* () {
+      const counted = () =>
+        Metric.unsafeSnapshot()
+          .filter(({ metricKey: { name, tags } }) => name === "exec_server_output_dropped_bytes_total" && !tags.length)
+          .map(({ metricState }) => (metricState as unknown as { readonly count: number }).count)
+      const output = yield* make
+      output.append(1, "stdout", fill(11))
+      const [before = 0] = counted()
+      output.append(2, "stdout", fill(10))
+      output.append(3, "stdout", fill(4))
+      assert.deepStrictEqual(counted(), [before + 10])
+    })
+  )
+
   test("beyond the total, the oldest closed one gives way first, and only then those that live", 100, 100, (make) =>
     Effect.gen(function* () {
       const [live, older, newer, last] = [yield* make, yield* make, yield* make, yield* make]

@@ -68,3 +68,26 @@ describe("promises about the events of a process", () => {
     })
   )
 })
+
+/** A metric's state, without labels. */
+const stateOf = (name: string) =>
+  Metric.unsafeSnapshot().find(({ metricKey }) => metricKey.name === name)?.metricState as unknown as {
+    readonly count: number
+    readonly sum: number
+  }
+
+describe("what is counted", () => {
+  it.live("of a start is how often it happened, and its seconds", () =>
+    Effect.gen(function* () {
+      const name = "exec_server_spawn_duration_seconds"
+      const { start } = yield* bench
+      yield* start("first")
+      const before = stateOf(name)
+      yield* start("second")
+      const after = stateOf(name)
+      assert.strictEqual(after.count - before.count, 1)
+      const seconds = after.sum - before.sum
+      assert.isTrue(seconds >= 0 && seconds < 1, String(seconds))
+    }).pipe(Effect.provide(supervisorLayer()), Effect.scoped)
+  )
+})

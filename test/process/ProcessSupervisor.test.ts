@@ -1,16 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import type { Limits } from "../../src/process/ProcessLimits.js"
 import type { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
 import type { TerminateMode } from "../../src/protocol/ExecApi.js"
 import { codeOf } from "../../src/protocol/Failure.js"
+import { Confiner } from "../../src/sandbox/Confiner.js"
 import { ExitStatus } from "../../src/spawn/Child.js"
 import { diesOf, type FakeSpawner, immortal, type Plan, stubborn } from "../../src/testing/FakeSpawner.js"
 import { type Bench, bench, failureOf, id, params, settle, supervisorLayer } from "../support/fake.js"
+import { sandbox } from "../support/sandbox.js"
 
 const force: TerminateMode = { type: "force" }
 const graceful = (timeoutMs: number): TerminateMode => ({ type: "graceful", timeoutMs })
@@ -67,6 +71,13 @@ describe("start", () => {
       }
       assert.deepStrictEqual(fake.requests, [])
       yield* supervisor.start(params("p", { prepared: true, env: { A: "1" } }))
+      assert.deepStrictEqual(fake.requests[0]?.env, { A: "1" })
+    }))
+
+  test("with an envPolicy takes it, unless the request is prepared", ({ supervisor, fake }) =>
+    Effect.gen(function* () {
+      const envPolicy = { inherit: "none", ignoreDefaultExcludes: false, exclude: [], set: { A: "1" }, includeOnly: [] }
+      yield* supervisor.start(params("p", { env: {}, envPolicy }))
       assert.deepStrictEqual(fake.requests[0]?.env, { A: "1" })
     }))
 
@@ -344,6 +355,19 @@ describe("timeoutMs", () => {
     { onSignal: immortal }
   )
 
+  test(
+    "leaves alone what lives on of a process that closed in time",
+    ({ start }) =>
+      Effect.gen(function* () {
+        const { child } = yield* start("p", { timeoutMs: 5000 })
+        child.finish(0)
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual(child.signals, [])
+        child.remains = false
+      }),
+    { remains: true }
+  )
+
   test("of 0 ends a process as soon as it runs", ({ start, of }) =>
     Effect.gen(function* () {
       yield* start("p", { timeoutMs: 0 })
@@ -606,6 +630,140 @@ describe("end", () => {
         assert.deepStrictEqual(child.signals, [["SIGKILL", "tree"]])
       }),
     { remains: true, onSignal: immortal }
+  )
+
+  test("gives those that ran, and not those that had exited", ({ supervisor, start }) =>
+    Effect.gen(function* () {
+      const exited = yield* start("exited")
+      exited.child.exit(ExitStatus.Exited({ code: 0 }))
+      yield* start("ran")
+      const restarting = yield* start("restarting", {
+        restart: { policy: "always", maxRestarts: 3, withinMs: 10_000, backoffMs: 1000, maxBackoffMs: 1000 }
+      })
+      restarting.child.finish(1)
+      yield* settle
+      const ending = yield* Effect.fork(supervisor.end(0))
+      yield* TestClock.adjust("3 seconds")
+      const ran = yield* Fiber.join(ending)
+      assert.deepStrictEqual(
+        ran.map(({ processId }) => processId),
+        ["ran", "restarting"]
+      )
+    }))
+
+  test(
+    "takes two seconds at most, however many children do not even die of SIGKILL",
+    ({ supervisor, start }) =>
+      Effect.gen(function* () {
+        for (const name of ["a", "b", "c"]) yield* start(name)
+        const ending = yield* Effect.fork(supervisor.end(0))
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* settle
+        yield* TestClock.adjust("999 millis")
+        yield* settle
+        assert.isNull(ending.unsafePoll())
+        yield* TestClock.adjust("1 millis")
+        yield* settle
+        assert.isNotNull(ending.unsafePoll())
+      }),
+    { onSignal: immortal }
+  )
+
+  test(
+    "kills a child whose start comes to its end meanwhile at once, and starts no more",
+    ({ supervisor, start, fake }) =>
+      Effect.gen(function* () {
+        yield* start("stubborn")
+        const gate = yield* Deferred.make<void>()
+        fake.next({ before: Deferred.await(gate), onSignal: stubborn })
+        const starting = yield* Effect.fork(supervisor.start(params("late")))
+        yield* settle
+        // The stubborn one has its grace: for a minute the session is ending.
+        const ending = yield* Effect.fork(supervisor.end(60_000))
+        yield* settle
+        const { message } = yield* failureOf(supervisor.start(params("later")))
+        assert.strictEqual(message, "the session is ending: no more processes are started")
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(starting)
+        yield* settle
+        assert.isNull(ending.unsafePoll())
+        const late = yield* fake.child(1)
+        assert.deepStrictEqual(late.signals, [["SIGKILL", "tree"]])
+        assert.isTrue(late.exited)
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(ending)
+        assert.lengthOf(fake.children, 2)
+      }),
+    { onSignal: stubborn }
+  )
+
+  test(
+    "reaches what lives on of every forgotten process, and only that",
+    ({ supervisor, start }) =>
+      Effect.gen(function* () {
+        const { child: a } = yield* start("a")
+        const { child: b } = yield* start("b")
+        const { child: gone } = yield* start("gone")
+        for (const child of [a, b, gone]) child.finish(0)
+        yield* TestClock.adjust("31 seconds")
+        assert.lengthOf(supervisor.list(), 0)
+        gone.remains = false
+        yield* supervisor.end(0)
+        assert.deepStrictEqual(a.signals, [["SIGKILL", "tree"]])
+        assert.deepStrictEqual(b.signals, [["SIGKILL", "tree"]])
+        assert.deepStrictEqual(gone.signals, [])
+      }),
+    { remains: true, onSignal: immortal }
+  )
+})
+
+describe("a confined start", () => {
+  const confinement = { mounts: undefined, placeholders: [], isolated: true }
+  const confining = (title: string, body: (bench: Bench) => Effect.Effect<unknown, unknown, Scope.Scope>) =>
+    it.scoped(title, () =>
+      Effect.flatMap(bench, body).pipe(
+        Effect.provide(
+          supervisorLayer().pipe(Layer.provide(Layer.succeed(Confiner, { confine: () => Effect.succeed(confinement) })))
+        )
+      )
+    )
+
+  confining("is spawned with its confinement, and so is its successor", ({ supervisor, fake }) =>
+    Effect.gen(function* () {
+      const restart = { policy: "always", maxRestarts: 3, withinMs: 10_000, backoffMs: 100, maxBackoffMs: 100 }
+      assert.isTrue((yield* supervisor.start(params("p", { restart, sandbox: sandbox([]) }))).confined)
+      yield* settle
+      const child = yield* fake.child(0)
+      child.finish(1)
+      yield* settle
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(
+        fake.requests.map((spec) => spec.confinement),
+        [confinement, confinement]
+      )
+    })
+  )
+
+  confining("that fails with the words of a refusal says what its cause may be", ({ start, all }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p", { sandbox: sandbox([]) })
+      child.emit("stderr", "touch: Permission denied")
+      child.finish(1)
+      assert.isTrue(process.sandboxDenied)
+      assert.deepStrictEqual(all("p").at(-1), ["closed", 3])
+    })
+  )
+
+  confining("is none without a sandbox, which nobody is asked about", ({ supervisor, start }) =>
+    Effect.gen(function* () {
+      const { confined } = yield* supervisor.start(params("q"))
+      assert.isFalse(confined)
+      const { process, child } = yield* start("p")
+      child.emit("stderr", "touch: Permission denied")
+      child.finish(1)
+      assert.isFalse(process.sandboxDenied)
+    })
   )
 })
 

@@ -84,6 +84,19 @@ describe("writes", () => {
     })
   )
 
+  it.effect("a small one does not overtake a large one that waits, though there is room for it", () =>
+    Effect.gen(function* () {
+      const { write, wait, take, log } = make()
+      yield* write("12345")
+      const large = yield* wait("aaaaaaaa")
+      const small = yield* wait("b")
+      take()
+      assert.strictEqual(yield* Fiber.join(large), "accepted")
+      assert.strictEqual(yield* Fiber.join(small), "accepted")
+      assert.deepStrictEqual(log, ["12345", "aaaaaaaa", "b"])
+    })
+  )
+
   it.effect("one whose client is gone while it waits is carried out in its place, and holds up nobody", () =>
     Effect.gen(function* () {
       const { write, wait, take, log } = make()
@@ -105,6 +118,19 @@ describe("writes", () => {
       take()
       take()
       assert.deepStrictEqual(log, ["0123456789", "aaaaaa", "bbbb"])
+    })
+  )
+
+  it.effect("those whose clients still wait take none of that room", () =>
+    Effect.gen(function* () {
+      const { write, wait, take, log } = make()
+      yield* write("0123456789")
+      const heard = yield* wait("0123456789")
+      yield* Fiber.interrupt(yield* wait("gone"))
+      take()
+      assert.strictEqual(yield* Fiber.join(heard), "accepted")
+      take()
+      assert.deepStrictEqual(log, ["0123456789", "0123456789", "gone"])
     })
   )
 })
@@ -143,6 +169,31 @@ describe("writeIds", () => {
     })
   )
 
+  it("beyond 16384 the oldest is forgotten, and no other", () => {
+    const ids = new StdinQueue.WriteIds()
+    const add = (n: number) => ids.add(`write-${n}`)
+    for (let n = 0; n < 16384; n++) add(n)
+    assert.isTrue(ids.has("write-0"))
+    add(16384)
+    assert.deepStrictEqual(
+      [0, 1, 16384].map((n) => ids.has(`write-${n}`)),
+      [false, true, true]
+    )
+  })
+
+  it("beyond 4 Mi characters of them the oldest are forgotten, as many as it takes", () => {
+    const ids = new StdinQueue.WriteIds()
+    const long = (start: string) => start.padEnd(2 ** 20, "-")
+    for (const start of ["a", "b", "c", "d"]) ids.add(long(start))
+    assert.isTrue(ids.has(long("a")))
+    ids.add("short")
+    const known = () => ["a", "b", "c", "d"].filter((start) => ids.has(long(start)))
+    assert.deepStrictEqual(known(), ["b", "c", "d"])
+    ids.add("x".repeat(2 * 2 ** 20))
+    assert.deepStrictEqual(known(), ["d"])
+    assert.isTrue(ids.has("short"))
+  })
+
   it.effect("a retry of one whose client was gone while it waited joins it", () =>
     Effect.gen(function* () {
       const { write, wait, take, log } = make()
@@ -151,6 +202,18 @@ describe("writeIds", () => {
       take()
       assert.strictEqual(yield* write("again", "w"), "accepted")
       assert.deepStrictEqual(log, ["0123456789", "first"])
+    })
+  )
+
+  it.effect("two that wait with ids of their own are both written", () =>
+    Effect.gen(function* () {
+      const { write, wait, take, log } = make()
+      yield* write("0123456789")
+      yield* wait("first", "a")
+      yield* wait("second", "b")
+      take()
+      take()
+      assert.deepStrictEqual(log, ["0123456789", "first", "second"])
     })
   )
 

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
@@ -114,6 +115,28 @@ describe("restart", () => {
       ])
     }))
 
+  test("onFailure: an exit with 0 is the end of it", ({ start, fake, of }) =>
+    Effect.gen(function* () {
+      yield* start("p", restart({ policy: "onFailure" }))
+      fake.children[0]?.finish(0)
+      yield* pass(10_000)
+      assert.lengthOf(fake.children, 1)
+      assert.deepStrictEqual(of("p").at(-1), ["closed", 2])
+    }))
+
+  test("an end counts for as long as withinMs, and no longer", ({ start, fake }) =>
+    Effect.gen(function* () {
+      yield* start("p", restart({ maxRestarts: 1, withinMs: 10_000 }))
+      fake.children[0]?.finish(1)
+      yield* pass(10_000)
+      fake.children[1]?.finish(1)
+      yield* pass(10_000 - 1)
+      assert.lengthOf(fake.children, 3)
+      fake.children[2]?.finish(1)
+      yield* pass(10_000)
+      assert.lengthOf(fake.children, 3)
+    }))
+
   test("never", ({ start, of }) =>
     Effect.gen(function* () {
       const { child } = yield* start("p", restart({ policy: "never" }))
@@ -186,6 +209,45 @@ describe("restart", () => {
       ])
     }))
 
+  test("timeoutMs is the end also between two children, and the exit says so", ({ start, of }) =>
+    Effect.gen(function* () {
+      const { child } = yield* start("p", { ...restart({ backoffMs: 1000 }), timeoutMs: 500 })
+      child.finish(1)
+      yield* pass(500)
+      assert.deepStrictEqual(of("p"), [
+        ["exited", 1, 1, null, true],
+        ["closed", 2]
+      ])
+    }))
+
+  test("what the last child has written is read before the next one starts", ({ start, fake, of }) =>
+    Effect.gen(function* () {
+      const { child } = yield* start("p", restart())
+      child.exit(ExitStatus.Exited({ code: 1 }))
+      yield* pass(500)
+      assert.isFalse(child.abandoned)
+      assert.lengthOf(fake.children, 1)
+      child.emit("stdout", "tail")
+      child.endOutput()
+      yield* pass(100)
+      assert.deepStrictEqual(of("p"), [
+        ["output", 1, "stdout", "tail"],
+        ["restarted", 2, 1, fake.children[1]?.pid]
+      ])
+    }))
+
+  test("output that somebody outside of the tree holds open is given up after a second", ({ start, fake }) =>
+    Effect.gen(function* () {
+      const { child } = yield* start("p", restart())
+      child.exit(ExitStatus.Exited({ code: 1 }))
+      yield* pass(999)
+      assert.isFalse(child.abandoned)
+      yield* pass(1)
+      assert.isTrue(child.abandoned)
+      yield* pass(100)
+      assert.lengthOf(fake.children, 2)
+    }))
+
   test("a descendant of the last child that holds the output open is killed first", ({ start, fake, of }) =>
     Effect.gen(function* () {
       const { child } = yield* start("p", restart())
@@ -227,6 +289,16 @@ describe("restart", () => {
       assert.isFalse(fake.children[1]?.paused)
     }))
 
+  test("one that was paused and is read again has a successor that is read", ({ start, fake }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p", restart())
+      process.pause()
+      process.resume()
+      child.finish(1)
+      yield* pass(100)
+      assert.isFalse(fake.children[1]?.paused)
+    }))
+
   test("the end of the session ends it, and nothing is started any more", ({ start, supervisor, fake, of }) =>
     Effect.gen(function* () {
       yield* start("p", restart())
@@ -239,6 +311,25 @@ describe("restart", () => {
       ])
       yield* pass(100_000)
       assert.lengthOf(fake.children, 1)
+    }))
+
+  test("a child that is spawned after its process was given up is killed at once", ({ start, supervisor, fake, of }) =>
+    Effect.gen(function* () {
+      yield* start("p", restart())
+      const gate = yield* Deferred.make<void>()
+      fake.next({ before: Deferred.await(gate) })
+      fake.children[0]?.finish(1)
+      yield* pass(100)
+      assert.lengthOf(fake.requests, 2)
+      yield* supervisor.terminate(id("p"), force)
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      const late = yield* fake.child(1)
+      assert.deepStrictEqual(late.signals, [["SIGKILL", "tree"]])
+      assert.deepStrictEqual(of("p"), [
+        ["exited", 1, 1, null, false],
+        ["closed", 2]
+      ])
     }))
 
   let spawns = 0

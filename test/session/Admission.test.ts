@@ -48,6 +48,18 @@ describe("requests in flight", () => {
     assert.isFalse(peer.paused)
   })
 
+  it("do not overtake those that came while the peer was too far behind, also before these are looked at", () => {
+    const { admission, served, peer, receive } = bench()
+    peer.blocked = true
+    receive("a")
+    peer.blocked = false
+    receive("b")
+    assert.deepStrictEqual(served, [])
+    admission.advance()
+    assert.deepStrictEqual(served, ["a", "b"])
+    assert.isFalse(peer.paused)
+  })
+
   it("are limited by size: a single larger one is served alone", () => {
     const { served, peer, receive, finish } = bench({ maxSize: 10 })
     const giant = "g".repeat(11)

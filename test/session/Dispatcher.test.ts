@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Scope from "effect/Scope"
 import * as Immediate from "../../src/internal/Immediate.js"
 import { ExecApi } from "../../src/protocol/ExecApi.js"
@@ -145,4 +146,31 @@ describe("Dispatcher", () => {
       assert.isTrue(done)
     })
   )
+})
+
+describe("what is told of a request that did not succeed", () => {
+  const failure = new UnknownProcess({ processId: ProcessId.make("p") })
+  const internal = (message: string) => ({ code: -32603, message })
+  for (const [what, cause, refusal, isDefect] of [
+    ["a failure: its own code and text", Cause.fail(failure), { code: -32600, message: failure.message }, false],
+    ["an interruption: that alone", Cause.interrupt(FiberId.none), internal("the request was interrupted"), false],
+    ["a defect: nothing of it", Cause.die(new Error("secret")), internal("internal error"), true],
+    [
+      "a defect while it was interrupted: nothing of it",
+      Cause.sequential(Cause.interrupt(FiberId.none), Cause.die("secret")),
+      internal("internal error"),
+      true
+    ],
+    [
+      "a failure with a defect after it: the failure",
+      Cause.sequential(Cause.fail(failure), Cause.die("secret")),
+      { code: -32600, message: failure.message },
+      false
+    ]
+  ] as const) {
+    it(`${what}${isDefect ? ", and it is a bug" : ""}`, () => {
+      assert.deepStrictEqual(Dispatcher.refusalOf(cause), refusal)
+      assert.strictEqual(Dispatcher.isDefect(cause), isDefect)
+    })
+  }
 })

@@ -82,4 +82,21 @@ describe("Handshake", () => {
       const declined = yield* new Handshake(false).initialize({ capabilities: { lifecycle: false } }, open)
       assert.notStrictEqual(declined.capabilities.lifecycle, true)
     }))
+
+  test("grants binary output to whoever asks for it, where it can be had", (_, open) =>
+    Effect.gen(function* () {
+      const granted = (takesBinary: boolean, binaryOutput: boolean) =>
+        Effect.map(
+          new Handshake(takesBinary).initialize({ capabilities: { binaryOutput } }, open),
+          ({ capabilities }) => capabilities
+        )
+      assert.deepStrictEqual(yield* granted(true, true), { binaryOutput: true })
+      for (const [takesBinary, asked] of [
+        [true, false],
+        [false, true],
+        [false, false]
+      ] as const) {
+        assert.deepStrictEqual(yield* granted(takesBinary, asked), {})
+      }
+    }))
 })

@@ -147,3 +147,115 @@ it.live("an answer is written the same, whether in parts or not", () =>
     }
   })
 )
+
+describe("frames that are in a buffer already", () => {
+  /** A peer of all kinds of messages, in the order it gets them. */
+  const framed = () => {
+    const { peer, messages, state } = makePeer(true)
+    const onSents: Array<() => void> = []
+    const { outbox, untilSent } = sent({
+      ...peer,
+      roomAround: { before: 4, after: 2 },
+      sendUtf8: (bytes, onSent) => {
+        assert.strictEqual(state.partial, "")
+        messages.push(`utf8 ${bytes}`)
+        onSents.push(onSent)
+      },
+      sendBinary: (bytes, onSent) => {
+        assert.strictEqual(state.partial, "")
+        messages.push(`binary ${bytes}`)
+        onSents.push(onSent)
+      }
+    })
+    return { outbox, untilSent, messages, state, onSents }
+  }
+
+  it.live("go at once, or in their places behind a large message; whoever lent the buffer gets it back", () =>
+    Effect.gen(function* () {
+      const { outbox, untilSent, messages, state, onSents } = framed()
+      const given: Array<string> = []
+      const lend = (text: string) => [Buffer.from(text), () => void given.push(text)] as const
+      outbox.sendBinary?.(...lend("a"))
+      outbox.sendUtf8?.(...lend("b"))
+      assert.deepStrictEqual(messages, ["binary a", "utf8 b"])
+      outbox.sendLarge({ head: "", bytes: Buffer.from("c"), tail: "" })
+      outbox.sendBinary?.(...lend("dd"))
+      outbox.send("e")
+      outbox.sendUtf8?.(...lend("fff"))
+      assert.lengthOf(messages, 2)
+      assert.strictEqual(outbox.buffered(), 6)
+      yield* untilSent
+      assert.deepStrictEqual(messages.slice(2), ["Yw==", "binary dd", "e", "utf8 fff"])
+      state.stuck = true
+      state.size = 0
+      assert.strictEqual(outbox.buffered(), 0)
+      for (const onSent of onSents) onSent()
+      assert.deepStrictEqual(given, ["a", "b", "dd", "fff"])
+    })
+  )
+
+  it("are what the peer takes: those that it does not take are not offered", () => {
+    const { outbox } = framed()
+    assert.deepStrictEqual(outbox.roomAround, { before: 4, after: 2 })
+    const bare = sent(makePeer(true).peer).outbox
+    for (const name of ["sendUtf8", "sendBinary", "roomAround"]) assert.notProperty(bare, name)
+  })
+
+  it.live("that wait for a peer that is gone are dropped", () =>
+    Effect.gen(function* () {
+      const { outbox, messages } = framed()
+      outbox.sendLarge({ head: "", bytes: fill(3_000_000), tail: "" })
+      outbox.sendUtf8?.(Buffer.from("behind"), () => {})
+      outbox.stop()
+      assert.isFalse(outbox.isSending())
+      outbox.sendLarge({ head: "", bytes: Buffer.from("late"), tail: "" })
+      outbox.onDrain()
+      yield* turns(20)
+      assert.deepStrictEqual(messages, [])
+      assert.strictEqual(outbox.buffered(), 0)
+    })
+  )
+})
+
+it.live("a peer that is sent messages whole, and is gone in the middle of one, is sent nothing of it", () =>
+  Effect.gen(function* () {
+    const { peer, messages } = makePeer(false)
+    const { outbox } = sent(peer)
+    outbox.sendLarge({ head: "", bytes: fill(3_000_000), tail: "" })
+    yield* turns(1)
+    outbox.stop()
+    yield* turns(20)
+    assert.deepStrictEqual(messages, [])
+  })
+)
+
+it.live("what a peer takes meanwhile makes a large message no faster: one part in each turn", () =>
+  Effect.gen(function* () {
+    const { peer, state } = makePeer(true)
+    const { outbox, untilSent } = sent(peer)
+    outbox.onDrain()
+    outbox.sendLarge({ head: "", bytes: fill(3_000_000), tail: "" })
+    outbox.onDrain()
+    assert.strictEqual(state.size, 0)
+    yield* turns(1)
+    const afterOne = state.size
+    assert.isAbove(afterOne, 0)
+    outbox.onDrain()
+    assert.strictEqual(state.size, afterOne)
+    yield* untilSent
+  })
+)
+
+it.live("nobody is told that large messages have left when there were none", () =>
+  Effect.gen(function* () {
+    const { peer } = makePeer(true)
+    let told = 0
+    const outbox = Outbox.make(peer, () => told++)
+    outbox.onDrain()
+    outbox.send("x")
+    assert.strictEqual(told, 0)
+    outbox.sendLarge({ head: "", bytes: Buffer.from("c"), tail: "" })
+    yield* turns(5)
+    assert.strictEqual(told, 1)
+  })
+)

@@ -3,9 +3,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { codeOf } from "../../src/protocol/Failure.js"
+import { AuditLog, type Entry, type Who } from "../../src/session/AuditLog.js"
+import { CurrentConnection } from "../../src/session/CurrentConnection.js"
 import { type Limits, SessionLimits } from "../../src/session/SessionLimits.js"
 import { type Session, SessionRegistry } from "../../src/session/SessionRegistry.js"
 import { Event, State, transition } from "../../src/session/SessionState.js"
@@ -291,6 +294,43 @@ describe("end", () => {
     { onSignal: stubborn }
   )
 
+  test("gives the processes that ran, of all sessions", (registry) =>
+    Effect.gen(function* () {
+      for (const name of ["a", "b"]) yield* (yield* registry.create).supervisor.start(params(name))
+      yield* settle
+      const ran = yield* registry.end(0)
+      assert.sameMembers(
+        ran.map(({ processId }) => processId),
+        ["a", "b"]
+      )
+      assert.deepStrictEqual(yield* registry.end(0), [])
+    }))
+
+  test("of one that has ended by itself meanwhile is none", (registry, fake) =>
+    Effect.gen(function* () {
+      const session = yield* registry.create
+      yield* session.supervisor.start(params("p"))
+      yield* settle
+      yield* registry.detach(session, false)
+      assert.deepStrictEqual(yield* registry.end(0), [])
+      assert.deepStrictEqual((yield* fake.child(0)).signals, [["SIGKILL", "tree"]])
+    }))
+
+  test("is ahead once the registry is closed: nobody gets in, and a lost connection ends nothing", (registry, fake) =>
+    Effect.gen(function* () {
+      const session = yield* registry.create
+      yield* session.supervisor.start(params("p"))
+      yield* settle
+      yield* registry.close
+      assert.include((yield* failureOf(registry.create)).message, "shutting down")
+      yield* registry.detach(session, false)
+      const child = yield* fake.child(0)
+      assert.deepStrictEqual(child.signals, [])
+      const ran = yield* registry.end(0)
+      assert.lengthOf(ran, 1)
+      assert.isTrue(child.exited)
+    }))
+
   test(
     "is bounded where a child does not even die of SIGKILL",
     (registry) =>
@@ -333,5 +373,107 @@ describe("end", () => {
       // A closed process that is still retained goes with its session, and its output with it.
       yield* settle
       assert.lengthOf(session.supervisor.list(), 0)
+    }))
+})
+
+describe("the audit log", () => {
+  /** A registry, and what it has recorded. */
+  const audited = (title: string, body: (registry: SessionRegistry["Type"], log: Log) => ReturnType<Body>) =>
+    it.scoped(title, () => {
+      const log: Log = []
+      const write = (who: Who, entry: Entry) => void log.push([who, entry])
+      return Effect.flatMap(SessionRegistry, (registry) => body(registry, log)).pipe(
+        Effect.provide(registryLayer().pipe(Layer.provide(Layer.succeed(AuditLog, { write }))))
+      )
+    })
+  type Log = Array<readonly [Who, Entry]>
+
+  const from = (peer: string) =>
+    Effect.provideServiceEffect(
+      CurrentConnection,
+      Effect.map(CurrentConnection, (connection) => ({ ...connection, peer }))
+    )
+
+  audited("has a session from its beginning to its end, and whoever was connected to it", (registry, log) =>
+    Effect.gen(function* () {
+      const session = yield* registry.create.pipe(from("one"))
+      yield* registry.detach(session, true)
+      yield* registry.resume(session.id).pipe(from("two"))
+      yield* registry.detach(session, true)
+      yield* TestClock.adjust("30 seconds")
+      const who = (peer: string) => ({ sessionId: session.id, peer })
+      assert.deepStrictEqual(log, [
+        [who("one"), { event: "session.opened" }],
+        [who("one"), { event: "session.detached" }],
+        [who("two"), { event: "session.resumed" }],
+        [who("two"), { event: "session.detached" }],
+        [who("two"), { event: "session.ended", reason: "expired" }]
+      ])
+    })
+  )
+
+  audited("says why a session has ended", (registry, log) =>
+    Effect.gen(function* () {
+      yield* registry.detach(yield* registry.create, false)
+      yield* registry.create
+      yield* registry.end(0)
+      assert.deepStrictEqual(
+        log.flatMap(([, entry]) => (entry.event === "session.ended" ? [entry.reason] : [])),
+        ["disconnected", "shutdown"]
+      )
+    })
+  )
+
+  audited("has the restarts and the ends of processes, also of those that end with their session", (registry, log) =>
+    Effect.gen(function* () {
+      const session = yield* registry.create
+      const heard: Array<string> = []
+      session.advance(
+        Event.ClientReady({
+          notifier: { ...listener().notifier, onRestarted: (_, seq) => void heard.push(`restarted ${seq}`) }
+        })
+      )
+      const restart = { policy: "always", maxRestarts: 3, withinMs: 10_000, backoffMs: 100, maxBackoffMs: 100 }
+      const { pid } = yield* session.supervisor.start(params("p", { restart }))
+      yield* settle
+      const process = session.supervisor.find(id("p"))
+      process?.signal("SIGTERM", "tree")
+      yield* settle
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      yield* registry.detach(session, false)
+      assert.deepStrictEqual(
+        log.flatMap(([, entry]) => (entry.event.startsWith("process.") ? [entry] : [])),
+        [
+          { event: "process.restarted", processId: "p", pid: pid + 1, attempt: 1 },
+          { event: "process.exited", processId: "p", exitCode: 137, signal: "SIGKILL", timedOut: false }
+        ]
+      )
+      assert.deepStrictEqual(heard, ["restarted 1"])
+    })
+  )
+})
+
+describe("the sessions that are counted", () => {
+  test("are those that are attached and those that are detached", (registry) =>
+    Effect.gen(function* () {
+      const counted = () =>
+        ["attached", "detached"].map((state) => {
+          const found = Metric.unsafeSnapshot().find(
+            ({ metricKey: { name, tags } }) => name === "exec_server_sessions" && tags[0]?.value === state
+          )
+          return Number((found?.metricState as unknown as { readonly value: number } | undefined)?.value ?? 0)
+        })
+      const [attached = 0, detached = 0] = counted()
+      const session = yield* registry.create
+      assert.deepStrictEqual(counted(), [attached + 1, detached])
+      session.advance(Event.ClientReady({ notifier: listener().notifier }))
+      assert.deepStrictEqual(counted(), [attached + 1, detached])
+      yield* registry.detach(session, true)
+      assert.deepStrictEqual(counted(), [attached, detached + 1])
+      yield* registry.resume(session.id)
+      assert.deepStrictEqual(counted(), [attached + 1, detached])
+      yield* registry.detach(session, false)
+      assert.deepStrictEqual(counted(), [attached, detached])
     }))
 })

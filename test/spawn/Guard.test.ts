@@ -1,10 +1,14 @@
 /** The guard that cannot be started, or does not stay: how often that is tried, and how often it is said. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as TestClock from "effect/TestClock"
 import { Guard } from "../../src/spawn/Guard.js"
+import { entryOf } from "../../src/spawn/ProcessTree.js"
+import { child, pidOf } from "../support/children.js"
+import { eventually, isAlive } from "../support/servers.js"
 
 /** Guards that the test lets fail: when each was started, what it was told, and the log. */
 const bench = () => {
@@ -12,6 +16,7 @@ const bench = () => {
   const told: Array<Array<string>> = []
   const lines: Array<string> = []
   const ended: Array<number> = []
+  const failures: Array<(reason: string) => void> = []
   let throws = false
   let fail: (reason: string) => void = () => {}
   const guard = (clock: { readonly unsafeCurrentTimeMillis: () => number }) =>
@@ -19,6 +24,7 @@ const bench = () => {
       const index = starts.push(clock.unsafeCurrentTimeMillis()) - 1
       if (throws) throw new Error("spawn EAGAIN")
       fail = onFailure
+      failures.push(onFailure)
       const lines: Array<string> = []
       told.push(lines)
       return { write: (line) => void lines.push(line), end: () => void ended.push(index) }
@@ -33,7 +39,7 @@ const bench = () => {
       throws = value
     }
   }
-  return { starts, told, lines, ended, layer, ...control }
+  return { starts, told, lines, ended, failures, layer, ...control }
 }
 
 const failure = "the guard that ends processes if this server is killed has failed"
@@ -118,4 +124,125 @@ describe("a guard that cannot be started", () => {
       assert.lengthOf(starts, 2)
     })
   })
+})
+
+describe("a guard that runs", () => {
+  it.effect("is told of what comes and goes, and of nothing that it does not watch", () => {
+    const { starts, told, layer } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.register(leader)
+      const other = { pid: 8, startTime: 2 }
+      guard.register(other)
+      guard.unregister(leader)
+      guard.unregister(leader)
+      // Its number was given to another one meanwhile.
+      const later = { pid: 8, startTime: 3 }
+      guard.register(later)
+      guard.unregister(other)
+      guard.addFolder("/f")
+      guard.removeFolder("/f")
+      assert.lengthOf(starts, 1)
+      assert.deepStrictEqual(told, [["+ 7 1\n", "+ 8 2\n", "- 7 1\n", "+ 8 3\n", "f /f\n", "g /f\n"]])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("that replaces another one is told what is still there", () => {
+    const { told, layer, fail } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.register(leader)
+      const gone = { pid: 8, startTime: 2 }
+      guard.register(gone)
+      guard.addFolder("/gone")
+      fail("it ended with SIGKILL")
+      guard.unregister(gone)
+      guard.removeFolder("/gone")
+      guard.register({ pid: 9, startTime: 3 })
+      yield* TestClock.adjust("200 millis")
+      assert.deepStrictEqual(told[1], ["+ 7 1\n", "+ 9 3\n"])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("is replaced once, though it fails twice: nobody waits for one that was given up", () => {
+    const { starts, lines, layer, failures } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.register(leader)
+      for (const fail of failures) fail("it ended with SIGKILL")
+      for (const fail of failures) fail("again")
+      yield* TestClock.adjust("200 millis")
+      assert.lengthOf(starts, 2)
+      for (const fail of failures.slice(0, 1)) fail("once more")
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(starts, 2)
+      assert.deepStrictEqual(lines, [`${failure}: it ended with SIGKILL`])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("for 30 seconds is waited for as briefly as the first one, and for less twice as long", () => {
+    const { starts, layer, fail } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.register(leader)
+      fail("it ended with status 1")
+      yield* TestClock.adjust("200 millis")
+      yield* TestClock.adjust("29999 millis")
+      fail("it ended with status 1")
+      yield* TestClock.adjust("399 millis")
+      assert.lengthOf(starts, 2)
+      yield* TestClock.adjust("1 millis")
+      assert.lengthOf(starts, 3)
+      yield* TestClock.adjust("30 seconds")
+      fail("it ended with status 1")
+      yield* TestClock.adjust("200 millis")
+      assert.lengthOf(starts, 4)
+      // The one that runs now is asked, and not another one started.
+      guard.register({ pid: 8, startTime: 2 })
+      assert.lengthOf(starts, 4)
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("that failed once more within the minute is said so", () => {
+    const { lines, layer, fail } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.register(leader)
+      fail("first")
+      yield* TestClock.adjust("1 second")
+      fail("second")
+      yield* TestClock.adjust("3 minutes")
+      assert.deepStrictEqual(lines, [`${failure}: first`, `${failure} once more within a minute: second`])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("gets paths as octal numbers where the shell would take a byte for more than itself", () => {
+    const { told, layer } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.addFolder("/a b\n'$é")
+      assert.deepStrictEqual(told, [["f /a\\0040b\\0012\\0047\\0044\\0303\\0251\n"]])
+    }).pipe(Effect.provide(layer))
+  })
+})
+
+describe("a shell that guards", () => {
+  it.scopedLive("kills the groups of what is registered when the server is gone, and nothing else", () =>
+    Effect.gen(function* () {
+      const watched = pidOf(yield* child("/bin/sleep", "1000"))
+      const unwatched = pidOf(yield* child("/bin/sleep", "1000"))
+      const identity = (pid: number) => ({ pid, startTime: entryOf(pid)?.startTime ?? 0 })
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const guard = Context.get(yield* Layer.build(Guard.layer), Guard)
+          const leaver = identity(unwatched)
+          guard.register(identity(watched))
+          guard.register(leaver)
+          guard.unregister(leaver)
+        })
+      )
+      yield* eventually("the one that is registered is gone", () => !isAlive(watched))
+      assert.isTrue(isAlive(unwatched))
+    })
+  )
 })

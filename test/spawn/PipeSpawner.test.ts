@@ -1,7 +1,9 @@
 /** Real children on pipes, at the moments that cannot be met from outside at will. */
 import { Buffer } from "node:buffer"
+import { readdirSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { ExitStatus } from "../../src/spawn/Child.js"
 import { Spawner } from "../../src/spawn/Spawner.js"
 import { eventually, isAlive } from "../support/servers.js"
@@ -30,5 +32,141 @@ describe("a child that has exited before anybody listens", () => {
       assert.sameMembers(told, ["exit", "outputEnd", "stdinClosed"])
       assert.deepStrictEqual(status, ExitStatus.Exited({ code: 0 }))
     }).pipe(Effect.provide(Spawner.layer))
+  )
+})
+
+/** A child that runs a script, and what it has told: the kinds of its reports in order, and its output. */
+const started = (script: string, stdin = true) =>
+  Effect.gen(function* () {
+    const { spawn } = yield* Spawner
+    const child = yield* Effect.acquireRelease(
+      spawn({
+        argv: ["/bin/sh", "-c", script],
+        cwd: "/",
+        env: { PATH: "/usr/bin:/bin" },
+        io: { _tag: "Pipe", stdin }
+      }),
+      (child) => Effect.sync(() => child.signal("SIGKILL", "tree"))
+    )
+    const told: Array<string> = []
+    const output = { stdout: "", stderr: "", pty: "" }
+    const listen = () =>
+      child.listen({
+        onOutput: (stream, bytes) => {
+          output[stream] += bytes.toString()
+        },
+        onOutputEnd: () => told.push("outputEnd"),
+        onStdinClosed: () => told.push("stdinClosed"),
+        onExit: () => told.push("exit")
+      })
+    return { child, told, output, listen }
+  })
+
+const test = (title: string, body: Effect.Effect<unknown, unknown, Spawner | Scope.Scope>) =>
+  it.scopedLive(title, () => Effect.provide(body, Spawner.layer))
+
+describe("a child on pipes", () => {
+  test(
+    "has two streams of its own, and is told each by its name",
+    Effect.gen(function* () {
+      const { output, told, listen } = yield* started("echo out; echo err >&2")
+      listen()
+      yield* eventually("it has ended", () => told.includes("outputEnd") && told.includes("exit"))
+      assert.deepStrictEqual(output, { stdout: "out\n", stderr: "err\n", pty: "" })
+    })
+  )
+
+  test(
+    "reads all that was written before the end of its input",
+    Effect.gen(function* () {
+      const { child, output, told, listen } = yield* started("wc -c")
+      listen()
+      let done = 0
+      for (let i = 0; i < 20; i++) child.write(Buffer.alloc(50_000), () => done++)
+      child.endStdin()
+      yield* eventually("it has ended", () => told.includes("outputEnd"))
+      assert.strictEqual(output.stdout.trim(), "1000000")
+      assert.strictEqual(done, 20)
+    })
+  )
+
+  test(
+    "without stdin reads an end at once",
+    Effect.gen(function* () {
+      const { child, output, told, listen } = yield* started("cat; echo end", false)
+      listen()
+      child.write(Buffer.from("x"), () => assert.fail("nobody has taken it"))
+      child.endStdin()
+      yield* eventually("it has ended", () => told.includes("outputEnd") && told.includes("exit"))
+      assert.strictEqual(output.stdout, "end\n")
+      assert.notInclude(told, "stdinClosed")
+    })
+  )
+
+  test(
+    "that closes its stdin has told so while it runs on",
+    Effect.gen(function* () {
+      const { child, told, listen } = yield* started("exec 0<&-; exec sleep 1000")
+      listen()
+      const pour = Effect.sync(() => child.write(Buffer.from("x"), () => {}))
+      yield* Effect.repeat(Effect.delay(pour, "10 millis"), { until: () => told.length > 0 }).pipe(
+        Effect.timeout("10 seconds")
+      )
+      assert.deepStrictEqual(told, ["stdinClosed"])
+    })
+  )
+
+  for (const when of ["before anybody listens", "after that"] as const) {
+    test(
+      `is not read while it is paused, ${when}`,
+      Effect.gen(function* () {
+        const { child, output, listen } = yield* started("echo one; echo err >&2; read x; echo two; sleep 1000")
+        if (when === "after that") listen()
+        child.pause()
+        if (when !== "after that") listen()
+        const before = { ...output }
+        yield* Effect.async<void>((resume) => child.write(Buffer.from("x\n"), () => resume(Effect.void)))
+        for (let i = 0; i < 20; i++) yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        assert.deepStrictEqual(output, before)
+        child.resume()
+        yield* eventually("all came", () => output.stdout === "one\ntwo\n" && output.stderr === "err\n")
+      })
+    )
+  }
+
+  for (const when of ["before anybody listens", "after that"] as const) {
+    test(
+      `may be given up while a descendant holds its output, ${when}: what was written is told first`,
+      Effect.gen(function* () {
+        const { child, output, told, listen } = yield* started("echo out; echo err >&2; sleep 1000 & exit 0")
+        yield* eventually("it has exited", () => !isAlive(child.pid))
+        if (when === "after that") {
+          listen()
+          yield* eventually("it is told", () => told.includes("exit"))
+          assert.notInclude(told, "outputEnd")
+          child.pause()
+        }
+        child.abandonOutput()
+        if (when !== "after that") listen()
+        yield* eventually("it has ended", () => told.includes("outputEnd") && told.includes("exit"))
+        assert.deepStrictEqual(output, { stdout: "out\n", stderr: "err\n", pty: "" })
+      })
+    )
+  }
+
+  test(
+    "that cannot be started leaves no pipe behind; one that has ended neither",
+    Effect.gen(function* () {
+      const { spawn } = yield* Spawner
+      const open = () => readdirSync("/proc/self/fd").length
+      const before = open()
+      const refused = Effect.flip(spawn({ argv: ["/no/such"], cwd: "/", env: {}, io: { _tag: "Pipe", stdin: true } }))
+      assert.strictEqual((yield* refused).message, "No such file or directory (os error 2)")
+      assert.strictEqual(open(), before)
+      const { told, listen } = yield* started("exit 0")
+      listen()
+      yield* eventually("it has ended", () => told.length === 3)
+      yield* eventually("its pipes are closed", () => open() <= before + 1)
+    })
   )
 })

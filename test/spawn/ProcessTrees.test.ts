@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -45,6 +46,148 @@ describe("real children", () => {
       tree.signal("SIGTERM", "group")
       yield* eventually("the other is gone", () => !isAlive(other))
       yield* eventually("and nothing is left", () => !tree.hasRemains())
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+/** A guard that writes down the numbers that it was to watch, and to forget. */
+const recording = () => {
+  const watched = new Set<number>()
+  const guard = Layer.succeed(Guard, {
+    register: ({ pid }) => void watched.add(pid),
+    unregister: ({ pid }) => void watched.delete(pid),
+    addFolder: () => {},
+    removeFolder: () => {}
+  })
+  return { watched, layer: ProcessTrees.layer.pipe(Layer.provide(guard)) }
+}
+
+/** What a process runs. */
+const nameOf = (pid: number) => {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8")
+  } catch {
+    return undefined
+  }
+}
+
+/** The tree of a shell that runs a script, once it has so many members, all of them asleep. */
+const planted = (script: string, count: number) =>
+  Effect.gen(function* () {
+    const running = yield* child("/bin/sh", "-c", script)
+    const pid = pidOf(running)
+    const tree = (yield* ProcessTrees).track(pid)
+    const identity = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+    const members = () => [...membersOf(identity, table()).values()]
+    const areReady = () => members().every((member) => member.pid === pid || nameOf(member.pid) === "sleep\n")
+    yield* eventually(`${count} run`, () => members().length === count && areReady())
+    return { running, pid, tree, members }
+  })
+
+/** Starts one that leaves the session. */
+const apart = "setsid sleep 1000 &"
+
+describe("a signal", () => {
+  it.scopedLive("for the tree reaches those who left the group as well, and is the one that was sent", () =>
+    Effect.gen(function* () {
+      const { running, tree, members } = yield* planted(`sleep 1000 & ${apart} wait`, 3)
+      const pids = members().map(({ pid }) => pid)
+      tree.signal("SIGTERM", "tree")
+      yield* eventually("all are gone", () => !pids.some(isAlive))
+      yield* eventually("the leader is reaped", () => running.signalCode !== null)
+      assert.strictEqual(running.signalCode, "SIGTERM")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("for the group leaves those alone who have left it", () =>
+    Effect.gen(function* () {
+      const { running, pid, tree, members } = yield* planted(`sleep 1000 & ${apart} wait`, 3)
+      const stray = members().find(({ group }) => group !== pid)?.pid ?? Number.NaN
+      const others = members().filter(({ group }) => group === pid)
+      tree.signal("SIGTERM", "group")
+      yield* eventually("the group is gone", () => !others.some((member) => isAlive(member.pid)))
+      yield* eventually("its leader is reaped", () => running.signalCode === "SIGTERM")
+      assert.isTrue(isAlive(stray))
+      process.kill(stray, "SIGKILL")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("reaches who came after the last one", () =>
+    Effect.gen(function* () {
+      const { pid, tree, members } = yield* planted(`sleep 1; ${apart} wait`, 2)
+      // Nobody minds this one.
+      tree.signal("SIGWINCH", "tree")
+      const newcomers = () => members().filter(({ group, session }) => group !== pid && session !== pid)
+      yield* eventually("one has left the group", () => newcomers().length === 1)
+      const pids = members().map((member) => member.pid)
+      tree.signal("SIGTERM", "tree")
+      yield* eventually("all are gone", () => !pids.some(isAlive))
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("that comes after a SIGKILL in the same turn does not come first", () =>
+    Effect.gen(function* () {
+      const { running, tree } = yield* planted("sleep 1000 & wait", 2)
+      tree.signal("SIGKILL", "tree")
+      tree.signal("SIGTERM", "tree")
+      tree.signal("SIGTERM", "leader")
+      yield* eventually("the leader is reaped", () => running.signalCode !== null)
+      assert.strictEqual(running.signalCode, "SIGKILL")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("SIGKILL for several trees, at once and one after the other, ends all of them", () =>
+    Effect.gen(function* () {
+      const trees = [
+        yield* planted(`${apart} wait`, 2),
+        yield* planted(`${apart} wait`, 2),
+        yield* planted(`${apart} wait`, 2)
+      ] as const
+      const pids = trees.map(({ members }) => members().map(({ pid }) => pid))
+      trees[0].tree.signal("SIGKILL", "tree")
+      trees[1].tree.signal("SIGKILL", "tree")
+      yield* eventually("two are gone", () => !pids.slice(0, 2).flat().some(isAlive))
+      assert.isTrue(pids[2]?.every(isAlive))
+      trees[2].tree.signal("SIGKILL", "tree")
+      yield* eventually("all are gone", () => !pids.flat().some(isAlive))
+    }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("the guard", () => {
+  const { watched, layer } = recording()
+
+  it.scopedLive("watches a leader, and those that a SIGTERM may cut off from it, until all are gone", () =>
+    Effect.gen(function* () {
+      const deaf = "setsid sh -c 'trap \"\" TERM; exec sleep 1000' &"
+      const { running, pid, tree, members } = yield* planted(`sleep 1000 & ${deaf} wait`, 3)
+      const stray = members().find(({ group }) => group !== pid)?.pid ?? Number.NaN
+      assert.deepStrictEqual([...watched], [pid])
+      tree.signal("SIGTERM", "tree")
+      assert.sameMembers([...watched], [pid, stray])
+      yield* eventually("the leader is reaped", () => running.signalCode !== null)
+      tree.reaped()
+      assert.isTrue(tree.findRemains())
+      assert.sameMembers([...watched], [pid, stray])
+      assert.isTrue(isAlive(stray))
+      tree.signal("SIGKILL", "tree")
+      yield* eventually("the stray is gone", () => !isAlive(stray))
+      assert.isTrue(tree.hasRemains())
+      assert.isFalse(tree.findRemains())
+      assert.isFalse(tree.hasRemains())
+      assert.deepStrictEqual([...watched], [])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("forgets by itself a tree of which nothing is left", () =>
+    Effect.gen(function* () {
+      const { running, tree } = yield* planted("exec sleep 1000", 1)
+      assert.isFalse(tree.findRemains())
+      running.kill("SIGKILL")
+      yield* eventually("the leader is reaped", () => running.signalCode !== null)
+      tree.reaped()
+      yield* eventually("it is forgotten", () => watched.size === 0)
+      assert.isFalse(tree.hasRemains())
     }).pipe(Effect.provide(layer))
   )
 })

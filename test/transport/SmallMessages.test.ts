@@ -8,8 +8,9 @@ import * as Effect from "effect/Effect"
 import { WebSocket, WebSocketServer } from "ws"
 import type { Peer } from "../../src/session/Peer.js"
 import * as WebSocketPeer from "../../src/transport/WebSocketPeer.js"
+import { exposed } from "../support/exposed.js"
 import { frame, receives, upgrade } from "../support/raw.js"
-import { rawSocket, webSocketServer } from "../support/servers.js"
+import { rawSocket } from "../support/servers.js"
 
 /** A peer, and the genuine client at its other end. */
 const pair = Effect.acquireRelease(
@@ -110,7 +111,7 @@ describe("messages to a WebSocket", () => {
 
   it.scopedLive("answers go before the close frame of a client that asks and hangs up in one write", () =>
     Effect.gen(function* () {
-      const { url } = yield* webSocketServer()
+      const url = yield* exposed()
       const socket = yield* rawSocket(url)
       socket.write(upgrade())
       yield* receives(socket, (bytes) => bytes.includes("\r\n\r\n"))

@@ -20,7 +20,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { exposed, folder } from "../support/exposed.js"
-import { connectTo, eventually, webSocketServer } from "../support/servers.js"
+import { connectTo } from "../support/servers.js"
 
 const on = (path: string) => exposed({ address: { path } })
 
@@ -147,6 +147,27 @@ describe("a unix socket", () => {
     })
   )
 
+  it.scopedLive("that somebody replaced is told by its inode, and by its time where the inode is the same", () =>
+    Effect.gen(function* () {
+      const parent = yield* folder
+      for (const replace of [
+        // Another file of the same time.
+        (path: string) => {
+          writeFileSync(`${path}.other`, "precious")
+          execFileSync("touch", ["-r", path, `${path}.other`])
+          renameSync(`${path}.other`, path)
+        },
+        // Numbers of files are given out again: the same one, of another time.
+        (path: string) => execFileSync("touch", ["-d", "2001-01-01", path])
+      ]) {
+        const path = join(parent, "server.sock")
+        yield* Effect.scoped(Effect.tap(on(path), () => replace(path)))
+        assert.isTrue(existsSync(path))
+        rmSync(path)
+      }
+    })
+  )
+
   it.scopedLive("that somebody took away is no trouble at the end", () =>
     Effect.gen(function* () {
       const parent = yield* folder
@@ -184,28 +205,6 @@ describe("a unix socket", () => {
         `cannot listen on unix://${nowhere}: No such file or directory (os error 2)`
       )
       assert.deepStrictEqual(readdirSync(parent), [longFolder.slice(parent.length + 1)])
-    })
-  )
-})
-
-describe("the command on a unix socket", () => {
-  it.scopedLive("prints the address, removes the socket at the end, and replaces that of one that was killed", () =>
-    Effect.gen(function* () {
-      const parent = yield* folder
-      const path = join(parent, "server.sock")
-      const listen = `unix://${path}`
-      const first = yield* webSocketServer({ listen })
-      assert.strictEqual(first.url, listen)
-      yield* eventually("it is told to people, too", () => first.stderr() === `exec-server listening on ${listen}\n`)
-      yield* (yield* client(path)).handshake()
-      first.child.kill("SIGKILL")
-      assert.strictEqual(yield* first.exit, "SIGKILL")
-      assert.deepStrictEqual(readdirSync(parent), ["server.sock"])
-      const second = yield* webSocketServer({ listen })
-      yield* (yield* client(path)).handshake()
-      second.child.kill("SIGTERM")
-      assert.strictEqual(yield* second.exit, 0)
-      assert.deepStrictEqual(readdirSync(parent), [])
     })
   )
 })

@@ -1,13 +1,16 @@
 /** The WebSocket transport from the outside: raw bytes on real sockets, and what HTTP says. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { WebSocket } from "ws"
+import { type ExposedOptions, exposed } from "../support/exposed.js"
 import { answer, frame, receives, upgrade } from "../support/raw.js"
-import { eventually, isAlive, rawSocket, webSocketServer } from "../support/servers.js"
-import type { Json } from "../support/TestClient.js"
+import { connectTo, rawSocket } from "../support/servers.js"
+
+/** A server of fake children in this process. */
+const server = (options: ExposedOptions = {}) =>
+  Effect.map(exposed(options), (url) => ({ url, connect: connectTo(url) }))
 
 const connected = Effect.gen(function* () {
-  const { url } = yield* webSocketServer()
+  const { url } = yield* server()
   const socket = yield* rawSocket(url)
   socket.write(upgrade("/?query=allowed"))
   const head = yield* receives(socket, (bytes) => bytes.includes("\r\n\r\n"))
@@ -19,7 +22,7 @@ const connected = Effect.gen(function* () {
 describe("WebSocket transport", () => {
   it.scopedLive("HTTP: health, paths, methods, Origin", () =>
     Effect.gen(function* () {
-      const { url } = yield* webSocketServer()
+      const { url } = yield* server()
       assert.deepStrictEqual(yield* answer(`${url}/readyz`, "GET"), { status: 200, body: "" })
       assert.strictEqual((yield* answer(`${url}/readyz`, "POST")).status, 405)
       assert.strictEqual((yield* answer(`${url}/other`, "GET")).status, 404)
@@ -42,7 +45,7 @@ describe("WebSocket transport", () => {
 
   it.scopedLive("a refused upgrade whose peer resets the connection harms nobody", () =>
     Effect.gen(function* () {
-      const { connect, url } = yield* webSocketServer()
+      const { connect, url } = yield* server()
       for (let i = 0; i < 60; i++) {
         const socket = yield* rawSocket(url)
         socket.write(upgrade(i % 2 === 0 ? "/other" : "/", "Origin: http://evil.example\r\n"))
@@ -53,29 +56,9 @@ describe("WebSocket transport", () => {
     })
   )
 
-  it.scopedLive("v0 dialect: a peer that ends its side and does not read is gone all the same", () =>
-    Effect.gen(function* () {
-      const { url } = yield* webSocketServer()
-      const socket = yield* rawSocket(url)
-      socket.write(upgrade("/"))
-      yield* receives(socket, (bytes) => bytes.includes("\r\n\r\n"))
-      socket.write(frame(1, '{"id":1,"method":"initialize","params":{"clientName":"x"}}'))
-      socket.write(frame(1, '{"method":"initialized"}'))
-      const argv = '"argv":["yes"],"cwd":"/","env":{},"tty":false'
-      socket.write(frame(1, `{"id":2,"method":"process/start","params":{"processId":"p",${argv}}}`))
-      const bytes = yield* receives(socket, (all) => all.includes('"pid":'))
-      const pid = Number(/"pid":(\d+)/.exec(bytes.toString())?.[1])
-      assert.isTrue(isAlive(pid))
-      socket.pause()
-      yield* Effect.sleep("500 millis")
-      socket.end()
-      yield* eventually("its process is gone", () => !isAlive(pid))
-    })
-  )
-
   it.scopedLive("an offer of compression is not taken up", () =>
     Effect.gen(function* () {
-      const { url } = yield* webSocketServer()
+      const { url } = yield* server()
       const socket = yield* rawSocket(url)
       socket.write(upgrade("/", "Sec-WebSocket-Extensions: permessage-deflate\r\n"))
       const head = yield* receives(socket, (bytes) => bytes.includes("\r\n\r\n"))
@@ -134,7 +117,7 @@ describe("WebSocket transport", () => {
 
   it.scopedLive("a message above maxMessageBytes is answered with close 1009", () =>
     Effect.gen(function* () {
-      const { connect } = yield* webSocketServer({ args: ["--max-message-bytes", "1000"] })
+      const { connect } = yield* server({ transport: { maxMessageBytes: 1000 } })
       const client = yield* connect
       client.raw("x".repeat(1001))
       assert.strictEqual((yield* client.ended()).code, 1009)
@@ -143,7 +126,7 @@ describe("WebSocket transport", () => {
 
   it.scopedLive("17 MiB in one frame pass", () =>
     Effect.gen(function* () {
-      const client = yield* (yield* webSocketServer()).connect
+      const client = yield* (yield* server()).connect
       client.raw(JSON.stringify({ id: 1, method: "nope", params: "x".repeat(17 * 2 ** 20) }))
       assert.strictEqual((yield* client.reply(1)).error.code, -32601)
     })
@@ -151,7 +134,7 @@ describe("WebSocket transport", () => {
 
   it.scopedLive("a clean close is answered with 1000, a violation with 1002 and its reason", () =>
     Effect.gen(function* () {
-      const { connect } = yield* webSocketServer()
+      const { connect } = yield* server()
       const first = yield* connect
       first.carrier.close()
       assert.strictEqual((yield* first.ended()).code, 1000)
@@ -165,84 +148,4 @@ describe("WebSocket transport", () => {
       assert.match(reason, /^unexpected notification method: é+$/)
     })
   )
-
-  it.scopedLive("v0 dialect: a cut connection ends its processes at once, and nobody else's", () =>
-    Effect.gen(function* () {
-      const { connect, url } = yield* webSocketServer()
-      const other = yield* connect
-      yield* other.handshake({})
-      const survivor = yield* other.start("p", ["sleep", "1000"])
-      const ws = new WebSocket(url)
-      yield* Effect.promise(() => new Promise((resolve) => ws.once("open", resolve)))
-      const lines: Array<Json> = []
-      ws.on("message", (data) => lines.push(JSON.parse(data.toString())))
-      ws.send('{"id":1,"method":"initialize","params":{"clientName":"x"}}')
-      ws.send('{"method":"initialized"}')
-      const params = { processId: "p", argv: ["sleep", "1000"], cwd: "/tmp", env: { PATH: "/bin" }, tty: true }
-      ws.send(JSON.stringify({ id: 2, method: "process/start", params }))
-      yield* eventually("the process runs", () => lines.length >= 2)
-      const { pid } = lines[1].result
-      ws.terminate()
-      yield* eventually("the process is gone", () => !isAlive(pid))
-      assert.isTrue(isAlive(survivor.pid))
-      assert.deepInclude(yield* other.ask("process/list"), {})
-    })
-  )
-
-  it.scopedLive("session dialect: a lost connection is taken up again, and what it missed is read", () =>
-    Effect.gen(function* () {
-      const { connect, url } = yield* webSocketServer()
-      const first = yield* connectAndCut(url)
-      const second = yield* connect
-      second.knows("p")
-      let reply: Json
-      for (let attempt = 0; attempt < 100; attempt++) {
-        reply = yield* second.call("initialize", { clientName: "x", resumeSessionId: first.sessionId })
-        if (reply.error === undefined) break
-        assert.strictEqual(reply.error.code, -32010)
-        yield* Effect.sleep(20)
-      }
-      assert.strictEqual(reply.result.sessionId, first.sessionId)
-      second.raw('{"method":"initialized"}')
-      const read = yield* second.ask("process/read", { processId: "p", afterSeq: 0 })
-      assert.strictEqual(Buffer.from(read.chunks[0].chunk, "base64").toString(), "before\n")
-      yield* second.write("p", "x\n")
-      yield* second.sees("p", "after")
-      yield* second.closed("p")
-      const third = yield* connect
-      const busy = yield* third.call("initialize", { clientName: "x", resumeSessionId: first.sessionId })
-      assert.deepStrictEqual(busy.error, {
-        code: -32010,
-        message: `session ${first.sessionId} is already attached to another connection`
-      })
-    })
-  )
-
-  it.scopedLive("session dialect: a session that nobody comes back to ends, with its processes", () =>
-    Effect.gen(function* () {
-      const { connect, url } = yield* webSocketServer({ args: ["--detached-session-ttl-ms", "100"] })
-      const { pid, sessionId } = yield* connectAndCut(url)
-      yield* eventually("the process is gone", () => !isAlive(pid))
-      const client = yield* connect
-      const { error } = yield* client.call("initialize", { clientName: "x", resumeSessionId: sessionId })
-      assert.deepStrictEqual(error, { code: -32600, message: `unknown session id ${sessionId}` })
-    })
-  )
 })
-
-/** A client of the session dialect that starts a process, sees its first line, and is cut off. */
-const connectAndCut = (url: string) =>
-  Effect.gen(function* () {
-    const ws = new WebSocket(url)
-    yield* Effect.promise(() => new Promise((resolve) => ws.once("open", resolve)))
-    const lines: Array<Json> = []
-    ws.on("message", (data) => lines.push(JSON.parse(data.toString())))
-    ws.send('{"id":1,"method":"initialize","params":{"clientName":"x","resumeSessionId":null}}')
-    ws.send('{"method":"initialized"}')
-    const argv = ["/bin/sh", "-c", "echo before; read x; echo after"]
-    const params = { processId: "p", argv, cwd: "/tmp", env: {}, tty: false, pipeStdin: true }
-    ws.send(JSON.stringify({ id: 2, method: "process/start", params }))
-    yield* eventually("its first output came", () => lines.some((line) => line.method === "process/output"))
-    ws.terminate()
-    return { sessionId: lines[0].result.sessionId as string, pid: lines[1].result.pid as number }
-  })

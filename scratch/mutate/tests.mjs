@@ -1,0 +1,80 @@
+/**
+ * The tests that look at each file, and that run its code in their own process: one that starts the built command
+ * cannot notice a change. Of these, a mutant gets those that reach it.
+ */
+import { existsSync } from "node:fs"
+
+/** Processes of fake children: their clocks are the tests', and nothing takes long. */
+const actors = ["process/ManagedProcess", "process/ProcessSupervisor", "process/restart", "races/exit", "races/spawn"]
+/** The same with sessions and clients. */
+const connections = ["races/termination", "races/stdin", "races/backPressure", "races/resume"]
+/** Real children. */
+const children = ["spawn/PipeSpawner", "spawn/PtySpawner", "spawn/Launcher", "spawn/ProcessTrees"]
+/** Whole servers in this process. */
+const servers = ["testing/FaultyMemory", "client/InProcess"]
+/** Servers on sockets in this process. */
+const sockets = ["transport/access", "transport/UnixSocket", "transport/WebSocket", "transport/Tls"]
+
+/** The tests of a file, besides that of its own name. */
+const tests = {
+  "process/ProcessSupervisor": [...actors, "races/termination", "process/ProcessMetrics"],
+  "process/ManagedProcess": [...actors, ...connections],
+  "process/ProcessState": [...actors],
+  "process/OutputRing": ["process/OutputBuffer", "process/ManagedProcess"],
+  "process/OutputBuffer": ["process/ManagedProcess"],
+  "process/StdinQueue": ["process/ManagedProcess"],
+  "internal/Immediate": ["process/ManagedProcess", "session/Dispatcher"],
+  "process/Hurry": ["process/ProcessSupervisor"],
+  "internal/FiberGroup": ["process/ProcessSupervisor"],
+  "process/RestartPolicy": ["process/restart"],
+  "process/ProcessMetrics": actors,
+  "spawn/ProcessTree": ["spawn/ProcessTrees"],
+  "spawn/ProcessTrees": children,
+  "spawn/Guard": ["spawn/Launcher", "spawn/ProcessTrees", "spawn/PipeSpawner"],
+  "spawn/PipeSpawner": [...children, "spawn/PipeReader", "e2e"],
+  "spawn/PipeReader": ["spawn/PipeSpawner"],
+  "spawn/ReadBuffer": ["spawn/PipeReader", "spawn/PipeSpawner", "e2e"],
+  "spawn/PtySpawner": [...children, "e2e"],
+  "spawn/PtyWriter": ["spawn/PtySpawner", "e2e"],
+  "spawn/Posix": [...children, "spawn/PipeReader", "e2e"],
+  "spawn/Child": [...children, "e2e"],
+  "spawn/Launcher": children,
+  "sandbox/Denial": ["process/ManagedProcess", "e2e"],
+  "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
+  "transport/WebSocket": [...sockets, "transport/limits"],
+  "transport/PendingConnections": [],
+  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/limits"],
+  "transport/SmallMessages": ["transport/WebSocket"],
+  "transport/TransportLimits": sockets,
+  "session/Handlers": ["session/Connection", ...connections, "e2e"],
+  "session/FileSystemHandlers": ["e2e", "filesystem/methods"],
+  "session/AnswerRoom": ["session/Outbox", "races/backPressure"],
+  "session/Outbox": ["session/Connection", "races/backPressure", "session/FramePool"],
+  "session/FramePool": ["session/Notifier"],
+  "session/HttpExchanges": ["testing/ScriptedHttp"],
+  "session/HttpHandlers": ["testing/ScriptedHttp"],
+  "session/Notifier": ["session/FramePool", "session/Connection", "races/backPressure"],
+  "session/Dispatcher": ["session/Connection"],
+  "session/SessionRegistry": ["races/resume", "races/termination", "races/spawn"]
+}
+
+/** Those of a whole room, where the table says nothing. */
+const rooms = {
+  process: actors,
+  spawn: children,
+  session: ["session/Connection", ...connections, ...servers],
+  transport: sockets
+}
+
+/** Tests by file of src: their paths. */
+export const testsOf = (file) => {
+  const name = file.replace(/\.ts$/, "")
+  const others = tests[name] ?? rooms[name.split("/", 1)[0]] ?? []
+  return [...new Set([name, ...others])].map((test) => `test/${test}.test.ts`).filter((path) => existsSync(path))
+}
+
+const quick =
+  /^test\/races\/|^test\/session\/(?!Connection)|^test\/process\/(ManagedProcess|OutputBuffer|ProcessMetrics|ProcessSupervisor|restart|StdinQueue|\w*Limits|FiberGroup|Immediate|EnvPolicy|Program)\.|^test\/testing\//
+
+/** How long one of these tests may take, in milliseconds: a mutant that makes one hang costs as much. */
+export const timeoutOf = (paths) => (paths.every((path) => quick.test(path)) ? 1500 : 5000)

@@ -1,0 +1,437 @@
+/** One connection, on a peer that the test plays: what it reads, what it is sent, and how it ends. */
+import { Buffer } from "node:buffer"
+import { readdirSync, readlinkSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
+import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
+import * as Admission from "../../src/session/Admission.js"
+import type { Handlers } from "../../src/session/Handlers.js"
+import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
+import { SessionRegistry } from "../../src/session/SessionRegistry.js"
+import type { FakeSpawner } from "../../src/testing/FakeSpawner.js"
+import { fill, settle } from "../support/fake.js"
+import { type FakePeer, type Served, served } from "../support/peer.js"
+import { eventually } from "../support/servers.js"
+import { registryLayer } from "../support/sessions.js"
+import { startParams } from "../support/TestClient.js"
+
+const test = (
+  title: string,
+  body: (bench: Served) => Effect.Effect<unknown, unknown, Scope.Scope | FakeSpawner | SessionRegistry | Handlers>,
+  more: Partial<Peer> = {}
+) => it.scoped(title, () => Effect.flatMap(served(more), body).pipe(Effect.provide(registryLayer())))
+
+/** Whether this process has a file open. */
+const isOpen = (path: string) =>
+  readdirSync("/proc/self/fd").some((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path
+    } catch {
+      return false
+    }
+  })
+
+/** Connections that are counted as open. */
+const connections = () => {
+  const found = Metric.unsafeSnapshot().find(({ metricKey }) => metricKey.name === "exec_server_connections")
+  return Number((found?.metricState as unknown as { readonly value: number } | undefined)?.value)
+}
+
+/** A process that runs, and a request that waits for its end. */
+const running = (peer: FakePeer) =>
+  Effect.gen(function* () {
+    peer.handshake()
+    peer.post("process/start", startParams("p", ["program"]))
+    yield* settle
+  })
+
+const wait = { processId: "p", until: "closed", waitMs: 60_000 }
+
+describe("requests in flight", () => {
+  test("are as many as the limit; the peer is not read beyond it, and the next one is served after an answer", ({
+    peer,
+    fake
+  }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      for (let i = 0; i < Admission.limits.maxInFlight; i++) peer.post("process/wait", wait)
+      assert.isTrue(peer.isRead)
+      const beyond = peer.post("environment/status")
+      assert.isUndefined(peer.reply(beyond))
+      assert.isFalse(peer.isRead)
+      const child = yield* fake.child(0)
+      child.finish(0)
+      yield* settle
+      assert.deepStrictEqual(peer.reply(beyond).result, { status: "ready" })
+      assert.isTrue(peer.isRead)
+    }))
+
+  test("hold no more characters than the limit", ({ peer, fake }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const padding = "x".repeat(Admission.limits.maxSize / 2)
+      for (let i = 0; i < 2; i++) peer.post("process/wait", { ...wait, padding })
+      const beyond = peer.post("environment/status")
+      assert.isUndefined(peer.reply(beyond))
+      assert.isFalse(peer.isRead)
+      const child = yield* fake.child(0)
+      child.finish(0)
+      yield* settle
+      assert.isDefined(peer.reply(beyond).result)
+    }))
+})
+
+describe("a peer that takes nothing", () => {
+  test("gets no large answer, and small ones pass, until it has taken what it was sent", ({ peer }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      peer.buffered = highWaterBytes + 1
+      const large = [
+        peer.post("process/read", { processId: "p" }),
+        peer.post("process/snapshot", { processId: "p" }),
+        peer.post("process/list")
+      ]
+      const small = peer.post("environment/status")
+      assert.isDefined(peer.reply(small).result)
+      for (const id of large) assert.isUndefined(peer.reply(id))
+      peer.drain()
+      yield* settle
+      for (const id of large) assert.isDefined(peer.reply(id).result)
+    }))
+
+  test("with less than the high-water mark gets all answers", ({ peer }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      peer.buffered = highWaterBytes
+      assert.isDefined(peer.reply(peer.post("process/list")).result)
+    }))
+
+  test("gets not even small answers, and is not read, once it is four times as far behind", ({ peer }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      peer.buffered = 4 * highWaterBytes
+      assert.isDefined(peer.reply(peer.post("environment/status")).result)
+      peer.buffered++
+      const beyond = peer.post("environment/status")
+      assert.isUndefined(peer.reply(beyond))
+      assert.isFalse(peer.isRead)
+      peer.drain()
+      assert.isDefined(peer.reply(beyond).result)
+      assert.isTrue(peer.isRead)
+    }))
+
+  test("holds up its processes until it has taken enough", ({ peer, fake }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const child = yield* fake.child(0)
+      peer.buffered = 2 * highWaterBytes
+      child.emit("stdout", "x")
+      assert.isTrue(child.paused)
+      peer.drain()
+      assert.isFalse(child.paused)
+    }))
+
+  test("and says it has space while it has none holds them up on", ({ peer, fake }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const child = yield* fake.child(0)
+      peer.buffered = 2 * highWaterBytes
+      child.emit("stdout", fill(10))
+      const drained = peer.buffered
+      peer.drain()
+      peer.buffered = drained
+      child.emit("stdout", fill(10))
+      assert.isTrue(child.paused)
+    }))
+
+  test("gets no file before that either, though other requests on files pass", ({ peer }) =>
+    Effect.gen(function* () {
+      peer.handshake()
+      peer.buffered = highWaterBytes + 1
+      const path = import.meta.url
+      const reading = peer.post("fs/readFile", { path })
+      const asking = peer.post("fs/getMetadata", { path })
+      yield* eventually("the other one is answered", () => peer.reply(asking) !== undefined)
+      yield* settle
+      assert.isUndefined(peer.reply(reading))
+      peer.drain()
+      yield* eventually("the file came", () => peer.reply(reading) !== undefined)
+      assert.isDefined(peer.reply(reading).result)
+    }))
+})
+
+describe("output", () => {
+  const frames: Array<Buffer> = []
+  const sendBinary = (bytes: Buffer) => void frames.push(Buffer.from(bytes))
+  for (const [what, more, isBinary] of [
+    ["binary frames where they are asked for and can be sent", { sendBinary }, true],
+    ["text where the peer takes no other", {}, false]
+  ] as const) {
+    test(
+      `comes in ${what}`,
+      ({ peer, fake }) =>
+        Effect.gen(function* () {
+          frames.length = 0
+          peer.handshake({ capabilities: { binaryOutput: true } })
+          peer.post("process/start", startParams("p", ["program"]))
+          yield* settle
+          const child = yield* fake.child(0)
+          child.emit("stdout", "x")
+          assert.lengthOf(frames, isBinary ? 1 : 0)
+          assert.strictEqual(
+            peer.sent.some(({ method }) => method === "process/output"),
+            !isBinary
+          )
+        }),
+      more
+    )
+  }
+})
+
+describe("what is no request", () => {
+  test("is answered as malformed, with the name of the transport, and the connection goes on", ({ peer }) =>
+    Effect.sync(() => {
+      peer.raw("nope")
+      peer.malformed("too long")
+      assert.lengthOf(peer.sent, 2)
+      for (const { id, error } of peer.sent) {
+        assert.strictEqual(id, -1)
+        assert.strictEqual(error.code, -32600)
+        assert.match(error.message, /^failed to parse JSON-RPC message from fake: /)
+      }
+      assert.isTrue(peer.sent[1].error.message.endsWith(": too long"))
+      assert.isUndefined(peer.ending)
+      peer.handshake()
+      assert.isDefined(peer.reply(1).result)
+    }))
+
+  for (const [what, text, reason] of [
+    ["a notification that is unknown", '{"method":"nope"}', "unexpected notification method: nope"],
+    ["an answer", '{"id":7,"result":{}}', "unexpected client response for request id 7"],
+    [
+      "`initialized` before `initialize`",
+      '{"method":"initialized"}',
+      "received `initialized` notification before `initialize`"
+    ]
+  ] as const) {
+    test(`${what} ends the connection with 1002, and nothing is served after it`, ({ peer, serving }) =>
+      Effect.gen(function* () {
+        peer.raw(text)
+        peer.post("initialize", { clientName: "test" })
+        assert.deepStrictEqual(peer.ending, { code: 1002, reason })
+        yield* Fiber.join(serving)
+        assert.strictEqual(peer.closes, 1)
+        assert.isUndefined(peer.reply(1)?.result)
+      }))
+  }
+
+  test("`initialized` a second time changes nothing", ({ peer, fake }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      peer.raw('{"method":"initialized"}')
+      assert.isUndefined(peer.ending)
+      const child = yield* fake.child(0)
+      child.emit("stdout", "once")
+      assert.lengthOf(
+        peer.sent.filter(({ method }) => method === "process/output"),
+        1
+      )
+    }))
+})
+
+describe("a request", () => {
+  test("of an unknown method is refused with its name", ({ peer }) =>
+    Effect.sync(() => {
+      const { error } = peer.reply(peer.post("nope"))
+      assert.deepStrictEqual(error, { code: -32601, message: "unknown method: nope" })
+    }))
+
+  test("with parameters of the wrong kind is refused as such, and counts no more", ({ peer }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      for (let i = 0; i <= Admission.limits.maxInFlight; i++) {
+        const { error } = peer.reply(peer.post("process/wait", { processId: 1 }))
+        assert.strictEqual(error.code, -32602)
+        peer.sent.pop()
+      }
+      assert.isTrue(peer.isRead)
+    }))
+})
+
+describe("a request that waits for what ends under it", () => {
+  test("is told so, as long as its connection lives", ({ peer, fake }) =>
+    Effect.gen(function* () {
+      peer.handshake()
+      const gate = yield* Deferred.make<void>()
+      fake.next({ before: Deferred.await(gate) })
+      peer.post("process/start", startParams("p", ["program"]))
+      const id = peer.post("process/write", { processId: "p", chunk: "" })
+      yield* settle
+      const registry = yield* SessionRegistry
+      const ending = yield* Effect.fork(registry.end(0))
+      for (let second = 0; second < 2; second++) {
+        yield* settle
+        yield* TestClock.adjust("1 second")
+      }
+      yield* Fiber.join(ending)
+      yield* settle
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(peer.reply(id)?.error, { code: -32603, message: "the request was interrupted" })
+      assert.isUndefined(peer.ending)
+    }))
+})
+
+describe("the handshake", () => {
+  test("that does not come in time ends the connection with 1008", ({ peer, serving }) =>
+    Effect.gen(function* () {
+      peer.post("initialize", { clientName: "test" })
+      yield* TestClock.adjust("9 seconds")
+      assert.isUndefined(peer.ending)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(peer.ending, { code: 1008, reason: "no `initialized` within handshakeTimeoutMs (10000)" })
+      yield* Fiber.join(serving)
+    }))
+
+  test("that came in time leaves the connection alone afterwards", ({ peer }) =>
+    Effect.gen(function* () {
+      peer.handshake()
+      yield* TestClock.adjust("1 minute")
+      assert.isUndefined(peer.ending)
+    }))
+
+  test(
+    "has no time limit where the end of the connection is the end of the server",
+    ({ peer }) =>
+      Effect.gen(function* () {
+        yield* TestClock.adjust("1 minute")
+        assert.isUndefined(peer.ending)
+        peer.handshake()
+        assert.isDefined(peer.reply(1).result)
+      }),
+    { resumable: false }
+  )
+})
+
+/** Another connection tries to take the session up. */
+const resumed = (sessionId: string) =>
+  Effect.gen(function* () {
+    const { peer } = yield* served({})
+    return peer.reply(peer.post("initialize", { clientName: "test", resumeSessionId: sessionId }))
+  })
+
+describe("the end of the connection", () => {
+  test("is the end of what waits for it: nobody is answered", ({ peer, serving }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const waiting = peer.post("process/wait", wait)
+      peer.end()
+      yield* Fiber.join(serving)
+      assert.isUndefined(peer.reply(waiting))
+      assert.isUndefined(peer.ending)
+    }))
+
+  test("leaves its session to be taken up again, its processes running", ({ peer, fake, serving }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const { sessionId } = peer.reply(1).result
+      peer.end()
+      yield* Fiber.join(serving)
+      const child = yield* fake.child(0)
+      assert.isFalse(child.exited)
+      assert.strictEqual((yield* resumed(sessionId)).result.sessionId, sessionId)
+    }))
+
+  for (const [what, params, more] of [
+    ["of a client of the first generation", {}, {}],
+    ["on a transport that has only one", { resumeSessionId: null }, { resumable: false }]
+  ] as const) {
+    test(
+      `${what} ends its processes at once`,
+      ({ peer, fake, serving }) =>
+        Effect.gen(function* () {
+          peer.handshake(params)
+          peer.post("process/start", startParams("p", ["program"]))
+          yield* settle
+          const { sessionId } = peer.reply(1).result
+          peer.end()
+          yield* Fiber.join(serving)
+          assert.isTrue((yield* fake.child(0)).exited)
+          assert.strictEqual((yield* resumed(sessionId)).error.code, -32600)
+        }),
+      more
+    )
+  }
+
+  test("comes after what was received: a start that waited behind a congested peer is carried out", ({
+    peer,
+    fake,
+    serving
+  }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      peer.buffered = 5 * highWaterBytes
+      peer.post("process/start", startParams("late", ["program"]))
+      assert.lengthOf(fake.children, 1)
+      peer.end()
+      yield* Fiber.join(serving)
+      assert.lengthOf(fake.children, 2)
+    }))
+
+  test("closes the files that it had open", ({ peer, serving }) =>
+    Effect.gen(function* () {
+      peer.handshake()
+      const opening = peer.post("fs/open", { handleId: "h", path: import.meta.url })
+      yield* eventually("it is open", () => peer.reply(opening)?.result !== undefined)
+      assert.isTrue(isOpen(fileURLToPath(import.meta.url)))
+      peer.end()
+      yield* Fiber.join(serving)
+      yield* eventually("it is closed", () => !isOpen(fileURLToPath(import.meta.url)))
+    }))
+
+  test("is counted", ({ peer, serving }) =>
+    Effect.gen(function* () {
+      const open = connections()
+      const { peer: other, serving: others } = yield* served({})
+      assert.strictEqual(connections(), open + 1)
+      other.end()
+      yield* Fiber.join(others)
+      assert.strictEqual(connections(), open)
+      peer.end()
+      yield* Fiber.join(serving)
+      assert.strictEqual(connections(), open - 1)
+    }))
+
+  test("when the server shuts down is told with 1001, once", ({ peer, serving }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const waiting = peer.post("process/wait", wait)
+      yield* Fiber.interrupt(serving)
+      assert.deepStrictEqual(peer.ending, { code: 1001, reason: "the server is shutting down" })
+      assert.strictEqual(peer.closes, 1)
+      assert.isUndefined(peer.reply(waiting))
+    }))
+
+  test("frees what was being sent: its processes are read again, and it is told nothing more", ({
+    peer,
+    fake,
+    serving
+  }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const child = yield* fake.child(0)
+      peer.buffered = 2 * highWaterBytes
+      child.emit("stdout", Buffer.from("x"))
+      assert.isTrue(child.paused)
+      const before = peer.sent.length
+      peer.end()
+      yield* Fiber.join(serving)
+      assert.isFalse(child.paused)
+      child.emit("stdout", "more")
+      assert.lengthOf(peer.sent, before)
+    }))
+})
