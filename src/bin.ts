@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { isatty } from "node:tty"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -31,12 +32,17 @@ const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   return statusOf(Option.getOrUndefined(Cause.failureOption(exit.cause)))
 }
 
-const run: Effect.Effect<void, unknown> = Option.match(ServerFlags.read(process.argv.slice(2)), {
+const args = process.argv.slice(2)
+
+// Without any argument it may be help that is wanted, which is part of the rest.
+const alone = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(args)
+
+const run: Effect.Effect<void, unknown> = Option.match(alone, {
   onSome: ({ texts, config }) => Effect.flatMap(ServerConfig.load(texts, process.env, config), serve),
   onNone: () =>
     Effect.flatMap(
       Effect.promise(() => import("./command/Cli.js")),
-      ({ run }) => run(process.argv)
+      ({ run }) => run(args)
     )
 })
 
