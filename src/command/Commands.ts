@@ -218,10 +218,8 @@ const rendezvous = typed(
         listening,
         "where executors find it, if something stands in front of it: wss://HOST"
       ),
-      tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM, to serve wss:// with", {
-        shown: "none"
-      }),
-      tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM", { shown: "none" }),
+      tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM, to serve wss:// with"),
+      tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM"),
       executorTokenFile: Flag.text(
         "executor-token-file",
         "FILE",

@@ -19,7 +19,7 @@ export interface Flag<out A = unknown> extends Form {
   readonly placeholder: string
   /** The words that it can have; none where it can have others. */
   readonly choices: ReadonlyArray<string>
-  /** What it is without being given, in words; undefined where there is nothing to say. */
+  /** What it is without being given, in words; undefined if it is nothing. */
   readonly shown: string | undefined
   /** The environment variable that counts where it is not given. */
   readonly variable: string | undefined
@@ -129,6 +129,9 @@ export const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
   const { kind, choices, shown, help, group, placeholder } = ServerConfig.settings[key]
   const isSwitch = ServerConfig.isSwitch(key)
   const name = ServerConfig.flagName(key)
+  // What is off, or not there, until it is given need not be said to be so.
+  const hasDefault = !isSwitch && (shown !== "none" || choices.includes(shown))
+  const more = { variable: ServerConfig.variableName(key), ...(hasDefault ? { shown } : {}) }
   const flag = {
     name,
     group,
@@ -137,7 +140,7 @@ export const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
     help
   } as const
   return {
-    ...make(flag, { shown, variable: ServerConfig.variableName(key) }, ([text]) => Either.right(text)),
+    ...make(flag, more, ([text]) => Either.right(text)),
     choices: kind === "flag" && !isSwitch ? ["true", "false"] : choices,
     key
   }
@@ -154,7 +157,7 @@ export const ofServer: ReadonlyArray<Flag> = [
     "FILE",
     "Configuration",
     "a TOML file with any of these settings by their keys, such as maxSessions = 16",
-    { shown: "none", variable: ServerConfig.fileVariable }
+    { variable: ServerConfig.fileVariable }
   )
 ]
 

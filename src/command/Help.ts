@@ -71,11 +71,10 @@ export const written = ({ name, short, placeholder }: Flag): string =>
   `${short === undefined ? "    " : `-${short}, `}--${name}${placeholder === "" ? "" : ` ${placeholder}`}`
 
 /** What there is to say of a flag: what it does, what it is without being given, and the variable that counts then. */
-export const described = ({ help, shown, variable, isRepeated, isSwitch }: Flag): string => {
+export const described = ({ help, shown, variable, isRepeated }: Flag): string => {
   const more = [
     ...(isRepeated ? ["can be given several times"] : []),
-    // What is off, or not there, until it is given need not be said to be so.
-    ...(shown === undefined || shown === "none" || isSwitch ? [] : [`default ${shown}`]),
+    ...(shown === undefined ? [] : [`default ${shown}`]),
     ...(variable === undefined ? [] : [variable])
   ]
   return more.length === 0 ? help : `${help} (${more.join("; ")})`

@@ -21,21 +21,16 @@ describe("the table", () => {
   for (const one of commands) {
     it(`says of every flag of \`${Grammar.nameOf(one)}\` what it is, and its help and nothing else shows it`, () => {
       const help = Help.format(one, wide)
-      const shown = new Set(help.split("\n"))
+      const lines = help.replace(/\n {10,}/g, " ").split("\n")
       for (const flag of one.flags) {
         assert.match(flag.help, /^[a-zA-Z0-9`][^\n]{5,}[^.]$/, flag.name)
         assert.match(flag.group, /^[A-Z][^\n:]+$/, flag.name)
         assert.match(flag.name, /^[a-z][a-z0-9-]+$/)
         assert.strictEqual(flag.placeholder === "", flag.isSwitch, flag.name)
-        const line = Array.from(shown).find((line) => line.trim().startsWith(Help.written(flag).trim()))
+        // With room for it, a line for each.
+        const line = lines.find((line) => line.trim().startsWith(`${Help.written(flag).trim()} `))
         assert.isDefined(line, flag.name)
-        for (const text of [
-          flag.help,
-          flag.variable ?? "",
-          flag.isSwitch ? "" : (flag.shown ?? "").replace("none", "")
-        ]) {
-          assert.include(help, text)
-        }
+        for (const text of [flag.help, flag.variable ?? "", flag.shown ?? ""]) assert.include(line ?? "", text)
         const [, below = ""] = help.split(`\n${flag.group}:\n`)
         assert.include(below.split("\n\n", 1)[0] ?? "", Help.written(flag).trim())
       }

@@ -83,9 +83,10 @@ describe("--help", () => {
       for (const key of ServerConfig.keys) {
         const flag = `--${ServerConfig.flagName(key)}`
         assert.include(help, ` ${flag} `)
-        const { shown, help: said } = ServerConfig.settings[key]
+        const { shown, help: said, choices } = ServerConfig.settings[key]
         // What is off, or not there, until it is given has no default to tell.
-        const value = ServerConfig.isSwitch(key) || shown === "none" ? "" : `default ${shown}; `
+        const isNothing = shown === "none" && !choices.includes(shown)
+        const value = ServerConfig.isSwitch(key) || isNothing ? "" : `default ${shown}; `
         assert.include(help, `${said} (${value}${ServerConfig.variableName(key)})`)
       }
       assert.include(help, "(EXEC_SERVER_CONFIG)")
