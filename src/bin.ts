@@ -54,6 +54,9 @@ const main = run.pipe(
 // On a full disk, or with nobody at the other end, a log line is lost, and not the server.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
 
+// The main program listens until its end. What comes between that and the end of the process changes no exit status.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {})
+
 NodeRuntime.runMain(main, {
   disableErrorReporting: true,
   disablePrettyLogger: true,

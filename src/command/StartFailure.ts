@@ -54,6 +54,7 @@ const codeIn = (reason: string): string | undefined => {
   const [, number] = /\(os error (\d+)\)/.exec(reason) ?? []
   if (number !== undefined) return OsError.codeName(Number(number))
   if (/No viable candidates found in PATH/.test(reason)) return "ENOENT"
+  if (/because it is not executable/.test(reason)) return "EACCES"
   return /\((E[A-Z0-9]+): /.exec(reason)?.[1]
 }
 

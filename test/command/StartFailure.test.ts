@@ -52,8 +52,14 @@ describe("a start that failed", () => {
       assert.deepStrictEqual(yield* said(noAccess, "./x", { [cwd]: folder }), [126, ""])
       assert.deepStrictEqual(yield* said("Exec format error (os error 8)", "./x", { [cwd]: folder }), [126, ""])
       // As the original's terminals have said it.
-      const words = "Unable to spawn x because it doesn't exist on the filesystem (ENOENT: No such file or directory)"
-      assert.deepStrictEqual(yield* said(words, "x", { [cwd]: folder }), [127, ""])
+      const words = [
+        ["Unable to spawn x because it doesn't exist on the filesystem (ENOENT: No such file or directory)", 127],
+        ['Unable to spawn x because:\nNo viable candidates found in PATH "/usr/bin:/bin"', 127],
+        ["Unable to spawn /a folder/./x because it is not executable", 126]
+      ] as const
+      for (const [reason, code] of words) {
+        assert.deepStrictEqual(yield* said(reason, "x", { [cwd]: folder }), [code, ""], reason)
+      }
     })
   )
 

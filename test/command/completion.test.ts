@@ -28,16 +28,23 @@ const says = (program: string, args: ReadonlyArray<string>, cwd: string) =>
 const quoted = (word: string) => `'${word.replaceAll("'", "'\\''")}'`
 
 /** What bash offers behind these words; the last one is what has been typed of the next. */
-const offered = (cwd: string, ...words: ReadonlyArray<string>) => {
+const offered = (cwd: string, source: string, ...words: ReadonlyArray<string>) => {
   const script = `
     exec-server() { ${quoted(process.execPath)} ${quoted(binary)} "$@"; }
-    source <(exec-server completion bash)
+    source ${source}
     COMP_WORDS=(exec-server ${words.map(quoted).join(" ")})
     COMP_CWORD=${words.length}
     $(complete -p exec-server | sed 's/.*-F \\([^ ]*\\).*/\\1/')
     printf '%s\\n' "\${COMPREPLY[@]}"`
   return says("bash", ["--norc", "-c", script], cwd)
 }
+
+/** A directory, and what bash offers in it. */
+const inBash = Effect.map(directory, (folder) => {
+  const file = `${folder}/.script`
+  writeFileSync(file, Completion.script("bash", Cli.root))
+  return { folder, offers: (...words: ReadonlyArray<string>) => offered(folder, quoted(file), ...words) }
+})
 
 const flagsOf = (path: string) =>
   commands
@@ -66,18 +73,19 @@ describe("completions", () => {
 
   it.scopedLive("in bash are the flags of the command in front of the cursor", () =>
     Effect.gen(function* () {
-      const folder = yield* directory
+      const { folder, offers } = yield* inBash
+      assert.deepStrictEqual(yield* offered(folder, "<(exec-server completion bash)", "co"), ["config", "completion"])
       for (const { path } of commands) {
         const expected = flagsOf(path.join(" "))
         assert.isDefined(expected)
-        assert.sameMembers([...(yield* offered(folder, ...path, "-"))], expected ?? [], path.join(" "))
+        assert.sameMembers([...(yield* offers(...path, "-"))], expected ?? [], path.join(" "))
       }
     })
   )
 
   it.scopedLive("in bash are commands, values and paths where these belong", () =>
     Effect.gen(function* () {
-      const folder = yield* directory
+      const { folder, offers } = yield* inBash
       for (const name of ["token one", "token-two", "other"]) writeFileSync(`${folder}/${name}`, "")
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, ReadonlyArray<string>]> = [
         [["r"], ["run", "rendezvous"]],
@@ -117,9 +125,9 @@ describe("completions", () => {
         [["ps", "--", ""], []]
       ]
       for (const [words, expected] of cases) {
-        assert.sameMembers([...(yield* offered(folder, ...words))], [...expected], words.join(" "))
+        assert.sameMembers([...(yield* offers(...words))], [...expected], words.join(" "))
       }
-      assert.include(yield* offered(folder, "run", "--url", "ws://h", "--", "bas"), "bash")
+      assert.include(yield* offers("run", "--url", "ws://h", "--", "bas"), "bash")
     })
   )
 })

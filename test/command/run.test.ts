@@ -60,8 +60,8 @@ const suite = (name: string, flags: Flags) =>
         yield* eventually("it is up", () => stubborn.stdout().endsWith("\n"))
         const pid = Number(stubborn.stdout())
         for (let i = 0; i < 3; i++) stubborn.child.kill("SIGINT")
-        // Signals of one kind that are not taken yet become one.
-        const again = setInterval(() => stubborn.child.kill("SIGINT"), 300)
+        // Signals of one kind that are not taken yet become one; those that come while it ends change nothing.
+        const again = setInterval(() => stubborn.child.kill("SIGINT"), 5)
         const code = yield* Effect.ensuring(
           stubborn.exit,
           Effect.sync(() => clearInterval(again))
