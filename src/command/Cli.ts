@@ -19,6 +19,7 @@ import * as Help from "./Help.js"
 import { Exited } from "./Outcome.js"
 import { serve } from "./Serve.js"
 import * as ServerFlags from "./ServerFlags.js"
+import * as Table from "./Table.js"
 import * as Terminal from "./Terminal.js"
 
 /** 128 + SIGPIPE: what a program gets that writes to nobody. */
@@ -30,8 +31,9 @@ const print = (text: string) =>
 const printHelp = (command: Grammar.Command) =>
   Effect.suspend(() => print(Help.format(command, Help.styleOf(process.stdout, process.env))))
 
-/** Says what is wrong with the command line. */
-const refuse = (message: string) => Effect.zipRight(Terminal.write("stderr", `${message}\n`), new Exited({ code: 2 }))
+/** Says what is wrong with the command line, in one line whatever its words are. */
+const refuse = (message: string) =>
+  Effect.zipRight(Terminal.write("stderr", `${Table.plain(message)}\n`), new Exited({ code: 2 }))
 
 /** The settings, and where they came from. */
 const resolve = (values: CommandLine.Values) => {

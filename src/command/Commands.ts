@@ -15,8 +15,9 @@ import { announce } from "./Serve.js"
 import type { Target } from "./Target.js"
 
 /** Headings of flags. */
-const where = "Where"
+const where = "Which server"
 const how = "How it runs"
+const what = "What it does"
 const output = "Output"
 
 const json = Flag.toggle("json", output, "print JSON, a line for each item, instead of text for people")
@@ -147,7 +148,7 @@ const kill = typed(
       ...place,
       session,
       signal: Flag.withDefault(
-        Flag.text("signal", "NAME", how, "what to send to the process and all its descendants", { short: "s" }),
+        Flag.text("signal", "NAME", what, "what to send to the process and all its descendants", { short: "s" }),
         "SIGTERM"
       )
     },
@@ -170,7 +171,7 @@ const cp = typed(
     ],
     flags: {
       ...place,
-      recursive: Flag.toggle("recursive", how, "copy a directory with all that is in it", { short: "r" }),
+      recursive: Flag.toggle("recursive", what, "copy a directory with all that is in it", { short: "r" }),
       json
     },
     examples: [

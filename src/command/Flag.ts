@@ -9,12 +9,8 @@ import * as ServerConfig from "../server/ServerConfig.js"
 import type { Form } from "./CommandLine.js"
 import { fileFlag } from "./ServerFlags.js"
 
-/** How a value is read. */
-export type Kind = ServerConfig.Kind | "switch"
-
 /** A flag of a command, whose value is an `A`. */
 export interface Flag<out A = unknown> extends Form {
-  readonly kind: Kind
   /** What stands for its value in the help; FILE and DIR are completed by shells. Empty for a switch. */
   readonly placeholder: string
   /** The words that it can have; none where it can have others. */
@@ -23,8 +19,6 @@ export interface Flag<out A = unknown> extends Form {
   readonly shown: string | undefined
   /** The environment variable that counts where it is not given. */
   readonly variable: string | undefined
-  /** Its key in the configuration file. */
-  readonly key: string | undefined
   /** The heading that it stands under. */
   readonly group: string
   /** What it does, in one line. */
@@ -41,34 +35,29 @@ export interface Options {
 }
 
 const make = <A>(
-  { name, group, kind, placeholder, help }: Pick<Flag, "name" | "group" | "kind" | "placeholder" | "help">,
+  { name, group, placeholder, help }: Pick<Flag, "name" | "group" | "placeholder" | "help">,
   { short, shown, variable }: Options,
   read: Flag<A>["read"]
 ): Flag<A> => ({
   name,
   short,
-  isSwitch: kind === "switch",
+  isSwitch: placeholder === "",
   isRepeated: false,
-  kind,
   placeholder,
   choices: [],
   shown,
   variable,
-  key: undefined,
   group,
   help,
   read
 })
-
-/** A flag as it is spoken of: `--name`. */
-export const long = ({ name }: { readonly name: string }): string => `--${name}`
 
 const refuse = (flag: string, text: string, expected: string) =>
   Either.left(`--${flag}: ${JSON.stringify(text)} is not ${expected}`)
 
 /** A flag that takes no value. */
 export const toggle = (name: string, group: string, help: string, options: Options = {}): Flag<boolean> =>
-  make({ name, group, kind: "switch", placeholder: "", help }, options, ([text]) => Either.right(text === "true"))
+  make({ name, group, placeholder: "", help }, options, ([text]) => Either.right(text === "true"))
 
 /** A flag with a text. */
 export const text = (
@@ -77,12 +66,11 @@ export const text = (
   group: string,
   help: string,
   options: Options = {}
-): Flag<string | undefined> =>
-  make({ name, group, kind: "text", placeholder, help }, options, ([text]) => Either.right(text))
+): Flag<string | undefined> => make({ name, group, placeholder, help }, options, ([text]) => Either.right(text))
 
 /** A flag that can be given several times, with a text each. */
 export const texts = (name: string, placeholder: string, group: string, help: string): Flag<ReadonlyArray<string>> => ({
-  ...make({ name, group, kind: "text", placeholder, help }, {}, (texts) => Either.right(texts)),
+  ...make({ name, group, placeholder, help }, {}, (texts) => Either.right(texts)),
   isRepeated: true
 })
 
@@ -95,7 +83,7 @@ export const choice = <const A extends string>(
   help: string,
   options: Options = {}
 ): Flag<A | undefined> => ({
-  ...make({ name, group, kind: "choice", placeholder, help }, options, ([text]) => {
+  ...make({ name, group, placeholder, help }, options, ([text]) => {
     const found = choices.find((word) => word === text)
     return text === undefined || found !== undefined
       ? Either.right(found)
@@ -115,7 +103,7 @@ const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60000, h: 
 
 /** A flag with a time such as `90`, `90s`, `1.5m` or `200ms`; gives milliseconds. */
 export const duration = (name: string, group: string, help: string): Flag<number | undefined> =>
-  make({ name, group, kind: "text", placeholder: "TIME", help }, {}, ([given]) => {
+  make({ name, group, placeholder: "TIME", help }, {}, ([given]) => {
     if (given === undefined) return Either.right(undefined)
     const [, number, unit = "s"] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(given) ?? []
     const ms = Math.round(Number(number) * (unitMs[unit] ?? 0))
@@ -132,17 +120,10 @@ export const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
   // What is off, or not there, until it is given need not be said to be so.
   const hasDefault = !isSwitch && (shown !== "none" || choices.includes(shown))
   const more = { variable: ServerConfig.variableName(key), ...(hasDefault ? { shown } : {}) }
-  const flag = {
-    name,
-    group,
-    kind: isSwitch ? "switch" : kind,
-    placeholder: isSwitch ? "" : placeholder,
-    help
-  } as const
+  const flag = { name, group, placeholder: isSwitch ? "" : placeholder, help }
   return {
     ...make(flag, more, ([text]) => Either.right(text)),
-    choices: kind === "flag" && !isSwitch ? ["true", "false"] : choices,
-    key
+    choices: kind === "flag" && !isSwitch ? ["true", "false"] : choices
   }
 }
 

@@ -38,7 +38,7 @@ export const styleOf = (
 }
 
 /** Breaks a text into lines; a word that is longer than a line has one of its own. */
-export const wrap = (text: string, width: number): ReadonlyArray<string> => {
+const wrap = (text: string, width: number): ReadonlyArray<string> => {
   const lines: Array<string> = []
   let line = ""
   for (const word of text.split(" ")) {
@@ -71,7 +71,7 @@ export const written = ({ name, short, placeholder }: Flag): string =>
   `${short === undefined ? "    " : `-${short}, `}--${name}${placeholder === "" ? "" : ` ${placeholder}`}`
 
 /** What there is to say of a flag: what it does, what it is without being given, and the variable that counts then. */
-export const described = ({ help, shown, variable, isRepeated }: Flag): string => {
+const described = ({ help, shown, variable, isRepeated }: Flag): string => {
   const more = [
     ...(isRepeated ? ["can be given several times"] : []),
     ...(shown === undefined ? [] : [`default ${shown}`]),
@@ -83,7 +83,7 @@ export const described = ({ help, shown, variable, isRepeated }: Flag): string =
 const wordShown = ({ name, isRepeated = false }: Word) => (isRepeated ? `[${name}...]` : name)
 
 /** How a command is called, in one line. */
-export const usage = (command: Command): string =>
+const usage = (command: Command): string =>
   [
     nameOf(command),
     // The server is a command without a name.

@@ -229,6 +229,10 @@ describe("a mistake on the command line", () => {
       for (const [args, said] of [
         [["--listne", "stdio"], "there is no flag --listne; did you mean --listen?\n"],
         [["--max-sessions", "x", "config", "prnt"], "there is no command `prnt`; did you mean `print`?\n"],
+        [
+          ["two\nlines\u001b[31m"],
+          "there is no command `two?lines?[31m`; `exec-server --help` shows those that there are\n"
+        ],
         [["help", "atach"], "there is no command `atach`; did you mean `attach`?\n"]
       ] as const) {
         assert.deepStrictEqual(yield* command(args), { code: 2, stdout: "", stderr: said })
