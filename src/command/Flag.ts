@@ -113,7 +113,7 @@ export const duration = (name: string, group: string, help: string): Flag<number
   })
 
 /** The flag of a setting; its text is read with the others', when it is known which of them counts. */
-export const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
+const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
   const { kind, choices, shown, help, group, placeholder } = ServerConfig.settings[key]
   const isSwitch = ServerConfig.isSwitch(key)
   const name = ServerConfig.flagName(key)
@@ -128,7 +128,7 @@ export const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
 }
 
 /** The heading of flags that go with everything. */
-export const otherFlags = "Other flags"
+const otherFlags = "Other flags"
 
 /** Every flag of the server. */
 export const ofServer: ReadonlyArray<Flag> = [
