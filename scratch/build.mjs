@@ -13,7 +13,7 @@ const dist = fileURLToPath(new URL("../dist", import.meta.url))
 
 // What carries out sandboxed requests on files, in a process of its own.
 await build({
-  entryPoints: [fileURLToPath(new URL("../src/fileWorker.ts", import.meta.url))],
+  entryPoints: [fileURLToPath(new URL("../src/sandbox/fileWorker.ts", import.meta.url))],
   bundle: true,
   platform: "node",
   target: "node20",

@@ -71,7 +71,7 @@ try {
     files.every((path) => expected.test(path))
   )
   check("nothing of this machine is packed", !files.some((path) => /\.cache$|^src\/native\/build\//.test(path)))
-  for (const path of ["dist/bin.js", "dist/index.d.ts", "dist/testing/index.js", "src/native/binding.gyp"]) {
+  for (const path of ["dist/bin.js", "dist/index.d.ts", "dist/testing/index.js", "src/spawn/native/binding.gyp"]) {
     check(`${path} is packed`, files.includes(path))
   }
 

@@ -528,6 +528,28 @@ const e2eSuite = (name: string, connect: Connect, contained = false) =>
         }
       }))
 
+    test("metadata is in the environment, and wins over env and envPolicy", (client) =>
+      Effect.gen(function* () {
+        const metadata = { threadId: "0191d8b0-0000-7000-8000-000000000001", toolCallId: "call-7" }
+        const env = { PATH: "/usr/bin:/bin", CODEX_THREAD_ID: "mine" }
+        const envPolicy = { inherit: "none", ignoreDefaultExcludes: false, exclude: ["*"], set: {}, includeOnly: ["A"] }
+        for (const [id, more] of [
+          ["a", {}],
+          ["b", { envPolicy }]
+        ] as const) {
+          yield* client.start(id, ["env"], { env, metadata, ...more })
+          yield* client.closed(id)
+          assert.sameMembers(client.output(id).toString().trim().split("\n"), [
+            "PATH=/usr/bin:/bin",
+            `CODEX_THREAD_ID=${metadata.threadId}`,
+            "CODEX_TOOL_CALL_ID=call-7"
+          ])
+        }
+        yield* client.start("c", ["env"], { metadata: {} })
+        yield* client.closed("c")
+        assert.strictEqual(client.output("c").toString(), "PATH=/usr/bin:/bin\n")
+      }))
+
     test("timeoutMs ends the tree and says so", (client) =>
       Effect.gen(function* () {
         yield* client.sh("t", "echo a; sleep 1000", { timeoutMs: 100 })

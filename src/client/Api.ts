@@ -7,14 +7,15 @@
 import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi, type Method } from "../protocol/ExecApi.js"
 import { ExecNotifications } from "../protocol/ExecNotifications.js"
-import { type Repeatability, Repeatable } from "../protocol/Repeatable.js"
+import { type Repeatability, Repeatable } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
-import { InvalidRequest } from "./ClientError.js"
+import { type ClientError, InvalidRequest } from "./ClientError.js"
 
 type Requests = RpcGroup.Rpcs<typeof ExecApi>
 type Notifications = RpcGroup.Rpcs<typeof ExecNotifications>
@@ -24,6 +25,9 @@ export type Params<M extends Method> = Rpc.Payload<Rpc.ExtractTag<Requests, M>>
 
 /** What a method answers. */
 export type Result<M extends Method> = Rpc.Success<Rpc.ExtractTag<Requests, M>>
+
+/** Asks for anything the server serves. */
+export type Call = <M extends Method>(method: M, params: Params<M>) => Effect.Effect<Result<M>, ClientError>
 
 /** The name of a notification that a server sends. */
 export type NotificationMethod = Exclude<Notifications["_tag"], "initialized">

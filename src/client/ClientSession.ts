@@ -51,9 +51,6 @@ const maxUnanswered = 65536
 /** Characters of requests that may wait for an answer; a single larger one passes alone. */
 const maxUnansweredSize = 67108864
 
-/** Asks for anything the server serves. */
-export type Call = <M extends Method>(method: M, params: Api.Params<M>) => Effect.Effect<Api.Result<M>, ClientError>
-
 /** A request that was sent, or will be. */
 interface Pending {
   readonly prepared: Api.Prepared
@@ -82,9 +79,9 @@ export interface ClientSession {
    * Sends a request now, or when the connection is back. Interruption gives up the answer, not the request: the
    * protocol has no way to take one back.
    */
-  readonly call: Call
+  readonly call: Api.Call
   /** The same for what not every server knows: fails with `Unsupported` where the method is unknown. */
-  readonly ask: Call
+  readonly ask: Api.Call
   /** Sends requests one right after the other, and waits for all answers. */
   readonly callAll: <M extends Method>(
     method: M,
@@ -298,7 +295,7 @@ export const make = (
 
     // A result was decoded by the schema of the method that was called.
     const call = ((method: Method, params: unknown) =>
-      Effect.map(callAll(method, [params]), ([result]) => result)) as Call
+      Effect.map(callAll(method, [params]), ([result]) => result)) as Api.Call
 
     const { features, environmentInfo } = yield* ServerFeatures.detect(server, call).pipe(
       Effect.timeoutFail({

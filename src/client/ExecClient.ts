@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 import type { SessionId } from "../protocol/Ids.js"
-import type { NotificationMethod, NotificationParams, Result } from "./Api.js"
+import type { Call, NotificationMethod, NotificationParams, Result } from "./Api.js"
 import type { ClientError } from "./ClientError.js"
 import * as ClientSession from "./ClientSession.js"
 import type { State } from "./ConnectionState.js"
@@ -41,7 +41,7 @@ export interface Shape extends Processes.Processes {
   /** What the server granted of the capabilities that were asked for. */
   readonly capabilities: Result<"initialize">["capabilities"]
   /** Asks for anything the protocol has. Interruption gives up the answer, not the request. */
-  readonly call: ClientSession.Call
+  readonly call: Call
   /** Hears every notification of one method while the scope is open, in the callback that read it: it must not wait. */
   readonly subscribe: <M extends NotificationMethod>(
     method: M,

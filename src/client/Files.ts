@@ -23,8 +23,8 @@ import {
 import { FilePath, formatBytes } from "../protocol/PathUri.js"
 import { Sandbox } from "../protocol/Sandbox.js"
 import { formatParseError } from "../protocol/Schemas.js"
+import type { Call } from "./Api.js"
 import { type ClientError, InvalidRequest, type Unsupported } from "./ClientError.js"
-import type { Call } from "./ClientSession.js"
 import { walkByListing } from "./ListingWalk.js"
 import { need, type ServerFeatures } from "./ServerFeatures.js"
 

@@ -11,7 +11,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { HttpLimits } from "../http/HttpLimits.js"
-import type { ManagedProcess } from "../process/ManagedProcess.js"
+import type { EventSource } from "../process/ProcessEvents.js"
 import { AnswerRoom } from "../session/AnswerRoom.js"
 import { type Connection, CurrentConnection } from "../session/CurrentConnection.js"
 import * as Dispatcher from "../session/Dispatcher.js"
@@ -32,7 +32,7 @@ const peer = "in process"
 /** Events as values; while `isHeld`, no process is read any further than what it had at hand. */
 const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean, isHeld: () => boolean): Notifier => {
   let stopped = false
-  const paused = new Set<ManagedProcess>()
+  const paused = new Set<EventSource>()
   const release = () => {
     for (const process of paused) process.resume()
     paused.clear()

@@ -5,10 +5,22 @@
  */
 import { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
-import type { WalkEntry, WalkError, WalkOptions, WalkResult } from "../protocol/FileSystemApi.js"
+import type {
+  DirectoryEntry,
+  FileMetadata,
+  WalkEntry,
+  WalkError,
+  WalkOptions,
+  WalkResult
+} from "../protocol/FileSystemApi.js"
 import { formatBytes } from "../protocol/PathUri.js"
 import { type ClientError, Unsupported } from "./ClientError.js"
-import type { Files, Sandboxed } from "./Files.js"
+
+/** What a walk asks the server. `O` are the options that go with each question. */
+export interface Directories<O> {
+  readonly getMetadata: (path: string, options: O) => Effect.Effect<FileMetadata, ClientError>
+  readonly readDirectory: (path: string, options: O) => Effect.Effect<ReadonlyArray<DirectoryEntry>, ClientError>
+}
 
 /** Names of one directory that are asked about at the same time. */
 const atOnce = 8
@@ -32,11 +44,11 @@ const asFound = <A>(path: string, errors: Array<WalkError>, effect: Effect.Effec
   )
 
 /** Lists everything below a directory, level by level, sorted by name; links and special files are left out. */
-export const walkByListing = (
-  { getMetadata, readDirectory }: Pick<Files, "getMetadata" | "readDirectory">,
+export const walkByListing = <O>(
+  { getMetadata, readDirectory }: Directories<O>,
   root: string,
   { maxDepth, maxDirectories, maxEntries, followDirectorySymlinks, pruneHiddenDirectories }: WalkOptions,
-  options: Sandboxed
+  options: O
 ): Effect.Effect<WalkResult, ClientError> =>
   Effect.gen(function* () {
     if (followDirectorySymlinks) {

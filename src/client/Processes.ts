@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { type ReadResult, StartParams } from "../protocol/ExecApi.js"
+import { type Gap, type ReadResult, StartParams } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
 import { ProcessId } from "../protocol/Ids.js"
 import { formatParseError } from "../protocol/Schemas.js"
@@ -73,12 +73,16 @@ const readRetained = (
         }))
   )
 
-/** What is gone of the output before the first piece that is retained, in bytes; undefined if nothing is. */
-const droppedBefore = ({ chunks, truncated, droppedBytes }: ReadResult, counted: boolean): number | undefined => {
-  if (counted) return truncated ? droppedBytes : undefined
-  // The original does not say: only the numbers tell, and every piece had a byte at least.
-  const before = (chunks[0]?.seq ?? 1) - 1
-  return before > 0 ? before : undefined
+/** The output that is gone. A server that does not tell it keeps the newest; `counted` says whether it counts the bytes. */
+const gapOf = (read: ReadResult, counted: boolean): Gap | undefined => {
+  const { gap, chunks, truncated, droppedBytes, nextSeq, closed, exited } = read
+  if (gap !== undefined) return gap
+  // The numbers that an exit and a close have are not gone.
+  const next = nextSeq - (closed ? 2 : exited ? 1 : 0)
+  const throughSeq = (chunks[0]?.seq ?? next) - 1
+  if (counted ? !truncated : throughSeq < 1) return undefined
+  // Of what is not counted, every piece had a byte at least.
+  return { fromSeq: 1, throughSeq, bytes: counted ? droppedBytes : throughSeq }
 }
 
 /** The processes of a session. */
@@ -208,10 +212,14 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
           Effect.onError(() => Effect.sync(() => remove(entry)))
         )
         const [first] = read.chunks
-        // The numbers that an exit and a close have are not gone.
-        const next = read.nextSeq - (read.closed ? 2 : read.exited ? 1 : 0)
-        const dropped = droppedBefore(read, features.extensions)
-        if (dropped !== undefined) log.begin((first?.seq ?? next) - 1, dropped)
+        const gap = gapOf(read, features.extensions)
+        if (gap !== undefined) {
+          const before = read.chunks.filter(({ seq }) => seq < gap.fromSeq)
+          log.begin(
+            gap.throughSeq,
+            before.reduce((sum, { chunk }) => sum + chunk.length, gap.bytes)
+          )
+        }
         log.recover({ ...read, truncated: false })
         if (log.isOver) remove(entry)
         entry.started = true

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
+import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
@@ -135,6 +136,8 @@ export const make = (
     log,
     read: (afterSeq) => session.call("process/read", { processId, afterSeq })
   }
+  // The server remembers the ids of a process's writes: those of another client, before or beside this one, are others.
+  const writer = randomUUID().slice(0, 8)
   let writes = 0
   /** Whether what was written ends a line, as far as a terminal is concerned. */
   let atLineStart = true
@@ -165,7 +168,7 @@ export const make = (
       if (last !== undefined) atLineStart = newlines.has(last)
       return session.callAll(
         "process/write",
-        piecesOf(bytes).map((chunk) => ({ processId, chunk, writeId: String(++writes) }))
+        piecesOf(bytes).map((chunk) => ({ processId, chunk, writeId: `${writer}-${++writes}` }))
       )
     }).pipe(
       Effect.flatMap((results) => {

@@ -5,13 +5,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import type { EnvironmentInfo, StartParams } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
-import { policyOf } from "../protocol/Sandbox.js"
-import type { Result } from "./Api.js"
+import type { Call, Result } from "./Api.js"
 import { type ClientError, Unsupported } from "./ClientError.js"
-import type { Call } from "./ClientSession.js"
 
 /** What a client must know of a server before it asks. */
 export interface ServerFeatures {
@@ -155,10 +152,13 @@ export const need = (
   advice?: string
 ): Effect.Effect<void, Unsupported> => (served ? Effect.void : new Unsupported({ server, what, advice }))
 
-/** Whether a sandbox restricts something, or may: what cannot be read is refused as well. */
-const restricts = (sandbox: StartParams["sandbox"]): boolean =>
-  sandbox !== undefined &&
-  Either.match(policyOf(sandbox, undefined), { onLeft: () => true, onRight: (policy) => policy !== undefined })
+/** Whether a sandbox restricts something, or may: its entries are not looked at. */
+const restricts = (sandbox: StartParams["sandbox"]): boolean => {
+  if (sandbox === undefined || sandbox.permissions.type === "disabled") return false
+  const { permissions } = sandbox
+  if (permissions.network === "restricted") return true
+  return permissions.type === "managed" && permissions.file_system.type === "restricted"
+}
 
 /** Fails for what `process/start` asks of a server that would leave it out without a word. */
 export const needForStart = (features: ServerFeatures, params: StartParams): Effect.Effect<void, Unsupported> => {

@@ -7,7 +7,7 @@
  */
 import { isatty } from "node:tty"
 import * as Effect from "effect/Effect"
-import { version } from "../Package.js"
+import { version } from "../internal/Package.js"
 import * as ConfigPrint from "../server/ConfigPrint.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import type * as CommandLine from "./CommandLine.js"

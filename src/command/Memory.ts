@@ -6,7 +6,7 @@
  */
 import v8 from "node:v8"
 import * as Effect from "effect/Effect"
-import * as Posix from "../process/Posix.js"
+import * as Posix from "../spawn/Posix.js"
 
 /** Freed memory that each heap of the C library keeps, in bytes. */
 const keptFreedBytes = 524288

@@ -11,7 +11,7 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as Posix from "../process/Posix.js"
+import * as Posix from "../spawn/Posix.js"
 
 /** Nobody reads the output any more. */
 export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {

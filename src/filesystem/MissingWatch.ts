@@ -8,7 +8,7 @@
  */
 import { Buffer } from "node:buffer"
 import { type FSWatcher, watch as watchDirectory } from "node:fs"
-import { lstat, realpath } from "node:fs/promises"
+import { lstat, realpath, statfs } from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { join, type NativePath, names } from "./NativePath.js"
@@ -19,6 +19,31 @@ const maxPaths = 64
 
 /** How many directories it may need: each takes one of the system's watches. */
 const maxDirectories = 64
+
+/**
+ * File systems whose changes the kernel does not tell, or not all of them: they are made up when they are looked at, or
+ * are changed by other machines. By their numbers in statfs(2).
+ */
+const untold: ReadonlySet<number> = new Set([
+  0x9fa0, // proc
+  0x62656572, // sysfs
+  0x27e0eb, // cgroup
+  0x63677270, // cgroup2
+  0x64626720, // debugfs
+  0x74726163, // tracefs
+  0x6969, // nfs
+  0xff534d42, // cifs
+  0xfe534d42, // smb2
+  0x01021997, // 9p
+  0x65735546 // fuse
+])
+
+/** Whether every change in a directory is told. */
+const isTold = (path: NativePath) =>
+  Effect.map(
+    Effect.option(attempt(() => statfs(path))),
+    (found) => found._tag === "Some" && !untold.has(found.value.type)
+  )
 
 /** What is watched for. */
 export interface Watched {
@@ -113,7 +138,7 @@ const watchAll = (directories: ReturnType<typeof byDirectory>, onChange: () => v
 /**
  * Watches until the scope closes. `onChange` is called at least once when something has come, gone or changed on the
  * way. False if there is nothing to wait for, or too much: the paths are not as they should be, are more than 64 or in
- * more than 64 directories, or the system has no watches left. Then whoever asked has to look.
+ * more than 64 directories, on a file system that does not tell all changes, or the system has no watches left. Then whoever asked has to look.
  */
 export const watch = (watched: Watched, onChange: () => void): Effect.Effect<boolean, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -121,6 +146,7 @@ export const watch = (watched: Watched, onChange: () => void): Effect.Effect<boo
     if (steps === undefined) return false
     const directories = byDirectory(steps)
     if (directories.size > maxDirectories) return false
+    for (const { path } of directories.values()) if (!(yield* isTold(path))) return false
     // In one turn: the scope may be closed by now, and then closes them at once.
     const started = yield* Effect.option(
       Effect.acquireRelease(

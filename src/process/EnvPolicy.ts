@@ -4,9 +4,7 @@
  * @since 0.1.0
  */
 import type { EnvPolicy } from "../protocol/ExecApi.js"
-
-/** Names and values. */
-export type Env = { readonly [name: string]: string }
+import type { Env } from "../spawn/Child.js"
 
 /** What `inherit: "core"` takes over (the original's list for Unix). */
 const coreNames: ReadonlySet<string> = new Set([

@@ -10,6 +10,7 @@ import type { Buffer } from "node:buffer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Immediate from "../internal/Immediate.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type {
   OutputStream,
@@ -21,22 +22,12 @@ import type {
 } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
-import type { Child, ExitStatus, Io, SignalTarget } from "./Child.js"
-import * as Denial from "./Denial.js"
-import * as Immediate from "./Immediate.js"
+import * as Denial from "../sandbox/Denial.js"
+import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
+import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
 import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"
 import * as StdinQueue from "./StdinQueue.js"
-
-/** Whoever is told of a process's events, as they happen. The bytes are only valid during the call. */
-export interface ProcessEvents {
-  readonly onStarted: (process: ManagedProcess, pid: number) => void
-  readonly onFailed: (processId: ProcessId, message: string) => void
-  readonly onOutput: (process: ManagedProcess, seq: number, stream: OutputStream, bytes: Buffer) => void
-  readonly onRestarted: (process: ManagedProcess, seq: number, attempt: number, pid: number) => void
-  readonly onExited: (process: ManagedProcess, seq: number, exit: ExitReport, timedOut: boolean) => void
-  readonly onClosed: (process: ManagedProcess, seq: number) => void
-}
 
 /** What is known of a process before it runs. */
 export interface Description {
@@ -48,10 +39,12 @@ export interface Description {
 }
 
 /** One process. Its methods act at once; those that wait are Effects that can be interrupted without consequence. */
-export class ManagedProcess {
+export class ManagedProcess implements EventSource {
   private state: State = State.Starting()
   private nextSeq = 1
   private expired = false
+  private stdinEnded = false
+  private killed: Child | undefined
   private listening = false
   private paused = false
   private final = false
@@ -100,6 +93,7 @@ export class ManagedProcess {
     if (this.description.hasStdin) {
       this.writeIds ??= new StdinQueue.WriteIds()
       this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
+      if (this.stdinEnded) this.stdin.end()
     }
     this.wake()
   }
@@ -201,25 +195,26 @@ export class ManagedProcess {
   /** Queues input; see `StdinQueue`. */
   write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
     return Immediate.make((): Effect.Effect<WriteResult["status"]> => {
-      if (this.state._tag === "Restarting") return Effect.succeed("starting")
+      if (this.state._tag === "Restarting") return Effect.succeed(this.stdinEnded ? "stdinClosed" : "starting")
       return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
     })
   }
 
   /**
-   * Ends stdin after what was written before. Idempotent, also where stdin was never open. Between two children nobody
-   * has a stdin that could be ended: says whether that is so.
+   * Ends stdin after what was written before. Idempotent, also where stdin was never open. It is the input of the process
+   * that ends: children that are started again have none.
    */
-  closeStdin(): "closed" | "starting" {
-    if (this.state._tag === "Restarting") return "starting"
+  closeStdin(): void {
+    this.stdinEnded = true
     this.stdin?.end()
-    return "closed"
   }
 
   /** Sets the size of the terminal, which descendants may still have after the leader's exit. */
   resize(rows: number, cols: number): void {
     this.size = { rows, cols }
-    this.child()?.resize(rows, cols)
+    const child = this.child()
+    // One that is being killed must not see what was asked for after that.
+    if (child !== this.killed) child?.resize(rows, cols)
   }
 
   /** What the next child gets: a terminal keeps the size it was given meanwhile. */
@@ -229,6 +224,11 @@ export class ManagedProcess {
 
   /** Sends a signal; nobody left to get it is no error. */
   signal(signal: Signal, target: SignalTarget): void {
+    if (signal === "SIGKILL" && target === "tree") {
+      // The kill comes later in this turn of the event loop, and what is asked for after it would come before.
+      if (this.state._tag === "Running") this.stdin?.close()
+      this.killed = this.child()
+    }
     // Until the output ends somebody of the tree may be alive, wherever in it.
     if (this.state._tag !== "Closed" || this.hasRemains()) this.child()?.signal(signal, target)
   }
@@ -252,7 +252,6 @@ export class ManagedProcess {
 
   /** Kills the tree; what is written from now on would reach nobody. */
   kill(): void {
-    if (this.state._tag === "Running") this.stdin?.close()
     this.signal("SIGKILL", "tree")
   }
 

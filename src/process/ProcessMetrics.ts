@@ -9,7 +9,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricLabel from "effect/MetricLabel"
 import type { OutputStream } from "../protocol/ExecApi.js"
-import type { ManagedProcess, ProcessEvents } from "./ManagedProcess.js"
+import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
 
 /** Processes that were started; restarts of one are counted apart. */
 export const started = Metric.counter("exec_server_processes_started_total", {
@@ -97,9 +97,9 @@ interface Track {
 
 /** The same events, counted and checked on their way. */
 export const observe = (events: ProcessEvents): ProcessEvents => {
-  const tracks = new WeakMap<ManagedProcess, Track>()
+  const tracks = new WeakMap<EventSource, Track>()
 
-  const numbered = (process: ManagedProcess, seq: number): Track => {
+  const numbered = (process: EventSource, seq: number): Track => {
     let track = tracks.get(process)
     if (track === undefined) {
       track = { lastSeq: 0, exited: false, closed: false }

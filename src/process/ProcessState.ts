@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Data from "effect/Data"
-import type { Child, ExitStatus } from "./Child.js"
+import type { Child, ExitStatus } from "../spawn/Child.js"
 
 /**
  * Where a process stands. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will

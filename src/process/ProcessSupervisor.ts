@@ -11,21 +11,22 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import { FiberGroup } from "../internal/FiberGroup.js"
+import * as Immediate from "../internal/Immediate.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "./Child.js"
-import { Confiner } from "./Confiner.js"
+import { Confiner } from "../sandbox/Confiner.js"
+import { type Child, type ChildEvents, type ChildSpec, type Env, ExitStatus, type SpawnError } from "../spawn/Child.js"
+import { Spawner } from "../spawn/Spawner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
-import { FiberGroup } from "./FiberGroup.js"
 import { Hurry } from "./Hurry.js"
-import * as Immediate from "./Immediate.js"
-import { ManagedProcess, type ProcessEvents } from "./ManagedProcess.js"
+import { ManagedProcess } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
+import type { ProcessEvents } from "./ProcessEvents.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as RestartPolicy from "./RestartPolicy.js"
-import { Spawner } from "./Spawner.js"
 
 /** A terminal's size without `size` (the original's, fixed). */
 const defaultSize = { rows: 24, cols: 80 }
@@ -70,13 +71,24 @@ export interface Supervisor {
 }
 
 /** Members of a request that contradict each other: one of them could not be carried out. */
-const conflictOf = ({ size, tty, prepared, envPolicy }: StartParams): string | undefined => {
+const conflictOf = ({ size, tty, prepared, envPolicy, metadata }: StartParams): string | undefined => {
   if (size !== undefined && !tty) return "`size` needs `tty: true`: a process on pipes has no terminal"
-  if (prepared === true && envPolicy !== undefined) {
-    return "`envPolicy` does not go with `prepared: true`: a prepared request is spawned exactly as it is, with `env` alone"
+  const resolved = Object.entries({ envPolicy, metadata }).find(([, value]) => value !== undefined)
+  if (prepared === true && resolved !== undefined) {
+    return `\`${resolved[0]}\` does not go with \`prepared: true\`: such a request is spawned exactly as it is, with \`env\` alone`
   }
   return undefined
 }
+
+/** Tells a child what its client knows it by (now): these variables win over all others. */
+const withMetadata = (env: Env, metadata: StartParams["metadata"]): Env =>
+  metadata === undefined
+    ? env
+    : {
+        ...env,
+        ...(metadata.threadId === undefined ? {} : { CODEX_THREAD_ID: metadata.threadId }),
+        ...(metadata.toolCallId === undefined ? {} : { CODEX_TOOL_CALL_ID: metadata.toolCallId })
+      }
 
 /** No restart. That of a process which has no policy must not keep what it was started with. */
 const never = () => false
@@ -223,7 +235,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           argv: params.argv,
           arg0: params.arg0,
           cwd: params.cwd.path,
-          env: EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env),
+          env: withMetadata(EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env), params.metadata),
           io: params.tty ? { _tag: "Pty", ...(params.size ?? defaultSize) } : { _tag: "Pipe", stdin: params.pipeStdin }
         }
         const process = new ManagedProcess(
@@ -243,7 +255,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
         open++
         // Its place among the requests is taken by now: whether it can be confined may take a while to be known.
         const { child, confined, isConfined } = yield* Effect.gen(function* () {
-          const confinement = yield* confiner.confine(params.sandbox)
+          const confinement =
+            params.sandbox === undefined ? undefined : yield* confiner.confine(params.sandbox, spec.env)
           const confined = confinement === undefined ? spec : { ...spec, confinement }
           return { child: yield* spawn(confined), confined, isConfined: confinement !== undefined }
         }).pipe(

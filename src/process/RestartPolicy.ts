@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { Restart } from "../protocol/ExecApi.js"
-import type { ExitStatus } from "./Child.js"
+import type { ExitStatus } from "../spawn/Child.js"
 
 /** The decisions for one process. */
 export interface RestartPolicy {

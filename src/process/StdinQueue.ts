@@ -5,7 +5,7 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
-import * as Immediate from "./Immediate.js"
+import * as Immediate from "../internal/Immediate.js"
 
 /** What became of a write. */
 export type WriteStatus = "accepted" | "stdinClosed"

@@ -14,8 +14,8 @@ import { Failure } from "./Failure.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
 import { ProcessId, SessionId } from "./Ids.js"
+import { LargeAnswer, Repeatable } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
-import { Repeatable } from "./Repeatable.js"
 import { Sandbox } from "./Sandbox.js"
 import { Bytes, Cells, Count, Flag, Integer, ifTold, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
 import { SignalName } from "./Signals.js"
@@ -98,7 +98,7 @@ export const StartParams = Schema.Struct({
   sandbox: maybe(Sandbox),
   ...policyFields,
   ...startFields,
-  /** What the client knows it by; nothing is done with it (now). */
+  /** What the client knows it by (now): the child finds it in `CODEX_THREAD_ID` and `CODEX_TOOL_CALL_ID`. */
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(Text) })),
   /** The size of the terminal (ours); 24 rows of 80 columns without it. */
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),
@@ -252,7 +252,9 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ ...ofProcess, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
     success: ReadResult,
     error: Failure
-  }).annotate(Repeatable, "always"),
+  })
+    .annotate(LargeAnswer, true)
+    .annotate(Repeatable, "always"),
   /** Queues bytes for the child's stdin. A `writeId` makes it idempotent: the second write of one id changes nothing. */
   Rpc.make("process/write", {
     payload: Schema.Struct({
@@ -297,16 +299,17 @@ export class ExecApi extends RpcGroup.make(
     error: Failure
   }).annotate(Repeatable, "always"),
   /** Gives all retained output and the state of the process at once (ours). */
-  Rpc.make("process/snapshot", { payload: Schema.Struct(ofProcess), success: SnapshotResult, error: Failure }).annotate(
-    Repeatable,
-    "always"
-  ),
+  Rpc.make("process/snapshot", { payload: Schema.Struct(ofProcess), success: SnapshotResult, error: Failure })
+    .annotate(LargeAnswer, true)
+    .annotate(Repeatable, "always"),
   /** Lists the processes of the session, in the order they were started (ours). */
   Rpc.make("process/list", {
     payload: Empty,
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) }),
     error: Failure
-  }).annotate(Repeatable, "always")
+  })
+    .annotate(LargeAnswer, true)
+    .annotate(Repeatable, "always")
 ).merge(FileSystemApi, HttpApi, DiscoveryApi) {}
 
 /** The name of a request. */

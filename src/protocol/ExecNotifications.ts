@@ -48,3 +48,16 @@ export class ExecNotifications extends RpcGroup.make(
   /** A piece of a streamed HTTP body; the last one has `done`. Goes to the connection that asked, and ends with it. */
   Rpc.make("http/request/bodyDelta", { payload: HttpBodyDelta })
 ) {}
+
+type Notifications = RpcGroup.Rpcs<typeof ExecNotifications>
+
+/** The name of a notification. */
+export type NotificationMethod = Notifications["_tag"]
+
+type Encoded<R> =
+  R extends Rpc.Rpc<infer _Tag, infer Payload, infer _Success, infer _Error, infer _Middleware>
+    ? Schema.Schema.Encoded<Payload>
+    : never
+
+/** What a notification carries, as JSON. */
+export type NotificationJson<M extends NotificationMethod> = Encoded<Rpc.ExtractTag<Notifications, M>>

@@ -4,8 +4,10 @@
  *
  * @since 0.1.0
  */
+
 import * as Brand from "effect/Brand"
 import { isRecord } from "effect/Predicate"
+import type { NotificationJson, NotificationMethod } from "./ExecNotifications.js"
 
 /** The JSON text of a request's id: a string, or a signed 64-bit integer that is echoed digit for digit. */
 export type RequestId = string & Brand.Brand<"RequestId">
@@ -172,6 +174,6 @@ export const successAround = (
 export const failure = (id: RequestId, code: number, message: string): string =>
   `{"error":{"code":${code},"message":${JSON.stringify(message)}},"id":${id}}`
 
-/** A notification. */
-export const notification = (method: string, params: unknown): string =>
+/** A notification of those that the protocol has. */
+export const notification = <M extends NotificationMethod>(method: M, params: NotificationJson<M>): string =>
   `{"method":${JSON.stringify(method)},"params":${JSON.stringify(params)}}`

@@ -13,20 +13,20 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { FileSystem } from "../filesystem/FileSystem.js"
 import { HttpRunner } from "../http/HttpRunner.js"
-import { Bubblewrap, type BubblewrapUnavailable } from "../process/Bubblewrap.js"
-import { Confiner } from "../process/Confiner.js"
+import { provideInOrder } from "../internal/Wiring.js"
 import { OutputBuffer } from "../process/OutputBuffer.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { ProcessSupervisor } from "../process/ProcessSupervisor.js"
-import { Spawner } from "../process/Spawner.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { clip } from "../protocol/Schemas.js"
+import { Bubblewrap, type BubblewrapUnavailable, layerSpawner, layerSpawnerContained } from "../sandbox/Bubblewrap.js"
+import { Confiner } from "../sandbox/Confiner.js"
+import { FileViews } from "../sandbox/FileViews.js"
 import * as Connection from "../session/Connection.js"
-import { FileViews } from "../session/FileViews.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
+import type { Spawner } from "../spawn/Spawner.js"
 import { Transport, type TransportFailed } from "../transport/Transport.js"
-import { provideInOrder } from "../Wiring.js"
 import * as ServerConfig from "./ServerConfig.js"
 
 /** Sessions over whatever starts processes, keeps output, has files and makes HTTP requests: the layer to give mocks to. */
@@ -48,11 +48,11 @@ const others = [
 
 /** Sessions of real processes, each in a PID namespace of its own; fails where bubblewrap cannot make these. */
 export const layerContained: Layer.Layer<SessionRegistry | Handlers.Handlers, BubblewrapUnavailable> =
-  layerSessions.pipe(provideInOrder(Spawner.layerContained, ...others))
+  layerSessions.pipe(provideInOrder(layerSpawnerContained, ...others))
 
 /** Sessions of real processes and files. */
 export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSessions.pipe(
-  provideInOrder(Spawner.layer, ...others)
+  provideInOrder(layerSpawner, ...others)
 )
 
 /** How many of the processes that a shutdown has ended are named. */
@@ -150,7 +150,7 @@ export const launch = <E, R>(server: Layer.Layer<Running, E, R>): Effect.Effect<
  * `confiner` and `fileViews` enforce sandboxes by bubblewrap, which is looked for when the first one is asked for.
  */
 export const defaultServices = {
-  spawner: Spawner.layer,
+  spawner: layerSpawner,
   outputBuffer: OutputBuffer.layer,
   fileSystem: FileSystem.layer,
   httpRunner: HttpRunner.layer,
@@ -230,7 +230,7 @@ export const layerOf = <T, TE, TR, E = never, R = never>(
   const config = { ...ServerConfig.defaults, ...options }
   const contained: Replacements<BubblewrapUnavailable> =
     config.contain === "namespace" && replacements.spawner === undefined
-      ? { spawner: Spawner.layerContained, confiner: defaultServices.confiner }
+      ? { spawner: layerSpawnerContained, confiner: defaultServices.confiner }
       : {}
   const sessions = layerWith<E | BubblewrapUnavailable, R>({ ...contained, ...replacements })
   return layerServe.pipe(

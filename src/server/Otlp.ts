@@ -7,7 +7,7 @@ import * as OtlpSerialization from "@effect/opentelemetry/OtlpSerialization"
 import * as OtlpTracer from "@effect/opentelemetry/OtlpTracer"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as Layer from "effect/Layer"
-import { version } from "../Package.js"
+import { version } from "../internal/Package.js"
 
 /** How long the last spans may take to leave when the server ends. */
 const shutdownTimeout = "1 second"

@@ -64,12 +64,10 @@ export class Admission {
     }
   }
 
-  /** Keeps a request for a large answer until the peer has caught up; others pass it. False if there is no need to. */
-  defer(text: string): boolean {
-    if (!this.gate.isCongested()) return false
+  /** Keeps a request for a large answer to a congested peer until that has caught up; others pass it. */
+  defer(text: string): void {
     this.deferred.push(text)
     this.size += text.length
-    return true
   }
 
   /** A request of this size is being served, until the returned function is called. */

@@ -34,9 +34,6 @@ import * as SessionMetrics from "./SessionMetrics.js"
 import { SessionRegistry } from "./SessionRegistry.js"
 import * as Tracing from "./Tracing.js"
 
-/** Methods whose answers may be large: they wait while the peer is congested, and others pass them. */
-const largeAnswers: ReadonlySet<string> = new Set(["process/read", "process/snapshot", "process/list", "http/request"])
-
 /** How many times over the high-water mark even small answers stop. */
 const smallAnswerFactor = 4
 
@@ -183,7 +180,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       const message = Wire.parse(text)
       switch (message._tag) {
         case "Request":
-          if (largeAnswers.has(message.method) && admission.defer(text)) return
+          if (isCongested() && routeOf(message.method)?.isLarge === true) return admission.defer(text)
           return serveRequest(message, text.length)
         case "Notification":
           if (message.method === "initialized") return onInitialized()

@@ -5,10 +5,11 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import { AnswerRoom } from "./AnswerRoom.js"
 
 /** Sends a notification of those that are no process's. */
-export type Notify = (method: "fs/missingChanged", params: { readonly watchId: number }) => void
+export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/missingChanged">) => void
 
 /** One connection. */
 export interface Connection {

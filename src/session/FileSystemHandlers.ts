@@ -12,12 +12,12 @@ import type * as Scope from "effect/Scope"
 import { AccessQueue } from "../filesystem/AccessQueue.js"
 import { FileSystem, type Shape as Files } from "../filesystem/FileSystem.js"
 import { Handles } from "../filesystem/Handles.js"
-import { Confiner } from "../process/Confiner.js"
 import { type Failure, FileRefused } from "../protocol/Failure.js"
 import { FileSystemApi, maxBlockBytes, maxFileBytes } from "../protocol/FileSystemApi.js"
 import { type FilePath, formatBytes } from "../protocol/PathUri.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
 import * as Unenforced from "../protocol/Unenforced.js"
+import { Confiner } from "../sandbox/Confiner.js"
 import * as Base64 from "./Base64.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { CurrentHandshake } from "./Handshake.js"
@@ -88,7 +88,7 @@ export const make = Effect.gen(function* () {
   const filesIn = (session: Session, limits: Limits): Effect.Effect<Files, Failure, Scope.Scope> => {
     const refusal = Unenforced.refusal(limits, "files")
     if (refusal !== undefined) return refusal
-    return Effect.flatMap(confine(limits.sandbox, "files"), (confinement) =>
+    return Effect.flatMap(confine(limits.sandbox), (confinement) =>
       confinement === undefined ? Effect.succeed(allFiles) : session.views.open(confinement)
     )
   }

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { maxChunkBytes } from "../process/ReadBuffer.js"
+import { maxChunkBytes } from "../spawn/ReadBuffer.js"
 
 /** Holds the largest chunk as base64, with what is around it. */
 const frameBytes = Math.ceil(maxChunkBytes / 3) * 4 + 4096

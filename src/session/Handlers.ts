@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
-import * as Immediate from "../process/Immediate.js"
+import * as Immediate from "../internal/Immediate.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import * as ProcessMetrics from "../process/ProcessMetrics.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
@@ -134,9 +134,10 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         }),
 
       "process/closeStdin": ({ processId }) =>
-        process(processId, (found) =>
-          found.closeStdin() === "closed" ? Exit.succeed({}) : Exit.fail(new ProcessStarting({ processId }))
-        ),
+        process(processId, (found) => {
+          found.closeStdin()
+          return Exit.succeed({})
+        }),
 
       "process/resize": ({ processId, rows, cols }) =>
         process(processId, (found) => {

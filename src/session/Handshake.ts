@@ -6,7 +6,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Immediate from "../process/Immediate.js"
+import * as Immediate from "../internal/Immediate.js"
 import * as Dialect from "../protocol/Dialect.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import { HandshakeOrder } from "../protocol/Failure.js"

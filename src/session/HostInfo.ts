@@ -7,7 +7,7 @@ import { homedir, tmpdir, userInfo } from "node:os"
 import { basename } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Context from "effect/Context"
-import * as Package from "../Package.js"
+import * as Package from "../internal/Package.js"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 
 const loginShell = (): string => {

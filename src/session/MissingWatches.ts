@@ -21,6 +21,7 @@ interface Watch {
 /** The watch of one connection. */
 export class MissingWatches {
   private current: Watch | undefined
+  private lastId = 0
 
   constructor(
     private readonly watchMissing: Files["watchMissing"],
@@ -28,13 +29,15 @@ export class MissingWatches {
   ) {}
 
   /**
-   * Begins a watch in the place of the one before, unless that has the same id. The notification comes after the answer:
-   * when the fiber that this runs in has ended, and its request is answered in the same turn.
+   * Begins a watch in the place of the one before. Ids only grow: one that is not above the last is refused, and leaves
+   * the watch there is. The notification comes after the answer: when the fiber that this runs in has ended, and its
+   * request is answered in the same turn.
    */
   watch(watchId: number, watched: Watched): Effect.Effect<{ readonly watching: boolean }> {
     return Effect.gen(this, function* () {
       const { watchMissing } = this
-      if (watchMissing === undefined || this.current?.watchId === watchId) return { watching: false }
+      if (watchMissing === undefined || watchId <= this.lastId) return { watching: false }
+      this.lastId = watchId
       yield* this.end
       // If this is interrupted, the connection has ended, and ends the watch.
       const watch: Watch = { watchId, scope: yield* Scope.make(), isAnswered: false, hasChanged: false }

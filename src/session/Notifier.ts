@@ -6,7 +6,7 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import type { ManagedProcess, ProcessEvents } from "../process/ManagedProcess.js"
+import type { EventSource, ProcessEvents } from "../process/ProcessEvents.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Capabilities, OutputStream } from "../protocol/ExecApi.js"
 import * as Wire from "../protocol/Wire.js"
@@ -22,19 +22,19 @@ export interface Notifier extends ProcessEvents {
 }
 
 /** All before the base64 of output, and all after it. */
-const headOf = ({ idJson }: ManagedProcess, seq: number, stream: OutputStream) =>
+const headOf = ({ idJson }: EventSource, seq: number, stream: OutputStream) =>
   `{"method":"process/output","params":{"processId":${idJson},"seq":${seq},"stream":"${stream}","chunk":"`
 const tail = '"}}'
 
 /** No less than what `writeText` writes; any other member of its head has a few digits. */
-const lengthOfText = ({ idJson }: ManagedProcess, bytes: Buffer) =>
+const lengthOfText = ({ idJson }: EventSource, bytes: Buffer) =>
   Buffer.byteLength(idJson) + Math.ceil(bytes.length / 3) * 4 + 256
 
 /** Writes the notification as UTF-8 into a buffer; gives where it ends. */
 const writeText = (
   buffer: Buffer,
   start: number,
-  process: ManagedProcess,
+  process: EventSource,
   seq: number,
   stream: OutputStream,
   bytes: Buffer
@@ -49,7 +49,7 @@ export const make = (
   peer: Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered">,
   capabilities: Capabilities
 ): Notifier => {
-  const paused = new Set<ManagedProcess>()
+  const paused = new Set<EventSource>()
   const { sendUtf8, roomAround: { before, after } = { before: 0, after: 0 } } = peer
   const sendBinary = capabilities.binaryOutput === true ? peer.sendBinary : undefined
   let stopped = false

@@ -5,17 +5,21 @@
  */
 import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
+import * as Context from "effect/Context"
 import * as Either from "effect/Either"
 import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi } from "../protocol/ExecApi.js"
+import { LargeAnswer } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
 
 /** How to read and write one method's payloads. */
 export interface Route {
   readonly tag: Requests["_tag"]
   readonly takesParams: boolean
+  /** See `LargeAnswer`. */
+  readonly isLarge: boolean
   readonly decode: (params: unknown) => Either.Either<unknown, ParseResult.ParseError>
   readonly encode: (result: unknown) => unknown
 }
@@ -28,6 +32,7 @@ const methods = ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps & { rea
 
 const makeRoute = ({
   _tag: tag,
+  annotations,
   payloadSchema,
   successSchema
 }: Rpc.AnyWithProps & { _tag: Requests["_tag"] }): Route => {
@@ -36,6 +41,7 @@ const makeRoute = ({
   return {
     tag,
     takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
+    isLarge: Context.get(annotations, LargeAnswer),
     decode: Schema.decodeUnknownEither(payload),
     encode: Schema.encodeSync(success)
   }

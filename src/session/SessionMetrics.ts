@@ -9,7 +9,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
-import type { State } from "./SessionRegistry.js"
+import type { State } from "./SessionState.js"
 
 const unlabelled: ReadonlyArray<MetricLabel.MetricLabel> = []
 

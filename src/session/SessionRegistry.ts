@@ -5,54 +5,23 @@
  */
 import { randomUUID } from "node:crypto"
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { ProcessEvents } from "../process/ManagedProcess.js"
+import type { ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { LimitReached, SessionAttached, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
+import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { CurrentConnection } from "./CurrentConnection.js"
-import { FileViews, type Views } from "./FileViews.js"
 import type { Notifier } from "./Notifier.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
-
-/** Where a session stands. `Attached` names its notifier once the client has said it is ready. */
-export type State = Data.TaggedEnum<{
-  Attached: { readonly notifier: Notifier | undefined }
-  Detached: object
-  Ended: object
-}>
-export const State = Data.taggedEnum<State>()
-
-/** What moves a session. */
-export type Event = Data.TaggedEnum<{
-  ClientReady: { readonly notifier: Notifier }
-  ConnectionLost: object
-  Resumed: object
-  Ended: object
-}>
-export const Event = Data.taggedEnum<Event>()
-
-/** Every transition there is. An event that has no place in a state leaves it as it is. */
-export const transition = (state: State, event: Event): State => {
-  switch (event._tag) {
-    case "ClientReady":
-      return state._tag === "Attached" ? State.Attached({ notifier: event.notifier }) : state
-    case "ConnectionLost":
-      return state._tag === "Attached" ? State.Detached() : state
-    case "Resumed":
-      return state._tag === "Detached" ? State.Attached({ notifier: undefined }) : state
-    case "Ended":
-      return State.Ended()
-  }
-}
+import { Event, State, transition } from "./SessionState.js"
 
 /** A client's processes, and whoever is connected to them now. */
 export class Session {

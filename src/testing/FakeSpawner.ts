@@ -11,6 +11,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import type { OutputStream } from "../protocol/ExecApi.js"
+import * as Signals from "../protocol/Signals.js"
 import {
   type Child,
   type ChildEvents,
@@ -18,11 +20,9 @@ import {
   ExitStatus,
   type SignalTarget,
   SpawnError
-} from "../process/Child.js"
-import { maxChunkBytes } from "../process/ReadBuffer.js"
-import { Spawner } from "../process/Spawner.js"
-import type { OutputStream } from "../protocol/ExecApi.js"
-import * as Signals from "../protocol/Signals.js"
+} from "../spawn/Child.js"
+import { maxChunkBytes } from "../spawn/ReadBuffer.js"
+import { Spawner } from "../spawn/Spawner.js"
 
 /** Pids of fake children start here: above what Linux ever gives out (2^22), so that none is mistaken for a real one. */
 const firstPid = 5_000_001

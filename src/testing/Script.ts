@@ -7,9 +7,9 @@
 import type { Buffer } from "node:buffer"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { ExitStatus, SpawnError } from "../process/Child.js"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import type { Signal } from "../protocol/Signals.js"
+import { ExitStatus, SpawnError } from "../spawn/Child.js"
 import { type FakeChild, immortal, type Plan, stubborn } from "./FakeSpawner.js"
 
 /** One thing that a child does, some time after it was started. */

@@ -5,6 +5,7 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as ExecClient from "../../src/client/ExecClient.js"
+import * as HeadTail from "../../src/client/HeadTail.js"
 import * as RelayLink from "../../src/client/RelayLink.js"
 import { failureOf } from "../support/fake.js"
 import { directory } from "../support/files.js"
@@ -43,6 +44,29 @@ describe("a session that was left", () => {
     })
   )
 
+  it.scopedLive("what a second client writes arrives, whatever the first one has written", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer()
+      const write = (sessionId: string | undefined, text: string) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+            const process = yield* sessionId === undefined
+              ? client.start({ ...sh("cat", "p"), pipeStdin: true })
+              : client.attach("p")
+            yield* process.write(text)
+            return client.sessionId
+          })
+        )
+      const sessionId = yield* write(undefined, "one ")
+      yield* write(sessionId, "two ")
+      const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+      const process = yield* client.attach("p")
+      const { stdout } = yield* process.communicate({ input: "three" })
+      assert.strictEqual(HeadTail.bytesOf(stdout).toString(), "one two three")
+    })
+  )
+
   it.scopedLive("what is not retained any more is missed, and said so; the end is known", () =>
     Effect.gen(function* () {
       const { url } = yield* webSocketServer({ args: ["--retained-output-bytes-per-process", "1000"] })
@@ -65,6 +89,37 @@ describe("a session that was left", () => {
       )
       assert.strictEqual(bytes, total)
       assert.strictEqual(events[0]?._tag, "Missed")
+      assert.deepInclude(yield* process.closed, { exitCode: 5 })
+    })
+  )
+
+  it.scopedLive("of which the server kept the beginning and the end: what lay between is missed", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer({
+        args: ["--retained-output-bytes-per-process", "1000", "--retain", "head-tail"]
+      })
+      const sessionId = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* ExecClient.connect({ url })
+          yield* (yield* client.start(sh("seq 1 20000; exit 5", "p"))).closed
+          return client.sessionId
+        })
+      )
+      const client = yield* ExecClient.connect({ url, resumeSessionId: sessionId })
+      const process = yield* client.attach("p")
+      const events = Chunk.toReadonlyArray(yield* Stream.runCollect(process.events))
+      const gap = events.findIndex(({ _tag }) => _tag === "Missed")
+      const text = (some: typeof events) =>
+        some.map((event) => (event._tag === "Output" ? event.chunk.toString() : "")).join("")
+      const all = Array.from({ length: 20000 }, (_, i) => `${i + 1}\n`).join("")
+      const [head, tail] = [text(events.slice(0, gap)), text(events.slice(gap))]
+      assert.isTrue(head.length > 0 && all.startsWith(head), head)
+      assert.isTrue(tail.length > 0 && all.endsWith(tail), tail)
+      assert.deepInclude(events[gap], { bytes: all.length - head.length - tail.length })
+      assert.notInclude(
+        events.map(({ _tag }) => _tag),
+        "Restarted"
+      )
       assert.deepInclude(yield* process.closed, { exitCode: 5 })
     })
   )

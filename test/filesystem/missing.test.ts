@@ -52,10 +52,10 @@ describe("a watch", () => {
         (path) => renameSync(`${dir}/old`, path)
       ]
       for (const [i, make] of ways.entries()) {
-        assert.isTrue(yield* watches(client, i, [`${dir}/new${i}`, `${dir}/never`]))
+        assert.isTrue(yield* watches(client, i + 1, [`${dir}/new${i}`, `${dir}/never`]))
         writeFileSync(`${dir}/beside`, "")
         make(`${dir}/new${i}`)
-        yield* changed(client, i)
+        yield* changed(client, i + 1)
         rmSync(`${dir}/new${i}`, { recursive: true })
       }
       // The watches are over: what comes again is told to nobody, and the next watch works.
@@ -63,7 +63,7 @@ describe("a watch", () => {
       assert.isTrue(yield* watches(client, 9, [`${dir}/last`]))
       writeFileSync(`${dir}/last`, "")
       yield* changed(client, 9)
-      assert.deepStrictEqual(told(client), [0, 1, 2, 3, 9])
+      assert.deepStrictEqual(told(client), [1, 2, 3, 4, 9])
     }))
 
   test("tells of the first directory on the way that comes, and of any that goes", (client, dir) =>
@@ -94,28 +94,30 @@ describe("a watch", () => {
         [folder, () => renameSync(folder, `${folder}2`)]
       ]
       for (const [i, [present, change]] of ways.entries()) {
-        assert.isTrue(yield* watches(client, i, never, `file://${present}`))
+        assert.isTrue(yield* watches(client, i + 1, never, `file://${present}`))
         if (present === folder) writeFileSync(`${folder}/in${i}`, "")
         // Whatever that was going to tell, it would be told before the answer to this.
         yield* client.ask("fs/readDirectory", { path: dir })
-        assert.notInclude(told(client), i)
+        assert.notInclude(told(client), i + 1)
         change()
-        yield* changed(client, i)
+        yield* changed(client, i + 1)
       }
       assert.isFalse(yield* watches(client, 9, never, `file://${folder}`), "it is gone")
-      assert.isTrue(yield* watches(client, 9, never, null))
+      assert.isTrue(yield* watches(client, 10, never, null))
     }))
 
-  test("gives way to one of another id, and not to one of its own", (client, dir) =>
+  test("gives way to one of a larger id, and not to one of its own or a smaller one", (client, dir) =>
     Effect.gen(function* () {
+      assert.isFalse(yield* watches(client, 0, [`${dir}/a`]))
       assert.isTrue(yield* watches(client, 1, [`${dir}/a`]))
       assert.isTrue(yield* watches(client, 2, [`${dir}/b`]))
-      assert.isFalse(yield* watches(client, 2, [`${dir}/c`]))
+      for (const used of [2, 1]) assert.isFalse(yield* watches(client, used, [`${dir}/c`]))
       for (const name of ["a", "c", "b"]) writeFileSync(`${dir}/${name}`, "")
       yield* changed(client, 2)
       assert.isTrue(yield* watches(client, 3, [`${dir}/d`]))
       // Nothing to watch: that is how one is ended.
       assert.isFalse(yield* watches(client, 4, []))
+      assert.isFalse(yield* watches(client, 4, [`${dir}/d`]), "an id is used up, whatever was answered")
       writeFileSync(`${dir}/d`, "")
       assert.isTrue(yield* watches(client, 5, [`${dir}/e`]))
       writeFileSync(`${dir}/e`, "")
@@ -132,6 +134,13 @@ describe("a watch", () => {
       for (const id of ids) writeFileSync(`${dir}/${id}`, "")
       yield* changed(client, 4)
       assert.deepStrictEqual(told(client), [4])
+    }))
+
+  test("is refused where the system does not tell of changes", (client) =>
+    Effect.gen(function* () {
+      for (const [i, path] of ["/proc/self/none", "/proc/none", "/sys/none"].entries()) {
+        assert.isFalse(yield* watches(client, i + 1, [path]), path)
+      }
     }))
 
   test("is refused as such where a client has to look itself", (client, dir) =>

@@ -3,11 +3,12 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
-import { ExitStatus } from "../../src/process/Child.js"
+import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
 import type { Limits } from "../../src/process/ProcessLimits.js"
 import { Event, State, transition } from "../../src/process/ProcessState.js"
 import type { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
-import type { FakeSpawner, Plan } from "../../src/testing/FakeSpawner.js"
+import { ExitStatus } from "../../src/spawn/Child.js"
+import { type FakeSpawner, immortal, type Plan } from "../../src/testing/FakeSpawner.js"
 import { type Bench, bench, bytes, fill, settle, supervisorLayer } from "../support/fake.js"
 
 const test = (
@@ -313,6 +314,25 @@ describe("input, sizes and signals", () => {
       a.process.closeStdin()
       assert.strictEqual(a.child.stdinEnds, 1)
     }))
+
+  for (const kill of [
+    (process: ManagedProcess) => process.kill(),
+    (process: ManagedProcess) => process.signal("SIGKILL", "tree")
+  ]) {
+    test(
+      `nothing asked for after a kill of the tree comes before it (${kill})`,
+      ({ start }) =>
+        Effect.gen(function* () {
+          const { process, child } = yield* start("p", { tty: true })
+          kill(process)
+          assert.strictEqual(yield* process.write(bytes("late"), undefined), "stdinClosed")
+          process.closeStdin()
+          process.resize(5, 6)
+          assert.deepStrictEqual([child.written, child.stdinEnds, child.resizes], ["", 0, []])
+        }),
+      { onSignal: immortal }
+    )
+  }
 
   test("a terminal gets its size also after the exit of the leader: descendants may still have it", ({ start }) =>
     Effect.gen(function* () {

@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
-import { ExitStatus, SpawnError } from "../../src/process/Child.js"
 import type { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
+import { ExitStatus, SpawnError } from "../../src/spawn/Child.js"
 import type { FakeSpawner, Plan } from "../../src/testing/FakeSpawner.js"
 import { type Bench, bench, bytes, id, settle, supervisorLayer } from "../support/fake.js"
 
@@ -155,20 +155,23 @@ describe("restart", () => {
       assert.deepStrictEqual(of("p")[0], ["exited", 1, 143, "SIGTERM", false])
     }))
 
-  test("the end of input between two children is refused, as a write is: there is nobody whose input could end", ({
-    start,
-    fake
-  }) =>
-    Effect.gen(function* () {
-      const { process } = yield* start("p", { ...restart(), pipeStdin: true })
-      fake.children[0]?.finish(1)
-      yield* pass(50)
-      assert.strictEqual(process.closeStdin(), "starting")
-      yield* pass(100)
-      assert.isFalse(fake.children[1]?.stdinEnded)
-      assert.strictEqual(process.closeStdin(), "closed")
-      assert.isTrue(fake.children[1]?.stdinEnded)
-    }))
+  for (const when of ["while a child runs", "between two children"]) {
+    test(`the end of input ${when} is that of all children to come`, ({ start, fake }) =>
+      Effect.gen(function* () {
+        const { process } = yield* start("p", { ...restart(), pipeStdin: true })
+        if (when === "while a child runs") process.closeStdin()
+        fake.children[0]?.finish(1)
+        yield* pass(50)
+        if (when === "between two children") {
+          assert.strictEqual(yield* process.write(Buffer.from("x"), undefined), "starting")
+          process.closeStdin()
+        }
+        assert.strictEqual(yield* process.write(Buffer.from("x"), undefined), "stdinClosed")
+        yield* pass(100)
+        assert.isTrue(fake.children[1]?.stdinEnded)
+        assert.strictEqual(yield* process.write(Buffer.from("x"), undefined), "stdinClosed")
+      }))
+  }
 
   test("timeoutMs counts from the first start, and is the end", ({ start, fake, of }) =>
     Effect.gen(function* () {

@@ -53,7 +53,11 @@ it("has the methods of the protocol", () => {
       "fs/readBlock",
       "fs/writeBlock",
       "fs/close",
-      "http/request"
+      "fs/watchMissing",
+      "http/request",
+      "environmentConfig/read",
+      "capabilityRoots/discoverV1",
+      "capabilities/discoverV2"
     ]
   )
 })

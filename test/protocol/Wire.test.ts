@@ -173,7 +173,10 @@ describe("what is sent", () => {
   it("a result, an error and a notification, without a jsonrpc member, in the order the original writes", () => {
     assert.strictEqual(Wire.success(id, { a: 1 }), '{"id":1,"result":{"a":1}}')
     assert.strictEqual(Wire.failure(id, -32600, 'a "b"'), '{"error":{"code":-32600,"message":"a \\"b\\""},"id":1}')
-    assert.strictEqual(Wire.notification("m", { a: 1 }), '{"method":"m","params":{"a":1}}')
+    assert.strictEqual(
+      Wire.notification("fs/missingChanged", { watchId: 1 }),
+      '{"method":"fs/missingChanged","params":{"watchId":1}}'
+    )
   })
 
   it("a result around a value that comes later", () => {

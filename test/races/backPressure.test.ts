@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { ExitStatus } from "../../src/process/Child.js"
+import { ExitStatus } from "../../src/spawn/Child.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import type { Connector } from "../../src/transport/Memory.js"
 import { fill, serverLayer, settle } from "../support/fake.js"

@@ -4,10 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
-import { SpawnError } from "../../src/process/Child.js"
 import type { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
 import { codeOf } from "../../src/protocol/Failure.js"
 import { SessionRegistry } from "../../src/session/SessionRegistry.js"
+import { SpawnError } from "../../src/spawn/Child.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import {
   type Bench,

@@ -4,9 +4,10 @@ import { join } from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
-import { plan } from "../../src/process/Confinement.js"
-import * as Seccomp from "../../src/process/Seccomp.js"
 import * as Sandbox from "../../src/protocol/Sandbox.js"
+import { plan } from "../../src/sandbox/MountPlan.js"
+import * as SandboxPolicy from "../../src/sandbox/SandboxPolicy.js"
+import * as Seccomp from "../../src/sandbox/Seccomp.js"
 import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
 
 const dir = realpathSync(mkdtempSync(join(tmpdir(), "policy-")))
@@ -16,7 +17,7 @@ writeFileSync(join(dir, "ws/a/b/secret"), "")
 symlinkSync(join(dir, "ws"), join(dir, "link"))
 symlinkSync(join(dir, "other"), join(dir, "ws/out"))
 
-const policyOf = (json: object) => Sandbox.policyOf(Schema.decodeUnknownSync(Sandbox.Sandbox)(json), undefined)
+const policyOf = (json: object) => SandboxPolicy.policyOf(Schema.decodeUnknownSync(Sandbox.Sandbox)(json), undefined)
 
 /** The mounts of a sandbox, a line each, or why there are none. */
 const lines = (json: object, writable: ReadonlyArray<string> = []): ReadonlyArray<string> | string =>

@@ -76,6 +76,19 @@ describe("without bubblewrap", () => {
 })
 
 describe.runIf(hasBubblewrap)("sandboxed processes", () => {
+  it.scopedLive("`tmpdir` is the TMPDIR of the process itself", () =>
+    Effect.gen(function* () {
+      const dir = yield* project
+      const { client } = yield* connected({ env: { TMPDIR: `${dir}/private` } })
+      const env = { PATH: "/usr/bin:/bin", TMPDIR: `${dir}/ws/sub` }
+      const box = sandbox([readRoot, entry(special("tmpdir"), "write")])
+      const script = `echo a > ${dir}/ws/sub/a && echo own; echo b > ${dir}/private/b && echo server`
+      const { output } = yield* runs(client, "p", script, box, { env })
+      assert.match(output, /own/)
+      assert.notMatch(output, /^server/m)
+    })
+  )
+
   for (const tty of [false, true]) {
     it.scopedLive(`${tty ? "terminal" : "pipe"}: a denied write is the system's own answer, and is reported`, () =>
       Effect.gen(function* () {

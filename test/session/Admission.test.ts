@@ -11,7 +11,7 @@ const bench = (limits: Partial<Limits> = {}) => {
       isCongested: () => peer.congested,
       isBlocked: () => peer.blocked,
       serve: (text) => {
-        if (text.startsWith("large") && admission.defer(text)) return
+        if (peer.congested && text.startsWith("large")) return admission.defer(text)
         served.push(text)
         running.set(text, admission.begin(text.length))
       },

@@ -2,11 +2,11 @@ import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
-import { maxChunkBytes } from "../../src/process/ReadBuffer.js"
 import * as BinaryFrame from "../../src/protocol/BinaryFrame.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
 import * as FramePool from "../../src/session/FramePool.js"
 import * as Notifier from "../../src/session/Notifier.js"
+import { maxChunkBytes } from "../../src/spawn/ReadBuffer.js"
 
 const processId = ProcessId.make('é"')
 const process = {

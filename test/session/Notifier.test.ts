@@ -1,5 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
 import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
+import { ExecNotifications } from "../../src/protocol/ExecNotifications.js"
+import { toPeer } from "../../src/session/HttpExchanges.js"
 import * as Notifier from "../../src/session/Notifier.js"
 import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
 import { id } from "../support/fake.js"
@@ -63,6 +66,22 @@ describe("Notifier", () => {
       { method: "process/closed", params: { processId: name, seq: 4 } },
       { method: "process/failed", params: { processId: name, message: 'no "such"' } }
     ])
+  })
+
+  it("what is put together by hand is what the schemas say", () => {
+    const { notifier, messages, process } = setup()
+    for (const name of ["p", 'a "b"\n\u2028ü']) notifier.onOutput(process(name), 1, "pty", output)
+    const sent = messages()
+    const deltas = toPeer({ send: (text) => sent.push(JSON.parse(text)), buffered: () => 0 })
+    for (const error of [null, 'why "not"\n']) {
+      deltas.send({ requestId: 'r"\\', seq: 1, deltaBase64: output, done: error !== null, error })
+    }
+    assert.lengthOf(sent, 4)
+    for (const { method, params } of sent) {
+      const schema = ExecNotifications.requests.get(method)?.payloadSchema as Schema.Schema<unknown, unknown>
+      const decoded = Schema.decodeUnknownSync(schema, { onExcessProperty: "error" })(params)
+      assert.deepStrictEqual(Schema.encodeSync(schema)(decoded), params)
+    }
   })
 
   it("started and failed go only to those who asked", () => {

@@ -1,0 +1,93 @@
+/**
+ * Decides what of a sandbox has to be enforced, and whether that can be done here.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
+import type { Sandbox } from "../protocol/Sandbox.js"
+import type { Env } from "../spawn/Child.js"
+import type { Confinement } from "../spawn/Confinement.js"
+import { Bubblewrap } from "./Bubblewrap.js"
+import { isWithin, plan } from "./MountPlan.js"
+import * as SandboxPolicy from "./SandboxPolicy.js"
+import * as Seccomp from "./Seccomp.js"
+
+/** How many writable folders are remembered. */
+const maxFolders = 1024
+
+/** The answer to a request whose sandbox restricts something, where nobody can enforce it. */
+const unenforceable = (why: string): NotAllowed =>
+  new NotAllowed({
+    message:
+      `this server cannot enforce a restricted sandbox: ${why}; or ask for permissions of type disabled or external, ` +
+      "or for unrestricted managed ones"
+  })
+
+/** Turns sandboxes into confinements. */
+export interface Shape {
+  /**
+   * What a sandbox demands as things are now; nothing, if it restricts nothing. Refused, if it cannot be kept. `env` is
+   * the environment of the process that is to be confined. Without it a request on files is, which has no use for the
+   * network.
+   */
+  readonly confine: (
+    sandbox: Sandbox | undefined,
+    env?: Env
+  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams>
+}
+
+/** `tmpdir` is what the process takes for its own; of requests on files, the server's. */
+const policyOf = (sandbox: Sandbox | undefined, env: Env | undefined) =>
+  Effect.suspend(() =>
+    sandbox === undefined
+      ? Effect.succeed(undefined)
+      : Effect.map(SandboxPolicy.policyOf(sandbox, (env ?? process.env)["TMPDIR"]), (policy) =>
+          env === undefined && policy?.files === undefined ? undefined : policy
+        )
+  )
+
+/** The confiner of a server; without a layer it refuses every restriction. */
+export class Confiner extends Context.Reference<Confiner>()("exec-server/Confiner", {
+  defaultValue: (): Shape => ({
+    confine: (sandbox, env) =>
+      Effect.flatMap(policyOf(sandbox, env), (policy) =>
+        policy === undefined ? Effect.succeed(undefined) : unenforceable("it was put together without bubblewrap")
+      )
+  })
+}) {
+  /** Confines by bubblewrap, where it is installed. */
+  static readonly layer: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
+    Confiner,
+    Effect.gen(function* () {
+      const bubblewrap = yield* Bubblewrap
+      // Links in these are not trusted, in whatever sandbox they are met.
+      let writable: ReadonlyArray<string> = []
+
+      const remember = ({ mounts = [] }: Confinement) => {
+        for (const mount of mounts) {
+          if (mount._tag !== "Bind" || !mount.writable || mount.path === "/") continue
+          if (writable.some((folder) => isWithin(mount.path, folder))) continue
+          writable = [...writable.filter((folder) => !isWithin(folder, mount.path)), mount.path]
+        }
+        if (writable.length > maxFolders) writable = ["/"]
+      }
+
+      const confine: Shape["confine"] = (sandbox, env) =>
+        Effect.gen(function* () {
+          const policy = yield* policyOf(sandbox, env)
+          if (policy === undefined) return undefined
+          yield* Effect.mapError(bubblewrap.checkConfining, ({ message }) => unenforceable(message))
+          if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
+            return yield* unenforceable(`the network cannot be restricted on this kind of processor (${process.arch})`)
+          }
+          const confinement = yield* plan(policy, writable)
+          remember(confinement)
+          return confinement
+        })
+      return { confine }
+    })
+  )
+}

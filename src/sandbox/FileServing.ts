@@ -1,0 +1,86 @@
+/**
+ * Carries out calls on the file system for somebody at the other end of two pipes.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type { Shape } from "../filesystem/FileSystem.js"
+import type { OpenFile } from "../filesystem/OpenFile.js"
+import { type FileError, ofCode, toFileError } from "../filesystem/SystemError.js"
+import { type Answers, type Call, toBytes, toText } from "./Frames.js"
+
+/** The value of an answer, and its bytes. */
+export interface Answer {
+  readonly value: Answers[Call["call"]]
+  readonly payload: Buffer
+}
+
+const none = Buffer.alloc(0)
+const answerOf = (value: Answer["value"]): Answer => ({ value, payload: none })
+const done = Effect.as(answerOf(null))
+const bytes = Effect.map((payload: Buffer): Answer => ({ value: null, payload }))
+
+/** Answers calls; files stay open until they are closed. */
+export const make = (files: Shape): ((call: Call, payload: Buffer) => Effect.Effect<Answer, FileError>) => {
+  const open = new Map<number, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
+  let nextHandle = 1
+
+  const fileOf = (handle: number): Effect.Effect<OpenFile, FileError> =>
+    Effect.suspend((): Effect.Effect<OpenFile, FileError> => {
+      const found = open.get(handle)
+      return found === undefined ? toFileError(ofCode("EBADF")) : Effect.succeed(found.file)
+    })
+
+  return (call, payload) => {
+    switch (call.call) {
+      case "open":
+        return Effect.flatMap(Scope.make(), (scope) =>
+          files.open(toBytes(call.path), call.mode, call).pipe(
+            Scope.extend(scope),
+            Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
+            Effect.map((file) => {
+              const handle = nextHandle++
+              open.set(handle, { file, scope })
+              return answerOf({ handle, size: file.size })
+            })
+          )
+        )
+      case "readAll":
+        return bytes(Effect.flatMap(fileOf(call.handle), (file) => file.readAll(call.limit)))
+      case "read":
+        return bytes(Effect.flatMap(fileOf(call.handle), (file) => file.read(call.offset, call.length)))
+      case "write":
+        return done(Effect.flatMap(fileOf(call.handle), (file) => file.write(call.offset, payload)))
+      case "close": {
+        const found = open.get(call.handle)
+        open.delete(call.handle)
+        return done(found === undefined ? Effect.void : Scope.close(found.scope, Exit.void))
+      }
+      case "createDirectory":
+        return done(files.createDirectory(toBytes(call.path), call.options))
+      case "getMetadata":
+        return Effect.map(files.getMetadata(toBytes(call.path), call), answerOf)
+      case "canonicalize":
+        return Effect.map(files.canonicalize(toBytes(call.path)), (path) => answerOf(toText(path)))
+      case "readDirectory":
+        return Effect.map(files.readDirectory(toBytes(call.path)), (entries) =>
+          answerOf(entries.map(({ name, isDirectory, isFile }) => [toText(name), isDirectory, isFile] as const))
+        )
+      case "walk":
+        return Effect.map(files.walk(toBytes(call.path), call.options), ({ entries, errors, truncated }) =>
+          answerOf({
+            entries: entries.map(({ path, kind }) => [toText(path), kind === "directory"] as const),
+            errors: errors.map(({ path, message }) => [toText(path), message] as const),
+            truncated
+          })
+        )
+      case "remove":
+        return done(files.remove(toBytes(call.path), call.options))
+      case "copy":
+        return done(files.copy(toBytes(call.path), toBytes(call.to), call.recursive))
+    }
+  }
+}

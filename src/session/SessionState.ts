@@ -1,0 +1,38 @@
+/**
+ * Where a session stands, and how it gets from one state to the next.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+import type { Notifier } from "./Notifier.js"
+
+/** Where a session stands. `Attached` names its notifier once the client has said it is ready. */
+export type State = Data.TaggedEnum<{
+  Attached: { readonly notifier: Notifier | undefined }
+  Detached: object
+  Ended: object
+}>
+export const State = Data.taggedEnum<State>()
+
+/** What moves a session. */
+export type Event = Data.TaggedEnum<{
+  ClientReady: { readonly notifier: Notifier }
+  ConnectionLost: object
+  Resumed: object
+  Ended: object
+}>
+export const Event = Data.taggedEnum<Event>()
+
+/** Every transition there is. An event that has no place in a state leaves it as it is. */
+export const transition = (state: State, event: Event): State => {
+  switch (event._tag) {
+    case "ClientReady":
+      return state._tag === "Attached" ? State.Attached({ notifier: event.notifier }) : state
+    case "ConnectionLost":
+      return state._tag === "Attached" ? State.Detached() : state
+    case "Resumed":
+      return state._tag === "Detached" ? State.Attached({ notifier: undefined }) : state
+    case "Ended":
+      return State.Ended()
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Starts the leader of a child and learns how it ends, whatever its descriptors are.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as OsError from "../protocol/OsError.js"
+import * as Signals from "../protocol/Signals.js"
+import { attempt, type ChildSpec, ExitStatus, SpawnError } from "./Child.js"
+import * as Posix from "./Posix.js"
+import { ProcessTrees, type Tree, type Shape as TreesShape } from "./ProcessTrees.js"
+import * as Program from "./Program.js"
+
+/** What runs a file that is executable and neither a program nor a script that names its interpreter. */
+const shell = "/bin/sh"
+
+/** A process of ours. */
+export interface Running {
+  readonly pid: number
+  /** Calls back once with how it ended, whenever that was or will be; for one listener. */
+  readonly onExit: (listener: (status: ExitStatus) => void) => void
+}
+
+/** A leader that was started, with what descends from it. */
+export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains" | "findRemains"> {}
+
+/** How a process ended by status and signal; neither is known where both say nothing. */
+export const statusOf = (code: number, signal: number): ExitStatus => {
+  if (signal !== 0) return ExitStatus.Signaled({ number: signal, signal: Signals.nameOf(signal) })
+  if (code >= 0) return ExitStatus.Exited({ code })
+  return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
+}
+
+/** Something that happens once, for one listener, whichever comes first. */
+export const makeExit = (): Pick<Running, "onExit"> & { readonly report: (status: ExitStatus) => void } => {
+  let status: ExitStatus | undefined
+  let listener: ((status: ExitStatus) => void) | undefined
+  return {
+    report: (reported) => {
+      status = reported
+      listener?.(reported)
+    },
+    onExit: (listen) => {
+      listener = listen
+      if (status !== undefined) listen(status)
+    }
+  }
+}
+
+/** Starts a file with the environment and in the directory of a child. Throws what the system says. */
+export const run = (
+  file: string,
+  argv: ReadonlyArray<string>,
+  { cwd, env }: Pick<ChildSpec, "cwd" | "env">,
+  stdio: Posix.Stdio
+): Running => {
+  const variables = Object.entries(env).map(([variable, value]) => `${variable}=${value}`)
+  const { report, onExit } = makeExit()
+  const pid = Posix.spawn(file, argv, variables, cwd, stdio, (code, signal) => report(statusOf(code, signal)))
+  return { pid, onExit }
+}
+
+const runProgram = (spec: ChildSpec, stdio: Posix.Stdio): Running => {
+  const file = Program.find(spec)
+  const [name = file, ...args] = spec.argv
+  try {
+    return run(file, [spec.arg0 ?? name, ...args], spec, stdio)
+  } catch (error) {
+    if (OsError.codeOf(error) !== "ENOEXEC") throw error
+    return run(shell, [shell, file, ...args], spec, stdio)
+  }
+}
+
+const launch = (track: TreesShape["track"], spec: ChildSpec, stdio: Posix.Stdio): Leader => {
+  const { pid, onExit } = runProgram(spec, stdio)
+  const tree = track(pid)
+  return {
+    pid,
+    onExit: (listen) =>
+      onExit((status) => {
+        tree.reaped()
+        listen(status)
+      }),
+    signal: tree.signal,
+    hasRemains: tree.hasRemains,
+    findRemains: tree.findRemains
+  }
+}
+
+/** Starts leaders on descriptors, or as the owner of a terminal. */
+type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
+
+/** Starts the leaders of confined children; without a layer, there are none. */
+export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exec-server/ConfinedLauncher", {
+  defaultValue: (): { readonly launch: Launch } => ({
+    launch: () => new SpawnError({ message: "this server cannot confine a process" })
+  })
+}) {}
+
+/** Starts leaders. */
+export class Launcher extends Context.Tag("exec-server/Launcher")<
+  Launcher,
+  {
+    /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
+    readonly launch: Launch
+  }
+>() {
+  /** Leaders among the server's own processes, whose starts are synchronous; confined ones by `ConfinedLauncher`. */
+  static readonly layer: Layer.Layer<Launcher, never, ProcessTrees> = Layer.effect(
+    Launcher,
+    Effect.gen(function* () {
+      const { track } = yield* ProcessTrees
+      const confined = yield* ConfinedLauncher
+      return {
+        launch: (spec, stdio) =>
+          spec.confinement === undefined ? attempt(() => launch(track, spec, stdio)) : confined.launch(spec, stdio)
+      }
+    })
+  )
+}

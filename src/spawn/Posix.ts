@@ -1,0 +1,118 @@
+/**
+ * The system calls of `native/posix.c`.
+ *
+ * @since 0.1.0
+ */
+import { createRequire } from "node:module"
+import { join } from "node:path"
+import * as Package from "../internal/Package.js"
+import { codeName } from "../protocol/OsError.js"
+
+/**
+ * What a child gets for descriptors 0, 1, 2 and further ones: -1 is /dev/null. Or the path of a terminal, which becomes
+ * its own.
+ */
+export type Stdio = string | readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
+
+/** Every call returns a negative error number when it fails. */
+interface Native {
+  readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
+  readonly setPipeSize: (fd: number, bytes: number) => number
+  readonly spawn: (
+    file: string,
+    argv: ReadonlyArray<string>,
+    env: ReadonlyArray<string>,
+    cwd: string,
+    stdio: Stdio,
+    onExit: (code: number, signal: number) => void
+  ) => number
+  readonly processTable: () => Float64Array
+  readonly setUpTerminal: (fd: number) => number
+  readonly eof: (fd: number) => number
+  readonly rawOutput: (fd: number) => number
+  readonly setRoot: (path: string) => number
+  readonly onWritable: (fd: number, callback: () => void) => number
+  readonly cancel: (token: number) => number
+  readonly keepFreed: (bytes: number) => void
+}
+
+const load = createRequire(import.meta.url)
+
+const buildFolder = join(Package.root, "src/spawn/native/build/Release")
+
+let loaded: Native | undefined
+
+const native = (): Native => {
+  loaded ??= load(join(buildFolder, "posix.node")) as Native
+  return loaded
+}
+
+/** What a failed call of node:fs throws. */
+const check = <A>(result: A | number): A | number => {
+  if (typeof result !== "number" || result >= 0) return result
+  const code = codeName(-result)
+  throw Object.assign(new Error(`system call failed: ${code}`), { code })
+}
+
+/** The program that is the first one of a PID namespace; `native/init.c` says how it is called. */
+export const initProgram = (): string => join(buildFolder, "init")
+
+/** A pipe, both ends closed on exec. Throws like node:fs. */
+export const pipe = (): readonly [readEnd: number, writeEnd: number] =>
+  check(native().pipe()) as readonly [number, number]
+
+/** Makes a pipe hold this many bytes; false if the system does not allow it, or knows no such thing. */
+export const setPipeSize = (fd: number, bytes: number): boolean => native().setPipeSize(fd, bytes) > 0
+
+/**
+ * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and nothing open but these
+ * descriptors. `onExit` is called once, in a later turn of the event loop: with the status and 0, with -1 and the
+ * number of a signal, or with -1 and 0 if the system could not tell. Throws what the system says, like node:fs.
+ */
+export const spawn = (
+  file: string,
+  argv: ReadonlyArray<string>,
+  env: ReadonlyArray<string>,
+  cwd: string,
+  stdio: Stdio,
+  onExit: (code: number, signal: number) => void
+): number => check(native().spawn(file, argv, env, cwd, stdio, onExit)) as number
+
+/** How many numbers of `processTable` belong to one process. */
+export const rowLength = 6
+
+/**
+ * All processes, `rowLength` numbers each: pid, state as a character's code, parent, group, session, and start time in
+ * clock ticks since boot. Empty where there is no /proc.
+ */
+export const processTable = (): Float64Array => native().processTable()
+
+/** Keeps children from inheriting a terminal, and lets it erase whole UTF-8 characters. Throws like node:fs. */
+export const setUpTerminal = (fd: number): void => {
+  check(native().setUpTerminal(fd))
+}
+
+/** The character that ends the input of a terminal, as programs on it have set it; ^D by default. Throws like node:fs. */
+export const eof = (fd: number): number => check(native().eof(fd)) as number
+
+/** Lets what is written to a terminal through as it is. Throws like node:fs. */
+export const rawOutput = (fd: number): void => {
+  check(native().rawOutput(fd))
+}
+
+/** Makes a directory the root of this process. Throws like node:fs. */
+export const setRoot = (path: string): void => {
+  check(native().setRoot(path))
+}
+
+/** Calls back once, later, when a descriptor takes more or has failed; gives what cancels that. Throws like node:fs. */
+export const onWritable = (fd: number, callback: () => void): (() => void) => {
+  const token = native().onWritable(fd, callback)
+  check(token)
+  return () => {
+    native().cancel(token)
+  }
+}
+
+/** Freed memory beyond this goes back to the system from each heap of this process; where its C library is glibc. */
+export const keepFreed = (bytes: number): void => native().keepFreed(bytes)

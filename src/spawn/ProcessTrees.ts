@@ -1,0 +1,150 @@
+/**
+ * The trees of all children of a server: signalled, killed together, and handed to the guard.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Signal } from "../protocol/Signals.js"
+import type { SignalTarget } from "./Child.js"
+import { Guard } from "./Guard.js"
+import {
+  type Entry,
+  entryOf,
+  hasStrays,
+  type Identity,
+  isStranger,
+  kill,
+  killAll,
+  membersOf,
+  type Root,
+  table
+} from "./ProcessTree.js"
+
+/**
+ * How often the trees whose leaders are gone are looked at for what is left of them, in milliseconds: all at once, for
+ * a reading of the process table blocks the event loop for some milliseconds.
+ */
+const pruneMs = 2000
+
+/** The tree under one leader. */
+export interface Tree {
+  /** Sends a signal to the leader, its group, or every member. SIGKILL for trees is sent in the same turn of the event loop. */
+  readonly signal: (signal: Signal, target: SignalTarget) => void
+  /** The leader was reaped. What is left of the tree stays with the guard. */
+  readonly reaped: () => void
+  /** Whether something of the tree may live on after its leader; cheap, and true when in doubt. */
+  readonly hasRemains: () => boolean
+  /** The same for certain: reads the process table. */
+  readonly findRemains: () => boolean
+}
+
+/** Where trees stand. */
+export interface Shape {
+  /** The tree of a leader that was just started, has not been reaped, and leads a session of its own. */
+  readonly track: (pid: number) => Tree
+}
+
+const make = Effect.gen(function* () {
+  const guard = yield* Guard
+
+  // The trees that are to be killed in one turn of the event loop share the readings of the process table: the end of
+  // a thousand processes costs a few readings and not a thousand.
+  let doomed: Array<Root> = []
+  const doom = (leader: Root) => {
+    if (doomed.length === 0) {
+      setImmediate(() => {
+        const leaders = doomed
+        doomed = []
+        killAll(leaders)
+      })
+    }
+    doomed.push(leader)
+  }
+
+  // Likewise those that are signalled otherwise.
+  let shared: ReadonlyArray<Entry> | undefined
+  const tableOfThisTurn = () => {
+    if (shared === undefined) {
+      shared = table()
+      setImmediate(() => {
+        shared = undefined
+      })
+    }
+    return shared
+  }
+
+  const leaderless = new Set<Root>()
+  let timer: NodeJS.Timeout | undefined
+  /** Forgets a tree without members. An empty process table could not be read: nothing is known. */
+  const forgetIfGone = (leader: Root, entries: ReadonlyArray<Entry>) => {
+    if (entries.length === 0 || membersOf(leader, entries).size > 0) return
+    leaderless.delete(leader)
+    guard.unregister(leader)
+    for (const stray of leader.strays ?? []) guard.unregister(stray)
+  }
+  const prune = () => {
+    timer = undefined
+    const entries = table()
+    for (const leader of leaderless) forgetIfGone(leader, entries)
+    schedule()
+  }
+  const schedule = () => {
+    if (leaderless.size > 0) timer ??= setTimeout(prune, pruneMs).unref()
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
+
+  const track = (pid: number): Tree => {
+    const leader: Identity & { strays?: ReadonlyArray<Identity> } = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+    let isDoomed = false
+    guard.register(leader)
+
+    /** Those that the end of the leader may cut off: a signal that all get is what it may end by. */
+    const remember = (strays: ReadonlyArray<Identity>) => {
+      if (strays.length === 0 && leader.strays === undefined) return
+      for (const stray of leader.strays ?? []) guard.unregister(stray)
+      for (const stray of strays) guard.register(stray)
+      leader.strays = strays
+    }
+
+    return {
+      signal: (signal, target) => {
+        // Killed in this turn of the event loop: what was asked for later must not come first.
+        if (isDoomed && signal !== "SIGKILL") return
+        const current = entryOf(pid)
+        const isTaken = current !== undefined && isStranger(leader, current)
+        // Strays are all that can be left then.
+        if (isTaken && (target !== "tree" || !hasStrays(leader))) return
+        if (current === undefined && target === "leader") return
+        if (target === "leader") return kill(pid, signal)
+        // A number without a process is still reserved while the group it names has members; if it has none, nobody
+        // is hit: a group is only ever made under the number of a living process.
+        if (target === "group") return kill(-pid, signal)
+        if (signal === "SIGKILL") {
+          isDoomed = true
+          return doom(leader)
+        }
+        const members = [...membersOf(leader, tableOfThisTurn()).values()]
+        remember(members.filter(({ session }) => session !== pid))
+        if (!isTaken) kill(-pid, signal)
+        for (const member of members) if (member.group !== pid) kill(member.pid, signal)
+      },
+      reaped: () => {
+        leaderless.add(leader)
+        schedule()
+      },
+      hasRemains: () => leaderless.has(leader),
+      findRemains: () => {
+        if (leaderless.has(leader)) forgetIfGone(leader, tableOfThisTurn())
+        return leaderless.has(leader)
+      }
+    }
+  }
+  return { track }
+})
+
+/** The trees of a server's children. */
+export class ProcessTrees extends Context.Tag("exec-server/ProcessTrees")<ProcessTrees, Shape>() {
+  static readonly layer: Layer.Layer<ProcessTrees, never, Guard> = Layer.scoped(ProcessTrees, make)
+}

@@ -1,0 +1,179 @@
+/**
+ * Children on terminals.
+ *
+ * node-pty opens and resizes terminals; starting, reading, writing and the end are ours, because its own stream loses the tail of a child
+ * that exits at once: libuv takes a short read together with a hang-up as the end, and a terminal is read 4 kB at a
+ * time. Holding the slave open keeps the hang-up away until the leader is reaped; what is left then is read to EIO.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import { closeSync } from "node:fs"
+import { createRequire } from "node:module"
+import { ReadStream } from "node:tty"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "./Child.js"
+import { Launcher, type Leader } from "./Launcher.js"
+import * as Posix from "./Posix.js"
+import * as PtyWriter from "./PtyWriter.js"
+import { drain, readInto } from "./ReadBuffer.js"
+
+/** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
+interface NodePty {
+  readonly open: (
+    cols: number,
+    rows: number
+  ) => { readonly master: number; readonly slave: number; readonly pty: string }
+  readonly resize: (fd: number, cols: number, rows: number) => void
+}
+
+const load = createRequire(import.meta.url)
+
+/** Without the rest of node-pty, whose streams nobody uses here: that would take three times as long at every start. */
+const loadNative = (): NodePty => {
+  const utils = load("node-pty/lib/utils.js") as {
+    readonly loadNativeModule: (name: string) => { readonly module: unknown }
+  }
+  return utils.loadNativeModule("pty").module as NodePty
+}
+
+/** Newline, and the carriage return that a terminal takes for one: after these, or the EOF character, that is the end. */
+const lineEnds: ReadonlySet<number> = new Set([10, 13])
+
+/** ^D, the end-of-file character of a terminal that nobody has changed. */
+const defaultEof = 4
+
+const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child => {
+  const input = PtyWriter.make(fd)
+  // The descriptor is open from the start, also before anybody listens, until the output has ended.
+  let isOpen = true
+  let isPaused = false
+  let isAbandoned = false
+  let atLineStart = true
+  let terminal: ReadStream | undefined
+  let finish = () => {}
+  // A program may have chosen another one than ^D; asked when it matters.
+  const eof = () => (isOpen ? Posix.eof(fd) : defaultEof)
+
+  const listen = (events: ChildEvents) => {
+    // Every read is passed on at once, 4 kB at most: meanwhile the kernel gets the next one ready. Collecting them first
+    // comes back too early, waits for each, and has two thirds of the rate (`node scratch/bench.mjs --only pty`).
+    const onOutput = (bytes: Buffer) => events.onOutput("pty", bytes)
+    const stream = new ReadStream(fd, {
+      // The end of reading must not close the descriptor: what libuv left behind is read after it.
+      allowHalfOpen: true,
+      ...readInto(onOutput)
+    })
+    terminal = stream
+    const end = () => {
+      if (!isOpen) return
+      isOpen = false
+      input.close()
+      stream.destroy()
+      events.onOutputEnd()
+    }
+    const drainToEnd = () => {
+      if (!isOpen) return
+      drain(fd, onOutput)
+      end()
+    }
+    finish = drainToEnd
+    stream.once("end", drainToEnd)
+    stream.once("error", drainToEnd)
+    if (!isPaused) stream.resume()
+    if (isAbandoned) setImmediate(drainToEnd)
+    leader.onExit((status) => {
+      closeSync(slave)
+      // Given up already: the descriptor is closed.
+      if (!isOpen) return events.onExit(status)
+      const ended = drain(fd, onOutput)
+      input.close()
+      events.onStdinClosed()
+      events.onExit(status)
+      // Otherwise a descendant still holds the terminal, and its end comes as "end" or "error".
+      if (ended) end()
+    })
+  }
+
+  return {
+    pid: leader.pid,
+    listen,
+    pause: () => {
+      isPaused = true
+      terminal?.pause()
+    },
+    resume: () => {
+      isPaused = false
+      terminal?.resume()
+    },
+    write: (bytes, done) => {
+      const last = bytes[bytes.length - 1]
+      if (last !== undefined) atLineStart = lineEnds.has(last) || last === eof()
+      input.write(bytes, done)
+    },
+    // In the middle of a line the first one only hands the line over; the second one is the end.
+    endStdin: () => {
+      if (isOpen) input.write(Buffer.alloc(atLineStart ? 1 : 2, eof()), () => {})
+    },
+    resize: (rows, cols) => {
+      if (isOpen) pty.resize(fd, cols, rows)
+    },
+    signal: leader.signal,
+    hasRemains: leader.hasRemains,
+    findRemains: leader.findRemains,
+    abandonOutput: () => {
+      isAbandoned = true
+      setImmediate(() => finish())
+    }
+  }
+}
+
+const open = (pty: NodePty, rows: number, cols: number) => {
+  let opened: ReturnType<NodePty["open"]>
+  try {
+    opened = pty.open(cols, rows)
+  } catch {
+    throw new SpawnError({
+      message: "cannot open a terminal: no pseudo-terminal or file descriptor is left; end some processes"
+    })
+  }
+  Posix.setUpTerminal(opened.master)
+  Posix.setUpTerminal(opened.slave)
+  return opened
+}
+
+/** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
+export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
+  /** Terminals of node-pty, with leaders that a launcher starts. */
+  static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
+    PtySpawner,
+    Effect.gen(function* () {
+      const { launch } = yield* Launcher
+      // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
+      const loaded = yield* Effect.either(attempt(loadNative))
+      return {
+        spawn: (spec) => {
+          const { io } = spec
+          if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")
+          return Effect.flatMap(loaded, (pty) =>
+            Effect.flatMap(
+              attempt(() => open(pty, io.rows, io.cols)),
+              ({ master, slave, pty: path }) =>
+                launch(spec, path).pipe(
+                  Effect.map((leader) => manage(pty, leader, master, slave)),
+                  Effect.onError(() =>
+                    Effect.sync(() => {
+                      closeSync(slave)
+                      closeSync(master)
+                    })
+                  )
+                )
+            )
+          )
+        }
+      }
+    })
+  )
+}
