@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { isatty } from "node:tty"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -31,12 +32,17 @@ const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   return statusOf(Option.getOrUndefined(Cause.failureOption(exit.cause)))
 }
 
-const run: Effect.Effect<void, unknown> = Option.match(ServerFlags.read(process.argv.slice(2)), {
+const args = process.argv.slice(2)
+
+// Without any argument it may be help that is wanted, which is part of the rest.
+const alone = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(args)
+
+const run: Effect.Effect<void, unknown> = Option.match(alone, {
   onSome: ({ texts, config }) => Effect.flatMap(ServerConfig.load(texts, process.env, config), serve),
   onNone: () =>
     Effect.flatMap(
       Effect.promise(() => import("./command/Cli.js")),
-      ({ run }) => run(process.argv)
+      ({ run }) => run(args)
     )
 })
 
@@ -47,6 +53,9 @@ const main = run.pipe(
 
 // On a full disk, or with nobody at the other end, a log line is lost, and not the server.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
+
+// The main program listens until its end. What comes between that and the end of the process changes no exit status.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {})
 
 NodeRuntime.runMain(main, {
   disableErrorReporting: true,

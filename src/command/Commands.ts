@@ -1,41 +1,42 @@
 /**
- * The commands beside the server: their flags. What they do is loaded when one of them is called: the server must not
- * wait for it.
+ * The commands beside the server: their flags and words. What they do is loaded when one of them is called.
  *
  * @since 0.1.0
  */
-import * as Args from "@effect/cli/Args"
-import * as Command from "@effect/cli/Command"
-import * as Options from "@effect/cli/Options"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import * as RendezvousConfig from "../remote/RendezvousConfig.js"
+import * as Logging from "../server/Logging.js"
+import * as ServerConfig from "../server/ServerConfig.js"
+import * as Flag from "./Flag.js"
+import { type Command, typed } from "./Grammar.js"
 import type { LocalSignals } from "./LocalSignals.js"
+import * as Memory from "./Memory.js"
+import { announce } from "./Serve.js"
 import type { Target } from "./Target.js"
 
-const text = (name: string, placeholder: string, description: string) =>
-  Options.text(name).pipe(
-    Options.withPseudoName(placeholder),
-    Options.withDescription(description),
-    Options.optional,
-    Options.map(Option.getOrUndefined)
-  )
+/** Headings of flags. */
+const where = "Which server"
+const how = "How it runs"
+const what = "What it does"
+const output = "Output"
 
-const flag = (name: string, description: string) => Options.boolean(name).pipe(Options.withDescription(description))
-
-const json = flag("json", "print JSON, a line for each item, instead of text for people")
+const json = Flag.toggle("json", output, "print JSON, a line for each item, instead of text for people")
 
 const place = {
-  url: text(
-    "url",
-    "URL",
-    "the server: ws://, wss://, unix:///PATH, or relay://HOST:PORT/ENVIRONMENT; or EXEC_SERVER_URL; default: this machine"
-  ),
-  env: text("env", "ID", "an environment of environments.toml, instead of --url"),
-  environments: text("environments", "FILE", "another file instead of environments.toml in CODEX_HOME (~/.codex)"),
-  tokenFile: text("token-file", "FILE", "a file with the bearer token to show to the server; or EXEC_SERVER_TOKEN")
+  url: Flag.text("url", "URL", where, "the server: ws://, wss://, unix:///PATH, or relay://HOST:PORT/ENVIRONMENT", {
+    shown: "this machine",
+    variable: "EXEC_SERVER_URL"
+  }),
+  env: Flag.text("env", "ID", where, "an environment of environments.toml, instead of --url"),
+  environments: Flag.text("environments", "FILE", where, "another file to take environments from", {
+    shown: "environments.toml in CODEX_HOME, ~/.codex"
+  }),
+  tokenFile: Flag.text("token-file", "FILE", where, "a file with the bearer token to show to the server", {
+    shown: "the token in EXEC_SERVER_TOKEN, if there is one"
+  })
 }
 
-const session = text("session", "ID", "the session to take up again, as `run --detach` printed it")
+const session = Flag.text("session", "ID", where, "the session to take up again, as `run --detach` printed it")
 
 /** The flags of a command that say where. */
 type Place = { readonly [K in keyof Target]?: Target[K] }
@@ -48,137 +49,223 @@ const targetOf = ({ url, env, environments, tokenFile, session }: Place): Target
   session
 })
 
-const processArg = Args.text({ name: "ID" }).pipe(Args.withDescription("the id of a process of the session"))
-
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60000, h: 3600000 }
-
-/** `90`, `90s`, `1.5m`, `200ms`: in milliseconds. */
-export const parseDuration = (given: string): Option.Option<number> => {
-  const [, number, unit = "s"] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(given) ?? []
-  const ms = Math.round(Number(number) * (unitMs[unit] ?? 0))
-  return number !== undefined && ms >= 1 && ms <= 2 ** 31 - 1 ? Option.some(ms) : Option.none()
-}
+const processId = { name: "ID", help: "the id of a process of the session" }
 
 /** Runs what a module exports, with the signals of this process. */
 const lazily = <A, E>(load: () => Promise<Effect.Effect<A, E, LocalSignals>>) =>
   Effect.gen(function* () {
     const [{ provide }, command] = yield* Effect.promise(() => Promise.all([import("./LocalSignals.js"), load()]))
-    return yield* provide(command)
+    yield* provide(command)
   })
 
-/** All of them; `rest` is what came behind `--` on the command line. */
-export const make = (rest: ReadonlyArray<string>) => {
-  const run = Command.make(
-    "run",
-    {
+const run = typed(
+  ["run"],
+  {
+    summary: "Runs a command as if it were here, on this machine or on a server.",
+    note: "Ends with the status of the command, 128+n if signal n ended it, 127 if it is not found, 126 if it cannot be executed, and 124 after --timeout.",
+    rest: "COMMAND [ARGUMENTS]",
+    flags: {
       ...place,
       session,
-      tty: flag("tty", "give it a terminal, and this one's keys, size and signals").pipe(Options.withAlias("t")),
-      cwd: text("cwd", "DIR", "the directory to run in; default: this one, or the server's own"),
-      timeout: Options.text("timeout").pipe(
-        Options.withPseudoName("TIME"),
-        Options.withDescription("end it after this time: 90, 90s, 1.5m, 200ms"),
-        Options.filterMap(parseDuration, "--timeout must be a time above 0, such as 90, 90s, 1.5m or 200ms"),
-        Options.optional,
-        Options.map(Option.getOrUndefined)
-      ),
-      set: Options.text("set").pipe(
-        Options.withPseudoName("NAME=VALUE"),
-        Options.withDescription("a variable to set, on top of those of the server; can be given several times"),
-        Options.repeated
-      ),
-      detach: flag("detach", "leave it running, and print the id of the session to come back to").pipe(
-        Options.withAlias("d")
-      ),
-      id: text("id", "ID", "its id in the session; default: p1, p2, ..."),
+      tty: Flag.toggle("tty", how, "give it a terminal, and this one's keys, size and signals", { short: "t" }),
+      cwd: Flag.text("cwd", "DIR", how, "the directory to run in", { shown: "this one, or the server's own" }),
+      timeout: Flag.duration("timeout", how, "end it after this time: 90, 90s, 1.5m, 200ms"),
+      set: Flag.texts("set", "NAME=VALUE", how, "a variable to set, on top of those of the server"),
+      detach: Flag.toggle("detach", how, "leave it running, and print the id of the session to come back to", {
+        short: "d"
+      }),
+      id: Flag.text("id", "ID", how, "its id in the session", { shown: "p1, p2, ..." }),
       json
     },
-    ({ timeout, ...flags }) =>
-      lazily(async () => {
-        const { run } = await import("./Run.js")
-        return run({ ...flags, timeoutMs: timeout, target: targetOf(flags), argv: rest })
-      })
-  ).pipe(
-    Command.withDescription(
-      "Runs a command as if it were here: exec-server run [FLAGS] -- COMMAND. Ends with its status; 128+n for a signal."
-    )
-  )
+    examples: [
+      ["exec-server run -- make test", "on this machine"],
+      ["exec-server run --tty --url ws://127.0.0.1:8080 -- bash", "a shell on a server"],
+      ["exec-server run --detach --url ws://127.0.0.1:8080 -- make all", "left running there"]
+    ]
+  },
+  ({ timeout, ...flags }, { rest }) =>
+    lazily(async () => {
+      const { run } = await import("./Run.js")
+      return run({ ...flags, timeoutMs: timeout, target: targetOf(flags), argv: rest })
+    })
+)
 
-  const ps = Command.make("ps", { ...place, session, json }, (flags) =>
+const ps = typed(
+  ["ps"],
+  {
+    summary: "Lists the processes of a session.",
+    flags: { ...place, session, json },
+    examples: [["exec-server ps --url ws://127.0.0.1:8080 --session ID", "those that were left running"]]
+  },
+  (flags) =>
     lazily(async () => {
       const { ps } = await import("./Ps.js")
       return ps({ target: targetOf(flags), json: flags.json })
     })
-  ).pipe(Command.withDescription("Lists the processes of a session."))
+)
 
-  const attach = Command.make("attach", { ...place, session, id: processArg }, (flags) =>
+const attach = typed(
+  ["attach"],
+  {
+    summary: "Takes up a process that was left running; ^] leaves it again where it has a terminal.",
+    words: [processId],
+    flags: { ...place, session },
+    examples: [["exec-server attach p1 --url ws://127.0.0.1:8080 --session ID", "back to the first one"]]
+  },
+  (flags, { words: [id = ""] }) =>
     lazily(async () => {
       const { attach } = await import("./Attach.js")
-      return attach({ target: targetOf(flags), id: flags.id })
+      return attach({ target: targetOf(flags), id })
     })
-  ).pipe(
-    Command.withDescription("Takes up a process that was left running; ^] leaves it again where it has a terminal.")
-  )
+)
 
-  const logs = Command.make(
-    "logs",
-    {
+const logs = typed(
+  ["logs"],
+  {
+    summary: "Prints the output of a process that the server retains.",
+    words: [processId],
+    flags: {
       ...place,
       session,
-      follow: flag("follow", "go on until the process ends").pipe(Options.withAlias("f")),
-      json,
-      id: processArg
+      follow: Flag.toggle("follow", output, "go on until the process ends", { short: "f" }),
+      json
     },
-    (flags) =>
-      lazily(async () => {
-        const { logs } = await import("./Logs.js")
-        return logs({ target: targetOf(flags), id: flags.id, follow: flags.follow, json: flags.json })
-      })
-  ).pipe(Command.withDescription("Prints the output of a process that the server retains."))
+    examples: [["exec-server logs -f p1 --url ws://127.0.0.1:8080 --session ID", "until it ends"]]
+  },
+  (flags, { words: [id = ""] }) =>
+    lazily(async () => {
+      const { logs } = await import("./Logs.js")
+      return logs({ target: targetOf(flags), id, follow: flags.follow, json: flags.json })
+    })
+)
 
-  const kill = Command.make(
-    "kill",
-    {
+const kill = typed(
+  ["kill"],
+  {
+    summary: "Sends a signal to a process of a session.",
+    words: [processId],
+    flags: {
       ...place,
       session,
-      signal: Options.text("signal").pipe(
-        Options.withAlias("s"),
-        Options.withPseudoName("NAME"),
-        Options.withDescription("what to send to the process and all its descendants; default SIGTERM"),
-        Options.withDefault("SIGTERM")
-      ),
-      id: processArg
+      signal: Flag.withDefault(
+        Flag.text("signal", "NAME", what, "what to send to the process and all its descendants", { short: "s" }),
+        "SIGTERM"
+      )
     },
-    (flags) =>
-      lazily(async () => {
-        const { kill } = await import("./Kill.js")
-        return kill({ target: targetOf(flags), id: flags.id, signal: flags.signal })
-      })
-  ).pipe(Command.withDescription("Sends a signal to a process of a session."))
+    examples: [["exec-server kill -s INT p1 --url ws://127.0.0.1:8080 --session ID", "as ^C does"]]
+  },
+  (flags, { words: [id = ""] }) =>
+    lazily(async () => {
+      const { kill } = await import("./Kill.js")
+      return kill({ target: targetOf(flags), id, signal: flags.signal })
+    })
+)
 
-  const copy = Command.make(
-    "cp",
-    {
+const cp = typed(
+  ["cp"],
+  {
+    summary: "Copies files to a server, and back.",
+    words: [
+      { name: "SOURCE", help: "what to copy; :PATH is on the server", isPath: true },
+      { name: "DESTINATION", help: "where to; :PATH is on the server", isPath: true }
+    ],
+    flags: {
       ...place,
-      recursive: flag("recursive", "copy a directory with all that is in it").pipe(Options.withAlias("r")),
-      json,
-      source: Args.text({ name: "SOURCE" }).pipe(Args.withDescription("what to copy; :PATH is on the server")),
-      destination: Args.text({ name: "DESTINATION" }).pipe(Args.withDescription("where to; :PATH is on the server"))
+      recursive: Flag.toggle("recursive", what, "copy a directory with all that is in it", { short: "r" }),
+      json
     },
-    (flags) =>
-      lazily(async () => {
-        const { copy } = await import("./Copy.js")
-        const { source, destination, recursive, json } = flags
-        return copy({ target: targetOf(flags), source, destination, recursive, json })
-      })
-  ).pipe(Command.withDescription("Copies files to a server, and back: exec-server cp FILE :PATH."))
+    examples: [
+      ["exec-server cp --url ws://127.0.0.1:8080 notes.txt :/tmp", "to the server"],
+      ["exec-server cp -r --url ws://127.0.0.1:8080 :/var/log logs", "from it, a directory"]
+    ]
+  },
+  (flags, { words: [source = "", destination = ""] }) =>
+    lazily(async () => {
+      const { copy } = await import("./Copy.js")
+      return copy({ target: targetOf(flags), source, destination, recursive: flags.recursive, json: flags.json })
+    })
+)
 
-  const doctor = Command.make("doctor", { ...place, json }, (flags) =>
+const doctor = typed(
+  ["doctor"],
+  {
+    summary: "Says what works here, and what to do about what does not.",
+    flags: { ...place, json },
+    examples: [["exec-server doctor --url ws://127.0.0.1:8080", "on this machine, and on a server"]]
+  },
+  (flags) =>
     lazily(async () => {
       const { doctor } = await import("./Doctor.js")
       return doctor({ target: targetOf(flags), json: flags.json })
     })
-  ).pipe(Command.withDescription("Says what works here, and what to do about what does not."))
+)
 
-  return [run, ps, attach, logs, kill, copy, doctor] as const
-}
+const listening = "Where it listens"
+const access = "Who may connect"
+const logging = "Logs"
+
+const rendezvous = typed(
+  ["rendezvous"],
+  {
+    summary: "Brings clients and executors behind a firewall together.",
+    flags: {
+      listen: Flag.withDefault(
+        Flag.text("listen", "URL", listening, "where to listen: ws://IP:PORT"),
+        "ws://127.0.0.1:0"
+      ),
+      publicUrl: Flag.text(
+        "public-url",
+        "URL",
+        listening,
+        "where executors find it, if something stands in front of it: wss://HOST"
+      ),
+      tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM, to serve wss:// with"),
+      tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM"),
+      executorTokenFile: Flag.text(
+        "executor-token-file",
+        "FILE",
+        access,
+        "a file with the token that executors register with, instead of EXEC_SERVER_EXECUTOR_TOKEN",
+        { shown: "anybody may" }
+      ),
+      clientTokenFile: Flag.text(
+        "client-token-file",
+        "FILE",
+        access,
+        "a file with the token that clients connect with, instead of EXEC_SERVER_CLIENT_TOKEN",
+        { shown: "anybody may" }
+      ),
+      insecure: Flag.toggle("insecure", access, "listen on a public address although somebody need not authenticate"),
+      logFormat: Flag.withDefault(
+        Flag.choice("log-format", "FORMAT", ServerConfig.logFormats, logging, "how it logs: text or json"),
+        "text"
+      ),
+      logLevel: Flag.withDefault(
+        Flag.choice(
+          "log-level",
+          "LEVEL",
+          ServerConfig.logLevels,
+          logging,
+          `how much to log on stderr: ${ServerConfig.logLevels.join(", ")}`
+        ),
+        "info"
+      )
+    },
+    examples: [["exec-server rendezvous --listen ws://127.0.0.1:9000", "without tokens, on this machine alone"]]
+  },
+  ({ logFormat, logLevel, ...flags }) =>
+    Effect.gen(function* () {
+      // Servers need not load it.
+      const { Rendezvous } = yield* Effect.promise(() => import("../remote/Rendezvous.js"))
+      const config = yield* RendezvousConfig.load(flags, process.env)
+      yield* Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address)).pipe(
+        Effect.zipRight(Memory.limit),
+        Effect.zipRight(Effect.never),
+        Effect.provide(Rendezvous.layer(config)),
+        Effect.provide(Logging.layer({ logFormat, logLevel }))
+      )
+    })
+)
+
+/** All of them. */
+export const all: ReadonlyArray<Command> = [run, ps, attach, logs, kill, cp, doctor, rendezvous]

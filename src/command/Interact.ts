@@ -48,6 +48,9 @@ const detach = 0x1d
 /** 128 + SIGPIPE: what a program gets that writes to nobody. */
 const brokenPipe = 141
 
+/** What `timeout` ends with when it has ended a command. */
+const timedOut = 124
+
 /**
  * Forwards output, input, signals and the size of the window until the process has ended; gives its status. Ends with
  * the process, or leaves it to itself if it `survives`.
@@ -144,7 +147,10 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
         // Others may hold a terminal open after its leader has ended; of a pipe everything is waited for.
         const rest = tty ? Effect.timeoutOption(Fiber.join(fiber), lateOutputMs) : Effect.asSome(Fiber.join(fiber))
         if (Option.isNone(yield* rest)) yield* Fiber.interrupt(fiber)
-        if (exit.timedOut === true) yield* Terminal.say("the time has run out")
+        if (exit.timedOut === true) {
+          yield* Terminal.say("the time has run out")
+          return timedOut
+        }
         if (exit.exitCode === null) return yield* new CommandFailed({ message: "the process ended in an unknown way" })
         return exit.exitCode
       })

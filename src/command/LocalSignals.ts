@@ -48,16 +48,17 @@ export const provide = <A, E, R>(
           signals.map((signal) => {
             // Others would end this command before it has put everything in order.
             const others = process.listeners(signal)
-            process.removeAllListeners(signal)
+            // There is a listener at any time: without one, the signal ends the process.
             process.on(signal, onSignal)
+            for (const other of others) process.removeListener(signal, other)
             return [signal, others] as const
           })
         ),
         (replaced) =>
           Effect.sync(() => {
             for (const [signal, others] of replaced) {
-              process.removeListener(signal, onSignal)
               for (const other of others) process.on(signal, other)
+              process.removeListener(signal, onSignal)
             }
           })
       )

@@ -9,6 +9,7 @@ import { need, type ServerFeatures } from "../client/ServerFeatures.js"
 import type { Environment } from "../environment/Environment.js"
 import { interact } from "./Interact.js"
 import { Exited, UsageError } from "./Outcome.js"
+import { explain } from "./StartFailure.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
 
@@ -54,10 +55,7 @@ const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, str
     Object.fromEntries
   )
 
-/**
- * `p1`, or what follows; no bare number: a switch in front of it would take that for its value. The original does not
- * list processes; a session that was just made has none.
- */
+/** `p1`, or what follows. The original does not list processes; a session that was just made has none. */
 const freeId = ({ client }: Environment) =>
   Effect.map(
     client.features.extensions ? client.call("process/list", {}) : Effect.succeed({ processes: [] }),
@@ -104,7 +102,15 @@ export const run = (options: Options) =>
         ...(timeoutMs === undefined ? {} : { timeoutMs })
       }
       if (tty && !features.extensions) yield* sayFixedSize(features)
-      const remote = yield* environment.processes.start(start)
+      const [program = ""] = argv
+      const remote = yield* Effect.catchTag(environment.processes.start(start), "ServerError", (failure) =>
+        explain(failure, {
+          program,
+          cwd: start.cwd,
+          cwdShown: Target.pathIn(environment, cwd ?? "."),
+          getMetadata: environment.files.getMetadata
+        })
+      )
       if (!detach) {
         const code = yield* interact({ client, process: remote, tty, survives: false })
         return yield* new Exited({ code })

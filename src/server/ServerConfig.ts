@@ -52,7 +52,12 @@ export interface Setting<K extends Kind, Default> {
   readonly default: Default
   /** The default in words. */
   readonly shown: string
+  /** In one line. */
   readonly help: string
+  /** The heading that it stands under in the help. */
+  readonly group: string
+  /** What stands for its value in the help; FILE is completed by shells. */
+  readonly placeholder: string
   /** Of a count. */
   readonly minimum: number
   /** Of a choice. */
@@ -61,6 +66,14 @@ export interface Setting<K extends Kind, Default> {
   readonly secret: boolean
   /** The original's environment variable for it, which is read where ours is not set. */
   readonly originalVariable: string | undefined
+}
+
+const placeholders: { readonly [K in Kind]: string } = {
+  count: "N",
+  flag: "true|false",
+  text: "TEXT",
+  choice: "WORD",
+  list: "TEXT,..."
 }
 
 const make = <K extends Kind, Default>(
@@ -73,6 +86,8 @@ const make = <K extends Kind, Default>(
   default: value,
   shown: String(value ?? "none"),
   help,
+  group: "",
+  placeholder: placeholders[kind],
   minimum: 0,
   choices: [],
   secret: false,
@@ -82,82 +97,116 @@ const make = <K extends Kind, Default>(
 
 const count = (value: number, help: string, minimum = 0) => make("count", value, help, { minimum })
 const flag = (value: boolean, help: string) => make("flag", value, help)
-const text = (value: string, help: string) => make("text", value, help)
-const list = (help: string) => make<"list", ReadonlyArray<string>>("list", [], help, { shown: "none" })
 /** A text that may be missing. */
 const maybe = (help: string, more: Partial<Setting<"text", string | undefined>> = {}) =>
   make<"text", string | undefined>("text", undefined, help, more)
+const file = (help: string) => maybe(help, { placeholder: "FILE" })
+
+/** Settings under one heading. */
+const under = <S extends Readonly<Record<string, Setting<Kind, unknown>>>>(group: string, members: S): S =>
+  // The same settings, each with its group.
+  Object.fromEntries(Object.entries(members).map(([key, setting]) => [key, { ...setting, group }])) as S
 
 /** All settings, by configuration key. */
 export const settings = {
-  listen: text("stdio://", "where to listen: stdio, stdio://, ws://IP:PORT (port 0: any free one) or unix:///PATH"),
-  logLevel: make<"choice", LogLevel>("choice", "warning", `how much to log on stderr: ${logLevels.join(", ")}`, {
-    choices: logLevels
+  ...under("Where it listens", {
+    listen: make("text", "stdio://", "where to listen: stdio, ws://IP:PORT (port 0: any free one) or unix:///PATH", {
+      placeholder: "URL"
+    }),
+    tlsCert: file("a file with the certificate chain, in PEM, to serve TLS with"),
+    tlsKey: file("a file with the certificate's private key, in PEM"),
+    exitOnStdinClose: make("flag", false, "end in order when stdin is closed, as on SIGTERM", {
+      originalVariable: "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE"
+    })
   }),
-  logFormat: make<"choice", LogFormat>("choice", "text", "text for people, or json: one object a line", {
-    choices: logFormats
+  ...under("Who may connect", {
+    insecure: flag(false, "listen on a public address although nobody has to authenticate"),
+    allowOrigin: make<"list", ReadonlyArray<string>>(
+      "list",
+      [],
+      "origins of web pages that may connect, such as https://example.com, separated by commas",
+      { shown: "none", placeholder: "ORIGIN,..." }
+    ),
+    wsAuth: make<"choice", AuthMode | undefined>(
+      "choice",
+      undefined,
+      `how WebSocket clients authenticate, with a bearer token: ${authModes.join(" or ")}`,
+      { choices: authModes, placeholder: "MODE" }
+    ),
+    wsTokenFile: file("a file that holds the capability token"),
+    wsTokenSha256: maybe("the SHA-256 of the capability token, in hex", { secret: true, placeholder: "HEX" }),
+    wsSharedSecretFile: file("a file that holds the secret, of 32 bytes or more, that signs bearer tokens"),
+    wsIssuer: maybe("the `iss` that signed bearer tokens must have"),
+    wsAudience: maybe("the `aud` that signed bearer tokens must have"),
+    // Without a value unless given: it is an error to give it where nothing is signed.
+    wsMaxClockSkewSeconds: make<"count", number | undefined>(
+      "count",
+      undefined,
+      "how far the clock of whoever signs bearer tokens may be off, in seconds",
+      { shown: "30" }
+    )
   }),
-  auditLog: maybe("a file, of mode 0600, to which is appended who started, signalled and ended what"),
-  otlpEndpoint: maybe("base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318, to send spans to"),
-  insecure: flag(false, "listen on a public address although nobody has to authenticate"),
-  wsAuth: make<"choice", AuthMode | undefined>(
-    "choice",
-    undefined,
-    `how WebSocket clients authenticate, with a bearer token: ${authModes.join(" or ")}`,
-    { choices: authModes }
-  ),
-  wsTokenFile: maybe("a file that holds the capability token"),
-  wsTokenSha256: maybe("the SHA-256 of the capability token, in hex", { secret: true }),
-  wsSharedSecretFile: maybe("a file that holds the secret, of 32 bytes or more, that signs bearer tokens"),
-  wsIssuer: maybe("the `iss` that signed bearer tokens must have"),
-  wsAudience: maybe("the `aud` that signed bearer tokens must have"),
-  // Without a value unless given: it is an error to give it where nothing is signed.
-  wsMaxClockSkewSeconds: make<"count", number | undefined>(
-    "count",
-    undefined,
-    "how far the clock of whoever signs bearer tokens may be off, in seconds",
-    { shown: "30" }
-  ),
-  tlsCert: maybe("a file with the certificate chain, in PEM, to serve TLS with"),
-  tlsKey: maybe("a file with the certificate's private key, in PEM"),
-  allowOrigin: list("origins of web pages that may connect, such as https://example.com, separated by commas"),
-  maxConnections: count(1024, "WebSocket connections at a time", 1),
-  handshakeTimeoutMs: count(10000, "how long a connection may take to be accepted, and then to initialize, in ms", 1),
-  pingIntervalMs: count(30000, "time between pings; a client that leaves three unanswered is cut off; in ms", 1),
-  concurrentRequests: count(4096, "requests of one connection that are served at a time; further ones wait", 1),
-  exitOnStdinClose: make("flag", false, "end in order when stdin is closed, as on SIGTERM", {
-    originalVariable: "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE"
+  ...under("Dialing out instead of listening", {
+    remote: maybe("base URL of an environment registry: register there and serve over a rendezvous", {
+      placeholder: "URL"
+    }),
+    environmentId: maybe("the environment to register as", { placeholder: "ID" }),
+    name: make("text", "codex-exec-server", "a name for this executor; taken and not sent", { placeholder: "NAME" }),
+    remoteTokenFile: file("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN")
   }),
-  remote: maybe("base URL of an environment registry: register there and serve over a rendezvous, do not listen"),
-  environmentId: maybe("the environment to register as"),
-  name: text("codex-exec-server", "a name for this executor; taken and not sent"),
-  remoteTokenFile: maybe("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN"),
-  maxProcessesPerSession: count(1024, "processes of one session that are not closed"),
-  maxSessions: count(1024, "sessions, attached or waiting for their client"),
-  // To the WebSocket library 0 means that there is no limit.
-  maxMessageBytes: count(67108864, "longest message that is read, in bytes", 1),
-  retain: make<"choice", Retention>(
-    "choice",
-    "tail",
-    "what is kept of output beyond the limits: tail (the newest) or head-tail (the beginning and the end)",
-    { choices: retentions }
-  ),
-  retainedOutputBytesPerProcess: count(1048576, "output kept of one process, in bytes; see retain"),
-  retainedOutputBytesTotal: count(268435456, "output kept of all processes, in bytes; closed processes give way first"),
-  stdinQueueBytesPerProcess: count(4194304, "input waiting for one process, in bytes; then a write waits"),
-  detachedSessionTtlMs: count(30000, "how long a session waits for its client to come back, in milliseconds"),
-  closedProcessRetentionMs: count(30000, "how long a closed process can still be read, in milliseconds"),
-  shutdownGracePeriodMs: count(2000, "time between SIGTERM and SIGKILL when the server ends, in milliseconds"),
-  contain: make<"choice", Containment>(
-    "choice",
-    "none",
-    "none, or namespace: each process in a PID namespace of its own, which nothing outlives (needs bubblewrap)",
-    { choices: containments }
-  ),
-  maxHttpRequestsPerConnection: count(256, "HTTP exchanges of one connection under way"),
-  httpBufferBytesPerConnection: count(67108864, "HTTP bodies of one connection that are not streamed, in bytes"),
-  allowDirectExec: flag(true, "start processes on plain requests"),
-  allowPreparedExec: flag(true, "start processes on requests marked prepared")
+  ...under("Logs", {
+    logLevel: make<"choice", LogLevel>("choice", "warning", `how much to log on stderr: ${logLevels.join(", ")}`, {
+      choices: logLevels,
+      placeholder: "LEVEL"
+    }),
+    logFormat: make<"choice", LogFormat>("choice", "text", "text for people, or json: one object a line", {
+      choices: logFormats,
+      placeholder: "FORMAT"
+    }),
+    auditLog: file("a file, of mode 0600, to which is appended who started, signalled and ended what"),
+    otlpEndpoint: maybe("base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318, to send spans to", {
+      placeholder: "URL"
+    })
+  }),
+  ...under("Connections", {
+    maxConnections: count(1024, "WebSocket connections at a time", 1),
+    handshakeTimeoutMs: count(10000, "how long a connection may take to be accepted, and then to initialize, in ms", 1),
+    pingIntervalMs: count(30000, "time between pings; a client that leaves three unanswered is cut off; in ms", 1),
+    concurrentRequests: count(4096, "requests of one connection that are served at a time; further ones wait", 1),
+    // To the WebSocket library 0 means that there is no limit.
+    maxMessageBytes: count(67108864, "longest message that is read, in bytes", 1),
+    maxHttpRequestsPerConnection: count(256, "HTTP exchanges of one connection under way"),
+    httpBufferBytesPerConnection: count(67108864, "HTTP bodies of one connection that are not streamed, in bytes")
+  }),
+  ...under("Sessions", {
+    maxSessions: count(1024, "sessions, attached or waiting for their client"),
+    maxProcessesPerSession: count(1024, "processes of one session that are not closed"),
+    detachedSessionTtlMs: count(30000, "how long a session waits for its client to come back, in milliseconds"),
+    closedProcessRetentionMs: count(30000, "how long a closed process can still be read, in milliseconds"),
+    shutdownGracePeriodMs: count(2000, "time between SIGTERM and SIGKILL when the server ends, in milliseconds")
+  }),
+  ...under("Processes", {
+    retain: make<"choice", Retention>(
+      "choice",
+      "tail",
+      "what is kept of output beyond the limits: tail (the newest) or head-tail (the beginning and the end)",
+      { choices: retentions }
+    ),
+    retainedOutputBytesPerProcess: count(1048576, "output kept of one process, in bytes; see --retain"),
+    retainedOutputBytesTotal: count(
+      268435456,
+      "output kept of all processes, in bytes; closed processes give way first"
+    ),
+    stdinQueueBytesPerProcess: count(4194304, "input waiting for one process, in bytes; then a write waits"),
+    contain: make<"choice", Containment>(
+      "choice",
+      "none",
+      "none, or namespace: each process in a PID namespace of its own, which nothing outlives (needs bubblewrap)",
+      { choices: containments }
+    ),
+    allowDirectExec: flag(true, "start processes on plain requests"),
+    allowPreparedExec: flag(true, "start processes on requests marked prepared")
+  })
 } as const
 
 /** A configuration key. */

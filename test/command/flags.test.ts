@@ -1,13 +1,13 @@
-/** Command lines of a server: which ones need no parser, and that they mean the same to the one for everything else. */
+/** Command lines: how they are read, what is said of mistakes, and that the server needs no more than its settings. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Cli from "../../src/command/Cli.js"
-import * as Mistake from "../../src/command/Mistake.js"
+import * as Grammar from "../../src/command/Grammar.js"
 import * as ServerFlags from "../../src/command/ServerFlags.js"
 import * as ConfigPrint from "../../src/server/ConfigPrint.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
-import { command } from "../support/command.js"
+import { atTerminal, command, commandLine, isOneLine } from "../support/command.js"
 
 const sample = (key: ServerConfig.Key): string => {
   const { kind, choices } = ServerConfig.settings[key]
@@ -38,10 +38,10 @@ const printed = (args: ReadonlyArray<string>) =>
 
 describe("a server's flags", () => {
   it("are all read, each with its value", () => {
-    const { texts, config } = Option.getOrThrow(ServerFlags.read(ServerConfig.keys.flatMap(argsOf)))
+    const { texts, config } = Option.getOrThrow(ServerFlags.readAlone(ServerConfig.keys.flatMap(argsOf)))
     assert.deepStrictEqual(texts, Object.fromEntries(ServerConfig.keys.map((key) => [key, sample(key)])))
     assert.isUndefined(config)
-    assert.deepStrictEqual(Option.getOrThrow(ServerFlags.read([])), { texts: {}, config: undefined })
+    assert.deepStrictEqual(Option.getOrThrow(ServerFlags.readAlone([])), { texts: {}, config: undefined })
   })
 
   it.scopedLive("mean what they mean to `config print`", () =>
@@ -49,10 +49,12 @@ describe("a server's flags", () => {
       const lines = [
         ServerConfig.keys.flatMap(argsOf),
         ["--listen=ws://127.0.0.1:0", "--log-level=debug", "--max-sessions", "0"],
-        ["--listen", "unix:///a=b", "--insecure", "--allow-direct-exec", "false"]
+        ["--listen", "unix:///a=b", "--insecure", "--allow-direct-exec", "false"],
+        ["--insecure=true", "--exit-on-stdin-close=false", "--name=--insecure"],
+        ["--name", "", "--environment-id", "-x"]
       ]
       for (const args of lines) {
-        const { texts, config } = Option.getOrThrow(ServerFlags.read(args))
+        const { texts, config } = Option.getOrThrow(ServerFlags.readAlone(args))
         const { PATH, HOME } = process.env
         const resolved = yield* ServerConfig.resolve(texts, { PATH, HOME }, config)
         assert.strictEqual(yield* printed(args), ConfigPrint.format(resolved))
@@ -60,7 +62,7 @@ describe("a server's flags", () => {
     })
   )
 
-  it("are left to the parser for everything else where there is anything else", () => {
+  it("are left to the rest of the command line where there is anything else", () => {
     const others = [
       ["--help"],
       ["--version"],
@@ -68,147 +70,215 @@ describe("a server's flags", () => {
       ["config", "print"],
       ["--listen", "stdio", "ps"],
       ["--listen"],
-      ["--listen", ""],
       ["--listen="],
       ["--listen", "--insecure"],
       ["--listen", "stdio", "--listen", "stdio"],
       ["--insecure", "--insecure"],
-      ["--insecure=true"],
+      ["--insecure=yes"],
       ["--no-insecure"],
       ["--LISTEN", "stdio"],
-      ["--contain", "everything"],
-      ["--log-level", "loud"],
       ["--no-such-flag", "1"],
-      ["--config", ""],
       ["--"],
       ["-h"],
       ["constructor"],
       ["--constructor", "1"],
       ["--__proto__", "1"]
     ]
-    for (const args of others) assert.isTrue(Option.isNone(ServerFlags.read(args)), args.join(" "))
+    for (const args of others) assert.isTrue(Option.isNone(ServerFlags.readAlone(args)), args.join(" "))
   })
 })
 
-const { form } = Cli.make(undefined, [])
-
-describe("--help", () => {
-  /** What the help of each command has, and of no other one. */
-  const own = {
-    "": "Starts and controls processes for the clients that connect to it.",
-    run: "Runs a command as if it were here",
-    ps: "Lists the processes of a session.",
-    attach: "Takes up a process that was left running",
-    logs: "Prints the output of a process that the server retains.",
-    kill: "Sends a signal to a process of a session.",
-    cp: "Copies files to a server, and back",
-    doctor: "Says what works here, and what to do about what does not.",
-    rendezvous: "Brings clients and executors behind a firewall together.",
-    config: "About settings.",
-    "config print": "Prints every setting and where it came from; secrets are masked."
-  } as const
-
-  /** All before the list of commands, which has the sentences of all of them. */
-  const helpOf = (args: ReadonlyArray<string>) =>
-    Effect.map(command(args), ({ code, stdout, stderr }) => {
-      assert.deepStrictEqual([code, stderr], [0, ""], args.join(" "))
-      return stdout.split("COMMANDS", 1)[0] ?? ""
-    })
-
-  for (const [name, sentence] of Object.entries(own)) {
-    const words = name === "" ? [] : name.split(" ")
-    it.scopedLive(`of \`${["exec-server", ...words].join(" ")}\` is its own`, () =>
-      Effect.gen(function* () {
-        const help = yield* helpOf([...words, "--help"])
-        assert.include(help, sentence)
-        for (const other of Object.values(own)) {
-          if (other !== sentence) assert.notInclude(help, other)
-        }
-        assert.strictEqual(yield* helpOf([...words, "-h"]), help)
-      })
-    )
+/** What a command line was understood as, in short. */
+const understood = (...args: ReadonlyArray<string>) => {
+  const call = Grammar.parse(Cli.root, args)
+  switch (call._tag) {
+    case "Run": {
+      const { values, words, rest } = call.given
+      return { command: call.command.path.join(" "), values: Object.fromEntries(values), words, rest }
+    }
+    case "Help":
+      return `help of ${call.command.path.join(" ")}`
+    case "Version":
+      return "version"
+    case "Mistake":
+      return call.message
   }
+}
 
-  it.scopedLive("is found behind other flags, and beside mistakes", () =>
-    Effect.gen(function* () {
-      const lines = [
-        [["--max-sessions", "3", "--help"], own[""]],
-        [["--listen", "--help"], own[""]],
-        [["--name", "ps", "--help"], own[""]],
-        [["--listen", "stdio", "ps", "--help"], own.ps],
-        [["--help", "cp"], own.cp],
-        [["run", "--timeout", "soon", "--nonsense", "--help"], own.run],
-        [["attach", "p1", "--session", "s", "-h"], own.attach],
-        [["config", "print", "--max-sessions", "3", "--help"], own["config print"]],
-        [["rendezvous", "--listen", "ws://127.0.0.1:0", "--help"], own.rendezvous]
-      ] as const
-      for (const [args, sentence] of lines) assert.include(yield* helpOf(args), sentence, args.join(" "))
-      const version = yield* command(["--max-sessions", "3", "--version"])
-      assert.match(version.stdout, /^\d+\.\d+\.\d+\n*$/)
+describe("a command line", () => {
+  it("has values in the next word or behind `=`, and switches without any", () => {
+    const expected = { command: "kill", values: { url: ["u"], signal: ["-9"] }, words: ["p1"], rest: [] }
+    assert.deepStrictEqual(understood("kill", "--url", "u", "--signal", "-9", "p1"), expected)
+    assert.deepStrictEqual(understood("kill", "p1", "--signal=-9", "--url=u"), expected)
+    assert.deepStrictEqual(understood("kill", "-s", "-9", "p1", "--url", "u"), expected)
+    assert.deepStrictEqual(understood("logs", "--json", "p1", "-f"), {
+      command: "logs",
+      values: { json: ["true"], follow: ["true"] },
+      words: ["p1"],
+      rest: []
     })
-  )
+    assert.deepStrictEqual(understood("ps", "--json=false"), {
+      command: "ps",
+      values: { json: ["false"] },
+      words: [],
+      rest: []
+    })
+  })
+
+  it("has short flags together, and repeats what may be repeated", () => {
+    assert.deepStrictEqual(understood("run", "-td", "--set", "A=1", "--set=B=2", "--", "env"), {
+      command: "run",
+      values: { tty: ["true"], detach: ["true"], set: ["A=1", "B=2"] },
+      words: [],
+      rest: ["env"]
+    })
+  })
+
+  it("behind `--` has what `run` runs, and words that may begin with a dash", () => {
+    assert.deepStrictEqual(understood("run", "--", "ls", "--help", "--", "-x"), {
+      command: "run",
+      values: {},
+      words: [],
+      rest: ["ls", "--help", "--", "-x"]
+    })
+    assert.deepInclude(understood("cp", "--", "-a", ":b"), { words: ["-a", ":b"] })
+    assert.deepInclude(understood("attach", "--", "--help"), { words: ["--help"] })
+  })
+
+  it("may have a command's flags in front of it", () => {
+    assert.deepStrictEqual(understood("--url", "ps", "--json", "ps", "--session", "s"), {
+      command: "ps",
+      values: { url: ["ps"], json: ["true"], session: ["s"] },
+      words: [],
+      rest: []
+    })
+    assert.deepInclude(understood("--max-sessions", "3", "config", "print", "--name", "x"), {
+      command: "config print",
+      values: { "max-sessions": ["3"], name: ["x"] }
+    })
+    assert.deepInclude(understood("--log-level", "debug", "rendezvous"), { values: { "log-level": ["debug"] } })
+  })
 })
 
 describe("a mistake on the command line", () => {
   for (const [args, said] of [
     [["--nonsense"], "there is no flag --nonsense; `exec-server --help` shows those that there are"],
-    [["--insecure", "--list", "stdio"], "there is no flag --list; `exec-server --help` shows those that there are"],
+    [["--listne"], "there is no flag --listne; did you mean --listen?"],
+    [["--listne=x"], "there is no flag --listne; did you mean --listen?"],
+    [["--insecure", "--list", "stdio"], "there is no flag --list; did you mean --listen?"],
+    [["--LISTEN", "stdio"], "there is no flag --LISTEN; did you mean --listen?"],
+    [["--no-insecure"], "there is no flag --no-insecure; did you mean --insecure?"],
     [["-x"], "there is no flag -x; `exec-server --help` shows those that there are"],
+    [["-listen", "stdio"], "there is no flag -l; `exec-server --help` shows those that there are"],
     [["--__proto__", "1"], "there is no flag --__proto__; `exec-server --help` shows those that there are"],
     [["--listen"], "--listen needs a value"],
     [["--listen="], "--listen needs a value"],
+    [["run", "--cwd", "--", "ls"], "--cwd needs a value"],
+    [
+      ["--listen", "--insecure"],
+      "--listen needs a value, and --insecure is a flag; if it is the value, write --listen=--insecure"
+    ],
     [["--insecure", "--config="], "--config needs a value"],
     [["--listen", "stdio", "--listen", "stdio"], "--listen was given twice; give it once"],
+    [["--max-sessions", "1", "config", "print", "--max-sessions=2"], "--max-sessions was given twice; give it once"],
     [["--insecure", "--insecure"], "--insecure was given twice; give it once"],
+    [["run", "--json", "-tt"], "-t was given twice; give it once"],
     [["--insecure="], "--insecure is true or false, and not ``"],
     [["--insecure=perhaps"], "--insecure is true or false, and not `perhaps`"],
     [["nonsense"], "there is no command `nonsense`; `exec-server --help` shows those that there are"],
-    [["config", "prin"], "there is no command `prin`; `exec-server config --help` shows those that there are"],
+    [["nonsense", "--foo"], "there is no command `nonsense`; `exec-server --help` shows those that there are"],
+    [["rnu", "--", "ls"], "there is no command `rnu`; did you mean `run`?"],
+    [["config", "prin"], "there is no command `prin`; did you mean `print`?"],
+    [["config", "show"], "there is no command `show`; `exec-server config --help` shows those that there are"],
     [["run", "--nonsense"], "there is no flag --nonsense; `exec-server run --help` shows those that there are"],
-    [["--listen", "stdio", "ps", "-x"], "there is no flag -x; `exec-server ps --help` shows those that there are"],
+    [["run", "--urn", "x"], "there is no flag --urn; did you mean --url?"],
+    [["ps", "-x"], "there is no flag -x; `exec-server ps --help` shows those that there are"],
     [["cp", "--foo", "a", ":b"], "there is no flag --foo; `exec-server cp --help` shows those that there are"],
     [
       ["config", "print", "--foo"],
       "there is no flag --foo; `exec-server config print --help` shows those that there are"
     ],
+    [
+      ["--max-sessions", "x", "ps"],
+      "exec-server ps does not take --max-sessions, which is a flag of `exec-server`, `exec-server config print`"
+    ],
+    [
+      ["--log-level=debug", "ps"],
+      "exec-server ps does not take --log-level, which is a flag of `exec-server`, `exec-server rendezvous`, `exec-server config print`"
+    ],
+    [["cp", "--follow"], "exec-server cp does not take --follow, which is a flag of `exec-server logs`"],
+    [["--detach"], "exec-server does not take --detach, which is a flag of `exec-server run`"],
     [["rendezvous", "--public-url"], "--public-url needs a value"],
     [["kill", "p1", "-s"], "-s needs a value"],
     [["run", "--session", "a", "--session", "b"], "--session was given twice; give it once"],
     [["run", "echo", "hi"], "what to run stands behind `--`: exec-server run [FLAGS] -- echo"],
     [["ps", "p1"], "`p1` is a word too many: exec-server ps takes none beside flags"],
+    [["ps", "--json", "1"], "`1` is a word too many: exec-server ps takes none beside flags"],
+    [["ps", "--", "p1"], "`p1` is a word too many: exec-server ps takes none beside flags"],
+    [["--", "ps"], "`ps` is a word too many: exec-server takes none beside flags"],
     [["cp", "a", "b", ":c"], "`:c` is a word too many: exec-server cp takes SOURCE and DESTINATION beside flags"],
     [["cp", "-r", "a"], "exec-server cp needs DESTINATION; `exec-server cp --help` says what that is"],
-    [["attach"], "exec-server attach needs ID; `exec-server attach --help` says what that is"]
+    [["attach"], "exec-server attach needs ID; `exec-server attach --help` says what that is"],
+    [["completion", "tcsh"], "SHELL is one of bash, zsh, fish, and not `tcsh`"]
   ] as const) {
-    it(`is said: ${args.join(" ")}`, () => assert.strictEqual(Mistake.find(form, args), said))
+    it(`is said: ${args.join(" ")}`, () => assert.strictEqual(understood(...args), said))
   }
 
   it.scopedLive("is one line, and status 2", () =>
     Effect.gen(function* () {
-      const { code, stdout, stderr } = yield* command(["--listne", "stdio"])
-      assert.deepStrictEqual([code, stdout], [2, ""])
-      assert.strictEqual(stderr, "there is no flag --listne; `exec-server --help` shows those that there are\n")
+      for (const [args, said] of [
+        [["--listne", "stdio"], "there is no flag --listne; did you mean --listen?\n"],
+        [["--max-sessions", "x", "config", "prnt"], "there is no command `prnt`; did you mean `print`?\n"],
+        [
+          ["two\nlines\u001b[31m"],
+          "there is no command `two?lines?[31m`; `exec-server --help` shows those that there are\n"
+        ],
+        [["help", "atach"], "there is no command `atach`; did you mean `attach`?\n"]
+      ] as const) {
+        assert.deepStrictEqual(yield* command(args), { code: 2, stdout: "", stderr: said })
+      }
     })
   )
 
-  it("is left to the parser where it may be none, or another one's", () => {
-    for (const args of [
-      [],
-      ["--help"],
-      ["--version", "--nonsense"],
-      ["run", "--help", "--nonsense"],
-      ["run", "-td", "--set", "A=1", "--set", "B=2"],
-      ["logs", "--json", "true", "p1", "-f"],
-      ["kill", "--signal", "-9", "p1"],
-      ["cp", "a", ":b"],
-      ["config"],
-      ["config", "print", "--listen", "stdio"],
-      ["--LISTEN", "stdio"],
-      ["--listen", ""],
-      ["--insecure=yes"],
-      ["--contain", "everything"]
-    ]) {
-      assert.isUndefined(Mistake.find(form, args), args.join(" "))
-    }
-  })
+  it.scopedLive("in the value of a flag is as well", () =>
+    Effect.gen(function* () {
+      for (const [args, said] of [
+        [
+          ["run", "--timeout", "soon", "--", "true"],
+          '--timeout: "soon" is not a time above 0, such as 90, 90s, 1.5m or 200ms'
+        ],
+        [["run", "--timeout", "0", "--", "true"], '--timeout: "0" is not a time above 0'],
+        [["rendezvous", "--log-format", "xml"], '--log-format: "xml" is not one of text, json'],
+        [["rendezvous", "--log-level", ""], '--log-level: "" is not one of all, trace'],
+        [["--log-level", "loud"], '--log-level: "loud" is not one of all, trace'],
+        [["--contain", "everything"], '--contain: "everything" is not one of none, namespace']
+      ] as const) {
+        const { code, stdout, stderr } = yield* command(args)
+        assert.deepStrictEqual([code, stdout], [2, ""], args.join(" "))
+        isOneLine(stderr)
+        assert.include(stderr, said)
+      }
+    })
+  )
+})
+
+describe("without arguments", () => {
+  it.scopedLive("somebody at a terminal is shown the help, unless a variable says what to serve", () =>
+    Effect.gen(function* () {
+      const bare = commandLine().join(" ")
+      const { type, sees } = yield* atTerminal(["/bin/sh"])
+      yield* type(`${bare}; echo code=$?\n`)
+      yield* sees("Usage:")
+      yield* sees("exec-server [COMMAND] [FLAGS]")
+      yield* sees("code=0")
+      yield* type(`EXEC_SERVER_LISTEN=ws://127.0.0.1:0 ${bare}; echo code=$?\n`)
+      yield* sees(/listening on ws:\/\/127\.0\.0\.1:\d+/)
+      yield* type("\u0003")
+      yield* sees("code=0")
+      // Without a terminal there is nobody to help: it is a server on stdio.
+      const program = yield* command([], { input: '{"id":1,"method":"initialize","params":{"clientName":"x"}}\n' })
+      assert.strictEqual(program.code, 0)
+      assert.include(program.stdout, '"id":1,"result"')
+    })
+  )
 })

@@ -36,7 +36,7 @@ const suite = (name: string, flags: Flags) =>
         )
         assert.strictEqual(stdout, "/\nb=c --help\n")
         const late = yield* command(run("--timeout", "200ms", "--", "sleep", "1000"))
-        assert.deepStrictEqual(late, { code: 137, stdout: "", stderr: "exec-server: the time has run out\n" })
+        assert.deepStrictEqual(late, { code: 124, stdout: "", stderr: "exec-server: the time has run out\n" })
       }))
 
     test("a signal to the command is one to what it runs; 128 + n", (run) =>
@@ -60,8 +60,8 @@ const suite = (name: string, flags: Flags) =>
         yield* eventually("it is up", () => stubborn.stdout().endsWith("\n"))
         const pid = Number(stubborn.stdout())
         for (let i = 0; i < 3; i++) stubborn.child.kill("SIGINT")
-        // Signals of one kind that are not taken yet become one.
-        const again = setInterval(() => stubborn.child.kill("SIGINT"), 300)
+        // Signals of one kind that are not taken yet become one; those that come while it ends change nothing.
+        const again = setInterval(() => stubborn.child.kill("SIGINT"), 5)
         const code = yield* Effect.ensuring(
           stubborn.exit,
           Effect.sync(() => clearInterval(again))
@@ -92,12 +92,39 @@ const suite = (name: string, flags: Flags) =>
         assert.strictEqual(yield* gone.exit, 141)
       }))
 
-    test("what cannot be started is one line, and status 1", (run) =>
+    test("what cannot be started is one line, and a status as shells have it", (run) =>
       Effect.gen(function* () {
-        const { code, stderr } = yield* command(run("--", "/no/such/program"))
-        assert.strictEqual(code, 1)
-        isOneLine(stderr)
-        assert.include(stderr, "No such file or directory")
+        const folder = yield* directory
+        writeFileSync(`${folder}/plain`, "no program")
+        writeFileSync(`${folder}/script`, "#!/no/such/interpreter\n", { mode: 0o755 })
+        writeFileSync(`${folder}/a b`, "")
+        const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, string]> = [
+          [["--", "no-such-program"], 127, "exec-server: no-such-program: command not found\n"],
+          [["--", "/no/such/program"], 127, "exec-server: /no/such/program: No such file or directory\n"],
+          [["--cwd", folder, "--", "./none"], 127, "exec-server: ./none: No such file or directory\n"],
+          [["--cwd", folder, "--", "./plain"], 126, "exec-server: ./plain: Permission denied\n"],
+          [["--cwd", "/", "--", folder], 126, `exec-server: ${folder}: Permission denied\n`],
+          [["--cwd", folder, "--", "./a b/x"], 126, "exec-server: ./a b/x: Not a directory\n"],
+          [
+            ["--cwd", folder, "--", "./script"],
+            126,
+            "exec-server: ./script: bad interpreter: No such file or directory\n"
+          ],
+          [["--tty", "--", "no-such-program"], 127, "exec-server: no-such-program: command not found\n"]
+        ]
+        for (const [args, code, stderr] of cases) {
+          assert.deepStrictEqual(yield* command(run(...args)), { code, stdout: "", stderr }, args.join(" "))
+        }
+        // The directory is not there, and the program is: that is no fault of the program.
+        for (const [cwd, why] of [
+          ["/no/such/folder", "No such file or directory (os error 2)"],
+          [`${folder}/plain`, "Not a directory (os error 20)"]
+        ]) {
+          for (const tty of [[], ["--tty"]]) {
+            const { code, stderr } = yield* command(run(...tty, "--cwd", `${cwd}`, "--", "true"))
+            assert.deepStrictEqual([code, stderr], [1, `Error: cannot run anything in ${cwd}: ${why}\n`])
+          }
+        }
       }))
   })
 

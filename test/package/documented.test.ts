@@ -1,4 +1,7 @@
-/** Nothing is public without a sentence, and no request without its place in documentation, tests and client. */
+/**
+ * Nothing is public without a sentence, no request without its place in documentation, tests and client, and no setting
+ * or command without its place in the README.
+ */
 import { execFile } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -7,12 +10,14 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ClientApi from "../../src/client/Api.js"
 import * as Client from "../../src/client/index.js"
+import * as Cli from "../../src/command/Cli.js"
+import * as Grammar from "../../src/command/Grammar.js"
 import * as Environment from "../../src/environment/index.js"
 import * as Root from "../../src/index.js"
 import { ExecApi, type Method } from "../../src/protocol/ExecApi.js"
 import * as Protocol from "../../src/protocol/index.js"
 import * as Server from "../../src/server/index.js"
-import * as Grammar from "../fuzz/Grammar.js"
+import * as Messages from "../fuzz/Grammar.js"
 import { mix, Random } from "../fuzz/Random.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -35,7 +40,7 @@ const definitions = ["ExecApi", "FileSystemApi", "HttpApi", "DiscoveryApi"]
 const grammar = new Set(
   Array.from(
     { length: 3000 },
-    (_, i) => Grammar.request(new Random(mix(1, i, 0)), { folder: "/x", origin: "http://x" }).method
+    (_, i) => Messages.request(new Random(mix(1, i, 0)), { folder: "/x", origin: "http://x" }).method
   )
 )
 
@@ -65,17 +70,35 @@ describe("a request", () => {
   })
 })
 
+/** What a script of `scratch` finds wrong. */
+const findings = (script: string) =>
+  Effect.async<string>((resume) => {
+    execFile(
+      process.execPath,
+      [`scratch/${script}`, "--check"],
+      { cwd: root, timeout: 50_000 },
+      (error, stdout, stderr) =>
+        resume(error !== null && stdout === "" ? Effect.dieMessage(stderr) : Effect.succeed(stdout))
+    )
+  })
+
+describe("the README", () => {
+  it.live("has the settings that there are, each with its flag, its variable and its default", () =>
+    Effect.map(findings("settings.mjs"), (found) => assert.strictEqual(found, ""))
+  )
+
+  it("names every command", () => {
+    const readme = read("README.md")
+    for (const command of Grammar.all(Cli.root).filter(({ run, path }) => run !== undefined && path.length > 0)) {
+      const name = command.path.join(" ")
+      assert.match(readme, new RegExp(`(\`|exec-server |dist/bin\\.js )${name}\\b`))
+    }
+  })
+})
+
 describe("the public API", () => {
   it.live("has a sentence for every export", () =>
-    Effect.gen(function* () {
-      const bare = yield* Effect.async<string>((resume) => {
-        const args = ["scratch/docs.mjs", "--check"]
-        execFile(process.execPath, args, { cwd: root, timeout: 50_000 }, (error, stdout, stderr) =>
-          resume(error !== null && stdout === "" ? Effect.dieMessage(stderr) : Effect.succeed(stdout))
-        )
-      })
-      assert.strictEqual(bare, "")
-    })
+    Effect.map(findings("docs.mjs"), (bare) => assert.strictEqual(bare, ""))
   )
 
   it("is the same through every door", () => {

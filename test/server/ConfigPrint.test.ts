@@ -79,13 +79,18 @@ describe("config print", () => {
 describe("--help", () => {
   it.scopedLive("has every setting with its default, its variable and its key", () =>
     Effect.gen(function* () {
-      const help = yield* prints({ args: ["--help"] })
+      const help = (yield* prints({ args: ["--help"] })).replace(/\s+/g, " ")
       for (const key of ServerConfig.keys) {
-        assert.include(help, `--${ServerConfig.flagName(key)}`)
-        const { shown } = ServerConfig.settings[key]
-        assert.include(help, `; default ${shown}; or ${ServerConfig.variableName(key)}; or ${key} in a file`)
+        const flag = `--${ServerConfig.flagName(key)}`
+        assert.include(help, ` ${flag} `)
+        const { shown, help: said, choices } = ServerConfig.settings[key]
+        // What is off, or not there, until it is given has no default to tell.
+        const isNothing = shown === "none" && !choices.includes(shown)
+        const value = ServerConfig.isSwitch(key) || isNothing ? "" : `default ${shown}; `
+        assert.include(help, `${said} (${value}${ServerConfig.variableName(key)})`)
       }
-      assert.include(help, "; default none; or EXEC_SERVER_CONFIG")
+      assert.include(help, "(EXEC_SERVER_CONFIG)")
+      assert.include(help, "in camel case, a key of the configuration file: --max-sessions, EXEC_SERVER_MAX_SESSIONS")
     })
   )
 })

@@ -1,0 +1,112 @@
+/**
+ * Splits the words of a command line into flags, words, and what follows `--`.
+ *
+ * Every start of a server waits for this module: it loads nothing but what Node.js has.
+ *
+ * @since 0.1.0
+ */
+import { parseArgs } from "node:util"
+
+/** What has to be known of a flag to read it. */
+export interface Form {
+  /** Without the two dashes. */
+  readonly name: string
+  /** Its single letter, without the dash. */
+  readonly short: string | undefined
+  /** Whether it takes no value. */
+  readonly isSwitch: boolean
+  /** Whether it may be given several times. */
+  readonly isRepeated: boolean
+}
+
+/** A flag, as it was written. */
+export interface FlagToken {
+  readonly _tag: "Flag"
+  readonly name: string
+  /** With its dashes. */
+  readonly written: string
+  readonly value: string | undefined
+  /** Whether the value stands in the same word. */
+  readonly isInline: boolean
+}
+
+/** A word that is neither a flag nor the value of one. */
+export interface WordToken {
+  readonly _tag: "Word"
+  readonly value: string
+}
+
+/** A command line in its parts. */
+export interface Line {
+  /** What stands in front of `--`, in order. */
+  readonly tokens: ReadonlyArray<FlagToken | WordToken>
+  /** What follows `--`; undefined without one. */
+  readonly rest: ReadonlyArray<string> | undefined
+}
+
+/** What is wrong with a flag. */
+export type Fault =
+  | { readonly _tag: "Unknown"; readonly flag: FlagToken }
+  | { readonly _tag: "Twice"; readonly flag: FlagToken }
+  | { readonly _tag: "NoValue"; readonly flag: FlagToken }
+  /** The word behind it is a flag itself, and not its value. */
+  | { readonly _tag: "Followed"; readonly flag: FlagToken }
+  | { readonly _tag: "NoTruth"; readonly flag: FlagToken }
+
+/** The values of flags as texts, by name, in the order in which they were given; of a switch `true` or `false`. */
+export type Values = ReadonlyMap<string, ReadonlyArray<string>>
+
+/** Splits a command line. A flag that is not among the forms is taken for a switch. */
+export const split = (forms: ReadonlyArray<Form>, args: ReadonlyArray<string>): Line => {
+  const end = args.indexOf("--")
+  const options = Object.fromEntries(
+    forms.map(({ name, short, isSwitch }) => [
+      name,
+      { type: isSwitch ? "boolean" : "string", ...(short === undefined ? {} : { short }) } as const
+    ])
+  )
+  const front = end === -1 ? args.slice() : args.slice(0, end)
+  const { tokens } = parseArgs({ args: front, options, tokens: true, strict: false })
+  return {
+    tokens: tokens.flatMap((token): ReadonlyArray<FlagToken | WordToken> => {
+      if (token.kind === "positional") return [{ _tag: "Word", value: token.value }]
+      if (token.kind === "option-terminator") return []
+      const { name, rawName: written, value, inlineValue: isInline = false } = token
+      return [{ _tag: "Flag", name, written, value, isInline }]
+    }),
+    rest: end === -1 ? undefined : args.slice(end + 1)
+  }
+}
+
+/** The name of the flag that a word is, if it is one of these. */
+const flagIn = (forms: ReadonlyMap<string, Form>, word: string): boolean => {
+  const [, name = ""] = /^--([^=]+)/.exec(word) ?? []
+  return forms.has(name)
+}
+
+const faultOf = (forms: ReadonlyMap<string, Form>, values: Values, flag: FlagToken): Fault | undefined => {
+  const { name, value, isInline } = flag
+  const form = forms.get(name)
+  if (form === undefined) return { _tag: "Unknown", flag }
+  if (values.has(name) && !form.isRepeated) return { _tag: "Twice", flag }
+  if (form.isSwitch) return value === undefined || /^(true|false)$/.test(value) ? undefined : { _tag: "NoTruth", flag }
+  // An empty word is a value, which the flag itself may refuse; nothing behind "=" is none.
+  if (value === undefined || (isInline && value === "")) return { _tag: "NoValue", flag }
+  return !isInline && flagIn(forms, value) ? { _tag: "Followed", flag } : undefined
+}
+
+/** Reads the flags among tokens; the first one that is wrong is the answer. */
+export const read = (
+  forms: ReadonlyArray<Form>,
+  tokens: Line["tokens"]
+): { readonly values: Values; readonly fault: Fault | undefined } => {
+  const known = new Map(forms.map((form) => [form.name, form]))
+  const values = new Map<string, ReadonlyArray<string>>()
+  for (const token of tokens) {
+    if (token._tag === "Word") continue
+    const fault = faultOf(known, values, token)
+    if (fault !== undefined) return { values, fault }
+    values.set(token.name, [...(values.get(token.name) ?? []), token.value ?? "true"])
+  }
+  return { values, fault: undefined }
+}
