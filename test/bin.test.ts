@@ -198,6 +198,15 @@ describe("exec-server", () => {
         [[], /^Error: .*: unknown key bogus; the keys are .*\n$/, { EXEC_SERVER_CONFIG: file("c", "bogus = 1") }],
         [["--config", file("d", "maxSessions = ")], /^Error: cannot read the configuration file .*: Invalid/],
         [["config", "print", "--config", file("e", "x = 1")], /^Error: .*: unknown key x/],
+        [
+          [],
+          /^Error: EXEC_SERVER_AUDIT_LOG: "" is not the name of a file; leave it out instead\n$/,
+          { EXEC_SERVER_AUDIT_LOG: "" }
+        ],
+        [[], /^Error: EXEC_SERVER_CONFIG: "" is not the name of a file/, { EXEC_SERVER_CONFIG: "" }],
+        [["--allow-origin", "https://a.example"], /^Error: --allow-origin requires a WebSocket listener, not stdio\n$/],
+        [["--remote-token-file", "f"], /^Error: --remote-token-file requires --remote\n$/],
+        [[...remote, "--listen", "ws://127.0.0.1:0"], /^Error: --listen and --remote exclude each other/],
         [["--environment-id", "e"], /^Error: environment registry base URL is required\n$/],
         [["--remote", "http://127.0.0.1:1"], /^Error: environment id is required/],
         [["--remote", "foo", "--environment-id", "e"], /^Error: invalid remote exec-server registration URL/],

@@ -96,7 +96,7 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
       })
 
       let chunks = 0
-      const onOutput = (event: ProcessEvent): Effect.Effect<void, Terminal.OutputClosed> => {
+      const onOutput = (event: ProcessEvent): Effect.Effect<void, Terminal.OutputError> => {
         switch (event._tag) {
           case "Output":
             chunks++
@@ -133,7 +133,10 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
           Deferred.unsafeDone(left, new CommandFailed({ message }))
         })
       const endInput = Effect.catchTag(remote.closeStdin, "Unsupported", noEnd)
-      const input = Effect.ignore(Effect.zipRight(Terminal.forEachInput(onInput), endInput))
+      const input = Effect.zipRight(Terminal.forEachInput(onInput), endInput).pipe(
+        Effect.catchTag("CommandFailed", (failed) => Effect.sync(() => Deferred.unsafeDone(left, failed))),
+        Effect.ignore
+      )
       yield* Effect.forkScoped(Effect.interruptible(input))
 
       yield* client.watch(({ _tag }) => {

@@ -75,6 +75,9 @@ export const run = (options: Options) =>
       if (argv.length === 0) {
         return yield* new UsageError({ message: "no command is given: exec-server run [FLAGS] -- COMMAND [ARGUMENTS]" })
       }
+      if (json && !detach) {
+        return yield* new UsageError({ message: "--json needs --detach: otherwise the output is the command's own" })
+      }
       const given = yield* variables(set)
       const environment = yield* Target.connect(target)
       const { client, isLocal } = environment

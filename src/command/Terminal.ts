@@ -11,7 +11,9 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as OsError from "../protocol/OsError.js"
 import * as Posix from "../spawn/Posix.js"
+import { CommandFailed } from "./Outcome.js"
 
 /** Nobody reads the output any more. */
 export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {
@@ -19,6 +21,14 @@ export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {
     return "the output was closed"
   }
 }
+
+/** Why output could not be written: nobody reads it, or whatever else the system says. */
+export type OutputError = OutputClosed | CommandFailed
+
+const outputError = (to: "stdout" | "stderr", error: Error): OutputError =>
+  OsError.codeOf(error) === "EPIPE"
+    ? new OutputClosed()
+    : new CommandFailed({ message: `cannot write to ${to}: ${OsError.describe(error)}` })
 
 /** What programs that were cut off may have left a terminal with: a hidden cursor, mouse reports, bracketed paste, colours. */
 const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[?1006l\u001b[?2004l\u001b[0m"
@@ -32,13 +42,13 @@ export const say = (text: string): Effect.Effect<void> =>
 const streams = { stdout, stderr }
 
 /** Writes now; the effect waits until it was taken. */
-export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputClosed> => {
+export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputError> => {
   const stream = streams[to]
-  const written = Deferred.unsafeMake<void, OutputClosed>(FiberId.none)
+  const written = Deferred.unsafeMake<void, OutputError>(FiberId.none)
   // The error also comes as an event, which would end the process if nobody listened.
   if (stream.listenerCount("error") === 0) stream.on("error", () => {})
   stream.write(bytes, (error) =>
-    Deferred.unsafeDone(written, error == null ? Exit.void : Exit.fail(new OutputClosed()))
+    Deferred.unsafeDone(written, error == null ? Exit.void : Exit.fail(outputError(to, error)))
   )
   return Deferred.await(written)
 }
@@ -47,7 +57,7 @@ export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effe
 export const isTaken = (to: keyof typeof streams): boolean => streams[to].writableLength === 0
 
 /** Writes, and waits until it was taken. */
-export const write = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputClosed> =>
+export const write = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputError> =>
   Effect.suspend(() => post(to, bytes))
 
 /** Gives keys as they are typed, while the scope is open. Nothing where stdin is no terminal. */
@@ -104,6 +114,18 @@ const isEmpty = (): boolean => {
   }
 }
 
+/** Why nothing can be read; Node.js takes a directory for an empty file. */
+const inputFault = (): Error | null => {
+  if (stdin.errored !== null) return stdin.errored
+  try {
+    const code = "EISDIR"
+    return fstatSync(stdin.fd).isDirectory() ? Object.assign(new Error(code), { code }) : null
+  } catch {
+    // Nothing is open there.
+    return null
+  }
+}
+
 /** Whether there is, or may still be, input on stdin; takes none of it. Of a pipe, its end is waited for, bounded. */
 export const hasInput: Effect.Effect<boolean> = Effect.suspend(() => {
   if (stdin.isTTY) return Effect.succeed(true)
@@ -117,10 +139,15 @@ export const hasInput: Effect.Effect<boolean> = Effect.suspend(() => {
     const onEnd = () => resume(Effect.succeed(false))
     if (stdin.readableEnded || stdin.destroyed) return onEnd()
     stdin.on("readable", onReadable)
-    for (const event of ["end", "close", "error"]) stdin.on(event, onEnd)
+    // Who reads it is told of it.
+    const onError = () => resume(Effect.succeed(true))
+    if (inputFault() !== null) return onError()
+    for (const event of ["end", "close"]) stdin.on(event, onEnd)
+    stdin.on("error", onError)
     return Effect.sync(() => {
       stdin.removeListener("readable", onReadable)
-      for (const event of ["end", "close", "error"]) stdin.removeListener(event, onEnd)
+      stdin.removeListener("error", onError)
+      for (const event of ["end", "close"]) stdin.removeListener(event, onEnd)
     })
   })
   return Effect.map(
@@ -130,9 +157,11 @@ export const hasInput: Effect.Effect<boolean> = Effect.suspend(() => {
 })
 
 /** Hands over what comes on stdin, a piece at a time, until it ends; can be interrupted at any time. */
-export const forEachInput = <E, R>(use: (chunk: Buffer) => Effect.Effect<void, E, R>): Effect.Effect<void, E, R> =>
+export const forEachInput = <E, R>(
+  use: (chunk: Buffer) => Effect.Effect<void, E, R>
+): Effect.Effect<void, E | CommandFailed, R> =>
   Effect.gen(function* () {
-    const next = Effect.async<Buffer | undefined>((resume) => {
+    const next = Effect.async<Buffer | undefined, CommandFailed>((resume) => {
       const settle = (chunk: Buffer | undefined) => {
         leave()
         resume(Effect.succeed(chunk))
@@ -143,13 +172,21 @@ export const forEachInput = <E, R>(use: (chunk: Buffer) => Effect.Effect<void, E
         else if (stdin.readableEnded) settle(undefined)
       }
       const onEnd = () => settle(undefined)
+      const onError = (error: Error) => {
+        leave()
+        resume(new CommandFailed({ message: `cannot read stdin: ${OsError.describe(error)}` }))
+      }
       const leave = () => {
         stdin.removeListener("readable", onReadable)
-        for (const event of ["end", "close", "error"]) stdin.removeListener(event, onEnd)
+        stdin.removeListener("error", onError)
+        for (const event of ["end", "close"]) stdin.removeListener(event, onEnd)
       }
+      const fault = inputFault()
+      if (fault !== null) return onError(fault)
       if (stdin.readableEnded || stdin.destroyed) return onEnd()
       stdin.on("readable", onReadable)
-      for (const event of ["end", "close", "error"]) stdin.on(event, onEnd)
+      for (const event of ["end", "close"]) stdin.on(event, onEnd)
+      stdin.on("error", onError)
       onReadable()
       return Effect.sync(leave)
     })

@@ -20,7 +20,7 @@ import * as Tls from "../transport/Tls.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
 import * as Metrics from "./Metrics.js"
-import { ConfigError, type ServerConfig } from "./ServerConfig.js"
+import { ConfigError, defaults, type ServerConfig } from "./ServerConfig.js"
 
 /** Whom a WebSocket server lets in. */
 export type Auth = Data.TaggedEnum<{
@@ -146,11 +146,18 @@ export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError
       (message) => new ConfigError({ message })
     )
     const allowOrigin = yield* parseOrigins(config)
-    if (config.remote !== undefined || config.environmentId !== undefined) return yield* parseRemote(config)
+    if (config.remote !== undefined || config.environmentId !== undefined) {
+      if (config.listen !== defaults.listen) {
+        return yield* refuse("--listen and --remote exclude each other: with --remote the server listens nowhere")
+      }
+      return yield* parseRemote(config)
+    }
+    if (config.remoteTokenFile !== undefined) return yield* refuse("--remote-token-file requires --remote")
     const place = yield* parseListen(config.listen, tls !== undefined)
     if (place === undefined) {
       if (auth._tag !== "Nobody") return yield* refuse("WebSocket auth requires a WebSocket listener, not stdio")
       if (tls !== undefined) return yield* refuse("TLS requires a WebSocket listener, not stdio")
+      if (allowOrigin.length > 0) return yield* refuse("--allow-origin requires a WebSocket listener, not stdio")
       return Exposure.Stdio()
     }
     const { address, isLocal } = place

@@ -254,7 +254,7 @@ const parse = (key: Key, value: string, source: string): Value => {
   const fail = (expected: string): never => {
     throw new ConfigError({ message: `${source}: ${JSON.stringify(value)} is not ${expected}` })
   }
-  const { kind, minimum, choices } = settings[key]
+  const { kind, minimum, choices, placeholder } = settings[key]
   switch (kind) {
     case "count":
       return /^\d{1,15}$/.test(value) && Number(value) >= minimum
@@ -270,7 +270,7 @@ const parse = (key: Key, value: string, source: string): Value => {
         .map((item) => item.trim())
         .filter((item) => item !== "")
     case "text":
-      return value
+      return value === "" && placeholder === "FILE" ? fail("the name of a file; leave it out instead") : value
   }
 }
 
@@ -321,6 +321,9 @@ export const resolve = (
   Either.try({
     try: () => {
       const file = fileFlag ?? environment[fileVariable]
+      if (file === "") {
+        throw new ConfigError({ message: `${fileVariable}: "" is not the name of a file; leave it out instead` })
+      }
       const filed = file === undefined ? {} : readFile(file)
       const value = (key: Key): Resolved[Key] => {
         const flag = flags[key]

@@ -1,4 +1,5 @@
 /** `run`, called by programs: streams, status, signals, and every way in which there is nowhere to run. */
+import { execFile } from "node:child_process"
 import { writeFileSync } from "node:fs"
 import { createServer, type Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
@@ -6,7 +7,16 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { command, isOneLine, start } from "../support/command.js"
 import { directory } from "../support/files.js"
-import { eventually, isAlive, webSocketServer } from "../support/servers.js"
+import { binary, eventually, isAlive, webSocketServer } from "../support/servers.js"
+
+/** Runs a line of the shell with these arguments. */
+const shell = (line: string, args: ReadonlyArray<string>) =>
+  Effect.async<{ readonly code: number; readonly stderr: string }>((resume) => {
+    const child = execFile("/bin/sh", ["-c", line, "sh", ...args], { timeout: 20_000 }, (error, _, stderr) =>
+      resume(Effect.succeed({ code: error === null ? 0 : Number(error.code), stderr }))
+    )
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
 
 type Flags = Effect.Effect<ReadonlyArray<string>, never, Scope.Scope>
 
@@ -27,6 +37,24 @@ const suite = (name: string, flags: Flags) =>
         assert.strictEqual(code, 7)
         assert.isTrue(stdout === input)
         assert.strictEqual(stderr, "error\n")
+      }))
+
+    test("what cannot be read or written is said, with status 1", (run) =>
+      Effect.gen(function* () {
+        const sh = (redirect: string) => {
+          const line = `exec "$@" ${redirect}`
+          return shell(line, [process.execPath, binary, ...run("--", "sh", "-c", "cat; echo x")])
+        }
+        const unread = yield* sh("< /tmp")
+        assert.deepStrictEqual(
+          [unread.code, unread.stderr],
+          [1, "Error: cannot read stdin: Is a directory (os error 21)\n"]
+        )
+        const unwritten = yield* sh("< /dev/null > /dev/full")
+        assert.deepStrictEqual(
+          [unwritten.code, unwritten.stderr],
+          [1, "Error: cannot write to stdout: No space left on device (os error 28)\n"]
+        )
       }))
 
     test("flags behind -- are the command's; --cwd, --set and --timeout", (run) =>

@@ -107,7 +107,7 @@ describe("--log-level", () => {
       for (const args of [
         ["--log-level", "debug", ...others],
         [...others, "--log-level", "debug"],
-        ["--log-level=error", ...others, "--log-level=debug"]
+        ["--log-level=debug", ...others]
       ]) {
         const server = yield* webSocketServer({ args, env: { EXEC_SERVER_LOG_LEVEL: "none" } })
         yield* server.connect
@@ -118,10 +118,15 @@ describe("--log-level", () => {
 
   it.scopedLive("a level that there is not is a usage error", () =>
     Effect.gen(function* () {
-      for (const args of [["--log-level", "loud"], ["--max-sessions", "1", "--log-level=loud"], ["--log-level"]]) {
+      for (const [args, message] of [
+        [["--log-level", "loud"], /^Error: --log-level: "loud" is not one of all, trace, /],
+        [["--max-sessions", "1", "--log-level=loud"], /^Error: --log-level: "loud" is not one of all, trace, /],
+        [["--log-level"], /^--log-level needs a value/],
+        [["--log-level=error", "--log-level=debug"], /^--log-level was given twice; give it once/]
+      ] as const) {
         const server = yield* launch({ args })
         assert.strictEqual(yield* server.exit, 2)
-        assert.match(server.stderr(), /^--log-level must be one of all, trace, /)
+        assert.match(server.stderr(), message)
       }
     })
   )
