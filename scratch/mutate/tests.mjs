@@ -24,7 +24,7 @@ const tests = {
   "process/OutputBuffer": ["process/ManagedProcess"],
   "process/StdinQueue": ["process/ManagedProcess"],
   "internal/Immediate": ["process/ManagedProcess", "session/Dispatcher"],
-  "process/Hurry": ["process/ProcessSupervisor"],
+  "process/SkipGrace": ["process/ProcessSupervisor"],
   "internal/FiberGroup": ["process/ProcessSupervisor"],
   "process/RestartPolicy": ["process/restart"],
   "process/ProcessMetrics": actors,

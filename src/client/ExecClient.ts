@@ -17,7 +17,7 @@ import type { Connector } from "./Connector.js"
 import * as Files from "./Files.js"
 import * as Http from "./Http.js"
 import * as InProcess from "./InProcess.js"
-import * as Launch from "./Launch.js"
+import * as LocalServer from "./LocalServer.js"
 import * as Processes from "./Processes.js"
 import * as RelayLink from "./RelayLink.js"
 import type { ServerFeatures } from "./ServerFeatures.js"
@@ -143,7 +143,7 @@ export const connectInProcess = (options: Options = {}) =>
   Effect.flatMap(InProcess.connector, (connector) => make(connector, options))
 
 /** Starts a WebSocket server of one's own on a free port; it ends with the scope. */
-export const launchLocal = Launch.launchLocal
+export const launchLocal = LocalServer.launchLocal
 
 /** The client of an application. */
 export class ExecClient extends Context.Tag("exec-server/ExecClient")<ExecClient, Shape>() {}
@@ -173,9 +173,9 @@ export const layerInProcess = (options: Options = {}) => Layer.scoped(ExecClient
 
 /** A client of a WebSocket server that is started for it, and ends with it. */
 export const layerLocal = (
-  options: Options & Launch.Options & Omit<WebSocketLink.Options, "url">
+  options: Options & LocalServer.Options & Omit<WebSocketLink.Options, "url">
 ): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(
     ExecClient,
-    Effect.flatMap(Launch.launchLocal(options), ({ url }) => connectWebSocket({ ...options, url }))
+    Effect.flatMap(LocalServer.launchLocal(options), ({ url }) => connectWebSocket({ ...options, url }))
   )

@@ -181,7 +181,7 @@ const cp = typed(
   },
   (flags, { words: [source = "", destination = ""] }) =>
     lazily(async () => {
-      const { copy } = await import("./Copy.js")
+      const { copy } = await import("./Cp.js")
       return copy({ target: targetOf(flags), source, destination, recursive: flags.recursive, json: flags.json })
     })
 )

@@ -7,7 +7,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import { Hurry } from "../process/Hurry.js"
+import { SkipGrace } from "../process/SkipGrace.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as Exposure from "../server/Exposure.js"
 import * as ServerConfig from "../server/ServerConfig.js"
@@ -47,7 +47,7 @@ const sessions = ({ contain }: ServerConfig.ServerConfig) =>
  * and with a third nothing at all is waited for.
  */
 const secondSignal = Layer.scoped(
-  Hurry,
+  SkipGrace,
   Effect.gen(function* () {
     const came = yield* Deferred.make<void>()
     let count = 0

@@ -9,8 +9,8 @@ import type { ClientRequest, IncomingMessage } from "node:http"
 import * as Either from "effect/Either"
 import type { HttpHeader } from "../protocol/HttpApi.js"
 import type { HttpRequest } from "./HttpRequest.js"
+import type { ProxyRoutes, Route } from "./ProxyRoutes.js"
 import * as Redirect from "./Redirect.js"
-import type { Route, Routes } from "./Routes.js"
 
 /** What a body reports. `onEnd` or `onError` is the last. */
 export interface BodyEvents {
@@ -91,7 +91,7 @@ export class Exchange {
 
   constructor(
     private request: HttpRequest,
-    private readonly routes: Routes
+    private readonly routes: ProxyRoutes
   ) {}
 
   /** Sends the request, once. */

@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import { HttpFailed } from "../protocol/Failure.js"
 import { Exchange, type Response } from "./Exchange.js"
 import type { HttpRequest } from "./HttpRequest.js"
-import { Routes } from "./Routes.js"
+import { ProxyRoutes } from "./ProxyRoutes.js"
 
 /** Makes requests. */
 export interface Shape {
@@ -24,7 +24,7 @@ export interface Shape {
 
 const make = Effect.gen(function* () {
   const routes = yield* Effect.acquireRelease(
-    Effect.sync(() => new Routes(process.env)),
+    Effect.sync(() => new ProxyRoutes(process.env)),
     (routes) => Effect.sync(() => routes.destroy())
   )
   const run = (request: HttpRequest) =>

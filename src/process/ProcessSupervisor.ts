@@ -20,13 +20,13 @@ import { Confiner } from "../sandbox/Confiner.js"
 import { type Child, type ChildEvents, type ChildSpec, type Env, ExitStatus, type SpawnError } from "../spawn/Child.js"
 import { Spawner } from "../spawn/Spawner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
-import { Hurry } from "./Hurry.js"
 import { ManagedProcess } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
 import type { ProcessEvents } from "./ProcessEvents.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as RestartPolicy from "./RestartPolicy.js"
+import { SkipGrace } from "./SkipGrace.js"
 
 /** A terminal's size without `size` (the original's, fixed). */
 const defaultSize = { rows: 24, cols: 80 }
@@ -100,7 +100,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
     const confiner = yield* Confiner
-    const hurry = yield* Hurry
+    const skipGrace = yield* SkipGrace
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
     let ending = false
@@ -340,7 +340,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
         if (graceMs > 0) {
           for (const process of [...all, ...remains]) process.signal("SIGTERM", "tree")
           // Interruptible, or the one that comes later would be waited for.
-          yield* Effect.raceFirst(Effect.interruptible(allClosed(graceMs)), Effect.interruptible(hurry))
+          yield* Effect.raceFirst(Effect.interruptible(allClosed(graceMs)), Effect.interruptible(skipGrace))
         }
         for (const process of [...all, ...remains]) process.signal("SIGKILL", "tree")
         yield* allClosed(lateOutputMs)
@@ -371,7 +371,7 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
     Effect.map(Effect.runtime<Spawner | OutputBuffer>(), ({ context, fiberRefs }) => {
-      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner, Hurry)(context)
+      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner, SkipGrace)(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
       return {

@@ -24,7 +24,7 @@ import * as Immediate from "../internal/Immediate.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { Code, codeOf, type Failure } from "../protocol/Failure.js"
 import type { Handlers } from "./Handlers.js"
-import type { Requests } from "./Routes.js"
+import type { Requests } from "./MethodCodecs.js"
 
 /** How a request ended. */
 export type RequestExit = Exit.Exit<unknown, Failure>

@@ -14,7 +14,7 @@ import { clip } from "../protocol/Schemas.js"
 import type * as Dispatcher from "./Dispatcher.js"
 import { refusalOf } from "./Dispatcher.js"
 import type { Handshake } from "./Handshake.js"
-import type { Requests } from "./Routes.js"
+import type { Requests } from "./MethodCodecs.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import * as Tracing from "./Tracing.js"
 

@@ -7,6 +7,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
 /** Completes when there is no time left for processes to end by themselves; by default it never does. */
-export class Hurry extends Context.Reference<Hurry>()("exec-server/Hurry", {
+export class SkipGrace extends Context.Reference<SkipGrace>()("exec-server/SkipGrace", {
   defaultValue: (): Effect.Effect<void> => Effect.never
 }) {}

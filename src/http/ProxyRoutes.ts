@@ -119,7 +119,7 @@ export interface Route {
 }
 
 /** The connections of a server, kept for a while when they are idle. */
-export class Routes {
+export class ProxyRoutes {
   private readonly http = new Http.Agent(pooling)
   private readonly https = new Https.Agent(pooling)
   private readonly tunnels = new Map<string, TunnelAgent>()

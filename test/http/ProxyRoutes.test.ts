@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { proxyFor } from "../../src/http/Routes.js"
+import { proxyFor } from "../../src/http/ProxyRoutes.js"
 
 const proxy = "http://proxy.test:3128"
 /** What ends here as well: names with their dot, no address at all, and IPv4 in IPv6. */
