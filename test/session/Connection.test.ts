@@ -18,7 +18,7 @@ import { fill, settle } from "../support/fake.js"
 import { type FakePeer, type Served, served } from "../support/peer.js"
 import { eventually } from "../support/servers.js"
 import { registryLayer } from "../support/sessions.js"
-import { startParams } from "../support/TestClient.js"
+import { type Json, startParams } from "../support/TestClient.js"
 
 const test = (
   title: string,
@@ -262,6 +262,34 @@ describe("a request", () => {
       assert.isTrue(peer.isRead)
     }))
 })
+
+{
+  const sent: Array<Json> = []
+  test(
+    "a request whose answer cannot be sent fails, once, and the next one is answered",
+    ({ peer }) =>
+      Effect.gen(function* () {
+        peer.handshake()
+        const failing = peer.post("environment/status")
+        const next = peer.post("nope")
+        yield* settle
+        assert.deepStrictEqual(
+          sent.slice(1).map(({ id, error }) => [id, error?.code]),
+          [
+            [failing, -32603],
+            [next, -32601]
+          ]
+        )
+      }),
+    {
+      send: (text) => {
+        const message: Json = JSON.parse(text)
+        if (message.result?.status === "ready") throw new Error("it cannot be sent")
+        sent.push(message)
+      }
+    }
+  )
+}
 
 describe("a request that waits for what ends under it", () => {
   test("is told so, as long as its connection lives", ({ peer, fake }) =>

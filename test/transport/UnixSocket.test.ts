@@ -191,6 +191,21 @@ describe("a unix socket", () => {
     })
   )
 
+  it.scopedLive("may have the longest path that the system takes, of the socket or of where it is made", () =>
+    Effect.gen(function* () {
+      const parent = yield* folder
+      const longest = process.platform === "linux" ? 107 : 103
+      const fill = (length: number) => join(parent, "x".repeat(length - parent.length - 1))
+      const long = fill(longest)
+      yield* on(long)
+      yield* (yield* client(long)).handshake()
+      const made = fill(longest - "/.123456/s".length)
+      mkdirSync(made)
+      yield* on(join(made, "s"))
+      yield* (yield* client(join(made, "s"))).handshake()
+    })
+  )
+
   it.scopedLive("has a path that fits, in a folder that exists", () =>
     Effect.gen(function* () {
       const parent = yield* folder
