@@ -40,19 +40,27 @@ const tests = {
   "spawn/Child": [...children, "e2e"],
   "spawn/Launcher": children,
   "sandbox/Denial": ["process/ManagedProcess", "e2e"],
+  "sandbox/MountPlan": ["sandbox/policy"],
+  "sandbox/SandboxPolicy": ["sandbox/policy"],
+  "sandbox/Seccomp": ["sandbox/policy"],
   "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
   "transport/WebSocket": [...sockets, "transport/limits"],
   "transport/PendingConnections": [],
   "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/limits"],
   "transport/SmallMessages": ["transport/WebSocket"],
   "transport/TransportLimits": sockets,
+  "transport/HttpUpgrade": [],
+  "transport/Stdio": [],
+  "transport/Authenticator": [],
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
   "session/FileSystemHandlers": ["e2e", "filesystem/methods"],
   "session/AnswerRoom": ["session/Outbox", "races/backPressure"],
   "session/Outbox": ["session/Connection", "races/backPressure", "session/FramePool"],
   "session/FramePool": ["session/Notifier"],
-  "session/HttpExchanges": ["testing/ScriptedHttp"],
-  "session/HttpHandlers": ["testing/ScriptedHttp"],
+  "session/AuditLog": ["process/ProcessSupervisor", "session/SessionRegistry", "session/Handlers"],
+  "session/HttpExchanges": ["http/HttpRunner", "testing/ScriptedHttp"],
+  "session/HttpHandlers": ["http/HttpRunner", "testing/ScriptedHttp"],
+  "session/MissingWatches": [],
   "session/Notifier": ["session/FramePool", "session/Connection", "races/backPressure"],
   "session/Dispatcher": ["session/Connection"],
   "session/SessionRegistry": ["races/resume", "races/termination", "races/spawn"]
@@ -74,7 +82,7 @@ export const testsOf = (file) => {
 }
 
 const quick =
-  /^test\/races\/|^test\/session\/(?!Connection)|^test\/process\/(ManagedProcess|OutputBuffer|ProcessMetrics|ProcessSupervisor|restart|StdinQueue|\w*Limits|FiberGroup|Immediate|EnvPolicy|Program)\.|^test\/testing\//
+  /^test\/races\/|^test\/session\/(?!Connection)|^test\/process\/(ManagedProcess|OutputBuffer|ProcessMetrics|ProcessSupervisor|restart|StdinQueue|\w*Limits|EnvPolicy)\.|^test\/(?:internal|testing)\/|^test\/spawn\/Program\./
 
 /** How long one of these tests may take, in milliseconds: a mutant that makes one hang costs as much. */
 export const timeoutOf = (paths) => (paths.every((path) => quick.test(path)) ? 1500 : 5000)

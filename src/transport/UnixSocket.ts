@@ -70,7 +70,8 @@ export const listen = (server: Server, path: string): Effect.Effect<void, Listen
    * replaces anything. Node.js removes the name it knows at the end, whoever has it then; it never knows this one.
    */
   const settle = Effect.acquireUseRelease(
-    attempt(() => mkdtempSync(join(dirname(path), "."))),
+    // Not joined: that would drop the dot, and make the folder beside the one of the path.
+    attempt(() => mkdtempSync(`${dirname(path)}/.`)),
     (folder) => {
       const inner = join(folder, "s")
       return Effect.gen(function* () {

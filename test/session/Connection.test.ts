@@ -1,6 +1,6 @@
 /** One connection, on a peer that the test plays: what it reads, what it is sent, and how it ends. */
 import { Buffer } from "node:buffer"
-import { readdirSync, readlinkSync } from "node:fs"
+import { readdirSync, readlinkSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -15,10 +15,11 @@ import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
 import { SessionRegistry } from "../../src/session/SessionRegistry.js"
 import type { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { fill, settle } from "../support/fake.js"
+import { directory } from "../support/files.js"
 import { type FakePeer, type Served, served } from "../support/peer.js"
 import { eventually } from "../support/servers.js"
 import { registryLayer } from "../support/sessions.js"
-import { startParams } from "../support/TestClient.js"
+import { type Json, startParams } from "../support/TestClient.js"
 
 const test = (
   title: string,
@@ -149,6 +150,24 @@ describe("a peer that takes nothing", () => {
       assert.isTrue(child.paused)
     }))
 
+  test("and has taken some of it, but not enough, holds them up on", ({ peer, fake }) =>
+    Effect.gen(function* () {
+      yield* running(peer)
+      const child = yield* fake.child(0)
+      peer.buffered = 4 * highWaterBytes
+      child.emit("stdout", "x")
+      peer.drain(highWaterBytes + 1)
+      assert.isTrue(child.paused)
+      peer.drain(highWaterBytes)
+      assert.isFalse(child.paused)
+    }))
+
+  test("is refused an unknown method by its name all the same", ({ peer }) =>
+    Effect.sync(() => {
+      peer.buffered = highWaterBytes + 1
+      assert.strictEqual(peer.reply(peer.post("nope")).error.message, "unknown method: nope")
+    }))
+
   test("gets no file before that either, though other requests on files pass", ({ peer }) =>
     Effect.gen(function* () {
       peer.handshake()
@@ -165,6 +184,28 @@ describe("a peer that takes nothing", () => {
     }))
 })
 
+test("large files are read one after the other, the next one when the last one has left", ({ peer }) =>
+  Effect.gen(function* () {
+    const dir = yield* directory
+    writeFileSync(`${dir}/large`, fill(3_000_000))
+    peer.handshake()
+    const reading = [1, 2, 3].map(() => peer.post("fs/readFile", { path: `file://${dir}/large` }))
+    yield* eventually("all have come", () => reading.every((id) => peer.reply(id) !== undefined))
+    for (const id of reading) assert.lengthOf(peer.reply(id).result.dataBase64, 4_000_000)
+  }))
+
+test("what a connection watches for is told on it", ({ peer }) =>
+  Effect.gen(function* () {
+    const dir = yield* directory
+    peer.handshake()
+    const watching = peer.post("fs/watchMissing", { watchId: 1, missing: [`file://${dir}/new`] })
+    yield* eventually("it watches", () => peer.reply(watching) !== undefined)
+    writeFileSync(`${dir}/new`, "")
+    const told = () => peer.sent.filter(({ method }) => method === "fs/missingChanged")
+    yield* eventually("it is told", () => told().length > 0)
+    assert.deepStrictEqual(told(), [{ method: "fs/missingChanged", params: { watchId: 1 } }])
+  }))
+
 describe("output", () => {
   const frames: Array<Buffer> = []
   const sendBinary = (bytes: Buffer) => void frames.push(Buffer.from(bytes))
@@ -180,6 +221,7 @@ describe("output", () => {
           peer.handshake({ capabilities: { binaryOutput: true } })
           peer.post("process/start", startParams("p", ["program"]))
           yield* settle
+          assert.deepStrictEqual(peer.reply(1).result.capabilities, isBinary ? { binaryOutput: true } : {})
           const child = yield* fake.child(0)
           child.emit("stdout", "x")
           assert.lengthOf(frames, isBinary ? 1 : 0)
@@ -263,6 +305,37 @@ describe("a request", () => {
     }))
 })
 
+{
+  const sent: Array<Json> = []
+  test(
+    "a request whose answer cannot be sent fails, once, and the next one is answered",
+    ({ peer }) =>
+      Effect.gen(function* () {
+        peer.handshake()
+        const failing = peer.post("environment/status")
+        peer.post("unsendable")
+        const next = peer.post("nope")
+        yield* settle
+        assert.deepStrictEqual(
+          sent.slice(1).map(({ id, error }) => [id, error?.code]),
+          [
+            [failing, -32603],
+            [-1, -32600],
+            [next, -32601]
+          ]
+        )
+      }),
+    {
+      send: (text) => {
+        const message: Json = JSON.parse(text)
+        if (message.result?.status === "ready" || message.error?.message.includes("unsendable"))
+          throw new Error("it cannot be sent")
+        sent.push(message)
+      }
+    }
+  )
+}
+
 describe("a request that waits for what ends under it", () => {
   test("is told so, as long as its connection lives", ({ peer, fake }) =>
     Effect.gen(function* () {
@@ -312,6 +385,7 @@ describe("the handshake", () => {
         assert.isUndefined(peer.ending)
         peer.handshake()
         assert.isDefined(peer.reply(1).result)
+        assert.lengthOf(peer.sent, 1, "and `initialized` is answered by nothing")
       }),
     { resumable: false }
   )

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Wire from "../../src/protocol/Wire.js"
 import * as Base64 from "../../src/session/Base64.js"
 import * as Outbox from "../../src/session/Outbox.js"
-import type { Peer } from "../../src/session/Peer.js"
+import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
 import { fill } from "../support/fake.js"
 
 /** A peer that keeps what it is sent, and lets nothing leave while it is stuck. */
@@ -243,6 +243,50 @@ it.live("what a peer takes meanwhile makes a large message no faster: one part i
     outbox.onDrain()
     assert.strictEqual(state.size, afterOne)
     yield* untilSent
+  })
+)
+
+it.live("a peer at its high-water mark gets the next part, and above it none", () =>
+  Effect.gen(function* () {
+    const { peer, state } = makePeer(true)
+    let waiting = highWaterBytes + 1
+    const { outbox } = sent({ ...peer, buffered: () => waiting })
+    outbox.sendLarge({ head: "", bytes: fill(3_000_000), tail: "" })
+    yield* turns(3)
+    assert.strictEqual(state.size, 0)
+    waiting--
+    outbox.onDrain()
+    assert.isAbove(state.size, 0)
+    outbox.stop()
+  })
+)
+
+it.live("content of 1 MiB is sent whole, and in parts when it is one byte more", () =>
+  Effect.gen(function* () {
+    for (const [length, inParts] of [
+      [1_048_576, false],
+      [1_048_577, true]
+    ] as const) {
+      const { peer, messages, state } = makePeer(true)
+      const { outbox } = sent(peer)
+      outbox.succeed(Wire.malformedId, { data: fill(length) }, () => ({}))
+      assert.strictEqual(outbox.isSending(), inParts)
+      yield* turns(10)
+      assert.lengthOf(messages, 1)
+      assert.strictEqual(state.largestPart > 0, inParts)
+    }
+  })
+)
+
+it.live("nothing large is begun for a peer that is gone, however long ago", () =>
+  Effect.gen(function* () {
+    const { peer, messages } = makePeer(true)
+    const { outbox } = sent(peer)
+    outbox.stop()
+    outbox.sendLarge({ head: "", bytes: Buffer.from("late"), tail: "" })
+    assert.isFalse(outbox.isSending())
+    yield* turns(5)
+    assert.deepStrictEqual(messages, [])
   })
 )
 

@@ -60,9 +60,9 @@ export class FakePeer {
     return this.sent.find((message) => message.id === id)
   }
 
-  /** Takes all that waited. */
-  drain(): void {
-    this.buffered = 0
+  /** Takes what waited, all of it or as much as leaves this. */
+  drain(left = 0): void {
+    this.buffered = left
     this.events?.onDrain()
   }
 

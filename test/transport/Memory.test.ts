@@ -170,6 +170,43 @@ describe("Memory", () => {
   )
 
   test(
+    "the end is told to the server once, also when it begins to listen in that moment",
+    Effect.gen(function* () {
+      const { link, heard, listen } = yield* connected(false)
+      link.close()
+      listen()
+      yield* settle
+      assert.deepStrictEqual(heard, ["end"])
+    })
+  )
+
+  test(
+    "no message comes to a client after its end",
+    Effect.gen(function* () {
+      const { link, peer, heard, got } = yield* connected()
+      link.close()
+      yield* settle
+      peer.send("too late")
+      yield* settle
+      assert.deepStrictEqual([heard, got], [["end"], ["end by the client"]])
+    })
+  )
+
+  test(
+    "no drain is told to a server after its end",
+    Effect.gen(function* () {
+      const { link, peer, heard } = yield* connected()
+      link.pause()
+      peer.send("not taken")
+      peer.close({ code: 1001, reason: "" })
+      yield* settle
+      link.resume()
+      yield* settle
+      assert.deepStrictEqual(heard, ["end"])
+    })
+  )
+
+  test(
     "a client that connects before the server runs is served when it does",
     Effect.gen(function* () {
       const transport = yield* Transport

@@ -2,11 +2,12 @@
 import { Buffer } from "node:buffer"
 import { once } from "node:events"
 import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
+import type { AddressInfo, Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { WebSocket, WebSocketServer } from "ws"
 import type { Peer } from "../../src/session/Peer.js"
+import { SmallMessages } from "../../src/transport/SmallMessages.js"
 import * as WebSocketPeer from "../../src/transport/WebSocketPeer.js"
 import { exposed } from "../support/exposed.js"
 import { frame, receives, upgrade } from "../support/raw.js"
@@ -121,6 +122,69 @@ describe("messages to a WebSocket", () => {
       const ids = Array.from(bytes.toString("latin1").matchAll(/"id":(\d)/g), ([, id]) => id)
       assert.deepStrictEqual(ids, ["1", "2"])
       assert.deepStrictEqual([...bytes.subarray(-4)], [0x88, 2, 3, 232])
+    })
+  )
+})
+
+/** Small messages to a socket that keeps what is written, and each write apart. */
+const small = () => {
+  const writes: Array<Buffer> = []
+  const socket = { writable: true, write: (bytes: Buffer) => writes.push(Buffer.from(bytes)) }
+  return { messages: new SmallMessages(socket as unknown as Socket), socket, writes }
+}
+
+const tick = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+
+/** A server's text frame of up to 65,535 bytes, RFC 6455 section 5.2, with the shortest length there is. */
+const textFrame = (text: string) => {
+  const bytes = Buffer.from(text)
+  const length = bytes.length <= 125 ? [bytes.length] : [126, bytes.length >> 8, bytes.length & 0xff]
+  return Buffer.concat([Buffer.from([0x81, ...length]), bytes])
+}
+
+describe("small messages", () => {
+  it.live("of one turn leave in one write, but no more than 16 in each", () =>
+    Effect.gen(function* () {
+      const { messages, writes } = small()
+      for (let i = 0; i < 15; i++) messages.add("x")
+      assert.deepStrictEqual([writes.length, messages.waiting], [0, 15])
+      messages.add("x")
+      assert.deepStrictEqual([writes.length, messages.waiting], [1, 0])
+      yield* tick
+      assert.lengthOf(writes, 1, "nothing is written when nothing waits")
+      messages.add("y")
+      messages.add("z")
+      yield* tick
+      assert.deepStrictEqual(writes[1], Buffer.concat([textFrame("y"), textFrame("z")]))
+    })
+  )
+
+  it("have up to 1,024 characters; longer ones are left to the caller", () => {
+    const { messages, writes } = small()
+    assert.isTrue(messages.add("x".repeat(1024)))
+    assert.isFalse(messages.add("x".repeat(1025)))
+    messages.flush()
+    assert.deepStrictEqual(writes, [textFrame("x".repeat(1024))])
+  })
+
+  it("are frames with the shortest length, and nothing of the longest ones is cut", () => {
+    for (const length of [0, 1, 41, 42, 43, 124, 125, 126, 341, 342, 1024]) {
+      for (const character of ["a", "é", "€"]) {
+        const { messages, writes } = small()
+        const texts = Array.from({ length: 16 }, () => character.repeat(length))
+        for (const text of texts) messages.add(text)
+        assert.deepStrictEqual(writes, [Buffer.concat(texts.map(textFrame))])
+      }
+    }
+  })
+
+  it.live("are not written to a socket that takes none any more", () =>
+    Effect.gen(function* () {
+      const { messages, socket, writes } = small()
+      messages.add("x")
+      socket.writable = false
+      yield* tick
+      assert.deepStrictEqual([writes.length, messages.waiting], [0, 0])
     })
   )
 })

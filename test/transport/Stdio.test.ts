@@ -43,6 +43,10 @@ const stuck = () => {
 }
 
 describe("a peer on streams", () => {
+  it("cannot come back: its end is the end of its session", () => {
+    assert.isFalse(bench(new PassThrough()).peer.resumable)
+  })
+
   it.effect("gives lines as they come, and says of what is none why", () =>
     Effect.gen(function* () {
       const { input, told } = bench(new PassThrough(), 10)

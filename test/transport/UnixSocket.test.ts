@@ -9,6 +9,7 @@ import {
   renameSync,
   rmSync,
   symlinkSync,
+  watch,
   writeFileSync
 } from "node:fs"
 import { request } from "node:http"
@@ -188,6 +189,38 @@ describe("a unix socket", () => {
         yield* (yield* client(path)).handshake()
         assert.deepStrictEqual(readdirSync(parent), ["server.sock"])
       }
+    })
+  )
+
+  it.scopedLive("is made in the folder of its path, and nothing is made beside that folder", () =>
+    Effect.gen(function* () {
+      const parent = yield* folder
+      const inner = join(parent, "inner")
+      mkdirSync(inner)
+      const seen: Array<string | null> = []
+      const watcher = watch(parent, (_, name) => seen.push(name))
+      yield* Effect.addFinalizer(() => Effect.sync(() => watcher.close()))
+      yield* on(join(inner, "s"))
+      yield* (yield* client(join(inner, "s"))).handshake()
+      assert.deepStrictEqual(
+        seen.filter((name) => name !== "inner"),
+        []
+      )
+    })
+  )
+
+  it.scopedLive("may have the longest path that the system takes, of the socket or of where it is made", () =>
+    Effect.gen(function* () {
+      const parent = yield* folder
+      const longest = process.platform === "linux" ? 107 : 103
+      const fill = (length: number) => join(parent, "x".repeat(length - parent.length - 1))
+      const long = fill(longest)
+      yield* on(long)
+      yield* (yield* client(long)).handshake()
+      const made = fill(longest - "/.123456/s".length)
+      mkdirSync(made)
+      yield* on(join(made, "s"))
+      yield* (yield* client(join(made, "s"))).handshake()
     })
   )
 
