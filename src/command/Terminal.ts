@@ -156,11 +156,16 @@ export const hasInput: Effect.Effect<boolean> = Effect.suspend(() => {
   )
 })
 
+const unreadable = (error: Error) => new CommandFailed({ message: `cannot read stdin: ${OsError.describe(error)}` })
+
 /** Hands over what comes on stdin, a piece at a time, until it ends; can be interrupted at any time. */
 export const forEachInput = <E, R>(
   use: (chunk: Buffer) => Effect.Effect<void, E, R>
 ): Effect.Effect<void, E | CommandFailed, R> =>
   Effect.gen(function* () {
+    // Once: it takes a system call, and the chunks may be many.
+    const fault = inputFault()
+    if (fault !== null) return yield* unreadable(fault)
     const next = Effect.async<Buffer | undefined, CommandFailed>((resume) => {
       const settle = (chunk: Buffer | undefined) => {
         leave()
@@ -174,15 +179,14 @@ export const forEachInput = <E, R>(
       const onEnd = () => settle(undefined)
       const onError = (error: Error) => {
         leave()
-        resume(new CommandFailed({ message: `cannot read stdin: ${OsError.describe(error)}` }))
+        resume(unreadable(error))
       }
       const leave = () => {
         stdin.removeListener("readable", onReadable)
         stdin.removeListener("error", onError)
         for (const event of ["end", "close"]) stdin.removeListener(event, onEnd)
       }
-      const fault = inputFault()
-      if (fault !== null) return onError(fault)
+      if (stdin.errored !== null) return onError(stdin.errored)
       if (stdin.readableEnded || stdin.destroyed) return onEnd()
       stdin.on("readable", onReadable)
       for (const event of ["end", "close"]) stdin.on(event, onEnd)
