@@ -114,6 +114,9 @@ const parse = (line: string) => {
   return { word, number: Number(number ?? 0) }
 }
 
+/** The longest line of `init`, in bytes. Whoever writes more is not `init`. */
+const maxLine = 64
+
 /** A status as wait(2) gives it. */
 const decode = (status: number): ExitStatus => statusOf((status >> 8) & 0xff, status & 0x7f)
 
@@ -240,6 +243,9 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
           const lines = (rest + text).split("\n")
           rest = lines.pop() ?? ""
           for (const line of lines) take(line)
+          if (rest.length <= maxLine) return
+          reports.destroy()
+          tree.signal("SIGKILL", "tree")
         })
         reports.on("error", () => reports.destroy())
         // Held open until bubblewrap itself has ended.
@@ -250,8 +256,9 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
             release()
             tree.reaped()
             fail(`bubblewrap could not start the process (${describe(status)})`)
-            // Without the word of `init` it was killed, and everything in the namespace with it.
-            report(ended ?? status)
+            // Without the word of `init` it was killed, and everything in the namespace with it. A kill of ours is what
+            // ended it, whatever was said before.
+            report(isDoomed && status._tag === "Signaled" ? status : (ended ?? status))
           })
         )
       })
