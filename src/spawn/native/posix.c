@@ -7,6 +7,8 @@
 //                        not be started, can give it a terminal, and has it known to the guard before it runs. Its end
 //                        is told whole: Node.js knows no name for real-time signals, and says exit code 0 for them.
 // guardSocket(), tell(): the socket of the guard, and a packet to it.
+// socketOwner(...):      who has the other end of a TCP connection within this machine.
+// peerCredentials(fd):   who has connected a unix socket.
 // setUpTerminal(fd):     erases characters, not bytes, and keeps the descriptor to ourselves.
 // processTable():        all processes in one call: read file by file from JavaScript, a table of a thousand processes
 //                        blocks the event loop four times as long.
@@ -17,12 +19,16 @@
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
 // keepFreed(bytes):      how much freed memory each heap of this process keeps at its end.
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #ifdef __linux__
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <sys/syscall.h>
 #endif
 #ifdef __GLIBC__
@@ -699,6 +705,79 @@ static napi_value tell(napi_env env, napi_callback_info info) {
   return number(env, -error);
 }
 
+// (peerHost, peerPort, ourHost, ourPort) => [uid, inode] | -errno: whose socket is at the other end of a TCP connection
+// within this machine. An inode of 0 is a socket that its owner has closed.
+static napi_value socket_owner(napi_env env, napi_callback_info info) {
+#ifdef __linux__
+  size_t count = 4;
+  napi_value arguments[4];
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count != 4) return number(env, -EINVAL);
+  struct {
+    struct nlmsghdr header;
+    struct inet_diag_req_v2 body;
+  } request = {
+      {sizeof request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0},
+      {.sdiag_protocol = IPPROTO_TCP,
+       .idiag_states = ~0U,
+       .id = {.idiag_sport = htons((uint16_t)integer(env, arguments[1], 0)),
+              .idiag_dport = htons((uint16_t)integer(env, arguments[3], 0)),
+              .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}},
+  };
+  char *peer = text(env, arguments[0]), *own = text(env, arguments[2]);
+  int is_read = peer != NULL && own != NULL;
+  int family = is_read && strchr(peer, ':') != NULL ? AF_INET6 : AF_INET;
+  request.body.sdiag_family = (uint8_t)family;
+  is_read = is_read && inet_pton(family, peer, request.body.id.idiag_src) == 1 &&
+            inet_pton(family, own, request.body.id.idiag_dst) == 1;
+  free(peer);
+  free(own);
+  if (!is_read) return number(env, -EINVAL);
+  int diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (diag == -1) return number(env, -errno);
+  // The kernel has the answer ready when send() returns.
+  union {
+    struct nlmsghdr header;
+    char space[4096];
+  } answer;
+  ssize_t length = send(diag, &request, sizeof request, 0);
+  if (length != -1) length = recv(diag, &answer, sizeof answer, MSG_DONTWAIT);
+  int error = length == -1 ? errno : 0;
+  close(diag);
+  if (error != 0) return number(env, -error);
+  if (!NLMSG_OK(&answer.header, (unsigned)length)) return number(env, -EPROTO);
+  if (answer.header.nlmsg_type == NLMSG_ERROR) {
+    const struct nlmsgerr *refusal = NLMSG_DATA(&answer.header);
+    return number(env, refusal->error == 0 ? -EPROTO : refusal->error);
+  }
+  const struct inet_diag_msg *found = NLMSG_DATA(&answer.header);
+  if (answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *found)) return number(env, -EPROTO);
+  napi_value owner;
+  napi_create_array_with_length(env, 2, &owner);
+  napi_set_element(env, owner, 0, number(env, found->idiag_uid));
+  napi_set_element(env, owner, 1, number(env, found->idiag_inode));
+  return owner;
+#else
+  return number(env, -ENOSYS);
+#endif
+}
+
+// (fd) => [uid, pid] | -errno: who connected a unix socket. A pid of 0 is not of this PID namespace.
+static napi_value peer_credentials(napi_env env, napi_callback_info info) {
+#ifdef SO_PEERCRED
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (getsockopt(descriptor(env, info), SOL_SOCKET, SO_PEERCRED, &peer, &size) == -1) return number(env, -errno);
+  napi_value result;
+  napi_create_array_with_length(env, 2, &result);
+  napi_set_element(env, result, 0, number(env, peer.uid));
+  napi_set_element(env, result, 1, number(env, peer.pid));
+  return result;
+#else
+  return number(env, -ENOSYS);
+#endif
+}
+
 // What a row of the table holds: pid, state as a character, parent, group, session, start time.
 enum { row_length = 6 };
 
@@ -824,6 +903,8 @@ NAPI_MODULE_INIT() {
   export(env, exports, "spawn", spawn);
   export(env, exports, "guardSocket", guard_socket);
   export(env, exports, "tell", tell);
+  export(env, exports, "socketOwner", socket_owner);
+  export(env, exports, "peerCredentials", peer_credentials);
   export(env, exports, "processTable", process_table);
   export(env, exports, "setUpTerminal", set_up_terminal);
   export(env, exports, "eof", end_of_input);
