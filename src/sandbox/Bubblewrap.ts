@@ -114,6 +114,9 @@ const parse = (line: string) => {
   return { word, number: Number(number ?? 0) }
 }
 
+/** The longest line of `init`, in bytes. Whoever writes more is not `init`. */
+const maxLine = 64
+
 /** A status as wait(2) gives it. */
 const decode = (status: number): ExitStatus => statusOf((status >> 8) & 0xff, status & 0x7f)
 
@@ -144,19 +147,25 @@ const enclose = ({ confinement }: ChildSpec): Mounting.Mounting & { readonly ini
 const veiled = (env: ChildSpec["env"]): ChildSpec["env"] =>
   Object.fromEntries(Object.entries(env).map(([variable, value]) => [`+${variable}`, value]))
 
+interface Needs {
+  readonly bubblewrap: string
+  readonly trees: TreesShape
+  readonly places: PlaceholdersShape
+}
+
 /** Starts bubblewrap, `init` and the program, of which the socket brings the reports. */
-const begin = (bubblewrap: string, spec: ChildSpec, stdio: Posix.Stdio) => {
+const begin = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
   const file = Program.find(spec)
   const [name = file, ...args] = spec.argv
   const { args: namespaced, fds, init } = enclose(spec)
   const argv = [bubblewrap, ...namespaced, "--", init, spec.cwd, file, spec.arg0 ?? name, ...args]
   const [readEnd, writeEnd] = Posix.pipe()
   // The program becomes the terminal's owner, not bubblewrap.
-  const terminal = typeof stdio === "string" ? openSync(stdio, constants.O_RDWR | constants.O_NOCTTY) : -1
-  const [stdin, stdout, stderr] = typeof stdio === "string" ? [terminal, terminal, terminal] : stdio
+  const terminal = Posix.isTerminal(stdio) ? openSync(stdio.path, constants.O_RDWR | constants.O_NOCTTY) : -1
+  const [stdin, stdout, stderr] = Posix.isTerminal(stdio) ? [terminal, terminal, terminal] : stdio
   try {
     const outside = { cwd: spec.cwd, env: veiled(spec.env) }
-    const outer = run(bubblewrap, argv, outside, [stdin, stdout, stderr, writeEnd, ...fds])
+    const outer = run(trees, bubblewrap, argv, outside, [stdin, stdout, stderr, writeEnd, ...fds])
     return { outer, reports: new Socket({ fd: readEnd, readable: true, writable: false }) }
   } catch (error) {
     closeSync(readEnd)
@@ -172,27 +181,21 @@ const hold = (places: PlaceholdersShape, confinement: Confinement | undefined): 
   places.hold(confinement?.placeholders ?? [], confinement?.mounts?.map(({ path }) => path) ?? [])
 
 /** Holds the places of a child's confinement while it is started, and until what is given is called. */
-const beginHolding = (bubblewrap: string, places: PlaceholdersShape, spec: ChildSpec, stdio: Posix.Stdio) => {
-  const release = hold(places, spec.confinement)
+const beginHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
+  const release = hold(needs.places, spec.confinement)
   try {
-    return { ...begin(bubblewrap, spec, stdio), release }
+    return { ...begin(needs, spec, stdio), release }
   } catch (error) {
     release()
     throw error
   }
 }
 
-interface Needs {
-  readonly bubblewrap: string
-  readonly track: TreesShape["track"]
-  readonly places: PlaceholdersShape
-}
-
-const launch = ({ bubblewrap, track, places }: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
+const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
   Effect.flatMap(
-    attempt(() => beginHolding(bubblewrap, places, spec, stdio)),
+    attempt(() => beginHolding(needs, spec, stdio)),
     ({ outer, reports, release }) => {
-      const tree = track(outer.pid)
+      const tree = needs.trees.track(outer.pid)
       const { report, onExit } = makeExit()
       let ended: ExitStatus | undefined
       let over = false
@@ -216,7 +219,9 @@ const launch = ({ bubblewrap, track, places }: Needs, spec: ChildSpec, stdio: Po
           for (const { pid } of membersOf(found.init, table()).values()) if (pid !== found.init.pid) kill(pid, signal)
         },
         hasRemains: () => !over,
-        findRemains: () => !over
+        findRemains: () => !over,
+        // The guard has none of it: nothing in a namespace outlives its first process.
+        closeTerminal: () => {}
       })
 
       return Effect.async<Leader, SpawnError>((resume) => {
@@ -238,6 +243,9 @@ const launch = ({ bubblewrap, track, places }: Needs, spec: ChildSpec, stdio: Po
           const lines = (rest + text).split("\n")
           rest = lines.pop() ?? ""
           for (const line of lines) take(line)
+          if (rest.length <= maxLine) return
+          reports.destroy()
+          tree.signal("SIGKILL", "tree")
         })
         reports.on("error", () => reports.destroy())
         // Held open until bubblewrap itself has ended.
@@ -248,8 +256,9 @@ const launch = ({ bubblewrap, track, places }: Needs, spec: ChildSpec, stdio: Po
             release()
             tree.reaped()
             fail(`bubblewrap could not start the process (${describe(status)})`)
-            // Without the word of `init` it was killed, and everything in the namespace with it.
-            report(ended ?? status)
+            // Without the word of `init` it was killed, and everything in the namespace with it. A kill of ours is what
+            // ended it, whatever was said before.
+            report(isDoomed && status._tag === "Signaled" ? status : (ended ?? status))
           })
         )
       })
@@ -257,7 +266,7 @@ const launch = ({ bubblewrap, track, places }: Needs, spec: ChildSpec, stdio: Po
   )
 
 const startWorker = (
-  { bubblewrap, track, places }: Needs,
+  { bubblewrap, trees, places }: Needs,
   argv: readonly [program: string, ...args: ReadonlyArray<string>],
   confinement: Confinement,
   stdio: readonly [stdin: number, stdout: number, stderr: number]
@@ -268,8 +277,8 @@ const startWorker = (
     try {
       // Without `init`: the worker has no process beside it whose root could lead it out.
       const all = [bubblewrap, ...namespaces, "--unshare-ipc", ...args, "--", ...argv]
-      const outer = run(bubblewrap, all, { cwd: "/", env: {} }, [...stdio, ...fds])
-      const tree = track(outer.pid)
+      const outer = run(trees, bubblewrap, all, { cwd: "/", env: {} }, [...stdio, ...fds])
+      const tree = trees.track(outer.pid)
       return {
         pid: outer.pid,
         signal: tree.signal,
@@ -321,7 +330,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
   static readonly layer: Layer.Layer<Bubblewrap, never, ProcessTrees | Placeholders> = Layer.effect(
     Bubblewrap,
     Effect.gen(function* () {
-      const { track } = yield* ProcessTrees
+      const trees = yield* ProcessTrees
       const places = yield* Placeholders
       const program = yield* checkedOnce(find)
       return {
@@ -330,11 +339,11 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
         launch: (spec, stdio) =>
           program.pipe(
             Effect.mapError(({ message }) => new SpawnError({ message })),
-            Effect.flatMap((bubblewrap) => launch({ bubblewrap, track, places }, spec, stdio))
+            Effect.flatMap((bubblewrap) => launch({ bubblewrap, trees, places }, spec, stdio))
           ),
         startWorker: (argv, confinement, stdio) =>
           Effect.flatMap(program, (bubblewrap) =>
-            attempt(() => startWorker({ bubblewrap, track, places }, argv, confinement, stdio))
+            attempt(() => startWorker({ bubblewrap, trees, places }, argv, confinement, stdio))
           )
       }
     })

@@ -1,87 +1,22 @@
 /**
- * Ends what the server started when the server is killed and can run no handler: a small shell outside of it that is
- * told of every leader, and acts when the pipe on which it is told breaks.
+ * Ends what the server started when the server is killed and can run no handler: `native/guard.c`, a process outside of
+ * it that knows every leader, and acts when its socket breaks.
+ *
+ * A process registers itself with the guard before it becomes the program that was asked for (`Posix.spawn`): there is
+ * no moment at which the server's death leaves one behind. What else the guard has to know it is told from here.
  *
  * @since 0.1.0
  */
-import { Buffer } from "node:buffer"
-import { spawn } from "node:child_process"
+import { closeSync } from "node:fs"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as OsError from "../protocol/OsError.js"
+import * as Signals from "../protocol/Signals.js"
+import * as Posix from "./Posix.js"
 import type { Identity } from "./ProcessTree.js"
-
-/**
- * POSIX shell, without any program but itself. It reads `+ <pid> <start time>` and `- <pid> <start time>`, and at the end of input
- * kills every registered tree: the leader's group, its session, and whatever descends from those. All are stopped
- * first, so that none can fork its way out of the table. A leader whose start time differs is a stranger.
- *
- * It also reads `f <folder>` and `g <folder>`, escaped, and removes those that are empty then, with the one program that
- * it needs.
- */
-const script = `
-trap '' HUP INT QUIT TERM
-set -f
-leaders=' '
-folders=' '
-while read -r operation pid start; do
-  case $operation in
-    +) leaders="$leaders$pid:$start " ;;
-    -) case $leaders in *" $pid:$start "*)
-         leaders="\${leaders%%" $pid:$start "*} \${leaders#*" $pid:$start "}" ;;
-       esac ;;
-    f) folders="$folders$pid " ;;
-    g) case $folders in *" $pid "*)
-         folders="\${folders%%" $pid "*} \${folders#*" $pid "}" ;;
-       esac ;;
-  esac
-done
-members=' '
-for leader in $leaders; do
-  pid=\${leader%%:*} start=\${leader#*:}
-  if read -r line 2>/dev/null < /proc/$pid/stat; then
-    set -- \${line##*) }
-    shift 19 2>/dev/null && [ "$start" != 0 ] && [ "$1" != "$start" ] && continue
-  fi
-  members="$members$pid "
-  kill -STOP -$pid 2>/dev/null
-done
-roots=$members
-round=0
-grown=1
-while [ $grown = 1 ] && [ $round -lt 20 ]; do
-  grown=0 round=$((round + 1))
-  set +f
-  for folder in /proc/[1-9]*; do
-    pid=\${folder#/proc/}
-    case $members in *" $pid "*) continue ;; esac
-    read -r line 2>/dev/null < $folder/stat || continue
-    set -f; set -- \${line##*) }; set +f
-    case $members in *" $2 "*) ;; *)
-      case $roots in *" $3 "*|*" $4 "*) ;; *) continue ;; esac ;;
-    esac
-    members="$members$pid " grown=1
-    kill -STOP $pid 2>/dev/null
-  done
-  set -f
-done
-for pid in $roots; do kill -KILL -$pid 2>/dev/null; done
-for pid in $members; do kill -KILL $pid 2>/dev/null; done
-set -f
-PATH=/usr/bin:/bin
-for folder in $folders; do
-  path=$(printf '%b.' "$folder")
-  rmdir -- "\${path%.}" 2>/dev/null
-done
-`
-
-/** A path without anything that the shell would take for more than itself. */
-const escaped = (path: string): string =>
-  Buffer.from(path)
-    .toString("latin1")
-    .replace(/[^A-Za-z0-9/._-]/g, (byte) => `\\0${byte.charCodeAt(0).toString(8).padStart(3, "0")}`)
 
 /** How long after a failure another guard is started, in milliseconds: twice as long each time, up to a maximum. */
 const firstRetryMs = 200
@@ -93,12 +28,22 @@ const steadyMs = 30_000
 /** How long after a failure was logged others are only counted, in milliseconds. */
 const quietMs = 60_000
 
+/** A guard that leaves so many messages unread has stopped, and is replaced. */
+const maxUnread = 100_000
+
 /** Watches over leaders. */
 export interface Shape {
+  /**
+   * The socket on which processes register themselves while they are started, for `Posix.spawn`. Starts the guard; -1
+   * while none can be started, whereupon a later one is told of all that were registered meanwhile.
+   */
+  readonly socket: () => number
   /** From now on the tree of this leader ends with the server. */
   readonly register: (leader: Identity) => void
   /** Nothing is left of the tree. */
   readonly unregister: (leader: Identity) => void
+  /** The server has closed this leader's terminal: the guard does not keep it open any longer. */
+  readonly closeTerminal: (leader: Identity) => void
   /** From now on this folder, empty as it is, ends with the server. */
   readonly addFolder: (path: string) => void
   /** The folder is somebody else's business from now on. */
@@ -107,29 +52,60 @@ export interface Shape {
 
 /** A guard that was started. */
 export interface Running {
+  /** Where processes register themselves. */
+  readonly socket: number
   /** Tells it something, if it still runs. */
   readonly write: (line: string) => void
   /** Nothing more will be told. */
   readonly end: () => void
 }
 
-/** Starts a guard, or throws. `onFailure` is called in a later turn, when it could not be started or has ended. */
+/** Starts a guard, or throws. `onFailure` is called in a later turn, when it has ended. */
 export type Start = (onFailure: (reason: string) => void) => Running
 
-const startShell: Start = (onFailure) => {
-  const shell = spawn("/bin/sh", ["-c", script], {
-    // A session of its own: what is sent to the server's group or terminal must not reach it.
-    detached: true,
-    stdio: ["pipe", "ignore", "ignore"],
-    env: {},
-    cwd: "/"
-  })
-  shell.once("error", (error) => onFailure(error.message))
-  shell.once("exit", (code, signal) => onFailure(`it ended with ${signal ?? `status ${code}`}`))
-  shell.stdin?.on("error", () => {})
-  // The server may end without waiting for it.
-  shell.unref()
-  return { write: (line) => shell.stdin?.write(line), end: () => shell.stdin?.end() }
+const startProgram: Start = (onFailure) => {
+  const [socket, theirs] = Posix.guardSocket()
+  let isOpen = true
+  let stopWaiting = () => {}
+  // What a guard that has not been scheduled for a while has no room for.
+  let unread: Array<string> = []
+
+  const close = () => {
+    if (!isOpen) return
+    isOpen = false
+    stopWaiting()
+    closeSync(socket)
+  }
+  const flush = () => {
+    if (!isOpen) return
+    const sent = unread.findIndex((line) => !Posix.tell(socket, line))
+    unread = sent === -1 ? [] : unread.slice(sent)
+    if (unread.length > 0) stopWaiting = Posix.onWritable(socket, flush)
+  }
+
+  let pid: number
+  try {
+    pid = Posix.spawn(Posix.guardProgram(), ["exec-server-guard"], [], "/", [theirs, -1, -1], (code, signal) => {
+      close()
+      onFailure(`it ended with ${signal === 0 ? `status ${code}` : Signals.nameOf(signal)}`)
+    })
+  } catch (error) {
+    close()
+    throw new Error(OsError.describe(error))
+  } finally {
+    closeSync(theirs)
+  }
+
+  return {
+    socket,
+    write: (line) => {
+      if (!isOpen) return
+      if (unread.length === 0 && Posix.tell(socket, line)) return
+      if (unread.push(line) === 1) stopWaiting = Posix.onWritable(socket, flush)
+      if (unread.length === maxUnread) process.kill(pid, "SIGKILL")
+    },
+    end: close
+  }
 }
 
 const failedText = "the guard that ends processes if this server is killed has failed"
@@ -189,8 +165,8 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
       } catch (error) {
         return failed(String(error), 0)
       }
-      for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}\n`)
-      for (const folder of folders) tell(`f ${escaped(folder)}\n`)
+      for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}`)
+      for (const folder of folders) tell(`f ${folder}`)
     }
 
     /** Tells a new guard everything, and a running one what is new. */
@@ -208,23 +184,30 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
     )
 
     return {
+      socket: () => {
+        if (running === undefined && !isWaiting) restart()
+        return running?.socket ?? -1
+      },
       register: (leader) => {
         leaders.set(leader.pid, leader)
-        tellOrStart(`+ ${leader.pid} ${leader.startTime}\n`)
+        tellOrStart(`+ ${leader.pid} ${leader.startTime}`)
       },
       unregister: (leader) => {
         // Its number may have been given to another one meanwhile.
         if (leaders.get(leader.pid) !== leader) return
         leaders.delete(leader.pid)
-        tell(`- ${leader.pid} ${leader.startTime}\n`)
+        tell(`- ${leader.pid} ${leader.startTime}`)
+      },
+      closeTerminal: (leader) => {
+        if (leaders.get(leader.pid) === leader) tell(`= ${leader.pid}`)
       },
       addFolder: (path) => {
         folders.add(path)
-        tellOrStart(`f ${escaped(path)}\n`)
+        tellOrStart(`f ${path}`)
       },
       removeFolder: (path) => {
         folders.delete(path)
-        tell(`g ${escaped(path)}\n`)
+        tell(`g ${path}`)
       }
     }
   })
@@ -234,13 +217,15 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
   /** A guard, started with the first leader; if it fails, that is logged and another one takes over. */
   static readonly layerOf = (start: Start): Layer.Layer<Guard> => Layer.scoped(Guard, make(start))
 
-  /** A shell. */
-  static readonly layer: Layer.Layer<Guard> = Guard.layerOf(startShell)
+  /** A process of its own. */
+  static readonly layer: Layer.Layer<Guard> = Guard.layerOf(startProgram)
 
   /** Nobody watches: for systems without /proc, and for tests. */
   static readonly layerNone: Layer.Layer<Guard> = Layer.succeed(Guard, {
+    socket: () => -1,
     register: () => {},
     unregister: () => {},
+    closeTerminal: () => {},
     addFolder: () => {},
     removeFolder: () => {}
   })

@@ -24,7 +24,7 @@ export interface Running {
 }
 
 /** A leader that was started, with what descends from it. */
-export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains" | "findRemains"> {}
+export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains" | "findRemains" | "closeTerminal"> {}
 
 /** How a process ended by status and signal; neither is known where both say nothing. */
 export const statusOf = (code: number, signal: number): ExitStatus => {
@@ -49,8 +49,12 @@ export const makeExit = (): Pick<Running, "onExit"> & { readonly report: (status
   }
 }
 
-/** Starts a file with the environment and in the directory of a child. Throws what the system says. */
+/**
+ * Starts a file with the environment and in the directory of a child, registered with the guard of these trees; to be
+ * tracked at once. Throws what the system says.
+ */
 export const run = (
+  { guardSocket }: Pick<TreesShape, "guardSocket">,
   file: string,
   argv: ReadonlyArray<string>,
   { cwd, env }: Pick<ChildSpec, "cwd" | "env">,
@@ -58,24 +62,25 @@ export const run = (
 ): Running => {
   const variables = Object.entries(env).map(([variable, value]) => `${variable}=${value}`)
   const { report, onExit } = makeExit()
-  const pid = Posix.spawn(file, argv, variables, cwd, stdio, (code, signal) => report(statusOf(code, signal)))
+  const onEnd = (code: number, signal: number) => report(statusOf(code, signal))
+  const pid = Posix.spawn(file, argv, variables, cwd, stdio, onEnd, guardSocket())
   return { pid, onExit }
 }
 
-const runProgram = (spec: ChildSpec, stdio: Posix.Stdio): Running => {
+const runProgram = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Running => {
   const file = Program.find(spec)
   const [name = file, ...args] = spec.argv
   try {
-    return run(file, [spec.arg0 ?? name, ...args], spec, stdio)
+    return run(trees, file, [spec.arg0 ?? name, ...args], spec, stdio)
   } catch (error) {
     if (OsError.codeOf(error) !== "ENOEXEC") throw error
-    return run(shell, [shell, file, ...args], spec, stdio)
+    return run(trees, shell, [shell, file, ...args], spec, stdio)
   }
 }
 
-const launch = (track: TreesShape["track"], spec: ChildSpec, stdio: Posix.Stdio): Leader => {
-  const { pid, onExit } = runProgram(spec, stdio)
-  const tree = track(pid)
+const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Leader => {
+  const { pid, onExit } = runProgram(trees, spec, stdio)
+  const tree = trees.track(pid)
   return {
     pid,
     onExit: (listen) =>
@@ -85,7 +90,8 @@ const launch = (track: TreesShape["track"], spec: ChildSpec, stdio: Posix.Stdio)
       }),
     signal: tree.signal,
     hasRemains: tree.hasRemains,
-    findRemains: tree.findRemains
+    findRemains: tree.findRemains,
+    closeTerminal: tree.closeTerminal
   }
 }
 
@@ -111,11 +117,11 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
   static readonly layer: Layer.Layer<Launcher, never, ProcessTrees> = Layer.effect(
     Launcher,
     Effect.gen(function* () {
-      const { track } = yield* ProcessTrees
+      const trees = yield* ProcessTrees
       const confined = yield* ConfinedLauncher
       return {
         launch: (spec, stdio) =>
-          spec.confinement === undefined ? attempt(() => launch(track, spec, stdio)) : confined.launch(spec, stdio)
+          spec.confinement === undefined ? attempt(() => launch(trees, spec, stdio)) : confined.launch(spec, stdio)
       }
     })
   )

@@ -4,15 +4,25 @@
  * @since 0.1.0
  */
 import { createRequire } from "node:module"
+import { constants } from "node:os"
 import { join } from "node:path"
 import * as Package from "../internal/Package.js"
 import { codeName } from "../protocol/OsError.js"
 
-/**
- * What a child gets for descriptors 0, 1, 2 and further ones: -1 is /dev/null. Or the path of a terminal, which becomes
- * its own.
- */
-export type Stdio = string | readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
+/** What a child gets for descriptors 0, 1, 2 and further ones: -1 is /dev/null. */
+export type Descriptors = readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
+
+/** A terminal that becomes a child's own: the path of its slave, and the master's descriptor. */
+export interface Terminal {
+  readonly path: string
+  readonly master: number
+}
+
+/** What a child reads and writes. */
+export type Stdio = Terminal | Descriptors
+
+/** Whether a child gets a terminal. */
+export const isTerminal = (stdio: Stdio): stdio is Terminal => "path" in stdio
 
 /** Every call returns a negative error number when it fails. */
 interface Native {
@@ -23,9 +33,13 @@ interface Native {
     argv: ReadonlyArray<string>,
     env: ReadonlyArray<string>,
     cwd: string,
-    stdio: Stdio,
-    onExit: (code: number, signal: number) => void
+    stdio: string | Descriptors,
+    onExit: (code: number, signal: number) => void,
+    guard: number,
+    held: number
   ) => number
+  readonly guardSocket: () => readonly [own: number, theirs: number] | number
+  readonly tell: (fd: number, line: string) => number
   readonly processTable: () => Float64Array
   readonly setUpTerminal: (fd: number) => number
   readonly eof: (fd: number) => number
@@ -57,6 +71,9 @@ const check = <A>(result: A | number): A | number => {
 /** The program that is the first one of a PID namespace; `native/init.c` says how it is called. */
 export const initProgram = (): string => join(buildFolder, "init")
 
+/** The program that ends what is left when the server is gone; `native/guard.c` says what it is told. */
+export const guardProgram = (): string => join(buildFolder, "guard")
+
 /** A pipe, both ends closed on exec. Throws like node:fs. */
 export const pipe = (): readonly [readEnd: number, writeEnd: number] =>
   check(native().pipe()) as readonly [number, number]
@@ -68,6 +85,9 @@ export const setPipeSize = (fd: number, bytes: number): boolean => native().setP
  * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and nothing open but these
  * descriptors. `onExit` is called once, in a later turn of the event loop: with the status and 0, with -1 and the
  * number of a signal, or with -1 and 0 if the system could not tell. Throws what the system says, like node:fs.
+ *
+ * With the socket of a guard the child registers itself there before it becomes the program, and has the guard keep its
+ * terminal open.
  */
 export const spawn = (
   file: string,
@@ -75,8 +95,20 @@ export const spawn = (
   env: ReadonlyArray<string>,
   cwd: string,
   stdio: Stdio,
-  onExit: (code: number, signal: number) => void
-): number => check(native().spawn(file, argv, env, cwd, stdio, onExit)) as number
+  onExit: (code: number, signal: number) => void,
+  guard = -1
+): number => {
+  const terminal = isTerminal(stdio) ? stdio : undefined
+  const given = isTerminal(stdio) ? stdio.path : stdio
+  return check(native().spawn(file, argv, env, cwd, given, onExit, guard, terminal?.master ?? -1)) as number
+}
+
+/** The two ends of a guard's socket, both closed on exec. Throws like node:fs. */
+export const guardSocket = (): readonly [own: number, theirs: number] =>
+  check(native().guardSocket()) as readonly [number, number]
+
+/** Sends a guard a line; false if it has no room for it now. A guard that is gone is told nothing, and that is no error. */
+export const tell = (socket: number, line: string): boolean => native().tell(socket, line) !== -constants.errno.EAGAIN
 
 /** How many numbers of `processTable` belong to one process. */
 export const rowLength = 6

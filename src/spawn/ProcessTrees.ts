@@ -38,12 +38,16 @@ export interface Tree {
   readonly hasRemains: () => boolean
   /** The same for certain: reads the process table. */
   readonly findRemains: () => boolean
+  /** The server has closed the leader's terminal. */
+  readonly closeTerminal: () => void
 }
 
 /** Where trees stand. */
 export interface Shape {
   /** The tree of a leader that was just started, has not been reaped, and leads a session of its own. */
   readonly track: (pid: number) => Tree
+  /** The socket on which leaders register themselves with the guard while they are started. */
+  readonly guardSocket: () => number
 }
 
 const make = Effect.gen(function* () {
@@ -138,10 +142,11 @@ const make = Effect.gen(function* () {
       findRemains: () => {
         if (leaderless.has(leader)) forgetIfGone(leader, tableOfThisTurn())
         return leaderless.has(leader)
-      }
+      },
+      closeTerminal: () => guard.closeTerminal(leader)
     }
   }
-  return { track }
+  return { track, guardSocket: guard.socket }
 })
 
 /** The trees of a server's children. */

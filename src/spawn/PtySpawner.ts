@@ -72,6 +72,7 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
       isOpen = false
       input.close()
       stream.destroy()
+      leader.closeTerminal()
       events.onOutputEnd()
     }
     const drainToEnd = () => {
@@ -161,7 +162,7 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
             Effect.flatMap(
               attempt(() => open(pty, io.rows, io.cols)),
               ({ master, slave, pty: path }) =>
-                launch(spec, path).pipe(
+                launch(spec, { path, master }).pipe(
                   Effect.map((leader) => manage(pty, leader, master, slave)),
                   Effect.onError(() =>
                     Effect.sync(() => {

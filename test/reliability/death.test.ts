@@ -1,7 +1,17 @@
 /** When the server is killed and can run no handler, nothing it started survives. */
+import { readdirSync, readlinkSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { eventually, guardOf, isAlive, runningWith, webSocketServer } from "../support/servers.js"
+
+/** Whether a descriptor of a process is the master of a terminal. */
+const isMaster = (pid: number, fd: string) => {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/${fd}`).endsWith("ptmx")
+  } catch {
+    return false
+  }
+}
 
 describe("the server's own death", () => {
   it.scopedLive("killed with SIGKILL while 60 trees run, nothing of them survives", () =>
@@ -26,14 +36,67 @@ describe("the server's own death", () => {
     })
   )
 
+  it.scopedLive("killed with SIGKILL in the middle of a burst of starts, it leaves none of them behind", () =>
+    Effect.gen(function* () {
+      for (let round = 0; round < 6; round++) {
+        const server = yield* webSocketServer()
+        const client = yield* server.connect
+        yield* client.handshake()
+        const mark = String(86_400_000 + (server.pid % 100_000))
+        for (let i = 0; i < 200; i++) {
+          const params = { processId: `p${i}`, argv: ["/bin/sleep", mark], cwd: "file:///", env: {}, tty: i % 4 === 0 }
+          client.post("process/start", params)
+        }
+        const started = 10 + 25 * round
+        yield* eventually("some have been started", () => runningWith(mark).length >= started)
+        server.child.kill("SIGKILL")
+        assert.strictEqual(yield* server.exit, "SIGKILL")
+        yield* eventually("nothing survives", () => runningWith(mark).length === 0, 2000)
+      }
+    })
+  )
+
+  it.scopedLive("killed with SIGKILL, it leaves no descendant of a terminal that ignores the hang-up", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer()
+      const client = yield* server.connect
+      yield* client.handshake()
+      const mark = String(86_400_000 + (server.pid % 100_000))
+      // The leader and its children end by the hang-up; the one in a session of its own does not, and has no parent then.
+      const script = `setsid sh -c 'trap "" TERM HUP; sleep ${mark}; :' & sleep ${mark}; :`
+      for (let i = 0; i < 30; i++) yield* client.sh(`p${i}`, script, { tty: true })
+      yield* eventually("the trees have grown", () => runningWith(mark).length >= 30 * 4)
+      server.child.kill("SIGKILL")
+      assert.strictEqual(yield* server.exit, "SIGKILL")
+      yield* eventually("nothing survives", () => runningWith(mark).length === 0, 2000)
+    })
+  )
+
+  it.scopedLive("a terminal that the server has closed is hung up, though the guard held it", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer()
+      const client = yield* server.connect
+      yield* client.handshake()
+      const mark = String(86_400_000 + (server.pid % 100_000))
+      // The leader ends; what it leaves behind holds the terminal until that is given up.
+      yield* client.sh("p", `trap '' HUP; sleep ${mark} & exec sleep 1000`, { tty: true })
+      yield* eventually("the guard runs", () => guardOf(server.pid) !== undefined)
+      const guard = guardOf(server.pid) ?? 0
+      const held = () => readdirSync(`/proc/${guard}/fd`).filter((fd) => isMaster(guard, fd)).length
+      yield* eventually("the guard holds the terminal", () => held() === 1)
+      yield* client.call("process/terminate", { processId: "p" })
+      yield* eventually("it does not hold it any longer", () => held() === 0)
+    })
+  )
+
   it.scopedLive("a guard that fails is reported and replaced", () =>
     Effect.gen(function* () {
       const server = yield* webSocketServer()
       const client = yield* server.connect
       yield* client.handshake()
       const { pid } = yield* client.start("p", ["sleep", "1000"])
+      yield* eventually("the guard runs", () => guardOf(server.pid) !== undefined)
       const guard = guardOf(server.pid)
-      assert.isDefined(guard)
       process.kill(guard ?? 0, "SIGKILL")
       yield* eventually("another guard has taken over", () => ![undefined, guard].includes(guardOf(server.pid)))
       assert.include(server.stderr(), "guard")
@@ -50,8 +113,8 @@ describe("the server's own death", () => {
       const client = yield* server.connect
       yield* client.handshake()
       yield* client.start("p", ["sleep", "1000"])
+      yield* eventually("the guard runs", () => guardOf(server.pid) !== undefined)
       const guard = guardOf(server.pid) ?? 0
-      assert.isTrue(isAlive(guard))
       server.child.kill("SIGTERM")
       assert.strictEqual(yield* server.exit, 0)
       yield* eventually("the guard is gone", () => !isAlive(guard))

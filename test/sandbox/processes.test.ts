@@ -219,6 +219,28 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
     })
   )
 
+  it.scopedLive(
+    "the namespace's first process cannot be reached: not its descriptors, not its memory, not by ptrace",
+    () =>
+      Effect.gen(function* () {
+        const dir = yield* project
+        const { client } = yield* connected()
+        const box = sandbox([readRoot, entry(at(dir), "write")])
+        const script = [
+          "head -c 1 /proc/1/environ",
+          "head -c 1 /proc/1/mem",
+          "echo ended 0 > /proc/1/fd/3",
+          "yes | tr -d '\\n' | head -c 5000000 > /proc/1/fd/3",
+          "exit 7"
+        ].join("; ")
+        const { exitCode, output } = yield* runs(client, "p", script, box)
+        assert.strictEqual(exitCode, 7)
+        assert.match(output, /\/proc\/1\/environ'?.*: Permission denied/)
+        assert.match(output, /\/proc\/1\/mem'?.*: Permission denied/)
+        assert.lengthOf(output.match(/\/proc\/1\/fd\/3: Permission denied/g) ?? [], 2)
+      })
+  )
+
   it.scopedLive("variables of the dynamic loader act on the program, never on what encloses it", () =>
     Effect.gen(function* () {
       const { client } = yield* connected()

@@ -27,7 +27,7 @@ const bench = () => {
       failures.push(onFailure)
       const lines: Array<string> = []
       told.push(lines)
-      return { write: (line) => void lines.push(line), end: () => void ended.push(index) }
+      return { socket: 40 + index, write: (line) => void lines.push(line), end: () => void ended.push(index) }
     })
   const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
   const layer = Layer.unwrapEffect(Effect.map(Effect.clock, guard)).pipe(
@@ -87,7 +87,7 @@ describe("a guard that cannot be started", () => {
       guard.addFolder("/f")
       throws(false)
       yield* TestClock.adjust("200 millis")
-      assert.deepStrictEqual(told, [["+ 7 1\n", "f /f\n"]])
+      assert.deepStrictEqual(told, [["+ 7 1", "f /f"]])
       yield* TestClock.adjust("2 minutes")
       assert.lengthOf(starts, 2)
       fail("it ended with SIGKILL")
@@ -143,7 +143,7 @@ describe("a guard that runs", () => {
       guard.addFolder("/f")
       guard.removeFolder("/f")
       assert.lengthOf(starts, 1)
-      assert.deepStrictEqual(told, [["+ 7 1\n", "+ 8 2\n", "- 7 1\n", "+ 8 3\n", "f /f\n", "g /f\n"]])
+      assert.deepStrictEqual(told, [["+ 7 1", "+ 8 2", "- 7 1", "+ 8 3", "f /f", "g /f"]])
     }).pipe(Effect.provide(layer))
   })
 
@@ -160,7 +160,7 @@ describe("a guard that runs", () => {
       guard.removeFolder("/gone")
       guard.register({ pid: 9, startTime: 3 })
       yield* TestClock.adjust("200 millis")
-      assert.deepStrictEqual(told[1], ["+ 7 1\n", "+ 9 3\n"])
+      assert.deepStrictEqual(told[1], ["+ 7 1", "+ 9 3"])
     }).pipe(Effect.provide(layer))
   })
 
@@ -216,17 +216,35 @@ describe("a guard that runs", () => {
     }).pipe(Effect.provide(layer))
   })
 
-  it.effect("gets paths as octal numbers where the shell would take a byte for more than itself", () => {
+  it.effect("says where processes register themselves; where none can be started, they do not", () => {
+    const { layer, throws, starts } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      throws(true)
+      assert.strictEqual(guard.socket(), -1)
+      assert.strictEqual(guard.socket(), -1)
+      assert.lengthOf(starts, 1)
+      throws(false)
+      yield* TestClock.adjust("200 millis")
+      assert.strictEqual(guard.socket(), 41)
+      assert.lengthOf(starts, 2)
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("is told which terminals the server has closed", () => {
     const { told, layer } = bench()
     return Effect.gen(function* () {
       const guard = yield* Guard
-      guard.addFolder("/a b\n'$é")
-      assert.deepStrictEqual(told, [["f /a\\0040b\\0012\\0047\\0044\\0303\\0251\n"]])
+      guard.register(leader)
+      guard.closeTerminal(leader)
+      guard.unregister(leader)
+      guard.closeTerminal(leader)
+      assert.deepStrictEqual(told, [["+ 7 1", "= 7", "- 7 1"]])
     }).pipe(Effect.provide(layer))
   })
 })
 
-describe("a shell that guards", () => {
+describe("the program that guards", () => {
   it.scopedLive("kills the groups of what is registered when the server is gone, and nothing else", () =>
     Effect.gen(function* () {
       const watched = pidOf(yield* child("/bin/sleep", "1000"))

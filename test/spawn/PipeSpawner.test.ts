@@ -159,6 +159,10 @@ describe("a child on pipes", () => {
     Effect.gen(function* () {
       const { spawn } = yield* Spawner
       const open = () => readdirSync("/proc/self/fd").length
+      // The guard's socket is opened with the first start, and stays.
+      const first = yield* started("exit 0")
+      first.listen()
+      yield* eventually("the first one has ended", () => first.told.length === 3)
       const before = open()
       const refused = Effect.flip(spawn({ argv: ["/no/such"], cwd: "/", env: {}, io: { _tag: "Pipe", stdin: true } }))
       assert.strictEqual((yield* refused).message, "No such file or directory (os error 2)")

@@ -56,6 +56,8 @@ const recording = () => {
   const guard = Layer.succeed(Guard, {
     register: ({ pid }) => void watched.add(pid),
     unregister: ({ pid }) => void watched.delete(pid),
+    socket: () => -1,
+    closeTerminal: () => {},
     addFolder: () => {},
     removeFolder: () => {}
   })

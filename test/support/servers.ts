@@ -75,13 +75,13 @@ export const cpuSeconds = (pid: number): number => {
 
 const isGuard = (pid: number) => {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("leaders=")
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1").startsWith("exec-server-guard")
   } catch {
     return false
   }
 }
 
-/** The shell that watches over a server's processes. */
+/** The program that watches over a server's processes. */
 export const guardOf = (server: number): number | undefined => allChildrenOf(server).find(isGuard)
 
 /** What a server has started for its clients, zombies included. */

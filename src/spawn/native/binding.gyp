@@ -12,6 +12,13 @@
       "defines": ["_GNU_SOURCE"],
       # It also runs where no shared library is in sight.
       "conditions": [["OS=='linux'", { "ldflags": ["-static"] }]]
+    },
+    {
+      "target_name": "guard",
+      "type": "executable",
+      "sources": ["guard.c"],
+      "defines": ["_GNU_SOURCE"],
+      "conditions": [["OS=='linux'", { "ldflags": ["-static"] }]]
     }
   ]
 }

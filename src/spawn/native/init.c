@@ -4,12 +4,15 @@
 // The environment of FILE are the variables whose names begin with "+", without it: under their own names some would act
 // on whoever makes the namespace, outside of it. Descriptors above 3 are closed: they lead out of the namespace.
 // What became of FILE is written to descriptor 3, a line each: "started", or "failed ERRNO"; then "ended WAITSTATUS".
+// Nothing in the namespace that lacks CAP_SYS_PTRACE can trace this process or reach its descriptors by /proc/1/fd, so
+// that what is written there is its own word.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +41,10 @@ int main(int argc, char **argv) {
   if (argc < 4) {
     fprintf(stderr, "usage: init CWD FILE ARG0 [ARG...]\n");
     return 2;
+  }
+  if (prctl(PR_SET_DUMPABLE, 0) == -1) {
+    dprintf(report, "failed %d\n", errno);
+    return 1;
   }
   set_environment();
   for (int fd = report + 1; fd < max_descriptors; fd++) close(fd);

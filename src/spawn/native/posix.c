@@ -3,9 +3,12 @@
 // pipe():                real pipes. Node's own "pipe" stdio is a socket pair, and a child that opens
 //                        /dev/stdin, /dev/stdout or /dev/stderr of a socket gets ENXIO.
 // setPipeSize(fd, bytes): how much a pipe holds.
-// spawn(...):            starts a program by posix_spawn(3), whose cost does not grow with the memory of the server,
-//                        which tells why a program could not be started, and which can give it a terminal. Its end is
-//                        told whole: Node.js knows no name for real-time signals, and says exit code 0 for them.
+// spawn(...):            starts a program without a cost that grows with the memory of the server, tells why it could
+//                        not be started, can give it a terminal, and has it known to the guard before it runs. Its end
+//                        is told whole: Node.js knows no name for real-time signals, and says exit code 0 for them.
+// guardSocket(), tell(): the socket of the guard, and a packet to it.
+// socketOwner(...):      who has the other end of a TCP connection within this machine.
+// peerCredentials(fd):   who has connected a unix socket.
 // setUpTerminal(fd):     erases characters, not bytes, and keeps the descriptor to ourselves.
 // processTable():        all processes in one call: read file by file from JavaScript, a table of a thousand processes
 //                        blocks the event loop four times as long.
@@ -16,28 +19,36 @@
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
 // keepFreed(bytes):      how much freed memory each heap of this process keeps at its end.
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #ifdef __linux__
 #include <linux/capability.h>
+#include <linux/close_range.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <sys/syscall.h>
 #endif
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 #include <node_api.h>
+#include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 #include <uv.h>
 
 typedef struct state state;
+typedef struct job job;
 
 // A descriptor that is waited for.
 typedef struct watch {
@@ -64,6 +75,9 @@ struct state {
   uv_signal_t reaper;
   watch *watches;
   child *children;
+  // Starts on threads of their own, and those of them that are done.
+  job *jobs, *finished;
+  uv_async_t job_done;
   int64_t next_token;
   napi_async_cleanup_hook_handle cleanup;
 };
@@ -348,108 +362,420 @@ static char **texts(napi_env env, napi_value array) {
   return result;
 }
 
-// Descriptors whose numbers the child's own would overwrite before they are copied are moved above those, and the old
-// ones are left as they are: the caller closes what is in `moved`.
-static int make_way(int *stdio, int length, int *moved, int *count) {
-  *count = 0;
-  for (int fd = 0; fd < length; fd++) {
-    if (stdio[fd] < 0 || stdio[fd] >= length) continue;
-    int higher = fcntl(stdio[fd], F_DUPFD_CLOEXEC, length);
+// What a child is made of, and what became of its start.
+typedef struct {
+  char *file, *cwd, *terminal;
+  char **argv, **envp;
+  int stdio[max_descriptors];
+  int length;
+  // The guard's socket, or -1; and a descriptor that the guard holds for the child, or -1.
+  int guard, held;
+  // The same as stdio, but none of them is among the numbers that the child gets.
+  int moved[max_descriptors];
+  int moved_count;
+  pid_t pid;
+  int error;
+} plan;
+
+static void free_plan(plan *of) {
+  for (int i = 0; i < of->moved_count; i++) close(of->moved[i]);
+  free(of->file);
+  free(of->cwd);
+  free(of->terminal);
+  free_texts(of->argv);
+  free_texts(of->envp);
+}
+
+// Descriptors whose numbers the child's own would overwrite before they are copied are moved above those.
+static int make_way(plan *of) {
+  for (int fd = 0; fd < of->length; fd++) {
+    if (of->stdio[fd] < 0 || of->stdio[fd] >= of->length) continue;
+    int higher = fcntl(of->stdio[fd], F_DUPFD_CLOEXEC, of->length);
     if (higher == -1) return errno;
-    moved[(*count)++] = stdio[fd] = higher;
+    of->moved[of->moved_count++] = of->stdio[fd] = higher;
   }
   return 0;
 }
 
-// A new session, no signal blocked or ignored, and nothing open but these descriptors.
-static int start(pid_t *pid, const char *file, char **argv, char **envp, const char *cwd, const char *terminal,
-                 const int *stdio, int length) {
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_t actions;
-  sigset_t none, all;
-  sigemptyset(&none);
-  // Not sigfillset(): glibc's leaves out signals 32 and 33, which its threads use, and its posix_spawn() would then have
-  // the child ignore them.
-  memset(&all, 0xff, sizeof all);
-  int error = posix_spawnattr_init(&attributes);
-  if (error != 0) return error;
-  error = posix_spawn_file_actions_init(&actions);
-  if (error != 0) {
-    posix_spawnattr_destroy(&attributes);
-    return error;
+// One packet to the guard. `flags` says whether to wait for a guard that does not read.
+static int tell_guard(int guard, const char *line, size_t length, int held, int flags) {
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control = {{0}};
+  struct iovec data = {(char *)line, length};
+  struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+  if (held != -1) {
+    message.msg_control = control.space;
+    message.msg_controllen = sizeof control.space;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &held, sizeof held);
   }
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &all);
-  if (terminal != NULL) {
+  ssize_t sent;
+  do sent = sendmsg(guard, &message, MSG_NOSIGNAL | flags);
+  while (sent == -1 && errno == EINTR);
+  return sent == -1 ? errno : 0;
+}
+
+// "+ PID 0" or "- PID 0", without stdio(3), which a child that shares our memory must not touch.
+static void tell_of_itself(const plan *of, char operation, int held) {
+  if (of->guard == -1) return;
+  char line[24], *first = line + sizeof line;
+  *--first = '0';
+  *--first = ' ';
+  for (pid_t rest = getpid(); rest > 0; rest /= 10) *--first = (char)('0' + rest % 10);
+  *--first = ' ';
+  *--first = operation;
+  tell_guard(of->guard, first, (size_t)(line + sizeof line - first), held, 0);
+}
+
+// Every signal's default action. By system call: glibc's sigaction() refuses signals 32 and 33, which its threads use.
+static void reset_signals(void) {
+#ifdef __linux__
+  // The kernel's struct, larger than any of its forms: SIG_DFL, no flags, an empty mask.
+  const char by_default[64] = {0};
+  for (int signum = 1; signum <= 64; signum++) syscall(SYS_rt_sigaction, signum, by_default, NULL, (size_t)8);
+#else
+  struct sigaction by_default = {.sa_handler = SIG_DFL};
+  for (int signum = 1; signum < NSIG; signum++) sigaction(signum, &by_default, NULL);
+#endif
+}
+
+// A new session, no signal blocked or ignored, and nothing open but these descriptors. Only system calls: the memory is
+// the server's. Gives an error number, or does not return.
+static int become(const plan *of) {
+  sigset_t none;
+  if (setsid() == -1) return errno;
+  // Before anything of the child's own: from here on the guard ends it, whatever happens to the server.
+  tell_of_itself(of, '+', of->held);
+  if (of->terminal != NULL) {
     // Opened by the leader of a session that has none, it becomes the session's terminal.
-    error = posix_spawn_file_actions_addopen(&actions, 0, terminal, O_RDWR, 0);
-    for (int fd = 1; error == 0 && fd < 3; fd++) error = posix_spawn_file_actions_adddup2(&actions, 0, fd);
+    int fd = open(of->terminal, O_RDWR);
+    if (fd == -1) return errno;
+    for (int i = 0; i < 3; i++) {
+      if (fd != i && dup2(fd, i) == -1) return errno;
+    }
+    if (fd > 2) close(fd);
   } else {
-    for (int fd = 0; error == 0 && fd < length; fd++) {
-      error = stdio[fd] == -1 ? posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
-                              : posix_spawn_file_actions_adddup2(&actions, stdio[fd], fd);
+    for (int i = 0; i < of->length; i++) {
+      int fd = of->stdio[i] == -1 ? open("/dev/null", O_RDWR) : of->stdio[i];
+      if (fd == -1 || (fd != i && dup2(fd, i) == -1)) return errno;
+      if (of->stdio[i] == -1 && fd != i) close(fd);
     }
   }
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
-  if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, length);
+#if defined(SYS_close_range) && defined(CLOSE_RANGE_CLOEXEC)
+  // Our own descriptors are all closed on exec; this is for those of other native modules. The guard's is still needed.
+  syscall(SYS_close_range, (unsigned)of->length, ~0U, CLOSE_RANGE_CLOEXEC);
 #endif
-  if (error == 0) error = posix_spawn_file_actions_addchdir_np(&actions, cwd);
-  if (error == 0) error = posix_spawn(pid, file, &actions, &attributes, argv, envp);
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
+  if (chdir(of->cwd) == -1) return errno;
+  reset_signals();
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  execve(of->file, of->argv, of->envp);
+  return errno;
+}
+
+// Starts the child and waits until it runs its program. vfork(2) copies no memory: its cost does not grow with the
+// server's. posix_spawn(3) does the same, but lets nothing be done in the child that it does not know.
+static void start(plan *of) {
+  sigset_t all, before;
+  of->error = make_way(of);
+  if (of->error != 0) return;
+  // No handler of ours may run in the child.
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  of->pid = vfork();
+  if (of->pid == 0) {
+    of->error = become(of);
+    tell_of_itself(of, '-', -1);
+    _exit(127);
+  }
+  if (of->pid == -1) of->error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  // It never became the program: there is nobody to tell of its end.
+  if (of->pid != -1 && of->error != 0) {
+    while (waitpid(of->pid, NULL, 0) == -1 && errno == EINTR) {
+    }
+  }
+}
+
+// A start on a thread of its own, for files whose system may not answer: whoever waits for it is not the event loop.
+struct job {
+  plan plan;
+  // NULL once the environment has ended.
+  state *owner;
+  child *created;
+  napi_ref started;
+  struct job *next_finished, *next;
+};
+
+// Guards `owner` of all jobs and `finished` of all states.
+static pthread_mutex_t jobs_lock = PTHREAD_MUTEX_INITIALIZER;
+
+// The child belongs to the environment until it was reaped.
+static void adopt(state *own, child *created, pid_t pid) {
+  created->pid = pid;
+  created->next = own->children;
+  own->children = created;
+}
+
+static void free_job(job *done) {
+  free_plan(&done->plan);
+  free(done->created);
+  free(done);
+}
+
+// A job that is done is none of the environment's any more.
+static void forget_job(state *own, const job *done) {
+  job **link = &own->jobs;
+  while (*link != done) link = &(*link)->next;
+  *link = done->next;
+}
+
+static void *run_job(void *argument) {
+  job *own = argument;
+  start(&own->plan);
+  pthread_mutex_lock(&jobs_lock);
+  state *owner = own->owner;
+  if (owner != NULL) {
+    own->next_finished = owner->finished;
+    owner->finished = own;
+    uv_async_send(&owner->job_done);
+  }
+  pthread_mutex_unlock(&jobs_lock);
+  if (owner == NULL) {
+    if (own->plan.error == 0) kill(-own->plan.pid, SIGKILL);
+    free_job(own);
+  }
+  return NULL;
+}
+
+static void on_job_done(uv_async_t *async) {
+  state *own = async->data;
+  napi_env env = own->env;
+  pthread_mutex_lock(&jobs_lock);
+  job *finished = own->finished;
+  own->finished = NULL;
+  pthread_mutex_unlock(&jobs_lock);
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
+  while (finished != NULL) {
+    job *done = finished;
+    finished = done->next_finished;
+    forget_job(own, done);
+    napi_ref started = done->started;
+    napi_value result = number(env, done->plan.error == 0 ? done->plan.pid : -done->plan.error);
+    if (done->plan.error == 0) {
+      adopt(own, done->created, done->plan.pid);
+      done->created = NULL;
+    } else {
+      napi_delete_reference(env, done->created->callback);
+    }
+    free_job(done);
+    call(env, started, 1, &result);
+  }
+  if (own->jobs == NULL) uv_unref((uv_handle_t *)&own->job_done);
+  // Some may have ended before they were ours.
+  uv_signal_start(&own->reaper, on_child, SIGCHLD);
+  on_child(&own->reaper, SIGCHLD);
+  napi_close_handle_scope(env, scope);
+}
+
+static int start_job(job *created) {
+  pthread_t thread;
+  pthread_attr_t attributes;
+  int error = pthread_attr_init(&attributes);
+  if (error != 0) return error;
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  error = pthread_create(&thread, &attributes, run_job, created);
+  pthread_attr_destroy(&attributes);
   return error;
 }
 
-// (file, argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f) => pid | -errno
-// A descriptor of -1 is /dev/null. f(status, 0), f(-1, signal) or, where the status was lost, f(-1, 0) is called once,
-// in a later turn of the event loop.
-static napi_value spawn(napi_env env, napi_callback_info info) {
-  size_t count = 6;
-  napi_value arguments[6];
+static int32_t integer(napi_env env, napi_value value, int32_t otherwise) {
+  int32_t result = otherwise;
+  napi_get_value_int32(env, value, &result);
+  return result;
+}
+
+// What spawn() was asked for; ENOMEM if it does not fit into memory, EINVAL if it makes no sense.
+static int read_plan(napi_env env, const napi_value *arguments, plan *to) {
   napi_valuetype kind;
-  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-  if (count != 6 || napi_typeof(env, arguments[4], &kind) != napi_ok) return number(env, -EINVAL);
-  int stdio[max_descriptors];
   uint32_t length = 3;
+  if (napi_typeof(env, arguments[4], &kind) != napi_ok) return EINVAL;
   if (kind == napi_object) napi_get_array_length(env, arguments[4], &length);
-  if (length < 3 || length > max_descriptors) return number(env, -EINVAL);
+  if (length < 3 || length > max_descriptors) return EINVAL;
   for (uint32_t i = 0; kind == napi_object && i < length; i++) {
     napi_value element;
-    stdio[i] = -1;
     napi_get_element(env, arguments[4], i, &element);
-    napi_get_value_int32(env, element, &stdio[i]);
+    to->stdio[i] = integer(env, element, -1);
   }
+  to->length = (int)length;
+  to->file = text(env, arguments[0]);
+  to->argv = texts(env, arguments[1]);
+  to->envp = texts(env, arguments[2]);
+  to->cwd = text(env, arguments[3]);
+  to->terminal = kind == napi_string ? text(env, arguments[4]) : NULL;
+  to->guard = integer(env, arguments[6], -1);
+  to->held = integer(env, arguments[7], -1);
+  int is_whole = to->file != NULL && to->argv != NULL && to->envp != NULL && to->cwd != NULL &&
+                 (kind != napi_string || to->terminal != NULL);
+  return is_whole ? 0 : ENOMEM;
+}
+
+// (file, argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f, guard, held, g?) => pid | -errno
+// A descriptor of -1 is /dev/null. f(status, 0), f(-1, signal) or, where the status was lost, f(-1, 0) is called once,
+// in a later turn of the event loop. The child tells the guard of itself, and gives it the descriptor that is to be held;
+// -1 is none. With g, the child is started by another thread; the result is 0, and g(pid | -errno) is called once later.
+// The descriptors must stay open until then.
+static napi_value spawn(napi_env env, napi_callback_info info) {
+  size_t count = 9;
+  napi_value arguments[9];
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count < 8) return number(env, -EINVAL);
   state *own = state_of(env);
-  char *file = text(env, arguments[0]), *cwd = text(env, arguments[3]);
-  char **argv = texts(env, arguments[1]), **envp = texts(env, arguments[2]);
-  char *terminal = kind == napi_string ? text(env, arguments[4]) : NULL;
-  child *created = calloc(1, sizeof *created);
-  int error = file == NULL || cwd == NULL || argv == NULL || envp == NULL || created == NULL ||
-                      (kind == napi_string && terminal == NULL)
-                  ? ENOMEM
-                  : 0;
+  job *created = calloc(1, sizeof *created);
+  child *future = calloc(1, sizeof *future);
+  if (created == NULL || future == NULL) {
+    free(created);
+    free(future);
+    return number(env, -ENOMEM);
+  }
+  created->created = future;
+  plan *of = &created->plan;
+  int error = read_plan(env, arguments, of);
   // Before the child can end.
   if (error == 0) error = -uv_signal_start(&own->reaper, on_child, SIGCHLD);
-  int moved[max_descriptors], moved_count = 0;
-  if (error == 0 && kind == napi_object) error = make_way(stdio, (int)length, moved, &moved_count);
-  if (error == 0) error = start(&created->pid, file, argv, envp, cwd, terminal, stdio, (int)length);
-  for (int i = 0; i < moved_count; i++) close(moved[i]);
-  napi_value result = number(env, error == 0 ? created->pid : -error);
-  if (error == 0) {
-    napi_create_reference(env, arguments[5], 1, &created->callback);
-    created->next = own->children;
-    own->children = created;
-  } else {
-    free(created);
-    if (own->children == NULL) uv_signal_stop(&own->reaper);
+  napi_valuetype kind = napi_undefined;
+  if (count == 9) napi_typeof(env, arguments[8], &kind);
+  if (error == 0 && kind == napi_function) {
+    napi_create_reference(env, arguments[5], 1, &future->callback);
+    napi_create_reference(env, arguments[8], 1, &created->started);
+    created->owner = own;
+    error = start_job(created);
+    if (error == 0) {
+      created->next = own->jobs;
+      own->jobs = created;
+      uv_ref((uv_handle_t *)&own->job_done);
+      return number(env, 0);
+    }
+    napi_delete_reference(env, future->callback);
+    napi_delete_reference(env, created->started);
+  } else if (error == 0) {
+    start(of);
+    error = of->error;
+    if (error == 0) {
+      napi_create_reference(env, arguments[5], 1, &future->callback);
+      adopt(own, future, of->pid);
+      created->created = NULL;
+    }
   }
-  free(file);
-  free(cwd);
-  free(terminal);
-  free_texts(argv);
-  free_texts(envp);
+  napi_value result = number(env, error == 0 ? of->pid : -error);
+  if (own->children == NULL && own->jobs == NULL) uv_signal_stop(&own->reaper);
+  free_job(created);
   return result;
+}
+
+// () => [ours, the guard's] | -errno: a socket of packets. What is sent to it waits a second at most.
+static napi_value guard_socket(napi_env env, napi_callback_info info) {
+  int fds[2], size = 1 << 20;
+  struct timeval longest = {.tv_sec = 1};
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == -1) return number(env, -errno);
+  setsockopt(fds[0], SOL_SOCKET, SO_SNDTIMEO, &longest, sizeof longest);
+  setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  napi_value ends;
+  napi_create_array_with_length(env, 2, &ends);
+  for (uint32_t i = 0; i < 2; i++) napi_set_element(env, ends, i, number(env, fds[i]));
+  return ends;
+}
+
+// (fd, line) => 0 | -errno, without waiting
+static napi_value tell(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2];
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count != 2) return number(env, -EINVAL);
+  char *line = text(env, arguments[1]);
+  if (line == NULL) return number(env, -ENOMEM);
+  int error = tell_guard(integer(env, arguments[0], -1), line, strlen(line), -1, MSG_DONTWAIT);
+  free(line);
+  return number(env, -error);
+}
+
+// (peerHost, peerPort, ourHost, ourPort) => [uid, inode] | -errno: whose socket is at the other end of a TCP connection
+// within this machine. An inode of 0 is a socket that its owner has closed.
+static napi_value socket_owner(napi_env env, napi_callback_info info) {
+#ifdef __linux__
+  size_t count = 4;
+  napi_value arguments[4];
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count != 4) return number(env, -EINVAL);
+  struct {
+    struct nlmsghdr header;
+    struct inet_diag_req_v2 body;
+  } request = {
+      {sizeof request, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0},
+      {.sdiag_protocol = IPPROTO_TCP,
+       .idiag_states = ~0U,
+       .id = {.idiag_sport = htons((uint16_t)integer(env, arguments[1], 0)),
+              .idiag_dport = htons((uint16_t)integer(env, arguments[3], 0)),
+              .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}},
+  };
+  char *peer = text(env, arguments[0]), *own = text(env, arguments[2]);
+  int is_read = peer != NULL && own != NULL;
+  int family = is_read && strchr(peer, ':') != NULL ? AF_INET6 : AF_INET;
+  request.body.sdiag_family = (uint8_t)family;
+  is_read = is_read && inet_pton(family, peer, request.body.id.idiag_src) == 1 &&
+            inet_pton(family, own, request.body.id.idiag_dst) == 1;
+  free(peer);
+  free(own);
+  if (!is_read) return number(env, -EINVAL);
+  int diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (diag == -1) return number(env, -errno);
+  // The kernel has the answer ready when send() returns.
+  union {
+    struct nlmsghdr header;
+    char space[4096];
+  } answer;
+  ssize_t length = send(diag, &request, sizeof request, 0);
+  if (length != -1) length = recv(diag, &answer, sizeof answer, MSG_DONTWAIT);
+  int error = length == -1 ? errno : 0;
+  close(diag);
+  if (error != 0) return number(env, -error);
+  if (!NLMSG_OK(&answer.header, (unsigned)length)) return number(env, -EPROTO);
+  if (answer.header.nlmsg_type == NLMSG_ERROR) {
+    const struct nlmsgerr *refusal = NLMSG_DATA(&answer.header);
+    return number(env, refusal->error == 0 ? -EPROTO : refusal->error);
+  }
+  const struct inet_diag_msg *found = NLMSG_DATA(&answer.header);
+  if (answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *found)) return number(env, -EPROTO);
+  napi_value owner;
+  napi_create_array_with_length(env, 2, &owner);
+  napi_set_element(env, owner, 0, number(env, found->idiag_uid));
+  napi_set_element(env, owner, 1, number(env, found->idiag_inode));
+  return owner;
+#else
+  return number(env, -ENOSYS);
+#endif
+}
+
+// (fd) => [uid, pid] | -errno: who connected a unix socket. A pid of 0 is not of this PID namespace.
+static napi_value peer_credentials(napi_env env, napi_callback_info info) {
+#ifdef SO_PEERCRED
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (getsockopt(descriptor(env, info), SOL_SOCKET, SO_PEERCRED, &peer, &size) == -1) return number(env, -errno);
+  napi_value result;
+  napi_create_array_with_length(env, 2, &result);
+  napi_set_element(env, result, 0, number(env, peer.uid));
+  napi_set_element(env, result, 1, number(env, peer.pid));
+  return result;
+#else
+  return number(env, -ENOSYS);
+#endif
 }
 
 // What a row of the table holds: pid, state as a character, parent, group, session, start time.
@@ -511,6 +837,11 @@ static void reaper_closed(uv_handle_t *handle) {
   free(own);
 }
 
+static void job_done_closed(uv_handle_t *handle) {
+  state *own = handle->data;
+  uv_close((uv_handle_t *)&own->reaper, reaper_closed);
+}
+
 // The environment ends: nothing is called any more.
 static void clean_up(napi_async_cleanup_hook_handle handle, void *data) {
   state *own = data;
@@ -520,7 +851,17 @@ static void clean_up(napi_async_cleanup_hook_handle handle, void *data) {
     own->children = forgotten->next;
     free(forgotten);
   }
-  uv_close((uv_handle_t *)&own->reaper, reaper_closed);
+  pthread_mutex_lock(&jobs_lock);
+  while (own->finished != NULL) {
+    job *unseen = own->finished;
+    own->finished = unseen->next_finished;
+    forget_job(own, unseen);
+    if (unseen->plan.error == 0) kill(-unseen->plan.pid, SIGKILL);
+    free_job(unseen);
+  }
+  for (job *running = own->jobs; running != NULL; running = running->next) running->owner = NULL;
+  pthread_mutex_unlock(&jobs_lock);
+  uv_close((uv_handle_t *)&own->job_done, job_done_closed);
 }
 
 // By itself glibc keeps up to twice the size of the largest buffer that was ever freed, for each thread.
@@ -545,11 +886,13 @@ static void export(napi_env env, napi_value exports, const char *name, napi_call
 NAPI_MODULE_INIT() {
   uv_loop_t *loop;
   state *own = calloc(1, sizeof *own);
-  if (own == NULL || napi_get_uv_event_loop(env, &loop) != napi_ok || uv_signal_init(loop, &own->reaper) != 0) {
-    free(own);
-    napi_throw_error(env, NULL, "the event loop takes no signal handler");
+  if (own == NULL || napi_get_uv_event_loop(env, &loop) != napi_ok || uv_signal_init(loop, &own->reaper) != 0 ||
+      uv_async_init(loop, &own->job_done, on_job_done) != 0) {
+    napi_throw_error(env, NULL, "the event loop takes no handles");
     return exports;
   }
+  uv_unref((uv_handle_t *)&own->job_done);
+  own->job_done.data = own;
   own->env = env;
   own->next_token = 1;
   own->reaper.data = own;
@@ -558,6 +901,10 @@ NAPI_MODULE_INIT() {
   export(env, exports, "pipe", make_pipe);
   export(env, exports, "setPipeSize", set_pipe_size);
   export(env, exports, "spawn", spawn);
+  export(env, exports, "guardSocket", guard_socket);
+  export(env, exports, "tell", tell);
+  export(env, exports, "socketOwner", socket_owner);
+  export(env, exports, "peerCredentials", peer_credentials);
   export(env, exports, "processTable", process_table);
   export(env, exports, "setUpTerminal", set_up_terminal);
   export(env, exports, "eof", end_of_input);
