@@ -7,6 +7,7 @@ import type { Socket } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { isLoopback } from "../internal/Loopback.js"
 import { redactUrl } from "../protocol/Redact.js"
 import * as RelayFrame from "./RelayFrame.js"
 
@@ -140,8 +141,6 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
     }
   }
 }
-
-const isLoopback = (hostname: string) => hostname === "[::1]" || hostname === "localhost" || /^127\./.test(hostname)
 
 /**
  * Masks keep what a client sends from looking like HTTP to a proxy that reads along. Where there can be none they are
