@@ -1,6 +1,10 @@
 /**
  * Which way a request goes: straight, or through a proxy that the environment names.
  *
+ * Not `EnvHttpProxyAgent` of undici (tried with 7.30): it does not know `all_proxy`; it takes `http_proxy` for https as
+ * well; it asks the proxy for 127.0.0.1, ::1 and localhost; it finds no IPv6 address in `no_proxy`; and one malformed
+ * variable fails every request. The client below it refuses the headers `expect` and `upgrade`, which a caller may set.
+ *
  * @since 0.1.0
  */
 import * as Http from "node:http"
