@@ -3,11 +3,12 @@
  *
  * @since 0.1.0
  */
-
 import type { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
+import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { WebSocketChannel } from "../internal/WebSocketChannel.js"
 import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
 import type { Link, OpenLink } from "./TextChannel.js"
 
@@ -27,9 +28,6 @@ export interface Options {
   readonly heartbeatMs?: number | undefined
 }
 
-/** How long the server may take to answer a close frame, in milliseconds. */
-const closeMs = 1000
-
 const message = (error: unknown) => {
   // What happens on a socket of several addresses has no message, but one for each.
   const first: unknown = error instanceof AggregateError ? error.errors[0] : error
@@ -45,7 +43,10 @@ export const headersOf = ({ headers, token }: Pick<Options, "headers" | "token">
   token === undefined ? { ...headers } : { ...headers, authorization: `Bearer ${token}` }
 
 /** Connects; interruption leaves nothing behind. `onOpen` is told of the socket at once, for whoever is to close it. */
-const connect = (options: Options, onOpen: (ws: WebSocket) => void): Effect.Effect<WebSocket, ConnectFailed> =>
+const connect = (
+  options: Options,
+  onOpen: (ws: WebSocket, socket: Socket) => WebSocketChannel
+): Effect.Effect<WebSocketChannel, ConnectFailed> =>
   Effect.async((resume) => {
     const { url, maxMessageBytes = 268435456 } = options
     const fail = (reason: string, status?: number) =>
@@ -61,42 +62,33 @@ const connect = (options: Options, onOpen: (ws: WebSocket) => void): Effect.Effe
     } catch (error) {
       return fail(message(error))
     }
-    // Small messages must not wait for the acknowledgement of earlier ones.
-    ws.once("upgrade", ({ socket }: IncomingMessage) => socket.setNoDelay(true))
+    let socket: Socket | undefined
+    ws.once("upgrade", (response: IncomingMessage) => {
+      socket = response.socket
+    })
     ws.once("unexpected-response", (request, { statusCode }: IncomingMessage) => {
       request.destroy()
       fail(`the server answered ${statusCode} instead of an upgrade`, statusCode)
     })
     ws.on("error", (error) => fail(message(error)))
     ws.once("open", () => {
+      if (socket === undefined) return
       // What comes before anybody listens stays with the socket.
       ws.pause()
-      onOpen(ws)
-      resume(Effect.succeed(ws))
+      resume(Effect.succeed(onOpen(ws, socket)))
     })
     return Effect.sync(() => ws.terminate())
   })
 
-const closed = (ws: WebSocket) =>
+/** Says goodbye, and waits for the end, which the channel bounds. */
+const close = (channel: WebSocketChannel) =>
   Effect.async<void>((resume) => {
-    if (ws.readyState === WebSocket.CLOSED) resume(Effect.void)
-    else ws.once("close", () => resume(Effect.void))
+    channel.onceClosed(() => resume(Effect.void))
+    channel.close(1000, "")
   })
 
-/** Says goodbye, and waits, bounded, for the answer. */
-const close = (ws: WebSocket) =>
-  Effect.suspend(() => {
-    ws.resume()
-    ws.close(1000)
-    return closed(ws).pipe(
-      Effect.interruptible,
-      Effect.timeoutOption(closeMs),
-      Effect.ensuring(Effect.sync(() => ws.terminate()))
-    )
-  })
-
-const describe = (code: number, reason: Buffer): string | undefined =>
-  code === 1000 ? undefined : `closed with code ${code}${reason.length === 0 ? "" : `: ${reason}`}`
+const describe = (code: number, reason: string): string | undefined =>
+  code === 1000 ? undefined : `closed with code ${code}${reason === "" ? "" : `: ${reason}`}`
 
 /** Links to one address. */
 export const open =
@@ -105,64 +97,45 @@ export const open =
     const { url, connectTimeoutMs = 10000, heartbeatMs = 15000 } = options
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
-        let opened: WebSocket | undefined
+        let opened: WebSocketChannel | undefined
+        let failure: string | undefined
         // Before the dial: it may succeed and be interrupted in the same turn, and then nobody gets what it gives.
         yield* Effect.addFinalizer(() => (opened === undefined ? Effect.void : close(opened)))
-        const connected = connect(options, (ws) => {
-          opened = ws
+        const connected = connect(options, (ws, socket) => {
+          opened = new WebSocketChannel(ws, socket, {
+            intervalMs: heartbeatMs,
+            maxUnanswered: 1,
+            // The server may wait for us to read.
+            countsWhilePaused: false,
+            onSilent: () => {
+              failure = `nothing was heard of the server for ${2 * heartbeatMs} ms`
+            }
+          })
+          return opened
         })
-        const ws = yield* restore(
+        const channel = yield* restore(
           Effect.timeoutFail(connected, {
             duration: connectTimeoutMs,
             onTimeout: () => new ConnectTimeout({ url, afterMs: connectTimeoutMs })
           })
         )
-        let failure: string | undefined
-        let heard = true
-        let held = false
-        const beat = setInterval(() => {
-          // What is not read cannot be heard.
-          if (!heard && !held) {
-            failure = `nothing was heard of the server for ${2 * heartbeatMs} ms`
-            return ws.terminate()
-          }
-          heard = false
-          ws.ping()
-        }, heartbeatMs)
+        const { ws } = channel
         ws.on("message", (data: Buffer, isBinary: boolean) => {
-          heard = true
           if (isBinary) onBinary(data)
           else onMessage(data.toString())
         })
-        for (const event of ["ping", "pong"]) {
-          ws.on(event, () => {
-            heard = true
-          })
-        }
         ws.on("error", (error: NodeJS.ErrnoException) => {
           failure = message(error)
           // What ws cannot read is no WebSocket, or none that a server may send; other errors are the network's.
           if (error.code?.startsWith("WS_ERR_") === true) onMalformed(failure)
         })
-        ws.once("close", (code, reason) => {
-          clearInterval(beat)
-          onEnd(failure ?? describe(code, reason))
-        })
-        ws.resume()
+        channel.onceClosed((code, reason) => onEnd(failure ?? describe(code, reason)))
+        channel.resume()
         const link: Link = {
-          send: (text) => {
-            if (ws.readyState === WebSocket.OPEN) ws.send(text)
-          },
-          close: () => ws.close(1000),
-          pause: () => {
-            held = true
-            ws.pause()
-          },
-          resume: () => {
-            held = false
-            heard = true
-            ws.resume()
-          }
+          send: (text) => channel.send(text),
+          close: () => channel.close(1000, ""),
+          pause: () => channel.pause(),
+          resume: () => channel.resume()
         }
         return link
       })

@@ -1,6 +1,10 @@
 /**
  * Which way a request goes: straight, or through a proxy that the environment names.
  *
+ * Not `EnvHttpProxyAgent` of undici (tried with 7.30): it does not know `all_proxy`; it takes `http_proxy` for https as
+ * well; it asks the proxy for 127.0.0.1, ::1 and localhost; it finds no IPv6 address in `no_proxy`; and one malformed
+ * variable fails every request. The client below it refuses the headers `expect` and `upgrade`, which a caller may set.
+ *
  * @since 0.1.0
  */
 import * as Http from "node:http"
@@ -8,6 +12,7 @@ import * as Https from "node:https"
 import { isIP, type Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
+import { isLoopback, withoutBrackets } from "../internal/Loopback.js"
 import { basicAuthorization, type Environment } from "./HttpRequest.js"
 
 /** How long an idle connection is kept for the next request, in milliseconds: less than servers commonly do. */
@@ -21,20 +26,22 @@ const maxIdle = 32
 
 const pooling = { keepAlive: true, timeout: idleMs, maxFreeSockets: maxIdle } as const
 
-/** The name of a host as the socket needs it: without the brackets of a URL. */
-export const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, "")
+/** The name of a host as the socket needs it. */
+const hostOf = ({ hostname }: URL): string => withoutBrackets(hostname)
 
 const portOf = (url: URL): number => Number(url.port) || (url.protocol === "https:" ? 443 : 80)
 
 /** The name a certificate is asked for; an IP address is none. */
 const servernameOf = (url: URL): string => (isIP(hostOf(url)) === 0 ? hostOf(url) : "")
 
-/** Whether a host is this machine, under whatever name: a connection to "any address" ends here as well. */
-const isLoopback = (host: string) => {
-  const name = host.replace(/\.$/, "")
-  if (isIP(name) === 0) return name === "localhost" || name.endsWith(".localhost")
-  return /^(127\.|0\.0\.0\.0$|::1?$|::ffff:(7f[0-9a-f]{2}:|0:0$))/.test(name)
-}
+/** The unspecified address, as a URL spells it. To connect to it is to connect to this machine. */
+const isUnspecified = (host: string) => /^(0\.0\.0\.0|::|::ffff:0:0)$/.test(host)
+
+/** The names that RFC 6761 reserves for this machine. Enough to leave a proxy out, not enough to trust them. */
+const isReservedName = (host: string) => /(^|\.)localhost\.?$/.test(host)
+
+/** Whether a request stays on this machine: a proxy elsewhere could only send it to its own. */
+const isLocal = (host: string) => isLoopback(host) || isUnspecified(host) || isReservedName(host)
 
 const isExempt = (url: URL, list: string): boolean => {
   const host = hostOf(url)
@@ -57,7 +64,7 @@ const isExempt = (url: URL, list: string): boolean => {
 export const proxyFor = (url: URL, environment: Environment): string | undefined => {
   const variable = (name: string) => environment[name] || environment[name.toUpperCase()] || undefined
   const proxy = variable(url.protocol === "https:" ? "https_proxy" : "http_proxy") ?? variable("all_proxy")
-  if (proxy === undefined || isLoopback(hostOf(url)) || isExempt(url, variable("no_proxy") ?? "")) return undefined
+  if (proxy === undefined || isLocal(hostOf(url)) || isExempt(url, variable("no_proxy") ?? "")) return undefined
   return proxy
 }
 

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
+import { FramePool } from "../session/FramePool.js"
 import { RelayDriver, Turns } from "./RelayDriver.js"
 import * as RelayFrame from "./RelayFrame.js"
 import { RelayLimits } from "./RelayLimits.js"
@@ -88,6 +89,7 @@ const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: Rela
   let onGone = () => {}
   let isGone = false
   const turns = new Turns(socket)
+  const frames = new FramePool()
 
   const tell = () => {
     if (told || events === undefined || ending === undefined) return
@@ -134,7 +136,7 @@ const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: Rela
       driver.resume()
       tell()
     },
-    send: (text) => driver.send(RelayFrame.message(text)),
+    send: (text) => driver.send(RelayFrame.message(text, frames)),
     buffered: () => driver.queuedBytes,
     pause: () => {
       driver.pause()

@@ -6,6 +6,7 @@
  */
 import { Buffer, isUtf8 } from "node:buffer"
 import * as Either from "effect/Either"
+import type { FramePool } from "../session/FramePool.js"
 import type { Peer, PeerEvents } from "../session/Peer.js"
 import { RelayDriver, Turns } from "./RelayDriver.js"
 import * as RelayFrame from "./RelayFrame.js"
@@ -20,6 +21,8 @@ const maxRemembered = 1024
 export interface Options {
   readonly limits: Limits
   readonly maxMessageBytes: number
+  /** For what is sent. */
+  readonly frames: FramePool
   /** Serves a new stream; `ended` is called when nothing more can be sent on it. */
   readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
   readonly warn: (message: string) => void
@@ -28,7 +31,7 @@ export interface Options {
 }
 
 /** Presents the streams of a socket as peers, until it is gone. */
-export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn, onEnd }: Options): void => {
+export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, accept, warn, onEnd }: Options): void => {
   const streams = new Map<string, RelayDriver>()
   /** What may come next of streams that have ended, or that have only been announced. */
   const remembered = new Map<string, number>()
@@ -86,7 +89,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, accept, warn
         if (over) given.onEnd()
         else driver.resume()
       },
-      send: (text) => driver.send(RelayFrame.message(text)),
+      send: (text) => driver.send(RelayFrame.message(text, frames)),
       sendUtf8: (bytes, onSent) => driver.send(RelayFrame.wrap(bytes, onSent)),
       sendBinary: (bytes, onSent) => driver.send(RelayFrame.wrap(bytes, onSent)),
       roomAround: RelayFrame.roomAround,

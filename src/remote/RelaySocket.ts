@@ -7,6 +7,8 @@ import type { Socket } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { isLoopback } from "../internal/Loopback.js"
+import { WebSocketChannel } from "../internal/WebSocketChannel.js"
 import { redactUrl } from "../protocol/Redact.js"
 import * as RelayFrame from "./RelayFrame.js"
 
@@ -46,102 +48,39 @@ export class DialError extends Data.TaggedError("DialError")<{
 /** More unsent bytes than this, and what can wait, waits. */
 export const highWaterBytes = 1048576
 
-/** How often a socket is pinged, in milliseconds; one that is silent for three times as long is given up. */
-const pingMs = 30000
-
-/** How long a peer may take to answer a close frame, in milliseconds. */
-const closeMs = 1000
+/**
+ * A peer that answers none of three pings is given up. While it is not read, because another one's socket is full, or
+ * because the client takes nothing, it is not at fault.
+ */
+const heartbeat = { intervalMs: 30000, maxUnanswered: 3, countsWhilePaused: false } as const
 
 /** How long dialling may take, in milliseconds. */
 const dialMs = 10000
-
-/** The longest reason that a close frame holds, in bytes. */
-const maxReasonBytes = 123
 
 /** The longest frame that may come: a message of this length in one piece, and what surrounds it. */
 export const maxPayload = (maxMessageBytes: number): number => maxMessageBytes + RelayFrame.maxOverheadBytes
 
 /** Frames over an open WebSocket and the connection below it. */
 export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
-  socket.setNoDelay(true)
-  ws.pause()
-  let heardAt = performance.now()
-  const heard = () => {
-    heardAt = performance.now()
-  }
-  let paused = false
-  let lookedAt = heardAt
-  const pings = setInterval(() => {
-    const now = performance.now()
-    // What is not read cannot be heard, nor can anything while this process is stopped.
-    if (paused || now - lookedAt > 2 * pingMs) heard()
-    lookedAt = now
-    if (now - heardAt > 3 * pingMs) ws.terminate()
-    else if (ws.readyState === WebSocket.OPEN) ws.ping()
-  }, pingMs)
-  // Also where nobody has listened.
-  ws.once("close", () => clearInterval(pings))
-  // What is sent in one turn of the event loop leaves in one system call; nothing waits longer than that turn.
-  let corked = false
-  const uncork = () => {
-    corked = false
-    socket.uncork()
-  }
-  // A protocol error: ws answers with the right close frame itself, and "close" follows.
-  ws.on("error", () => {})
-  ws.on("ping", heard)
-  ws.on("pong", heard)
+  const channel = new WebSocketChannel(ws, socket, heartbeat)
+  channel.pause()
   return {
     listen: ({ onFrame, onText, onDrain, onEnd }) => {
       ws.on("message", (data: Buffer, isBinary: boolean) => {
-        heard()
         if (isBinary) onFrame(data)
         else onText()
       })
       socket.on("drain", onDrain)
-      // A peer that has said its last word and does not read ours either would never be gone.
-      socket.once("end", () => setTimeout(() => ws.terminate(), closeMs).unref())
-      let ended = false
-      const end = (code: number, reason: string) => {
-        if (ended) return
-        ended = true
-        onEnd(code, reason)
-      }
-      ws.once("close", (code, reason) => end(code, reason.toString()))
-      if (ws.readyState === WebSocket.CLOSED) end(1006, "")
-      ws.resume()
+      channel.onceClosed(onEnd)
+      channel.resume()
     },
-    send: (bytes, onSent) => {
-      if (ws.readyState !== WebSocket.OPEN) return
-      if (!corked) {
-        corked = true
-        socket.cork()
-        process.nextTick(uncork)
-      }
-      ws.send(bytes, onSent)
-    },
-    buffered: () => socket.writableLength,
-    pause: () => {
-      paused = true
-      ws.pause()
-    },
-    resume: () => {
-      if (!paused) return
-      paused = false
-      heard()
-      ws.resume()
-    },
-    close: (code, reason) => {
-      if (ws.readyState === WebSocket.CLOSED) return
-      if (ws.readyState === WebSocket.OPEN) ws.close(code, Buffer.from(reason).subarray(0, maxReasonBytes).toString())
-      // A peer that is not read could not be heard answering.
-      ws.resume()
-      setTimeout(() => ws.terminate(), closeMs).unref()
-    }
+    send: (bytes, onSent) => channel.send(bytes, undefined, onSent),
+    buffered: () => channel.buffered,
+    pause: () => channel.pause(),
+    resume: () => channel.resume(),
+    close: (code, reason) => channel.close(code, reason)
   }
 }
-
-const isLoopback = (hostname: string) => hostname === "[::1]" || hostname === "localhost" || /^127\./.test(hostname)
 
 /**
  * Masks keep what a client sends from looking like HTTP to a proxy that reads along. Where there can be none they are

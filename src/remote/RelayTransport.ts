@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import { redactUrl } from "../protocol/Redact.js"
+import { FramePool } from "../session/FramePool.js"
 import type { Peer } from "../session/Peer.js"
 import { Transport, TransportFailed } from "../transport/Transport.js"
 import { TransportLimits } from "../transport/TransportLimits.js"
@@ -34,6 +35,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
     const { url } = yield* RelayEndpoint
     const { maxMessageBytes } = yield* TransportLimits
     const limits = yield* RelayLimits
+    const frames = new FramePool()
     const first = yield* url
 
     const run = <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>): Effect.Effect<void, TransportFailed, R> =>
@@ -71,6 +73,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
               RelayMux.run(socket, {
                 limits,
                 maxMessageBytes,
+                frames,
                 accept,
                 warn: (message) => runFork(Effect.logWarning(message)),
                 onEnd: () => {

@@ -9,6 +9,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import { isLoopback } from "../internal/Loopback.js"
 import * as OsError from "../protocol/OsError.js"
 
 /** There is nothing to show, or not to this registry; the message is a sentence for the operator and holds no secret. */
@@ -22,9 +23,6 @@ export interface Shape {
 
 /** The longest token, in bytes. */
 const maxTokenBytes = 65536
-
-const isLoopback = ({ hostname }: URL) =>
-  hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname)
 
 const isOpenAi = ({ protocol, hostname }: URL) => protocol === "https:" && /(^|\.)openai\.(com|org)$/.test(hostname)
 
@@ -67,7 +65,7 @@ const sourceOf = ({ tokenFile, variables, insecure }: BearerOptions, url: URL): 
     Either.map(checked(token, source), (headers) => Source.Headers({ headers }))
   const own = tokenFile === undefined ? variables["EXEC_SERVER_REMOTE_TOKEN"] : undefined
   if (tokenFile !== undefined || own) {
-    if (url.protocol !== "https:" && !isLoopback(url) && !insecure) {
+    if (url.protocol !== "https:" && !isLoopback(url.hostname) && !insecure) {
       return fail("refusing to send the remote token over plain http; use https, or pass --insecure")
     }
     return own ? shown(own, "EXEC_SERVER_REMOTE_TOKEN") : Either.right(Source.File({ path: tokenFile ?? "" }))
@@ -79,7 +77,7 @@ const sourceOf = ({ tokenFile, variables, insecure }: BearerOptions, url: URL): 
         "give --remote-token-file, or set EXEC_SERVER_REMOTE_TOKEN or CODEX_API_KEY"
     )
   }
-  return isLoopback(url) || isOpenAi(url)
+  return isLoopback(url.hostname) || isOpenAi(url)
     ? shown(apiKey, "CODEX_API_KEY")
     : fail(
         "remote exec-server API-key authentication is restricted to HTTPS openai.com and openai.org hosts " +

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs"
 import { isIP } from "node:net"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
+import { isLoopback } from "../internal/Loopback.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Tls from "../transport/Tls.js"
 import type { Options } from "./Rendezvous.js"
@@ -48,8 +49,6 @@ const readToken = (
     )
   )
 }
-
-const isLoopback = (host: string) => /^(127\.|::1$)/.test(host)
 
 /**
  * Reads the flags; tokens without a file come from `EXEC_SERVER_EXECUTOR_TOKEN` and `EXEC_SERVER_CLIENT_TOKEN`. A public address needs both, or `insecure`.

@@ -9,6 +9,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import { isLoopback } from "../internal/Loopback.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
@@ -99,8 +100,6 @@ interface Place {
   readonly isLocal: boolean
 }
 
-const loopback = /^(127\.|::1$|::ffff:127\.)/
-
 /** Reads `--listen`; undefined is stdio. The failures have the original's texts. */
 const parseListen = (listen: string, tls: boolean): Either.Either<Place | undefined, ConfigError> => {
   if (listen === "stdio" || listen === "stdio://") return Either.right(undefined)
@@ -119,7 +118,7 @@ const parseListen = (listen: string, tls: boolean): Either.Either<Place | undefi
   if (isIP(host) !== (bracketed === undefined ? 4 : 6) || port > 65535) {
     return refuse(`invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
   }
-  return Either.right({ address: { host, port }, isLocal: loopback.test(host) })
+  return Either.right({ address: { host, port }, isLocal: isLoopback(host) })
 }
 
 const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArray<string>, ConfigError> => {

@@ -51,7 +51,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         maxContentBytes: outbox.maxContentBytes,
         notify: (method, params) => outbox.send(Wire.notification(method, params)),
         deltas: toPeer(outbox),
-        notifierOf: (capabilities) => Notifier.make(outbox, capabilities),
+        notifierOf: (capabilities, { frames }) => Notifier.make(outbox, capabilities, frames),
         onEnd: () => {
           if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
           outbox.stop()

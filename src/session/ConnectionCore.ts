@@ -20,7 +20,7 @@ import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "./HttpExchange
 import type { Notifier } from "./Notifier.js"
 import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
-import { SessionRegistry } from "./SessionRegistry.js"
+import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
 /** What differs between ways to be connected. */
 export interface Options extends Pick<Connection, "peer" | "room" | "maxContentBytes" | "notify"> {
@@ -31,7 +31,7 @@ export interface Options extends Pick<Connection, "peer" | "room" | "maxContentB
   /** Where the pieces of streamed HTTP bodies go. */
   readonly deltas: Deltas
   /** Where the events of processes go, for a client that was granted these capabilities. */
-  readonly notifierOf: (capabilities: Capabilities) => Notifier
+  readonly notifierOf: (capabilities: Capabilities, session: Session) => Notifier
   /** Called when no request is under way any more; gives what is logged of the end. */
   readonly onEnd: () => { readonly [name: string]: string | number }
 }
@@ -136,7 +136,7 @@ export const make = (
         if (handshake.initialized === undefined) return "too early"
         const current = handshake.confirm()
         if (current === undefined) return "repeated"
-        notifier = options.notifierOf(current.capabilities)
+        notifier = options.notifierOf(current.capabilities, current.session)
         current.session.advance({ _tag: "ClientReady", notifier })
         return current
       },

@@ -16,18 +16,21 @@ const frameBytes = Math.ceil(maxChunkBytes / 3) * 4 + 4096
  */
 const maxIdle = 128
 
-const idle: Array<Buffer> = []
-
 /** Fewer bytes are not worth it. */
 export const minBytes = 16384
 
-/** A buffer of at least this size, with whatever is in it. */
-export const take = (bytes: number): Buffer => {
-  if (bytes < minBytes || bytes > frameBytes) return Buffer.allocUnsafe(bytes)
-  return idle.pop() ?? Buffer.allocUnsafeSlow(frameBytes)
-}
+/** The buffers of one server. */
+export class FramePool {
+  private readonly idle: Array<Buffer> = []
 
-/** Takes a buffer back that nobody reads any more. */
-export const give = (buffer: Buffer): void => {
-  if (buffer.length === frameBytes && idle.length < maxIdle) idle.push(buffer)
+  /** A buffer of at least this size, with whatever is in it. */
+  take(bytes: number): Buffer {
+    if (bytes < minBytes || bytes > frameBytes) return Buffer.allocUnsafe(bytes)
+    return this.idle.pop() ?? Buffer.allocUnsafeSlow(frameBytes)
+  }
+
+  /** Takes a buffer back that nobody reads any more. */
+  give(buffer: Buffer): void {
+    if (buffer.length === frameBytes && this.idle.length < maxIdle) this.idle.push(buffer)
+  }
 }

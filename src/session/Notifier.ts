@@ -10,7 +10,7 @@ import type { EventSource, ProcessEvents } from "../process/ProcessEvents.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Capabilities, OutputStream } from "../protocol/ExecApi.js"
 import * as Wire from "../protocol/Wire.js"
-import * as FramePool from "./FramePool.js"
+import { type FramePool, minBytes } from "./FramePool.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** Events to one peer. */
@@ -44,10 +44,11 @@ const writeText = (
   return end + buffer.write(tail, end, "latin1")
 }
 
-/** A notifier for a peer that was granted these capabilities. */
+/** A notifier for a peer that was granted these capabilities, with buffers of its server. */
 export const make = (
   peer: Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered">,
-  capabilities: Capabilities
+  capabilities: Capabilities,
+  frames: FramePool
 ): Notifier => {
   const paused = new Set<EventSource>()
   const { sendUtf8, roomAround: { before, after } = { before: 0, after: 0 } } = peer
@@ -74,14 +75,14 @@ export const make = (
       const id = sendBinary === undefined ? undefined : process.frameId
       if (sendBinary !== undefined && id !== undefined) {
         const length = BinaryFrame.lengthOf(id, bytes)
-        const buffer = FramePool.take(before + length + after)
+        const buffer = frames.take(before + length + after)
         const frame = buffer.subarray(before, before + length)
         BinaryFrame.write(frame, id, seq, stream, bytes)
-        sendBinary(frame, () => FramePool.give(buffer))
-      } else if (sendUtf8 !== undefined && bytes.length >= FramePool.minBytes) {
-        const buffer = FramePool.take(before + lengthOfText(process, bytes) + after)
+        sendBinary(frame, () => frames.give(buffer))
+      } else if (sendUtf8 !== undefined && bytes.length >= minBytes) {
+        const buffer = frames.take(before + lengthOfText(process, bytes) + after)
         const end = writeText(buffer, before, process, seq, stream, bytes)
-        sendUtf8(buffer.subarray(before, end), () => FramePool.give(buffer))
+        sendUtf8(buffer.subarray(before, end), () => frames.give(buffer))
       } else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
       if (peer.buffered() > highWaterBytes) {
         paused.add(process)

@@ -18,6 +18,7 @@ import { SessionId } from "../protocol/Ids.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { CurrentConnection } from "./CurrentConnection.js"
+import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
@@ -31,6 +32,8 @@ export class Session {
     readonly id: SessionId,
     readonly supervisor: Supervisor,
     readonly views: Views,
+    /** For what is sent of its output. */
+    readonly frames: FramePool,
     /** The name of the peer that is, or was last, attached. */
     private peer: string
   ) {
@@ -89,6 +92,7 @@ const make = Effect.gen(function* () {
   const audit = yield* AuditLog
   const fileViews = yield* FileViews
   const scope = yield* Effect.scope
+  const frames = new FramePool()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
@@ -145,7 +149,7 @@ const make = Effect.gen(function* () {
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
     const views = yield* Scope.extend(fileViews.make, sessionScope)
-    session = new Session(SessionId.make(randomUUID()), supervisor, views, (yield* CurrentConnection).peer)
+    session = new Session(SessionId.make(randomUUID()), supervisor, views, frames, (yield* CurrentConnection).peer)
     sessions.set(session.id, { session, scope: sessionScope })
     yield* tell(session, { event: "session.opened" })
     return session

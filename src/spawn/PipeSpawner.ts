@@ -11,9 +11,8 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { attempt, type Child, type ChildEvents, type Spawns } from "./Child.js"
 import { Launcher, type Leader } from "./Launcher.js"
-import * as PipeReader from "./PipeReader.js"
+import { PipeReader } from "./PipeReader.js"
 import * as Posix from "./Posix.js"
-import { drain } from "./ReadBuffer.js"
 
 interface Pipes {
   readonly parent: Array<number>
@@ -40,7 +39,7 @@ const openPipes = (stdin: boolean): Pipes => {
   }
 }
 
-const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boolean): Child => {
+const manage = (reader: PipeReader, leader: Leader, parent: ReadonlyArray<number>, isConfined: boolean): Child => {
   const [stdoutFd, stderrFd] = parent.slice(-2)
   const stdinFd = parent.length === 3 ? parent[0] : undefined
   let stdin = stdinFd === undefined ? undefined : new Socket({ fd: stdinFd, readable: false, writable: true })
@@ -66,7 +65,7 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
         events.onExit(status)
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
-        const socket = PipeReader.read(fd ?? -1, (bytes) => events.onOutput(stream, bytes))
+        const socket = reader.read(fd ?? -1, (bytes) => events.onOutput(stream, bytes))
         socket.on("error", () => socket.destroy())
         socket.once("close", () => {
           outputs = outputs.filter((other) => other !== socket)
@@ -79,8 +78,8 @@ const manage = (leader: Leader, parent: ReadonlyArray<number>, isConfined: boole
       outputs = [stdout, stderr]
       if (isPaused) for (const socket of outputs) socket.pause()
       drainAll = () => {
-        if (!stdout.destroyed) drain(stdoutFd ?? -1, (bytes) => events.onOutput("stdout", bytes))
-        if (!stderr.destroyed) drain(stderrFd ?? -1, (bytes) => events.onOutput("stderr", bytes))
+        if (!stdout.destroyed) reader.drain(stdoutFd ?? -1, (bytes) => events.onOutput("stdout", bytes))
+        if (!stderr.destroyed) reader.drain(stderrFd ?? -1, (bytes) => events.onOutput("stderr", bytes))
       }
       finish = () => {
         drainAll()
@@ -123,18 +122,21 @@ export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpaw
   /** Pipes on leaders that a launcher starts. */
   static readonly layer: Layer.Layer<PipeSpawner, never, Launcher> = Layer.effect(
     PipeSpawner,
-    Effect.map(Launcher, ({ launch }) => ({
-      spawn: (spec) =>
-        Effect.flatMap(
-          attempt(() => openPipes(spec.io._tag === "Pipe" && spec.io.stdin)),
-          ({ parent, child }) => {
-            const [stdin = -1, stdout = -1, stderr = -1] = child.length === 3 ? child : [-1, ...child]
-            return launch(spec, [stdin, stdout, stderr]).pipe(
-              Effect.map((leader) => manage(leader, parent, spec.confinement !== undefined)),
-              Effect.onExit((exit) => Effect.sync(() => close(Exit.isSuccess(exit) ? child : [...child, ...parent])))
-            )
-          }
-        )
-    }))
+    Effect.map(Launcher, ({ launch }) => {
+      const reader = new PipeReader()
+      return {
+        spawn: (spec) =>
+          Effect.flatMap(
+            attempt(() => openPipes(spec.io._tag === "Pipe" && spec.io.stdin)),
+            ({ parent, child }) => {
+              const [stdin = -1, stdout = -1, stderr = -1] = child.length === 3 ? child : [-1, ...child]
+              return launch(spec, [stdin, stdout, stderr]).pipe(
+                Effect.map((leader) => manage(reader, leader, parent, spec.confinement !== undefined)),
+                Effect.onExit((exit) => Effect.sync(() => close(Exit.isSuccess(exit) ? child : [...child, ...parent])))
+              )
+            }
+          )
+      }
+    })
   )
 }

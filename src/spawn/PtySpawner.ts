@@ -18,7 +18,7 @@ import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "
 import { Launcher, type Leader } from "./Launcher.js"
 import * as Posix from "./Posix.js"
 import * as PtyWriter from "./PtyWriter.js"
-import { drain, readInto } from "./ReadBuffer.js"
+import { ReadBuffer } from "./ReadBuffer.js"
 
 /** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
 interface NodePty {
@@ -45,7 +45,7 @@ const lineEnds: ReadonlySet<number> = new Set([10, 13])
 /** ^D, the end-of-file character of a terminal that nobody has changed. */
 const defaultEof = 4
 
-const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child => {
+const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
   // The descriptor is open from the start, also before anybody listens, until the output has ended.
   let isOpen = true
@@ -64,7 +64,7 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
     const stream = new ReadStream(fd, {
       // The end of reading must not close the descriptor: what libuv left behind is read after it.
       allowHalfOpen: true,
-      ...readInto(onOutput)
+      ...buffer.readInto(onOutput)
     })
     terminal = stream
     const end = () => {
@@ -77,7 +77,7 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
     }
     const drainToEnd = () => {
       if (!isOpen) return
-      drain(fd, onOutput)
+      buffer.drain(fd, onOutput)
       end()
     }
     finish = drainToEnd
@@ -89,7 +89,7 @@ const manage = (pty: NodePty, leader: Leader, fd: number, slave: number): Child 
       closeSync(slave)
       // Given up already: the descriptor is closed.
       if (!isOpen) return events.onExit(status)
-      const ended = drain(fd, onOutput)
+      const ended = buffer.drain(fd, onOutput)
       input.close()
       events.onStdinClosed()
       events.onExit(status)
@@ -152,6 +152,7 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
     PtySpawner,
     Effect.gen(function* () {
       const { launch } = yield* Launcher
+      const buffer = new ReadBuffer()
       // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
       const loaded = yield* Effect.either(attempt(loadNative))
       return {
@@ -163,7 +164,7 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
               attempt(() => open(pty, io.rows, io.cols)),
               ({ master, slave, pty: path }) =>
                 launch(spec, { path, master }).pipe(
-                  Effect.map((leader) => manage(pty, leader, master, slave)),
+                  Effect.map((leader) => manage(pty, buffer, leader, master, slave)),
                   Effect.onError(() =>
                     Effect.sync(() => {
                       closeSync(slave)

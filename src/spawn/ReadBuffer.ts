@@ -1,6 +1,6 @@
 /**
- * Reading without allocating: every read of every child lands in one buffer. The event loop reads one descriptor at a
- * time, and whoever is told of the bytes is done with them when it returns.
+ * Reading without allocating: every read of every child of a server lands in one buffer. The event loop reads one
+ * descriptor at a time, and whoever is told of the bytes is done with them when it returns.
  *
  * @since 0.1.0
  */
@@ -15,40 +15,50 @@ import * as OsError from "../protocol/OsError.js"
  */
 export const maxChunkBytes = 65408
 
-/** The buffer, with room for four chunks. */
-export const readBuffer = Buffer.allocUnsafeSlow(4 * maxChunkBytes)
-
-/** As much of it as one chunk takes. */
-export const chunkBuffer = readBuffer.subarray(0, maxChunkBytes)
-
 /** How much is read of a descriptor whose other end may never stop writing. */
 const maxDrainBytes = 1048576
 
-/** Reads what the kernel holds for a non-blocking descriptor; true when there will never be more. */
-export const drain = (fd: number, onBytes: (bytes: Buffer) => void): boolean => {
-  for (let total = 0; total < maxDrainBytes; ) {
-    try {
-      const length = readSync(fd, chunkBuffer)
-      if (length === 0) return true
-      total += length
-      onBytes(chunkBuffer.subarray(0, length))
-    } catch (error) {
-      return OsError.codeOf(error) !== "EAGAIN"
-    }
-  }
-  return false
-}
+/** What reads of one server land in. */
+export class ReadBuffer {
+  /** All of it. */
+  readonly all: Buffer
+  /** As much of it as one chunk takes. */
+  readonly chunk: Buffer
 
-/** Options for a socket that reads into the buffer and reports what is there, valid during the call. */
-export const readInto = (onBytes: (bytes: Buffer) => void): SocketConstructorOpts => {
-  const options: SocketConstructorOpts & { readonly onread: OnReadOpts } = {
-    onread: {
-      buffer: chunkBuffer,
-      callback: (length) => {
-        onBytes(chunkBuffer.subarray(0, length))
-        return true
+  /** With room for so many chunks. */
+  constructor(chunks = 1) {
+    this.all = Buffer.allocUnsafeSlow(chunks * maxChunkBytes)
+    this.chunk = this.all.subarray(0, maxChunkBytes)
+  }
+
+  /** Reads what the kernel holds for a non-blocking descriptor; true when there will never be more. */
+  drain(fd: number, onBytes: (bytes: Buffer) => void): boolean {
+    const { chunk } = this
+    for (let total = 0; total < maxDrainBytes; ) {
+      try {
+        const length = readSync(fd, chunk)
+        if (length === 0) return true
+        total += length
+        onBytes(chunk.subarray(0, length))
+      } catch (error) {
+        return OsError.codeOf(error) !== "EAGAIN"
       }
     }
+    return false
   }
-  return options
+
+  /** Options for a socket that reads into the buffer and reports what is there, valid during the call. */
+  readInto(onBytes: (bytes: Buffer) => void): SocketConstructorOpts {
+    const { chunk } = this
+    const options: SocketConstructorOpts & { readonly onread: OnReadOpts } = {
+      onread: {
+        buffer: chunk,
+        callback: (length) => {
+          onBytes(chunk.subarray(0, length))
+          return true
+        }
+      }
+    }
+    return options
+  }
 }

@@ -79,12 +79,16 @@ describe("RemoteAuth", () => {
     Effect.gen(function* () {
       const own = { EXEC_SERVER_REMOTE_TOKEN: "own" }
       const key = { CODEX_API_KEY: "key" }
-      for (const url of ["http://127.0.0.1:1", "http://localhost", "http://[::1]:1", "https://example.com"]) {
+      const local = ["http://127.0.0.1:1", "http://localhost", "http://[::1]:1", "http://[::ffff:127.0.0.1]:1"]
+      for (const url of [...local, "https://example.com"]) {
         assert.strictEqual(yield* headers(url, own), "Bearer own")
       }
-      assert.match(yield* headers("http://example.com", own), /over plain http/)
+      // The last two are asked of DNS, which may name any host.
+      for (const url of ["http://example.com", "http://127.example.com", "http://localhost.", "http://a.localhost"]) {
+        assert.match(yield* headers(url, own), /over plain http/)
+      }
       assert.strictEqual(yield* headers("http://example.com", own, { insecure: true }), "Bearer own")
-      for (const url of ["http://127.0.0.1:1", "https://openai.com", "https://a.openai.org"]) {
+      for (const url of [...local, "https://openai.com", "https://a.openai.org"]) {
         assert.strictEqual(yield* headers(url, key), "Bearer key")
       }
       for (const url of [

@@ -7,7 +7,7 @@ import { RelayMessageFrameSchema } from "../../src/remote/gen/relay_pb.js"
 import * as RelayFrame from "../../src/remote/RelayFrame.js"
 import { RelayLimits } from "../../src/remote/RelayLimits.js"
 import { RelaySender } from "../../src/remote/RelaySender.js"
-import * as FramePool from "../../src/session/FramePool.js"
+import { FramePool, minBytes } from "../../src/session/FramePool.js"
 import { random } from "./simulation.js"
 
 const frame = (body: RelayFrame.Body, more: Partial<RelayFrame.Frame> = {}): RelayFrame.Frame => ({
@@ -134,11 +134,12 @@ describe("RelayFrame", () => {
 
 describe("the memory of a large message", () => {
   const limits = Effect.runSync(RelayLimits)
-  const large = "x".repeat(FramePool.minBytes)
+  const large = "x".repeat(minBytes)
+  const frames = new FramePool()
   /** The buffer that whoever asks next is given. */
   const next = () => {
-    const buffer = FramePool.take(FramePool.minBytes)
-    FramePool.give(buffer)
+    const buffer = frames.take(minBytes)
+    frames.give(buffer)
     return buffer
   }
 
@@ -146,7 +147,7 @@ describe("the memory of a large message", () => {
     for (const sentFirst of [true, false]) {
       const sender = new RelaySender(limits)
       sender.trust()
-      sender.enqueue(RelayFrame.message(large))
+      sender.enqueue(RelayFrame.message(large, frames))
       const segment = sender.next(0)
       const { room } = segment ?? {}
       assert(room !== undefined)
@@ -165,7 +166,7 @@ describe("the memory of a large message", () => {
     for (const knownBefore of [true, false]) {
       const sender = new RelaySender(limits)
       if (knownBefore) sender.forget()
-      sender.enqueue(RelayFrame.message(large))
+      sender.enqueue(RelayFrame.message(large, frames))
       const { room } = sender.next(0) ?? {}
       assert(room !== undefined)
       room.hold()

@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
 import * as BinaryFrame from "../../src/protocol/BinaryFrame.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
-import * as FramePool from "../../src/session/FramePool.js"
+import { FramePool, minBytes } from "../../src/session/FramePool.js"
 import * as Notifier from "../../src/session/Notifier.js"
 import { maxChunkBytes } from "../../src/spawn/ReadBuffer.js"
 
@@ -42,10 +42,8 @@ describe("much output", () => {
     it.effect(`is in a buffer of its own until it has left, ${binaryOutput ? "binary" : "text"}`, () =>
       Effect.sync(() => {
         const { peer, sent, texts } = holding()
-        const notifier = Notifier.make(peer, binaryOutput ? { binaryOutput } : {})
-        const chunks = Array.from({ length: 40 }, (_, i) =>
-          Buffer.alloc(i % 2 === 0 ? maxChunkBytes : FramePool.minBytes, i)
-        )
+        const notifier = Notifier.make(peer, binaryOutput ? { binaryOutput } : {}, new FramePool())
+        const chunks = Array.from({ length: 40 }, (_, i) => Buffer.alloc(i % 2 === 0 ? maxChunkBytes : minBytes, i))
         // As a child's output comes: the bytes are gone when the call returns.
         const shared = Buffer.alloc(maxChunkBytes)
         chunks.forEach((chunk, i) => {
@@ -79,10 +77,18 @@ describe("much output", () => {
   it.effect("that is little is text, or a small frame", () =>
     Effect.sync(() => {
       const { peer, sent, texts } = holding()
-      Notifier.make(peer, {}).onOutput(process, 1, "stdout", Buffer.from("a"))
-      Notifier.make(peer, { binaryOutput: true }).onOutput(process, 2, "stdout", Buffer.from("b"))
+      Notifier.make(peer, {}, new FramePool()).onOutput(process, 1, "stdout", Buffer.from("a"))
+      Notifier.make(peer, { binaryOutput: true }, new FramePool()).onOutput(process, 2, "stdout", Buffer.from("b"))
       assert.strictEqual(texts.length, 1)
       assert.strictEqual(sent.length, 1)
     })
   )
+
+  it("is not in a buffer of another server", () => {
+    const [one, other] = [new FramePool(), new FramePool()]
+    const buffer = one.take(minBytes)
+    one.give(buffer)
+    assert.notStrictEqual(other.take(minBytes), buffer)
+    assert.strictEqual(one.take(minBytes), buffer)
+  })
 })

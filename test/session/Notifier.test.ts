@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
 import { ExecNotifications } from "../../src/protocol/ExecNotifications.js"
+import { FramePool } from "../../src/session/FramePool.js"
 import { toPeer } from "../../src/session/HttpExchanges.js"
 import * as Notifier from "../../src/session/Notifier.js"
 import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
@@ -33,7 +34,7 @@ const setup = (capabilities = {}) => {
       resume: () => calls.push(`resume ${name}`)
     }) as unknown as ManagedProcess
   return {
-    notifier: Notifier.make(peer, capabilities),
+    notifier: Notifier.make(peer, capabilities, new FramePool()),
     messages: () => sent.map((text) => JSON.parse(text)),
     calls,
     process,
