@@ -50,7 +50,7 @@ describe("a request", () => {
   for (const method of methods) {
     it(method, () => {
       assert.isTrue(readme.includes(method), "the README says nothing of it")
-      assert.match(definitions, new RegExp(`\\*/\\n\\s*Rpc\\.make\\("${method}"`), "its definition has no comment")
+      assert.match(definitions, new RegExp(`\\*/\\n\\s*request\\("${method}"`), "its definition has no comment")
       // In quotes, as a test asks for it; `initialize` is in every handshake.
       assert.isTrue(tests.includes(`"${method}"`), "no test asks for it")
       assert.isTrue(grammar.has(method), "no fuzzed message asks for it")
