@@ -13,7 +13,7 @@ import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi, type Method } from "../protocol/ExecApi.js"
 import { ExecNotifications } from "../protocol/ExecNotifications.js"
-import { type Repeatability, Repeatable } from "../protocol/MethodFacts.js"
+import { MethodFacts, type Repeatability, type WithFacts } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
 import { type ClientError, InvalidRequest } from "./ClientError.js"
 
@@ -60,8 +60,10 @@ interface Route {
 type AnySchema = Schema.Schema<unknown, unknown>
 
 // The edges where methods, each with types of its own, meet in one table.
+const requests: ReadonlyMap<string, Rpc.AnyWithProps & WithFacts> = ExecApi.requests
+
 const routes = new Map(
-  Array.from(ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps>, ([tag, rpc]): [string, Route] => {
+  Array.from(requests, ([tag, rpc]): [string, Route] => {
     const payload = rpc.payloadSchema as unknown as AnySchema
     const success = rpc.successSchema as unknown as AnySchema
     const validate = Schema.validateEither(payload)
@@ -73,7 +75,7 @@ const routes = new Map(
         validate: (params) => Either.mapLeft(validate(params), formatParseError),
         encode: (params) => Either.mapLeft(encode(params), formatParseError),
         decode: (result) => Either.mapLeft(decode(result), formatParseError),
-        repeatability: Context.get(rpc.annotations, Repeatable)
+        repeatability: Context.get(rpc.annotations, MethodFacts).repeatable
       }
     ]
   })

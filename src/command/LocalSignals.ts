@@ -12,6 +12,7 @@ import { Exited } from "./Outcome.js"
 
 /** The signals that are listened to. */
 export const signals = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const
+/** One of them. */
 export type Signal = (typeof signals)[number]
 
 /** What a shell says of who was ended by a signal. */

@@ -4,11 +4,9 @@
  *
  * @since 0.1.0
  */
-import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { Failure } from "./Failure.js"
-import { Repeatable } from "./MethodFacts.js"
+import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import { Count, listOf, maybe, Text, TextList } from "./Schemas.js"
@@ -29,7 +27,10 @@ export class DiscoveryApi extends RpcGroup.make(
    * Gives parts of the original's configuration files. Where the machine has any this is refused: an empty answer would
    * hide them, and with them what they forbid.
    */
-  Rpc.make("environmentConfig/read", {
+  request("environmentConfig/read", {
+    family: "environment config",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ cwd: FilePath, configPaths: listOf(KeyPath), requirementsPaths: listOf(KeyPath) }),
     success: Schema.Struct({
       userHomeDir: Text,
@@ -37,11 +38,13 @@ export class DiscoveryApi extends RpcGroup.make(
       hostname: Text,
       config: Layers,
       requirements: Layers
-    }),
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    })
+  }),
   /** Gives the plugins and skills below directories; here each answer has an `error` that says to read the files. */
-  Rpc.make("capabilityRoots/discoverV1", {
+  request("capabilityRoots/discoverV1", {
+    family: "capability discovery",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({
       roots: listOf(Schema.Struct({ id: Text, path: FilePath, sandbox: maybe(Sandbox) }))
     }),
@@ -57,13 +60,14 @@ export class DiscoveryApi extends RpcGroup.make(
           error: Schema.NullOr(Text)
         })
       )
-    }),
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    })
+  }),
   /** Gives the plugins and skills that the server has; it has none. */
-  Rpc.make("capabilities/discoverV2", {
+  request("capabilities/discoverV2", {
+    family: "capability discovery",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ cwd: FilePath, sandbox: maybe(Sandbox) }),
-    success: Schema.Struct({ plugins: listOf(Schema.Never), skills: listOf(Schema.Never), warnings: TextList }),
-    error: Failure
-  }).annotate(Repeatable, "always")
+    success: Schema.Struct({ plugins: listOf(Schema.Never), skills: listOf(Schema.Never), warnings: TextList })
+  })
 ) {}

@@ -6,15 +6,13 @@
  *
  * @since 0.1.0
  */
-import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
 import { DiscoveryApi } from "./DiscoveryApi.js"
-import { Failure } from "./Failure.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
 import { ProcessId, SessionId } from "./Ids.js"
-import { LargeAnswer, Repeatable } from "./MethodFacts.js"
+import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import { Bytes, Cells, Count, Flag, Integer, ifTold, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
@@ -210,7 +208,10 @@ const ofProcess = { processId: ProcessId }
 /** All requests. */
 export class ExecApi extends RpcGroup.make(
   /** The first request of a connection, once. With `resumeSessionId`, takes a detached session up again. */
-  Rpc.make("initialize", {
+  request("initialize", {
+    family: "handshake",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({
       clientName: Text,
       resumeSessionId: Schema.optional(Schema.NullOr(Text)),
@@ -223,93 +224,116 @@ export class ExecApi extends RpcGroup.make(
       /** Earlier servers do not tell it, or only when they are asked with `environment/info`. */
       environmentInfo: ifTold(Schema.NullOr(EnvironmentInfo), () => null),
       capabilities: ifTold(Capabilities, () => ({}))
-    }),
-    error: Failure
+    })
   }),
   /** Describes the machine the server runs on (now). */
-  Rpc.make("environment/info", { payload: Empty, success: EnvironmentInfo, error: Failure }).annotate(
-    Repeatable,
-    "always"
-  ),
-  /** Says that the server is ready (now). */
-  Rpc.make("environment/status", {
+  request("environment/info", {
+    family: "environment info",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Empty,
-    success: Schema.Struct({ status: Schema.Literal("ready") }),
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: EnvironmentInfo
+  }),
+  /** Says that the server is ready (now). */
+  request("environment/status", {
+    family: "environment info",
+    repeatable: "always",
+    largeAnswer: false,
+    payload: Empty,
+    success: Schema.Struct({ status: Schema.Literal("ready") })
+  }),
   /** Starts a process. The answer leaves before any notification of the process. */
-  Rpc.make("process/start", {
+  request("process/start", {
+    family: "exec",
+    repeatable: "never",
+    largeAnswer: false,
     payload: StartParams,
     success: Schema.Struct({
       processId: ProcessId,
       sandboxType: ifTold(oneOf("none", "linuxSeccomp"), () => "none" as const),
       pid: ifTold(Schema.NullOr(Integer), () => null)
-    }),
-    error: Failure
+    })
   }),
   /** Reads retained output; waits up to `waitMs` for some. The first chunk is given whatever `maxBytes` says. */
-  Rpc.make("process/read", {
+  request("process/read", {
+    family: "exec",
+    repeatable: "always",
+    largeAnswer: true,
     payload: Schema.Struct({ ...ofProcess, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
-    success: ReadResult,
-    error: Failure
-  })
-    .annotate(LargeAnswer, true)
-    .annotate(Repeatable, "always"),
+    success: ReadResult
+  }),
   /** Queues bytes for the child's stdin. A `writeId` makes it idempotent: the second write of one id changes nothing. */
-  Rpc.make("process/write", {
+  request("process/write", {
+    family: "exec",
+    repeatable: "withWriteId",
+    largeAnswer: false,
     payload: Schema.Struct({
       ...ofProcess,
       chunk: Bytes,
       writeId: maybe(Text.pipe(Schema.nonEmptyString({ message: () => "writeId must not be empty" })))
     }),
-    success: WriteResult,
-    error: Failure
-  }).annotate(Repeatable, "withWriteId"),
+    success: WriteResult
+  }),
   /** Ends stdin after what was written before; a terminal gets its EOF character (ours). */
-  Rpc.make("process/closeStdin", { payload: Schema.Struct(ofProcess), success: Empty, error: Failure }).annotate(
-    Repeatable,
-    "always"
-  ),
+  request("process/closeStdin", {
+    family: "exec",
+    repeatable: "always",
+    largeAnswer: false,
+    payload: Schema.Struct(ofProcess),
+    success: Empty
+  }),
   /** Gives the terminal a new size (ours). */
-  Rpc.make("process/resize", {
+  request("process/resize", {
+    family: "exec",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ ...ofProcess, rows: Cells, cols: Cells }),
-    success: Empty,
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: Empty
+  }),
   /** Sends a signal to the process group, the leader or the tree; `{}` also where nobody is left to get it. */
-  Rpc.make("process/signal", {
+  request("process/signal", {
+    family: "exec",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({
       ...ofProcess,
       signal: SignalName,
       target: maybe(oneOf("group", "leader", "tree"))
     }),
-    success: Empty,
-    error: Failure
+    success: Empty
   }),
   /** Ends the whole tree. `running` says whether the leader had not exited yet. */
-  Rpc.make("process/terminate", {
+  request("process/terminate", {
+    family: "exec",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ ...ofProcess, mode: maybe(TerminateMode) }),
-    success: Schema.Struct({ running: Flag }),
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: Schema.Struct({ running: Flag })
+  }),
   /** Waits for the exit, or for `closed` (ours); without `waitMs`, as long as it takes. */
-  Rpc.make("process/wait", {
+  request("process/wait", {
+    family: "exec",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ ...ofProcess, waitMs: maybe(Count), until: maybe(oneOf("exited", "closed")) }),
-    success: WaitResult,
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: WaitResult
+  }),
   /** Gives all retained output and the state of the process at once (ours). */
-  Rpc.make("process/snapshot", { payload: Schema.Struct(ofProcess), success: SnapshotResult, error: Failure })
-    .annotate(LargeAnswer, true)
-    .annotate(Repeatable, "always"),
+  request("process/snapshot", {
+    family: "exec",
+    repeatable: "always",
+    largeAnswer: true,
+    payload: Schema.Struct(ofProcess),
+    success: SnapshotResult
+  }),
   /** Lists the processes of the session, in the order they were started (ours). */
-  Rpc.make("process/list", {
+  request("process/list", {
+    family: "exec",
+    repeatable: "always",
+    largeAnswer: true,
     payload: Empty,
-    success: Schema.Struct({ processes: Schema.Array(ProcessInfo) }),
-    error: Failure
+    success: Schema.Struct({ processes: Schema.Array(ProcessInfo) })
   })
-    .annotate(LargeAnswer, true)
-    .annotate(Repeatable, "always")
 ).merge(FileSystemApi, HttpApi, DiscoveryApi) {}
 
 /** The name of a request. */

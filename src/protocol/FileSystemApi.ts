@@ -6,12 +6,10 @@
  *
  * @since 0.1.0
  */
-import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { Failure } from "./Failure.js"
-import { Repeatable } from "./MethodFacts.js"
+import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import { Bytes, Count, Flag, Integer, ifTold, maybe, oneOf, listOf as sequenceOf, Text } from "./Schemas.js"
@@ -107,92 +105,119 @@ const ofHandle = { handleId: Text }
 /** All requests on files and directories. */
 export class FileSystemApi extends RpcGroup.make(
   /** Gives the content of a regular file of at most 512 MiB. */
-  Rpc.make("fs/readFile", {
+  request("fs/readFile", {
+    family: "filesystem",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ ...onPath, ...following }),
-    success: Schema.Struct({ dataBase64: Bytes }),
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: Schema.Struct({ dataBase64: Bytes })
+  }),
   /** Creates a file or replaces its content; not atomic. Base64 is checked before the file is touched. */
-  Rpc.make("fs/writeFile", {
+  request("fs/writeFile", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({ ...onPath, ...following, dataBase64: Text }),
-    success: Empty,
-    error: Failure
+    success: Empty
   }),
   /** Creates a directory; `recursive` (the default) with its parents, and it may exist. */
-  Rpc.make("fs/createDirectory", {
+  request("fs/createDirectory", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({ ...onPath, ...following, recursive: maybe(Flag) }),
-    success: Empty,
-    error: Failure
+    success: Empty
   }),
   /** Tells what a path leads to. */
-  Rpc.make("fs/getMetadata", {
+  request("fs/getMetadata", {
+    family: "filesystem",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ ...onPath, ...following }),
-    success: FileMetadata,
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: FileMetadata
+  }),
   /** Gives the path without links (now); it must exist. */
-  Rpc.make("fs/canonicalize", {
+  request("fs/canonicalize", {
+    family: "filesystem",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct(onPath),
-    success: Schema.Struct({ path: Text }),
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: Schema.Struct({ path: Text })
+  }),
   /** Lists a directory in no order; what leads nowhere is left out. */
-  Rpc.make("fs/readDirectory", {
+  request("fs/readDirectory", {
+    family: "filesystem",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct(onPath),
     success: Schema.Struct({
       entries: listOf<DirectoryEntry>(
         ({ fileName, isDirectory, isFile }) =>
           typeof fileName === "string" && typeof isDirectory === "boolean" && typeof isFile === "boolean"
       )
-    }),
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    })
+  }),
   /** Lists everything below a directory (now); links to files and special files are left out. */
-  Rpc.make("fs/walk", {
+  request("fs/walk", {
+    family: "filesystem",
+    repeatable: "always",
+    largeAnswer: false,
     payload: Schema.Struct({ ...onPath, options: WalkOptions }),
-    success: WalkResult,
-    error: Failure
-  }).annotate(Repeatable, "always"),
+    success: WalkResult
+  }),
   /** Removes a file, a link itself, or a directory; `recursive` and `force` (nothing there is no error) by default. */
-  Rpc.make("fs/remove", {
+  request("fs/remove", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({ ...onPath, ...following, recursive: maybe(Flag), force: maybe(Flag) }),
-    success: Empty,
-    error: Failure
+    success: Empty
   }),
   /** Copies a file, a link as a link, or with `recursive` a directory, into an existing one if there is one. */
-  Rpc.make("fs/copy", {
+  request("fs/copy", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({
       sourcePath: FilePath,
       destinationPath: FilePath,
       recursive: Flag,
       ...sandboxed
     }),
-    success: Empty,
-    error: Failure
+    success: Empty
   }),
   /** Opens a regular file for reading, or `replace`: empties or creates it for writing (now). */
-  Rpc.make("fs/open", {
+  request("fs/open", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({ ...onPath, ...ofHandle, mode: maybe(oneOf("read", "replace")) }),
-    success: Schema.Struct(ofHandle),
-    error: Failure
+    success: Schema.Struct(ofHandle)
   }),
   /** Reads from 1 byte to 1 MiB at an offset (now); `eof` says that fewer were there. */
-  Rpc.make("fs/readBlock", {
+  request("fs/readBlock", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({ ...ofHandle, offset: Count, len: Count }),
-    success: Schema.Struct({ chunk: Bytes, eof: Flag }),
-    error: Failure
+    success: Schema.Struct({ chunk: Bytes, eof: Flag })
   }),
   /** Writes from 1 byte to 1 MiB at an offset (now); a gap before it reads as zeros. */
-  Rpc.make("fs/writeBlock", {
+  request("fs/writeBlock", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({ ...ofHandle, offset: Count, chunk: Bytes }),
-    success: Empty,
-    error: Failure
+    success: Empty
   }),
   /**
    * Waits for something to come to a place where nothing is (now): `fs/missingChanged` tells it, once. Up to 64 paths.
    * A connection has one watch, which one of another id replaces; while it waits, its own id is not taken again.
    */
-  Rpc.make("fs/watchMissing", {
+  request("fs/watchMissing", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
     payload: Schema.Struct({
       watchId: Count,
       missing: sequenceOf(FilePath),
@@ -200,9 +225,14 @@ export class FileSystemApi extends RpcGroup.make(
       present: maybe(FilePath)
     }),
     /** Whether there will be a notification; if not, it is for the client to look. */
-    success: Schema.Struct({ watching: Flag }),
-    error: Failure
+    success: Schema.Struct({ watching: Flag })
   }),
   /** Closes an open file (now); also without one it is no error. */
-  Rpc.make("fs/close", { payload: Schema.Struct(ofHandle), success: Empty, error: Failure })
+  request("fs/close", {
+    family: "filesystem",
+    repeatable: "never",
+    largeAnswer: false,
+    payload: Schema.Struct(ofHandle),
+    success: Empty
+  })
 ) {}

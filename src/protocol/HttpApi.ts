@@ -3,11 +3,9 @@
  *
  * @since 0.1.0
  */
-import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { Failure } from "./Failure.js"
-import { LargeAnswer } from "./MethodFacts.js"
+import { request } from "./MethodFacts.js"
 import { Bytes, Count, Flag, Integer, listOf, maybe, oneOf, Text } from "./Schemas.js"
 
 /** A header to send; one name may come several times. */
@@ -68,8 +66,11 @@ export type HttpBodyDelta = typeof HttpBodyDelta.Type
 /** The request of this family. */
 export class HttpApi extends RpcGroup.make(
   /** Makes an HTTP request. The answer leaves before the first piece of a streamed body. */
-  Rpc.make("http/request", { payload: HttpRequestParams, success: HttpRequestResult, error: Failure }).annotate(
-    LargeAnswer,
-    true
-  )
+  request("http/request", {
+    family: "http",
+    repeatable: "never",
+    largeAnswer: true,
+    payload: HttpRequestParams,
+    success: HttpRequestResult
+  })
 ) {}

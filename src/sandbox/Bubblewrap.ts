@@ -327,6 +327,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     ) => Effect.Effect<Running & Pick<Tree, "signal">, SpawnError | BubblewrapUnavailable>
   }
 >() {
+  /** Bubblewrap with the process trees and the placeholders at hand. */
   static readonly layer: Layer.Layer<Bubblewrap, never, ProcessTrees | Placeholders> = Layer.effect(
     Bubblewrap,
     Effect.gen(function* () {

@@ -66,8 +66,10 @@ export type Header =
 const maxPayload = 600_000_000
 const maxHeader = 134_217_728
 
+/** A path as a JSON string: one character for each byte, since paths need not be UTF-8. */
 export const toText = (path: Buffer): string => path.toString("latin1")
 
+/** The path that `toText` has written. */
 export const toBytes = (text: string): Buffer => Buffer.from(text, "latin1")
 
 /** One frame, in pieces. */

@@ -12,7 +12,6 @@ import { FileSystem } from "../filesystem/FileSystem.js"
 import { DiscoveryApi } from "../protocol/DiscoveryApi.js"
 import { type Failure, InvalidParams, NotAllowed } from "../protocol/Failure.js"
 import { formatBytes } from "../protocol/PathUri.js"
-import { CurrentHandshake, type Family } from "./Handshake.js"
 
 /** Where the original keeps what is configured for a user: `CODEX_HOME`, or `.codex` in the home directory. */
 const codexHome = (): string => process.env["CODEX_HOME"] || join(homedir(), ".codex")
@@ -41,7 +40,6 @@ const checkPaths = (paths: ReadonlyArray<ReadonlyArray<string>>): Effect.Effect<
 /** The handlers, for the layer of all of them. */
 export const make = Effect.gen(function* () {
   const files = yield* FileSystem
-  const require = (family: Family) => Effect.flatMap(CurrentHandshake, (handshake) => handshake.require(family))
 
   /** Fails for the first file of configuration that is there, or cannot be seen. */
   const checkUnconfigured: Effect.Effect<void, Failure> = Effect.forEach(
@@ -60,7 +58,6 @@ export const make = Effect.gen(function* () {
   return DiscoveryApi.of({
     "environmentConfig/read": ({ configPaths, requirementsPaths }) =>
       Effect.gen(function* () {
-        yield* require("environment config")
         yield* checkPaths([...configPaths, ...requirementsPaths])
         yield* checkUnconfigured
         return {
@@ -73,7 +70,7 @@ export const make = Effect.gen(function* () {
       }),
 
     "capabilityRoots/discoverV1": ({ roots }) =>
-      Effect.map(require("capability discovery"), () => ({
+      Effect.succeed({
         roots: roots.map(({ id, path }) => ({
           id,
           path: formatBytes(path.bytes, path.form),
@@ -83,9 +80,8 @@ export const make = Effect.gen(function* () {
           warnings: [],
           error: unread
         }))
-      })),
+      }),
 
-    "capabilities/discoverV2": () =>
-      Effect.map(require("capability discovery"), () => ({ plugins: [], skills: [], warnings: [] }))
+    "capabilities/discoverV2": () => Effect.succeed({ plugins: [], skills: [], warnings: [] })
   })
 })

@@ -20,7 +20,7 @@ import * as Unenforced from "../protocol/Unenforced.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import * as Base64 from "./Base64.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
-import { CurrentHandshake } from "./Handshake.js"
+import { initialized } from "./Handshake.js"
 import { MissingWatches } from "./MissingWatches.js"
 import type { Session } from "./SessionRegistry.js"
 
@@ -96,7 +96,7 @@ export const make = Effect.gen(function* () {
   /** The access of the connection at hand, once it may be used. */
   const enter = (limits: Limits): Effect.Effect<Permitted, Failure> =>
     Effect.gen(function* () {
-      const { session } = yield* (yield* CurrentHandshake).require("filesystem")
+      const { session } = yield* initialized
       return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, limits) }
     })
 

@@ -18,28 +18,36 @@ import * as ProcessMetrics from "../process/ProcessMetrics.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import { MethodFacts } from "../protocol/MethodFacts.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Unenforced from "../protocol/Unenforced.js"
 import * as AuditLog from "./AuditLog.js"
 import * as DiscoveryHandlers from "./DiscoveryHandlers.js"
 import * as FileSystemHandlers from "./FileSystemHandlers.js"
-import { CurrentHandshake, type Family } from "./Handshake.js"
+import { CurrentHandshake, guard, initialized } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
+import { requests } from "./MethodCodecs.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
 /** What answers requests. */
 export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
+/** A handler as `toLayer` leaves it in the context, whatever its method; here none is an `Rpc.Wrapper`. */
+type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
+
 /**
- * Handlers without the context they were made in: each has taken what it needs, and every request would copy it all,
- * which is a tenth of what a small one costs (`node scratch/bench.mjs --only requests`).
+ * Handlers that run when the handshake has come as far as their family needs, and without the context they were made in:
+ * each has taken what it needs, and every request would copy it all, which is a tenth of what a small one costs
+ * (`node scratch/bench.mjs --only requests`).
  */
-const withoutContext = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
-  const entries = Array.from(
-    handlers.unsafeMap,
-    ([key, handler]) => [key, { ...handler, context: Context.empty() }] as const
-  )
+const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
+  const entries = Array.from(requests.values(), ({ key, annotations }) => {
+    const entry: { readonly handler: Handler } = handlers.unsafeMap.get(key)
+    const { family } = Context.get(annotations, MethodFacts)
+    const handler: Handler = (payload, options) => guard(family, () => entry.handler(payload, options))
+    return [key, { ...entry, handler, context: Context.empty() }] as const
+  })
   return Context.unsafeMake(new Map(entries))
 }
 
@@ -53,9 +61,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
     const discovery = yield* DiscoveryHandlers.make
     const audit = yield* AuditLog.AuditLog
 
-    const require = (family: Family) =>
-      Immediate.make((context) => Context.get(context, CurrentHandshake).require(family))
-    const supervisor = Immediate.map(require("exec"), ({ session }) => session.supervisor)
+    const supervisor = Immediate.map(initialized, ({ session }) => session.supervisor)
 
     const process = <A, E>(processId: ProcessId, use: (process: ManagedProcess) => Effect.Effect<A, E>) =>
       Immediate.flatMap(supervisor, ({ act }) =>
@@ -75,8 +81,8 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         const { resumeSessionId } = params
         const open: Effect.Effect<Session, Failure> =
           resumeSessionId == null ? registry.create : registry.resume(resumeSessionId)
-        const initialized = Effect.flatMap(CurrentHandshake, (handshake) => handshake.initialize(params, open))
-        return Effect.map(initialized, ({ session, capabilities }) => ({
+        const opened = Effect.flatMap(CurrentHandshake, (handshake) => handshake.initialize(params, open))
+        return Effect.map(opened, ({ session, capabilities }) => ({
           protocolVersion: "exec-server.v0",
           sessionId: session.id,
           environmentInfo: host.describe(),
@@ -84,12 +90,12 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         }))
       },
 
-      "environment/info": () => Immediate.map(require("environment info"), () => host.describe()),
+      "environment/info": () => Immediate.sync(() => host.describe()),
 
-      "environment/status": () => Immediate.map(require("environment info"), () => ({ status: "ready" })),
+      "environment/status": () => Exit.succeed({ status: "ready" }),
 
       "process/start": (params) =>
-        Effect.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
+        Effect.flatMap(initialized, ({ session: { who, supervisor } }) => {
           const { processId, argv, tty, timeoutMs } = params
           const asked: AuditLog.Entry = {
             event: "process.start",
@@ -115,7 +121,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         process(processId, (found) => found.read(afterSeq, maxBytes, waitMs)),
 
       "process/write": ({ processId, chunk, writeId }) =>
-        Immediate.flatMap(require("exec"), ({ session, dialect }) => {
+        Immediate.flatMap(initialized, ({ session, dialect }) => {
           const status = session.supervisor.act(
             processId,
             (found): Effect.Effect<WriteResult["status"]> =>
@@ -147,7 +153,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         }),
 
       "process/signal": ({ processId, signal, target = "group" }) =>
-        Immediate.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
+        Immediate.flatMap(initialized, ({ session: { who, supervisor } }) => {
           audit.write(who, { event: "process.signal", processId, signal, target })
           return supervisor.act(processId, (found) => {
             found?.signal(signal, target)
@@ -156,7 +162,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         }),
 
       "process/terminate": ({ processId, mode = { type: "force" } }) =>
-        Effect.flatMap(require("exec"), ({ session: { who, supervisor } }) => {
+        Effect.flatMap(initialized, ({ session: { who, supervisor } }) => {
           audit.write(who, { event: "process.terminate", processId, mode: mode.type })
           return supervisor.terminate(processId, mode)
         }),
@@ -170,4 +176,4 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         Immediate.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
     })
   })
-).pipe(Layer.map(withoutContext))
+).pipe(Layer.map(bind))

@@ -10,6 +10,7 @@ import * as Immediate from "../internal/Immediate.js"
 import * as Dialect from "../protocol/Dialect.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import { HandshakeOrder } from "../protocol/Failure.js"
+import type { Family } from "../protocol/MethodFacts.js"
 import type { Session } from "./SessionRegistry.js"
 
 /** A connection that has initialized. */
@@ -18,9 +19,6 @@ export interface Initialized {
   readonly dialect: Dialect.Dialect
   readonly capabilities: Capabilities
 }
-
-/** The words by which the original names groups of methods. */
-export type Family = "exec" | "http" | "environment info" | "filesystem" | "environment config" | "capability discovery"
 
 /** The progress of one connection. */
 export class Handshake {
@@ -72,16 +70,14 @@ export class Handshake {
     return this.current
   }
 
-  /** The connection's state, or what the client must do before it may use methods of this family. */
-  require(family: Family): Effect.Effect<Initialized, HandshakeOrder> {
-    return Immediate.make(() => {
-      if (this.current !== undefined && this.confirmed) return Exit.succeed(this.current)
-      const message =
-        this.current === undefined
-          ? `client must call initialize before using ${family} methods`
-          : `client must send initialized before using ${family} methods`
-      return Exit.fail(new HandshakeOrder({ message }))
-    })
+  /** What the client must do before it may use methods of this family; undefined if it may. */
+  refusal(family: Family): HandshakeOrder | undefined {
+    if (family === "handshake" || this.confirmed) return undefined
+    const message =
+      this.current === undefined
+        ? `client must call initialize before using ${family} methods`
+        : `client must send initialized before using ${family} methods`
+    return new HandshakeOrder({ message })
   }
 }
 
@@ -89,3 +85,18 @@ export class Handshake {
 export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exec-server/CurrentHandshake", {
   defaultValue: () => new Handshake(false)
 }) {}
+
+/** Runs a request of this family, or fails because its connection has not come that far. */
+export const guard = <A, E>(family: Family, request: () => Effect.Effect<A, E>): Effect.Effect<A, E | HandshakeOrder> =>
+  Immediate.make((context): Effect.Effect<A, E | HandshakeOrder> => {
+    const refusal = Context.get(context, CurrentHandshake).refusal(family)
+    return refusal === undefined ? request() : Exit.fail(refusal)
+  })
+
+/** What `initialize` made of the connection that a request came on; for requests that `guard` lets pass after it. */
+export const initialized: Effect.Effect<Initialized> = Immediate.make((context) => {
+  const { initialized } = Context.get(context, CurrentHandshake)
+  return initialized === undefined
+    ? Exit.die(new Error("the connection has not initialized"))
+    : Exit.succeed(initialized)
+})

@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as HttpRequest from "../http/HttpRequest.js"
 import { HttpRunner } from "../http/HttpRunner.js"
 import { HttpApi } from "../protocol/HttpApi.js"
-import { CurrentHandshake } from "./Handshake.js"
 import { CurrentHttpExchanges } from "./HttpExchanges.js"
 
 /** The handler, for the layer of all of them. */
@@ -15,8 +14,6 @@ export const make = Effect.map(HttpRunner, ({ run }) =>
   HttpApi.of({
     "http/request": (params) =>
       Effect.gen(function* () {
-        const handshake = yield* CurrentHandshake
-        yield* handshake.require("http")
         const exchanges = yield* CurrentHttpExchanges
         const response = Effect.flatMap(HttpRequest.fromParams(params, process.env), run)
         return yield* params.streamResponse ? exchanges.stream(params.requestId, response) : exchanges.buffer(response)

@@ -11,14 +11,14 @@ import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi } from "../protocol/ExecApi.js"
-import { LargeAnswer } from "../protocol/MethodFacts.js"
+import { MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
 
 /** How to read and write one method's payloads. */
 export interface Route {
   readonly tag: Requests["_tag"]
   readonly takesParams: boolean
-  /** See `LargeAnswer`. */
+  /** See `Facts`. */
   readonly isLarge: boolean
   readonly decode: (params: unknown) => Either.Either<unknown, ParseResult.ParseError>
   readonly encode: (result: unknown) => unknown
@@ -27,21 +27,19 @@ export interface Route {
 /** All requests. */
 export type Requests = RpcGroup.Rpcs<typeof ExecApi>
 
-// The edge where methods, each with types of its own, meet in one table.
-const methods = ExecApi.requests as ReadonlyMap<string, Rpc.AnyWithProps & { readonly _tag: Requests["_tag"] }>
+/** Any request, with what is true of it. */
+type AnyRequest = Rpc.AnyWithProps & WithFacts & { readonly _tag: Requests["_tag"] }
 
-const makeRoute = ({
-  _tag: tag,
-  annotations,
-  payloadSchema,
-  successSchema
-}: Rpc.AnyWithProps & { _tag: Requests["_tag"] }): Route => {
+/** All requests by their names: the edge where methods, each with types of its own, meet in one table. */
+export const requests: ReadonlyMap<string, AnyRequest> = ExecApi.requests
+
+const makeRoute = ({ _tag: tag, annotations, payloadSchema, successSchema }: AnyRequest): Route => {
   const payload = payloadSchema as unknown as Schema.Schema<unknown, unknown>
   const success = successSchema as unknown as Schema.Schema<unknown, unknown>
   return {
     tag,
     takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
-    isLarge: Context.get(annotations, LargeAnswer),
+    isLarge: Context.get(annotations, MethodFacts).largeAnswer,
     decode: Schema.decodeUnknownEither(payload),
     encode: Schema.encodeSync(success)
   }
@@ -52,7 +50,7 @@ const routes = new Map<string, Route>()
 /** The route of a method, made when it is first asked for: making them all is a part of start-up that shows. */
 export const routeOf = (method: string): Route | undefined => {
   const known = routes.get(method)
-  const rpc = known === undefined ? methods.get(method) : undefined
+  const rpc = known === undefined ? requests.get(method) : undefined
   if (rpc === undefined) return known
   const route = makeRoute(rpc)
   routes.set(method, route)

@@ -151,5 +151,6 @@ const make = Effect.gen(function* () {
 
 /** The trees of a server's children. */
 export class ProcessTrees extends Context.Tag("exec-server/ProcessTrees")<ProcessTrees, Shape>() {
+  /** Process trees that are watched by the guard at hand. */
   static readonly layer: Layer.Layer<ProcessTrees, never, Guard> = Layer.scoped(ProcessTrees, make)
 }

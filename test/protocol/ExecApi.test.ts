@@ -1,10 +1,30 @@
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { ExecApi, ReadResult, StartParams, WriteResult } from "../../src/protocol/ExecApi.js"
+import { type Family, MethodFacts } from "../../src/protocol/MethodFacts.js"
 import { formatParseError } from "../../src/protocol/Schemas.js"
 import { startParams } from "../support/TestClient.js"
+
+const families = new Map<string, Family>([
+  ["initialize", "handshake"],
+  ["environment", "environment info"],
+  ["process", "exec"],
+  ["fs", "filesystem"],
+  ["http", "http"],
+  ["environmentConfig", "environment config"],
+  ["capabilityRoots", "capability discovery"],
+  ["capabilities", "capability discovery"]
+])
+
+it("has each method in the family that the original names it by", () => {
+  for (const { _tag, annotations } of ExecApi.requests.values()) {
+    const [group = ""] = _tag.split("/")
+    assert.strictEqual(Context.get(annotations, MethodFacts).family, families.get(group), _tag)
+  }
+})
 
 const payloadOf = (method: string) => {
   const rpc = ExecApi.requests.get(method)

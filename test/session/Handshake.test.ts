@@ -26,22 +26,23 @@ describe("Handshake", () => {
     Effect.gen(function* () {
       for (const family of ["exec", "http", "environment info"] as const) {
         assert.strictEqual(
-          yield* message(handshake.require(family)),
+          handshake.refusal(family)?.message,
           `client must call initialize before using ${family} methods`
         )
       }
+      assert.isUndefined(handshake.refusal("handshake"))
       assert.isUndefined(handshake.confirm())
       yield* handshake.initialize({}, open)
       for (const family of ["exec", "http", "environment info"] as const) {
         assert.strictEqual(
-          yield* message(handshake.require(family)),
+          handshake.refusal(family)?.message,
           `client must send initialized before using ${family} methods`
         )
       }
       assert.strictEqual(handshake.confirm(), handshake.initialized)
-      assert.strictEqual(yield* handshake.require("exec"), handshake.initialized)
+      assert.isUndefined(handshake.refusal("exec"))
       assert.isUndefined(handshake.confirm())
-      assert.strictEqual(yield* handshake.require("exec"), handshake.initialized)
+      assert.isUndefined(handshake.refusal("exec"))
     }))
 
   test("initialize is done once, and a second one changes nothing", (handshake, open) =>
