@@ -13,7 +13,7 @@ import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi, type Method } from "../protocol/ExecApi.js"
 import { ExecNotifications } from "../protocol/ExecNotifications.js"
-import { type Repeatability, Repeatable } from "../protocol/MethodFacts.js"
+import { type Repeatability, Repeatable } from "../protocol/MethodAnnotations.js"
 import { formatParseError } from "../protocol/Schemas.js"
 import { type ClientError, InvalidRequest } from "./ClientError.js"
 

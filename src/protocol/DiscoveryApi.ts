@@ -1,6 +1,6 @@
 /**
- * What the original tells a client of the configuration, plugins and skills of its machine (now). This server has none
- * of its own and looks for none; it says so, and advertises no capability for them: clients then read files themselves.
+ * Requests for the configuration, plugins and skills of the server's machine (current). This server does not look for
+ * any: it answers that it has none and advertises no capability for them, so clients read the files themselves.
  *
  * @since 0.1.0
  */
@@ -8,26 +8,26 @@ import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
 import { Failure } from "./Failure.js"
-import { Repeatable } from "./MethodFacts.js"
+import { Repeatable } from "./MethodAnnotations.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import { Count, listOf, maybe, Text, TextList } from "./Schemas.js"
 
-/** Configuration files, the weakest first; none are ever listed. */
+/** Configuration layers, lowest precedence first; this server always sends an empty list. */
 const Layers = Schema.Struct({
   layers: listOf(Schema.Struct({ source: Text, baseDir: Text, toml: Text })),
-  /** How many of them come before what a client got from elsewhere. */
+  /** The position in `layers` at which the client inserts the layers it got from the cloud. */
   cloudInsertionIndex: Count
 })
 
 /** A path of keys in a TOML document. */
 const KeyPath = TextList
 
-/** All requests of this family. */
+/** All discovery requests. */
 export class DiscoveryApi extends RpcGroup.make(
   /**
-   * Gives parts of the original's configuration files. Where the machine has any this is refused: an empty answer would
-   * hide them, and with them what they forbid.
+   * Reads parts of the original's configuration files. Refused if the machine has such files: an empty answer would
+   * hide the restrictions they contain.
    */
   Rpc.make("environmentConfig/read", {
     payload: Schema.Struct({ cwd: FilePath, configPaths: listOf(KeyPath), requirementsPaths: listOf(KeyPath) }),
@@ -40,7 +40,7 @@ export class DiscoveryApi extends RpcGroup.make(
     }),
     error: Failure
   }).annotate(Repeatable, "always"),
-  /** Gives the plugins and skills below directories; here each answer has an `error` that says to read the files. */
+  /** Finds plugins and skills below directories. This server puts an `error` on each root: read the files instead. */
   Rpc.make("capabilityRoots/discoverV1", {
     payload: Schema.Struct({
       roots: listOf(Schema.Struct({ id: Text, path: FilePath, sandbox: maybe(Sandbox) }))
@@ -60,7 +60,7 @@ export class DiscoveryApi extends RpcGroup.make(
     }),
     error: Failure
   }).annotate(Repeatable, "always"),
-  /** Gives the plugins and skills that the server has; it has none. */
+  /** Lists the plugins and skills of the server; this one has none. */
   Rpc.make("capabilities/discoverV2", {
     payload: Schema.Struct({ cwd: FilePath, sandbox: maybe(Sandbox) }),
     success: Schema.Struct({ plugins: listOf(Schema.Never), skills: listOf(Schema.Never), warnings: TextList }),

@@ -1,5 +1,5 @@
 /**
- * What travels: `exec-server/protocol`. Schemas and text only; no server, no client, no I/O.
+ * The wire protocol, `exec-server/protocol`: schemas, error codes and message formats. No I/O.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ export * as Failure from "./Failure.js"
 export * as FileSystemApi from "./FileSystemApi.js"
 export * as HttpApi from "./HttpApi.js"
 export * as Ids from "./Ids.js"
-export * as Repeatable from "./MethodFacts.js"
+export * as MethodAnnotations from "./MethodAnnotations.js"
 export * as PathUri from "./PathUri.js"
 export * as Signals from "./Signals.js"
 export * as Wire from "./Wire.js"

@@ -11,7 +11,7 @@ import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi } from "../protocol/ExecApi.js"
-import { LargeAnswer } from "../protocol/MethodFacts.js"
+import { LargeAnswer } from "../protocol/MethodAnnotations.js"
 import { formatParseError } from "../protocol/Schemas.js"
 
 /** How to read and write one method's payloads. */
