@@ -32,7 +32,7 @@ export type OutputStream = typeof OutputStream.Type
 export const Capabilities = Schema.Struct({
   /** Send `process/started` and `process/failed` notifications. */
   lifecycle: Schema.optional(Flag),
-  /** Send output as binary frames instead of `process/output`; see `BinaryFrame`. WebSocket only. */
+  /** Send output as binary frames instead of `process/output`; see `BinaryFrame`. On WebSocket and relays. */
   binaryOutput: Schema.optional(Flag)
 })
 export type Capabilities = typeof Capabilities.Type
