@@ -1,5 +1,5 @@
 /**
- * Who may use the files now: those that write one at a time, those that read together, all in the order they came.
+ * A fair readers-writer lock for file operations: writers run alone, readers together, in arrival order.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 
-/** How many read at a time: more than keep the disk busy, and few enough to bound the files that are open. */
+/** The most concurrent readers: enough to keep a disk busy, few enough to bound the open files. */
 export const maxReaders = 16
 
 type Kind = "read" | "write"
@@ -18,13 +18,13 @@ interface Ticket {
   wake: () => void
 }
 
-/** A place where everybody gets their turn. What waits is bounded by whoever lets requests in. */
+/** The queue of operations. It has no limit of its own: callers bound the number of requests in flight. */
 export class AccessQueue {
   private waiting: Array<Ticket> = []
   private readers = 0
   private writing = false
 
-  /** Runs among other readers, after every writer that came before. Interrupted while it waits, it leaves the queue. */
+  /** Runs with other readers, after all earlier writers. An interruption while it waits removes it from the queue. */
   read<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.acquireUseRelease(
       Effect.sync(() => this.enter("read")),
@@ -33,17 +33,19 @@ export class AccessQueue {
     )
   }
 
-  /** Runs alone, after everybody that came before, whether or not the caller still waits for it: it belongs to `scope`. */
+  /**
+   * Runs alone, after all earlier operations. It is forked in `scope`, so it runs even if its caller is interrupted.
+   */
   write<A, E>(effect: Effect.Effect<A, E>, scope: Scope.Scope): Effect.Effect<A, E> {
     return Effect.flatMap(this.enqueue(effect, scope), Fiber.join)
   }
 
-  /** The same, without waiting. Its place is the one it has when this is run. */
+  /** Like `write`, but returns the fiber without waiting. The place in the queue is taken when this effect runs. */
   enqueue<A, E>(effect: Effect.Effect<A, E>, scope: Scope.Scope): Effect.Effect<Fiber.RuntimeFiber<A, E>> {
     return Effect.suspend(() => {
       const ticket = this.enter("write")
       return Effect.forkIn(
-        // Forked past interruption, so that the place is given up whatever happens.
+        // The fork is uninterruptible, so that `ensuring` always releases the place.
         Effect.interruptible(Effect.zipRight(admitted(ticket), effect)).pipe(
           Effect.ensuring(Effect.sync(() => this.leave(ticket)))
         ),

@@ -1,5 +1,5 @@
 /**
- * Copies files, links and trees.
+ * Copies files, symbolic links and directory trees.
  *
  * @since 0.1.0
  */
@@ -17,32 +17,32 @@ import { attempt, type FileError, ofCode, type SystemError } from "./SystemError
 
 type Failure = SystemError | FileError
 
-/** How much is read before it is written, in bytes. */
+/** The size of the copy buffer, in bytes. */
 const pieceBytes = 1048576
 
-/** How many files are copied at a time; the system has four threads for files. */
+/** Files copied concurrently; Node.js has four threads for file operations. */
 const concurrency = 4
 
-/** How much is listed of a directory, in bytes of memory; about half a million names. */
+/** The memory limit of a directory listing, in bytes; about half a million names. */
 const listBytes = 100_000_000
 
 const identityOf = (path: NativePath) => attempt(() => stat(path, { bigint: true }))
 
-/** Copies the content and the mode of what is known to be a regular file. */
-const copyFile = (source: NativePath, destination: NativePath, shown: NativePath): Effect.Effect<void, Failure> =>
+/** Copies the content and the mode of a regular file. */
+const copyFile = (source: NativePath, destination: NativePath, displayPath: NativePath): Effect.Effect<void, Failure> =>
   Effect.scoped(
     Effect.gen(function* () {
       const { handle: from, found } = yield* openKnown(source, "read", { flags: constants.O_NOFOLLOW })
       const permissions = Number(found.mode & 0o7777n)
-      // Not emptied before it is known to be another file.
-      const { handle: to, found: old } = yield* openRegular(destination, "keep", { permissions, shown })
+      // Open without truncating: the destination may be the source.
+      const { handle: to, found: old } = yield* openRegular(destination, "keep", { permissions, displayPath })
       if (Cursor.isSame(found, old)) return yield* new FileRefused({ message: "fs/copy cannot copy a file to itself" })
       if (old.size > 0n) yield* attempt(() => to.truncate(0))
       const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Number(found.size) + 1))
       while (true) {
         const { bytesRead } = yield* attempt(() => from.read(piece, 0, piece.length))
         if (bytesRead > 0) yield* attempt(() => to.writeFile(piece.subarray(0, bytesRead)))
-        // A regular file gives less than was asked for only at its end.
+        // A short read of a regular file means end of file.
         if (bytesRead < piece.length) break
       }
       if (old.mode !== found.mode) yield* attempt(() => to.chmod(permissions))
@@ -55,19 +55,23 @@ const copyLink = (source: NativePath, destination: NativePath): Effect.Effect<vo
     (target) => attempt(() => symlink(target, destination))
   )
 
-/** The deepest part of a path that exists, without links. */
-const existing = (path: NativePath): Effect.Effect<NativePath, SystemError> =>
+/** The real path of the deepest existing ancestor. */
+const existingAncestor = (path: NativePath): Effect.Effect<NativePath, SystemError> =>
   Effect.catchAll(
     attempt(() => realpath(path, { encoding: "buffer" })),
     (error) =>
-      error.code === "ENOENT" && !isRoot(path) ? Effect.suspend(() => existing(parent(path))) : Effect.fail(error)
+      error.code === "ENOENT" && !isRoot(path)
+        ? Effect.suspend(() => existingAncestor(parent(path)))
+        : Effect.fail(error)
   )
 
-/** Refuses a destination that is the source or below it, under whatever name. */
+/**
+ * Refuses a destination that is the source or below it. Compares inodes, so other names of a directory are found too.
+ */
 const checkOutside = (source: NativePath, destination: NativePath): Effect.Effect<void, Failure> =>
   Effect.gen(function* () {
     const forbidden = yield* identityOf(source)
-    for (let path = yield* existing(destination); ; path = parent(path)) {
+    for (let path = yield* existingAncestor(destination); ; path = parent(path)) {
       if (Cursor.isSame(forbidden, yield* identityOf(path))) {
         return yield* new FileRefused({
           message: "fs/copy cannot copy a directory to itself or one of its descendants"
@@ -77,22 +81,22 @@ const checkOutside = (source: NativePath, destination: NativePath): Effect.Effec
     }
   })
 
-/** A directory on the way down, and the directories in it that are left to copy. */
+/** A directory on the current path, and its subdirectories that are not copied yet. */
 interface Frame {
   readonly aboveSource: Cursor.Identity
   readonly aboveDestination: Cursor.Identity
   readonly left: Array<Buffer>
 }
 
-/** Copies what is in a directory and no directory itself; gives the names of those that are. */
-const copyEntries = (from: Cursor.Cursor, to: Cursor.Cursor, shown: NativePath) =>
+/** Copies the files and links in a directory; returns the names of its subdirectories. */
+const copyEntries = (from: Cursor.Cursor, to: Cursor.Cursor, displayPath: NativePath) =>
   Effect.gen(function* () {
     const { entries, complete } = yield* Listing.list(from.here, listBytes)
     if (!complete) return yield* new FileRefused({ message: "a directory has too many entries to be copied" })
     yield* Effect.forEach(
       entries,
       ({ name, kind }) => {
-        if (kind === "file") return copyFile(from.at(name), to.at(name), shown)
+        if (kind === "file") return copyFile(from.at(name), to.at(name), displayPath)
         return kind === "link" ? copyLink(from.at(name), to.at(name)) : Effect.void
       },
       { concurrency, discard: true }
@@ -100,14 +104,14 @@ const copyEntries = (from: Cursor.Cursor, to: Cursor.Cursor, shown: NativePath) 
     return entries.flatMap(({ name, kind }) => (kind === "directory" ? [name] : []))
   })
 
-/** Enters a directory that is created unless it exists; it keeps its content to itself at least as the source does. */
+/** Enters a directory, creating it at the destination if it is missing, with the permissions of the source. */
 const enter = (from: Cursor.Cursor, to: Cursor.Cursor, name: Buffer) =>
   Effect.gen(function* () {
     yield* from.down(name)
     const { mode } = yield* attempt(() => stat(from.here))
     const made = yield* Effect.either(attempt(() => mkdir(to.at(name), (mode & 0o777) | 0o700)))
     if (made._tag === "Left" && made.left.code !== "EEXIST") return yield* made.left
-    // What is there and cannot be entered is no directory.
+    // ENOTDIR: the destination exists and is not a directory.
     yield* Effect.catchAll(to.down(name), (error) => (error.code === "ENOTDIR" ? ofCode("EEXIST") : error))
   })
 
@@ -120,7 +124,7 @@ const copyTree = (source: NativePath, destination: NativePath): Effect.Effect<vo
       if (made._tag === "Left") yield* makeDirectories(destination)
       const from = yield* Cursor.open(source, false)
       const to = yield* Cursor.open(destination, true)
-      // Nothing is above the first: the way back ends there.
+      // The first frame has no parent to return to.
       const stack: Array<Frame> = []
       const visit = (aboveSource: Cursor.Identity, aboveDestination: Cursor.Identity) =>
         Effect.map(copyEntries(from, to, destination), (left) => stack.push({ aboveSource, aboveDestination, left }))
@@ -143,7 +147,9 @@ const copyTree = (source: NativePath, destination: NativePath): Effect.Effect<vo
     })
   )
 
-/** Copies a regular file with its mode, a link as a link, or with `recursive` a directory, merged into an existing one. */
+/**
+ * Copies a regular file and its mode, a link as a link or, with `recursive`, a directory, merged into an existing one.
+ */
 export const copy = (
   source: NativePath,
   destination: NativePath,

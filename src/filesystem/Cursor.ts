@@ -1,8 +1,8 @@
 /**
- * An open directory that moves through a tree, name by name.
+ * An open directory that moves through a tree one name at a time.
  *
- * The system resolves no path but one of a single name in a directory that is already open: a tree can be deeper than
- * the longest path, and nobody who swaps a directory for a link while it is visited leads the visit elsewhere.
+ * Every path the kernel resolves is a single name relative to an open directory (through /proc/self/fd). So a tree may
+ * be deeper than PATH_MAX, and replacing a directory by a link during the visit cannot redirect it.
  *
  * @since 0.1.0
  */
@@ -15,19 +15,19 @@ import { FileFailed } from "../protocol/Failure.js"
 import type { NativePath } from "./NativePath.js"
 import { attempt, close, type SystemError } from "./SystemError.js"
 
-/** Opens a place in the tree and not what is there, so that it need not be readable. Node.js has no name for it. */
+/** open(2): a descriptor of the path only, which needs no read permission. Node.js has no constant for it. */
 const O_PATH = 0o10000000
 
-/** Which file or directory something is, whatever its name. */
+/** The identity of a file or directory: device and inode number. */
 export interface Identity {
   readonly dev: bigint
   readonly ino: bigint
 }
 
-/** Whether two are one. */
+/** Whether two identities are the same file. */
 export const isSame = (a: Identity, b: Identity): boolean => a.dev === b.dev && a.ino === b.ino
 
-/** A directory at a time. */
+/** The current directory of a tree walk. */
 export class Cursor {
   private known: Identity | undefined
 
@@ -43,7 +43,7 @@ export class Cursor {
     return this.at(".")
   }
 
-  /** Which directory this is. */
+  /** The identity of this directory. */
   readonly identity: Effect.Effect<Identity, SystemError> = Effect.suspend(() =>
     this.known === undefined
       ? Effect.tap(
@@ -55,12 +55,12 @@ export class Cursor {
       : Effect.succeed(this.known)
   )
 
-  /** Enters a directory; a link to one is none (ENOTDIR). */
+  /** Enters a subdirectory. Links are not followed (ENOTDIR). */
   down(name: Buffer): Effect.Effect<void, SystemError> {
     return this.move(() => this.at(name))
   }
 
-  /** Goes back to the directory it came from, which must still be the one above. */
+  /** Returns to the parent directory; fails if it is not `expected`, because a directory was moved. */
   up(expected: Identity): Effect.Effect<void, SystemError | FileFailed> {
     return Effect.flatMap(
       Effect.zipRight(
@@ -79,7 +79,7 @@ export class Cursor {
   }
 
   private move(path: () => NativePath): Effect.Effect<void, SystemError> {
-    // Uninterruptible: what was opened is held, and what was held is closed.
+    // Uninterruptible, so that neither descriptor leaks.
     return Effect.uninterruptible(
       Effect.flatMap(
         attempt(() => openFile(path(), O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW)),
@@ -94,7 +94,7 @@ export class Cursor {
   }
 }
 
-/** A cursor at a directory; `follow` says whether the path may lead through a link at its end. */
+/** Opens a cursor at a directory. `follow`: whether the last component may be a link. */
 export const open = (path: NativePath, follow: boolean): Effect.Effect<Cursor, SystemError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.map(
@@ -104,7 +104,7 @@ export const open = (path: NativePath, follow: boolean): Effect.Effect<Cursor, S
     (cursor) => cursor.close()
   )
 
-/** A cursor at the last but one of a path's names, reached through no link (ENOTDIR where there is one). */
+/** Opens a cursor at the parent directory of a path without following any link (ENOTDIR if there is one). */
 export const openWithoutLinks = (names: ReadonlyArray<Buffer>): Effect.Effect<Cursor, SystemError, Scope.Scope> =>
   Effect.tap(open(Buffer.from("/"), false), (cursor) =>
     Effect.forEach(names.slice(0, -1), (name) => cursor.down(name), { discard: true })

@@ -1,5 +1,5 @@
 /**
- * The file system, as the requests on it see it.
+ * The file system service that the `fs/*` requests use.
  *
  * @since 0.1.0
  */
@@ -20,41 +20,41 @@ import * as MissingWatch from "./MissingWatch.js"
 import { basename, join, type NativePath, names } from "./NativePath.js"
 import * as OpenFile from "./OpenFile.js"
 import * as Remove from "./Remove.js"
-import { attempt, type FileError, type SystemError, told } from "./SystemError.js"
+import { attempt, type FileError, mapToFileError, type SystemError } from "./SystemError.js"
 import * as Walk from "./Walk.js"
 
-/** Whether a path may lead through symbolic links. */
-export interface Following {
+/** How symbolic links in a path are treated. If false, an operation fails if any component of the path is a link. */
+export interface LinkOptions {
   readonly followSymlinks: boolean
 }
 
-/** One name of a directory; the kinds are those of what it leads to. */
+/** A directory entry. The flags describe the target of a link. */
 export interface DirectoryEntry {
   readonly name: Buffer
   readonly isDirectory: boolean
   readonly isFile: boolean
 }
 
-/** What can be done with files. Paths are absolute, without `.`, `..` and a slash at the end. */
+/** The file operations. Paths are absolute, without `.`, `..` and a trailing slash. */
 export interface Shape {
-  /** Opens a regular file; it is closed with the scope. */
+  /** Opens a regular file; the scope closes it. */
   readonly open: (
     path: NativePath,
     mode: OpenFile.Mode,
-    options: Following
+    options: LinkOptions
   ) => Effect.Effect<OpenFile.OpenFile, FileError, Scope.Scope>
   readonly createDirectory: (
     path: NativePath,
-    options: Following & { readonly recursive: boolean }
+    options: LinkOptions & { readonly recursive: boolean }
   ) => Effect.Effect<void, FileError>
-  readonly getMetadata: (path: NativePath, options: Following) => Effect.Effect<FileMetadata, FileError>
+  readonly getMetadata: (path: NativePath, options: LinkOptions) => Effect.Effect<FileMetadata, FileError>
   readonly canonicalize: (path: NativePath) => Effect.Effect<NativePath, FileError>
   readonly readDirectory: (path: NativePath) => Effect.Effect<ReadonlyArray<DirectoryEntry>, FileError>
-  readonly walk: (path: NativePath, options: WalkOptions) => Effect.Effect<Walk.Found, FileError>
+  readonly walk: (path: NativePath, options: WalkOptions) => Effect.Effect<Walk.WalkResult, FileError>
   readonly remove: (path: NativePath, options: Remove.RemoveOptions) => Effect.Effect<void, FileError>
   readonly copy: (source: NativePath, destination: NativePath, recursive: boolean) => Effect.Effect<void, FileError>
   /**
-   * Watches paths where nothing is, until the scope closes; false if they cannot be watched. Without it, none can.
+   * Watches missing paths until the scope closes; false if they cannot be watched. Absent if watching is unsupported.
    */
   readonly watchMissing?: (
     watched: MissingWatch.Watched,
@@ -62,13 +62,13 @@ export interface Shape {
   ) => Effect.Effect<boolean, never, Scope.Scope>
 }
 
-/** How much is listed of a directory for one answer, in bytes of memory; about 100,000 names. */
+/** The memory limit of a directory listing for one response, in bytes; about 100,000 names. */
 const listBytes = 16_777_216
 
-/** How many links are looked through at a time; the system has four threads for files. */
+/** Links resolved concurrently; Node.js has four threads for file operations. */
 const concurrency = 4
 
-/** Runs with the path of the last name, reached through no link. */
+/** Runs `use` with a path of the last component, relative to its open parent: no link was followed to get there. */
 const withoutLinks = <A, E, R>(
   path: NativePath,
   use: (path: NativePath) => Effect.Effect<A, E, R>
@@ -84,8 +84,8 @@ const open = (path: NativePath, mode: OpenFile.Mode, followSymlinks: boolean) =>
         if (found._tag === "Some" && found.value.isSymbolicLink()) {
           return yield* new FileFailed({ message: "Symbolic link loop (os error 40)" })
         }
-        // The file stays open when the directory it was found in is closed.
-        return yield* Scope.extend(OpenFile.open(last, mode, { flags: constants.O_NOFOLLOW, shown: path }), scope)
+        // The file outlives the cursor: it belongs to the caller's scope.
+        return yield* Scope.extend(OpenFile.open(last, mode, { flags: constants.O_NOFOLLOW, displayPath: path }), scope)
       })
     )
   )
@@ -119,7 +119,7 @@ const getMetadata = (path: NativePath, followSymlinks: boolean) => {
   )
 }
 
-/** Where a name leads, unless it leads nowhere. */
+/** Resolves an entry; empty for a dangling link. */
 const resolve = (
   directory: NativePath,
   { name, kind }: Listing.Entry
@@ -139,25 +139,25 @@ const readDirectory = (path: NativePath) =>
     const { entries, complete } = yield* Listing.list(path, listBytes)
     if (!complete) {
       return yield* new FileRefused({
-        message: `the directory has more entries than one answer holds (${listBytes} bytes of them)`
+        message: `the directory has too many entries for one response (limit: ${listBytes} bytes)`
       })
     }
     return (yield* Effect.forEach(entries, (entry) => resolve(path, entry), { concurrency })).flat()
   })
 
-/** The file system. */
+/** The file system that serves `fs/*` requests. */
 export class FileSystem extends Context.Tag("exec-server/FileSystem")<FileSystem, Shape>() {
-  /** The one of this machine. */
+  /** The file system of this machine. */
   static readonly layer: Layer.Layer<FileSystem> = Layer.succeed(FileSystem, {
-    open: (path, mode, { followSymlinks }) => told(open(path, mode, followSymlinks)),
+    open: (path, mode, { followSymlinks }) => mapToFileError(open(path, mode, followSymlinks)),
     createDirectory: (path, { recursive, followSymlinks }) =>
-      told(MakeDirectory.makeDirectory(path, recursive, followSymlinks)),
-    getMetadata: (path, { followSymlinks }) => told(getMetadata(path, followSymlinks)),
-    canonicalize: (path) => told(attempt(() => realpath(path, { encoding: "buffer" }))),
-    readDirectory: (path) => told(readDirectory(path)),
-    walk: (path, options) => told(Walk.walk(path, options)),
-    remove: (path, options) => told(Remove.remove(path, options)),
-    copy: (source, destination, recursive) => told(Copy.copy(source, destination, recursive)),
+      mapToFileError(MakeDirectory.makeDirectory(path, recursive, followSymlinks)),
+    getMetadata: (path, { followSymlinks }) => mapToFileError(getMetadata(path, followSymlinks)),
+    canonicalize: (path) => mapToFileError(attempt(() => realpath(path, { encoding: "buffer" }))),
+    readDirectory: (path) => mapToFileError(readDirectory(path)),
+    walk: (path, options) => mapToFileError(Walk.walk(path, options)),
+    remove: (path, options) => mapToFileError(Remove.remove(path, options)),
+    copy: (source, destination, recursive) => mapToFileError(Copy.copy(source, destination, recursive)),
     watchMissing: MissingWatch.watch
   })
 }

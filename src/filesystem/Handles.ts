@@ -1,5 +1,5 @@
 /**
- * The files that one connection has open, by the names it gave them.
+ * The open files of one connection, by handle id.
  *
  * @since 0.1.0
  */
@@ -11,20 +11,20 @@ import * as Scope from "effect/Scope"
 import { FileRefused, UnknownFileHandle } from "../protocol/Failure.js"
 import type { OpenFile } from "./OpenFile.js"
 
-/** Open files of one connection. */
+/** The most open files of one connection. */
 export const maxHandles = 128
 
-/** The longest name, in bytes. */
+/** The longest handle id, in bytes. */
 export const maxIdBytes = 32
 
-/** Open files by name. Opening and closing must not overlap: whoever calls sees to it. */
+/** Open files by handle id. Callers must not run `add`, `close` and `closeAll` concurrently. */
 export class Handles {
   private readonly open = new Map<string, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
 
-  /** Files stay open until they are closed, or this scope is. */
+  /** Closing `scope` closes all files. */
   constructor(private readonly scope: Scope.Scope) {}
 
-  /** Opens a file under a new name. */
+  /** Opens a file under a new handle id; refused if the id is too long or in use, or too many files are open. */
   add<E>(handleId: string, open: Effect.Effect<OpenFile, E, Scope.Scope>): Effect.Effect<void, E | FileRefused> {
     return Effect.suspend((): Effect.Effect<void, E | FileRefused> => {
       const refuse = (message: string) => new FileRefused({ message })
@@ -48,7 +48,7 @@ export class Handles {
     })
   }
 
-  /** An open file. */
+  /** Finds an open file. */
   get(handleId: string): Effect.Effect<OpenFile, UnknownFileHandle> {
     return Effect.suspend(() => {
       const found = this.open.get(handleId)
@@ -65,7 +65,7 @@ export class Handles {
     })
   }
 
-  /** Closes them all. */
+  /** Closes all files. */
   readonly closeAll: Effect.Effect<void> = Effect.suspend(() =>
     Effect.forEach([...this.open.keys()], (handleId) => this.close(handleId), { discard: true })
   )

@@ -1,5 +1,5 @@
 /**
- * The names in a directory.
+ * Lists the names in a directory.
  *
  * @since 0.1.0
  */
@@ -10,26 +10,26 @@ import * as Effect from "effect/Effect"
 import type { NativePath } from "./NativePath.js"
 import { attempt, type SystemError } from "./SystemError.js"
 
-/** What a name is, itself: a link is not followed. */
+/** The type of an entry; links are not followed. */
 export type Kind = "file" | "directory" | "link" | "other"
 
-/** One name. */
+/** One directory entry. */
 export interface Entry {
   readonly name: Buffer
   readonly kind: Kind
 }
 
-/** Names of a directory, in no order. */
+/** Entries of a directory, unsorted. */
 export interface Listing {
   readonly entries: ReadonlyArray<Entry>
-  /** Whether these are all. */
+  /** False if the memory limit cut the listing short. */
   readonly complete: boolean
 }
 
-/** How many names one call of the system gives. */
+/** Entries per call into libuv. */
 const bufferSize = 1024
 
-/** What an entry takes in memory beside its name, in bytes, roughly. */
+/** The approximate memory of an entry besides its name, in bytes. */
 const entryBytes = 128
 
 const kindOf = (entry: Dirent<Buffer>): Kind => {
@@ -39,11 +39,11 @@ const kindOf = (entry: Dirent<Buffer>): Kind => {
 }
 
 const listAll = async (path: NativePath, maxBytes: number, signal: AbortSignal): Promise<Listing> => {
-  // The types know no directory whose names are bytes; the system does.
+  // Node.js accepts "buffer" here; its types do not.
   const directory = await opendir(path, { encoding: "buffer" as BufferEncoding, bufferSize })
   const entries: Array<Entry> = []
   let size = 0
-  // Closes the directory, however it ends.
+  // The loop closes the directory, even if it is left early.
   for await (const entry of directory as AsyncIterable<unknown> as AsyncIterable<Dirent<Buffer>>) {
     size += entry.name.length + entryBytes
     if (size > maxBytes || signal.aborted) return { entries, complete: false }
@@ -52,7 +52,7 @@ const listAll = async (path: NativePath, maxBytes: number, signal: AbortSignal):
   return { entries, complete: true }
 }
 
-/** Lists a directory as far as the names fit into so many bytes of memory. */
+/** Lists a directory, up to `maxBytes` of memory. */
 export const list = (path: NativePath, maxBytes: number): Effect.Effect<Listing, SystemError> =>
   Effect.flatMap(
     Effect.sync(() => new AbortController()),

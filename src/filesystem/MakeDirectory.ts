@@ -10,18 +10,18 @@ import * as Cursor from "./Cursor.js"
 import { isRoot, type NativePath, names, parent } from "./NativePath.js"
 import { attempt, type SystemError } from "./SystemError.js"
 
-/** Whether a failure to create a directory is none: there already is one. */
-const existsAnyway = (error: SystemError, look: () => Promise<{ readonly isDirectory: () => boolean }>) =>
+/** Recovers from EEXIST if the existing file is a directory. */
+const acceptExisting = (error: SystemError, look: () => Promise<{ readonly isDirectory: () => boolean }>) =>
   error.code !== "EEXIST"
     ? error
     : Effect.flatMap(Effect.option(attempt(look)), (found) =>
         found._tag === "Some" && found.value.isDirectory() ? Effect.void : error
       )
 
-/** Creates a directory and those above it; they may exist. */
+/** Creates a directory and its missing parents; existing directories are accepted. */
 export const makeDirectories = (path: NativePath): Effect.Effect<void, SystemError> =>
   Effect.gen(function* () {
-    // Up to the first that can be created, then down again.
+    // Climb to the first directory that can be created, then create the missing ones below it.
     const missing: Array<NativePath> = []
     let current = path
     while (true) {
@@ -33,18 +33,18 @@ export const makeDirectories = (path: NativePath): Effect.Effect<void, SystemErr
         continue
       }
       const at = current
-      yield* existsAnyway(failed.value, () => stat(at))
+      yield* acceptExisting(failed.value, () => stat(at))
       break
     }
     for (const directory of missing.reverse()) {
       yield* Effect.catchAll(
         attempt(() => mkdir(directory)),
-        (error) => existsAnyway(error, () => stat(directory))
+        (error) => acceptExisting(error, () => stat(directory))
       )
     }
   })
 
-/** The same through no link; without `recursive`, only the last. */
+/** Creates a directory without following links; without `recursive`, its parents must exist. */
 const makeWithoutLinks = (path: NativePath, recursive: boolean): Effect.Effect<void, SystemError> =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -52,11 +52,11 @@ const makeWithoutLinks = (path: NativePath, recursive: boolean): Effect.Effect<v
       const make = (cursor: Cursor.Cursor, name: Buffer) =>
         Effect.catchAll(
           attempt(() => mkdir(cursor.at(name))),
-          (error) => (recursive ? existsAnyway(error, () => lstat(cursor.at(name))) : error)
+          (error) => (recursive ? acceptExisting(error, () => lstat(cursor.at(name))) : error)
         )
       const cursor = yield* Cursor.openWithoutLinks(recursive ? all.slice(0, 1) : all)
       for (const name of recursive ? all.slice(0, -1) : []) {
-        // Whatever keeps it from being created says less than what keeps it from being entered.
+        // If both fail, the error of entering the directory tells more.
         yield* Effect.ignore(make(cursor, name))
         yield* cursor.down(name)
       }
@@ -65,7 +65,7 @@ const makeWithoutLinks = (path: NativePath, recursive: boolean): Effect.Effect<v
     })
   )
 
-/** Creates a directory; `recursive` with those above it, and it may exist. */
+/** Creates a directory. `recursive` also creates missing parents and accepts an existing directory. */
 export const makeDirectory = (
   path: NativePath,
   recursive: boolean,

@@ -1,8 +1,8 @@
 /**
- * Watches paths that lead nowhere, for the moment from which they may lead somewhere.
+ * Watches missing paths until one of them may have been created.
  *
- * What is watched are the directories on the way, each for the one name that the way goes through: what else happens in
- * them, however much, costs one comparison.
+ * It watches every existing directory on the path, each for the name of the next component. Other events in these
+ * directories cost one comparison.
  *
  * @since 0.1.0
  */
@@ -14,17 +14,17 @@ import type * as Scope from "effect/Scope"
 import { join, type NativePath, names } from "./NativePath.js"
 import { attempt } from "./SystemError.js"
 
-/** How many paths one watch may have. */
+/** The most missing paths of one watch. */
 const maxPaths = 64
 
-/** How many directories it may need: each takes one of the system's watches. */
+/** The most directories of one watch; each takes an inotify watch. */
 const maxDirectories = 64
 
 /**
- * File systems whose changes the kernel does not tell, or not all of them: they are made up when they are looked at, or
- * are changed by other machines. By their numbers in statfs(2).
+ * File systems on which inotify misses changes: virtual ones, whose content is computed when it is read, and those that
+ * other machines change. The numbers are the f_type of statfs(2).
  */
-const untold: ReadonlySet<number> = new Set([
+const unwatchable: ReadonlySet<number> = new Set([
   0x9fa0, // proc
   0x62656572, // sysfs
   0x27e0eb, // cgroup
@@ -38,22 +38,22 @@ const untold: ReadonlySet<number> = new Set([
   0x65735546 // fuse
 ])
 
-/** Whether every change in a directory is told. */
-const isTold = (path: NativePath) =>
+/** Whether inotify reports every change in a directory. */
+const isWatchable = (path: NativePath) =>
   Effect.map(
     Effect.option(attempt(() => statfs(path))),
-    (found) => found._tag === "Some" && !untold.has(found.value.type)
+    (found) => found._tag === "Some" && !unwatchable.has(found.value.type)
   )
 
-/** What is watched for. */
+/** The paths of a watch. */
 export interface Watched {
-  /** Paths where nothing is, not even a link that leads nowhere. */
+  /** Paths that do not exist, not even as a dangling link. */
   readonly missing: ReadonlyArray<NativePath>
-  /** Something that is there, and is watched for changes of its content, its attributes and its name. */
+  /** An existing path, watched for changes of its content, attributes and name. */
   readonly present: NativePath | undefined
 }
 
-/** A name in a directory, and whether it matters that what has it changes, or only that it comes or goes. */
+/** A name to watch in a directory: for creation and removal, and with `changes` also for changes of the file. */
 interface Step {
   readonly directory: NativePath
   readonly name: Buffer
@@ -62,7 +62,9 @@ interface Step {
 
 const root: NativePath = Buffer.from("/")
 
-/** The steps of a path as far as there is something; whether that is all of it. Undefined where nothing can be seen. */
+/**
+ * The existing components of a path, and whether the whole path exists. Undefined if a component cannot be examined.
+ */
 const stepsTo = (path: NativePath) =>
   Effect.gen(function* () {
     const steps: Array<Step> = []
@@ -77,7 +79,7 @@ const stepsTo = (path: NativePath) =>
     return { steps, exists: true }
   })
 
-/** Everything that is to be watched; undefined if a path is not as it should be. */
+/** All names to watch; undefined if a missing path exists, the present one does not, or there are too many. */
 const plan = ({ missing, present }: Watched) =>
   Effect.gen(function* () {
     if (missing.length === 0 || missing.length > maxPaths) return undefined
@@ -88,7 +90,7 @@ const plan = ({ missing, present }: Watched) =>
       all.push(...found.steps)
     }
     if (present === undefined) return all
-    // The name and, if it is a link, what it leads to.
+    // Watch the path itself and, if it is a link, its target.
     const target = yield* Effect.option(attempt(() => realpath(present, { encoding: "buffer" })))
     if (target._tag === "None") return undefined
     for (const path of [present, target.value]) {
@@ -99,7 +101,7 @@ const plan = ({ missing, present }: Watched) =>
     return all
   })
 
-/** The names that matter in each directory, with whether their changes do. Names are compared a character a byte. */
+/** Groups the names by directory. Names become latin1 keys, one character per byte: they need not be UTF-8. */
 const byDirectory = (steps: ReadonlyArray<Step>) => {
   const directories = new Map<string, { readonly path: NativePath; readonly names: Map<string, boolean> }>()
   for (const { directory, name, changes } of steps) {
@@ -116,7 +118,7 @@ const closeAll = (watchers: ReadonlyArray<FSWatcher>) => {
   for (const watcher of watchers) watcher.close()
 }
 
-/** Watches directories; throws what the system says, and then watches none. */
+/** Watches directories. If one watch fails, closes the others and throws the system's error. */
 const watchAll = (directories: ReturnType<typeof byDirectory>, onChange: () => void): ReadonlyArray<FSWatcher> => {
   const watchers: Array<FSWatcher> = []
   try {
@@ -136,9 +138,10 @@ const watchAll = (directories: ReturnType<typeof byDirectory>, onChange: () => v
 }
 
 /**
- * Watches until the scope closes. `onChange` is called at least once when something has come, gone or changed on the
- * way. False if there is nothing to wait for, or too much: the paths are not as they should be, are more than 64 or in
- * more than 64 directories, on a file system that does not tell all changes, or the system has no watches left. Then whoever asked has to look.
+ * Watches until the scope closes. Calls `onChange` at least once if a path or one of its parents is created, removed or
+ * changed. Returns false if it cannot watch: the paths are not as `Watched` says, there are more than 64 of them or
+ * more than 64 directories, inotify does not work on the file system, or no inotify watch is left. The caller then has
+ * to poll.
  */
 export const watch = (watched: Watched, onChange: () => void): Effect.Effect<boolean, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -146,8 +149,8 @@ export const watch = (watched: Watched, onChange: () => void): Effect.Effect<boo
     if (steps === undefined) return false
     const directories = byDirectory(steps)
     if (directories.size > maxDirectories) return false
-    for (const { path } of directories.values()) if (!(yield* isTold(path))) return false
-    // In one turn: the scope may be closed by now, and then closes them at once.
+    for (const { path } of directories.values()) if (!(yield* isWatchable(path))) return false
+    // acquireRelease: if the scope is closed already, it closes the watchers at once.
     const started = yield* Effect.option(
       Effect.acquireRelease(
         Effect.try(() => watchAll(directories, onChange)),
@@ -155,6 +158,6 @@ export const watch = (watched: Watched, onChange: () => void): Effect.Effect<boo
       )
     )
     if (started._tag === "None") return false
-    // What happened before the watchers were there, they did not see.
+    // Check again for changes before the watchers were in place.
     return (yield* plan(watched)) !== undefined
   })

@@ -1,5 +1,5 @@
 /**
- * Paths as the system knows them: bytes, for a name need not be UTF-8. All are absolute and without a slash at the end.
+ * Native paths as bytes: names need not be UTF-8. All are absolute and without a trailing slash.
  *
  * @since 0.1.0
  */
@@ -17,19 +17,19 @@ export const join = (directory: NativePath, name: Buffer): NativePath =>
 /** Whether this is `/`. */
 export const isRoot = (path: NativePath): boolean => path.length === 1
 
-/** The directory a path is in; that of `/` is `/`. */
+/** The parent directory of a path; that of `/` is `/`. */
 export const parent = (path: NativePath): NativePath => path.subarray(0, Math.max(1, path.lastIndexOf(slash)))
 
-/** The last name of a path; that of `/` is `.`. */
+/** The last component of a path; that of `/` is `.`. */
 export const basename = (path: NativePath): Buffer =>
   isRoot(path) ? Buffer.from(".") : path.subarray(path.lastIndexOf(slash) + 1)
 
-/** The names from `/` down. */
+/** The components of a path, from the root down. */
 export const names = (path: NativePath): ReadonlyArray<Buffer> => {
   const all: Array<Buffer> = []
   for (let rest = path; !isRoot(rest); rest = parent(rest)) all.push(basename(rest))
   return all.reverse()
 }
 
-/** A path in a message. */
+/** Quotes a path for a message. */
 export const quote = (path: NativePath): string => `\`${path.toString()}\``

@@ -1,6 +1,6 @@
 /**
- * Regular files, open for reading or for writing. Nothing else is opened: a pipe or a device might never answer, and
- * opening it alone can change what it does.
+ * Open regular files. Other types are refused: a pipe or a device can block forever, and merely opening it can have
+ * side effects.
  *
  * @since 0.1.0
  */
@@ -11,33 +11,33 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { FileRefused } from "../protocol/Failure.js"
 import { type NativePath, quote } from "./NativePath.js"
-import { attempt, close, type FileError, ofCode, type SystemError, told } from "./SystemError.js"
+import { attempt, close, type FileError, mapToFileError, ofCode, type SystemError } from "./SystemError.js"
 
-/** How much one system call reads or writes, in bytes: little enough that others get their turn at the disk. */
+/** The most bytes of one read or write call, so that large files do not starve other operations. */
 const pieceBytes = 1048576
 
-/** How to open a file: `read` it, or `replace` its content, creating it if need be. */
+/** How to open a file: `read` it, or `replace` it (create or truncate, then write). */
 export type Mode = "read" | "replace"
 
-/** An open file. Its end is that of a scope. */
+/** An open file; the scope it was opened in closes it. */
 export interface OpenFile {
-  /** In bytes, when it was opened. */
+  /** The size when it was opened, in bytes. */
   readonly size: number
-  /** The whole content, also of a file that grows meanwhile; refused where that is more than `limit` bytes. */
+  /** Reads to the end of the file, even if it grows meanwhile; refused if that exceeds `limit` bytes. */
   readonly readAll: (limit: number) => Effect.Effect<Buffer, FileError>
-  /** As many bytes as there are at an offset, at most `length`. */
+  /** Reads up to `length` bytes at an offset; fewer only at the end of the file. */
   readonly read: (offset: number, length: number) => Effect.Effect<Buffer, FileError>
-  /** Writes all of it, or fails. */
+  /** Writes all bytes at an offset. */
   readonly write: (offset: number, bytes: Buffer) => Effect.Effect<void, FileError>
 }
 
-/** A path leads to something that has no content to read or write. */
+/** The refusal of a path that is not a regular file. */
 export const notAFile = (path: NativePath): FileRefused =>
   new FileRefused({ message: `path ${quote(path)} is not a file` })
 
 const tooLarge = (limit: number) => new FileRefused({ message: `file is too large to read: limit is ${limit} bytes` })
 
-/** Fills a target from an offset of the file; gives the number of bytes there were. */
+/** Reads into `target` until it is full or the file ends; returns the number of bytes read. */
 const fill = (handle: FileHandle, target: Buffer, offset: number): Effect.Effect<number, SystemError> =>
   Effect.gen(function* () {
     let filled = 0
@@ -55,7 +55,7 @@ const readAll = (handle: FileHandle, size: number, limit: number): Effect.Effect
     if (size > limit) return yield* tooLarge(limit)
     const pieces: Array<Buffer> = []
     let total = 0
-    // One byte more than it has finds the end without another round; files of the system's own say they have none.
+    // One byte more than the size detects the end without another read. Files in /proc and /sys report size 0.
     let next = size === 0 ? 65536 : size + 1
     while (true) {
       const piece = Buffer.allocUnsafe(next)
@@ -78,15 +78,15 @@ const writeAll = (handle: FileHandle, offset: number, bytes: Buffer): Effect.Eff
     }
   })
 
-/** Offsets beyond this are not exact any more; no file system has files of that size. */
+/** Refuses offsets beyond 2^53, which a number does not hold exactly. No file system has files of that size. */
 const checkOffset = (offset: number): Effect.Effect<void, SystemError> =>
   Number.isSafeInteger(offset) ? Effect.void : ofCode("EINVAL")
 
 const make = (handle: FileHandle, size: number): OpenFile => ({
   size,
-  readAll: (limit) => told(readAll(handle, size, limit)),
+  readAll: (limit) => mapToFileError(readAll(handle, size, limit)),
   read: (offset, length) =>
-    told(
+    mapToFileError(
       Effect.suspend(() => {
         const target = Buffer.allocUnsafe(length)
         return Effect.zipRight(checkOffset(offset), fill(handle, target, offset)).pipe(
@@ -94,10 +94,10 @@ const make = (handle: FileHandle, size: number): OpenFile => ({
         )
       })
     ),
-  write: (offset, bytes) => told(Effect.zipRight(checkOffset(offset), writeAll(handle, offset, bytes)))
+  write: (offset, bytes) => mapToFileError(Effect.zipRight(checkOffset(offset), writeAll(handle, offset, bytes)))
 })
 
-// Non-blocking, should something else have taken the file's place since it was looked at.
+// O_NONBLOCK: if a pipe replaced the file since it was checked, open(2) must not block.
 const base = constants.O_NONBLOCK | constants.O_NOCTTY
 const flags: { readonly [mode in Mode | "keep"]: number } = {
   read: base | constants.O_RDONLY,
@@ -105,58 +105,61 @@ const flags: { readonly [mode in Mode | "keep"]: number } = {
   keep: base | constants.O_WRONLY | constants.O_CREAT
 }
 
-/** A handle on a regular file, and what the system knows of it. */
-export interface Regular {
+/** An open regular file and its metadata. */
+export interface RegularFile {
   readonly handle: FileHandle
   readonly found: BigIntStats
 }
 
-/** How a regular file is opened beyond its mode. */
-export interface RegularOptions {
+/** Options for opening a regular file. */
+export interface OpenOptions {
+  /** Further flags of open(2). */
   readonly flags?: number
-  /** Those of a file that is created; the umask is taken off. */
+  /** The permissions of a created file, before the umask. */
   readonly permissions?: number
-  /** The path that messages name. */
-  readonly shown?: NativePath
+  /** The path to name in messages, if it is not the one that is opened. */
+  readonly displayPath?: NativePath
 }
 
-/** Opens a path that is known to lead to a regular file, or to nothing; refused, if that is not so any more. */
+/** Opens a path that was just seen to be a regular file or missing; refused if that has changed. */
 export const openKnown = (
   path: NativePath,
   mode: Mode | "keep",
-  { flags: more = 0, permissions = 0o666, shown = path }: RegularOptions = {}
-): Effect.Effect<Regular, SystemError | FileRefused, Scope.Scope> =>
+  { flags: more = 0, permissions = 0o666, displayPath = path }: OpenOptions = {}
+): Effect.Effect<RegularFile, SystemError | FileRefused, Scope.Scope> =>
   Effect.gen(function* () {
     const handle = yield* Effect.acquireRelease(
       attempt(() => openHandle(path, flags[mode] | more, permissions)),
       close
     )
     const found = yield* attempt(() => handle.stat({ bigint: true }))
-    return found.isFile() ? { handle, found } : yield* notAFile(shown)
+    return found.isFile() ? { handle, found } : yield* notAFile(displayPath)
   })
 
 /**
- * Opens the regular file a path leads to; other things are refused without being opened. `keep` opens for writing and
- * leaves the content as it is.
+ * Opens a regular file, following links. Other types are refused without being opened. `keep` opens for writing without
+ * truncating.
  */
 export const openRegular = (
   path: NativePath,
   mode: Mode | "keep",
-  options: RegularOptions = {}
-): Effect.Effect<Regular, SystemError | FileRefused, Scope.Scope> =>
+  options: OpenOptions = {}
+): Effect.Effect<RegularFile, SystemError | FileRefused, Scope.Scope> =>
   Effect.gen(function* () {
     const found = yield* Effect.option(attempt(() => stat(path)))
     if (found._tag === "Some" && !found.value.isFile()) {
-      // The system's own answer to writing into a directory.
-      return yield* mode !== "read" && found.value.isDirectory() ? ofCode("EISDIR") : notAFile(options.shown ?? path)
+      // The system's own error for writing to a directory.
+      return yield* mode !== "read" && found.value.isDirectory()
+        ? ofCode("EISDIR")
+        : notAFile(options.displayPath ?? path)
     }
     return yield* openKnown(path, mode, options)
   })
 
-/** Opens the regular file a path leads to. */
+/** Opens a regular file, following links. */
 export const open = (
   path: NativePath,
   mode: Mode,
-  options: RegularOptions = {}
+  options: OpenOptions = {}
 ): Effect.Effect<OpenFile, SystemError | FileRefused, Scope.Scope> =>
   Effect.map(openRegular(path, mode, options), ({ handle, found }) => make(handle, Number(found.size)))

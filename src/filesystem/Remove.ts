@@ -1,5 +1,5 @@
 /**
- * Removes files and trees.
+ * Removes files and directory trees.
  *
  * @since 0.1.0
  */
@@ -12,31 +12,33 @@ import * as Listing from "./Listing.js"
 import { isRoot, type NativePath, names } from "./NativePath.js"
 import { attempt, attemptUnless, type FileError, type SystemError } from "./SystemError.js"
 
-/** How to remove. */
+/** Options of `remove`. */
 export interface RemoveOptions {
-  /** A directory with all that is in it. */
+  /** Remove a directory and everything in it. */
   readonly recursive: boolean
-  /** Nothing there is no error. */
+  /** Ignore a missing path. */
   readonly force: boolean
   readonly followSymlinks: boolean
 }
 
-/** How many names are removed at a time; the system has four threads for files. */
+/** Names removed concurrently; Node.js has four threads for file operations. */
 const concurrency = 4
 
-/** How much is listed of a directory before it is removed and the rest is listed, in bytes. */
+/** The memory limit of one listing, in bytes. Larger directories are listed and removed in several rounds. */
 const listBytes = 1048576
 
-/** A directory on the way down, and what is left to remove in it. */
+/** A directory on the current path, and what is left to remove in it. */
 interface Frame {
   readonly name: Buffer
-  /** The directory it is in. */
+  /** The identity of its parent. */
   readonly above: Cursor.Identity
+  /** Subdirectories that are not removed yet. */
   left: Array<Buffer>
+  /** Whether the last listing was complete. */
   complete: boolean
 }
 
-/** Removes what is no directory; gives the names of those that are, as far as they were listed. */
+/** Lists a directory into `frame` and removes what is not a directory. */
 const clear = (cursor: Cursor.Cursor, frame: Frame): Effect.Effect<void, SystemError> =>
   Effect.gen(function* () {
     const { entries, complete } = yield* Listing.list(cursor.here, listBytes)
@@ -45,7 +47,7 @@ const clear = (cursor: Cursor.Cursor, frame: Frame): Effect.Effect<void, SystemE
     yield* Effect.forEach(
       entries,
       ({ name, kind }) =>
-        // Somebody else may be removing the same tree.
+        // ENOENT: another process may be removing the same tree.
         kind === "directory" ? Effect.void : attemptUnless("ENOENT", () => unlink(cursor.at(name))),
       { concurrency, discard: true }
     )
@@ -92,7 +94,7 @@ const removeAt = (path: NativePath, recursive: boolean, mayBeLink: boolean) =>
     }
   )
 
-/** Removes a file, a link itself, or a directory. */
+/** Removes a file, a link (not its target) or a directory. */
 export const remove = (
   path: NativePath,
   { recursive, force, followSymlinks }: RemoveOptions

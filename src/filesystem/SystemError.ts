@@ -1,5 +1,5 @@
 /**
- * Failures of system calls on files: as the operating system names them, and as a client is told of them.
+ * Errors of system calls on files, and the failures that clients get for them.
  *
  * @since 0.1.0
  */
@@ -8,16 +8,16 @@ import * as Effect from "effect/Effect"
 import { FileFailed, FileNotFound, FileRefused } from "../protocol/Failure.js"
 import * as OsError from "../protocol/OsError.js"
 
-/** A system call failed, with a code such as `ENOENT`. */
+/** A system call failed with a code such as `ENOENT`. */
 export class SystemError extends Data.TaggedError("SystemError")<{
   readonly code: string
   readonly message: string
 }> {}
 
-/** What a client is told. */
+/** The file failures of the protocol. */
 export type FileError = FileNotFound | FileRefused | FileFailed
 
-/** The failure of a code, as if a system call had met it. */
+/** Makes the error of a code, as if a system call had returned it. */
 export const ofCode = (code: string): SystemError => new SystemError({ code, message: OsError.text(code) })
 
 /** Runs a system call. */
@@ -27,11 +27,11 @@ export const attempt = <A>(call: () => Promise<A>): Effect.Effect<A, SystemError
     catch: (error) => new SystemError({ code: OsError.codeOf(error) ?? "", message: OsError.describe(error) })
   })
 
-/** Runs a system call, and says nothing of the one failure that does not matter. */
+/** Runs a system call and ignores errors of one code. */
 export const attemptUnless = (code: string, call: () => Promise<unknown>): Effect.Effect<void, SystemError> =>
   Effect.catchAll(Effect.asVoid(attempt(call)), (error) => (error.code === code ? Effect.void : error))
 
-/** The failure a client is told of. */
+/** Maps a system error to the failure that a client gets. */
 export const toFileError = ({ code, message }: SystemError): FileError => {
   switch (code) {
     case "ENOENT":
@@ -45,10 +45,12 @@ export const toFileError = ({ code, message }: SystemError): FileError => {
   }
 }
 
-/** The same for a whole operation. */
-export const told = <A, R>(effect: Effect.Effect<A, SystemError | FileError, R>): Effect.Effect<A, FileError, R> =>
+/** Maps the system errors of an operation to the failures that a client gets. */
+export const mapToFileError = <A, R>(
+  effect: Effect.Effect<A, SystemError | FileError, R>
+): Effect.Effect<A, FileError, R> =>
   Effect.mapError(effect, (error) => (error._tag === "SystemError" ? toFileError(error) : error))
 
-/** Closes what was open. What a file system has to say by then is of no use to anybody. */
+/** Closes a file or directory. Errors are ignored: nobody can act on them any more. */
 export const close = (open: { readonly close: () => Promise<void> }): Effect.Effect<void> =>
   Effect.ignore(attempt(() => open.close()))

@@ -1,5 +1,5 @@
 /**
- * Lists trees, level by level.
+ * Lists directory trees, breadth first.
  *
  * @since 0.1.0
  */
@@ -11,25 +11,25 @@ import * as Listing from "./Listing.js"
 import { join, type NativePath } from "./NativePath.js"
 import { attempt, ofCode, type SystemError } from "./SystemError.js"
 
-/** What was found; paths are bytes. */
-export interface Found {
+/** The result of a walk. */
+export interface WalkResult {
   readonly entries: ReadonlyArray<{ readonly path: NativePath; readonly kind: "file" | "directory" }>
   readonly errors: ReadonlyArray<{ readonly path: NativePath; readonly message: string }>
   readonly truncated: boolean
 }
 
-/** How much all paths of an answer may take, in bytes; beyond it the walk is cut short. */
+/** The limit of all paths in a result together, in bytes; beyond it the walk is truncated. */
 const maxPathBytes = 8_388_608
 
-/** How much is listed of one directory, in bytes of memory; about half a million names. */
+/** The memory limit of the listing of one directory, in bytes; about half a million names. */
 const listBytes = 100_000_000
 
-/** How many directories are read ahead at a time; the system has four threads for files. */
+/** Directories read concurrently; Node.js has four threads for file operations. */
 const readAhead = 4
 
 const dot = 0x2e
 
-/** What is wrong with the limits of a walk. */
+/** Refuses limits that are 0 or above `maxWalk`. */
 export const checkLimits = (options: WalkOptions): Effect.Effect<void, FileRefused> => {
   const { maxDepth, maxDirectories, maxEntries } = options
   if (maxDirectories === 0 || maxEntries === 0) {
@@ -42,13 +42,13 @@ export const checkLimits = (options: WalkOptions): Effect.Effect<void, FileRefus
   return new FileRefused({ message: `filesystem walk limits exceed maximums: ${maxima}` })
 }
 
-/** A directory to be read. */
+/** A directory to read. */
 interface Step {
   readonly path: NativePath
   readonly depth: number
 }
 
-/** A name to be listed: a directory, if it is one, with its identity where that matters. */
+/** An entry to report. `identity` is empty unless it is a directory and links are followed. */
 interface Child {
   readonly path: NativePath
   readonly isHidden: boolean
@@ -64,7 +64,7 @@ const identify = (path: NativePath) =>
     )
   )
 
-/** What is in a directory, sorted. */
+/** The entries of a directory, sorted by name. */
 const childrenOf = (path: NativePath, follow: boolean): Effect.Effect<ReadonlyArray<Child>, SystemError> =>
   Effect.gen(function* () {
     const { entries, complete } = yield* Listing.list(path, listBytes)
@@ -72,7 +72,7 @@ const childrenOf = (path: NativePath, follow: boolean): Effect.Effect<ReadonlyAr
     const named = entries.flatMap(({ name, kind }) =>
       kind === "other" ? [] : [{ name, kind, key: name.toString("latin1") }]
     )
-    // By bytes, as characters of one byte each.
+    // latin1 keys sort like the bytes.
     named.sort((a, b) => (a.key < b.key ? -1 : 1))
     const children: Array<Child> = []
     for (const { name, kind } of named) {
@@ -90,8 +90,8 @@ const childrenOf = (path: NativePath, follow: boolean): Effect.Effect<ReadonlyAr
     return children
   })
 
-/** Lists everything below a directory; of anything else, nothing. */
-export const walk = (root: NativePath, options: WalkOptions): Effect.Effect<Found, SystemError | FileRefused> =>
+/** Lists everything below a directory. A root that is not a directory gives an empty result. */
+export const walk = (root: NativePath, options: WalkOptions): Effect.Effect<WalkResult, SystemError | FileRefused> =>
   Effect.gen(function* () {
     yield* checkLimits(options)
     const { maxDepth, maxDirectories, maxEntries, followDirectorySymlinks: follow, pruneHiddenDirectories } = options
@@ -105,8 +105,8 @@ export const walk = (root: NativePath, options: WalkOptions): Effect.Effect<Foun
     let directories = 0
     let pathBytes = 0
 
-    /** Takes in one directory's content; says whether all of it had a place. */
-    const take = (children: ReadonlyArray<Child>, depth: number, next: Array<Step>): boolean => {
+    /** Adds the entries of one directory; false if they exceed a limit. */
+    const add = (children: ReadonlyArray<Child>, depth: number, next: Array<Step>): boolean => {
       for (const { path, kind, identity, isHidden } of children) {
         pathBytes += path.length
         if (entries.length >= maxEntries || pathBytes > maxPathBytes) return false
@@ -130,10 +130,10 @@ export const walk = (root: NativePath, options: WalkOptions): Effect.Effect<Foun
           const { path, depth } = steps[index] ?? { path: root, depth: 0 }
           directories++
           if (listing._tag === "Left") {
-            // The first directory is what was asked for; others are part of the answer.
+            // The root must be readable; errors below it are part of the result.
             if (directories === 1) return yield* listing.left
             errors.push({ path, message: listing.left.message })
-          } else if (!take(listing.right, depth, next)) return { entries, errors, truncated: true }
+          } else if (!add(listing.right, depth, next)) return { entries, errors, truncated: true }
         }
         if (steps.length < Math.min(readAhead, level.length - i)) return { entries, errors, truncated: true }
       }

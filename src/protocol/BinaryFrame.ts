@@ -1,6 +1,14 @@
 /**
- * Process output as a binary frame (ours): one byte of kind (1), one of stream (1 stdout, 2 stderr, 3 pty), two with the
- * length of the processId, the processId, eight with the seq, then the bytes. Numbers are big-endian.
+ * Process output as a binary frame (ours). Numbers are big-endian.
+ *
+ * | bytes | field |
+ * |---|---|
+ * | 1 | kind: 1 is output |
+ * | 1 | stream: 1 stdout, 2 stderr, 3 pty |
+ * | 2 | n, the length of the processId in bytes |
+ * | n | processId, UTF-8 |
+ * | 8 | seq |
+ * | rest | the output |
  *
  * @since 0.1.0
  */
@@ -9,7 +17,7 @@ import * as Either from "effect/Either"
 import type { OutputStream } from "./ExecApi.js"
 import { ProcessId } from "./Ids.js"
 
-/** What a frame holds. */
+/** A decoded frame: one chunk of process output. */
 export interface Output {
   readonly processId: ProcessId
   readonly seq: number
@@ -21,46 +29,51 @@ const outputKind = 1
 
 const streams = ["stdout", "stderr", "pty"] as const
 
-/** Kind, stream and length, before the processId. */
+/** The length of the fields before the processId. */
 const headBytes = 4
 
 const seqBytes = 8
 
 const maxIdBytes = 65535
 
-/** A processId as it stands in frames; undefined for one that is too long to. */
+/** Encodes a processId for frames; undefined if it is longer than 65535 bytes. */
 export const encodeId = (processId: ProcessId): Buffer | undefined => {
   const bytes = Buffer.from(processId)
   return bytes.length > maxIdBytes ? undefined : bytes
 }
 
-/** Whether a message is a frame, where text and frames come the same way: no JSON text begins with a control character. */
+/**
+ * Whether a message is a binary frame, on a transport that does not mark messages as text or binary (the relay). JSON
+ * text never begins with the byte 1.
+ */
 export const isFrame = (message: Uint8Array): boolean => message[0] === outputKind
 
-/** The length of a frame. */
+/** The length of a frame, in bytes. */
 export const lengthOf = (id: Buffer, chunk: Buffer): number => headBytes + id.length + seqBytes + chunk.length
 
-/** Writes a frame to the beginning of a buffer with room for it; the chunk is copied. */
+/** Writes a frame to the start of a buffer of at least `lengthOf(id, chunk)` bytes; copies the chunk. */
 export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): void => {
   const start = headBytes + id.length + seqBytes
   frame[0] = outputKind
   frame[1] = streams.indexOf(stream) + 1
   frame.writeUInt16BE(id.length, 2)
   id.copy(frame, headBytes)
-  // Both halves of a number that is exact up to 2^53.
+  // Two 32-bit halves: writeBigUInt64BE would need a BigInt for each frame. Exact up to 2^53.
   frame.writeUInt32BE(Math.floor(seq / 2 ** 32), headBytes + id.length)
   frame.writeUInt32BE(seq % 2 ** 32, headBytes + id.length + 4)
   chunk.copy(frame, start)
 }
 
-/** A frame; the chunk is copied. */
+/** Encodes a frame in a new buffer; copies the chunk. */
 export const encode = (id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): Buffer => {
   const frame = Buffer.allocUnsafe(lengthOf(id, chunk))
   write(frame, id, seq, stream, chunk)
   return frame
 }
 
-/** Reads a frame, or says what is wrong with it. The chunk is part of it, not a copy. */
+/**
+ * Decodes a frame; Left is a sentence that says what is wrong with it. The chunk is a view of the frame, not a copy.
+ */
 export const decode = (frame: Buffer): Either.Either<Output, string> => {
   if (frame.length < headBytes) return Either.left("the frame is too short")
   if (frame[0] !== outputKind) return Either.left(`unknown kind ${frame[0]}`)

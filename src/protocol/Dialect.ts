@@ -1,15 +1,15 @@
 /**
- * Which generation of client is speaking. Decided once, at `initialize`.
+ * The generation of the client, decided once per connection from the parameters of `initialize`.
  *
  * @since 0.1.0
  */
 
 /**
- * - `v0`: the first design. Its processes end with their connection, and a write that cannot be accepted is an error.
- * - `session`: May and now. Its processes outlive the connection for a while, and a refused write is a status.
+ * - `v0`: the first design. Processes end with their connection; a refused write is an error.
+ * - `session`: May and current. Processes outlive a lost connection for a while; a refused write is a status.
  */
 export type Dialect = "v0" | "session"
 
-/** The first design knew neither member; later clients always send `resumeSessionId`, also as `null`. */
+/** v0 clients send neither member; later ones always send `resumeSessionId`, if only as `null`. */
 export const of = (initialize: object): Dialect =>
   "resumeSessionId" in initialize || "capabilities" in initialize ? "session" : "v0"

@@ -1,6 +1,6 @@
 /**
- * What the original tells a client of the configuration, plugins and skills of its machine (now). This server has none
- * of its own and looks for none; it says so, and advertises no capability for them: clients then read files themselves.
+ * Requests for the configuration, plugins and skills of the server's machine (current). This server does not look for
+ * any: it answers that it has none and advertises no capability for them, so clients read the files themselves.
  *
  * @since 0.1.0
  */
@@ -11,21 +11,21 @@ import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import { Count, listOf, maybe, Text, TextList } from "./Schemas.js"
 
-/** Configuration files, the weakest first; none are ever listed. */
+/** Configuration layers, lowest precedence first; this server always sends an empty list. */
 const Layers = Schema.Struct({
   layers: listOf(Schema.Struct({ source: Text, baseDir: Text, toml: Text })),
-  /** How many of them come before what a client got from elsewhere. */
+  /** The position in `layers` at which the client inserts the layers it got from the cloud. */
   cloudInsertionIndex: Count
 })
 
 /** A path of keys in a TOML document. */
 const KeyPath = TextList
 
-/** All requests of this family. */
+/** All discovery requests. */
 export class DiscoveryApi extends RpcGroup.make(
   /**
-   * Gives parts of the original's configuration files. Where the machine has any this is refused: an empty answer would
-   * hide them, and with them what they forbid.
+   * Reads parts of the original's configuration files. Refused if the machine has such files: an empty answer would
+   * hide the restrictions they contain.
    */
   request("environmentConfig/read", {
     family: "environment config",
@@ -40,7 +40,7 @@ export class DiscoveryApi extends RpcGroup.make(
       requirements: Layers
     })
   }),
-  /** Gives the plugins and skills below directories; here each answer has an `error` that says to read the files. */
+  /** Finds plugins and skills below directories. This server puts an `error` on each root: read the files instead. */
   request("capabilityRoots/discoverV1", {
     family: "capability discovery",
     repeatable: "always",
@@ -62,7 +62,7 @@ export class DiscoveryApi extends RpcGroup.make(
       )
     })
   }),
-  /** Gives the plugins and skills that the server has; it has none. */
+  /** Lists the plugins and skills of the server; this one has none. */
   request("capabilities/discoverV2", {
     family: "capability discovery",
     repeatable: "always",

@@ -2,7 +2,8 @@
  * Every request of the protocol: its parameters, its result and its failures. Server, client, documentation and tests
  * derive from this group.
  *
- * Where a rule comes from is said as in the original's history: v0 (March 2026), May (2026), now (0.169), or ours.
+ * Tags give the origin of a rule. Three are versions of the original server: v0 (March 2026), May (2026) and current
+ * (0.169). "Ours" marks an extension of this project.
  *
  * @since 0.1.0
  */
@@ -15,44 +16,46 @@ import { ProcessId, SessionId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Cells, Count, Flag, Integer, ifTold, maybe, oneOf, Text, TextList, TextMap } from "./Schemas.js"
+import { Bytes, Cells, Count, Flag, Integer, maybe, oneOf, Text, TextList, TextMap, withFallback } from "./Schemas.js"
 import { SignalName } from "./Signals.js"
 import { policyFields, startFields } from "./Unenforced.js"
 
-/** Where output came from: `pty` carries both streams of a terminal. */
+/** The stream that output came from; a terminal has one, `pty`, for both stdout and stderr. */
 export const OutputStream = oneOf("stdout", "stderr", "pty")
 export type OutputStream = typeof OutputStream.Type
 
-/** What a client may ask for, and what the server granted (ours). */
+/**
+ * Optional features of a connection (ours): in the request, those the client asks for; in the result, those granted.
+ */
 export const Capabilities = Schema.Struct({
-  /** `process/started` and `process/failed` notifications. */
+  /** Send `process/started` and `process/failed` notifications. */
   lifecycle: Schema.optional(Flag),
-  /** Output in binary frames instead of `process/output`; see `BinaryFrame`. On WebSocket only. */
+  /** Send output as binary frames instead of `process/output`; see `BinaryFrame`. On WebSocket and relays. */
   binaryOutput: Schema.optional(Flag)
 })
 export type Capabilities = typeof Capabilities.Type
 
-const textIfTold = ifTold(Schema.NullOr(Text), () => null)
-const listIfTold = ifTold(TextList, () => [])
+const nullableText = withFallback(Schema.NullOr(Text), () => null)
+const textList = withFallback(TextList, () => [])
 
 /**
- * The machine the server runs on (now). Directories are `file:` URIs. Earlier servers tell less: what they do not tell
- * is null, or empty.
+ * The machine the server runs on (current). Directories are `file:` URIs. Fields that older servers do not send decode
+ * as null or empty.
  */
 export const EnvironmentInfo = Schema.Struct({
-  shell: ifTold(Schema.NullOr(Schema.Struct({ name: Text, path: Text })), () => null),
-  executorVersion: textIfTold,
-  cwd: textIfTold,
-  userHomeDir: textIfTold,
-  platformOs: textIfTold,
-  prependPathDirs: listIfTold,
-  temporaryDirectories: listIfTold,
-  tempDir: textIfTold,
-  capabilities: ifTold(Schema.Record({ key: Schema.String, value: Flag }), () => ({}))
+  shell: withFallback(Schema.NullOr(Schema.Struct({ name: Text, path: Text })), () => null),
+  executorVersion: nullableText,
+  cwd: nullableText,
+  userHomeDir: nullableText,
+  platformOs: nullableText,
+  prependPathDirs: textList,
+  temporaryDirectories: textList,
+  tempDir: nullableText,
+  capabilities: withFallback(Schema.Record({ key: Schema.String, value: Flag }), () => ({}))
 })
 export type EnvironmentInfo = typeof EnvironmentInfo.Type
 
-/** How a child's environment is made from the server's own (May); see `EnvPolicy` for the steps. */
+/** How a child's environment is derived from the server's own (May); `process/EnvPolicy` documents the steps. */
 export const EnvPolicy = Schema.Struct({
   inherit: oneOf("core", "all", "none"),
   ignoreDefaultExcludes: Flag,
@@ -63,9 +66,9 @@ export const EnvPolicy = Schema.Struct({
 export type EnvPolicy = typeof EnvPolicy.Type
 
 /**
- * What happens when a process ends by itself (ours): `onFailure` means after a signal or a status other than 0. Once
- * there were `maxRestarts` within `withinMs`, the next end is final. Before each start `backoffMs` pass, twice as many
- * each time, up to `maxBackoffMs`.
+ * When to restart a process that exits on its own (ours). `onFailure` restarts after a signal or a non-zero status.
+ * After `maxRestarts` restarts within `withinMs`, the next exit is final. The delay before a restart starts at
+ * `backoffMs` and doubles up to `maxBackoffMs`. All times are in milliseconds.
  */
 export const Restart = Schema.Struct({
   policy: oneOf("never", "onFailure", "always"),
@@ -78,38 +81,40 @@ export type Restart = typeof Restart.Type
 
 const Uuid = Schema.UUID.annotations({ message: () => ({ message: "expected a UUID", override: true }) })
 
-/** `process/start`: the start of a process. */
+/** The parameters of `process/start`. */
 export const StartParams = Schema.Struct({
   processId: ProcessId,
   /** Program and arguments; a program without a slash is looked up in the child's own `PATH`. */
   argv: TextList,
   cwd: AbsolutePath,
-  /** The child's whole environment; with `envPolicy`, what is laid over the inherited one. */
+  /** The child's whole environment; with `envPolicy`, variables that are added to the inherited ones. */
   env: TextMap,
   tty: Flag,
-  /** The child's `argv[0]`, where it differs from the program. */
+  /** The child's `argv[0]`, if it is not the program's name. */
   arg0: maybe(Text),
-  /** Without a terminal: keep stdin as a writable pipe; otherwise it is /dev/null. Not null (now). */
+  /** Without `tty`: stdin is a writable pipe instead of /dev/null. Must not be null (current). */
   pipeStdin: Schema.optionalWith(Flag, { default: () => false }),
   envPolicy: maybe(EnvPolicy),
-  /** What it may see and reach; refused where that cannot be enforced, never ignored. */
+  /** The files and network the process may access. The server enforces it or refuses the request. */
   sandbox: maybe(Sandbox),
   ...policyFields,
   ...startFields,
-  /** What the client knows it by (now): the child finds it in `CODEX_THREAD_ID` and `CODEX_TOOL_CALL_ID`. */
+  /**
+   * The client's own ids for the process (current), passed to the child as `CODEX_THREAD_ID` and `CODEX_TOOL_CALL_ID`.
+   */
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(Text) })),
-  /** The size of the terminal (ours); 24 rows of 80 columns without it. */
+  /** The size of the terminal (ours); 24 rows by 80 columns by default. */
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),
-  /** Ends the whole tree when it runs out (ours), in milliseconds. */
+  /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
   timeoutMs: maybe(Count),
-  /** Starts it again when it ends by itself (ours): under the same id, with the same `seq` counter. */
+  /** Restarts the process when it exits on its own (ours). It keeps its id and its `seq` counter. */
   restart: maybe(Restart),
-  /** An already resolved request, to be spawned exactly as it is (the design notes of v0). */
+  /** The client has already resolved the command; spawn it exactly as given (from v0's design notes). */
   prepared: maybe(Flag)
 })
 export type StartParams = typeof StartParams.Type
 
-/** How `process/terminate` goes about it (ours): SIGKILL at once, or SIGTERM and, `timeoutMs` later, SIGKILL. */
+/** How `process/terminate` ends the tree (ours): SIGKILL at once, or SIGTERM first and SIGKILL `timeoutMs` later. */
 export const TerminateMode = Schema.Union(
   Schema.Struct({ type: oneOf("force") }),
   Schema.Struct({ type: oneOf("graceful"), timeoutMs: Count })
@@ -121,63 +126,65 @@ export const TerminateMode = Schema.Union(
 })
 export type TerminateMode = typeof TerminateMode.Type
 
-/** Status of the leader: `null` while it runs. A signal reads 128 + its number, and has its name beside it (ours). */
+/** The leader's exit status: `null` while it runs, 128 + n after signal n, whose name is then in `signal` (ours). */
 export const exitFields = {
   exitCode: Schema.NullOr(Integer),
-  signal: ifTold(Schema.NullOr(Text), () => null)
+  signal: withFallback(Schema.NullOr(Text), () => null)
 }
 
-/** One retained or live piece of output: raw bytes, at most 64 KiB. */
+/** One chunk of output: raw bytes, at most 64 KiB. */
 export const OutputChunk = Schema.Struct({ seq: Count, stream: OutputStream, chunk: Bytes })
 export type OutputChunk = typeof OutputChunk.Type
 
-/** Output that was dropped: the numbers of its first and its last chunk, and its bytes. There is at most one gap. */
+/**
+ * Dropped output (ours): the `seq` of its first and last chunk, and its size in bytes. A process has at most one gap.
+ */
 export const Gap = Schema.Struct({ fromSeq: Count, throughSeq: Count, bytes: Count })
 export type Gap = typeof Gap.Type
 
-/** `process/read`: retained output after a cursor. */
+/** The result of `process/read`: retained output after a cursor. */
 export const ReadResult = Schema.Struct({
   chunks: Schema.Array(OutputChunk),
-  /** Go on with `afterSeq = nextSeq - 1`. */
+  /** To continue, read with `afterSeq = nextSeq - 1`. */
   nextSeq: Count,
   exited: Flag,
   ...exitFields,
   closed: Flag,
   failure: Schema.NullOr(Text),
-  sandboxDenied: ifTold(Flag, () => false),
+  sandboxDenied: withFallback(Flag, () => false),
   /** Whether something after `afterSeq` was dropped (ours). */
-  truncated: ifTold(Flag, () => false),
-  /** How many bytes of output were dropped so far (ours). */
-  droppedBytes: ifTold(Count, () => 0),
-  /** All output that was dropped so far (ours); absent if none was. */
+  truncated: withFallback(Flag, () => false),
+  /** Bytes of output dropped so far (ours). */
+  droppedBytes: withFallback(Count, () => 0),
+  /** The output dropped so far (ours); absent if there is none. */
   gap: Schema.optional(Gap)
 })
 export type ReadResult = typeof ReadResult.Type
 
-/** `process/write`: "accepted" means queued for the child, in order; not that the child has read it. */
+/** The result of `process/write`. `accepted` means queued for the child, in order, not read by the child. */
 export const WriteResult = Schema.Struct({
-  /** The same as a flag (v0); servers of later generations leave it out. */
+  /** Whether `status` is `accepted` (v0); later versions of the original do not send it. */
   accepted: Schema.optional(Flag),
   status: oneOf("accepted", "unknownProcess", "starting", "stdinClosed")
 })
 export type WriteResult = typeof WriteResult.Type
 
-/** `process/wait`: the process as it stands. */
+/** The result of `process/wait` (ours): the state of the process when the wait ended. */
 export const WaitResult = Schema.Struct({ exited: Flag, ...exitFields, closed: Flag })
 export type WaitResult = typeof WaitResult.Type
 
-/** Output that was dropped: how many bytes, and after how many of the retained ones they were. */
+/** Dropped output of one stream (ours): `bytes` are missing at `offset` of the retained output. */
 export const Omission = Schema.Struct({ offset: Count, bytes: Count })
 export type Omission = typeof Omission.Type
 
-/** `process/snapshot`: all retained output at once; a terminal's is in `terminal` alone. */
+/** The result of `process/snapshot` (ours): all retained output. A terminal's output is in `terminal` only. */
 export const SnapshotResult = Schema.Struct({
   stdout: Bytes,
   stderr: Bytes,
   terminal: Bytes,
   truncated: Flag,
   droppedBytes: Count,
-  /** What each stream lacks, and where; absent if all are whole. */
+  /** The dropped part of each stream; absent if nothing was dropped. */
   omitted: Schema.optional(
     Schema.Struct({
       stdout: Schema.optional(Omission),
@@ -190,7 +197,7 @@ export const SnapshotResult = Schema.Struct({
 })
 export type SnapshotResult = typeof SnapshotResult.Type
 
-/** One line of `process/list`. */
+/** One process in the result of `process/list` (ours). `startedAtMs` is in milliseconds since 1970. */
 export const ProcessInfo = Schema.Struct({
   processId: ProcessId,
   pid: Schema.NullOr(Integer),
@@ -203,11 +210,11 @@ export const ProcessInfo = Schema.Struct({
 export type ProcessInfo = typeof ProcessInfo.Type
 
 const Empty = Schema.Struct({})
-const ofProcess = { processId: ProcessId }
+const processFields = { processId: ProcessId }
 
 /** All requests. */
 export class ExecApi extends RpcGroup.make(
-  /** The first request of a connection, once. With `resumeSessionId`, takes a detached session up again. */
+  /** Opens a session; the first request of a connection. With `resumeSessionId`, resumes a detached session instead. */
   request("initialize", {
     family: "handshake",
     repeatable: "never",
@@ -218,15 +225,15 @@ export class ExecApi extends RpcGroup.make(
       capabilities: Schema.optional(Schema.NullOr(Capabilities))
     }),
     success: Schema.Struct({
-      /** Of all servers with sessions, only ours tell it: it says that all of this protocol is served. */
-      protocolVersion: ifTold(Schema.NullOr(Schema.Literal("exec-server.v0")), () => null),
+      /** Only our servers send it (ours). It means that the server implements this whole protocol. */
+      protocolVersion: withFallback(Schema.NullOr(Schema.Literal("exec-server.v0")), () => null),
       sessionId: SessionId,
-      /** Earlier servers do not tell it, or only when they are asked with `environment/info`. */
-      environmentInfo: ifTold(Schema.NullOr(EnvironmentInfo), () => null),
-      capabilities: ifTold(Capabilities, () => ({}))
+      /** Null from older servers; some of them answer `environment/info`. */
+      environmentInfo: withFallback(Schema.NullOr(EnvironmentInfo), () => null),
+      capabilities: withFallback(Capabilities, () => ({}))
     })
   }),
-  /** Describes the machine the server runs on (now). */
+  /** Describes the machine the server runs on (current). */
   request("environment/info", {
     family: "environment info",
     repeatable: "always",
@@ -234,7 +241,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Empty,
     success: EnvironmentInfo
   }),
-  /** Says that the server is ready (now). */
+  /** Answers that the server is ready (current). */
   request("environment/status", {
     family: "environment info",
     repeatable: "always",
@@ -242,7 +249,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Empty,
     success: Schema.Struct({ status: Schema.Literal("ready") })
   }),
-  /** Starts a process. The answer leaves before any notification of the process. */
+  /** Starts a process. The response is sent before any notification of the process. */
   request("process/start", {
     family: "exec",
     repeatable: "never",
@@ -250,83 +257,85 @@ export class ExecApi extends RpcGroup.make(
     payload: StartParams,
     success: Schema.Struct({
       processId: ProcessId,
-      sandboxType: ifTold(oneOf("none", "linuxSeccomp"), () => "none" as const),
-      pid: ifTold(Schema.NullOr(Integer), () => null)
+      sandboxType: withFallback(oneOf("none", "linuxSeccomp"), () => "none" as const),
+      pid: withFallback(Schema.NullOr(Integer), () => null)
     })
   }),
-  /** Reads retained output; waits up to `waitMs` for some. The first chunk is given whatever `maxBytes` says. */
+  /**
+   * Reads retained output, waiting up to `waitMs` for it. Returns at least one chunk, even if it exceeds `maxBytes`.
+   */
   request("process/read", {
     family: "exec",
     repeatable: "always",
     largeAnswer: true,
-    payload: Schema.Struct({ ...ofProcess, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
+    payload: Schema.Struct({ ...processFields, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
     success: ReadResult
   }),
-  /** Queues bytes for the child's stdin. A `writeId` makes it idempotent: the second write of one id changes nothing. */
+  /** Queues bytes for the child's stdin. With a `writeId` it is idempotent: a repeated id writes nothing. */
   request("process/write", {
     family: "exec",
     repeatable: "withWriteId",
     largeAnswer: false,
     payload: Schema.Struct({
-      ...ofProcess,
+      ...processFields,
       chunk: Bytes,
       writeId: maybe(Text.pipe(Schema.nonEmptyString({ message: () => "writeId must not be empty" })))
     }),
     success: WriteResult
   }),
-  /** Ends stdin after what was written before; a terminal gets its EOF character (ours). */
+  /** Closes stdin after earlier writes are delivered; a terminal gets its EOF character (ours). */
   request("process/closeStdin", {
     family: "exec",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct(ofProcess),
+    payload: Schema.Struct(processFields),
     success: Empty
   }),
-  /** Gives the terminal a new size (ours). */
+  /** Resizes the terminal (ours). */
   request("process/resize", {
     family: "exec",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct({ ...ofProcess, rows: Cells, cols: Cells }),
+    payload: Schema.Struct({ ...processFields, rows: Cells, cols: Cells }),
     success: Empty
   }),
-  /** Sends a signal to the process group, the leader or the tree; `{}` also where nobody is left to get it. */
+  /** Signals the process group (the default), the leader or the tree. Succeeds even if no process is left. */
   request("process/signal", {
     family: "exec",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({
-      ...ofProcess,
+      ...processFields,
       signal: SignalName,
       target: maybe(oneOf("group", "leader", "tree"))
     }),
     success: Empty
   }),
-  /** Ends the whole tree. `running` says whether the leader had not exited yet. */
+  /** Ends the whole tree. `running` says whether the leader was still running. */
   request("process/terminate", {
     family: "exec",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct({ ...ofProcess, mode: maybe(TerminateMode) }),
+    payload: Schema.Struct({ ...processFields, mode: maybe(TerminateMode) }),
     success: Schema.Struct({ running: Flag })
   }),
-  /** Waits for the exit, or for `closed` (ours); without `waitMs`, as long as it takes. */
+  /** Waits until the process has exited, or is closed (ours); without `waitMs`, with no limit. */
   request("process/wait", {
     family: "exec",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct({ ...ofProcess, waitMs: maybe(Count), until: maybe(oneOf("exited", "closed")) }),
+    payload: Schema.Struct({ ...processFields, waitMs: maybe(Count), until: maybe(oneOf("exited", "closed")) }),
     success: WaitResult
   }),
-  /** Gives all retained output and the state of the process at once (ours). */
+  /** Returns all retained output and the state of the process in one response (ours). */
   request("process/snapshot", {
     family: "exec",
     repeatable: "always",
     largeAnswer: true,
-    payload: Schema.Struct(ofProcess),
+    payload: Schema.Struct(processFields),
     success: SnapshotResult
   }),
-  /** Lists the processes of the session, in the order they were started (ours). */
+  /** Lists the processes of the session in start order (ours). */
   request("process/list", {
     family: "exec",
     repeatable: "always",

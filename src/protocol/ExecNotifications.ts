@@ -9,14 +9,14 @@ import * as Schema from "effect/Schema"
 import { exitFields, OutputStream } from "./ExecApi.js"
 import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
-import { Bytes, Count, Flag, Integer, ifTold, Text } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, Text, withFallback } from "./Schemas.js"
 
 /**
- * All notifications. `initialized` comes from the client, the others from the server. Output, exit and close of one
- * process share one counter: `seq` starts at 1, has no gaps, and `closed` is the last.
+ * All notifications. The client sends `initialized`; the server sends the others. The output, exit and close of one
+ * process share one counter: `seq` starts at 1 and has no gaps, and `process/closed` has the last number.
  */
 export class ExecNotifications extends RpcGroup.make(
-  /** The client is ready for notifications; its content is ignored. */
+  /** The client is ready to receive notifications. The server ignores the parameters. */
   Rpc.make("initialized", { payload: Schema.Struct({}) }),
   Rpc.make("process/output", {
     payload: Schema.Struct({ processId: ProcessId, seq: Count, stream: OutputStream, chunk: Bytes })
@@ -26,16 +26,18 @@ export class ExecNotifications extends RpcGroup.make(
     payload: Schema.Struct({
       processId: ProcessId,
       seq: Count,
-      /** The status, or 128 + the signal's number; null if the system could not tell. */
+      /** The exit status, or 128 + the signal's number; null if the system could not report it. */
       ...exitFields,
-      sandboxDenied: ifTold(Flag, () => false),
-      /** Present, and true, when `timeoutMs` ran out (ours). */
+      sandboxDenied: withFallback(Flag, () => false),
+      /** True if `timeoutMs` ran out, otherwise absent (ours). */
       timedOut: Schema.optional(Flag)
     })
   }),
   /** The leader was reaped and every byte of output was read. Nothing follows. */
   Rpc.make("process/closed", { payload: Schema.Struct({ processId: ProcessId, seq: Count }) }),
-  /** Started again under its restart policy (ours), for the `attempt`th time: `exited` and `closed` tell the last end. */
+  /**
+   * The process was restarted for the `attempt`th time (ours). `exited` and `closed` are sent for the final end only.
+   */
   Rpc.make("process/restarted", {
     payload: Schema.Struct({ processId: ProcessId, seq: Count, attempt: Count, pid: Integer })
   }),
@@ -43,9 +45,9 @@ export class ExecNotifications extends RpcGroup.make(
   Rpc.make("process/started", { payload: Schema.Struct({ processId: ProcessId, pid: Integer }) }),
   /** With `capabilities.lifecycle` (ours): the process could not be started. */
   Rpc.make("process/failed", { payload: Schema.Struct({ processId: ProcessId, message: Text }) }),
-  /** Something has changed about the paths of a `fs/watchMissing` (now), which is over with this. */
+  /** A path of `fs/watchMissing` changed (current). This ends the watch. */
   Rpc.make("fs/missingChanged", { payload: Schema.Struct({ watchId: Count }) }),
-  /** A piece of a streamed HTTP body; the last one has `done`. Goes to the connection that asked, and ends with it. */
+  /** A piece of a streamed HTTP body; the last one has `done`. Sent only to the connection that made the request. */
   Rpc.make("http/request/bodyDelta", { payload: HttpBodyDelta })
 ) {}
 
@@ -59,5 +61,5 @@ type Encoded<R> =
     ? Schema.Schema.Encoded<Payload>
     : never
 
-/** What a notification carries, as JSON. */
+/** The parameters of a notification, as JSON. */
 export type NotificationJson<M extends NotificationMethod> = Encoded<Rpc.ExtractTag<Notifications, M>>

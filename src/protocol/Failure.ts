@@ -1,12 +1,12 @@
 /**
- * Everything that can go wrong with a request, as tagged classes, and the one function that gives each its code.
+ * The failures of requests as tagged classes, and the function that maps each to its error code.
  *
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 import { ProcessId } from "./Ids.js"
 
-/** JSON-RPC and exec-server error codes. */
+/** Error codes: those of JSON-RPC, and two of the original's own (`notFound`, `sessionAttached`). */
 export const Code = {
   invalidRequest: -32600,
   methodNotFound: -32601,
@@ -16,17 +16,17 @@ export const Code = {
   sessionAttached: -32010
 } as const
 
-/** The request came at the wrong moment of the handshake. */
+/** The request is not allowed at this point of the handshake. */
 export class HandshakeOrder extends Schema.TaggedError<HandshakeOrder>()("HandshakeOrder", {
   message: Schema.String
 }) {}
 
-/** A decoded value that no schema could refuse is not allowed. */
+/** A parameter that its schema accepts is invalid in context: a combination of fields, for example. */
 export class InvalidParams extends Schema.TaggedError<InvalidParams>()("InvalidParams", {
   message: Schema.String
 }) {}
 
-/** No process of the session has this id, or its retention is over. */
+/** The session has no process of this id, or no longer retains it. */
 export class UnknownProcess extends Schema.TaggedError<UnknownProcess>()("UnknownProcess", { processId: ProcessId }) {
   override get message() {
     return `unknown process id ${this.processId}`
@@ -42,34 +42,34 @@ export class ProcessStarting extends Schema.TaggedError<ProcessStarting>()("Proc
   }
 }
 
-/** The id is in use: the process is starting, running, or has ended and is still retained. */
+/** The id is in use: its process is starting, running, or closed but still retained. */
 export class ProcessExists extends Schema.TaggedError<ProcessExists>()("ProcessExists", { processId: ProcessId }) {
   override get message() {
     return `process ${this.processId} already exists`
   }
 }
 
-/** The operating system refused to start the program; the message is its own. */
+/** The operating system could not start the program; the message is the system's. */
 export class SpawnFailed extends Schema.TaggedError<SpawnFailed>()("SpawnFailed", { message: Schema.String }) {}
 
-/** v0 only: the process has no stdin that could be written to. */
+/** v0 clients only: the process has no open stdin. Other clients get a `status` in the result of `process/write`. */
 export class StdinClosed extends Schema.TaggedError<StdinClosed>()("StdinClosed", { processId: ProcessId }) {
   override get message() {
     return `stdin is closed for process ${this.processId}`
   }
 }
 
-/** Only a process with a terminal has a size. */
+/** The process has no terminal, so it cannot be resized. */
 export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATerminal", { processId: ProcessId }) {
   override get message() {
     return `process ${this.processId} has no terminal; start it with \`tty: true\` to resize it`
   }
 }
 
-/** The server does not, or may not, do this; the message says what would be allowed. */
+/** The server does not support or does not permit the request; the message says what is allowed. */
 export class NotAllowed extends Schema.TaggedError<NotAllowed>()("NotAllowed", { message: Schema.String }) {}
 
-/** An HTTP exchange failed: no response, or not the whole of one. */
+/** An HTTP exchange failed: there was no response, or an incomplete one. */
 export class HttpFailed extends Schema.TaggedError<HttpFailed>()("HttpFailed", { message: Schema.String }) {}
 
 /** A configured limit is reached; the message names it. */
@@ -92,7 +92,7 @@ export class UnknownSession extends Schema.TaggedError<UnknownSession>()("Unknow
   }
 }
 
-/** The session has a live connection; clients try again on this code alone. */
+/** The session has a live connection. Clients retry `initialize` on this error code, and only on this one. */
 export class SessionAttached extends Schema.TaggedError<SessionAttached>()("SessionAttached", {
   sessionId: Schema.String
 }) {
@@ -104,13 +104,13 @@ export class SessionAttached extends Schema.TaggedError<SessionAttached>()("Sess
 /** A file or directory does not exist; the message is the system's. */
 export class FileNotFound extends Schema.TaggedError<FileNotFound>()("FileNotFound", { message: Schema.String }) {}
 
-/** Nobody may do this with this file: permissions, an argument out of range, or a path to something else. */
+/** A file operation is not permitted: by permissions, by an argument out of range, or by the type of the file. */
 export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused", { message: Schema.String }) {}
 
-/** Whatever else the system says of a file; the message is its own. */
+/** Any other file error of the system; the message is the system's. */
 export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", { message: Schema.String }) {}
 
-/** The connection has no open file of this name. */
+/** The connection has no open file of this handle id. */
 export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("UnknownFileHandle", {
   handleId: Schema.String
 }) {
@@ -119,7 +119,7 @@ export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("
   }
 }
 
-/** Every failure that a request can be answered with. */
+/** Every failure of a request. */
 export const Failure = Schema.Union(
   HandshakeOrder,
   InvalidParams,
@@ -141,7 +141,7 @@ export const Failure = Schema.Union(
 )
 export type Failure = typeof Failure.Type
 
-/** The code of a failure; its message travels as it is. */
+/** The error code of a failure. Its `message` is sent unchanged. */
 export const codeOf = (failure: Failure): number => {
   switch (failure._tag) {
     case "InvalidParams":

@@ -1,8 +1,8 @@
 /**
- * The requests on files and directories (May; those marked, now). Paths are absolute plain paths or `file:` URIs, and an
- * answer uses the form of its question.
+ * Requests on files and directories (May, unless tagged). Paths are absolute plain paths or `file:` URIs; a result uses
+ * the form of the request.
  *
- * Requests of one session behave as if they were carried out one after another, in the order they arrived.
+ * The requests of one session behave as if they ran one after another in arrival order.
  *
  * @since 0.1.0
  */
@@ -12,10 +12,10 @@ import * as Schema from "effect/Schema"
 import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Count, Flag, Integer, ifTold, maybe, oneOf, listOf as sequenceOf, Text } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, maybe, oneOf, listOf as sequenceOf, Text, withFallback } from "./Schemas.js"
 import { policyFields } from "./Unenforced.js"
 
-/** The largest file that one `fs/readFile` gives, in bytes. */
+/** The largest file that `fs/readFile` returns, in bytes. */
 export const maxFileBytes = 536870912
 
 /** The largest block of `fs/readBlock` and `fs/writeBlock`, in bytes. */
@@ -23,46 +23,48 @@ export const maxBlockBytes = 1048576
 
 const Empty = Schema.Struct({})
 
-/** What every request that names paths takes. */
-const sandboxed = {
-  /** What of the files is there for this request; refused where that cannot be enforced, never ignored. */
+/** Parameters of every request with a path. */
+const sandboxFields = {
+  /** The files this request may access. The server enforces it or refuses the request. */
   sandbox: maybe(Sandbox),
   ...policyFields
 }
 
-const onPath = { path: FilePath, ...sandboxed }
+const pathFields = { path: FilePath, ...sandboxFields }
 
-/** Unless false (now), links are followed; if it is, a path with a symbolic link anywhere in it is refused. */
-const following = { followSymlinks: maybe(Flag) }
+/** If false (current), a path with a symbolic link in any component is refused. By default links are followed. */
+const linkFields = { followSymlinks: maybe(Flag) }
 
-/** `fs/getMetadata`: what a path leads to. `isSymlink` alone speaks of the path itself. */
+/** The result of `fs/getMetadata`: the target of the path. Only `isSymlink` describes the path itself. */
 export const FileMetadata = Schema.Struct({
   isDirectory: Flag,
   isFile: Flag,
   isSymlink: Flag,
-  /** In bytes (now); null where an earlier server does not tell it. */
-  size: ifTold(Schema.NullOr(Count), () => null),
-  /** Milliseconds since 1970; 0 where the file system does not know. */
+  /** In bytes (current); null from older servers. */
+  size: withFallback(Schema.NullOr(Count), () => null),
+  /** Milliseconds since 1970; 0 if the file system does not record it. */
   createdAtMs: Integer,
   modifiedAtMs: Integer
 })
 export type FileMetadata = typeof FileMetadata.Type
 
-/** A list of what a test accepts. Not an Array of a Struct: that takes microseconds an element, and there are many. */
+/**
+ * An array whose elements pass a predicate. Schema.Array of a Struct costs microseconds per element; lists are long.
+ */
 const listOf = <A>(is: (value: { readonly [key: string]: unknown }) => boolean) =>
   Schema.declare(
     (value: unknown): value is ReadonlyArray<A> =>
       Array.isArray(value) && value.every((element) => isRecord(element) && is(element))
   )
 
-/** One name of a directory; the kinds are those of what it leads to. A name that is not UTF-8 has U+FFFD in it. */
+/** A directory entry. The flags describe the target of a link. Invalid UTF-8 in a name is replaced by U+FFFD. */
 export interface DirectoryEntry {
   readonly fileName: string
   readonly isDirectory: boolean
   readonly isFile: boolean
 }
 
-/** Something below a directory. */
+/** A file or directory that `fs/walk` found. */
 export interface WalkEntry {
   readonly path: string
   readonly kind: "file" | "directory"
@@ -74,82 +76,82 @@ export interface WalkError {
   readonly message: string
 }
 
-/** The largest values that `fs/walk` takes (now); larger ones are refused. */
+/** The largest `WalkOptions` that `fs/walk` accepts (current). */
 export const maxWalk = { maxDepth: 64, maxDirectories: 10000, maxEntries: 50000 } as const
 
-/** How far `fs/walk` goes (now). `maxDirectories` and `maxEntries` must be above 0, and none above `maxWalk`. */
+/** Limits of `fs/walk` (current), at most those of `maxWalk`. `maxDirectories` and `maxEntries` are at least 1. */
 export const WalkOptions = Schema.Struct({
-  /** 0: only what is directly in the directory. */
+  /** 0 lists only the directory itself, no subdirectories. */
   maxDepth: Count,
-  /** Directories that are read, the first included. */
+  /** Counts the directories that are read, including the first. */
   maxDirectories: Count,
   maxEntries: Count,
   followDirectorySymlinks: Flag,
-  /** List directories whose name begins with a dot, links to directories included, but not what is in them. Not null. */
+  /** List directories whose name begins with a dot, and links to them, but do not descend. Must not be null. */
   pruneHiddenDirectories: Schema.optionalWith(Flag, { default: () => false })
 })
 export type WalkOptions = typeof WalkOptions.Type
 
-/** `fs/walk`: everything below a directory, level by level, sorted by name within each directory. */
+/** The result of `fs/walk` (current): breadth first, sorted by name within each directory. */
 export const WalkResult = Schema.Struct({
   entries: listOf<WalkEntry>(({ path, kind }) => typeof path === "string" && (kind === "file" || kind === "directory")),
   errors: listOf<WalkError>(({ path, message }) => typeof path === "string" && typeof message === "string"),
-  /** Whether a maximum, or the server's own of 8 MiB of paths, left something out; `maxDepth` alone does not. */
+  /** Whether `maxDirectories`, `maxEntries` or the server's limit of 8 MiB of paths omitted something. */
   truncated: Flag
 })
 export type WalkResult = typeof WalkResult.Type
 
-/** The client's own name for an open file: at most 32 bytes, unique within its connection. */
-const ofHandle = { handleId: Text }
+/** The id the client chooses for an open file: at most 32 bytes, unique within the connection. */
+const handleFields = { handleId: Text }
 
 /** All requests on files and directories. */
 export class FileSystemApi extends RpcGroup.make(
-  /** Gives the content of a regular file of at most 512 MiB. */
+  /** Reads a regular file of at most 512 MiB. */
   request("fs/readFile", {
     family: "filesystem",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct({ ...onPath, ...following }),
+    payload: Schema.Struct({ ...pathFields, ...linkFields }),
     success: Schema.Struct({ dataBase64: Bytes })
   }),
-  /** Creates a file or replaces its content; not atomic. Base64 is checked before the file is touched. */
+  /** Creates a file or replaces its content, not atomically. Invalid base64 leaves the file untouched. */
   request("fs/writeFile", {
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct({ ...onPath, ...following, dataBase64: Text }),
+    payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: Text }),
     success: Empty
   }),
-  /** Creates a directory; `recursive` (the default) with its parents, and it may exist. */
+  /** Creates a directory. With `recursive` (the default) it also creates parents and accepts an existing directory. */
   request("fs/createDirectory", {
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct({ ...onPath, ...following, recursive: maybe(Flag) }),
+    payload: Schema.Struct({ ...pathFields, ...linkFields, recursive: maybe(Flag) }),
     success: Empty
   }),
-  /** Tells what a path leads to. */
+  /** Describes the target of a path. */
   request("fs/getMetadata", {
     family: "filesystem",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct({ ...onPath, ...following }),
+    payload: Schema.Struct({ ...pathFields, ...linkFields }),
     success: FileMetadata
   }),
-  /** Gives the path without links (now); it must exist. */
+  /** Resolves every symbolic link of a path (current). The path must exist. */
   request("fs/canonicalize", {
     family: "filesystem",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct(onPath),
+    payload: Schema.Struct(pathFields),
     success: Schema.Struct({ path: Text })
   }),
-  /** Lists a directory in no order; what leads nowhere is left out. */
+  /** Lists a directory, unsorted, without dangling links. */
   request("fs/readDirectory", {
     family: "filesystem",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct(onPath),
+    payload: Schema.Struct(pathFields),
     success: Schema.Struct({
       entries: listOf<DirectoryEntry>(
         ({ fileName, isDirectory, isFile }) =>
@@ -157,23 +159,28 @@ export class FileSystemApi extends RpcGroup.make(
       )
     })
   }),
-  /** Lists everything below a directory (now); links to files and special files are left out. */
+  /** Lists the tree below a directory (current), without links to files and without special files. */
   request("fs/walk", {
     family: "filesystem",
     repeatable: "always",
     largeAnswer: false,
-    payload: Schema.Struct({ ...onPath, options: WalkOptions }),
+    payload: Schema.Struct({ ...pathFields, options: WalkOptions }),
     success: WalkResult
   }),
-  /** Removes a file, a link itself, or a directory; `recursive` and `force` (nothing there is no error) by default. */
+  /**
+   * Removes a file, a link (not its target) or a directory. `recursive` and `force` (ignore a missing path) default to
+   * true.
+   */
   request("fs/remove", {
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct({ ...onPath, ...following, recursive: maybe(Flag), force: maybe(Flag) }),
+    payload: Schema.Struct({ ...pathFields, ...linkFields, recursive: maybe(Flag), force: maybe(Flag) }),
     success: Empty
   }),
-  /** Copies a file, a link as a link, or with `recursive` a directory, into an existing one if there is one. */
+  /**
+   * Copies a file, a link (as a link) or, with `recursive`, a directory, which is merged into an existing destination.
+   */
   request("fs/copy", {
     family: "filesystem",
     repeatable: "never",
@@ -182,37 +189,38 @@ export class FileSystemApi extends RpcGroup.make(
       sourcePath: FilePath,
       destinationPath: FilePath,
       recursive: Flag,
-      ...sandboxed
+      ...sandboxFields
     }),
     success: Empty
   }),
-  /** Opens a regular file for reading, or `replace`: empties or creates it for writing (now). */
+  /** Opens a regular file for reading; `replace` creates or truncates it for writing (current). */
   request("fs/open", {
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct({ ...onPath, ...ofHandle, mode: maybe(oneOf("read", "replace")) }),
-    success: Schema.Struct(ofHandle)
+    payload: Schema.Struct({ ...pathFields, ...handleFields, mode: maybe(oneOf("read", "replace")) }),
+    success: Schema.Struct(handleFields)
   }),
-  /** Reads from 1 byte to 1 MiB at an offset (now); `eof` says that fewer were there. */
+  /** Reads 1 byte to 1 MiB at an offset (current). `eof` is true if the file ended before `len` bytes. */
   request("fs/readBlock", {
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct({ ...ofHandle, offset: Count, len: Count }),
+    payload: Schema.Struct({ ...handleFields, offset: Count, len: Count }),
     success: Schema.Struct({ chunk: Bytes, eof: Flag })
   }),
-  /** Writes from 1 byte to 1 MiB at an offset (now); a gap before it reads as zeros. */
+  /** Writes 1 byte to 1 MiB at an offset (current). A hole before the offset reads as zeros. */
   request("fs/writeBlock", {
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct({ ...ofHandle, offset: Count, chunk: Bytes }),
+    payload: Schema.Struct({ ...handleFields, offset: Count, chunk: Bytes }),
     success: Empty
   }),
   /**
-   * Waits for something to come to a place where nothing is (now): `fs/missingChanged` tells it, once. Up to 64 paths.
-   * A connection has one watch, which one of another id replaces; while it waits, its own id is not taken again.
+   * Watches up to 64 missing paths (current) and sends `fs/missingChanged` once, when one of them is created. A
+   * connection has one watch, which a larger id replaces. An id that is not larger than the last is answered with
+   * `watching: false` and leaves the watch in place.
    */
   request("fs/watchMissing", {
     family: "filesystem",
@@ -221,18 +229,18 @@ export class FileSystemApi extends RpcGroup.make(
     payload: Schema.Struct({
       watchId: Count,
       missing: sequenceOf(FilePath),
-      /** Something that is there: also told is that it changes, but not what happens in a directory. */
+      /** An existing path to watch as well, for changes to it but not to what a directory contains. */
       present: maybe(FilePath)
     }),
-    /** Whether there will be a notification; if not, it is for the client to look. */
+    /** Whether a notification will follow. If false, the client has to poll. */
     success: Schema.Struct({ watching: Flag })
   }),
-  /** Closes an open file (now); also without one it is no error. */
+  /** Closes an open file (current). An unknown handle is no error. */
   request("fs/close", {
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct(ofHandle),
+    payload: Schema.Struct(handleFields),
     success: Empty
   })
 ) {}

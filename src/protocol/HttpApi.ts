@@ -1,5 +1,5 @@
 /**
- * HTTP requests made where the server runs (May; `redirectPolicy` and `valueEnvVar` now).
+ * HTTP requests sent from the server's machine (May; `redirectPolicy` and `valueEnvVar` are current).
  *
  * @since 0.1.0
  */
@@ -8,38 +8,38 @@ import * as Schema from "effect/Schema"
 import { request } from "./MethodFacts.js"
 import { Bytes, Count, Flag, Integer, listOf, maybe, oneOf, Text } from "./Schemas.js"
 
-/** A header to send; one name may come several times. */
+/** A request header. A name may occur several times. */
 export const HttpHeaderParam = Schema.Struct({
   name: Text,
   value: Text,
-  /** The name of a variable of the server's own environment, whose value is sent after `value` (now). */
+  /** The name of a variable of the server's environment; its value is appended to `value` (current). */
   valueEnvVar: maybe(Text)
 })
 
-/** A header that was received: its name in lower case. Headers whose value is not visible ASCII are left out. */
+/** A response header, its name in lower case. Headers with a value outside visible ASCII are omitted. */
 export const HttpHeader = Schema.Struct({ name: Text, value: Text })
 export type HttpHeader = typeof HttpHeader.Type
 
-/** `http/request`: one exchange, redirects included. */
+/** The parameters of `http/request`: one exchange, including its redirects. */
 export const HttpRequestParams = Schema.Struct({
-  /** Any token, sent as it is. */
+  /** Any HTTP token, sent unchanged. */
   method: Text,
   /** An absolute `http` or `https` URL. */
   url: Text,
   headers: Schema.optionalWith(listOf(HttpHeaderParam), { default: () => [] }),
   bodyBase64: maybe(Bytes),
-  /** For the whole exchange, the response's body included, in milliseconds; as long as it takes without it. */
+  /** The deadline of the whole exchange, including the response body, in milliseconds; by default there is none. */
   timeoutMs: maybe(Count),
-  /** The client's name for the exchange: unique among the streams of its connection that have not ended. */
+  /** The id the client chooses for the exchange, unique among the open streams of its connection. */
   requestId: Text,
-  /** Answer when the headers are there; the body follows in `http/request/bodyDelta`. */
+  /** Respond once the headers have arrived; the body follows as `http/request/bodyDelta` notifications. */
   streamResponse: Schema.optionalWith(Flag, { default: () => false }),
-  /** `stop` gives a redirect itself as the response. */
+  /** `stop` returns a redirect as the response instead of following it. */
   redirectPolicy: Schema.optionalWith(oneOf("follow", "stop"), { default: () => "follow" as const })
 })
 export type HttpRequestParams = typeof HttpRequestParams.Type
 
-/** The response, whatever its status. The body is what was on the wire, undecoded; empty when it is streamed. */
+/** The response, whatever its status. The body is not decoded (`content-encoding` stays); empty if it is streamed. */
 export const HttpRequestResult = Schema.Struct({
   status: Integer,
   headers: Schema.Array(HttpHeader),
@@ -47,25 +47,25 @@ export const HttpRequestResult = Schema.Struct({
 })
 export type HttpRequestResult = typeof HttpRequestResult.Type
 
-/** The largest piece of a body in one notification, in bytes (now): clients refuse larger ones. */
+/** The largest piece of a body in one notification, in bytes (current); clients refuse larger ones. */
 export const maxBodyDeltaBytes = 1048576
 
 /** `http/request/bodyDelta`: a piece of a streamed body. */
 export const HttpBodyDelta = Schema.Struct({
   requestId: Text,
-  /** From 1, without gaps. */
+  /** Starts at 1, without gaps. */
   seq: Count,
   deltaBase64: Bytes,
-  /** The last one: it is empty, and nothing follows. */
+  /** Marks the last notification of the body; it carries no bytes. */
   done: Flag,
-  /** With `done`: why the body is not whole; null if it is. */
+  /** With `done`: why the body is incomplete; null if it is complete. */
   error: Schema.NullOr(Text)
 })
 export type HttpBodyDelta = typeof HttpBodyDelta.Type
 
-/** The request of this family. */
+/** The HTTP request. */
 export class HttpApi extends RpcGroup.make(
-  /** Makes an HTTP request. The answer leaves before the first piece of a streamed body. */
+  /** Sends an HTTP request. The response precedes the first piece of a streamed body. */
   request("http/request", {
     family: "http",
     repeatable: "never",

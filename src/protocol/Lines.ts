@@ -1,23 +1,23 @@
 /**
- * Cuts a byte stream into lines.
+ * Splits a byte stream into lines.
  *
  * @since 0.1.0
  */
 import { Buffer, isUtf8 } from "node:buffer"
 
-/** What a splitter finds. */
+/** The callbacks of a splitter. */
 export interface LineEvents {
-  /** A line of valid UTF-8 without its end. Blank lines are skipped. */
+  /** A line of valid UTF-8, without its newline. Blank lines are skipped. */
   readonly onLine: (text: string) => void
-  /** A line that cannot be one, and why. */
+  /** A line that is too long or not UTF-8; `why` is a sentence. */
   readonly onBadLine: (why: string) => void
 }
 
 const newline = 10
 
 /**
- * A splitter of lines of at most `limit` bytes. A longer line is reported once, as soon as it is too long, and skipped;
- * an unfinished last line is never reported.
+ * Makes a splitter of lines of at most `limit` bytes. A longer line is reported once, as soon as it exceeds the limit,
+ * and skipped. A last line without a newline is never reported.
  */
 export const make = (limit: number, { onLine, onBadLine }: LineEvents) => {
   let parts: Array<Buffer> = []
@@ -46,7 +46,7 @@ export const make = (limit: number, { onLine, onBadLine }: LineEvents) => {
       }
       if (end === -1) {
         if (skipping) continue
-        // Copied: a small rest must not keep the large chunk it came in alive.
+        // Copy: a view would keep the whole chunk in memory.
         parts.push(Buffer.from(part))
         length += part.length
       } else if (skipping) {

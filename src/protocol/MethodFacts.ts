@@ -1,6 +1,6 @@
 /**
- * Requests and what is true of each beside its payloads. The facts stand at the definition of the request, and whoever
- * needs one reads it there; `request` does not compile without them.
+ * Properties of a method beyond its payloads. They are given where the method is defined: `request` does not compile
+ * without them.
  *
  * @since 0.1.0
  */
@@ -22,18 +22,18 @@ export type Family =
   | "environment config"
   | "capability discovery"
 
-/** `always`: it changes nothing, or comes to the same the second time. `withWriteId`: the server knows the write again. */
+/** `always`: the method is idempotent. `withWriteId`: idempotent if the request has a `writeId`. */
 export type Repeatability = "never" | "always" | "withWriteId"
 
 /** What is true of a request. */
 export interface Facts {
   /** The group of methods it belongs to. */
   readonly family: Family
-  /** Whether a client that got no answer may send it again on its next connection to the session. */
+  /** Whether a client may retry a request on its next connection if the response was lost. */
   readonly repeatable: Repeatability
   /**
-   * Whether the answer may be large. Such a request waits while its peer is congested, and others pass it; so it must
-   * not change anything that a request behind it sees.
+   * Whether the response may be large. While the peer is congested such a request waits and later requests overtake it,
+   * so its method must only read state.
    */
   readonly largeAnswer: boolean
 }

@@ -1,5 +1,5 @@
 /**
- * Operating system errors in the words that the original's clients know: `<strerror text> (os error <errno>)`.
+ * Operating system errors, formatted like the original's (Rust's): `<strerror text> (os error <errno>)`.
  *
  * @since 0.1.0
  */
@@ -41,32 +41,32 @@ const texts: { readonly [code: string]: string } = {
 
 const numbers: ReadonlyMap<string, number> = new Map(Object.entries(constants.errno))
 const codes: ReadonlyMap<number, string> = new Map(
-  // Of two names for one number, as EAGAIN and EWOULDBLOCK, the one with a text counts: the last one of a key wins.
+  // Some numbers have two names (EAGAIN, EWOULDBLOCK). Prefer the one with a text: sorted last, it wins in the Map.
   Object.entries(constants.errno)
     .sort(([a], [b]) => Number(a in texts) - Number(b in texts))
     .map(([code, number]) => [number, code])
 )
 
-/** The text of an error code such as `ENOENT`. */
+/** The text of an error code: `ENOENT` is "No such file or directory (os error 2)". */
 export const text = (code: string): string => {
   const number = numbers.get(code)
   return number === undefined ? code : `${texts[code] ?? code} (os error ${number})`
 }
 
-/** The code, such as `ENOENT`, of an error number. */
+/** The code of an error number: 2 is `ENOENT`. */
 export const codeName = (errno: number): string => codes.get(errno) ?? `errno ${errno}`
 
-/** The error code of something thrown, if it has one. */
+/** The `code` of a thrown value, such as `ENOENT`; undefined if it has none. */
 export const codeOf = (error: unknown): string | undefined =>
   typeof error === "object" && error !== null && "code" in error && typeof error.code === "string"
     ? error.code
     : undefined
 
-/** The text of something thrown by a system call. */
+/** The text of a thrown value: `text` of its code, or else the first line of its message. */
 export const describe = (error: unknown): string => {
   const code = codeOf(error)
   if (code !== undefined && numbers.has(code)) return text(code)
-  // Node's own codes, as ERR_DLOPEN_FAILED, say less than the sentence they come with.
+  // Node's own codes, such as ERR_DLOPEN_FAILED, say less than their message.
   const [sentence = ""] = (error instanceof Error ? error.message : String(error)).split("\n", 1)
   return sentence
 }

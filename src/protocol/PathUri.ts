@@ -1,6 +1,6 @@
 /**
- * Paths on the wire: an absolute plain path (v0, May) or a `file:` URI (now). Both are taken, and an answer uses the
- * form of the question.
+ * Paths on the wire: absolute plain paths (v0, May) or `file:` URIs (current). Requests may use either form; a result
+ * uses the form of its request.
  *
  * @since 0.1.0
  */
@@ -12,13 +12,13 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { invalid, Text } from "./Schemas.js"
 
-/** An absolute native path, and the spelling it arrived in. */
+/** An absolute native path, and the form it had on the wire. */
 export interface AbsolutePath {
   readonly path: string
   readonly form: "plain" | "uri"
 }
 
-/** The same for what is found in a file system, where names are bytes and need not be UTF-8. */
+/** An absolute path of a file, as bytes: file names need not be UTF-8. */
 export interface FilePath {
   readonly bytes: Buffer
   readonly form: "plain" | "uri"
@@ -64,7 +64,7 @@ const parseBytes = (text: string): Either.Either<FilePath, string> => {
   return Either.right({ bytes, form: "uri" })
 }
 
-/** Reads a path in either spelling; the failure is a sentence. */
+/** Parses a path in either form; Left is a sentence that says what is wrong with it. */
 export const parse = (text: string): Either.Either<AbsolutePath, string> =>
   Either.flatMap(parseBytes(text), ({ bytes, form }) =>
     isUtf8(bytes)
@@ -72,18 +72,20 @@ export const parse = (text: string): Either.Either<AbsolutePath, string> =>
       : Either.left(`'${text}' is not valid UTF-8 after percent-decoding`)
   )
 
-/** Without `.`, `..`, and slashes in excess: one at the end would follow a link that the path without it names. */
+/**
+ * Removes `.`, `..` and redundant slashes, including a trailing one: `link/` would follow the link, `link` names it.
+ */
 const normalize = (bytes: Buffer): Buffer => {
-  // One character a byte: no name is changed that is not UTF-8.
+  // latin1 maps each byte to one character and back, so names that are not UTF-8 survive.
   const path = posix.normalize(bytes.toString("latin1"))
   return Buffer.from(path === "/" ? path : path.replace(/\/$/, ""), "latin1")
 }
 
-/** Writes the bytes of a path in the given spelling: a URI holds them all, a plain path only UTF-8. */
+/** Formats the bytes of a path. A URI preserves every byte; a plain path replaces invalid UTF-8 by U+FFFD. */
 export const formatBytes = (bytes: Buffer, form: FilePath["form"]): string => {
   if (form === "plain") return bytes.toString()
   const characters = bytes.toString("latin1")
-  // Nearly all paths, of which a walk finds many.
+  // Fast path for most names: a walk formats thousands.
   if (/^[A-Za-z0-9/._-]*$/.test(characters)) return `file://${characters}`
   if (isUtf8(bytes)) return format(bytes.toString(), form)
   const escaped = characters.replace(
@@ -93,11 +95,11 @@ export const formatBytes = (bytes: Buffer, form: FilePath["form"]): string => {
   return `file://${escaped}`
 }
 
-/** Writes a path in the given spelling. */
+/** Formats a path as plain text or as a `file:` URI. */
 export const format = (path: string, form: AbsolutePath["form"]): string =>
   form === "uri" ? pathToFileURL(path).href : path
 
-/** A path in either spelling. */
+/** An absolute path in either form, kept as it is. Must be UTF-8. */
 export const AbsolutePath: Schema.Schema<AbsolutePath, string> = Schema.transformOrFail(
   Text,
   Schema.declare((value: unknown): value is AbsolutePath => typeof value === "object" && value !== null),
@@ -112,7 +114,7 @@ export const AbsolutePath: Schema.Schema<AbsolutePath, string> = Schema.transfor
   }
 )
 
-/** The path of a file in either spelling, `.` and `..` resolved as in a URI: by their names, not through links. */
+/** The path of a file in either form. `.` and `..` are resolved lexically, as in a URI, not through links. */
 export const FilePath: Schema.Schema<FilePath, string> = Schema.transformOrFail(
   Text,
   Schema.declare((value: unknown): value is FilePath => typeof value === "object" && value !== null),

@@ -1,5 +1,5 @@
 /**
- * The sandbox a client asks for (now), as it travels. What of it has to be enforced, `sandbox/SandboxPolicy` says.
+ * The sandbox of a request (current) as it is on the wire. `sandbox/SandboxPolicy` decides what to enforce.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import { AbsolutePath } from "./PathUri.js"
 import { listOf, maybe, oneOf, Text } from "./Schemas.js"
 
-/** What a place is: a path, a pattern of paths, or a name for places that depend on the machine or the request. */
+/** What an entry applies to: a path, a glob pattern, or a name for paths that depend on the machine or the request. */
 const Place = Schema.Union(
   Schema.Struct({ type: oneOf("path"), path: AbsolutePath }),
   Schema.Struct({ type: oneOf("glob_pattern"), pattern: Text }),
@@ -20,7 +20,7 @@ const Place = Schema.Union(
   })
 )
 
-/** What may be done at a place. */
+/** The access to one place. */
 export const Entry = Schema.Struct({ path: Place, access: oneOf("read", "write", "deny", "none") })
 export type Entry = typeof Entry.Type
 
@@ -33,22 +33,22 @@ const FileSystem = Schema.Union(
 
 const Permissions = Schema.Union(
   Schema.Struct({ type: oneOf("disabled") }),
-  // The files are restricted from outside; the network by whoever serves the request (now).
+  // The client restricts file access itself; the server restricts the network (current).
   Schema.Struct({ type: oneOf("external"), network: Network }),
   Schema.Struct({ type: oneOf("managed"), file_system: FileSystem, network: Network })
 )
 
 /**
- * The sandbox of a request. The original's further members restrict nothing on Linux and are not read:
- * `sandboxOverride`, `useLegacyLandlock`, `userHomeDir`, `temporaryDirectories` and those that name Windows.
+ * The sandbox of a request. Members of the original that restrict nothing on Linux are ignored: `sandboxOverride`,
+ * `useLegacyLandlock`, `userHomeDir`, `temporaryDirectories` and the Windows settings.
  */
 export const Sandbox = Schema.Struct({
   permissions: Permissions,
-  /** What `current_working_directory` means. */
+  /** The path of `current_working_directory`. */
   cwd: maybe(AbsolutePath),
-  /** What `project_roots` means; without it, `cwd`. */
+  /** The paths of `project_roots`; by default `cwd`. */
   workspaceRoots: maybe(listOf(AbsolutePath)),
-  /** What both mean instead: `project_roots` is then these `workspaceRoots` and nothing else. */
+  /** Overrides both: `project_roots` is then these `workspaceRoots` only, without the default. */
   policyContext: maybe(Schema.Struct({ cwd: maybe(AbsolutePath), workspaceRoots: maybe(listOf(AbsolutePath)) })),
   windowsSandboxLevel: Text
 })

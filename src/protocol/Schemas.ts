@@ -1,5 +1,5 @@
 /**
- * The primitive schemas of the wire: their decoding failures read like the original server's and name the field.
+ * The primitive schemas of the wire. Decoding errors are worded like the original server's and name the field.
  *
  * @since 0.1.0
  */
@@ -10,10 +10,10 @@ import * as Schema from "effect/Schema"
 import type * as AST from "effect/SchemaAST"
 import type * as Types from "effect/Types"
 
-/** How many characters of a wrong string value a message quotes. */
+/** The longest string value that an error message quotes in full, in characters. */
 const maxQuoted = 80
 
-/** As much of a client's own text as an answer repeats. */
+/** Shortens a client's text for an error message. */
 export const clip = (text: string): string => (text.length > maxQuoted ? `${text.slice(0, maxQuoted)}...` : text)
 
 const describe = (value: unknown): string => {
@@ -42,7 +42,7 @@ export const listOf = <A, I, R>(item: Schema.Schema<A, I, R>) => Schema.Array(it
 /** A list of strings. */
 export const TextList = listOf(Text)
 
-/** An object whose values are all strings. Declared, not a Record: that would lose the name `__proto__`. */
+/** An object whose values are all strings. Not a Schema.Record: that would lose the key `__proto__`. */
 export const TextMap = Schema.declare(
   (value: unknown): value is { readonly [name: string]: string } =>
     isRecord(value) && Object.values(value).every((member) => typeof member === "string"),
@@ -55,7 +55,7 @@ export const TextMap = Schema.declare(
   }
 )
 
-/** An object of which nothing more is known. */
+/** Any JSON object. */
 export const AnyObject = Schema.declare(
   (value: unknown): value is { readonly [key: string]: unknown } => isRecord(value),
   expected("a map")
@@ -82,7 +82,7 @@ export const Cells = integerBetween(1, 65535, "from 1 to 65535")
 /** Any integer. */
 export const Integer = integerBetween(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "of 53 bits")
 
-/** One of the given strings; the message lists them. */
+/** One of the given strings; the error message lists them. */
 export const oneOf = <const Values extends readonly [string, ...Array<string>]>(...values: Values) => {
   const quoted = values.map((value) => `\`${value}\``)
   const list = values.length > 2 ? `one of ${quoted.join(", ")}` : quoted.join(" or ")
@@ -92,13 +92,13 @@ export const oneOf = <const Values extends readonly [string, ...Array<string>]>(
         typeof actual === "string"
           ? `unknown variant \`${clip(actual)}\`, expected ${list}`
           : `invalid type: ${describe(actual)}, expected a string`,
-      // Instead of the message of the first value alone.
+      // Otherwise the message names only the first literal.
       override: true
     })
   })
 }
 
-/** Where, and why, a string is not strict base64 (standard alphabet, padding required, no white space). */
+/** Why a string is not strict base64 (standard alphabet, padding required, no white space), and at which offset. */
 export const base64Fault = (text: string): string => {
   const symbol = /[^A-Za-z0-9+/=]/.exec(text) ?? /=(?==*[^=])/.exec(text)
   if (symbol !== null) return `Invalid symbol ${text.charCodeAt(symbol.index)}, offset ${symbol.index}.`
@@ -109,7 +109,7 @@ export const base64Fault = (text: string): string => {
     : "Invalid padding"
 }
 
-/** Bytes: strict base64 in JSON, a Buffer inside. */
+/** Bytes: strict base64 in JSON, a Buffer in memory. */
 export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
   Text,
   Schema.declare((value: unknown): value is Buffer => Buffer.isBuffer(value)),
@@ -125,14 +125,17 @@ export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
   }
 )
 
-/** An absent member and `null` are the same. */
+/** An optional field; `null` counts as absent. */
 export const maybe = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optionalWith(schema, { nullable: true })
 
-/** A member of a result that servers of other generations leave out: a client takes its absence for this value. */
-export const ifTold = <A, I>(schema: Schema.Schema<A, I>, absent: () => Types.NoInfer<A>) =>
-  Schema.optionalWith(schema, { default: absent })
+/**
+ * A field of a result that not every server sends: some are our extensions, some are recent. Absent, it is
+ * `fallback()`.
+ */
+export const withFallback = <A, I>(schema: Schema.Schema<A, I>, fallback: () => Types.NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: fallback })
 
-/** The first thing wrong with a payload, in words that name the field. */
+/** Formats the first error of a payload, naming the field. */
 export const formatParseError = (error: ParseResult.ParseError): string => {
   const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
   if (issue === undefined) return "invalid params"
@@ -146,6 +149,6 @@ export const formatParseError = (error: ParseResult.ParseError): string => {
   return issue.message.startsWith(path) ? issue.message : `${issue.message} (field \`${path}\`)`
 }
 
-/** A type issue with a message of its own, for transformations that decode one string into something richer. */
+/** A decoding failure with its own message, for transformations of strings. */
 export const invalid = (ast: AST.AST, actual: unknown, message: string) =>
   ParseResult.fail(new ParseResult.Type(ast, actual, message))

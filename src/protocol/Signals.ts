@@ -8,13 +8,13 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { clip, invalid, Text } from "./Schemas.js"
 
-/** A real-time signal, as bash writes it. Node.js knows none by name. */
+/** A real-time signal in bash's notation. Node.js has no names for them. */
 type RealTimeSignal = "SIGRTMIN" | "SIGRTMAX" | `SIGRTMIN+${number}` | `SIGRTMAX-${number}`
 
 /** A POSIX signal name, such as `SIGTERM` or `SIGRTMIN+1`. */
 export type Signal = NodeJS.Signals | RealTimeSignal
 
-/** The numbers of real-time signals on Linux, as its C libraries leave them to programs. */
+/** The real-time signals on Linux. The kernel's begin at 32; C libraries reserve the first two. */
 const realTime = { first: 34, last: 64 }
 
 const realTimeNumbers = (): ReadonlyArray<readonly [name: RealTimeSignal, number: number]> => {
@@ -31,7 +31,7 @@ const realTimeNumbers = (): ReadonlyArray<readonly [name: RealTimeSignal, number
 
 const numbers: ReadonlyMap<string, number> = new Map([...Object.entries(constants.signals), ...realTimeNumbers()])
 const names: ReadonlyMap<number, Signal> = new Map(
-  // SIGIOT and SIGPOLL are second names of SIGABRT and SIGIO: the first name of a number wins.
+  // SIGIOT and SIGPOLL are aliases of SIGABRT and SIGIO. Reversed, so that the first name of a number wins.
   Object.entries(constants.signals)
     .reverse()
     .map(([name, number]) => [number, name as Signal])
@@ -39,10 +39,10 @@ const names: ReadonlyMap<number, Signal> = new Map(
 
 const isSignal = (text: string): text is Signal => numbers.has(text)
 
-/** The number of a signal on this system. */
+/** The number of a signal on this platform; 0 if it has none. */
 export const numberOf = (signal: Signal): number => numbers.get(signal) ?? 0
 
-/** The name of a signal number; real-time signals, which Node.js does not name, read `SIGRTMIN+n` as in bash. */
+/** The name of a signal number. Real-time signals read `SIGRTMIN+n` as in bash, unknown ones `SIG<number>`. */
 export const nameOf = (number: number): string => {
   const name = names.get(number)
   if (name !== undefined) return name
@@ -51,7 +51,7 @@ export const nameOf = (number: number): string => {
   return number === first ? "SIGRTMIN" : `SIGRTMIN+${number - first}`
 }
 
-/** `"interrupt"` (the original's only word) or any POSIX name (ours). */
+/** `"interrupt"` (the only signal of the original) or any POSIX name (ours). */
 export const SignalName: Schema.Schema<Signal, string> = Schema.transformOrFail(
   Text,
   Schema.declare((value: unknown): value is Signal => typeof value === "string" && isSignal(value)),
@@ -67,7 +67,7 @@ export const SignalName: Schema.Schema<Signal, string> = Schema.transformOrFail(
             `unknown variant \`${clip(text)}\`, expected \`interrupt\` or a POSIX name such as \`SIGTERM\``
           )
     },
-    // The word that every generation knows.
+    // Every server understands "interrupt"; the original does not know "SIGINT".
     encode: (signal) => ParseResult.succeed(signal === "SIGINT" ? "interrupt" : signal)
   }
 )

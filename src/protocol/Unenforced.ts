@@ -1,6 +1,6 @@
 /**
- * Members that restrict a request and that this server has no means to enforce. They are declared so that a request
- * which relies on them is refused, and does not run without them.
+ * Fields that restrict a request and that this server cannot enforce. It declares them so that it can refuse a request
+ * that sets one, instead of running it without the restriction.
  *
  * @since 0.1.0
  */
@@ -9,28 +9,28 @@ import * as Schema from "effect/Schema"
 import { NotAllowed } from "./Failure.js"
 import { Flag, maybe } from "./Schemas.js"
 
-/** Any JSON value; `null` and `false` ask for nothing. */
-const Asked = maybe(Schema.Unknown)
+/** Any JSON value; `null` and `false` count as not set. */
+const AnyValue = maybe(Schema.Unknown)
 
 /** On every request that takes a `sandbox`. */
 export const policyFields = {
-  /** The sandbox of April 2026. Only one that restricts nothing is accepted; `sandbox` is what is enforced. */
-  sandboxPolicy: Asked
+  /** The form of the sandbox in April 2026. Accepted only if it restricts nothing; `sandbox` replaced it. */
+  sandboxPolicy: AnyValue
 }
 
-/** On `process/start` (now). All are refused, but for `null` and `false`. */
+/** On `process/start` (current). Any value except `null` and `false` is refused. */
 export const startFields = {
-  /** The network only through a proxy that the original runs. */
+  /** Restricts the network to a proxy that the original runs. */
   enforceManagedNetwork: maybe(Flag),
-  /** What such a process may reach beside the proxy. */
-  managedNetwork: Asked,
-  /** The proxy, and what it lets through. */
-  networkProxy: Asked,
-  /** Functions, aliases and options of a login shell, to be restored in the process. */
-  shellSnapshot: Asked
+  /** What such a process may reach besides the proxy. */
+  managedNetwork: AnyValue,
+  /** The proxy and its rules. */
+  networkProxy: AnyValue,
+  /** Functions, aliases and options of a login shell to restore in the process. */
+  shellSnapshot: AnyValue
 }
 
-/** What of these a request may have; absent ones ask for nothing. */
+/** The fields above, as a request has them. */
 export interface Fields {
   readonly sandboxPolicy?: unknown
   readonly enforceManagedNetwork?: unknown
@@ -39,13 +39,13 @@ export interface Fields {
   readonly shellSnapshot?: unknown
 }
 
-/** What a policy of April 2026 is called: as a text, or by its `type` or `mode`; without hyphens and case. */
+/** The name of a `sandboxPolicy`: the string itself, or its `type` or `mode`, lower case without `-` and `_`. */
 const policyName = (policy: unknown): string => {
   const name = isRecord(policy) ? (policy["type"] ?? policy["mode"]) : policy
   return typeof name === "string" ? name.replaceAll(/[-_]/g, "").toLowerCase() : ""
 }
 
-/** Whether a policy leaves a request as it is. An external sandbox restricts the network unless it says otherwise. */
+/** Whether a policy restricts nothing. An external sandbox restricts the network unless it enables it. */
 const isFullAccess = (policy: unknown, what: "files" | "everything"): boolean => {
   const name = policyName(policy)
   if (name !== "externalsandbox") return name === "dangerfullaccess"
@@ -53,7 +53,7 @@ const isFullAccess = (policy: unknown, what: "files" | "everything"): boolean =>
   return what === "files" || network === "enabled"
 }
 
-/** What to do instead, by member. */
+/** What to do instead of setting a field. */
 const advice = {
   sandboxPolicy: "describe the restrictions in `sandbox`, which is enforced",
   enforceManagedNetwork: 'send false, and restrict the network with `"network":"restricted"` in `sandbox`',
@@ -62,7 +62,10 @@ const advice = {
   shellSnapshot: "send null, and start a login shell where its settings are needed"
 } as const
 
-/** The refusal of the first member that asks for something this server does not do; undefined if there is none. */
+/**
+ * The refusal of the first field that is set; undefined if there is none. `what` is what the request uses: `files` for
+ * file requests, where a restricted network does not matter.
+ */
 export const refusal = (fields: Fields, what: "files" | "everything"): NotAllowed | undefined => {
   for (const member of Object.keys(advice) as ReadonlyArray<keyof typeof advice>) {
     const value = fields[member]

@@ -1,6 +1,6 @@
 /**
- * The envelope: text to message and message to text. The shape of JSON-RPC 2.0 without the `jsonrpc` member, which
- * is never sent and ignored when it comes.
+ * The message envelope: parses and formats JSON-RPC 2.0 without the `jsonrpc` member, which is never sent and is
+ * ignored when received (as in the original).
  *
  * @since 0.1.0
  */
@@ -9,14 +9,14 @@ import * as Brand from "effect/Brand"
 import { isRecord } from "effect/Predicate"
 import type { NotificationJson, NotificationMethod } from "./ExecNotifications.js"
 
-/** The JSON text of a request's id: a string, or a signed 64-bit integer that is echoed digit for digit. */
+/** A request's id as JSON text: a string, or a signed 64-bit integer, which a number in JavaScript could not hold. */
 export type RequestId = string & Brand.Brand<"RequestId">
 const RequestId = Brand.nominal<RequestId>()
 
-/** The id under which a message that could not be understood is answered (May and now). */
+/** The id of the response to a malformed message (May, current). */
 export const malformedId = RequestId("-1")
 
-/** W3C trace context of a request; optional, and of no effect on the answer. */
+/** The W3C trace context of a request. It does not affect the response. */
 export interface Trace {
   readonly traceparent?: string
   readonly tracestate?: string
@@ -35,19 +35,21 @@ export type Message =
   | { readonly _tag: "Response"; readonly id: RequestId; readonly body: ResponseBody }
   | { readonly _tag: "Malformed"; readonly detail: string }
 
-/** What a response carries. */
+/** The outcome in a response: a result or an error. */
 export type ResponseBody =
   | { readonly _tag: "Result"; readonly result: unknown }
   | { readonly _tag: "Error"; readonly code: number; readonly message: string }
 
-/** Nesting beyond this is refused: nothing in the protocol comes near it, and a message of brackets costs much memory. */
+/**
+ * The deepest nesting accepted. The protocol needs far less, and a message of nothing but brackets costs much memory.
+ */
 export const maxDepth = 64
 
 const i64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n }
 
 const malformed = (detail: string): Message => ({ _tag: "Malformed", detail })
 
-/** The end of the string that begins at a quotation mark: the index behind its closing one. */
+/** The index after the closing quotation mark of the string that begins at `start`. */
 const stringEnd = (text: string, start: number): number => {
   let end = text.indexOf('"', start + 1)
   for (; end !== -1; end = text.indexOf('"', end + 1)) {
@@ -60,7 +62,7 @@ const stringEnd = (text: string, start: number): number => {
 
 const code = { quote: 0x22, openBracket: 0x5b, closeBracket: 0x5d, openBrace: 0x7b, closeBrace: 0x7d } as const
 
-/** Whether brackets nest too deep outside of strings: seen in the text, before anything is built of it. */
+/** Whether brackets outside strings nest too deep. Scans the text, so nothing is allocated for it. */
 const tooDeep = (text: string): boolean => {
   if (text.length <= maxDepth) return false
   let depth = 0
@@ -83,7 +85,7 @@ const tooDeep = (text: string): boolean => {
 
 const idNumber = /\s*:\s*(-?\d+)\s*[,}]/y
 
-/** The digits of the top-level `id` of valid JSON, if it is written as an integer. */
+/** The digits of the top-level integer `id` in the text of valid JSON; undefined if it is no integer. */
 const idDigits = (text: string): string | undefined => {
   let depth = 0
   let digits: string | undefined
@@ -96,7 +98,7 @@ const idDigits = (text: string): string | undefined => {
       if (depth === 1 && text.slice(i, end) === '"id"') {
         idNumber.lastIndex = end
         const found = idNumber.exec(text)
-        // The last one of several counts, as in JSON.parse; a value is no key, for no number follows it.
+        // Of several ids the last one wins, as in JSON.parse. The string "id" as a value is not followed by a colon.
         if (found !== null || /^\s*:/.test(text.slice(end, end + 16))) digits = found?.[1]
       }
       i = end - 1
@@ -105,7 +107,7 @@ const idDigits = (text: string): string | undefined => {
   return digits
 }
 
-/** Where clients write the id; saves the search through the rest of the message. */
+/** The usual position of the id, first in the message; then the text need not be searched. */
 const leadingId = /^\{\s*(?:"jsonrpc"\s*:\s*"2.0"\s*,\s*)?"id"\s*:\s*-?\d+\s*[,}]/
 
 const parseId = (id: unknown, text: string): RequestId | undefined => {
@@ -131,7 +133,7 @@ const parseResponse = (message: Record<string, unknown>, text: string): Message 
   return { _tag: "Response", id, body: { _tag: "Result", result: message["result"] } }
 }
 
-/** Reads one message. Never throws: what is not a message is `Malformed`, with a sentence that says why. */
+/** Parses one message. Never throws: invalid text becomes `Malformed`, with a sentence that says why. */
 export const parse = (text: string): Message => {
   if (tooDeep(text)) return malformed(`recursion limit exceeded: nested deeper than ${maxDepth}`)
   let message: unknown
@@ -156,24 +158,27 @@ export const parse = (text: string): Message => {
   return { _tag: "Request", id, method, params: message["params"], trace }
 }
 
-/** A request's result. */
+/** Formats a response with a result. */
 export const success = (id: RequestId, result: unknown): string => `{"id":${id},"result":${JSON.stringify(result)}}`
 
-/** The same around one member whose value, a string that needs no escapes, comes in between. */
+/**
+ * Formats a response with a result except for one string member: its value, which must need no escapes, goes between
+ * `head` and `tail`. A large value is then sent in parts.
+ */
 export const successAround = (
   id: RequestId,
   result: { readonly [name: string]: unknown },
   name: string
 ): { readonly head: string; readonly tail: string } => {
-  const { [name]: _, ...others } = result
-  const before = JSON.stringify(others).slice(0, -1)
+  const { [name]: _, ...rest } = result
+  const before = JSON.stringify(rest).slice(0, -1)
   return { head: `{"id":${id},"result":${before}${before === "{" ? "" : ","}${JSON.stringify(name)}:"`, tail: '"}}' }
 }
 
-/** A request's failure. */
+/** Formats a response with an error. */
 export const failure = (id: RequestId, code: number, message: string): string =>
   `{"error":{"code":${code},"message":${JSON.stringify(message)}},"id":${id}}`
 
-/** A notification of those that the protocol has. */
+/** Formats a notification. */
 export const notification = <M extends NotificationMethod>(method: M, params: NotificationJson<M>): string =>
   `{"method":${JSON.stringify(method)},"params":${JSON.stringify(params)}}`

@@ -1,5 +1,5 @@
 /**
- * What travels: `exec-server/protocol`. Schemas and text only; no server, no client, no I/O.
+ * The wire protocol, `exec-server/protocol`: schemas, error codes and message formats. No I/O.
  *
  * @since 0.1.0
  */

@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { attempt, told } from "../../src/filesystem/SystemError.js"
+import { attempt, mapToFileError } from "../../src/filesystem/SystemError.js"
 import { codeOf } from "../../src/protocol/Failure.js"
 import { failureOf } from "../support/fake.js"
 
@@ -19,7 +19,9 @@ for (const [code, expected, message] of [
 ] as const) {
   it.effect(`${code} is ${expected}`, () =>
     Effect.gen(function* () {
-      const failure = yield* failureOf(told(attempt(() => Promise.reject(Object.assign(new Error("x"), { code })))))
+      const failure = yield* failureOf(
+        mapToFileError(attempt(() => Promise.reject(Object.assign(new Error("x"), { code }))))
+      )
       assert.strictEqual(codeOf(failure), expected)
       assert.strictEqual(failure.message, message)
     })
@@ -28,7 +30,7 @@ for (const [code, expected, message] of [
 
 it.effect("what is no error of the system's keeps its words", () =>
   Effect.gen(function* () {
-    const failure = yield* failureOf(told(attempt(() => Promise.reject(new Error("words")))))
+    const failure = yield* failureOf(mapToFileError(attempt(() => Promise.reject(new Error("words")))))
     assert.strictEqual(codeOf(failure), -32603)
     assert.strictEqual(failure.message, "words")
   })
