@@ -46,7 +46,7 @@ const tests = {
   "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
   "transport/WebSocket": [...sockets, "transport/limits"],
   "transport/PendingConnections": [],
-  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/limits"],
+  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages"],
   "transport/SmallMessages": ["transport/WebSocket"],
   "transport/TransportLimits": sockets,
   "transport/HttpUpgrade": [],

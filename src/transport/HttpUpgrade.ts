@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Buffer } from "node:buffer"
+import { Buffer, isUtf8 } from "node:buffer"
 import type { RequestError } from "@effect/platform/HttpServerError"
 import { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -21,10 +21,14 @@ import { TransportLimits, timerMs } from "./TransportLimits.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
 /** A peer that gets what came before it listened. */
-const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string>): Peer => ({
+const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string | Uint8Array>): Peer => ({
   ...peer,
   listen: (events) => {
-    for (const text of takeEarly()) events.onMessage(text)
+    for (const data of takeEarly()) {
+      if (typeof data === "string") events.onMessage(data)
+      else if (isUtf8(data)) events.onMessage(Buffer.from(data).toString())
+      else events.onMalformed("the binary frame is not valid UTF-8")
+    }
     peer.listen(events)
     peer.resume()
   }
@@ -49,12 +53,13 @@ export const serve: Effect.Effect<
   const { handshakeTimeoutMs } = yield* SessionLimits
   const upgraded = yield* request.upgrade
   const opened = yield* Deferred.make<WebSocket>()
-  let early: Array<string> | undefined = []
+  const early: Array<string | Uint8Array> = []
+  let isHeard = false
 
   // The socket underneath is told of with the first message only.
   const onMessage = (data: string | Uint8Array) => {
-    if (early === undefined) return
-    early.push(typeof data === "string" ? data : Buffer.from(data).toString())
+    if (isHeard) return
+    early.push(data)
     return Effect.flatMap(Effect.serviceOption(Socket.WebSocket), (found) => {
       if (found._tag === "None") return Effect.dieMessage("HttpUpgrade needs the sockets of NodeHttpServer")
       // On that server every WebSocket is one of this library.
@@ -64,9 +69,8 @@ export const serve: Effect.Effect<
     })
   }
   const takeEarly = () => {
-    const messages = early ?? []
-    early = undefined
-    return messages
+    isHeard = true
+    return early.splice(0)
   }
   const served = Effect.gen(function* () {
     const ws = yield* Effect.timeoutOption(Deferred.await(opened), handshakeTimeoutMs)

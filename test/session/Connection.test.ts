@@ -14,6 +14,7 @@ import type { Handlers } from "../../src/session/Handlers.js"
 import { highWaterBytes, type Peer } from "../../src/session/Peer.js"
 import { SessionRegistry } from "../../src/session/SessionRegistry.js"
 import type { FakeSpawner } from "../../src/testing/FakeSpawner.js"
+import { MemoryFileSystem } from "../../src/testing/MemoryFileSystem.js"
 import { fill, settle } from "../support/fake.js"
 import { directory } from "../support/files.js"
 import { type FakePeer, type Served, served } from "../support/peer.js"
@@ -193,6 +194,34 @@ test("large files are read one after the other, the next one when the last one h
     yield* eventually("all have come", () => reading.every((id) => peer.reply(id) !== undefined))
     for (const id of reading) assert.lengthOf(peer.reply(id).result.dataBase64, 4_000_000)
   }))
+
+it.scoped("a file is read for an answer only when the large answer before it has left", () =>
+  Effect.gen(function* () {
+    let parts = 0
+    const { peer } = yield* served({
+      // The peer takes the first part slowly, and all others at once.
+      sendPart: () => {
+        if (++parts === 1) peer.buffered = highWaterBytes + 1
+      }
+    })
+    peer.handshake()
+    peer.post("fs/readFile", { path: "file:///large" })
+    yield* eventually("the large answer is on its way", () => parts === 1)
+    // Some of it has left. A transport tells of that only when everything has.
+    peer.buffered = highWaterBytes
+    const reading = peer.post("fs/readFile", { path: "file:///small" })
+    yield* settle
+    const { peer: other } = yield* served({})
+    other.handshake()
+    const dataBase64 = Buffer.from("new").toString("base64")
+    const writing = other.post("fs/writeFile", { path: "file:///small", dataBase64 })
+    yield* settle
+    assert.deepStrictEqual(other.reply(writing)?.result, {})
+    peer.drain()
+    yield* eventually("the file came", () => peer.reply(reading) !== undefined)
+    assert.deepStrictEqual(peer.reply(reading).result, { dataBase64 })
+  }).pipe(Effect.provide(registryLayer({}, MemoryFileSystem.layer({ "/large": fill(3_000_000), "/small": "old" }))))
+)
 
 test("what a connection watches for is told on it", ({ peer }) =>
   Effect.gen(function* () {

@@ -7,6 +7,7 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { SessionLimits } from "../../src/session/SessionLimits.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
@@ -17,14 +18,16 @@ import { connectTo, eventually, rawSocket } from "../support/servers.js"
 import { registryLayer } from "../support/sessions.js"
 import { startParams } from "../support/TestClient.js"
 
-/** Serves until the scope closes; gives the address of the route, and what its children are made by. */
+/** Serves until the scope closes; gives the address of the route, what its children are made by, and how peers ended. */
 const routed = (handshakeTimeoutMs = 10_000, pingIntervalMs = 60_000) =>
   Effect.gen(function* () {
     const limits = Layer.merge(
       Layer.succeed(SessionLimits, { ...(yield* SessionLimits), handshakeTimeoutMs }),
       Layer.succeed(TransportLimits, { ...(yield* TransportLimits), pingIntervalMs })
     )
-    const layer = HttpServer.serve(HttpRouter.empty.pipe(HttpRouter.get("/exec", HttpUpgrade.serve))).pipe(
+    const exits: Array<Exit.Exit<unknown, unknown>> = []
+    const handler = Effect.onExit(HttpUpgrade.serve, (exit) => Effect.sync(() => exits.push(exit)))
+    const layer = HttpServer.serve(HttpRouter.empty.pipe(HttpRouter.get("/exec", handler))).pipe(
       Layer.provideMerge(registryLayer()),
       Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })),
       Layer.provide(limits)
@@ -32,7 +35,7 @@ const routed = (handshakeTimeoutMs = 10_000, pingIntervalMs = 60_000) =>
     const built = yield* Layer.build(layer)
     const { address } = Context.get(built, HttpServer.HttpServer)
     if (address._tag !== "TcpAddress") return yield* Effect.dieMessage("it does not listen on a port")
-    return { url: `ws://127.0.0.1:${address.port}/exec`, fake: Context.get(built, FakeSpawner) }
+    return { url: `ws://127.0.0.1:${address.port}/exec`, fake: Context.get(built, FakeSpawner), exits }
   })
 
 const initialize = '{"id":1,"method":"initialize","params":{"clientName":"raw"}}'
@@ -45,7 +48,7 @@ describe("a peer on a route", () => {
       const texts = [initialize, ...[2, 3, 4].map((id) => JSON.stringify({ id, method: "nope" }))]
       socket.write(Buffer.concat([Buffer.from(upgrade("/exec")), ...texts.map((text) => frame(1, text))]))
       const bytes = yield* receives(socket, (all) => all.includes('"id":4'))
-      const ids = Array.from(bytes.toString("latin1").matchAll(/"id":(\d)/g), ([, id]) => id)
+      const ids = Array.from(bytes.toString("latin1").matchAll(/"id":(-?\d)/g), ([, id]) => id)
       assert.deepStrictEqual(ids, ["1", "2", "3", "4"])
     })
   )
@@ -56,6 +59,18 @@ describe("a peer on a route", () => {
       socket.write(Buffer.concat([Buffer.from(upgrade("/exec")), frame(2, initialize)]))
       const bytes = yield* receives(socket, (all) => all.includes('"id":1'))
       assert.include(bytes.toString("latin1"), '"result"')
+    })
+  )
+
+  it.scopedLive("is told what is no text: its first message, and any later one", () =>
+    Effect.gen(function* () {
+      const socket = yield* rawSocket((yield* routed()).url)
+      const noText = (id: number) =>
+        Buffer.concat([Buffer.from(`{"id":${id},"method":"`), Buffer.from([0xff, 0x22, 0x7d])])
+      socket.write(Buffer.concat([Buffer.from(upgrade("/exec")), frame(2, noText(1)), frame(2, noText(2))]))
+      const malformed = "the binary frame is not valid UTF-8"
+      const bytes = yield* receives(socket, (all) => all.toString("latin1").split(malformed).length > 2)
+      assert.notMatch(bytes.toString("latin1"), /"id":\d/)
     })
   )
 
@@ -73,11 +88,26 @@ describe("a peer on a route", () => {
 
   it.scopedLive("that says nothing is told to close when the time for the handshake is over", () =>
     Effect.gen(function* () {
-      const { url } = yield* routed(200)
+      const { url, exits } = yield* routed(200)
       const silent = yield* rawSocket(url)
       assert.strictEqual((yield* asks(silent, upgrade("/exec"))).status, 101)
       const bytes = yield* receives(silent, (all) => all.length >= 2)
       assert.strictEqual(bytes[0], 0x88)
+      yield* eventually("its route has ended", () => exits.length === 1)
+      assert.isTrue(exits.every(Exit.isSuccess))
+    })
+  )
+
+  it.scopedLive("that hangs up, before its first message or after it, is no failure of its route", () =>
+    Effect.gen(function* () {
+      const { url, exits } = yield* routed()
+      const silent = yield* connectTo(url)
+      silent.carrier.close()
+      const client = yield* connectTo(url)
+      yield* client.handshake()
+      client.carrier.close()
+      yield* eventually("both routes have ended", () => exits.length === 2)
+      assert.isTrue(exits.every(Exit.isSuccess))
     })
   )
 

@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import {
   existsSync,
   linkSync,
@@ -13,7 +13,7 @@ import {
   writeFileSync
 } from "node:fs"
 import { request } from "node:http"
-import { createServer } from "node:net"
+import { createConnection, createServer, type Socket } from "node:net"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { exposed, folder } from "../support/exposed.js"
-import { connectTo } from "../support/servers.js"
+import { connectTo, eventually } from "../support/servers.js"
 
 const on = (path: string) => exposed({ address: { path } })
 
@@ -95,6 +95,33 @@ describe("a unix socket", () => {
       yield* (yield* client(path)).handshake()
       assert.deepStrictEqual(readdirSync(parent), ["server.sock"])
     })
+  )
+
+  it.scopedLive(
+    "of a living server that accepts nobody is not replaced, whether it has room for who waits or not",
+    () =>
+      Effect.gen(function* () {
+        const path = join(yield* folder, "server.sock")
+        const script = `require("net").createServer().listen({ path: ${JSON.stringify(path)}, backlog: 1 }, () => console.log())`
+        const server = yield* Effect.acquireRelease(
+          Effect.sync(() => spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "ignore"] })),
+          (running) => Effect.sync(() => running.kill("SIGKILL"))
+        )
+        yield* Effect.async<void>((resume) => void server.stdout.once("data", () => resume(Effect.void)))
+        server.kill("SIGSTOP")
+        yield* eventually("it is stopped", () => / T /.test(readFileSync(`/proc/${server.pid}/stat`, "latin1")))
+        assert.strictEqual(yield* whyNot(path), inUse(path))
+        const waits = Effect.acquireRelease(
+          Effect.async<Socket>((resume) => {
+            const socket = createConnection({ path })
+            for (const event of ["connect", "error"]) socket.once(event, () => resume(Effect.succeed(socket)))
+          }),
+          (socket) => Effect.sync(() => socket.destroy())
+        )
+        yield* Effect.repeat(waits, { until: ({ errored }) => errored !== null, times: 100 })
+        assert.strictEqual(yield* whyNot(path), inUse(path))
+        assert.isTrue(lstatSync(path).isSocket())
+      })
   )
 
   it.scopedLive("is left alone where it is something else: a file, a folder, a link, a pipe", () =>

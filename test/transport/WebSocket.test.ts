@@ -1,9 +1,20 @@
 /** The WebSocket transport from the outside: raw bytes on real sockets, and what HTTP says. */
+import { createConnection } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { MetricsPage } from "../../src/transport/MetricsPage.js"
+import { Transport } from "../../src/transport/Transport.js"
+import * as WebSocket from "../../src/transport/WebSocket.js"
 import { type ExposedOptions, exposed } from "../support/exposed.js"
-import { answer, frame, receives, upgrade } from "../support/raw.js"
-import { connectTo, rawSocket } from "../support/servers.js"
+import { settle } from "../support/fake.js"
+import { answer, asks, frame, receives, upgrade } from "../support/raw.js"
+import { connectTo, eventually, rawSocket } from "../support/servers.js"
 
 /** A server of fake children in this process. */
 const server = (options: ExposedOptions = {}) =>
@@ -28,6 +39,12 @@ describe("WebSocket transport", () => {
       assert.strictEqual((yield* answer(`${url}/other`, "GET")).status, 404)
       const plain = yield* answer(`${url}/`, "GET")
       assert.deepStrictEqual(plain, { status: 400, body: "Connection header did not include 'upgrade'" })
+      const typeOf = (path: string) =>
+        Effect.flatMap(rawSocket(url), (socket) => asks(socket, `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`)).pipe(
+          Effect.map(({ text }) => /content-type: (.*)\r\n/i.exec(text)?.[1])
+        )
+      assert.strictEqual(yield* typeOf("/"), "text/plain")
+      assert.isUndefined(yield* typeOf("/other"))
       for (const origin of ["null", "http://127.0.0.1", url]) {
         assert.strictEqual((yield* answer(`${url}/readyz`, "GET", { origin })).status, 403)
       }
@@ -53,6 +70,76 @@ describe("WebSocket transport", () => {
         socket.resetAndDestroy()
       }
       yield* (yield* connect).handshake()
+    })
+  )
+
+  it.scopedLive("a page of metrics is read like one, and is not there without", () =>
+    Effect.gen(function* () {
+      const page = Layer.succeed(MetricsPage, { contentType: "text/example", render: Effect.succeed("one 1") })
+      const url = yield* exposed({ auth: page })
+      assert.deepStrictEqual(yield* answer(`${url}/metrics?query`), { status: 200, body: "one 1" })
+      assert.deepStrictEqual(yield* answer(`${url}/metrics`, "HEAD"), { status: 200, body: "" })
+      assert.strictEqual((yield* answer(`${url}/metrics`, "POST")).status, 405)
+      assert.strictEqual((yield* answer(`${url}/other`)).status, 404)
+      const { text } = yield* asks(yield* rawSocket(url), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+      assert.match(text, /content-type: text\/example\r\n/)
+      assert.strictEqual((yield* answer(`${yield* exposed()}/metrics`)).status, 404)
+    })
+  )
+
+  it.scopedLive("while nobody serves, before and after, it lives, is not ready, and takes nobody", () =>
+    Effect.gen(function* () {
+      const { address: url, run } = Context.get(
+        yield* Layer.build(WebSocket.layer({ host: "127.0.0.1", port: 0 })),
+        Transport
+      )
+      const states = Effect.all([
+        Effect.map(answer(`${url}/livez`), ({ status }) => status),
+        Effect.map(answer(`${url}/readyz`), ({ status }) => status),
+        Effect.map(
+          Effect.scoped(Effect.flatMap(rawSocket(url), (socket) => asks(socket, upgrade()))),
+          ({ status }) => status
+        )
+      ])
+      assert.deepStrictEqual(yield* states, [200, 503, 503])
+      const serving = yield* Effect.fork(run(() => Effect.never))
+      yield* settle
+      assert.deepStrictEqual(yield* states, [200, 200, 101])
+      yield* Fiber.interrupt(serving)
+      assert.deepStrictEqual(yield* states, [200, 503, 503])
+    })
+  )
+
+  it.scopedLive("the end of the server waits for the answer to its close frame", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const url = yield* Scope.extend(exposed(), scope)
+      const socket = yield* rawSocket(url)
+      yield* asks(socket, upgrade())
+      const ending = yield* Effect.fork(Scope.close(scope, Exit.void))
+      const close = yield* receives(socket, (bytes) => bytes.length >= 4)
+      assert.deepStrictEqual(close.subarray(0, 4), Buffer.from([0x88, close.length - 2, 1001 >> 8, 1001 & 0xff]))
+      for (let turn = 0; turn < 20; turn++) yield* settle
+      assert.isTrue(Option.isNone(yield* Fiber.poll(ending)))
+      socket.write(frame(8, Buffer.from([1001 >> 8, 1001 & 0xff])))
+      yield* Fiber.join(ending)
+    })
+  )
+
+  it.scopedLive("who was refused is let go, though it does not hang up itself", () =>
+    Effect.gen(function* () {
+      const { port } = new URL(yield* exposed({ session: { handshakeTimeoutMs: 60_000 } }))
+      const socket = yield* Effect.acquireRelease(
+        Effect.sync(() => createConnection({ host: "127.0.0.1", port: Number(port), allowHalfOpen: true })),
+        (socket) => Effect.sync(() => socket.destroy())
+      )
+      socket.on("error", () => {})
+      assert.strictEqual((yield* asks(socket, upgrade("/other"))).status, 404)
+      // Whoever is there still takes it; whoever has let go resets the connection.
+      yield* eventually("it is let go", () => {
+        socket.write("x")
+        return socket.closed
+      })
     })
   )
 

@@ -12,37 +12,48 @@ import { asks, ends, frame, receives, upgrade } from "../support/raw.js"
 import { eventually, rawSocket } from "../support/servers.js"
 
 /** A peer that listens, what it was told, and its client's socket. */
-const accepted = Effect.gen(function* () {
-  const peers: Array<Peer> = []
-  const told: Array<string> = []
-  const server = yield* Effect.acquireRelease(
-    Effect.async<ReturnType<typeof createServer>>((resume) => {
-      const http = createServer()
-      const upgrades = new WebSocketServer({ server: http, WebSocket: WebSocketPeer.ServerSocket })
-      upgrades.on("connection", (ws, request) => {
-        const peer = WebSocketPeer.make(ws, request.socket, "the client", 60_000)
-        peer.listen({
-          onMessage: (text) => told.push(text),
-          onMalformed: (detail) => told.push(`malformed: ${detail}`),
-          onDrain: () => {},
-          onEnd: () => told.push("end")
+const acceptedWith = (pingIntervalMs: number) =>
+  Effect.gen(function* () {
+    const peers: Array<Peer> = []
+    const told: Array<string> = []
+    const server = yield* Effect.acquireRelease(
+      Effect.async<ReturnType<typeof createServer>>((resume) => {
+        const http = createServer()
+        const upgrades = new WebSocketServer({ server: http, WebSocket: WebSocketPeer.ServerSocket })
+        upgrades.on("connection", (ws, request) => {
+          const peer = WebSocketPeer.make(ws, request.socket, "the client", pingIntervalMs)
+          peer.listen({
+            onMessage: (text) => told.push(text),
+            onMalformed: (detail) => told.push(`malformed: ${detail}`),
+            onDrain: () => {},
+            onEnd: () => told.push("end")
+          })
+          peers.push(peer)
         })
-        peers.push(peer)
-      })
-      http.listen(0, "127.0.0.1", () => resume(Effect.succeed(http)))
-    }),
-    (http) =>
-      Effect.sync(() => {
-        http.close()
-        http.closeAllConnections()
-      })
-  )
-  const socket = yield* rawSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
-  assert.strictEqual((yield* asks(socket, upgrade())).status, 101)
-  const [peer] = peers
-  if (peer === undefined) return yield* Effect.dieMessage("nobody was accepted")
-  return { peer, socket, told }
-})
+        http.listen(0, "127.0.0.1", () => resume(Effect.succeed(http)))
+      }),
+      (http) =>
+        Effect.sync(() => {
+          http.close()
+          http.closeAllConnections()
+        })
+    )
+    const socket = yield* rawSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    assert.strictEqual((yield* asks(socket, upgrade())).status, 101)
+    const [peer] = peers
+    if (peer === undefined) return yield* Effect.dieMessage("nobody was accepted")
+    return { peer, socket, told }
+  })
+
+const accepted = acceptedWith(60_000)
+
+/** More than the kernel takes for a client that reads nothing. */
+const muchMore = 30_000_000
+
+const ping = "\x89\x00"
+
+/** Timers that keep this process alive. */
+const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
 
 describe("a peer on a WebSocket", () => {
   it.scopedLive("that does not answer a close frame is cut off", () =>
@@ -58,8 +69,7 @@ describe("a peer on a WebSocket", () => {
     Effect.gen(function* () {
       const { peer, socket, told } = yield* accepted
       socket.pause()
-      // More than the kernel takes for it.
-      peer.sendUtf8?.(fill(30_000_000), () => {})
+      peer.sendUtf8?.(fill(muchMore), () => {})
       socket.end()
       yield* eventually("its end is told", () => told.includes("end"))
       assert.deepStrictEqual(told, ["end"])
@@ -105,6 +115,76 @@ describe("a peer on a WebSocket", () => {
       socket.write(frame(2, Buffer.from([0xff])))
       yield* eventually("it is told", () => told.length > 0)
       assert.deepStrictEqual(told, ["malformed: the binary frame is not valid UTF-8"])
+    })
+  )
+
+  it.scopedLive("is sent nothing after the close frame", () =>
+    Effect.gen(function* () {
+      const { peer, socket, told } = yield* accepted
+      peer.send("before")
+      peer.close({ code: 1001, reason: "" })
+      for (const send of [peer.send, (text: string) => peer.sendPart?.(Buffer.from(text), true)]) send("after")
+      const frames = Buffer.from([0x81, 6, ...Buffer.from("before"), 0x88, 2, 1001 >> 8, 1001 & 0xff])
+      assert.deepStrictEqual(yield* receives(socket, (all) => all.length >= frames.length), frames)
+      socket.write(frame(8, Buffer.from([1001 >> 8, 1001 & 0xff])))
+      assert.deepStrictEqual(yield* ends(socket), Buffer.alloc(0))
+      yield* eventually("its end is told", () => told.includes("end"))
+    })
+  )
+
+  it.scopedLive("that was paused is heard until it has answered the close frame, and need not be cut off", () =>
+    Effect.gen(function* () {
+      const silent = yield* accepted
+      silent.peer.close({ code: 1001, reason: "" })
+      const { peer, socket, told } = yield* accepted
+      peer.pause()
+      socket.write(frame(1, "1"))
+      peer.close({ code: 1001, reason: "" })
+      yield* receives(socket, (all) => all.length >= 4)
+      socket.write(frame(8, Buffer.from([1001 >> 8, 1001 & 0xff])))
+      yield* eventually("its end is told", () => told.includes("end"))
+      assert.deepStrictEqual(told, ["1", "end"])
+      assert.deepStrictEqual(silent.told, [])
+    })
+  )
+
+  it.scopedLive("that takes nothing of what waits for it, and says nothing, is cut off, paused or not", () =>
+    Effect.gen(function* () {
+      for (const isPaused of [false, true]) {
+        const { peer, socket, told } = yield* acceptedWith(50)
+        socket.pause()
+        if (isPaused) peer.pause()
+        peer.sendUtf8?.(fill(muchMore), () => {})
+        yield* eventually("its end is told", () => told.includes("end"))
+      }
+    })
+  )
+
+  it.scopedLive("is not cut off while it is paused: its answers to pings cannot be heard", () =>
+    Effect.gen(function* () {
+      const { peer, socket, told } = yield* acceptedWith(50)
+      peer.pause()
+      socket.write(frame(1, "1"))
+      const bytes = yield* receives(socket, (all) => all.toString("latin1").split(ping).length > 8)
+      assert.isFalse(socket.destroyed, bytes.toString("latin1"))
+      assert.deepStrictEqual(told, [])
+      peer.resume()
+      yield* eventually("it is heard", () => told.length > 0)
+      assert.deepStrictEqual(told, ["1"])
+    })
+  )
+
+  it.scopedLive("that is gone leaves no timer behind", () =>
+    Effect.gen(function* () {
+      const count = 20
+      const before = timers()
+      for (let i = 0; i < count; i++) {
+        const { socket, told } = yield* accepted
+        socket.destroy()
+        yield* eventually("its end is told", () => told.includes("end"))
+      }
+      // Those of others come and go.
+      yield* eventually("their timers are gone", () => timers() < before + count / 2)
     })
   )
 })
