@@ -36,7 +36,7 @@ export interface DirectoryEntry {
 }
 
 /** What can be done with files. Paths are absolute, without `.`, `..` and a slash at the end. */
-export interface Shape {
+export interface Files {
   /** Opens a regular file; it is closed with the scope. */
   readonly open: (
     path: NativePath,
@@ -60,6 +60,15 @@ export interface Shape {
     watched: MissingWatch.Watched,
     onChange: () => void
   ) => Effect.Effect<boolean, never, Scope.Scope>
+}
+
+/** The files of a server. */
+export interface Shape extends Files {
+  /**
+   * Whether these are the files that `FileViews` makes views of: the machine's own. Requests with a sandbox that
+   * restricts something go to such a view and not to this service; where this is false, they are refused.
+   */
+  readonly isConfinable: boolean
 }
 
 /** How much is listed of a directory for one answer, in bytes of memory; about 100,000 names. */
@@ -149,6 +158,7 @@ const readDirectory = (path: NativePath) =>
 export class FileSystem extends Context.Tag("exec-server/FileSystem")<FileSystem, Shape>() {
   /** The one of this machine. */
   static readonly layer: Layer.Layer<FileSystem> = Layer.succeed(FileSystem, {
+    isConfinable: true,
     open: (path, mode, { followSymlinks }) => told(open(path, mode, followSymlinks)),
     createDirectory: (path, { recursive, followSymlinks }) =>
       told(MakeDirectory.makeDirectory(path, recursive, followSymlinks)),

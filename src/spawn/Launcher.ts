@@ -92,17 +92,17 @@ const launch = (track: TreesShape["track"], spec: ChildSpec, stdio: Posix.Stdio)
 /** Starts leaders on descriptors, or as the owner of a terminal. */
 type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
 
-/** Starts the leaders of confined children; without a layer, there are none. */
+/** Starts the leaders of confined children; without a layer nothing does, and no child can be confined. */
 export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exec-server/ConfinedLauncher", {
-  defaultValue: (): { readonly launch: Launch } => ({
-    launch: () => new SpawnError({ message: "this server cannot confine a process" })
-  })
+  defaultValue: (): { readonly launch: Launch } | undefined => undefined
 }) {}
 
 /** Starts leaders. */
 export class Launcher extends Context.Tag("exec-server/Launcher")<
   Launcher,
   {
+    /** Whether it keeps the `confinement` of a child; a launcher that does not fails on one. */
+    readonly confines: boolean
     /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
     readonly launch: Launch
   }
@@ -114,8 +114,12 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
       const { track } = yield* ProcessTrees
       const confined = yield* ConfinedLauncher
       return {
-        launch: (spec, stdio) =>
-          spec.confinement === undefined ? attempt(() => launch(track, spec, stdio)) : confined.launch(spec, stdio)
+        confines: confined !== undefined,
+        launch: (spec, stdio) => {
+          if (spec.confinement === undefined) return attempt(() => launch(track, spec, stdio))
+          if (confined !== undefined) return confined.launch(spec, stdio)
+          return new SpawnError({ message: "this server cannot confine a process" })
+        }
       }
     })
   )

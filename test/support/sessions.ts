@@ -7,9 +7,9 @@ import * as ExecServer from "../../src/server/ExecServer.js"
 import type { Notifier } from "../../src/session/Notifier.js"
 import { FakeSpawner, type Plan } from "../../src/testing/FakeSpawner.js"
 
-export const registryLayer = (plan: Plan = {}) =>
+export const registryLayer = (plan: Plan = {}, http = HttpRunner.layer) =>
   ExecServer.layerSessions.pipe(
-    Layer.provide([OutputBuffer.layer, FileSystem.layer, HttpRunner.layer]),
+    Layer.provide([OutputBuffer.layer, FileSystem.layer, http]),
     Layer.provideMerge(FakeSpawner.layerOf(plan))
   )
 
