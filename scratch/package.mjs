@@ -16,7 +16,7 @@ const check = (what, holds) => {
 
 const consumer = `
 import { Effect, Layer } from "effect"
-import { ExecClient, ExecServer, HeadTail } from "exec-server"
+import { ExecClient, ExecServer, HeadTail, NodeServices } from "exec-server"
 import { FakeSpawner, Script } from "exec-server/testing"
 import { ExecApi } from "exec-server/protocol"
 import * as Client from "exec-server/client"
@@ -28,13 +28,11 @@ const echo = Effect.gen(function* () {
   const { exit, terminal } = yield* child.communicate()
   return [exit.exitCode, HeadTail.bytesOf(terminal).toString()]
 })
-const real = ExecClient.layerInProcess().pipe(Layer.provide(ExecServer.layer))
+const real = ExecClient.layerInProcess().pipe(Layer.provide(ExecServer.layerSessions), Layer.provide(NodeServices.layer))
 const fake = Client.ExecClient.layerInProcess().pipe(
-  Layer.provide(
-    Server.ExecServer.layerWith({
-      spawner: FakeSpawner.FakeSpawner.layerOf(Script.plan([Script.output(1, "fake"), Script.exit(2)]))
-    })
-  )
+  Layer.provide(Server.ExecServer.layerSessions),
+  Layer.provide(FakeSpawner.layerOf(Script.plan([Script.output(1, "fake"), Script.exit(2)]))),
+  Layer.provide(Server.NodeServices.layer)
 )
 const results = Effect.all([Effect.provide(echo, real), Effect.provide(echo, fake)])
 Effect.runPromise(results).then((results) => console.log(JSON.stringify(results)))

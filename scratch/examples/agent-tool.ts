@@ -4,7 +4,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { ExecClient, type RemoteProcess } from "exec-server/client"
-import { ExecServer } from "exec-server/server"
+import { ExecServer, NodeServices } from "exec-server/server"
 
 /** Bytes of output that one answer may hold: the model reads all of them. */
 const maxBytes = 200
@@ -56,4 +56,9 @@ const program = Effect.gen(function* () {
   yield* say("afterwards", yield* tool.type(asking.id, "", 100))
 })
 
-NodeRuntime.runMain(program.pipe(Effect.provide(ExecClient.layerInProcess().pipe(Layer.provide(ExecServer.layer)))))
+const client = ExecClient.layerInProcess().pipe(
+  Layer.provide(ExecServer.layerSessions),
+  Layer.provide(NodeServices.layer)
+)
+
+NodeRuntime.runMain(program.pipe(Effect.provide(client)))

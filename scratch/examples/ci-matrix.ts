@@ -3,7 +3,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { ExecClient, HeadTail, type ProcessEvent } from "exec-server/client"
-import { ExecServer } from "exec-server/server"
+import { ExecServer, NodeServices } from "exec-server/server"
 
 const jobs = ["a", "b"].flatMap((suite) => [
   { name: `${suite} on node 20`, script: `echo ${suite} passed` },
@@ -60,4 +60,9 @@ const program = Effect.gen(function* () {
   yield* Effect.sync(() => console.log(`${results.filter((passed) => passed).length} of ${jobs.length} passed`))
 })
 
-NodeRuntime.runMain(program.pipe(Effect.provide(ExecClient.layerInProcess().pipe(Layer.provide(ExecServer.layer)))))
+const client = ExecClient.layerInProcess().pipe(
+  Layer.provide(ExecServer.layerSessions),
+  Layer.provide(NodeServices.layer)
+)
+
+NodeRuntime.runMain(program.pipe(Effect.provide(client)))

@@ -8,7 +8,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { ExecClient, HeadTail } from "exec-server/client"
-import { ExecServer, HttpUpgrade } from "exec-server/server"
+import { ExecServer, HttpUpgrade, NodeServices } from "exec-server/server"
 
 const routes = HttpRouter.empty.pipe(
   HttpRouter.get("/hello", HttpServerResponse.text("an ordinary route")),
@@ -16,7 +16,8 @@ const routes = HttpRouter.empty.pipe(
 )
 
 const application = HttpServer.serve(routes).pipe(
-  Layer.provide(ExecServer.layer),
+  Layer.provide(ExecServer.layerSessions),
+  Layer.provide(NodeServices.layer),
   Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
 )
 

@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
 import { ExecClient, HeadTail } from "exec-server/client"
-import { ExecServer } from "exec-server/server"
+import { ExecServer, NodeServices } from "exec-server/server"
 import { FakeSpawner, Script } from "exec-server/testing"
 
 /** What is tested: answers a password prompt, and gives what the program said. */
@@ -22,7 +22,7 @@ const logIn = (password: string) =>
     return { exitCode: exit.exitCode, said: HeadTail.bytesOf(terminal).toString() }
   })
 
-const children = FakeSpawner.FakeSpawner.layerOf(
+const children = FakeSpawner.layerOf(
   Script.plan([Script.output(1000, "Password: "), Script.output(5000, "Welcome\r\n"), Script.exit(5000)])
 )
 
@@ -41,9 +41,11 @@ const test = Effect.gen(function* () {
   yield* Effect.sync(() => console.log("passed: 5 seconds of a terminal, in no time"))
 })
 
+// What is provided first is nearest: the fake children take the place of the real ones.
 const layer = ExecClient.layerInProcess().pipe(
-  Layer.provide(ExecServer.layerWith({ spawner: children })),
-  Layer.merge(children)
+  Layer.provide(ExecServer.layerSessions),
+  Layer.provideMerge(children),
+  Layer.provide(NodeServices.layer)
 )
 
 NodeRuntime.runMain(test.pipe(Effect.provide(layer), Effect.provide(TestContext.TestContext)))

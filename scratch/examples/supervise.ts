@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { ExecClient } from "exec-server/client"
-import { ExecServer } from "exec-server/server"
+import { ExecServer, NodeServices } from "exec-server/server"
 
 const say = (text: string) => Effect.sync(() => console.log(text))
 
@@ -61,6 +61,9 @@ const program = Effect.gen(function* () {
   yield* say(`ended by ${signal}`)
 })
 
-NodeRuntime.runMain(
-  program.pipe(Effect.scoped, Effect.provide(ExecClient.layerInProcess().pipe(Layer.provide(ExecServer.layer))))
+const client = ExecClient.layerInProcess().pipe(
+  Layer.provide(ExecServer.layerSessions),
+  Layer.provide(NodeServices.layer)
 )
+
+NodeRuntime.runMain(program.pipe(Effect.scoped, Effect.provide(client)))

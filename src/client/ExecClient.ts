@@ -168,7 +168,7 @@ export const layerStdio = (options: Options & StdioLink.Options): Layer.Layer<Ex
 export const layerStreams = (options: Options & StreamLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectStreams(options))
 
-/** A client of the server in this process: provide `ExecServer.layer`, or one of mocks. */
+/** A client of the server in this process: provide `ExecServer.layerSessions` and its services. */
 export const layerInProcess = (options: Options = {}) => Layer.scoped(ExecClient, connectInProcess(options))
 
 /** A client of a WebSocket server that is started for it, and ends with it. */

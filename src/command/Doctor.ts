@@ -15,6 +15,7 @@ import { version } from "../internal/Package.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Wire from "../protocol/Wire.js"
 import * as ExecServer from "../server/ExecServer.js"
+import * as NodeServices from "../server/NodeServices.js"
 import * as Memory from "../transport/Memory.js"
 import { Exited } from "./Outcome.js"
 import { questions } from "./ServerCheck.js"
@@ -106,7 +107,7 @@ const contained = check(
   "bubblewrap",
   "install bubblewrap and allow user namespaces; only --contain namespace and restricted sandboxes need it",
   Effect.scoped(
-    Effect.as(Layer.build(ExecServer.layerContained), ok("bubblewrap", "processes can be contained in namespaces"))
+    Effect.as(Layer.build(NodeServices.layerContained), ok("bubblewrap", "processes can be contained in namespaces"))
   ),
   "warning"
 )
@@ -173,6 +174,9 @@ const converse = (params: object) =>
     })
   )
 
+/** A server of this process, and the way to it. */
+const conversing = ExecServer.layer.pipe(Layer.provideMerge(Memory.layer), Layer.provide(NodeServices.layer))
+
 const clients = check(
   "clients",
   "this is a fault of exec-server: install another version",
@@ -184,7 +188,7 @@ const clients = check(
       }
     }
     return ok("clients", `${generations.map(({ name }) => name).join("; ")}: each is answered in its own way`)
-  }).pipe(Effect.provide(ExecServer.layerOf({}, Memory.layer)))
+  }).pipe(Effect.provide(conversing))
 )
 
 const environments: Check = Effect.sync(() =>

@@ -7,10 +7,13 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import { provideInOrder } from "../internal/Wiring.js"
 import { SkipGrace } from "../process/SkipGrace.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as Exposure from "../server/Exposure.js"
-import * as ServerConfig from "../server/ServerConfig.js"
+import * as Limits from "../server/Limits.js"
+import * as NodeServices from "../server/NodeServices.js"
+import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
 import { Transport } from "../transport/Transport.js"
 import * as Memory from "./Memory.js"
@@ -39,8 +42,8 @@ const announceServer = (exposure: Exposure.Exposure) =>
     exposure._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
   )
 
-const sessions = ({ contain }: ServerConfig.ServerConfig) =>
-  contain === "namespace" ? ExecServer.layerContained : ExecServer.layer
+const services = ({ contain }: ServerConfig.ServerConfig) =>
+  contain === "namespace" ? NodeServices.layerContained : NodeServices.layer
 
 /**
  * The first signal ends the server, which is the main program's affair; with the second one there is no grace any more,
@@ -90,8 +93,8 @@ export const serve = (config: ServerConfig.ServerConfig) =>
       ),
       Effect.provide(ExecServer.layerServe),
       Effect.provide(Exposure.layer(exposure, announceRegistration)),
-      Effect.provide(sessions(config)),
-      Effect.provide(ServerConfig.limits(config)),
+      Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
+      Effect.provide(Limits.ofSettings(config)),
       Effect.provide(Telemetry.layer(config)),
       Effect.provide(secondSignal)
     )

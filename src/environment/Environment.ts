@@ -13,8 +13,10 @@ import type { Files } from "../client/Files.js"
 import type { Http } from "../client/Http.js"
 import type { Processes } from "../client/Processes.js"
 import * as Token from "../client/Token.js"
+import { provideInOrder } from "../internal/Wiring.js"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 import * as ExecServer from "../server/ExecServer.js"
+import * as NodeServices from "../server/NodeServices.js"
 import { allEnabled, type Enabled, type Entry, remoteId } from "./EnvironmentConfig.js"
 
 /** Why there is no environment to work in. */
@@ -80,9 +82,12 @@ export const of = (
   }
 }
 
+/** What serves this machine in this process. */
+const sessions = ExecServer.layerSessions.pipe(provideInOrder(NodeServices.layer))
+
 /** This machine, without a server to connect to: the same services in this process. It ends with the scope. */
 export const local = (id: string): Effect.Effect<Environment, ClientError, Scope.Scope> =>
-  Effect.flatMap(Layer.build(ExecServer.layer), (server) =>
+  Effect.flatMap(Layer.build(sessions), (server) =>
     Effect.map(Effect.provide(ExecClient.connectInProcess(), server), (client) => of(id, true, client))
   )
 

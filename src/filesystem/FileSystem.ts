@@ -36,7 +36,7 @@ export interface DirectoryEntry {
 }
 
 /** The file operations. Paths are absolute, without `.`, `..` and a trailing slash. */
-export interface Shape {
+export interface Files {
   /** Opens a regular file; the scope closes it. */
   readonly open: (
     path: NativePath,
@@ -60,6 +60,15 @@ export interface Shape {
     watched: MissingWatch.Watched,
     onChange: () => void
   ) => Effect.Effect<boolean, never, Scope.Scope>
+}
+
+/** The files of a server. */
+export interface Shape extends Files {
+  /**
+   * Whether these are the files that `FileViews` makes views of: the machine's own. Requests with a sandbox that
+   * restricts something go to such a view and not to this service; where this is false, they are refused.
+   */
+  readonly isConfinable: boolean
 }
 
 /** The memory limit of a directory listing for one response, in bytes; about 100,000 names. */
@@ -149,6 +158,7 @@ const readDirectory = (path: NativePath) =>
 export class FileSystem extends Context.Tag("exec-server/FileSystem")<FileSystem, Shape>() {
   /** The file system of this machine. */
   static readonly layer: Layer.Layer<FileSystem> = Layer.succeed(FileSystem, {
+    isConfinable: true,
     open: (path, mode, { followSymlinks }) => mapToFileError(open(path, mode, followSymlinks)),
     createDirectory: (path, { recursive, followSymlinks }) =>
       mapToFileError(MakeDirectory.makeDirectory(path, recursive, followSymlinks)),

@@ -27,17 +27,20 @@ export interface Limits {
   readonly allowPreparedExec: boolean
 }
 
+/** The limits that hold where no others are provided. */
+export const defaults: Limits = {
+  maxProcessesPerSession: 1024,
+  retain: "tail",
+  retainedOutputBytesPerProcess: 1048576,
+  retainedOutputBytesTotal: 268435456,
+  stdinQueueBytesPerProcess: 4194304,
+  closedProcessRetentionMs: 30000,
+  shutdownGracePeriodMs: 2000,
+  allowDirectExec: true,
+  allowPreparedExec: true
+}
+
 /** The limits in force. */
 export class ProcessLimits extends Context.Reference<ProcessLimits>()("exec-server/ProcessLimits", {
-  defaultValue: (): Limits => ({
-    maxProcessesPerSession: 1024,
-    retain: "tail",
-    retainedOutputBytesPerProcess: 1048576,
-    retainedOutputBytesTotal: 268435456,
-    stdinQueueBytesPerProcess: 4194304,
-    closedProcessRetentionMs: 30000,
-    shutdownGracePeriodMs: 2000,
-    allowDirectExec: true,
-    allowPreparedExec: true
-  })
+  defaultValue: () => defaults
 }) {}

@@ -16,7 +16,7 @@ import * as Immediate from "../internal/Immediate.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import { Confiner } from "../sandbox/Confiner.js"
+import * as Confiner from "../sandbox/Confiner.js"
 import { type Child, type ChildEvents, type ChildSpec, type Env, ExitStatus, type SpawnError } from "../spawn/Child.js"
 import { Spawner } from "../spawn/Spawner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
@@ -99,7 +99,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
     const events = ProcessMetrics.observe(observer)
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
-    const confiner = yield* Confiner
+    const confiner = yield* Confiner.forSpawner(spawner)
     const skipGrace = yield* SkipGrace
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
@@ -371,7 +371,7 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
     Effect.map(Effect.runtime<Spawner | OutputBuffer>(), ({ context, fiberRefs }) => {
-      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner, SkipGrace)(context)
+      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner.Confiner, SkipGrace)(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
       return {

@@ -370,7 +370,7 @@ const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = 
     yield* bubblewrap.check.pipe(
       Effect.mapError(({ message }) => new BubblewrapUnavailable({ message: `cannot contain processes: ${message}` }))
     )
-    return { launch: bubblewrap.launch }
+    return { confines: true, launch: bubblewrap.launch }
   })
 )
 

@@ -1,14 +1,19 @@
 /**
  * Decides what of a sandbox has to be enforced, and whether that can be done here.
  *
+ * A confinement is only as good as what carries it out: processes are confined by the spawner, files by their views. So
+ * a sandbox is enforced where all three say so: there is a confiner, the spawner `confines`, and the file system
+ * `isConfinable`. Everything else is refused, whatever layers a server is composed of.
+ *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { FileSystem } from "../filesystem/FileSystem.js"
 import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
-import type { Env } from "../spawn/Child.js"
+import type { Env, Spawns } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import { Bubblewrap } from "./Bubblewrap.js"
 import { isWithin, plan } from "./MountPlan.js"
@@ -49,14 +54,17 @@ const policyOf = (sandbox: Sandbox | undefined, env: Env | undefined) =>
         )
   )
 
+/** Refuses every sandbox that restricts something, and says why. */
+const refusing = (why: string): Shape => ({
+  confine: (sandbox, env) =>
+    Effect.flatMap(policyOf(sandbox, env), (policy) =>
+      policy === undefined ? Effect.succeed(undefined) : unenforceable(why)
+    )
+})
+
 /** The confiner of a server; without a layer it refuses every restriction. */
 export class Confiner extends Context.Reference<Confiner>()("exec-server/Confiner", {
-  defaultValue: (): Shape => ({
-    confine: (sandbox, env) =>
-      Effect.flatMap(policyOf(sandbox, env), (policy) =>
-        policy === undefined ? Effect.succeed(undefined) : unenforceable("it was put together without bubblewrap")
-      )
-  })
+  defaultValue: (): Shape => refusing("it was put together without bubblewrap")
 }) {
   /** Confines by bubblewrap, where it is installed. */
   static readonly layer: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
@@ -91,3 +99,11 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
     })
   )
 }
+
+/** The confiner for processes of a spawner: one that refuses where the spawner keeps no confinement. */
+export const forSpawner = ({ confines }: Pick<Spawns, "confines">): Effect.Effect<Shape> =>
+  confines ? Confiner : Effect.succeed(refusing("what starts its processes does not confine them"))
+
+/** The confiner for requests on files: one that refuses where there are no views of these files. */
+export const forFiles = ({ isConfinable }: Pick<FileSystem["Type"], "isConfinable">): Effect.Effect<Shape> =>
+  isConfinable ? Confiner : Effect.succeed(refusing("it has no sandboxed view of its files"))

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Shape } from "../filesystem/FileSystem.js"
+import type { Files } from "../filesystem/FileSystem.js"
 import type { OpenFile } from "../filesystem/OpenFile.js"
 import { type FileError, ofCode, toFileError } from "../filesystem/SystemError.js"
 import { type Answers, type Call, toBytes, toText } from "./Frames.js"
@@ -24,7 +24,7 @@ const done = Effect.as(answerOf(null))
 const bytes = Effect.map((payload: Buffer): Answer => ({ value: null, payload }))
 
 /** Answers calls; files stay open until they are closed. */
-export const make = (files: Shape): ((call: Call, payload: Buffer) => Effect.Effect<Answer, FileError>) => {
+export const make = (files: Files): ((call: Call, payload: Buffer) => Effect.Effect<Answer, FileError>) => {
   const open = new Map<number, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
   let nextHandle = 1
 

@@ -5,7 +5,7 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
-import type { DirectoryEntry, Shape } from "../filesystem/FileSystem.js"
+import type { DirectoryEntry, Files } from "../filesystem/FileSystem.js"
 import type { OpenFile } from "../filesystem/OpenFile.js"
 import type { FileError } from "../filesystem/SystemError.js"
 import { type Answers, type Call, toBytes, toText } from "./Frames.js"
@@ -24,7 +24,7 @@ const openFile = (ask: Ask, handle: number, size: number): OpenFile => ({
 })
 
 /** A file system whose operations somebody else carries out. */
-export const make = (ask: Ask): Shape => ({
+export const make = (ask: Ask): Files => ({
   open: (path, mode, { followSymlinks }) =>
     Effect.acquireRelease(ask({ call: "open", path: toText(path), mode, followSymlinks }), ({ value: { handle } }) =>
       Effect.ignore(ask({ call: "close", handle }))

@@ -1,58 +1,58 @@
 /**
- * The server: services put together, and the effect that serves.
+ * The server: sessions over services, and peers of a transport served by them.
+ *
+ * `layer` needs a `Transport` (`WebSocket.layer`, `Stdio.layer`, `Memory.layer`, `RelayTransport.layer`) and the services
+ * (`NodeServices.layer`, or others in their place); `Limits.layer`, provided last, bounds them all.
  *
  * @since 0.1.0
  */
-import type * as Config from "effect/Config"
-import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import { FileSystem } from "../filesystem/FileSystem.js"
-import { HttpRunner } from "../http/HttpRunner.js"
+import type { FileSystem } from "../filesystem/FileSystem.js"
+import type { HttpRunner } from "../http/HttpRunner.js"
 import { provideInOrder } from "../internal/Wiring.js"
-import { OutputBuffer } from "../process/OutputBuffer.js"
+import type { OutputBuffer } from "../process/OutputBuffer.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
 import { ProcessSupervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { clip } from "../protocol/Schemas.js"
-import { Bubblewrap, type BubblewrapUnavailable, layerSpawner, layerSpawnerContained } from "../sandbox/Bubblewrap.js"
-import { Confiner } from "../sandbox/Confiner.js"
-import { FileViews } from "../sandbox/FileViews.js"
 import * as Connection from "../session/Connection.js"
 import * as Handlers from "../session/Handlers.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import type { Spawner } from "../spawn/Spawner.js"
 import { Transport, type TransportFailed } from "../transport/Transport.js"
-import * as ServerConfig from "./ServerConfig.js"
 
-/** Sessions over whatever starts processes, keeps output, has files and makes HTTP requests: the layer to give mocks to. */
-export const layerSessions: Layer.Layer<
-  SessionRegistry | Handlers.Handlers,
-  never,
-  Spawner | OutputBuffer | FileSystem | HttpRunner
-> = Handlers.layer.pipe(Layer.provideMerge(SessionRegistry.layer), provideInOrder(ProcessSupervisor.layer))
+/**
+ * What answers requests, without a transport: `ExecClient.layerInProcess` and `HttpUpgrade.serve` need no more.
+ *
+ * @category models
+ */
+export type Sessions = SessionRegistry | Handlers.Handlers
 
-/** What real processes of either kind have around them. */
-const others = [
-  OutputBuffer.layer,
-  FileSystem.layer,
-  HttpRunner.layer,
-  Bubblewrap.layerReal,
-  Confiner.layer,
-  FileViews.layer
-] as const
+/**
+ * What sessions work with: `NodeServices` are the real ones.
+ *
+ * @category models
+ */
+export type Services = Spawner | OutputBuffer | FileSystem | HttpRunner
 
-/** Sessions of real processes, each in a PID namespace of its own; fails where bubblewrap cannot make these. */
-export const layerContained: Layer.Layer<SessionRegistry | Handlers.Handlers, BubblewrapUnavailable> =
-  layerSessions.pipe(provideInOrder(layerSpawnerContained, ...others))
-
-/** Sessions of real processes and files. */
-export const layer: Layer.Layer<SessionRegistry | Handlers.Handlers> = layerSessions.pipe(
-  provideInOrder(layerSpawner, ...others)
+/**
+ * Sessions without a transport, for clients in this process and for the routes of an HTTP server.
+ *
+ * @category layers
+ * @example
+ * const client = ExecClient.layerInProcess().pipe(
+ *   Layer.provide(ExecServer.layerSessions),
+ *   Layer.provide(NodeServices.layer)
+ * )
+ */
+export const layerSessions: Layer.Layer<Sessions, never, Services> = Handlers.layer.pipe(
+  Layer.provideMerge(SessionRegistry.layer),
+  provideInOrder(ProcessSupervisor.layer)
 )
 
 /** How many of the processes that a shutdown has ended are named. */
@@ -72,33 +72,39 @@ const report = (ended: ReadonlyArray<ProcessInfo>): Effect.Effect<void> => {
 
 /**
  * Serves the peers of a transport until there can be no further one. When interrupted: no peer is accepted any more,
- * those connected are told, and all processes are ended with `shutdownGracePeriodMs` between SIGTERM and SIGKILL.
+ * those connected are told, and all processes are ended with `shutdownGracePeriod` between SIGTERM and SIGKILL.
+ *
+ * @category running
  */
-export const serve: Effect.Effect<void, TransportFailed, Transport | SessionRegistry | Handlers.Handlers> = Effect.gen(
-  function* () {
-    const transport = yield* Transport
-    const registry = yield* SessionRegistry
-    const { shutdownGracePeriodMs } = yield* ProcessLimits
-    const peers = yield* Effect.fork(transport.run(Connection.serve))
-    yield* Fiber.join(peers).pipe(
-      Effect.onInterrupt(() =>
-        // Sessions first, so that the end of a connection finds its session already ending, with its grace.
-        Effect.zipRight(
-          registry.close,
-          Effect.all([Effect.flatMap(registry.end(shutdownGracePeriodMs), report), Fiber.interrupt(peers)], {
-            concurrency: 2,
-            discard: true
-          })
-        )
+export const serve: Effect.Effect<void, TransportFailed, Transport | Sessions> = Effect.gen(function* () {
+  const transport = yield* Transport
+  const registry = yield* SessionRegistry
+  const { shutdownGracePeriodMs } = yield* ProcessLimits
+  const peers = yield* Effect.fork(transport.run(Connection.serve))
+  yield* Fiber.join(peers).pipe(
+    Effect.onInterrupt(() =>
+      // Sessions first, so that the end of a connection finds its session already ending, with its grace.
+      Effect.zipRight(
+        registry.close,
+        Effect.all([Effect.flatMap(registry.end(shutdownGracePeriodMs), report), Fiber.interrupt(peers)], {
+          concurrency: 2,
+          discard: true
+        })
       )
     )
-  }
-)
+  )
+})
 
-/** A server that runs. */
+/**
+ * A server that runs.
+ *
+ * @category tags
+ */
 export class Running extends Context.Tag("exec-server/ExecServer/Running")<
   Running,
   {
+    /** Where clients find it, in the words of its transport: `ws://127.0.0.1:8080` with the port that it got. */
+    readonly address: string
     /**
      * Completes when there can be no further peer and the last one is gone, such as at the end of stdin, or when the
      * server ends with its scope. Fails where the transport does.
@@ -108,12 +114,21 @@ export class Running extends Context.Tag("exec-server/ExecServer/Running")<
 >() {}
 
 /**
- * A running server, as a layer for larger applications. `ended` says when it has ended; a failure of the transport that
- * nobody waits for is logged.
+ * A running server of sessions that are there already, for applications that use these also without a transport. `ended`
+ * says when it has ended; a failure of the transport that nobody waits for is logged.
+ *
+ * @category layers
+ * @example
+ * const both = Layer.merge(ExecServer.layerServe, ExecClient.layerInProcess()).pipe(
+ *   Layer.provide(ExecServer.layerSessions),
+ *   Layer.provide(WebSocket.layer({ host: "127.0.0.1", port: 8080 })),
+ *   Layer.provide(NodeServices.layer)
+ * )
  */
-export const layerServe: Layer.Layer<Running, never, Transport | SessionRegistry | Handlers.Handlers> = Layer.scoped(
+export const layerServe: Layer.Layer<Running, never, Transport | Sessions> = Layer.scoped(
   Running,
   Effect.gen(function* () {
+    const { address } = yield* Transport
     const done = yield* Deferred.make<void, TransportFailed>()
     let isAwaited = false
     yield* serve.pipe(
@@ -128,124 +143,41 @@ export const layerServe: Layer.Layer<Running, never, Transport | SessionRegistry
       isAwaited = true
       return Deferred.await(done)
     })
-    return { ended }
+    return { address, ended }
   })
 )
 
-/** Completes when the server has ended, and fails where its transport does: `Running.ended`. */
+/**
+ * A running server: a transport, the services, and limits where the defaults are not wanted. It ends with its scope, as
+ * `serve` does; `launch` runs it until it ends by itself.
+ *
+ * @category layers
+ * @example
+ * const server = ExecServer.layer.pipe(
+ *   Layer.provide(WebSocket.layer({ host: "127.0.0.1", port: 8080 })),
+ *   Layer.provide(NodeServices.layer),
+ *   Layer.provide(Limits.layer({ maxSessions: 16 }))
+ * )
+ * NodeRuntime.runMain(ExecServer.launch(server))
+ */
+export const layer: Layer.Layer<Running, never, Transport | Services> = layerServe.pipe(provideInOrder(layerSessions))
+
+/**
+ * Completes when the server has ended, and fails where its transport does: `Running.ended`.
+ *
+ * @category running
+ */
 export const ended: Effect.Effect<void, TransportFailed, Running> = Effect.flatMap(Running, ({ ended }) => ended)
 
 /**
  * Runs the server of a layer until it has ended: what `Layer.launch` is for layers that do not end by themselves. It
  * fails as the layer and the transport do; interrupting it ends the server, as `serve` does.
  *
+ * @category running
  * @example
- * NodeRuntime.runMain(ExecServer.launch(ExecServer.layerOf({}, Stdio.layer)))
+ * NodeRuntime.runMain(
+ *   ExecServer.launch(ExecServer.layer.pipe(Layer.provide(Stdio.layer), Layer.provide(NodeServices.layer)))
+ * )
  */
 export const launch = <E, R>(server: Layer.Layer<Running, E, R>): Effect.Effect<void, E | TransportFailed, R> =>
   Effect.provide(ended, server)
-
-/**
- * What a server is made of where nothing else is said, each replaceable alone; `Clock` and `HostInfo` are references.
- * `confiner` and `fileViews` enforce sandboxes by bubblewrap, which is looked for when the first one is asked for.
- */
-export const defaultServices = {
-  spawner: layerSpawner,
-  outputBuffer: OutputBuffer.layer,
-  fileSystem: FileSystem.layer,
-  httpRunner: HttpRunner.layer,
-  sessionRegistry: Layer.provide(SessionRegistry.layer, ProcessSupervisor.layer),
-  confiner: Layer.provide(Confiner.layer, Bubblewrap.layerReal),
-  fileViews: Layer.provide(FileViews.layer, Bubblewrap.layerReal)
-} satisfies {
-  readonly spawner: Layer.Layer<Spawner>
-  readonly outputBuffer: Layer.Layer<OutputBuffer>
-  readonly fileSystem: Layer.Layer<FileSystem>
-  readonly httpRunner: Layer.Layer<HttpRunner>
-  readonly sessionRegistry: Layer.Layer<SessionRegistry, never, Spawner | OutputBuffer>
-  readonly confiner: Layer.Layer<never>
-  readonly fileViews: Layer.Layer<never>
-}
-
-/** Services in the place of the default ones; the errors and needs of their layers are those of the server. */
-export interface Replacements<E = never, R = never> {
-  readonly spawner?: Layer.Layer<Spawner, E, R>
-  readonly outputBuffer?: Layer.Layer<OutputBuffer, E, R>
-  readonly fileSystem?: Layer.Layer<FileSystem, E, R>
-  readonly httpRunner?: Layer.Layer<HttpRunner, E, R>
-  readonly sessionRegistry?: Layer.Layer<SessionRegistry, E, R | Spawner | OutputBuffer>
-  /** Decides what of a sandbox is enforced: `Confiner`. The default one trusts the spawner to keep a `confinement`. */
-  readonly confiner?: Layer.Layer<never, E, R>
-  /** Gives requests on files what their sandbox leaves of these: `FileViews`. */
-  readonly fileViews?: Layer.Layer<never, E, R>
-}
-
-/**
- * What enforces sandboxes. A spawner of the application's own may not know of them, and views of real files are none of
- * files of its own: where these are replaced, sandboxes are refused, unless it is said who enforces them.
- */
-const enforcing = <E, R>({ spawner, fileSystem, confiner, fileViews }: Replacements<E, R>) =>
-  Layer.merge(
-    confiner ?? (spawner === undefined ? defaultServices.confiner : Layer.empty),
-    fileViews ?? (fileSystem === undefined ? defaultServices.fileViews : Layer.empty)
-  )
-
-/**
- * Sessions over the default services, but for those replaced. Sandboxes of processes are refused where `spawner` is
- * replaced without `confiner`, those of requests on files also where `fileSystem` is without `fileViews`.
- *
- * @example
- * const sessions = ExecServer.layerWith({ spawner: FakeSpawner.FakeSpawner.layer })
- */
-export const layerWith = <E = never, R = never>(
-  replacements: Replacements<E, R>
-): Layer.Layer<SessionRegistry | Handlers.Handlers, E, R> => {
-  const { spawner, outputBuffer, fileSystem, httpRunner, sessionRegistry } = { ...defaultServices, ...replacements }
-  return Handlers.layer.pipe(
-    Layer.provideMerge(sessionRegistry),
-    Layer.provide([spawner, outputBuffer, fileSystem, httpRunner, enforcing(replacements)])
-  )
-}
-
-/** What bounds a server, and how its processes are kept together; whatever is missing is the default. */
-export type Options = Partial<ServerConfig.Limits & Pick<ServerConfig.ServerConfig, "contain">>
-
-/**
- * A running server: a configuration, a transport, and services in the place of the default ones. The limits hold for the
- * transport as well. It ends with its scope, as `serve` does; `launch` runs it until it ends by itself. Fails as the
- * transport does, or where processes should be contained and bubblewrap cannot do that.
- *
- * @example
- * const server = ExecServer.layerOf({ maxSessions: 16 }, WebSocket.layer({ host: "127.0.0.1", port: 0 }))
- */
-export const layerOf = <T, TE, TR, E = never, R = never>(
-  options: Options,
-  transport: Layer.Layer<Transport | T, TE, TR>,
-  replacements: Replacements<E, R> = {}
-): Layer.Layer<
-  Running | Transport | T | SessionRegistry | Handlers.Handlers,
-  TE | E | BubblewrapUnavailable,
-  TR | R
-> => {
-  const config = { ...ServerConfig.defaults, ...options }
-  const contained: Replacements<BubblewrapUnavailable> =
-    config.contain === "namespace" && replacements.spawner === undefined
-      ? { spawner: layerSpawnerContained, confiner: defaultServices.confiner }
-      : {}
-  const sessions = layerWith<E | BubblewrapUnavailable, R>({ ...contained, ...replacements })
-  return layerServe.pipe(
-    Layer.provideMerge(Layer.merge(sessions, transport)),
-    Layer.provide(ServerConfig.layerLimits(config))
-  )
-}
-
-/** The same with a configuration that is read when the server is built: `ServerConfig.config`, or one of your own. */
-export const layerConfig = <T, TE, TR, E = never, R = never>(
-  options: Config.Config<Options>,
-  transport: Layer.Layer<Transport | T, TE, TR>,
-  replacements: Replacements<E, R> = {}
-): Layer.Layer<
-  Running | Transport | T | SessionRegistry | Handlers.Handlers,
-  TE | E | BubblewrapUnavailable | ConfigError,
-  TR | R
-> => Layer.unwrapEffect(Effect.map(options, (options) => layerOf(options, transport, replacements)))

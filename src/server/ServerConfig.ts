@@ -6,16 +6,14 @@
 import { readFileSync } from "node:fs"
 import * as Config from "effect/Config"
 import * as EffectConfigError from "effect/ConfigError"
-import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
-import * as Layer from "effect/Layer"
 import * as TOML from "smol-toml"
-import { HttpLimits, type Limits as OfHttp } from "../http/HttpLimits.js"
-import { type Limits as OfProcesses, ProcessLimits } from "../process/ProcessLimits.js"
+import { defaults as http } from "../http/HttpLimits.js"
+import { defaults as processes } from "../process/ProcessLimits.js"
 import * as OsError from "../protocol/OsError.js"
-import { type Limits as OfSessions, SessionLimits } from "../session/SessionLimits.js"
-import { type Limits as OfTransports, TransportLimits } from "../transport/TransportLimits.js"
+import { defaults as sessions } from "../session/SessionLimits.js"
+import { defaults as transports } from "../transport/TransportLimits.js"
 
 /** A setting makes no sense; the message says which one, where it came from, and what it may be. */
 export class ConfigError extends Data.TaggedError("ConfigError")<{ readonly message: string }> {}
@@ -169,43 +167,76 @@ export const settings = {
     })
   }),
   ...under("Connections", {
-    maxConnections: count(1024, "WebSocket connections at a time", 1),
-    handshakeTimeoutMs: count(10000, "how long a connection may take to be accepted, and then to initialize, in ms", 1),
-    pingIntervalMs: count(30000, "time between pings; a client that leaves three unanswered is cut off; in ms", 1),
-    concurrentRequests: count(4096, "requests of one connection that are served at a time; further ones wait", 1),
+    maxConnections: count(transports.maxConnections, "WebSocket connections at a time", 1),
+    handshakeTimeoutMs: count(
+      sessions.handshakeTimeoutMs,
+      "how long a connection may take to be accepted, and then to initialize, in ms",
+      1
+    ),
+    pingIntervalMs: count(
+      transports.pingIntervalMs,
+      "time between pings; a client that leaves three unanswered is cut off; in ms",
+      1
+    ),
+    concurrentRequests: count(
+      sessions.concurrentRequests,
+      "requests of one connection that are served at a time; further ones wait",
+      1
+    ),
     // To the WebSocket library 0 means that there is no limit.
-    maxMessageBytes: count(67108864, "longest message that is read, in bytes", 1),
-    maxHttpRequestsPerConnection: count(256, "HTTP exchanges of one connection under way"),
-    httpBufferBytesPerConnection: count(67108864, "HTTP bodies of one connection that are not streamed, in bytes")
+    maxMessageBytes: count(transports.maxMessageBytes, "longest message that is read, in bytes", 1),
+    maxHttpRequestsPerConnection: count(
+      http.maxHttpRequestsPerConnection,
+      "HTTP exchanges of one connection under way"
+    ),
+    httpBufferBytesPerConnection: count(
+      http.httpBufferBytesPerConnection,
+      "HTTP bodies of one connection that are not streamed, in bytes"
+    )
   }),
   ...under("Sessions", {
-    maxSessions: count(1024, "sessions, attached or waiting for their client"),
-    maxProcessesPerSession: count(1024, "processes of one session that are not closed"),
-    detachedSessionTtlMs: count(30000, "how long a session waits for its client to come back, in milliseconds"),
-    closedProcessRetentionMs: count(30000, "how long a closed process can still be read, in milliseconds"),
-    shutdownGracePeriodMs: count(2000, "time between SIGTERM and SIGKILL when the server ends, in milliseconds")
+    maxSessions: count(sessions.maxSessions, "sessions, attached or waiting for their client"),
+    maxProcessesPerSession: count(processes.maxProcessesPerSession, "processes of one session that are not closed"),
+    detachedSessionTtlMs: count(
+      sessions.detachedSessionTtlMs,
+      "how long a session waits for its client to come back, in milliseconds"
+    ),
+    closedProcessRetentionMs: count(
+      processes.closedProcessRetentionMs,
+      "how long a closed process can still be read, in milliseconds"
+    ),
+    shutdownGracePeriodMs: count(
+      processes.shutdownGracePeriodMs,
+      "time between SIGTERM and SIGKILL when the server ends, in milliseconds"
+    )
   }),
   ...under("Processes", {
     retain: make<"choice", Retention>(
       "choice",
-      "tail",
+      processes.retain,
       "what is kept of output beyond the limits: tail (the newest) or head-tail (the beginning and the end)",
       { choices: retentions }
     ),
-    retainedOutputBytesPerProcess: count(1048576, "output kept of one process, in bytes; see --retain"),
+    retainedOutputBytesPerProcess: count(
+      processes.retainedOutputBytesPerProcess,
+      "output kept of one process, in bytes; see --retain"
+    ),
     retainedOutputBytesTotal: count(
-      268435456,
+      processes.retainedOutputBytesTotal,
       "output kept of all processes, in bytes; closed processes give way first"
     ),
-    stdinQueueBytesPerProcess: count(4194304, "input waiting for one process, in bytes; then a write waits"),
+    stdinQueueBytesPerProcess: count(
+      processes.stdinQueueBytesPerProcess,
+      "input waiting for one process, in bytes; then a write waits"
+    ),
     contain: make<"choice", Containment>(
       "choice",
       "none",
       "none, or namespace: each process in a PID namespace of its own, which nothing outlives (needs bubblewrap)",
       { choices: containments }
     ),
-    allowDirectExec: flag(true, "start processes on plain requests"),
-    allowPreparedExec: flag(true, "start processes on requests marked prepared")
+    allowDirectExec: flag(processes.allowDirectExec, "start processes on plain requests"),
+    allowPreparedExec: flag(processes.allowPreparedExec, "start processes on requests marked prepared")
   })
 } as const
 
@@ -374,18 +405,3 @@ export const config: Config.Config<ServerConfig> = Config.all(
     Either.mapLeft(load({}, variables, undefined), ({ message }) => EffectConfigError.InvalidData([], message))
   )
 )
-
-/** The settings that bound services, in one record. */
-export interface Limits extends OfProcesses, OfSessions, OfHttp, OfTransports {}
-
-/** The limits of every service, as configured. */
-export const limits = (config: Limits): Context.Context<never> =>
-  Context.empty().pipe(
-    Context.add(ProcessLimits, config),
-    Context.add(SessionLimits, config),
-    Context.add(HttpLimits, config),
-    Context.add(TransportLimits, config)
-  )
-
-/** The same as a layer. */
-export const layerLimits = (config: Limits): Layer.Layer<never> => Layer.succeedContext(limits(config))

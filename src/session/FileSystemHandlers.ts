@@ -10,14 +10,14 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { AccessQueue } from "../filesystem/AccessQueue.js"
-import { FileSystem, type Shape as Files } from "../filesystem/FileSystem.js"
+import { FileSystem, type Files } from "../filesystem/FileSystem.js"
 import { Handles } from "../filesystem/Handles.js"
 import { type Failure, FileRefused } from "../protocol/Failure.js"
 import { FileSystemApi, maxBlockBytes, maxFileBytes } from "../protocol/FileSystemApi.js"
 import { type FilePath, formatBytes } from "../protocol/PathUri.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
 import * as Unenforced from "../protocol/Unenforced.js"
-import { Confiner } from "../sandbox/Confiner.js"
+import * as Confiner from "../sandbox/Confiner.js"
 import * as Base64 from "./Base64.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { initialized } from "./Handshake.js"
@@ -59,7 +59,7 @@ const done = Effect.as({})
 /** The handlers. What they start belongs to the scope at hand, and outlives connections. */
 export const make = Effect.gen(function* () {
   const allFiles = yield* FileSystem
-  const { confine } = yield* Confiner
+  const { confine } = yield* Confiner.forFiles(allFiles)
   const scope = yield* Effect.scope
   const queues = new WeakMap<Session, AccessQueue>()
   const accesses = new WeakMap<Connection, Access>()

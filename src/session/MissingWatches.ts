@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Shape as Files } from "../filesystem/FileSystem.js"
+import type { Files } from "../filesystem/FileSystem.js"
 import type { Watched } from "../filesystem/MissingWatch.js"
 import type { Notify } from "./CurrentConnection.js"
 

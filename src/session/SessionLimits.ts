@@ -17,12 +17,15 @@ export interface Limits {
   readonly concurrentRequests: number
 }
 
+/** The limits that hold where no others are provided. */
+export const defaults: Limits = {
+  maxSessions: 1024,
+  detachedSessionTtlMs: 30000,
+  handshakeTimeoutMs: 10000,
+  concurrentRequests: 4096
+}
+
 /** The limits in force. */
 export class SessionLimits extends Context.Reference<SessionLimits>()("exec-server/SessionLimits", {
-  defaultValue: (): Limits => ({
-    maxSessions: 1024,
-    detachedSessionTtlMs: 30000,
-    handshakeTimeoutMs: 10000,
-    concurrentRequests: 4096
-  })
+  defaultValue: () => defaults
 }) {}

@@ -26,7 +26,7 @@ export interface ChildSpec {
   readonly cwd: string
   readonly env: Env
   readonly io: Io
-  /** What it may see and reach; everything, without it. A launcher that cannot keep it refuses it. */
+  /** What it may see and reach; everything, without it. A spawner is given it only where it `confines`. */
   readonly confinement?: Confinement | undefined
 }
 
@@ -83,6 +83,11 @@ export class SpawnError extends Data.TaggedError("SpawnError")<{ readonly messag
 
 /** Starts children: the shape of every spawner service. */
 export interface Spawns {
+  /**
+   * Whether it keeps the `confinement` of a child or fails. Where it is false, starts with a sandbox that restricts
+   * something are refused and never reach the spawner.
+   */
+  readonly confines: boolean
   /**
    * Starts a child. The part up to the fork runs synchronously, so that requests keep their order; a failure that the
    * system reports late may come asynchronously.

@@ -98,17 +98,17 @@ const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Leader 
 /** Starts leaders on descriptors, or as the owner of a terminal. */
 type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
 
-/** Starts the leaders of confined children; without a layer, there are none. */
+/** Starts the leaders of confined children; without a layer nothing does, and no child can be confined. */
 export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exec-server/ConfinedLauncher", {
-  defaultValue: (): { readonly launch: Launch } => ({
-    launch: () => new SpawnError({ message: "this server cannot confine a process" })
-  })
+  defaultValue: (): { readonly launch: Launch } | undefined => undefined
 }) {}
 
 /** Starts leaders. */
 export class Launcher extends Context.Tag("exec-server/Launcher")<
   Launcher,
   {
+    /** Whether it keeps the `confinement` of a child; a launcher that does not fails on one. */
+    readonly confines: boolean
     /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
     readonly launch: Launch
   }
@@ -120,8 +120,12 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
       const trees = yield* ProcessTrees
       const confined = yield* ConfinedLauncher
       return {
-        launch: (spec, stdio) =>
-          spec.confinement === undefined ? attempt(() => launch(trees, spec, stdio)) : confined.launch(spec, stdio)
+        confines: confined !== undefined,
+        launch: (spec, stdio) => {
+          if (spec.confinement === undefined) return attempt(() => launch(trees, spec, stdio))
+          if (confined !== undefined) return confined.launch(spec, stdio)
+          return new SpawnError({ message: "this server cannot confine a process" })
+        }
       }
     })
   )

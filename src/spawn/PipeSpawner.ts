@@ -122,9 +122,10 @@ export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpaw
   /** Pipes on leaders that a launcher starts. */
   static readonly layer: Layer.Layer<PipeSpawner, never, Launcher> = Layer.effect(
     PipeSpawner,
-    Effect.map(Launcher, ({ launch }) => {
+    Effect.map(Launcher, ({ confines, launch }) => {
       const reader = new PipeReader()
       return {
+        confines,
         spawn: (spec) =>
           Effect.flatMap(
             attempt(() => openPipes(spec.io._tag === "Pipe" && spec.io.stdin)),

@@ -151,11 +151,12 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
   static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
     Effect.gen(function* () {
-      const { launch } = yield* Launcher
+      const { confines, launch } = yield* Launcher
       const buffer = new ReadBuffer()
       // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
       const loaded = yield* Effect.either(attempt(loadNative))
       return {
+        confines,
         spawn: (spec) => {
           const { io } = spec
           if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")

@@ -22,7 +22,10 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
     Effect.gen(function* () {
       const pipes = yield* PipeSpawner
       const terminals = yield* PtySpawner
-      return { spawn: (spec) => (spec.io._tag === "Pty" ? terminals : pipes).spawn(spec) }
+      return {
+        confines: pipes.confines && terminals.confines,
+        spawn: (spec) => (spec.io._tag === "Pty" ? terminals : pipes).spawn(spec)
+      }
     })
   )
 

@@ -296,10 +296,19 @@ export interface Shape {
   readonly failNext: (message: string) => void
 }
 
+/** What can be chosen about the spawner. */
+export interface Options {
+  /**
+   * Whether it accepts children with a `confinement`, for tests of sandboxed starts: whoever asks for one is told that
+   * it is enforced. Without it sandboxes are refused, as of any spawner that does not keep them.
+   */
+  readonly confines?: boolean
+}
+
 /** Fake children: their spawner for the program, and this service for its test. */
 export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<FakeSpawner, Shape>() {
   /** Children that follow `plan` where `next` says nothing else. */
-  static readonly layerOf = (plan: Plan): Layer.Layer<FakeSpawner | Spawner> =>
+  static readonly layerOf = (plan: Plan, { confines = false }: Options = {}): Layer.Layer<FakeSpawner | Spawner> =>
     Layer.scopedContext(
       Effect.map(FiberSet.makeRuntime<never>(), (run) => {
         const requests: Array<ChildSpec> = []
@@ -338,6 +347,7 @@ export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<
           failNext: (message) => next({ before: new SpawnError({ message }) })
         }).pipe(
           Context.add(Spawner, {
+            confines,
             spawn: (spec) =>
               Effect.suspend(() => {
                 requests.push(spec)
@@ -353,3 +363,21 @@ export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<
   /** Children that are obedient and take their writes at once. */
   static readonly layer: Layer.Layer<FakeSpawner | Spawner> = FakeSpawner.layerOf({})
 }
+
+/**
+ * Children that are obedient and take their writes at once.
+ *
+ * @category layers
+ * @example
+ * const sessions = ExecServer.layerSessions.pipe(Layer.provideMerge(FakeSpawner.layer), Layer.provide(NodeServices.layer))
+ */
+export const layer: Layer.Layer<FakeSpawner | Spawner> = FakeSpawner.layer
+
+/**
+ * Children that follow `plan` where `next` says nothing else.
+ *
+ * @category layers
+ * @example
+ * FakeSpawner.layerOf(Script.plan([Script.output("100 millis", "ready\n"), Script.exit("5 seconds")]))
+ */
+export const layerOf: (plan: Plan, options?: Options) => Layer.Layer<FakeSpawner | Spawner> = FakeSpawner.layerOf

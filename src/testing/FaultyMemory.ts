@@ -131,3 +131,10 @@ export class FaultyMemory extends Context.Tag("exec-server/testing/FaultyMemory"
     })
   )
 }
+
+/**
+ * A transport, the connector to it, and the hold on its faults; without faults until there are some.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<FaultyMemory | Transport | Memory.Connector> = FaultyMemory.layer

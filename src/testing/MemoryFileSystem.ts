@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { FileSystem, type Shape as Files } from "../filesystem/FileSystem.js"
+import { FileSystem, type Files } from "../filesystem/FileSystem.js"
 import { basename, isRoot, join, type NativePath, parent } from "../filesystem/NativePath.js"
 import { notAFile, type OpenFile } from "../filesystem/OpenFile.js"
 import { type FileError, ofCode, toFileError } from "../filesystem/SystemError.js"
@@ -255,12 +255,7 @@ export class MemoryFileSystem extends Context.Tag("exec-server/testing/MemoryFil
     readonly files: Effect.Effect<{ readonly [path: string]: Buffer }>
   }
 >() {
-  /**
-   * A file system with these files, by absolute path, and the directories above them.
-   *
-   * @example
-   * MemoryFileSystem.MemoryFileSystem.layer({ "/etc/motd": "hello" })
-   */
+  /** A file system with these files, by absolute path, and the directories above them. */
   static readonly layer = (
     files: { readonly [path: string]: string | Buffer } = {}
   ): Layer.Layer<MemoryFileSystem | FileSystem> =>
@@ -273,8 +268,20 @@ export class MemoryFileSystem extends Context.Tag("exec-server/testing/MemoryFil
           tree.addFile(path, Buffer.from(content))
         }
         return Context.make(MemoryFileSystem, { files: Effect.sync(() => tree.files) }).pipe(
-          Context.add(FileSystem, make(tree))
+          Context.add(FileSystem, { ...make(tree), isConfinable: false })
         )
       })
     )
 }
+
+/**
+ * A file system with these files, by absolute path, and the directories above them; nothing of it can be confined, so
+ * requests with a sandbox that restricts something are refused.
+ *
+ * @category layers
+ * @example
+ * MemoryFileSystem.layer({ "/etc/motd": "hello" })
+ */
+export const layer: (files?: {
+  readonly [path: string]: string | Buffer
+}) => Layer.Layer<MemoryFileSystem | FileSystem> = MemoryFileSystem.layer

@@ -85,13 +85,14 @@ export class Recorder extends Context.Tag("exec-server/testing/Recorder")<
   /** Records the children of another spawner, which are otherwise as they were. */
   static readonly layer: Layer.Layer<Recorder | Spawner, never, Spawner> = Layer.effectContext(
     Effect.gen(function* () {
-      const { spawn } = yield* Spawner
+      const { confines, spawn } = yield* Spawner
       const clock = yield* Clock.clockWith(Effect.succeed)
       const recordings: Array<{ readonly argv: ReadonlyArray<string>; readonly reports: Array<Report> }> = []
       return Context.make(Recorder, {
         recordings: Effect.sync(() => recordings.map(({ argv, reports }) => ({ argv, reports: [...reports] })))
       }).pipe(
         Context.add(Spawner, {
+          confines,
           spawn: (spec) =>
             Effect.map(spawn(spec), (child) => {
               const reports: Array<Report> = []
@@ -131,6 +132,18 @@ const exitStep = (atMs: number, status: ExitStatus, outputFollows: boolean): Scr
     child.exit(status)
   }
 })
+
+/**
+ * Records the children of another spawner, which are otherwise as they were.
+ *
+ * @category layers
+ * @example
+ * const recorded = ExecServer.layerSessions.pipe(
+ *   Layer.provideMerge(Recording.layer),
+ *   Layer.provide(NodeServices.layer)
+ * )
+ */
+export const layer: Layer.Layer<Recorder | Spawner, never, Spawner> = Recorder.layer
 
 /** A fake child that reports what was recorded, at the same times after its start; signals end it as they end most. */
 export const plan = ({ reports }: Recording, more: Omit<Plan, "script"> = {}): Plan =>

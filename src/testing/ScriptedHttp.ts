@@ -93,12 +93,7 @@ export class ScriptedHttp extends Context.Tag("exec-server/testing/ScriptedHttp"
     readonly requests: ReadonlyArray<HttpRequest>
   }
 >() {
-  /**
-   * Requests answered by routes; redirects are not followed.
-   *
-   * @example
-   * ScriptedHttp.ScriptedHttp.layer(({ url }) => (url.pathname === "/slow" ? { afterMs: 1000, body: "ok" } : undefined))
-   */
+  /** Requests answered by routes; redirects are not followed. */
   static readonly layer = (routes: Routes): Layer.Layer<ScriptedHttp | HttpRunner> =>
     Layer.effectContext(
       Effect.sync(() => {
@@ -107,3 +102,12 @@ export class ScriptedHttp extends Context.Tag("exec-server/testing/ScriptedHttp"
       })
     )
 }
+
+/**
+ * Requests answered by routes; redirects are not followed.
+ *
+ * @category layers
+ * @example
+ * ScriptedHttp.layer(({ url }) => (url.pathname === "/slow" ? { after: "1 second", body: "ok" } : undefined))
+ */
+export const layer: (routes: Routes) => Layer.Layer<ScriptedHttp | HttpRunner> = ScriptedHttp.layer

@@ -15,9 +15,12 @@ export interface Limits {
   readonly pingIntervalMs: number
 }
 
+/** The limits that hold where no others are provided. */
+export const defaults: Limits = { maxMessageBytes: 67108864, maxConnections: 1024, pingIntervalMs: 30000 }
+
 /** The limits in force. */
 export class TransportLimits extends Context.Reference<TransportLimits>()("exec-server/TransportLimits", {
-  defaultValue: (): Limits => ({ maxMessageBytes: 67108864, maxConnections: 1024, pingIntervalMs: 30000 })
+  defaultValue: () => defaults
 }) {}
 
 /** What a Node.js timer can wait, in milliseconds; longer ones fire at once. */

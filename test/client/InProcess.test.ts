@@ -13,9 +13,9 @@ import * as ExecClient from "../../src/client/ExecClient.js"
 import * as InProcess from "../../src/client/InProcess.js"
 import type { Method } from "../../src/protocol/ExecApi.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
-import * as ExecServer from "../../src/server/ExecServer.js"
 import * as Prometheus from "../../src/server/Prometheus.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
+import { realSessions } from "../support/composed.js"
 import { failureOf, serverLayer, settle } from "../support/fake.js"
 import { read, type Samples } from "../support/metrics.js"
 import { hasBubblewrap } from "../support/servers.js"
@@ -208,7 +208,7 @@ describe("a server in the same process", () => {
         )
       assert.deepInclude(yield* exitOf("touch /tmp/in-process"), { exitCode: 1, sandboxDenied: true })
       assert.deepInclude(yield* exitOf("exit 3"), { exitCode: 3, sandboxDenied: false })
-    }).pipe(Effect.provide(ExecServer.layer))
+    }).pipe(Effect.provide(realSessions))
   )
 
   it.scoped("checks requests as the wire does", () =>

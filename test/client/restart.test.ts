@@ -2,19 +2,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as ExecClient from "../../src/client/ExecClient.js"
-import * as ExecServer from "../../src/server/ExecServer.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import * as Script from "../../src/testing/Script.js"
+import { clientOf } from "../support/composed.js"
 import { settle } from "../support/fake.js"
 
 const plan = Script.plan([Script.output(10, "x"), Script.exit(20, 1)])
-const layer = ExecClient.layerInProcess().pipe(
-  Layer.provide(ExecServer.layerWith({ spawner: FakeSpawner.layerOf(plan) }))
-)
+const layer = clientOf(FakeSpawner.layerOf(plan))
 
 describe("a restarted process", () => {
   it.scoped("is one process to its client, with an event for each restart", () =>

@@ -13,7 +13,7 @@ import * as Stream from "effect/Stream"
 import type { ClientError } from "../../src/client/ClientError.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import { bytesOf } from "../../src/client/HeadTail.js"
-import * as ExecServer from "../../src/server/ExecServer.js"
+import { realSessions } from "../support/composed.js"
 import { failureOf, settle } from "../support/fake.js"
 import { directory } from "../support/files.js"
 import { clientUrl, environmentId, localExecutor, localRendezvous } from "../support/relay.js"
@@ -409,7 +409,7 @@ suite("a client over stdio", ExecClient.connectStdio(node))
 
 suite(
   "a client in the server's process",
-  Effect.flatMap(Layer.build(ExecServer.layer), (server) => Effect.provide(ExecClient.connectInProcess(), server))
+  Effect.flatMap(Layer.build(realSessions), (server) => Effect.provide(ExecClient.connectInProcess(), server))
 )
 
 /** A client of an executor behind a rendezvous, whose address for clients is made of the rendezvous's own. */
@@ -527,7 +527,7 @@ describe("the layers", () => {
 
   it.live("layerInProcess takes any server's layers", () =>
     Effect.gen(function* () {
-      const { text } = yield* echo.pipe(Effect.provide(ExecClient.layerInProcess()), Effect.provide(ExecServer.layer))
+      const { text } = yield* echo.pipe(Effect.provide(ExecClient.layerInProcess()), Effect.provide(realSessions))
       assert.strictEqual(text, "hello\n")
     })
   )

@@ -4,9 +4,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import * as ExecServer from "../../src/server/ExecServer.js"
 import { MemoryFileSystem } from "../../src/testing/MemoryFileSystem.js"
-import * as Memory from "../../src/transport/Memory.js"
+import type * as Memory from "../../src/transport/Memory.js"
+import { memoryServer } from "../support/composed.js"
 import { directory, refuses } from "../support/files.js"
 import { memoryClient, memoryLayer, webSocketServer } from "../support/servers.js"
 import type { TestClient } from "../support/TestClient.js"
@@ -212,8 +212,7 @@ describe("a watch", () => {
 
   it.scopedLive("of files in memory is none", () =>
     Effect.gen(function* () {
-      const sessions = ExecServer.layerWith({ fileSystem: MemoryFileSystem.layer() })
-      const layer = Layer.provideMerge(ExecServer.layerServe, Layer.merge(sessions, Memory.layer))
+      const layer = memoryServer(MemoryFileSystem.layer())
       const client = yield* Effect.provide(memoryClient, yield* Layer.build(layer))
       yield* client.handshake()
       assert.isFalse(yield* watches(client, 1, ["/a"]))

@@ -6,12 +6,9 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { FileSystem } from "../../src/filesystem/FileSystem.js"
-import { HttpRunner } from "../../src/http/HttpRunner.js"
-import { OutputBuffer } from "../../src/process/OutputBuffer.js"
-import * as ExecServer from "../../src/server/ExecServer.js"
+import { FileSystem, type Files } from "../../src/filesystem/FileSystem.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
-import * as Memory from "../../src/transport/Memory.js"
+import { memoryServer } from "../support/composed.js"
 import { settle } from "../support/fake.js"
 import { base64, directory } from "../support/files.js"
 import { eventually, memoryClient, stdioClient, webSocketServer } from "../support/servers.js"
@@ -102,11 +99,8 @@ describe("a real server", () => {
 })
 
 /** A server whose file system is a mock. */
-const serverOf = (mock: Partial<FileSystem["Type"]>) =>
-  ExecServer.layerServe.pipe(
-    Layer.provideMerge(Layer.merge(ExecServer.layerSessions, Memory.layer)),
-    Layer.provide([OutputBuffer.layer, FakeSpawner.layerOf({}), Layer.mock(FileSystem, mock), HttpRunner.layer])
-  )
+const serverOf = (mock: Partial<Files>) =>
+  memoryServer(Layer.merge(FakeSpawner.layer, Layer.mock(FileSystem, { ...mock, isConfinable: false })))
 
 it.scopedLive("reading requests overlap; a changing one is alone, and nothing overtakes it", () =>
   Effect.gen(function* () {

@@ -724,7 +724,9 @@ describe("a confined start", () => {
     it.scoped(title, () =>
       Effect.flatMap(bench, body).pipe(
         Effect.provide(
-          supervisorLayer().pipe(Layer.provide(Layer.succeed(Confiner, { confine: () => Effect.succeed(confinement) })))
+          supervisorLayer({}, {}, { confines: true }).pipe(
+            Layer.provide(Layer.succeed(Confiner, { confine: () => Effect.succeed(confinement) }))
+          )
         )
       )
     )

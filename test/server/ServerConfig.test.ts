@@ -5,6 +5,7 @@ import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { ProcessLimits } from "../../src/process/ProcessLimits.js"
+import * as Limits from "../../src/server/Limits.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
 import { SessionLimits } from "../../src/session/SessionLimits.js"
 import { TransportLimits } from "../../src/transport/TransportLimits.js"
@@ -144,15 +145,15 @@ describe("load", () => {
   })
 })
 
-describe("layerLimits", () => {
-  it("gives every service its limits", () => {
+describe("limits among settings", () => {
+  it("are those of every service", () => {
     const config = load({ maxSessions: "3", maxMessageBytes: "4", closedProcessRetentionMs: "5" })
     return Effect.runPromise(
       Effect.gen(function* () {
         assert.strictEqual((yield* SessionLimits).maxSessions, 3)
         assert.strictEqual((yield* TransportLimits).maxMessageBytes, 4)
         assert.strictEqual((yield* ProcessLimits).closedProcessRetentionMs, 5)
-      }).pipe(Effect.provide(ServerConfig.layerLimits(config)))
+      }).pipe(Effect.provide(Limits.ofSettings(config)))
     )
   })
 })

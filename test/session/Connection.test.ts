@@ -220,7 +220,9 @@ it.scoped("a file is read for an answer only when the large answer before it has
     peer.drain()
     yield* eventually("the file came", () => peer.reply(reading) !== undefined)
     assert.deepStrictEqual(peer.reply(reading).result, { dataBase64 })
-  }).pipe(Effect.provide(registryLayer({}, MemoryFileSystem.layer({ "/large": fill(3_000_000), "/small": "old" }))))
+  }).pipe(
+    Effect.provide(registryLayer({}, { files: MemoryFileSystem.layer({ "/large": fill(3_000_000), "/small": "old" }) }))
+  )
 )
 
 test("what a connection watches for is told on it", ({ peer }) =>

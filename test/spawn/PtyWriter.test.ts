@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Posix from "../../src/spawn/Posix.js"
 import * as PtyWriter from "../../src/spawn/PtyWriter.js"
-import { drain } from "../../src/spawn/ReadBuffer.js"
+import { ReadBuffer } from "../../src/spawn/ReadBuffer.js"
 import { fill, settle } from "../support/fake.js"
 import { eventually } from "../support/servers.js"
 
@@ -27,7 +27,7 @@ const piped = Effect.acquireRelease(
     }
     const read = () => {
       const chunks: Array<Buffer> = []
-      drain(output, (bytes) => chunks.push(Buffer.from(bytes)))
+      new ReadBuffer().drain(output, (bytes) => chunks.push(Buffer.from(bytes)))
       return Buffer.concat(chunks).toString()
     }
     return { ...writer, read, hangUp, closeAll: () => descriptors.forEach(closeSync) }

@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import type { RemoteProcess } from "../../src/client/RemoteProcess.js"
-import * as ExecServer from "../../src/server/ExecServer.js"
+import { realSessions } from "./composed.js"
 import { binary, eventually, type LaunchOptions, launch, type Running } from "./servers.js"
 
 /** Nothing of whoever runs the tests: neither servers nor environments of theirs. */
@@ -79,7 +79,7 @@ export const atTerminal = (
   size = { rows: 24, cols: 80 }
 ): Effect.Effect<Typist, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const server = yield* Layer.build(ExecServer.layer)
+    const server = yield* Layer.build(realSessions)
     const client = yield* Effect.provide(ExecClient.connectInProcess(), server)
     const process = yield* client.startScoped({
       argv,

@@ -6,7 +6,6 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { FileSystem } from "../../src/filesystem/FileSystem.js"
 import { HttpRunner } from "../../src/http/HttpRunner.js"
 import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
 import { OutputBuffer } from "../../src/process/OutputBuffer.js"
@@ -16,8 +15,9 @@ import { ProcessSupervisor, type Supervisor } from "../../src/process/ProcessSup
 import { StartParams } from "../../src/protocol/ExecApi.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
-import { FakeSpawner, type Plan } from "../../src/testing/FakeSpawner.js"
+import { FakeSpawner, type Options, type Plan } from "../../src/testing/FakeSpawner.js"
 import * as Memory from "../../src/transport/Memory.js"
+import { registryLayer } from "./sessions.js"
 import { startParams } from "./TestClient.js"
 
 /** Completes in a later turn of the event loop: whatever was ready to run, fibers included, has run. Reads no clock. */
@@ -62,12 +62,12 @@ export const limits = (changed: Partial<Limits>): Effect.Effect<Limits> =>
   Effect.map(ProcessLimits, (current) => ({ ...current, ...changed }))
 
 /** Supervisors of fake children. */
-export const supervisorLayer = (plan: Plan = {}, changed: Partial<Limits> = {}) =>
+export const supervisorLayer = (plan: Plan = {}, changed: Partial<Limits> = {}, options: Options = {}) =>
   Layer.unwrapEffect(
     Effect.map(limits(changed), (all) =>
       ProcessSupervisor.layer.pipe(
         Layer.provide(OutputBuffer.layer),
-        Layer.provideMerge(FakeSpawner.layerOf(plan)),
+        Layer.provideMerge(FakeSpawner.layerOf(plan, options)),
         Layer.provide(Layer.succeed(ProcessLimits, all))
       )
     )
@@ -124,15 +124,7 @@ export const serverLayer = (plan: Plan = {}, changed: Partial<Limits> = {}, http
   Layer.unwrapEffect(
     Effect.map(limits({ shutdownGracePeriodMs: 0, ...changed }), (all) =>
       ExecServer.layerServe.pipe(
-        Layer.provideMerge(
-          Layer.merge(
-            ExecServer.layerSessions.pipe(
-              Layer.provide([OutputBuffer.layer, FileSystem.layer, http]),
-              Layer.provideMerge(FakeSpawner.layerOf(plan))
-            ),
-            Memory.layer
-          )
-        ),
+        Layer.provideMerge(Layer.merge(registryLayer(plan, { http }), Memory.layer)),
         Layer.provide(Layer.succeed(ProcessLimits, all))
       )
     )

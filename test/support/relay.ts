@@ -12,6 +12,7 @@ import * as RelayTransport from "../../src/remote/RelayTransport.js"
 import { RemoteAuth } from "../../src/remote/RemoteAuth.js"
 import { type Options, Rendezvous } from "../../src/remote/Rendezvous.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
+import { realSessions } from "./composed.js"
 import { eventually, type LaunchOptions, launch, type Running, textOf } from "./servers.js"
 import { TestClient } from "./TestClient.js"
 
@@ -92,7 +93,7 @@ export const localExecutor = (url: string): Effect.Effect<void, never, Scope.Sco
     const variables = { EXEC_SERVER_REMOTE_TOKEN: "executor-token" }
     yield* Layer.build(
       ExecServer.layerServe.pipe(
-        Layer.provide([ExecServer.layer, RelayTransport.layer]),
+        Layer.provide([realSessions, RelayTransport.layer]),
         Layer.provide(Registration.layer(target, () => Effect.void)),
         Layer.provide(RemoteAuth.layerBearer({ tokenFile: undefined, variables, insecure: false }))
       )

@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import { type ClientOptions, WebSocket } from "ws"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import * as Memory from "../../src/transport/Memory.js"
+import { realSessions } from "./composed.js"
 import { type Carrier, type CarrierEvents, TestClient } from "./TestClient.js"
 
 export const binary = fileURLToPath(new URL("../../dist/bin.js", import.meta.url))
@@ -88,7 +89,8 @@ export const guardOf = (server: number): number | undefined => allChildrenOf(ser
 export const childrenOf = (server: number): ReadonlyArray<number> =>
   allChildrenOf(server).filter((pid) => !isGuard(pid))
 
-const allChildrenOf = (pid: number): ReadonlyArray<number> =>
+/** The same with what watches over them. */
+export const allChildrenOf = (pid: number): ReadonlyArray<number> =>
   readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .filter((name) => {
@@ -253,7 +255,10 @@ export const stdioClient = (
   })
 
 /** A server in this process, of real children. */
-export const memoryLayer = Layer.provideMerge(ExecServer.layerServe, Layer.merge(ExecServer.layer, Memory.layer))
+export const memoryLayer = ExecServer.layerServe.pipe(
+  Layer.provideMerge(realSessions),
+  Layer.provideMerge(Memory.layer)
+)
 
 /** A client of the server in this process. */
 export const memoryClient: Effect.Effect<TestClient, never, Scope.Scope | Memory.Connector> = Effect.gen(function* () {

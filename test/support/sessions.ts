@@ -7,9 +7,18 @@ import * as ExecServer from "../../src/server/ExecServer.js"
 import type { Notifier } from "../../src/session/Notifier.js"
 import { FakeSpawner, type Plan } from "../../src/testing/FakeSpawner.js"
 
-export const registryLayer = (plan: Plan = {}, files: Layer.Layer<FileSystem> = FileSystem.layer) =>
+export const registryLayer = (
+  plan: Plan = {},
+  {
+    files = FileSystem.layer,
+    http = HttpRunner.layer
+  }: {
+    readonly files?: Layer.Layer<FileSystem>
+    readonly http?: Layer.Layer<HttpRunner>
+  } = {}
+) =>
   ExecServer.layerSessions.pipe(
-    Layer.provide([OutputBuffer.layer, files, HttpRunner.layer]),
+    Layer.provide([OutputBuffer.layer, files, http]),
     Layer.provideMerge(FakeSpawner.layerOf(plan))
   )
 

@@ -2,19 +2,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
-import * as ExecServer from "../../src/server/ExecServer.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { delayed, FaultyMemory, faithful } from "../../src/testing/FaultyMemory.js"
 import * as Script from "../../src/testing/Script.js"
+import { serverOn } from "../support/composed.js"
 import { settle } from "../support/fake.js"
 import { memoryClient } from "../support/servers.js"
 import { startParams } from "../support/TestClient.js"
 
 const plan = Script.plan([Script.output(100, "one"), Script.output(200, "two"), Script.exit(300)])
 
-const layer = ExecServer.layerOf({ shutdownGracePeriodMs: 0 }, FaultyMemory.layer, {
-  spawner: FakeSpawner.layerOf(plan)
-})
+const layer = serverOn(FaultyMemory.layer, FakeSpawner.layerOf(plan))
 
 describe("a faulty transport", () => {
   it.scoped("delivers late and in order, whatever the delays", () =>

@@ -6,10 +6,10 @@ import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as HeadTail from "../../src/client/HeadTail.js"
-import * as ExecServer from "../../src/server/ExecServer.js"
 import { Spawner } from "../../src/spawn/Spawner.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import * as Recording from "../../src/testing/Recording.js"
+import { clientOf } from "../support/composed.js"
 
 const script = "printf out; sleep 0.2; printf err >&2; exec 1>&- 2>&-; kill -9 $$"
 
@@ -19,9 +19,6 @@ const run = Effect.gen(function* () {
   const { exit, stdout, stderr } = yield* child.communicate()
   return [exit.exitCode, exit.signal, HeadTail.bytesOf(stdout).toString(), HeadTail.bytesOf(stderr).toString()]
 })
-
-const clientOf = (spawner: Layer.Layer<Spawner>) =>
-  ExecClient.layerInProcess().pipe(Layer.provide(ExecServer.layerWith({ spawner })))
 
 describe("a recorded process", () => {
   it.live("says the same again, without a process", () =>

@@ -2,18 +2,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as HeadTail from "../../src/client/HeadTail.js"
-import * as ExecServer from "../../src/server/ExecServer.js"
 import { FakeSpawner, type Plan } from "../../src/testing/FakeSpawner.js"
 import * as Script from "../../src/testing/Script.js"
+import { clientOf } from "../support/composed.js"
 import { failureOf, settle } from "../support/fake.js"
 
 /** A client of a server whose children follow a plan; what the default services are is not touched. */
-const layer = (plan: Plan) =>
-  ExecClient.layerInProcess().pipe(Layer.provide(ExecServer.layerWith({ spawner: FakeSpawner.layerOf(plan) })))
+const layer = (plan: Plan) => clientOf(FakeSpawner.layerOf(plan))
 
 const start = Effect.gen(function* () {
   const client = yield* ExecClient.ExecClient

@@ -4,10 +4,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
-import * as ExecServer from "../../src/server/ExecServer.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { type Answer, ScriptedHttp } from "../../src/testing/ScriptedHttp.js"
-import * as Memory from "../../src/transport/Memory.js"
+import { memoryServer } from "../support/composed.js"
 import { settle } from "../support/fake.js"
 import { memoryClient } from "../support/servers.js"
 import { deltas, fetched, opened, refused, streamed } from "../support/upstream.js"
@@ -23,13 +22,7 @@ const answers: { readonly [path: string]: Answer } = {
 }
 
 const http = ScriptedHttp.layer(({ url }) => answers[url.pathname])
-const layer = Layer.merge(
-  ExecServer.layerOf({ shutdownGracePeriodMs: 0 }, Memory.layer, {
-    httpRunner: http,
-    spawner: FakeSpawner.layer
-  }),
-  http
-)
+const layer = Layer.merge(memoryServer(Layer.merge(http, FakeSpawner.layer)), http)
 
 describe("scripted HTTP", () => {
   it.scoped("answers each request as it was told, when it was told", () =>

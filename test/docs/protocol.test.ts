@@ -1,0 +1,127 @@
+/** docs/protocol.md has every method, every notification and every error code, and its exchanges are true. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type * as AST from "effect/SchemaAST"
+import { ExecApi } from "../../src/protocol/ExecApi.js"
+import { ExecNotifications } from "../../src/protocol/ExecNotifications.js"
+import { Code } from "../../src/protocol/Failure.js"
+import { nowhere } from "../support/command.js"
+import { directory } from "../support/files.js"
+import { page, section } from "../support/pages.js"
+import { webSocketServer } from "../support/servers.js"
+import { type Context, isSent, messagesOf, play } from "../support/transcript.js"
+import { upstream } from "../support/upstream.js"
+
+const protocol = page("docs/protocol.md")
+
+const exchanges = protocol.blocks.filter(({ language }) => language === "json")
+
+/** The members that the page says to vary. */
+const varying = new Set(
+  Array.from(
+    (/in each run:([\s\S]*?)\. `/.exec(protocol.text)?.[1] ?? "").matchAll(/`(\w+)`/g),
+    ([, name = ""]) => name
+  )
+)
+
+/** The names of the members of a schema, at its top. */
+const membersOf = (schema: Schema.Schema.All): ReadonlyArray<string> => {
+  const names = (ast: AST.AST): ReadonlyArray<string> => {
+    switch (ast._tag) {
+      case "TypeLiteral":
+        return ast.propertySignatures.map(({ name }) => String(name))
+      case "Transformation":
+        return names(ast.from)
+      default:
+        return []
+    }
+  }
+  return names(schema.ast)
+}
+
+/** What has no place among the members of a request: where it is told of once for all of them. */
+const toldElsewhere: { readonly [member: string]: string } = {
+  followSymlinks: "fs/readFile",
+  sandbox: "fs/readFile",
+  sandboxPolicy: "fs/readFile",
+  environmentInfo: "Handshake",
+  capabilities: "Handshake"
+}
+
+const names = (text: string, member: string) => new RegExp(`["\`{ ]${member}["\`,}:]|\`${member} \\{`).test(text)
+
+describe("docs/protocol.md", () => {
+  it("says which members vary", () => {
+    assert.includeMembers([...varying], ["pid", "sessionId", "hostname"])
+  })
+
+  for (const [method, rpc] of ExecApi.requests) {
+    it(`has ${method}`, () => {
+      const text = section(protocol, method === "initialize" ? "Handshake" : method)
+      const messages = exchanges.flatMap(messagesOf)
+      const asked = messages.flatMap((message, index) => (isSent(message) && message.method === method ? [index] : []))
+      assert.isNotEmpty(asked, "no exchange asks for it")
+      const answered = exchanges.flatMap((block) => {
+        const all = messagesOf(block)
+        return all.filter(
+          (m) => m.method === method && all.some(({ id, result }) => id === m.id && result !== undefined)
+        )
+      })
+      assert.isNotEmpty(answered, "no exchange has its result")
+      for (const member of [...membersOf(rpc.payloadSchema), ...membersOf(rpc.successSchema)]) {
+        const elsewhere = toldElsewhere[member]
+        const told = names(text, member) || (elsewhere !== undefined && names(section(protocol, elsewhere), member))
+        assert.isTrue(told, `it does not tell of ${member}`)
+      }
+    })
+  }
+
+  for (const [method, rpc] of ExecNotifications.requests) {
+    it(`has ${method}`, () => {
+      const messages = exchanges.flatMap(messagesOf)
+      assert.isTrue(
+        messages.some((message) => message.method === method),
+        "no exchange has it"
+      )
+      if (method === "initialized") return
+      // Two that share a sentence have it under the second one.
+      const text = section(protocol, method) + (method === "process/started" ? section(protocol, "process/failed") : "")
+      for (const member of membersOf(rpc.payloadSchema))
+        assert.isTrue(names(text, member), `it does not tell of ${member}`)
+    })
+  }
+
+  it("has every error code", () => {
+    const table = section(protocol, "Errors")
+    for (const code of Object.values(Code)) assert.include(table, `| ${code} |`)
+  })
+
+  it("names no method that there is not", () => {
+    const known = new Set([...ExecApi.requests.keys(), ...ExecNotifications.requests.keys(), "process/none"])
+    for (const [, method = ""] of protocol.text.matchAll(/`((?:process|fs|http|environment)\/[\w/]+)`/g)) {
+      assert.isTrue(known.has(method), method)
+    }
+  })
+
+  it.scopedLive("has exchanges that are true", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({ env: { ...nowhere, TMPDIR: "" } })
+      const folder = yield* directory
+      const web = yield* upstream((response) => {
+        response.sendDate = false
+        response.writeHead(200, { "content-type": "text/plain", "content-length": "6", connection: "close" })
+        response.end("hello\n")
+      })
+      const context: Context = {
+        places: [
+          ["/srv/demo", folder],
+          ["http://127.0.0.1:8000", web.url]
+        ],
+        varying,
+        names: new Map()
+      }
+      for (const block of exchanges) yield* play(block, server.connect, context)
+    })
+  )
+})
