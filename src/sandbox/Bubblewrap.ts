@@ -151,6 +151,8 @@ interface Needs {
   readonly bubblewrap: string
   readonly trees: TreesShape
   readonly places: PlaceholdersShape
+  /** The processes that enclose confined programs, by their pids. */
+  readonly confined: Set<number>
 }
 
 /** Starts bubblewrap, `init` and the program, of which the socket brings the reports. */
@@ -196,6 +198,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
     attempt(() => beginHolding(needs, spec, stdio)),
     ({ outer, reports, release }) => {
       const tree = needs.trees.track(outer.pid)
+      if (spec.confinement !== undefined) needs.confined.add(outer.pid)
       const { report, onExit } = makeExit()
       let ended: ExitStatus | undefined
       let over = false
@@ -254,6 +257,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
             over = true
             clearTimeout(late)
             release()
+            needs.confined.delete(outer.pid)
             tree.reaped()
             fail(`bubblewrap could not start the process (${describe(status)})`)
             // Without the word of `init` it was killed, and everything in the namespace with it. A kill of ours is what
@@ -319,6 +323,8 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly checkConfining: Effect.Effect<void, BubblewrapUnavailable>
     /** Starts the program of a child in a PID namespace, and in its confinement if it has one. */
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
+    /** The roots of the trees of confined programs that run now, by pid. */
+    readonly confined: () => ReadonlySet<number>
     /** Starts a worker that will make a confinement its root, on stdin and stdout. */
     readonly startWorker: (
       argv: readonly [program: string, ...args: ReadonlyArray<string>],
@@ -333,18 +339,20 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     Effect.gen(function* () {
       const trees = yield* ProcessTrees
       const places = yield* Placeholders
+      const confined = new Set<number>()
       const program = yield* checkedOnce(find)
       return {
         check: Effect.asVoid(program),
+        confined: () => confined,
         checkConfining: yield* checkedOnce(Effect.flatMap(program, checkDescriptors)),
         launch: (spec, stdio) =>
           program.pipe(
             Effect.mapError(({ message }) => new SpawnError({ message })),
-            Effect.flatMap((bubblewrap) => launch({ bubblewrap, trees, places }, spec, stdio))
+            Effect.flatMap((bubblewrap) => launch({ bubblewrap, trees, places, confined }, spec, stdio))
           ),
         startWorker: (argv, confinement, stdio) =>
           Effect.flatMap(program, (bubblewrap) =>
-            attempt(() => startWorker({ bubblewrap, trees, places }, argv, confinement, stdio))
+            attempt(() => startWorker({ bubblewrap, trees, places, confined }, argv, confinement, stdio))
           )
       }
     })

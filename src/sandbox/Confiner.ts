@@ -15,6 +15,7 @@ import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
 import type { Env, Spawns } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
+import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Bubblewrap } from "./Bubblewrap.js"
 import { isWithin, plan } from "./MountPlan.js"
 import * as SandboxPolicy from "./SandboxPolicy.js"
@@ -42,6 +43,8 @@ export interface Shape {
     sandbox: Sandbox | undefined,
     env?: Env
   ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams>
+  /** Whether a socket is, or may be, that of a process which is confined now. */
+  readonly isConfined: (owner: SocketOwner.SocketOwner) => boolean
 }
 
 /** `tmpdir` is what the process takes for its own; of requests on files, the server's. */
@@ -59,7 +62,8 @@ const refusing = (why: string): Shape => ({
   confine: (sandbox, env) =>
     Effect.flatMap(policyOf(sandbox, env), (policy) =>
       policy === undefined ? Effect.succeed(undefined) : unenforceable(why)
-    )
+    ),
+  isConfined: () => false
 })
 
 /** The confiner of a server; without a layer it refuses every restriction. */
@@ -95,7 +99,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
           remember(confinement)
           return confinement
         })
-      return { confine }
+      return { confine, isConfined: (owner) => SocketOwner.isWithin(owner, bubblewrap.confined()) }
     })
   )
 }

@@ -157,6 +157,7 @@ export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError
       if (auth._tag !== "Nobody") return yield* refuse("WebSocket auth requires a WebSocket listener, not stdio")
       if (tls !== undefined) return yield* refuse("TLS requires a WebSocket listener, not stdio")
       if (allowOrigin.length > 0) return yield* refuse("--allow-origin requires a WebSocket listener, not stdio")
+      if (config.allowLocalUsers) return yield* refuse("--allow-local-users requires a WebSocket listener, not stdio")
       return Exposure.Stdio()
     }
     const { address, isLocal } = place
@@ -169,7 +170,9 @@ export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError
           "set --ws-auth, or pass --insecure if something in front of it authenticates"
       )
     }
-    return Exposure.WebSocket({ address, auth, options: { tls, allowOrigin } })
+    // Whoever listens on a public address without authentication lets everybody in.
+    const allowLocalUsers = config.allowLocalUsers || !isLocal
+    return Exposure.WebSocket({ address, auth, options: { tls, allowOrigin, allowLocalUsers } })
   })
 
 /** The authenticator for what the settings say. */

@@ -119,6 +119,7 @@ export const settings = {
   }),
   ...under("Who may connect", {
     insecure: flag(false, "listen on a public address although nobody has to authenticate"),
+    allowLocalUsers: flag(false, "let other users of this machine connect although nobody has to authenticate"),
     allowOrigin: make<"list", ReadonlyArray<string>>(
       "list",
       [],

@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
+import type { SocketOwner } from "../spawn/SocketOwner.js"
 import { AnswerRoom } from "./AnswerRoom.js"
 
 /** Sends a notification of those that are no process's. */
@@ -15,6 +16,8 @@ export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/
 export interface Connection {
   /** Who is at its other end. */
   readonly peer: string
+  /** The process at its other end, where that is one of this machine. */
+  readonly owner?: SocketOwner | undefined
   readonly room: AnswerRoom
   /** The most bytes that one answer can hold as base64. */
   readonly maxContentBytes: number

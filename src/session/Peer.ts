@@ -5,6 +5,7 @@
  */
 
 import type { Buffer } from "node:buffer"
+import type { SocketOwner } from "../spawn/SocketOwner.js"
 
 /** Why a connection ends; the codes of WebSocket, which other transports merely log. */
 export interface Ending {
@@ -41,6 +42,8 @@ export interface Peer {
    * must finish its handshake in time.
    */
   readonly resumable: boolean
+  /** Who has the other end, where that is a process of this machine. */
+  readonly owner?: SocketOwner | undefined
   /** Starts the reports. */
   readonly listen: (events: PeerEvents) => void
   /** Sends one message. */

@@ -13,8 +13,9 @@ import * as Scope from "effect/Scope"
 import type { ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
-import { LimitReached, SessionAttached, UnknownSession } from "../protocol/Failure.js"
+import { LimitReached, NotAllowed, SessionAttached, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
+import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { CurrentConnection } from "./CurrentConnection.js"
@@ -72,9 +73,9 @@ export class Session {
 /** Sessions by their ids. */
 export interface Shape {
   /** A new session, attached to the caller. */
-  readonly create: Effect.Effect<Session, LimitReached>
+  readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
   /** A detached session, attached to the caller from now on. */
-  readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached>
+  readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
   /** From now on there is no new session, and lost connections end none: `end` will. */
@@ -91,6 +92,7 @@ const make = Effect.gen(function* () {
   const limits = yield* SessionLimits
   const audit = yield* AuditLog
   const fileViews = yield* FileViews
+  const confiner = yield* Confiner
   const scope = yield* Effect.scope
   const frames = new FramePool()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
@@ -136,7 +138,19 @@ const make = Effect.gen(function* () {
     onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
   })
 
+  /** A process that the server confines must not become its client: it could start others without a sandbox. */
+  const refuseConfined = Effect.flatMap(CurrentConnection, ({ owner }) =>
+    owner === undefined || !confiner.isConfined(owner)
+      ? Effect.void
+      : new NotAllowed({
+          message:
+            "a process in a sandbox of this server cannot be its client; start it without a sandbox, or connect from " +
+            "outside of the sandbox"
+        })
+  )
+
   const create = Effect.gen(function* () {
+    yield* refuseConfined
     if (sessions.size >= limits.maxSessions || ending) {
       return yield* new LimitReached({
         limit: "maxSessions",
@@ -157,6 +171,7 @@ const make = Effect.gen(function* () {
 
   const resume = (id: string) =>
     Effect.gen(function* () {
+      yield* refuseConfined
       const session = sessions.get(id)?.session
       if (session === undefined) return yield* new UnknownSession({ sessionId: id })
       if (!session.advance(Event.Resumed())) return yield* new SessionAttached({ sessionId: id })

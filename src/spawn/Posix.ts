@@ -40,6 +40,13 @@ interface Native {
   ) => number
   readonly guardSocket: () => readonly [own: number, theirs: number] | number
   readonly tell: (fd: number, line: string) => number
+  readonly socketOwner: (
+    peerHost: string,
+    peerPort: number,
+    ownHost: string,
+    ownPort: number
+  ) => readonly [uid: number, inode: number] | number
+  readonly peerCredentials: (fd: number) => readonly [uid: number, pid: number] | number
   readonly processTable: () => Float64Array
   readonly setUpTerminal: (fd: number) => number
   readonly eof: (fd: number) => number
@@ -109,6 +116,22 @@ export const guardSocket = (): readonly [own: number, theirs: number] =>
 
 /** Sends a guard a line; false if it has no room for it now. A guard that is gone is told nothing, and that is no error. */
 export const tell = (socket: number, line: string): boolean => native().tell(socket, line) !== -constants.errno.EAGAIN
+
+/**
+ * The user who has the other end of a TCP connection within this machine, and the inode of their socket, 0 if it is
+ * closed. Throws like node:fs.
+ */
+export const socketOwner = (
+  peerHost: string,
+  peerPort: number,
+  ownHost: string,
+  ownPort: number
+): readonly [uid: number, inode: number] =>
+  check(native().socketOwner(peerHost, peerPort, ownHost, ownPort)) as readonly [number, number]
+
+/** The user and the process that connected a unix socket. Throws like node:fs. */
+export const peerCredentials = (fd: number): readonly [uid: number, pid: number] =>
+  check(native().peerCredentials(fd)) as readonly [number, number]
 
 /** How many numbers of `processTable` belong to one process. */
 export const rowLength = 6

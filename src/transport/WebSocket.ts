@@ -13,6 +13,7 @@ import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import { Authenticator, Unauthorized } from "./Authenticator.js"
 import * as Listener from "./Listener.js"
+import * as LocalClient from "./LocalClient.js"
 import { MetricsPage, type Page } from "./MetricsPage.js"
 import type * as Tls from "./Tls.js"
 import { Traffic } from "./Traffic.js"
@@ -26,6 +27,11 @@ export interface Options {
   readonly tls?: Tls.Files | undefined
   /** Origins of web pages that may connect, such as `https://example.com`; none by default. */
   readonly allowOrigin?: ReadonlyArray<string> | undefined
+  /**
+   * Lets other users of this machine connect where nobody has to authenticate. By default only the server's own user
+   * can; root can connect to root's server alone.
+   */
+  readonly allowLocalUsers?: boolean | undefined
 }
 
 /** An HTTP status that a request is answered with. */
@@ -58,14 +64,14 @@ const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0
 /** Peers on WebSocket. The address is bound while the Layer is alive. */
 export const layer = (
   address: Listener.Address,
-  { tls, allowOrigin = [] }: Options = {}
+  { tls, allowOrigin = [], allowLocalUsers = false }: Options = {}
 ): Layer.Layer<Transport, ListenError> =>
   Layer.scoped(
     Transport,
     Effect.gen(function* () {
       const { maxMessageBytes, maxConnections, pingIntervalMs } = yield* TransportLimits
       const { handshakeTimeoutMs } = yield* SessionLimits
-      const { authenticate } = yield* Authenticator
+      const { authenticate, isOpen = false } = yield* Authenticator
       const page = yield* MetricsPage
       const traffic = new Traffic()
       const fork = yield* FiberSet.makeRuntime<never>()
@@ -84,6 +90,10 @@ export const layer = (
       const nameOf = ({ socket }: IncomingMessage) =>
         "path" in address ? `unix://${address.path}` : `${socket.remoteAddress}:${socket.remotePort}`
 
+      /** Why a client of this machine may not connect to a server that asks for no token; undefined if it may. */
+      const strangeness = (request: IncomingMessage): string | undefined =>
+        !isOpen || allowLocalUsers ? undefined : LocalClient.refusal(request)
+
       /** What a request is answered with whatever it asks for; undefined if its sender may ask. */
       const verdict = (request: IncomingMessage): Effect.Effect<Status | undefined> => {
         const { origin, authorization } = request.headers
@@ -92,6 +102,8 @@ export const layer = (
         const known = health(request)
         if (known !== undefined) return Effect.succeed(known)
         const name = nameOf(request)
+        const strange = strangeness(request)
+        if (strange !== undefined) return Effect.as(Effect.logWarning(`refused ${name}: ${strange}`), 403)
         return Effect.suspend(() => authenticate(authorization)).pipe(
           Effect.timeoutFail({
             duration: handshakeTimeoutMs,

@@ -8,6 +8,7 @@ import type { Socket } from "node:net"
 import { WebSocket } from "ws"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
 import type { Peer } from "../session/Peer.js"
+import * as SocketOwner from "../spawn/SocketOwner.js"
 import { SmallMessages } from "./SmallMessages.js"
 
 /** Pings that a peer may leave unanswered before it is taken for gone. */
@@ -40,6 +41,7 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
   if (gathers) ws.beforeClose = () => small.flush()
   return {
     name,
+    owner: SocketOwner.of(socket),
     malformedPrefix: `failed to parse websocket JSON-RPC message from exec-server websocket ${name}`,
     resumable: true,
     listen: ({ onMessage, onMalformed, onDrain, onEnd }) => {

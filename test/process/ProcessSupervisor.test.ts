@@ -725,7 +725,9 @@ describe("a confined start", () => {
       Effect.flatMap(bench, body).pipe(
         Effect.provide(
           supervisorLayer({}, {}, { confines: true }).pipe(
-            Layer.provide(Layer.succeed(Confiner, { confine: () => Effect.succeed(confinement) }))
+            Layer.provide(
+              Layer.succeed(Confiner, { isConfined: () => false, confine: () => Effect.succeed(confinement) })
+            )
           )
         )
       )

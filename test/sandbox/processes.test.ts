@@ -15,7 +15,7 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
-import { connected, eventually, hasBubblewrap, isAlive, webSocketServer } from "../support/servers.js"
+import { connected, connectTo, eventually, hasBubblewrap, isAlive, webSocketServer } from "../support/servers.js"
 import type { TestClient } from "../support/TestClient.js"
 
 /** A project that may be written, beside something that is nobody's business. */
@@ -240,6 +240,57 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
         assert.lengthOf(output.match(/\/proc\/1\/fd\/3: Permission denied/g) ?? [], 2)
       })
   )
+
+  for (const listen of ["ws://127.0.0.1:0", "unix"]) {
+    it.scopedLive(`a process with the network cannot become a client of the server that confines it: ${listen}`, () =>
+      Effect.gen(function* () {
+        const dir = yield* project
+        const path = join(dir, "ws/socket")
+        const server = yield* webSocketServer({ listen: listen === "unix" ? `unix://${path}` : listen })
+        const url = listen === "unix" ? `ws+unix:${path}:/` : server.url
+        const client = yield* connectTo(url)
+        yield* client.handshake()
+        const box = sandbox([readRoot, entry(at(dir), "write")], {}, "enabled")
+        const where = listen === "unix" ? { path } : { host: "127.0.0.1", port: Number(new URL(server.url).port) }
+        // One that lets a child of its own speak, and ends: what is at the other end is not who connected.
+        const script = `
+          const socket = require("node:net").connect(${JSON.stringify(where)})
+          socket.on("error", (error) => console.log(error.code))
+          socket.on("close", () => console.log("closed"))
+          socket.on("data", (data) => console.log(data.toString("latin1")))
+          const text = JSON.stringify({ id: 1, method: "initialize", params: { clientName: "inside" } })
+          const frame = Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
+          socket.write("GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n" +
+            "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n")
+          socket.write(frame)
+          setTimeout(() => process.exit(0), 1500)`
+        yield* client.ask("process/start", {
+          processId: "inside",
+          argv: [process.execPath, "-e", script],
+          cwd: "/",
+          env: {},
+          tty: false,
+          sandbox: box
+        })
+        yield* client.closed("inside")
+        const output = client.output("inside", "stdout").toString()
+        if (listen === "unix") assert.notInclude(output, "sessionId")
+        else assert.include(output, "a process in a sandbox of this server cannot be its client")
+        assert.notInclude(output, "environmentInfo")
+        // Others still can, while one is confined.
+        yield* client.ask("process/start", {
+          processId: "sleeper",
+          argv: ["/bin/sleep", "1000"],
+          cwd: "/",
+          env: {},
+          tty: false,
+          sandbox: box
+        })
+        const other = yield* connectTo(url)
+        yield* other.handshake()
+      })
+    )
+  }
 
   it.scopedLive("variables of the dynamic loader act on the program, never on what encloses it", () =>
     Effect.gen(function* () {

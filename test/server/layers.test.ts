@@ -249,6 +249,7 @@ describe("a composed server", () => {
         Layer.suspend(() => {
           const confining = FakeSpawner.layerOf({}, { confines: true })
           const confiner = Layer.succeed(Confiner, {
+            isConfined: () => false,
             confine: () => Effect.succeed({ mounts: undefined, placeholders: [], isolated: true })
           })
           return Layer.merge(memoryServer(Layer.merge(confining, confiner)), confining)

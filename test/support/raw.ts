@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 
 /** The head of a request to be upgraded; further headers each with their line end. */
 export const upgrade = (path = "/", headers = "") =>
-  `GET ${path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
+  `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
   `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n${headers}\r\n`
 
 /** What a socket has received, once it looks right or has ended. */

@@ -1,0 +1,41 @@
+/**
+ * Which programs of this machine may use a server that asks for no token: those of its own user. The address is no
+ * protection from other users, and none from the pages of a browser that a name leads here.
+ *
+ * @since 0.1.0
+ */
+import type { IncomingMessage } from "node:http"
+import { isIP } from "node:net"
+import { isLoopback, withoutBrackets } from "../internal/Loopback.js"
+import * as SocketOwner from "../spawn/SocketOwner.js"
+
+const advice = "pass --allow-local-users, or have clients authenticate with --ws-auth"
+
+/** The name in a Host header, without the port. */
+const nameOf = (host: string) => withoutBrackets(host.replace(/:\d*$/, ""))
+
+/** The other end belongs to another user, or the kernel does not say whose it is. */
+const strangerOf = (request: IncomingMessage): string | undefined => {
+  const own = process.geteuid?.()
+  // Where users are unknown to the system, there is nobody else.
+  if (own === undefined || process.platform !== "linux") return undefined
+  const owner = SocketOwner.of(request.socket)
+  if (owner === undefined) return undefined
+  if (owner._tag === "Unknown") return `the kernel does not tell whose connection it is (${owner.reason}); ${advice}`
+  return owner.uid === own
+    ? undefined
+    : `it is one of user ${owner.uid}, and this server is that of user ${own}; ${advice}`
+}
+
+/**
+ * Why a request from this machine is refused; undefined if it is not, or if it comes from another machine. A browser
+ * sends the name by which it found the server: only addresses and `localhost` cannot be made to lead here by others.
+ */
+export const refusal = (request: IncomingMessage): string | undefined => {
+  const { remoteAddress } = request.socket
+  const name = nameOf(request.headers.host ?? "")
+  if (remoteAddress !== undefined && isLoopback(remoteAddress) && isIP(name) === 0 && !isLoopback(name)) {
+    return `its Host header says ${JSON.stringify(name)}, which is neither an address nor localhost`
+  }
+  return strangerOf(request)
+}

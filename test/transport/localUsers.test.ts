@@ -1,0 +1,145 @@
+/** A server that asks for no token: which programs of this machine may use it. */
+import { spawn } from "node:child_process"
+import { chmodSync } from "node:fs"
+import { createServer, Socket } from "node:net"
+import { join } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as SocketOwner from "../../src/spawn/SocketOwner.js"
+import * as Authenticator from "../../src/transport/Authenticator.js"
+import { exposed, folder } from "../support/exposed.js"
+import { answer, receives, upgrade } from "../support/raw.js"
+import { eventually, rawSocket, webSocketServer } from "../support/servers.js"
+
+const isRoot = process.getuid?.() === 0
+
+/** A user who is nobody else. */
+const nobody = 65534
+
+/** Asks for an upgrade at an address, as another user; gives the status line. */
+const upgradeAs = (uid: number, where: { readonly port: number; readonly host: string } | { readonly path: string }) =>
+  Effect.async<string>((resume) => {
+    const script = `
+      const socket = require("node:net").connect(${JSON.stringify(where)})
+      socket.on("error", (error) => console.log(error.code))
+      socket.on("data", (data) => { console.log(String(data).split("\\r\\n")[0]); socket.destroy() })
+      socket.write("GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n" +
+        "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n")`
+    const options = { uid, gid: uid, cwd: "/", env: {} } as const
+    const child = spawn(process.execPath, ["-e", script], { ...options, stdio: ["ignore", "pipe", "inherit"] })
+    let output = ""
+    child.stdout.on("data", (data) => {
+      output += String(data)
+    })
+    child.once("close", () => resume(Effect.succeed(output.trim())))
+  })
+
+const placeOf = (url: string) => ({ host: "127.0.0.1", port: Number(new URL(url).port) })
+
+describe.runIf(isRoot)("another user of this machine", () => {
+  it.scopedLive("is refused on a port, and told in the log what to do; the server's own user is not", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer()
+      assert.strictEqual(yield* upgradeAs(nobody, placeOf(server.url)), "HTTP/1.1 403 Forbidden")
+      yield* eventually("that is logged", () => server.stderr().includes("it is one of user 65534"))
+      assert.match(server.stderr(), /this server is that of user 0; pass --allow-local-users, or have clients/)
+      const client = yield* server.connect
+      yield* client.handshake()
+    })
+  )
+
+  it.scopedLive("is refused on a unix socket whose mode somebody has changed", () =>
+    Effect.gen(function* () {
+      const dir = yield* folder
+      chmodSync(dir, 0o755)
+      const path = join(dir, "socket")
+      yield* webSocketServer({ listen: `unix://${path}` })
+      chmodSync(path, 0o777)
+      assert.strictEqual(yield* upgradeAs(nobody, { path }), "HTTP/1.1 403 Forbidden")
+      assert.strictEqual(yield* upgradeAs(0, { path }), "HTTP/1.1 101 Switching Protocols")
+    })
+  )
+
+  it.scopedLive("may connect where that is allowed, and where clients authenticate", () =>
+    Effect.gen(function* () {
+      const open = yield* exposed({ options: { allowLocalUsers: true } })
+      assert.strictEqual(yield* upgradeAs(nobody, placeOf(open)), "HTTP/1.1 101 Switching Protocols")
+      const auth = Authenticator.layerCapabilityToken({ sha256: "0".repeat(64) })
+      assert.strictEqual(yield* upgradeAs(nobody, placeOf(yield* exposed({ auth }))), "HTTP/1.1 401 Unauthorized")
+    })
+  )
+
+  it.scopedLive("may ask for health", () =>
+    Effect.gen(function* () {
+      const url = yield* exposed({})
+      assert.strictEqual((yield* answer(`${url}/readyz`, "GET", { host: "names.example" })).status, 200)
+    })
+  )
+})
+
+describe("the Host header", () => {
+  it.scopedLive("is an address or localhost: no other name can have led a browser here", () =>
+    Effect.gen(function* () {
+      const url = yield* exposed({})
+      for (const [host, expected] of [
+        ["127.0.0.1", 101],
+        ["127.0.0.1:80", 101],
+        ["[::1]:80", 101],
+        ["localhost:80", 101],
+        ["attacker.example", 403],
+        ["127.0.0.1.attacker.example:80", 403],
+        ["", 403]
+      ] as const) {
+        const socket = yield* rawSocket(url)
+        socket.write(upgrade().replace(/Host: [^\r]*/i, `Host: ${host}`))
+        const text = yield* receives(socket, (bytes) => bytes.includes("\r\n"))
+        assert.isTrue(String(text).startsWith(`HTTP/1.1 ${expected} `), `${host}: ${text}`)
+      }
+      assert.strictEqual((yield* answer(`${url}/`, "GET", { host: "attacker.example" })).status, 403)
+      assert.strictEqual((yield* answer(`${url}/`, "GET")).status, 400)
+    })
+  )
+})
+
+describe("the owner of a socket", () => {
+  const accepted = (host: string, to = host) =>
+    Effect.acquireRelease(
+      Effect.async<{ readonly socket: Socket; readonly end: () => void }>((resume) => {
+        const server = createServer((socket) => {
+          server.close()
+          resume(Effect.succeed({ socket, end: () => void client.destroy() }))
+        })
+        const client = new Socket()
+        server.listen(0, host, () => {
+          const address = server.address()
+          client.connect(typeof address === "object" && address !== null ? address.port : 0, to)
+        })
+      }),
+      ({ socket, end }) =>
+        Effect.sync(() => {
+          end()
+          socket.destroy()
+        })
+    )
+
+  for (const [host, to] of [
+    ["127.0.0.1", "127.0.0.1"],
+    ["::1", "::1"],
+    ["::", "127.0.0.1"]
+  ] as const) {
+    it.scopedLive(`is found for a connection from ${to} to ${host}, by diagnostics as in the table`, () =>
+      Effect.gen(function* () {
+        const { socket, end } = yield* accepted(host, to)
+        const owner = SocketOwner.of(socket)
+        assert.strictEqual(owner?._tag === "Tcp" ? owner.uid : undefined, process.getuid?.())
+        const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = socket
+        assert.deepStrictEqual(SocketOwner.findInTable({ remoteAddress, remotePort, localAddress, localPort }), owner)
+        const closed = new Promise((resolve) => socket.once("close", resolve))
+        socket.resume()
+        end()
+        yield* Effect.promise(() => closed)
+        assert.strictEqual(SocketOwner.of(socket)?._tag, "Unknown")
+      })
+    )
+  }
+})
