@@ -116,13 +116,13 @@ export const maxOverheadBytes = 1024
 /** Room for what precedes and what follows a payload in its frame, in bytes: most messages are written once. */
 export const roomAround = { before: 256, after: 8 } as const
 
-/** A text as a message, in a buffer of the pool if it is long. */
-export const message = (text: string, frames: FramePool): Message => {
+/** A text as a message; a long one is in a buffer of the pool, where there is one. */
+export const message = (text: string, frames?: FramePool): Message => {
   const { before, after } = roomAround
   const size = Buffer.byteLength(text)
-  const buffer = frames.take(before + size + after)
+  const buffer = frames?.take(before + size + after) ?? Buffer.allocUnsafe(before + size + after)
   buffer.write(text, before)
-  return { room: new Room(buffer, () => frames.give(buffer)), payload: buffer.subarray(before, before + size) }
+  return { room: new Room(buffer, () => frames?.give(buffer)), payload: buffer.subarray(before, before + size) }
 }
 
 /** Bytes with free room around them as a message; their memory is given back with `giveBack`. */
