@@ -25,6 +25,7 @@ const tests = {
   "process/StdinQueue": ["process/ManagedProcess"],
   "internal/Immediate": ["process/ManagedProcess", "session/Dispatcher"],
   "process/SkipGrace": ["process/ProcessSupervisor"],
+  "internal/WebSocketChannel": ["transport/WebSocketPeer", "transport/SmallMessages", "transport/limits"],
   "internal/FiberGroup": ["process/ProcessSupervisor"],
   "process/RestartPolicy": ["process/restart"],
   "process/ProcessMetrics": actors,

@@ -1,6 +1,6 @@
 /**
- * One exchange on Node's own HTTP client, redirects included: callbacks only, so that no fiber stands between a body
- * and whoever takes it.
+ * One exchange with Node's HTTP client, redirects included. Callbacks only: no fiber stands between a body and its
+ * reader.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ export interface BodyEvents {
   readonly onData: (chunk: Buffer) => void
   /** All of it has been reported. */
   readonly onEnd: () => void
-  /** It is not whole, and why. */
+  /** The body is incomplete, and why. */
   readonly onError: (reason: string) => void
 }
 
@@ -40,11 +40,11 @@ export interface Response {
 /** How the first half of an exchange ends. */
 export interface ExchangeEvents {
   readonly onResponse: (response: Response) => void
-  /** There is no response, and why. */
+  /** No response came, and why. */
   readonly onError: (reason: string) => void
 }
 
-/** The original's words for a body that broke off, whatever the cause. */
+/** The original's message for an incomplete body, whatever the cause. */
 const brokenBody = "error decoding response body"
 
 /** The longest time a timer can be set to, in milliseconds. */
@@ -69,12 +69,12 @@ const headersOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<HttpHeader> =
   return headers
 }
 
-/** Why a TLS handshake failed, or a proxy refused: what a user can do something about. Nothing for all else. */
+/** Why a TLS handshake failed, or a proxy refused: causes that a user can act on. Empty for all others. */
 const reasonOf = (error: NodeJS.ErrnoException & { readonly reason?: string }): string => {
   const { code } = error
-  // Those without a code are our own.
+  // Errors without a code are thrown by this module.
   if (code === undefined) return `: ${error.message}`
-  // The message of OpenSSL begins with where in its sources the error was found.
+  // OpenSSL's message begins with a position in its source code; the reason does not.
   if (/^(ERR_SSL|EPROTO)/.test(code)) return `: ${error.reason ?? code}`
   return /^ERR_TLS|CERT|SIGNATURE|CRL/.test(code) ? `: ${error.message}` : ""
 }
@@ -149,7 +149,7 @@ export class Exchange {
 
   private listen(sent: ClientRequest): void {
     sent.on("error", (error: NodeJS.ErrnoException) => {
-      // A redirect has given its connection up.
+      // A redirect has already destroyed this request.
       if (sent !== this.current || this.ended) return
       if (this.onBodyError !== undefined) return this.onBodyError()
       // The server has closed a kept connection while the request was on its way.
@@ -157,7 +157,7 @@ export class Exchange {
       if (stale && idempotent.has(this.request.method)) return this.send()
       this.failSending(reasonOf(error))
     })
-    // Nobody can speak another protocol, or through a tunnel, here.
+    // Upgrades and tunnels are not supported.
     const refuse = (_: IncomingMessage, socket: { readonly destroy: () => unknown }) => {
       socket.destroy()
       this.failSending()
@@ -169,7 +169,7 @@ export class Exchange {
 
   private write(sent: ClientRequest, ofRoute: Route["headers"]): void {
     const { method, url, headers, body } = this.request
-    // Node.js writes methods in capitals, but they are the client's to choose.
+    // Node.js upper-cases methods; the client's spelling is sent.
     sent.method = method
     const grouped = new Map<string, Array<string>>()
     const add = (name: string, value: string) => {
@@ -182,7 +182,7 @@ export class Exchange {
     for (const [name, value] of Object.entries(ofRoute)) add(name, value)
     if (body !== undefined && body.length > 0) add("content-length", String(body.length))
     for (const [name, values] of grouped) sent.setHeader(name, values.length === 1 ? (values[0] ?? "") : values)
-    // Connections are kept without saying so: that is the default of HTTP/1.1.
+    // No `connection: keep-alive`: that is the default of HTTP/1.1.
     if (!grouped.has("connection")) sent.removeHeader("connection")
     sent.end(body)
   }
@@ -204,7 +204,7 @@ export class Exchange {
     this.redirects++
     this.request = following.right
     this.current = undefined
-    // How much of a redirect's own body there is to come, nobody knows.
+    // The body of the redirect may be of any length: it is not read.
     sent.destroy()
     this.send()
   }

@@ -14,7 +14,7 @@ export interface Header {
   readonly name: string
   /** The bytes of UTF-8, each as one character. */
   readonly value: string
-  /** Made from a variable of the server's environment: it never leaves for another origin than it was meant for. */
+  /** Made from a variable of the server's environment: a redirect to another origin drops it. */
   readonly secret: boolean
 }
 
@@ -41,12 +41,12 @@ const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be in a header
 const control = /[\0-\x08\x0a-\x1f\x7f]/
 
-/** The length of the body is ours to say: a client's own word for it could run into the connection's next request. */
+/** Headers that frame the body are ours: a wrong one from a client would corrupt the next request of the connection. */
 const framing: ReadonlySet<string> = new Set(["content-length", "trailer", "transfer-encoding"])
 
 const asBytes = (text: string) => Buffer.from(text).toString("latin1")
 
-/** Why a URL is none, in the words of the original. */
+/** Why a URL is invalid, in the words of the original. */
 const urlFault = (text: string): string => {
   const trimmed = text.trim()
   if (!/^[A-Za-z][A-Za-z0-9+.-]*:/.test(trimmed)) return "relative URL without a base"

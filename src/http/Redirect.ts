@@ -12,7 +12,7 @@ export const maxRedirects = 10
 
 const statuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 
-/** What one origin must not hear of another. */
+/** Headers that are dropped when a redirect leads to another origin. */
 const credentials: ReadonlySet<string> = new Set([
   "authorization",
   "cookie",
@@ -22,7 +22,7 @@ const credentials: ReadonlySet<string> = new Set([
   "www-authenticate"
 ])
 
-/** What describes a body that is not sent any more. */
+/** Headers that are dropped with the body. */
 const ofBody: ReadonlySet<string> = new Set([
   "content-encoding",
   "content-language",
@@ -34,7 +34,7 @@ const ofBody: ReadonlySet<string> = new Set([
 const dropsBody = (method: string, status: number) =>
   status === 303 ? method !== "GET" && method !== "HEAD" : (status === 301 || status === 302) && method === "POST"
 
-/** As much of the way here as the next server may know; nothing where the connection is less private than this one. */
+/** The `referer` that the next server gets; none after a downgrade from https to http. */
 const referer = (from: URL, to: URL): ReadonlyArray<Header> => {
   if (from.protocol === "https:" && to.protocol === "http:") return []
   return [{ name: "referer", value: from.origin === to.origin ? from.href : `${from.origin}/`, secret: false }]

@@ -11,7 +11,7 @@ import { isRecord } from "effect/Predicate"
 import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
 import { RemoteAuth } from "./RemoteAuth.js"
 
-/** An executor's registration cannot be asked for; the message says what to give. */
+/** The registration cannot be requested with these options; the message says what to give. */
 export class RegistrationConfigError extends Data.TaggedError("RegistrationConfigError")<{
   readonly message: string
 }> {}
@@ -34,10 +34,10 @@ const maxMessageLength = 4096
 
 const maxIdLength = 256
 
-/** Answers after which another attempt may succeed. */
+/** Statuses after which a retry may succeed. */
 const retryableStatus = (status: number) => status >= 500 || status === 408 || status === 429
 
-/** Checks what a registration is made of: the id becomes part of a path that a credential is sent to. */
+/** Validates the URL and the id: the id becomes part of the path of a request that carries a credential. */
 export const parseTarget = (base: string, environmentId: string): Either.Either<Target, RegistrationConfigError> => {
   const fail = (message: string) => Either.left(new RegistrationConfigError({ message }))
   const trimmed = base.trim().replace(/\/+$/, "")
@@ -115,7 +115,7 @@ const parseJson = (text: string): unknown => {
   }
 }
 
-/** The words of a refusal: of its JSON, or else its body. */
+/** The message of a refusal: from its JSON, or else its body. */
 const refusal = (body: string, otherwise: string): { readonly code: string | undefined; readonly message: string } => {
   const json = parseJson(body)
   const error = isRecord(json) && isRecord(json["error"]) ? json["error"] : {}
@@ -164,7 +164,7 @@ export const register = (target: Target): Effect.Effect<string, EndpointError, R
     return yield* read(yield* post(target.url, headers), target)
   })
 
-/** The rendezvous that a registry names, anew each time; `onRegistered` is told of each success. */
+/** The rendezvous that a registry names: registers for each address, and calls `onRegistered` after each success. */
 export const layer = (
   target: Target,
   onRegistered: (environmentId: string) => Effect.Effect<void>

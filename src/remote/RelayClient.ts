@@ -20,7 +20,7 @@ import { RelayStream } from "./RelayStream.js"
 export interface LinkEvents {
   /** One whole message. */
   readonly onMessage: (text: string) => void
-  /** One binary frame; they come to those who were granted them. */
+  /** One binary frame; the server sends them only if it has granted binary output. */
   readonly onBinary?: (bytes: Buffer) => void
   /** Everything sent has left this process, after some of it had to wait. */
   readonly onDrain: () => void
@@ -62,7 +62,7 @@ export const connect = (
   url: string,
   { headers = {}, maxMessageBytes = 67108864 }: Options = {}
 ): Effect.Effect<Link, RelaySocket.DialError, Scope.Scope> =>
-  // The dial can be given up at any time, but once there is a socket the scope has it.
+  // The dial can be interrupted at any time; an open socket always has the scope as its owner.
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const limits = yield* RelayLimits
@@ -117,7 +117,7 @@ const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: Rela
   socket.listen({
     onFrame: (bytes) => {
       const frame = RelayFrame.decode(bytes)
-      // Frames that are not understood, and those of other streams, are none of this one's business.
+      // Frames that cannot be decoded, and frames of other streams, are ignored.
       if (Either.isRight(frame) && frame.right.streamId === streamId) driver.receive(frame.right)
     },
     onText: () => fail("relay exec-server transport expects binary protobuf frames"),
@@ -128,7 +128,7 @@ const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: Rela
       onGone()
     }
   })
-  // The announcement of the stream.
+  // Announces the stream.
   driver.pump()
   const link: Link = {
     listen: (given) => {

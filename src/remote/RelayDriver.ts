@@ -1,6 +1,6 @@
 /**
- * Drives relay streams over a socket: time, turns, and back-pressure. Streams that share a socket take turns when it
- * is congested, and none of them waits for another one's peer.
+ * Drives relay streams over a socket: timers, scheduling and back-pressure. Streams that share a congested socket take
+ * turns, and a slow peer of one stream does not delay the others.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { RelayStream, StreamEnd } from "./RelayStream.js"
 /** Frames that a stream sends in its turn. */
 const turnFrames = 4
 
-/** A socket with this many unsent bytes takes nothing at all any more, not even the end of a stream. */
+/** Above this many unsent bytes, nothing is written to a socket, not even the reset of a stream. */
 const fullBytes = 16 * highWaterBytes
 
 /** What a driven stream reports. */
@@ -89,12 +89,12 @@ export class RelayDriver {
     this.pump()
   }
 
-  /** Messages are held back; how the peer is slowed down is the stream's affair. */
+  /** Stops reporting messages. The stream slows its peer down. */
   pause(): void {
     this.paused = true
   }
 
-  /** Messages are reported from now on. */
+  /** Reports messages again. */
   resume(): void {
     if (!this.paused) return
     this.paused = false
@@ -102,7 +102,7 @@ export class RelayDriver {
     this.pump()
   }
 
-  /** Whether the socket is read: while it is not, the peer's silence means nothing. */
+  /** Whether the socket is read; while it is not, the peer's timeout is suspended. */
   listen(listens: boolean): void {
     this.stream.listen(listens, performance.now())
   }
@@ -118,7 +118,7 @@ export class RelayDriver {
     this.finish({ reason, byPeer: true })
   }
 
-  /** Sends what there is to send, at most so many frames; the rest waits for its turn. */
+  /** Sends at most so many frames; the rest waits for the stream's turn. */
   pump(frames = Number.POSITIVE_INFINITY): void {
     if (this.over) return
     const now = performance.now()

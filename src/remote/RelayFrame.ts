@@ -1,5 +1,5 @@
 /**
- * Relay frames: bytes to frame and frame to bytes, and which frames are dropped.
+ * Encodes and decodes relay frames, and says which frames are dropped.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ import {
   RelayResumeSchema
 } from "./gen/relay_pb.js"
 
-/** Memory for a message and its frame, which is given back when the last of those who held it lets it go. */
+/** Reference-counted memory for a message and its frame, released when the last holder releases it. */
 export class Room {
   private holders = 0
 
@@ -42,7 +42,7 @@ export interface Segment {
   readonly index: number
   readonly count: number
   readonly payload: Uint8Array
-  /** The memory that the payload lies in, if the frame may be written around it: `roomAround` tells where. */
+  /** The memory around the payload, if the frame may be written there; `roomAround` says how much there is. */
   readonly room?: Room | undefined
 }
 
@@ -52,12 +52,12 @@ export interface Message {
   readonly room?: Room | undefined
 }
 
-/** A segment as what a frame is for. */
+/** A frame that carries a segment. */
 export interface Data extends Segment {
   readonly _tag: "Data"
 }
 
-/** What a frame is for. */
+/** The body of a frame. */
 export type Body =
   | Data
   | { readonly _tag: "Ack" }
@@ -65,7 +65,7 @@ export type Body =
   | { readonly _tag: "Reset"; readonly reason: string }
   | { readonly _tag: "Heartbeat" }
 
-/** What every frame tells of the segments received from the other side. */
+/** The acknowledgement in every frame, for segments of the other side. */
 export interface Received {
   /** Everything up to this segment was received. */
   readonly ack: number
@@ -116,13 +116,13 @@ export const maxOverheadBytes = 1024
 /** Room for what precedes and what follows a payload in its frame, in bytes: most messages are written once. */
 export const roomAround = { before: 256, after: 8 } as const
 
-/** A text as a message, in a buffer of the pool if it is long. */
-export const message = (text: string, frames: FramePool): Message => {
+/** A text as a message; a long one is in a buffer of the pool, where there is one. */
+export const message = (text: string, frames?: FramePool): Message => {
   const { before, after } = roomAround
   const size = Buffer.byteLength(text)
-  const buffer = frames.take(before + size + after)
+  const buffer = frames?.take(before + size + after) ?? Buffer.allocUnsafe(before + size + after)
   buffer.write(text, before)
-  return { room: new Room(buffer, () => frames.give(buffer)), payload: buffer.subarray(before, before + size) }
+  return { room: new Room(buffer, () => frames?.give(buffer)), payload: buffer.subarray(before, before + size) }
 }
 
 /** Bytes with free room around them as a message; their memory is given back with `giveBack`. */
@@ -155,7 +155,7 @@ const decodeBody = (body: RelayMessageFrame["body"], size: number): Either.Eithe
         return drop("segment", `relay data frame has segment ${index} of ${count}`)
       }
       if (payload.byteLength === 0) return drop("emptyPayload", "relay data frame has an empty payload")
-      // Copied where it is the lesser part: it must not keep alive what came with it.
+      // A small payload is copied: a view would keep the whole received buffer in memory.
       const own = payload.byteLength * 2 < size ? new Uint8Array(payload) : payload
       return Either.right({ _tag: "Data", seq, index, count, payload: own })
     }
@@ -231,7 +231,7 @@ const lengthDelimited = (bytes: Array<number>, at: number, length: number) => {
   varint(bytes, length)
 }
 
-/** Writes numbers to a buffer, one a byte; gives where they end. */
+/** Writes numbers to a buffer, one a byte; returns the end offset. */
 const put = (buffer: Buffer, start: number, bytes: ReadonlyArray<number>) => {
   let end = start
   for (const byte of bytes) buffer[end++] = byte
@@ -239,8 +239,8 @@ const put = (buffer: Buffer, start: number, bytes: ReadonlyArray<number>) => {
 }
 
 /**
- * Data frames are nearly all there are, and large: here their payload is copied once, or not at all. What is around it
- * takes no writer of its own, whose typed arrays are a good part of what collecting garbage costs.
+ * Nearly all frames are data frames, and large: their payload is copied once, or not at all. Their fields are encoded
+ * without the writer of the library: its typed arrays are a good part of what garbage collection costs.
  */
 const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, segment: Segment): Uint8Array => {
   const { seq, index, count, payload, room } = segment
@@ -290,7 +290,7 @@ export const encode = (frame: Frame): Uint8Array => {
   )
 }
 
-/** As much of a reason as a reset holds, and never none. */
+/** The reason, truncated to what a reset holds; never empty. */
 export const fitReason = (reason: string): string => {
   let fit = reason === "" ? "closed" : reason.slice(0, maxResetReasonBytes)
   while (Buffer.byteLength(fit) > maxResetReasonBytes) fit = fit.slice(0, -1)
@@ -298,7 +298,7 @@ export const fitReason = (reason: string): string => {
   return Buffer.from(fit).toString()
 }
 
-/** A frame that ends a stream nobody knows here. */
+/** A reset frame for a stream that does not exist here. */
 export const encodeReset = (streamId: string, reason: string): Uint8Array =>
   encode({
     streamId,
@@ -309,13 +309,13 @@ export const encodeReset = (streamId: string, reason: string): Uint8Array =>
     body: { _tag: "Reset", reason: fitReason(reason) }
   })
 
-/** What a router has to know of a frame. */
+/** The fields of a frame that a router needs. */
 export interface Route {
   readonly streamId: string
   readonly isReset: boolean
 }
 
-/** Reads what a router has to know, and skips the rest. Never throws. */
+/** Decodes the fields that a router needs, and skips the rest. Never throws. */
 export const route = (bytes: Uint8Array): Either.Either<Route, Drop> => {
   let found = 0
   let streamId = ""

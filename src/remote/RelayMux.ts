@@ -1,6 +1,6 @@
 /**
- * The streams of one relay socket, as peers. Which stream a frame belongs to is all that they have in common: each
- * one's faults, pauses and end are its own.
+ * Demultiplexes one relay socket into streams, and presents each stream as a peer. Streams are independent: an error, a
+ * pause or the end of one does not affect the others.
  *
  * @since 0.1.0
  */
@@ -14,14 +14,14 @@ import type { Limits } from "./RelayLimits.js"
 import type { RelaySocket } from "./RelaySocket.js"
 import { RelayStream } from "./RelayStream.js"
 
-/** Streams that have ended, of which it is remembered where they did. */
+/** Ended streams whose next sequence number is remembered, at most. */
 const maxRemembered = 1024
 
 /** What a mux is made with. */
 export interface Options {
   readonly limits: Limits
   readonly maxMessageBytes: number
-  /** For what is sent. */
+  /** Buffers for the frames that are sent. */
   readonly frames: FramePool
   /** Serves a new stream; `ended` is called when nothing more can be sent on it. */
   readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
@@ -33,7 +33,7 @@ export interface Options {
 /** Presents the streams of a socket as peers, until it is gone. */
 export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, accept, warn, onEnd }: Options): void => {
   const streams = new Map<string, RelayDriver>()
-  /** What may come next of streams that have ended, or that have only been announced. */
+  /** The next sequence number of streams that have ended, or that were announced and sent nothing yet. */
   const remembered = new Map<string, number>()
   const dropped = new Map<RelayFrame.DropReason, number>()
   const budget = { used: 0 }
@@ -97,7 +97,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
       pause: () => driver.pause(),
       resume: () => driver.resume(),
       close: ({ reason }) => {
-        // From here on the name is free: what comes next under it is a new connection.
+        // The id is free now: the next frame with it opens a new connection.
         if (streams.get(streamId) === driver) streams.delete(streamId)
         remember(streamId, driver.nextSeq)
         driver.close(reason)
@@ -110,11 +110,11 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
     return driver
   }
 
-  /** A frame of a stream that is not there. */
+  /** Handles a frame of an unknown stream. */
   const onUnknown = (frame: RelayFrame.Frame) => {
     const { streamId, body, reliable, acknowledged } = frame
     if (body._tag === "Reset") return
-    // A reliable peer makes a new name for each stream, and has not heard of the end of this one.
+    // A reliable peer never reuses an id: it does not know yet that this stream has ended.
     if (reliable && (acknowledged || remembered.has(streamId))) return refuse(streamId, "the stream is not known here")
     if (body._tag === "Resume" && !reliable) return remember(streamId, body.nextSeq)
     if (body._tag !== "Data" && body._tag !== "Resume") return

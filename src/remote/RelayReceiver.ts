@@ -1,7 +1,7 @@
 /**
  * The receiving half of a relay stream: puts segments in order, each once, and messages together.
  *
- * Pure. What was received and not taken yet is held, and counted in bytes.
+ * Pure. Messages that were received and not taken yet are held, and their bytes are counted.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import { advance, distance } from "./RelaySender.js"
 /** What holding a segment costs beside its payload, in bytes. */
 const segmentOverheadBytes = 128
 
-/** A stream may always hold this much, whatever others hold, in bytes. */
+/** Bytes that a stream may always hold, however much the other streams hold. */
 const guaranteedBytes = 1048576
 
 /** Bytes held by all streams of a socket. */
@@ -21,7 +21,7 @@ export interface Budget {
   used: number
 }
 
-/** What became of a segment. */
+/** The outcome of receiving a segment. */
 export type Outcome =
   | { readonly _tag: "Taken" }
   /** Came a second time, or ahead of its turn. */

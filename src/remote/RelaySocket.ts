@@ -34,7 +34,7 @@ export interface RelaySocket {
   /** Stops, or goes on with, reading. A few messages may still come after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Says goodbye. `onEnd` follows. */
+  /** Starts the close handshake. `onEnd` follows. */
   readonly close: (code: number, reason: string) => void
 }
 
@@ -45,12 +45,12 @@ export class DialError extends Data.TaggedError("DialError")<{
   readonly status: number | undefined
 }> {}
 
-/** More unsent bytes than this, and what can wait, waits. */
+/** The high-water mark of unsent bytes: above it, senders that can wait do so. */
 export const highWaterBytes = 1048576
 
 /**
- * A peer that answers none of three pings is given up. While it is not read, because another one's socket is full, or
- * because the client takes nothing, it is not at fault.
+ * A peer that answers none of three pings is given up. Not while it is not read: it is paused because another socket is
+ * full, or by the client that it belongs to.
  */
 const heartbeat = { intervalMs: 30000, maxUnanswered: 3, countsWhilePaused: false } as const
 

@@ -23,12 +23,12 @@ import * as RelaySocket from "./RelaySocket.js"
 /** Waits between attempts: a second, doubled up to half a minute, and a fifth more or less so that executors spread. */
 const waits = Schedule.exponential("1 second").pipe(Schedule.union(Schedule.spaced("30 seconds")), Schedule.jittered)
 
-/** How long the last words to the rendezvous may take, in milliseconds. */
+/** How long the close handshake with the rendezvous may take, in milliseconds. */
 const goodbyeMs = 2000
 
 const sleepNever = Effect.dieMessage("the waits between attempts never end")
 
-/** Peers that come over a rendezvous. There must be an address at the start; later, those to be had again are waited for. */
+/** Peers over a rendezvous. Building the layer fails without an address; later, retryable errors are retried. */
 export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer.effect(
   Transport,
   Effect.gen(function* () {
@@ -61,7 +61,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
             fork(Effect.ensuring(serve(peer), Effect.zipRight(close, ended)))
           }
 
-          /** Serves one socket; gives its end. */
+          /** Serves one socket; the inner effect completes when the socket is gone. */
           const attach = (socket: RelaySocket.RelaySocket) =>
             Effect.sync(() => {
               const waiting = new Set<(effect: Effect.Effect<void>) => void>()
@@ -85,7 +85,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
             })
 
           const connect = (address: string) =>
-            // Between its opening and its being served a socket would be nobody's.
+            // Interrupted between opening and serving, the socket would have no owner.
             Effect.uninterruptibleMask((restore) =>
               restore(RelaySocket.dial(address, { maxMessageBytes })).pipe(
                 Effect.tap(driver.reset),
@@ -97,7 +97,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
               Effect.catchAll(({ message }) => Effect.logWarning(message))
             )
 
-          /** The next address; what cannot be had again ends everything. */
+          /** The next address. An error that cannot be retried ends the transport. */
           const address: Effect.Effect<string, TransportFailed> = Effect.suspend(() =>
             Effect.zipRight(wait, Effect.either(url)).pipe(
               Effect.flatMap(

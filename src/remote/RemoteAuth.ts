@@ -1,5 +1,5 @@
 /**
- * What an executor shows to the environment registry: a service to be replaced by others.
+ * The credentials that an executor sends to the environment registry. A service, so that it can be replaced.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import { isLoopback } from "../internal/Loopback.js"
 import * as OsError from "../protocol/OsError.js"
 
-/** There is nothing to show, or not to this registry; the message is a sentence for the operator and holds no secret. */
+/** There is no credential for this registry; the message is a sentence for the operator and holds no secret. */
 export class RemoteAuthError extends Data.TaggedError("RemoteAuthError")<{ readonly message: string }> {}
 
 /** A source of credentials. */
@@ -37,7 +37,7 @@ const readToken = (path: string): Effect.Effect<string, RemoteAuthError> =>
       new RemoteAuthError({ message: `cannot read the remote token ${path}: ${OsError.describe(error)}` })
   })
 
-/** What may stand in a header, in one line. */
+/** The header for a token, if the token is one line of printable ASCII. */
 const checked = (token: string, source: string): Checked<Readonly<Record<string, string>>> =>
   /^[\x21-\x7e]+$/.test(token) && token.length <= maxTokenBytes
     ? Either.right({ authorization: `Bearer ${token}` })
@@ -45,7 +45,7 @@ const checked = (token: string, source: string): Checked<Readonly<Record<string,
 
 /** Where an executor's token comes from. */
 export interface BearerOptions {
-  /** A file that holds it; before the variables. */
+  /** A file that holds it; it takes precedence over the variables. */
   readonly tokenFile: string | undefined
   /** Where `EXEC_SERVER_REMOTE_TOKEN` and `CODEX_API_KEY` are looked for. */
   readonly variables: NodeJS.ProcessEnv
@@ -91,8 +91,8 @@ export const check = (options: BearerOptions, url: URL): Either.Either<void, Rem
 
 /**
  * A bearer token: from a file, which is read again for every request, so that a token can be renewed; or else from
- * `EXEC_SERVER_REMOTE_TOKEN`, or `CODEX_API_KEY`. None of them is sent where anybody on the way could read it,
- * unless `insecure`; and the last one goes to nobody but its issuer and this machine.
+ * `EXEC_SERVER_REMOTE_TOKEN`, or `CODEX_API_KEY`. None of them is sent over plain http to another machine, unless
+ * `insecure`; the last one is sent only to its issuer and to this machine.
  */
 export const make = (options: BearerOptions): Shape => ({
   headers: (url) =>

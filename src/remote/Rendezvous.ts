@@ -25,11 +25,11 @@ export interface Options {
   readonly address: Listener.Address
   /** Serves TLS with this certificate. */
   readonly tls?: Tls.Files | undefined
-  /** What executors show when they register; undefined: anybody may. */
+  /** The bearer token that executors register with; undefined: no token is needed. */
   readonly executorToken?: string | undefined
-  /** What clients show, as a bearer token or as `token` in the query; undefined: anybody may connect. */
+  /** The token of clients, as a bearer token or as `token` in the query; undefined: no token is needed. */
   readonly clientToken?: string | undefined
-  /** Where executors find it, as `wss://host`, when something stands in front of it. */
+  /** The URL for executors, such as `wss://host`, if there is a reverse proxy in front. */
   readonly publicUrl?: string | undefined
   readonly limits?: Partial<RendezvousLimits> | undefined
 }
@@ -58,25 +58,25 @@ const defaults: RendezvousLimits = {
   maxClientsPerEnvironment: 256,
   maxStreamsPerClient: 16,
   maxMessageBytes: 67108864,
-  // One message of the longest kind must fit, and what a stream may have on its way besides.
+  // The longest message must fit, and what a stream may have in flight besides.
   maxQueuedBytesPerClient: 67108864 + 16777216
 }
 
 /** How long a registration can be used to connect, in milliseconds. */
 const ticketMs = 60000
 
-/** Registrations that wait to be used; the oldest gives way. */
+/** Unused registrations at a time; above it the oldest is dropped. */
 const maxTickets = 4096
 
 /** How long a connection may take to be accepted, in milliseconds. */
 const acceptWithinMs = 10000
 
-/** How long sockets may take to say goodbye at the end, in milliseconds. */
+/** How long the close handshakes may take at shutdown, in milliseconds. */
 const goodbyeMs = 2000
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
 
-/** Takes as long for a token that is nearly right as for any other. */
+/** Compares in constant time. */
 const matches = (expected: string | undefined, given: string | undefined): boolean =>
   expected === undefined || (given !== undefined && timingSafeEqual(digest(expected), digest(given)))
 
@@ -98,7 +98,7 @@ const parseTarget = (request: IncomingMessage): Target | undefined => {
   return { environmentId, action, query: new URLSearchParams(query) }
 }
 
-/** A refusal, in the words of a registry. */
+/** A refusal, in the format of a registry. */
 interface Refusal {
   readonly status: number
   readonly code: string
@@ -183,7 +183,7 @@ const make = (options: Options) =>
       onRequest: (request, response) => onRequest(request, response)
     })
 
-    /** What the executor wrote to get here leads it here again. */
+    /** The base URL for an executor: the host that it sent its request to, unless `publicUrl` is set. */
     const baseFor = ({ headers }: IncomingMessage): string =>
       options.publicUrl?.replace(/\/+$/, "") ??
       (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "") ? `${new URL(address).protocol}//${headers.host}` : address)
@@ -218,7 +218,7 @@ const make = (options: Options) =>
     }
 
     server.on("upgrade", (request, socket, head) => {
-      // From here on nobody else listens, and a reset would end the rendezvous.
+      // Node.js has removed its own listener: an unhandled reset would end the rendezvous.
       socket.on("error", () => socket.destroy())
       const target = parseTarget(request)
       const refusal = fault(request, target)

@@ -1,5 +1,5 @@
 /**
- * What a rendezvous is told on its command line.
+ * The flags of a rendezvous.
  *
  * @since 0.1.0
  */
@@ -31,7 +31,7 @@ export interface Flags {
 
 const fail = (message: string) => Either.left(new RendezvousConfigError({ message }))
 
-/** A file's token, or a variable's, or none; an empty one is a mistake, and not the same as none. */
+/** The token of the file, else of the variable, else none. An empty token is an error. */
 const readToken = (
   file: string | undefined,
   variable: string | undefined

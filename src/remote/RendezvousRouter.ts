@@ -1,6 +1,6 @@
 /**
- * Routes the frames of one environment between its executor and its clients, by the name of their stream and nothing
- * else: acknowledgements, repetition and segments are the ends' affair.
+ * Routes the frames of one environment between its executor and its clients, by stream id alone. Acknowledgements,
+ * retransmission and segmentation are handled by the two ends.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import { highWaterBytes, type RelaySocket } from "./RelaySocket.js"
 export interface Limits {
   readonly maxClientsPerEnvironment: number
   readonly maxStreamsPerClient: number
-  /** A client with more unread bytes than this is cut off: others must not wait for it. */
+  /** A client with more unsent bytes than this is disconnected: it would make the others wait. */
   readonly maxQueuedBytesPerClient: number
 }
 
@@ -47,7 +47,7 @@ export class RendezvousRouter {
     return this.clients.size >= this.limits.maxClientsPerEnvironment
   }
 
-  /** A new executor takes the place of an old one, whose connection may be dead without anybody having noticed. */
+  /** A new executor replaces an old one, whose connection may be dead and not yet noticed. */
   addExecutor(socket: RelaySocket): void {
     const previous = this.executor
     this.executor = socket
@@ -162,7 +162,7 @@ export class RendezvousRouter {
     this.checkIdle()
   }
 
-  /** What clients have begun was with an executor that is gone. */
+  /** Disconnects all clients: their streams belonged to an executor that is gone. */
   private dropClients(): void {
     for (const { socket, streams } of this.clients) {
       for (const streamId of streams) socket.send(RelayFrame.encodeReset(streamId, "the executor is gone"))

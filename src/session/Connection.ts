@@ -25,10 +25,10 @@ import { decode, routeOf } from "./MethodCodecs.js"
 import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
+import { parentOf } from "./RequestReport.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import type { SessionRegistry } from "./SessionRegistry.js"
-import * as Tracing from "./Tracing.js"
 
 /** How many times over the high-water mark even small answers stop. */
 const smallAnswerFactor = 4
@@ -89,7 +89,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         SessionMetrics.answered(route.tag, Code.invalidParams, 0)
         return outbox.send(Wire.failure(id, Code.invalidParams, payload.left))
       }
-      const parent = trace === undefined ? undefined : Tracing.parentOf(trace)
+      const parent = trace === undefined ? undefined : parentOf(trace)
       const release = admission.begin(size)
       core.run({ id, method: route.tag, arrivedAt: performance.now(), parent }, payload.right, (exit) => {
         if (Exit.isSuccess(exit)) outbox.succeed(id, exit.value, route.encode)

@@ -4,19 +4,24 @@
  *
  * @since 0.1.0
  */
+import * as Headers from "@effect/platform/Headers"
+import * as HttpTraceContext from "@effect/platform/HttpTraceContext"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import { clip } from "../protocol/Schemas.js"
+import type * as Wire from "../protocol/Wire.js"
 import type * as Dispatcher from "./Dispatcher.js"
 import { refusalOf } from "./Dispatcher.js"
 import type { Handshake } from "./Handshake.js"
 import type { Requests } from "./MethodCodecs.js"
 import * as SessionMetrics from "./SessionMetrics.js"
-import * as Tracing from "./Tracing.js"
 
 /** A request that is being served. */
 export interface Request {
@@ -39,6 +44,18 @@ export interface RequestReport {
   readonly died: (request: Request, cause: Cause.Cause<unknown>) => Effect.Effect<void>
 }
 
+/** Whether there is a tracer other than Effect's own, whose spans nobody sees: without one, requests make none. */
+const isTracerSet: Effect.Effect<boolean> = Effect.map(
+  Effect.tracer,
+  (tracer) => tracer !== Context.get(DefaultServices.liveServices, Tracer.Tracer)
+)
+
+/** The span of the client that a request belongs to, by its W3C trace context. Anything else is ignored. */
+export const parentOf = (trace: Wire.Trace): Tracer.ExternalSpan | undefined => {
+  if (typeof trace.traceparent !== "string") return undefined
+  return Option.getOrUndefined(HttpTraceContext.w3c(Headers.fromInput({ traceparent: trace.traceparent })))
+}
+
 const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
   if (Exit.isSuccess(exit)) return "ok"
   return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : refusalOf(exit.cause).code
@@ -47,7 +64,7 @@ const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
 /** Reports of the requests of a peer, to the tracer and the loggers of the fiber at hand. */
 export const make = (peer: string, handshake: Handshake): Effect.Effect<RequestReport> =>
   Effect.gen(function* () {
-    const isTraced = yield* Tracing.isEnabled
+    const isTraced = yield* isTracerSet
     const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
 
     const idsOf = ({ id }: Request) => ({

@@ -36,7 +36,7 @@ export class Unauthorized extends Data.TaggedError("Unauthorized")<{ readonly me
 /** A secret cannot be used; the message is a sentence for the operator. */
 export class SecretError extends Data.TaggedError("SecretError")<{ readonly message: string }> {}
 
-/** What lets requests in. */
+/** Decides about requests. */
 export interface Shape {
   /** Whether nobody has to show anything. Then only the server's own user is let in from this machine. */
   readonly isOpen?: true
@@ -54,7 +54,7 @@ export class Authenticator extends Context.Reference<Authenticator>()("exec-serv
 /** Everybody may connect. */
 export const layerNone: Layer.Layer<never> = Layer.succeed(Authenticator, everybody)
 
-/** Shorter secrets are weaker than the digest that they key, in bytes. */
+/** The shortest secret, in bytes: a shorter one is weaker than the HMAC that it keys. */
 const minSecretBytes = 32
 
 const defaultMaxClockSkewSeconds = 30
@@ -68,7 +68,7 @@ const bearerOf = (authorization: string | undefined): Effect.Effect<string, Unau
     return new Unauthorized({ message: "there is no bearer token" })
   })
 
-/** Hashed on both sides: how long a comparison takes tells nothing of how much is right. */
+/** Compares hashes: the time of the comparison does not depend on how much of the token is right. */
 const digest = (token: Buffer): Buffer => createHash("sha256").update(token).digest()
 
 const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>

@@ -73,7 +73,7 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
     const pair = tls === undefined ? undefined : yield* Tls.load(tls)
     const server = yield* Effect.acquireRelease(
       Effect.sync((): Server => {
-        // One clock for all that a connection has to do before it is accepted; these would only be further ones.
+        // `acceptWithinMs` bounds the whole time until a connection is accepted; Node's own timeouts are off.
         const timeouts = { headersTimeout: 0, requestTimeout: 0 }
         return pair === undefined
           ? createServer(timeouts, onRequest)
@@ -85,7 +85,7 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
           server.closeAllConnections()
         })
     )
-    // While it listens, a connection that cannot be accepted costs that connection and nothing else.
+    // An error of accept, while the server listens, concerns that connection alone.
     server.on("error", () => {})
     const pending = PendingConnections.make(server, acceptWithinMs)
     if ("path" in address) {

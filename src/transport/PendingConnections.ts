@@ -1,18 +1,18 @@
 /**
- * Connections that have not yet been accepted: bounded in number and in time, so that whoever only knocks cannot keep
- * out those who are let in.
+ * Connections that have not been accepted yet. Their number and their time are bounded, so that idle ones cannot keep
+ * clients out.
  *
  * @since 0.1.0
  */
 import type { Server, Socket } from "node:net"
 import { timerMs } from "./TransportLimits.js"
 
-/** How many there are at a time. Honest ones stay for milliseconds: when there are more, the oldest has to go. */
+/** The most at a time. A real client is accepted within milliseconds; above the limit the oldest is closed. */
 export const maxPending = 256
 
-/** Those of one server. */
+/** The pending connections of one server. */
 export interface PendingConnections {
-  /** The connection that this socket belongs to was accepted: whoever accepted it sees to its end. */
+  /** The connection of this socket was accepted, and has another owner from now on. */
   readonly accepted: (socket: Socket) => void
 }
 

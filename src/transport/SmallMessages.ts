@@ -23,7 +23,7 @@ const maxCharacterBytes = 3
 /** The head of a server's text frame, RFC 6455 section 5.2: the last one of its message, not masked. */
 const frame = { text: 0x81, maxLength7: 125, length16: 126, headBytes: 4 } as const
 
-/** Those that wait, until the end of the turn at most. */
+/** The messages that wait, until the end of the turn at most. */
 export class SmallMessages {
   private texts: Array<string> = []
   private length = 0
@@ -45,7 +45,7 @@ export class SmallMessages {
     return true
   }
 
-  /** Writes what waits: due before anything else is written to the socket. */
+  /** Writes what waits. To be called before anything else is written to the socket. */
   flush(): void {
     if (this.texts.length === 0) return
     const { texts } = this
@@ -58,7 +58,7 @@ export class SmallMessages {
   }
 }
 
-/** Writes one frame; gives where it ends. */
+/** Writes one frame; returns the end offset. */
 const write = (bytes: Buffer, start: number, text: string): number => {
   const isShort = text.length * maxCharacterBytes <= frame.maxLength7
   const length = isShort ? bytes.write(text, start + 2) : Buffer.byteLength(text)

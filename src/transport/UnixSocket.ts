@@ -21,11 +21,11 @@ const maxPathBytes = process.platform === "linux" ? 107 : 103
 
 const statOf = (path: string): BigIntStats | undefined => lstatSync(path, { bigint: true, throwIfNoEntry: false })
 
-/** Whether it is the same socket: numbers of files are given out again, and nothing writes to a socket's file. */
+/** Whether it is the same socket file. Inode numbers are reused, so times are compared too: nothing changes them. */
 const isSame = (one: BigIntStats | undefined, other: BigIntStats) =>
   one !== undefined && one.dev === other.dev && one.ino === other.ino && one.mtimeNs === other.mtimeNs
 
-/** Only a refusal says that nobody listens any more; any other trouble may be a living server's. */
+/** Only ECONNREFUSED proves that nobody listens; any other error may come from a live server. */
 const isDead = (path: string): Effect.Effect<boolean> =>
   Effect.async<boolean>((resume) => {
     const probe = createConnection({ path })
@@ -47,14 +47,14 @@ export const listen = (server: Server, path: string): Effect.Effect<void, Listen
     Effect.try({ try: f, catch: (error) => fail(OsError.describe(error)) })
   const inUse = fail("another server listens there")
 
-  /** Makes room where a dead server's socket is. */
+  /** Removes the socket file of a dead server. */
   const clear = Effect.gen(function* () {
     const found = yield* attempt(() => statOf(path))
     if (found === undefined) return
     if (!found.isSocket()) return yield* fail("what is there is not a socket, and is left alone")
     if (!(yield* isDead(path))) return yield* inUse
     yield* attempt(() => {
-      // Others may have made room as well, and one of them may listen by now.
+      // Another process may have removed it as well, and may listen there by now.
       if (isSame(statOf(path), found)) unlinkSync(path)
     })
   })

@@ -54,7 +54,7 @@ const refuse = (socket: Duplex, status: Status) => {
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers.join("")}\r\n`, () => socket.destroy())
 }
 
-/** Where nobody else listens, a reset would end the server. Knows the socket alone, which it lives as long as. */
+/** Without a listener, a reset would end the server. The closure holds the socket alone: it lives as long. */
 const destroyOnError = (socket: Duplex) => socket.on("error", () => socket.destroy())
 
 const isRead = ({ method }: IncomingMessage) => method === "GET" || method === "HEAD"
@@ -79,7 +79,7 @@ export const layer = (
       /** Takes an open WebSocket; undefined while nobody serves, before and after. */
       let accept: ((ws: WebSocket, request: IncomingMessage) => void) | undefined
 
-      /** Health is told to anybody. */
+      /** Health checks need no authentication. */
       const health = (request: IncomingMessage): Status | undefined => {
         const path = pathOf(request)
         if (path !== "/readyz" && path !== "/livez") return undefined
@@ -94,10 +94,10 @@ export const layer = (
       const strangeness = (request: IncomingMessage): string | undefined =>
         !isOpen || allowLocalUsers ? undefined : LocalClient.refusal(request)
 
-      /** What a request is answered with whatever it asks for; undefined if its sender may ask. */
+      /** The status of a request that is answered before its path matters; undefined if it may go on. */
       const verdict = (request: IncomingMessage): Effect.Effect<Status | undefined> => {
         const { origin, authorization } = request.headers
-        // No web page may reach the server, unless it is known.
+        // Web pages may not connect, unless their origin is allowed.
         if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.succeed(403)
         const known = health(request)
         if (known !== undefined) return Effect.succeed(known)
@@ -166,7 +166,7 @@ export const layer = (
           Effect.gen(function* () {
             const fork = yield* FiberSet.makeRuntime<R>()
             accept = (ws, request) => {
-              // Once the peer was told, it may still answer; whoever waits for the end of the server waits for that.
+              // The close handshake takes a while after the serving fiber has ended; shutdown waits for it.
               const gone = Effect.async<void>((resume) => {
                 if (ws.readyState === WebSocket.CLOSED) resume(Effect.void)
                 else ws.once("close", () => resume(Effect.void))

@@ -3,15 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Body, Frame } from "../../src/remote/RelayFrame.js"
 import * as RelayFrame from "../../src/remote/RelayFrame.js"
 import { RelayStream, type StreamEnd } from "../../src/remote/RelayStream.js"
-import { FramePool } from "../../src/session/FramePool.js"
 import { random, run, smallLimits } from "./simulation.js"
 
 /** How many seeds; `RELAY_SEEDS=100000` for all of them, `RELAY_SEED=7` for one that failed. */
 const seeds = Number(process.env["RELAY_SEEDS"] ?? 2000)
 const firstSeed = Number(process.env["RELAY_SEED"] ?? 0)
-
-const frames = new FramePool()
-const message = (text: string) => RelayFrame.message(text, frames)
 
 const make = (initiator: boolean, more: { startsAt?: number; maxMessageBytes?: number; maxHeldBytes?: number } = {}) =>
   new RelayStream(
@@ -75,7 +71,7 @@ describe("two of ours", () => {
     const [a, b] = [make(true), make(false)]
     const seen = new Set<number>()
     for (let now = 0; now < 200; now++) {
-      a.send(message(`message ${now}`))
+      a.send(RelayFrame.message(`message ${now}`))
       for (const frame of sendAll(a, now)) {
         if (frame.body._tag === "Data") {
           assert.isFalse(seen.has(frame.body.seq))
@@ -99,7 +95,7 @@ describe("two of ours", () => {
     }
     pass(a, b, 0)
     pass(b, a, 0)
-    for (let i = 0; i < 100; i++) a.send(message("x"))
+    for (let i = 0; i < 100; i++) a.send(RelayFrame.message("x"))
     assert.strictEqual(pass(a, b, 1), smallLimits.windowFrames)
     // Not taken by the receiver: it does not acknowledge, and nothing more comes.
     pass(b, a, 100)
@@ -142,7 +138,7 @@ describe("two of ours", () => {
     const [a, b] = [make(true), make(false)]
     for (const frame of sendAll(a)) b.receive({ streamId: "s", ...frame }, 0)
     for (const frame of sendAll(b)) a.receive({ streamId: "s", ...frame }, 0)
-    a.send(message("last words"))
+    a.send(RelayFrame.message("last words"))
     a.close("bye", 0)
     for (const frame of sendAll(a)) b.receive({ streamId: "s", ...frame }, 0)
     assert.deepStrictEqual<StreamEnd | undefined>(b.ended, { reason: "bye", byPeer: true })
@@ -160,7 +156,7 @@ describe("two of ours", () => {
     b.receive(plain({ _tag: "Resume", nextSeq: 4294967295 }), 0)
     for (const seq of [4294967295, 1, 0]) b.receive(plain(data(seq, `${seq}`)), 0)
     assert.deepStrictEqual(takeAll(b), ["4294967295", "0", "1"])
-    b.send(message("answer"))
+    b.send(RelayFrame.message("answer"))
     assert.deepInclude(sendAll(b)[0], { ack: 1, ackBits: 0 })
   })
 })
@@ -171,7 +167,7 @@ describe("with a peer that knows no acknowledgements", () => {
     b.receive(plain({ _tag: "Resume", nextSeq: 0 }), 0)
     b.receive(plain(data(0, "hello")), 0)
     assert.deepStrictEqual(takeAll(b), ["hello"])
-    for (let i = 0; i < 1000; i++) b.send(message("x".repeat(500)))
+    for (let i = 0; i < 1000; i++) b.send(RelayFrame.message("x".repeat(500)))
     const frames = sendAll(b)
     assert.lengthOf(frames, 1000)
     for (const [seq, frame] of frames.entries()) {
@@ -184,12 +180,12 @@ describe("with a peer that knows no acknowledgements", () => {
 
   it("an initiator learns it from the first answer, and repeats no message before", () => {
     const a = make(true)
-    for (let i = 0; i < 3; i++) a.send(message(`${i}`))
+    for (let i = 0; i < 3; i++) a.send(RelayFrame.message(`${i}`))
     assert.deepStrictEqual(tags(a), ["Resume", "Data", "Data", "Data"])
     for (const now of [1000, 3000, 7000]) assert.deepStrictEqual(tags(a, now), ["Resume"])
     a.receive(plain(data(0, "answer")), 8000)
     assert.deepStrictEqual(takeAll(a), ["answer"])
-    for (let i = 0; i < 100; i++) a.send(message("x"))
+    for (let i = 0; i < 100; i++) a.send(RelayFrame.message("x"))
     assert.lengthOf(sendAll(a, 8000), 100)
     assert.lengthOf(sendAll(a, 1e9), 0)
   })
@@ -236,11 +232,11 @@ describe("with a peer that acknowledges, and says no more than it must", () => {
   it("once it has acknowledged, what it does not acknowledge is repeated, later and later, and then it is given up", () => {
     const b = make(false)
     b.receive(plain(data(0, "hello")), 0)
-    b.send(message("0"))
+    b.send(RelayFrame.message("0"))
     sendAll(b)
     b.receive(plain({ _tag: "Ack" }), 0)
     assert.isTrue(b.isReliable)
-    b.send(message("1"))
+    b.send(RelayFrame.message("1"))
     const times: Array<number> = []
     for (let now = 0; b.ended === undefined && now < 1_000_000; now += 100) {
       for (const { body } of sendAll(b, now)) if (body._tag === "Data") times.push(now)
@@ -254,10 +250,10 @@ describe("with a peer that acknowledges, and says no more than it must", () => {
   it("bits acknowledge behind a hole, which is filled without waiting", () => {
     const b = make(false)
     b.receive(plain(data(0, "hello")), 0)
-    b.send(message("0"))
+    b.send(RelayFrame.message("0"))
     sendAll(b)
     b.receive(plain({ _tag: "Ack" }), 0)
-    for (let i = 1; i < 7; i++) b.send(message(`${i}`))
+    for (let i = 1; i < 7; i++) b.send(RelayFrame.message(`${i}`))
     sendAll(b)
     b.receive(plain({ _tag: "Ack" }, { ackBits: 0b111110 }), 1)
     assert.deepStrictEqual(
@@ -311,7 +307,7 @@ describe("peers that break the rules", () => {
         const body = bodies[below(4)] ?? { _tag: "Ack" }
         const more = { ack: below(5), ackBits: below(2 ** 32), reliable: chance() < 0.1, acknowledged: chance() < 0.5 }
         stream.receive(plain(body, more), now * 10)
-        if (chance() < 0.3) stream.send(message("answer"))
+        if (chance() < 0.3) stream.send(RelayFrame.message("answer"))
         if (chance() < 0.5) takeAll(stream, now * 10)
         sendAll(stream, now * 10)
         assert.isAtMost(budget.used, 2_000_000)

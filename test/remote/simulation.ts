@@ -4,7 +4,6 @@ import * as Either from "effect/Either"
 import * as RelayFrame from "../../src/remote/RelayFrame.js"
 import type { Limits } from "../../src/remote/RelayLimits.js"
 import { RelayStream } from "../../src/remote/RelayStream.js"
-import { FramePool } from "../../src/session/FramePool.js"
 
 /** Small, so that windows fill, messages are cut and buffers overflow within a few messages. */
 export const smallLimits: Limits = {
@@ -102,7 +101,6 @@ export const run = (seed: number, weather: Weather, messagesEach: number): strin
   }
   const isDone = () => received[0]?.length === messagesEach && received[1]?.length === messagesEach
 
-  const frames = new FramePool()
   for (let steps = 0; !isDone(); steps++) {
     if (steps > 200_000 || now > 3_600_000) {
       return `seed ${seed}: stuck after ${steps} steps, ${now} ms: ${received[0]?.length}, ${received[1]?.length} of ${messagesEach}`
@@ -113,7 +111,7 @@ export const run = (seed: number, weather: Weather, messagesEach: number): strin
       for (let burst = below(4); maySend && burst > 0 && (next[side] ?? 0) < messagesEach; burst--) {
         const message = sent[side]?.[next[side] ?? 0] ?? ""
         next[side] = (next[side] ?? 0) + 1
-        ends[side]?.send(RelayFrame.message(message, frames))
+        ends[side]?.send(RelayFrame.message(message))
       }
       pump(side)
     }
