@@ -57,7 +57,7 @@ const tests = {
   "transport/Authenticator": [],
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
   "session/FileSystemHandlers": ["e2e", "filesystem/methods"],
-  "session/AnswerRoom": ["session/Outbox", "races/backPressure"],
+  "session/ResponseBudget": ["session/Outbox", "races/backPressure"],
   "session/Outbox": ["session/Connection", "races/backPressure", "session/FramePool"],
   "session/FramePool": ["session/Notifier"],
   "session/AuditLog": ["process/ProcessSupervisor", "session/SessionRegistry", "session/Handlers"],

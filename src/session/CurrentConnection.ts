@@ -6,7 +6,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
-import { AnswerRoom } from "./AnswerRoom.js"
+import { ResponseBudget } from "./ResponseBudget.js"
 
 /** Sends a notification of those that are no process's. */
 export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/missingChanged">) => void
@@ -15,7 +15,7 @@ export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/
 export interface Connection {
   /** Who is at its other end. */
   readonly peer: string
-  readonly room: AnswerRoom
+  readonly responseBudget: ResponseBudget
   /** The most bytes that one answer can hold as base64. */
   readonly maxContentBytes: number
   /** Tells the client of something; nothing once the connection has ended. */
@@ -28,7 +28,7 @@ export interface Connection {
 export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
   defaultValue: (): Connection => ({
     peer: "in process",
-    room: new AnswerRoom(() => false),
+    responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},
     onEnd: () => {}
