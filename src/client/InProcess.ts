@@ -11,11 +11,11 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { EventSource } from "../process/ProcessEvents.js"
-import { AnswerRoom } from "../session/AnswerRoom.js"
 import * as ConnectionCore from "../session/ConnectionCore.js"
 import * as Dispatcher from "../session/Dispatcher.js"
 import type { Handlers } from "../session/Handlers.js"
 import type { Notifier } from "../session/Notifier.js"
+import { ResponseBudget } from "../session/ResponseBudget.js"
 import type { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
@@ -76,7 +76,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
         peer,
         takesBinary: false,
         resumable: false,
-        room: new AnswerRoom(() => false),
+        responseBudget: new ResponseBudget(() => false),
         maxContentBytes: Number.POSITIVE_INFINITY,
         notify: (method, params) => events.onNotification({ method, params }),
         deltas: {

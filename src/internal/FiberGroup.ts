@@ -1,6 +1,6 @@
 /**
- * Fibers that end with a scope, and are nobody's children: a child would keep the fiber that forked it in memory. What
- * `FiberSet` of effect takes beyond that is 900 bytes a session.
+ * Fibers that end with a scope and have no parent: a child fiber would keep the fiber that forked it in memory.
+ * `FiberSet` of effect does the same, and takes 900 bytes more for each session.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import * as Scope from "effect/Scope"
 
 /** Fibers that end with a scope. */
 export class FiberGroup {
-  /** Interrupts its fibers and waits for their ends when the scope closes, and later ones as they come. */
+  /** When the scope closes, interrupts the fibers and waits for them; a fiber added later is interrupted at once. */
   static readonly make = (scope: Scope.Scope): Effect.Effect<FiberGroup> =>
     Effect.suspend(() => {
       const group = new FiberGroup()
@@ -34,7 +34,7 @@ export class FiberGroup {
     return Fiber.awaitAll(Array.from(this.fibers))
   })
 
-  /** Makes a fiber that runs one of the group. */
+  /** Adds a running fiber to the group. */
   add(fiber: Fiber.RuntimeFiber<unknown, unknown>): void {
     if (this.closed) fiber.unsafeInterruptAsFork(FiberId.none)
     this.fibers.add(fiber)

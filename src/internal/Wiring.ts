@@ -1,5 +1,5 @@
 /**
- * Layers put together, as a server that starts can afford it.
+ * Composes layers at a low cost for the start of a server.
  *
  * @since 0.1.0
  */

@@ -1,12 +1,12 @@
 /**
- * What a child finds in its environment.
+ * The environment variables of a child.
  *
  * @since 0.1.0
  */
 import type { EnvPolicy } from "../protocol/ExecApi.js"
 import type { Env } from "../spawn/Child.js"
 
-/** What `inherit: "core"` takes over (the original's list for Unix). */
+/** The variables that `inherit: "core"` keeps (the original's list for Unix). */
 const coreNames: ReadonlySet<string> = new Set([
   "PATH",
   "SHELL",
@@ -21,12 +21,12 @@ const coreNames: ReadonlySet<string> = new Set([
   "USER"
 ])
 
-/** Names that smell of secrets; dropped unless `ignoreDefaultExcludes`. */
+/** Names that probably hold secrets; dropped unless `ignoreDefaultExcludes` is set. */
 const defaultExcludes = ["*KEY*", "*SECRET*", "*TOKEN*"]
 
 /**
- * Whether a pattern fits the whole of a name: `*` is any run, `?` one character, nothing else is special. Only the
- * last `*` is ever reconsidered, so that no pattern takes longer than its length times the name's.
+ * Whether a pattern matches a whole name: `*` matches any run of characters, `?` one character, and nothing else is
+ * special. Matching backtracks to the last `*` only, so its time is bounded by the product of the two lengths.
  */
 const fits = (pattern: ReadonlyArray<string>, name: ReadonlyArray<string>): boolean => {
   let at = 0
@@ -48,7 +48,7 @@ const fits = (pattern: ReadonlyArray<string>, name: ReadonlyArray<string>): bool
   return at === pattern.length
 }
 
-/** By code points, regardless of case. */
+/** The code points of a text, in lower case. */
 const letters = (text: string) => Array.from(text.toLowerCase())
 
 const matcher = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => {

@@ -4,12 +4,22 @@
  * Its state moves one way only, Starting, Running, Exited, Closed, and its events are numbered in one place. Under a
  * restart policy it may go from Running to Restarting and back before that.
  *
+ * Every process has a scope of its own within the scope of its session. The child reports through callbacks, so a process
+ * that runs needs no fiber. A fiber of it waits for what may never come: the next child under a restart policy, the time
+ * limit, the kill after a graceful termination, and output that is held open after a kill (`ProcessFibers`).
+ *
+ * The supervisor closes the scope: some time after the process has closed, once nothing of its tree is left; or with the
+ * session. First the fibers are interrupted and waited for, which includes a start that is under way. Then the tree is
+ * killed, if anything is left of it, and the retained output is given back. Nobody waits there for the child to be
+ * reaped: `Supervisor.end` does that before, and is bounded.
+ *
  * @since 0.1.0
  */
 import type { Buffer } from "node:buffer"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Scope from "effect/Scope"
+import { FiberGroup } from "../internal/FiberGroup.js"
 import * as Immediate from "../internal/Immediate.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type {
@@ -26,8 +36,10 @@ import * as Denial from "../sandbox/Denial.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
+import * as ProcessReport from "./ProcessReport.js"
 import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"
 import * as StdinQueue from "./StdinQueue.js"
+import { Waiters } from "./Waiters.js"
 
 /** What is known of a process before it runs. */
 export interface Description {
@@ -54,7 +66,7 @@ export class ManagedProcess implements EventSource {
   private failure: string | null = null
   private writeIds: StdinQueue.WriteIds | undefined
   private size: { readonly rows: number; readonly cols: number } | undefined
-  private readonly waiters = new Set<() => void>()
+  private readonly waiters = new Waiters()
   private stdin: StdinQueue.StdinQueue | undefined
   private onClosed = () => {}
 
@@ -62,7 +74,11 @@ export class ManagedProcess implements EventSource {
   readonly idJson: string
   private idBytes: Buffer | undefined | null = null
 
-  constructor(
+  private group: FiberGroup | undefined
+
+  private constructor(
+    /** Ends when nobody can ask for the process any more, and nothing of its tree is left; or with its session. */
+    readonly scope: Scope.CloseableScope,
     readonly description: Description,
     private readonly output: RetainedOutput,
     private readonly events: ProcessEvents,
@@ -71,6 +87,37 @@ export class ManagedProcess implements EventSource {
     private readonly mayRestart: (status: ExitStatus) => boolean
   ) {
     this.idJson = JSON.stringify(description.processId)
+  }
+
+  /** A process that has no child yet, in a scope of its own that closes at the latest with `within`. */
+  static make(
+    within: Scope.Scope,
+    description: Description,
+    output: RetainedOutput,
+    events: ProcessEvents,
+    stdinLimit: number,
+    mayRestart: (status: ExitStatus) => boolean
+  ): Effect.Effect<ManagedProcess> {
+    return Effect.flatMap(Scope.fork(within, ExecutionStrategy.sequential), (scope) => {
+      const process = new ManagedProcess(scope, description, output, events, stdinLimit, mayRestart)
+      return Effect.as(
+        Scope.addFinalizer(
+          scope,
+          Effect.sync(() => process.release())
+        ),
+        process
+      )
+    })
+  }
+
+  /** The fibers of the process: they end, and are waited for, before its child is released. Most processes have none. */
+  get fibers(): Effect.Effect<FiberGroup> {
+    return Effect.suspend(() => {
+      if (this.group !== undefined) return Effect.succeed(this.group)
+      return Effect.tap(FiberGroup.make(this.scope), (group) => {
+        this.group = group
+      })
+    })
   }
 
   get processId(): ProcessId {
@@ -95,7 +142,7 @@ export class ManagedProcess implements EventSource {
       this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
       if (this.stdinEnded) this.stdin.end()
     }
-    this.wake()
+    this.waiters.wake()
   }
 
   /** What it may see and reach is restricted: a failure may come from that. */
@@ -111,7 +158,7 @@ export class ManagedProcess implements EventSource {
   /** There will be no child. */
   spawnFailed(): void {
     this.state = transition(this.state, Event.SpawnFailed())
-    this.wake()
+    this.waiters.wake()
   }
 
   /**
@@ -153,12 +200,12 @@ export class ManagedProcess implements EventSource {
 
   /** Completes when the process is not in this state any more. */
   untilLeft(tag: "Starting" | "Running" | "Restarting"): Effect.Effect<void> {
-    return this.until(() => this.state._tag !== tag, Number.POSITIVE_INFINITY)
+    return this.waiters.until(() => this.state._tag !== tag, Number.POSITIVE_INFINITY)
   }
 
   /** Completes when all output of a child that is to be replaced was read, or after `waitMs`. */
   untilDrained(waitMs: number): Effect.Effect<void> {
-    return this.until(() => this.state._tag !== "Restarting" || this.state.outputEnded, waitMs)
+    return this.waiters.until(() => this.state._tag !== "Restarting" || this.state.outputEnded, waitMs)
   }
 
   /** Stops reading the child's output. */
@@ -179,13 +226,15 @@ export class ManagedProcess implements EventSource {
       this.output.hasAfter(afterSeq) ||
       this.state._tag === "Closed" ||
       (this.state._tag === "Exited" && afterSeq < this.nextSeq - 1)
-    return Immediate.map(this.until(ready, waitMs), () => this.select(afterSeq, maxBytes))
+    return Immediate.map(this.waiters.until(ready, waitMs), () =>
+      ProcessReport.read(this.output, this.standing(), afterSeq, maxBytes)
+    )
   }
 
   /** The process as it stands once it has exited, or closed, or after `waitMs`. */
   wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
     const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
-    return Immediate.map(this.until(ready, waitMs), () => ({
+    return Immediate.map(this.waiters.until(ready, waitMs), () => ({
       exited: this.exited(),
       ...this.exit(),
       closed: this.state._tag === "Closed"
@@ -262,22 +311,12 @@ export class ManagedProcess implements EventSource {
 
   /** Completes when the process has closed, or after `waitMs`. */
   untilClosed(waitMs: number): Effect.Effect<void> {
-    return this.until(() => this.state._tag === "Closed", waitMs)
+    return this.waiters.until(() => this.state._tag === "Closed", waitMs)
   }
 
   /** All retained output, and the process as it stands. */
   snapshot(): SnapshotResult {
-    const gap = this.output.gap()
-    return {
-      stdout: this.output.concat("stdout"),
-      stderr: this.output.concat("stderr"),
-      terminal: this.output.concat("pty"),
-      truncated: gap !== undefined,
-      droppedBytes: gap?.bytes ?? 0,
-      ...(gap === undefined ? {} : { omitted: this.omitted() }),
-      ...this.exit(),
-      running: !this.exited()
-    }
+    return ProcessReport.snapshot(this.output, this.standing())
   }
 
   /** A line for a list. */
@@ -294,20 +333,15 @@ export class ManagedProcess implements EventSource {
     }
   }
 
-  /** Nobody will ask for it any more. */
-  release(): void {
+  /** Nobody will ask for its output any more. */
+  releaseOutput(): void {
     this.output.release()
   }
 
-  private omitted(): SnapshotResult["omitted"] {
-    const stdout = this.output.omission("stdout")
-    const stderr = this.output.omission("stderr")
-    const terminal = this.output.omission("pty")
-    return {
-      ...(stdout === undefined ? {} : { stdout }),
-      ...(stderr === undefined ? {} : { stderr }),
-      ...(terminal === undefined ? {} : { terminal })
-    }
+  /** The scope closes: what is left of the tree is killed. */
+  private release(): void {
+    this.kill()
+    this.output.release()
   }
 
   private child(): Child | undefined {
@@ -336,7 +370,7 @@ export class ManagedProcess implements EventSource {
     const seq = this.nextSeq++
     this.output.append(seq, stream, bytes)
     this.events.onOutput(this, seq, stream, bytes)
-    if (this.waiters.size > 0) this.wake()
+    this.waiters.wake()
   }
 
   private listenTo(child: Child): void {
@@ -364,46 +398,17 @@ export class ManagedProcess implements EventSource {
       this.output.seal()
       this.onClosed()
     }
-    this.wake()
+    this.waiters.wake()
   }
 
-  private wake(): void {
-    for (const waiter of this.waiters) waiter()
-  }
-
-  private until(ready: () => boolean, waitMs: number): Effect.Effect<void> {
-    return Immediate.make(() => {
-      if (ready() || waitMs === 0) return Exit.void
-      const woken = Effect.async<void>((resume) => {
-        // The race against the clock begins this in a fiber of its own, later.
-        if (ready()) return resume(Effect.void)
-        const waiter = () => {
-          if (ready() && this.waiters.delete(waiter)) resume(Effect.void)
-        }
-        this.waiters.add(waiter)
-        return Effect.sync(() => this.waiters.delete(waiter))
-      })
-      if (waitMs === Number.POSITIVE_INFINITY) return woken
-      // Interruptible, or in a finalizer the clock could not win.
-      return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(woken), Duration.millis(waitMs)))
-    })
-  }
-
-  private select(afterSeq: number, maxBytes: number): ReadResult {
-    const { chunks, cut } = this.output.select(afterSeq, maxBytes)
-    const gap = this.output.gap()
-    const last = chunks[chunks.length - 1]
+  private standing(): ProcessReport.Standing {
     return {
-      chunks,
-      nextSeq: cut && last !== undefined ? last.seq + 1 : this.nextSeq,
       exited: this.exited(),
-      ...this.exit(),
+      exit: this.exit(),
       closed: this.state._tag === "Closed",
+      nextSeq: this.nextSeq,
       failure: this.failure,
-      sandboxDenied: this.denied,
-      truncated: gap !== undefined && gap.throughSeq > afterSeq,
-      droppedBytes: gap?.bytes ?? 0,
-      ...(gap === undefined ? {} : { gap })
+      sandboxDenied: this.denied
     }
   }
 }

@@ -24,7 +24,7 @@ export interface Selection {
 export interface RetainedOutput {
   /** The largest chunk that fits well, in bytes: larger ones should be appended in pieces. */
   readonly maxChunkBytes: number
-  /** Copies a chunk in; whole chunks give way. `seq` is above that of every chunk before. */
+  /** Copies a chunk; whole chunks are dropped to make room. `seq` is above that of every earlier chunk. */
   readonly append: (seq: number, stream: OutputStream, bytes: Buffer) => void
   /** The oldest retained chunk after `afterSeq` and on, up to `maxBytes`; the first one whatever its size. */
   readonly select: (afterSeq: number, maxBytes: number) => Selection
@@ -36,13 +36,13 @@ export interface RetainedOutput {
   readonly omission: (stream: OutputStream) => Omission | undefined
   /** All that was dropped, of whichever stream; undefined if nothing was. */
   readonly gap: () => Gap | undefined
-  /** Nothing will be appended: when memory is short, this output gives way first. */
+  /** Nothing more will be appended: when memory is short, this output is dropped first. */
   readonly seal: () => void
-  /** Gives the memory back; what is appended from now on is not kept. */
+  /** Frees the memory; what is appended from now on is not kept. */
   readonly release: () => void
 }
 
-/** Outputs that share one budget of memory. */
+/** The outputs that share one memory budget. */
 class Pool implements Budget {
   private total = 0
   private readonly live = new Set<Store>()
@@ -96,7 +96,7 @@ abstract class Store implements RetainedOutput {
   /** In the order of their chunks. */
   protected abstract readonly rings: ReadonlyArray<OutputRing>
   protected abstract ringFor(length: number): OutputRing
-  /** Drops what gives way first; there must be something. */
+  /** Drops the chunk that is first in line; the store must not be empty. */
   abstract dropOne(): void
 
   get retained(): number {
@@ -155,7 +155,7 @@ abstract class Store implements RetainedOutput {
   }
 }
 
-/** The newest bytes. */
+/** Keeps the newest bytes. */
 class Tail extends Store {
   protected readonly rings: readonly [OutputRing]
 

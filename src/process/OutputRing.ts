@@ -1,24 +1,24 @@
 /**
- * Chunks of output with their numbers, in memory: the oldest give way when there is no room for more.
+ * A ring buffer of numbered output chunks: the oldest are dropped to make room.
  *
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
 import type { OutputChunk, OutputStream } from "../protocol/ExecApi.js"
 
-/** Who shares out the memory, and counts what is dropped. */
+/** The memory budget that rings share; it also counts dropped bytes. */
 export interface Budget {
-  /** The bytes held have changed by so many. */
+  /** The number of retained bytes has changed by `bytes`. */
   readonly changed: (bytes: number) => void
-  /** So many bytes are about to be added: others may have to give way. */
+  /** `bytes` are about to be added: other output may have to be dropped. */
   readonly makeRoom: (bytes: number) => void
-  /** So many bytes were dropped. */
+  /** `bytes` were dropped. */
   readonly dropped: (bytes: number) => void
 }
 
 const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
 
-/** Smallest allocation; most processes say little. */
+/** The smallest allocation; most processes print little. */
 const initialBytes = 4096
 const initialChunks = 16
 
@@ -34,7 +34,7 @@ const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, firs
  * nothing. Both rings grow by doubling.
  */
 export class OutputRing {
-  // Those of a process without output are everybody's.
+  // Shared by all processes without output.
   private static readonly empty = {
     bytes: Buffer.alloc(0),
     seqs: new Float64Array(0),
@@ -61,7 +61,7 @@ export class OutputRing {
     private readonly budget: Budget
   ) {}
 
-  /** Bytes held. */
+  /** Retained bytes. */
   get retained(): number {
     return this.size
   }
@@ -81,7 +81,7 @@ export class OutputRing {
     return this.latestDroppedSeq
   }
 
-  /** Whether a chunk of so many bytes would push others out. */
+  /** Whether a chunk of `length` bytes fits without dropping another. */
   hasRoomFor(length: number): boolean {
     return this.size + length <= this.limit
   }
@@ -164,19 +164,19 @@ export class OutputRing {
       : (this.dropped[streams.indexOf(stream)] ?? 0)
   }
 
-  /** Gives the memory back; what was in it does not count as dropped. */
+  /** Frees the memory without counting its content as dropped. */
   clear(): void {
     this.budget.changed(-this.size)
     this.reset()
   }
 
-  /** Drops everything and gives the memory back. */
+  /** Drops everything and frees the memory. */
   dropAll(): void {
     while (this.count > 0) this.dropOldest()
     this.reset()
   }
 
-  /** Drops the oldest chunk, of which there must be one. */
+  /** Drops the oldest chunk; the ring must not be empty. */
   dropOldest(): void {
     const length = this.lengths[this.first] ?? 0
     this.drop(this.seqs[this.first] ?? 0, this.kinds[this.first] ?? 0, length)

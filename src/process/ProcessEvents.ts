@@ -1,5 +1,5 @@
 /**
- * The events of processes, and whoever is told of them.
+ * The events of processes, and the observers of them.
  *
  * @since 0.1.0
  */
@@ -8,21 +8,21 @@ import type { OutputStream } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { ExitReport } from "./ProcessState.js"
 
-/** A process, as those who are told of its events know it. */
+/** A process, as an observer of its events sees it. */
 export interface EventSource {
   readonly processId: ProcessId
-  /** The processId as JSON text, for messages that are put together by hand. */
+  /** The processId as JSON text, for messages that are assembled without a JSON encoder. */
   readonly idJson: string
-  /** The processId as it stands in binary frames; undefined if it is too long to. */
+  /** The processId encoded for binary frames; undefined if it is too long for one. */
   readonly frameId: Buffer | undefined
-  /** Whether it has exited, and its restrictions are the likely cause. */
+  /** Whether it has exited, probably because its sandbox denied something. */
   readonly sandboxDenied: boolean
-  /** Stops, or goes on with, reading its output. */
+  /** Stop and resume reading its output. */
   readonly pause: () => void
   readonly resume: () => void
 }
 
-/** Whoever is told of a process's events, as they happen. The bytes are only valid during the call. */
+/** An observer of process events, called synchronously. The bytes are only valid during the call. */
 export interface ProcessEvents {
   readonly onStarted: (process: EventSource, pid: number) => void
   readonly onFailed: (processId: ProcessId, message: string) => void

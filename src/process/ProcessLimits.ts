@@ -1,5 +1,5 @@
 /**
- * What bounds processes. A reference with defaults: provide another value to change them.
+ * Limits of processes. A reference with defaults: provide another value to change them.
  *
  * @since 0.1.0
  */
@@ -9,15 +9,15 @@ import * as Context from "effect/Context"
 export interface Limits {
   /** Processes of one session that are not closed. */
   readonly maxProcessesPerSession: number
-  /** What is kept of output beyond the limits: the newest, or the beginning and the end without the middle. */
+  /** Which output is kept beyond the limits: the newest, or the beginning and the end. */
   readonly retain: "tail" | "head-tail"
-  /** Output kept of one process; whole chunks give way. */
+  /** Output kept of one process; whole chunks are dropped. */
   readonly retainedOutputBytesPerProcess: number
-  /** Output kept of all processes; beyond it the oldest closed ones give way first. */
+  /** Output kept of all processes; beyond it, output of the processes that closed first is dropped first. */
   readonly retainedOutputBytesTotal: number
-  /** Input that waits for one child; then a write waits. */
+  /** Input queued for one child; beyond it, writes wait. */
   readonly stdinQueueBytesPerProcess: number
-  /** How long a closed process can still be read, and its id is taken. */
+  /** How long a closed process can still be read; its id cannot be reused until then. */
   readonly closedProcessRetentionMs: number
   /** How long processes have between SIGTERM and SIGKILL when the server ends. */
   readonly shutdownGracePeriodMs: number

@@ -1,5 +1,5 @@
 /**
- * Where a process stands, and how it gets from one state to the next: one way only, but for restarts.
+ * The states of a process and the transitions between them. Apart from restarts, they only move forward.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import * as Data from "effect/Data"
 import type { Child, ExitStatus } from "../spawn/Child.js"
 
 /**
- * Where a process stands. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will
+ * The state of a process. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will
  * be started; `Exited`: it was the last one; `Closed`: that, and every byte of output was read.
  */
 export type State = Data.TaggedEnum<{
@@ -20,7 +20,7 @@ export type State = Data.TaggedEnum<{
 }>
 export const State = Data.taggedEnum<State>()
 
-/** What moves a process on. */
+/** What may cause a transition. */
 export type Event = Data.TaggedEnum<{
   Spawned: { readonly child: Child }
   SpawnFailed: object
@@ -35,7 +35,7 @@ const ended = (
   status: ExitStatus
 ): State => (outputEnded ? State.Closed({ child, status }) : State.Exited({ child, status }))
 
-/** Every transition there is. An event that has no place in a state leaves it as it is. */
+/** All transitions. An event that does not apply to a state leaves it unchanged. */
 export const transition = (state: State, event: Event): State => {
   switch (state._tag) {
     case "Starting":
@@ -57,13 +57,13 @@ export const transition = (state: State, event: Event): State => {
   }
 }
 
-/** How the leader ended, as the wire tells it: nulls while it runs, and where the system could not tell. */
+/** How the leader ended, as it is sent: nulls while it runs, and where the system did not report it. */
 export interface ExitReport {
   readonly exitCode: number | null
   readonly signal: string | null
 }
 
-/** That it has not ended. */
+/** The report of a leader that has not ended. */
 export const stillRunning: ExitReport = { exitCode: null, signal: null }
 
 /** How the leader ended. */

@@ -10,19 +10,20 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { FiberGroup } from "../internal/FiberGroup.js"
 import * as Immediate from "../internal/Immediate.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Confiner from "../sandbox/Confiner.js"
-import { type Child, type ChildEvents, type ChildSpec, type Env, ExitStatus, type SpawnError } from "../spawn/Child.js"
+import type { Child, ChildSpec, Env, SpawnError } from "../spawn/Child.js"
 import { Spawner } from "../spawn/Spawner.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { ManagedProcess } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
 import type { ProcessEvents } from "./ProcessEvents.js"
+import * as ProcessFibers from "./ProcessFibers.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as RestartPolicy from "./RestartPolicy.js"
@@ -31,17 +32,8 @@ import { SkipGrace } from "./SkipGrace.js"
 /** A terminal's size without `size` (the original's, fixed). */
 const defaultSize = { rows: 24, cols: 80 }
 
-/**
- * How long output may still come after a tree was killed, in milliseconds: only a descendant that had left the tree
- * can hold the other end then, and nobody waits for it.
- */
-const lateOutputMs = 1000
-
 /** How long a killed process may take to be reaped, in milliseconds: one in uninterruptible sleep is left behind. */
 const reapMs = 2000
-
-/** For a child that nobody hears of. */
-const nobody: ChildEvents = { onOutput: () => {}, onExit: () => {}, onOutputEnd: () => {}, onStdinClosed: () => {} }
 
 /** Why a process could not be started. */
 export type StartFailure = InvalidParams | LimitReached | NotAllowed | ProcessExists | SpawnFailed
@@ -107,12 +99,16 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
 
     const fibers = yield* FiberGroup.make(scope)
     // Whoever forks goes on first. What is forked can be interrupted, whoever forks it, or the scope could not close.
-    const fork = <A, E>(effect: Effect.Effect<A, E>) =>
-      Effect.sync(() => {
-        const fiber = runFork(effect, { immediate: false })
-        fibers.add(fiber)
-        return fiber
-      })
+    const forkIn = <A, E>(group: FiberGroup, effect: Effect.Effect<A, E>) => {
+      const fiber = runFork(effect, { immediate: false })
+      group.add(fiber)
+      return fiber
+    }
+    /** Forks what belongs to the session. */
+    const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.sync(() => forkIn(fibers, effect))
+    /** Forks what belongs to one process. */
+    const forkFor = (process: ManagedProcess, effect: Effect.Effect<unknown>) =>
+      Effect.map(process.fibers, (group) => forkIn(group, effect))
 
     const check = (params: StartParams): StartFailure | undefined => {
       if (params.argv.length === 0) return new InvalidParams({ message: "argv must not be empty" })
@@ -132,84 +128,36 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
       return undefined
     }
 
-    /** Forgotten processes of whose trees something lives on; they end with the session. */
+    /** Forgotten processes of whose trees something lives on; their scopes close with the session's, or once it has ended. */
     const remains = new Set<ManagedProcess>()
 
-    const remove = (process: ManagedProcess) => {
-      processes.delete(process.processId)
-      process.release()
-      for (const other of remains) if (!other.hasRemains()) remains.delete(other)
-      if (process.hasRemains()) remains.add(process)
-    }
-
-    /** Forks what a process lives on: its reports, its close, and the time it is kept after that. */
-    const live = (process: ManagedProcess) =>
-      Effect.async<void>((resume) => process.listen(() => resume(Effect.void))).pipe(
-        Effect.zipRight(
-          Effect.suspend(() => {
-            open--
-            return Effect.sleep(limits.closedProcessRetentionMs)
-          })
-        ),
-        fork,
-        Effect.map((fiber) =>
-          // An effect around it would wait in memory with it.
-          fiber.addObserver((exit) => {
-            if (Exit.isInterrupted(exit)) process.signal("SIGKILL", "tree")
-            remove(process)
-          })
-        )
-      )
-
-    const expire = (process: ManagedProcess, timeoutMs: number) =>
-      Effect.zipRight(
-        process.untilClosed(timeoutMs),
-        Effect.suspend(() => {
-          process.expire()
-          return abandon(process)
-        })
-      )
-
-    const abandon = (process: ManagedProcess) =>
-      process
-        .wait("exited", Number.POSITIVE_INFINITY)
-        .pipe(
-          Effect.zipRight(process.untilClosed(lateOutputMs)),
-          Effect.zipRight(Effect.sync(() => process.abandonOutput()))
-        )
-
-    /** Starts another child whenever one has ended and the process is to be restarted. */
-    const keepUp = (process: ManagedProcess, spec: ChildSpec, policy: RestartPolicy.RestartPolicy) =>
-      Effect.gen(function* () {
-        while (process.tag !== "Exited" && process.tag !== "Closed") {
-          yield* process.untilLeft("Running")
-          if (process.tag !== "Restarting") return
-          // What the last child left behind must not meet its successor.
-          process.signal("SIGKILL", "tree")
-          yield* process.untilDrained(lateOutputMs)
-          process.abandonOutput()
-          yield* process.untilDrained(Number.POSITIVE_INFINITY)
-          yield* Effect.raceFirst(policy.backoff, process.untilLeft("Restarting"))
-          yield* respawn(process, spec, policy)
-        }
+    /** Nobody can ask for a process any more. */
+    const forget = (process: ManagedProcess) =>
+      Effect.suspend(() => {
+        processes.delete(process.processId)
+        process.releaseOutput()
+        remains.add(process)
+        const ended = Array.from(remains).filter((other) => !other.hasRemains())
+        for (const other of ended) remains.delete(other)
+        return Effect.forEach(ended, (other) => Scope.close(other.scope, Exit.void), { discard: true })
       })
 
-    const respawn = (process: ManagedProcess, spec: ChildSpec, policy: RestartPolicy.RestartPolicy) =>
-      Effect.suspend(() =>
-        process.tag === "Restarting" ? spawn({ ...spec, io: process.resized(spec.io) }) : Effect.succeed(undefined)
-      ).pipe(
-        Effect.tap((child) => {
-          if (child === undefined) return
-          if (process.tag === "Restarting") return process.restarted(child)
-          // It was given up while the spawn took its time.
-          child.listen(nobody)
-          child.signal("SIGKILL", "tree")
-        }),
-        Effect.catchTag("SpawnError", ({ message }) =>
-          Effect.sync(() => process.restartFailed(message, policy.allows(ExitStatus.Lost({ reason: message }))))
-        ),
-        Effect.uninterruptible
-      )
+    // Added before the scopes of the processes, so that it runs when these have closed.
+    yield* Scope.addFinalizer(
+      scope,
+      Effect.sync(() => {
+        processes.clear()
+        remains.clear()
+      })
+    )
+
+    /** Starts the reports of a process; once it has closed, it is kept for some time and then forgotten. */
+    const live = (process: ManagedProcess) =>
+      process.listen(() => {
+        open--
+        // The session's: what closes the scope of the process cannot be in it.
+        forkIn(fibers, Effect.zipRight(Effect.sleep(limits.closedProcessRetentionMs), forget(process)))
+      })
 
     const spawn = (spec: ChildSpec): Effect.Effect<Child, SpawnError> =>
       Effect.suspend(() => {
@@ -238,7 +186,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           env: withMetadata(EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env), params.metadata),
           io: params.tty ? { _tag: "Pty", ...(params.size ?? defaultSize) } : { _tag: "Pipe", stdin: params.pipeStdin }
         }
-        const process = new ManagedProcess(
+        const process = yield* ManagedProcess.make(
+          scope,
           {
             processId: params.processId,
             argv: params.argv,
@@ -261,10 +210,10 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           return { child: yield* spawn(confined), confined, isConfined: confinement !== undefined }
         }).pipe(
           Effect.onError(() =>
-            Effect.sync(() => {
+            Effect.suspend(() => {
               open--
-              remove(process)
               process.spawnFailed()
+              return forget(process)
             })
           )
         )
@@ -275,9 +224,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           process.listen()
           process.signal("SIGKILL", "tree")
         }
-        yield* live(process)
-        if (policy !== undefined) yield* fork(keepUp(process, confined, policy))
-        if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
+        yield* fork(Effect.sync(() => live(process)))
+        if (policy !== undefined) yield* forkFor(process, ProcessFibers.keepUp(process, confined, policy, spawn))
+        if (params.timeoutMs !== undefined) yield* forkFor(process, ProcessFibers.expire(process, params.timeoutMs))
         return { pid: child.pid, confined: isConfined }
       }).pipe(
         Effect.catchTag("SpawnError", ({ message }) =>
@@ -306,18 +255,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
       Effect.suspend(() => {
         process.finish()
         process.kill()
-        return fork(abandon(process))
+        return forkFor(process, ProcessFibers.abandonOutput(process))
       })
-
-    /** Kills what a SIGTERM has left of a tree after `timeoutMs`. Does not wait for a tree that has ended. */
-    const killLater = (process: ManagedProcess, timeoutMs: number) =>
-      Effect.raceFirst(
-        Effect.zipRight(Effect.sleep(timeoutMs), kill(process)),
-        Effect.zipRight(
-          process.untilClosed(Number.POSITIVE_INFINITY),
-          Effect.suspend(() => (process.findRemains() ? Effect.never : Effect.void))
-        )
-      )
 
     const terminate = (processId: ProcessId, mode: TerminateMode) =>
       act(processId, (process) => {
@@ -326,7 +265,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
         process.finish()
         if (mode.type === "force") return Effect.as(kill(process), { running })
         process.signal("SIGTERM", "tree")
-        return Effect.as(fork(killLater(process, mode.timeoutMs)), { running })
+        return Effect.as(forkFor(process, ProcessFibers.killLater(process, mode.timeoutMs, kill(process))), { running })
       })
 
     const end = (graceMs: number) =>
@@ -343,9 +282,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           yield* Effect.raceFirst(Effect.interruptible(allClosed(graceMs)), Effect.interruptible(skipGrace))
         }
         for (const process of [...all, ...remains]) process.signal("SIGKILL", "tree")
-        yield* allClosed(lateOutputMs)
+        yield* allClosed(ProcessFibers.lateOutputMs)
         for (const process of all) process.abandonOutput()
-        yield* allClosed(reapMs - lateOutputMs)
+        yield* allClosed(reapMs - ProcessFibers.lateOutputMs)
         return running.map((process) => process.info())
       })
 

@@ -1,5 +1,5 @@
 /**
- * What cuts the grace of a shutdown short. A reference with a default: provide another value to change it.
+ * What ends the grace period of a shutdown early. A reference with a default: provide another value to change it.
  *
  * @since 0.1.0
  */

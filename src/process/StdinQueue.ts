@@ -1,5 +1,5 @@
 /**
- * Input on its way to one child: in order, bounded in bytes, each writeId once.
+ * Input queued for one child: in order, bounded in bytes, each writeId at most once.
  *
  * @since 0.1.0
  */
@@ -7,10 +7,10 @@ import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import * as Immediate from "../internal/Immediate.js"
 
-/** What became of a write. */
+/** The outcome of a write. */
 export type WriteStatus = "accepted" | "stdinClosed"
 
-/** Where input goes; `done` follows once the bytes were handed over. */
+/** The destination of input; `done` is called when the bytes were written. */
 export interface Sink {
   readonly write: (bytes: Buffer, done: () => void) => void
   readonly endStdin: () => void
@@ -29,13 +29,13 @@ interface Waiting {
 /** Input for one child. */
 export interface StdinQueue {
   /**
-   * Queues bytes. Takes its place in the order at once; completes at once while there is room, otherwise when there
-   * is. A repeated writeId changes nothing and completes as the first one does.
+   * Queues bytes. Its place in the order is fixed by the call; it completes when the queue has room. A repeated writeId
+   * changes nothing and completes as the first one does.
    */
   readonly write: (bytes: Buffer, writeId: string | undefined) => Effect.Effect<WriteStatus>
   /** Ends stdin after everything queued. Idempotent. */
   readonly end: () => void
-  /** The child is gone, or has closed its end: what waits is refused. */
+  /** The child has exited or closed its end: waiting writes are refused. */
   readonly close: () => void
 }
 
@@ -59,7 +59,7 @@ export class WriteIds {
   }
 }
 
-/** A queue of at most `limit` bytes; one larger write passes when the queue is empty. */
+/** A queue of at most `limit` bytes; a larger write is accepted when the queue is empty. */
 export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()): StdinQueue => {
   let state: "open" | "ending" | "closed" = "open"
   let queued = 0
@@ -89,7 +89,7 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
       sink.endStdin()
     }
   }
-  /** Bytes of waiting writes whose clients are gone. */
+  /** Bytes of waiting writes whose clients have disconnected. */
   const unheard = () =>
     waiting.reduce((sum, { bytes, resumers }) => (resumers.size === 0 ? sum + bytes.length : sum), 0)
   const wait = (entry: Waiting) =>
@@ -98,7 +98,7 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
       entry.resumers.add(resumer)
       return Effect.sync(() => {
         entry.resumers.delete(resumer)
-        // What was received is carried out, and a retry by writeId joins it; but the queue stays bounded.
+        // A received write is carried out although its client has gone, and a retry by writeId joins it. The limit holds.
         const index = waiting.indexOf(entry)
         if (index !== -1 && unheard() > limit) waiting.splice(index, 1)
       })

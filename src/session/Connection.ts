@@ -16,7 +16,6 @@ import { Code, type Failure } from "../protocol/Failure.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
 import { Admission, limits } from "./Admission.js"
-import { AnswerRoom } from "./AnswerRoom.js"
 import * as ConnectionCore from "./ConnectionCore.js"
 import * as Dispatcher from "./Dispatcher.js"
 import type { Handlers } from "./Handlers.js"
@@ -26,6 +25,7 @@ import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
 import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
 import { parentOf } from "./RequestReport.js"
+import { ResponseBudget } from "./ResponseBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import type { SessionRegistry } from "./SessionRegistry.js"
@@ -40,7 +40,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     let ending: Ending | undefined
     let ended = () => {}
     const outbox = Outbox.make(peer, () => onSpace())
-    const room = new AnswerRoom(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
+    const responseBudget = new ResponseBudget(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
 
     const core = yield* ConnectionCore.make(
       {
@@ -48,7 +48,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         owner: peer.owner,
         takesBinary: peer.sendBinary !== undefined,
         resumable: peer.resumable,
-        room,
+        responseBudget,
         maxContentBytes: outbox.maxContentBytes,
         notify: (method, params) => outbox.send(Wire.notification(method, params)),
         deltas: toPeer(outbox),
@@ -162,7 +162,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
 
     /** The peer has taken something: whoever waited for that may go on, as far as there is space. */
     const onSpace = () => {
-      room.look()
+      responseBudget.advance()
       if (!isCongested()) core.onDrain()
       admission.advance()
     }

@@ -23,7 +23,7 @@ import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
 /** What differs between ways to be connected. */
-export interface Options extends Pick<Connection, "peer" | "owner" | "room" | "maxContentBytes" | "notify"> {
+export interface Options extends Pick<Connection, "peer" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
   /** Whether output can go to the client in binary frames. */
   readonly takesBinary: boolean
   /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
@@ -63,7 +63,7 @@ export const make = (
   scope: Scope.Scope
 ): Effect.Effect<ConnectionCore, never, SessionRegistry | Handlers> =>
   Effect.gen(function* () {
-    const { peer, owner, room, maxContentBytes, notify } = options
+    const { peer, owner, responseBudget, maxContentBytes, notify } = options
     const registry = yield* SessionRegistry
     const handshake = new Handshake(options.takesBinary)
     const report = yield* RequestReport.make(peer, handshake)
@@ -97,7 +97,14 @@ export const make = (
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)
     yield* Scope.addFinalizer(scope, http.end)
 
-    const connection: Connection = { peer, owner, room, maxContentBytes, notify, onEnd: (effect) => ends.push(effect) }
+    const connection: Connection = {
+      peer,
+      owner,
+      responseBudget,
+      maxContentBytes,
+      notify,
+      onEnd: (effect) => ends.push(effect)
+    }
     const dispatcher = yield* Dispatcher.make(
       Context.make(CurrentHandshake, handshake).pipe(
         Context.add(CurrentHttpExchanges, http),

@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
-import { AnswerRoom } from "./AnswerRoom.js"
+import { ResponseBudget } from "./ResponseBudget.js"
 
 /** Sends a notification of those that are no process's. */
 export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/missingChanged">) => void
@@ -18,7 +18,7 @@ export interface Connection {
   readonly peer: string
   /** The process at its other end, where that is one of this machine. */
   readonly owner?: SocketOwner | undefined
-  readonly room: AnswerRoom
+  readonly responseBudget: ResponseBudget
   /** The most bytes that one answer can hold as base64. */
   readonly maxContentBytes: number
   /** Tells the client of something; nothing once the connection has ended. */
@@ -31,7 +31,7 @@ export interface Connection {
 export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
   defaultValue: (): Connection => ({
     peer: "in process",
-    room: new AnswerRoom(() => false),
+    responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},
     onEnd: () => {}

@@ -24,7 +24,7 @@ import { initialized } from "./Handshake.js"
 import { MissingWatches } from "./MissingWatches.js"
 import type { Session } from "./SessionRegistry.js"
 
-/** What a listing takes of a connection's room, in bytes: nobody knows before it is made. */
+/** What a listing reserves of the response budget, in bytes: its size is not known before it is made. */
 const listingBytes = 1048576
 
 /** What a request says of the files it may reach. */
@@ -118,7 +118,7 @@ export const make = Effect.gen(function* () {
 
   const list = <A>(limits: Limits, use: (files: Files) => Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
     read(limits, ({ connection, files }) =>
-      Effect.zipRight(connection.room.take(listingBytes), Effect.flatMap(files, use))
+      Effect.zipRight(connection.responseBudget.reserve(listingBytes), Effect.flatMap(files, use))
     )
 
   const look = <A>(limits: Limits, use: (files: Files) => Effect.Effect<A, Failure>) =>
@@ -129,11 +129,11 @@ export const make = Effect.gen(function* () {
 
   return FileSystemApi.of({
     "fs/readFile": ({ path, followSymlinks = true, ...limits }) =>
-      read(limits, ({ connection: { room, maxContentBytes }, files }) =>
+      read(limits, ({ connection: { responseBudget, maxContentBytes }, files }) =>
         Effect.gen(function* () {
           const file = yield* (yield* files).open(path.bytes, "read", { followSymlinks })
           const limit = Math.min(maxFileBytes, maxContentBytes)
-          yield* room.take(Math.min(file.size, limit))
+          yield* responseBudget.reserve(Math.min(file.size, limit))
           return { dataBase64: yield* file.readAll(limit) }
         })
       ),
@@ -197,7 +197,7 @@ export const make = Effect.gen(function* () {
         Effect.gen(function* () {
           yield* checkBlock("read", len)
           const file = yield* handles.get(handleId)
-          yield* connection.room.take(len)
+          yield* connection.responseBudget.reserve(len)
           const chunk = yield* file.read(offset, len)
           return { chunk, eof: chunk.length < len }
         })

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import type { ManagedProcess } from "../../src/process/ManagedProcess.js"
 import type { Limits } from "../../src/process/ProcessLimits.js"
@@ -485,9 +486,50 @@ describe("what nobody waits for", () => {
     Effect.gen(function* () {
       const { process, child } = yield* start("p")
       child.emit("stdout", "x")
-      process.release()
+      process.releaseOutput()
       assert.lengthOf(process.snapshot().stdout, 0)
       child.emit("stdout", "y")
       assert.lengthOf(process.snapshot().stdout, 0)
+    }))
+})
+
+/** What happens when the scope of a process closes, noted after all that the process itself does there. */
+const noteClose = (process: ManagedProcess, note: () => void) => Scope.addFinalizer(process.scope, Effect.sync(note))
+
+describe("the scope of a process", () => {
+  test(
+    "ends its fibers, then kills what is left of its tree, and gives the output back",
+    ({ start }) =>
+      Effect.gen(function* () {
+        const { process, child } = yield* start("p", { timeoutMs: 1000 })
+        child.emit("stdout", "x")
+        const seen: Array<unknown> = []
+        const waiting = Effect.onInterrupt(Effect.never, () => Effect.sync(() => seen.push([...child.signals])))
+        const group = yield* process.fibers
+        group.add(Effect.runFork(waiting))
+        yield* settle
+        yield* Scope.close(process.scope, Exit.void)
+        assert.deepStrictEqual(seen, [[]])
+        assert.deepStrictEqual(child.signals, [["SIGKILL", "tree"]])
+        assert.lengthOf(process.snapshot().stdout, 0)
+        yield* TestClock.adjust(5000)
+        assert.deepStrictEqual(child.signals, [["SIGKILL", "tree"]])
+      }),
+    { onSignal: immortal }
+  )
+
+  test("closes when the process is forgotten", ({ start }) =>
+    Effect.gen(function* () {
+      const { process, child } = yield* start("p")
+      let closed = false
+      yield* noteClose(process, () => {
+        closed = true
+      })
+      child.finish(0)
+      yield* settle
+      yield* TestClock.adjust(29_999)
+      assert.isFalse(closed)
+      yield* TestClock.adjust(1)
+      assert.isTrue(closed)
     }))
 })

@@ -3,21 +3,21 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { AnswerRoom } from "../../src/session/AnswerRoom.js"
+import { ResponseBudget } from "../../src/session/ResponseBudget.js"
 import { settle } from "../support/fake.js"
 
 const mib = 1048576
 
 const bench = Effect.sync(() => {
   let full = false
-  const room = new AnswerRoom(() => full)
+  const budget = new ResponseBudget(() => full)
   const granted: Array<string> = []
-  const take = (name: string, bytes: number) =>
+  const reserve = (name: string, bytes: number) =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const fiber = yield* Effect.fork(
         Effect.zipRight(
-          Scope.extend(room.take(bytes), scope),
+          Scope.extend(budget.reserve(bytes), scope),
           Effect.sync(() => granted.push(name))
         )
       )
@@ -29,20 +29,20 @@ const bench = Effect.sync(() => {
     Effect.zipRight(
       Effect.sync(() => {
         full = value
-        room.look()
+        budget.advance()
       }),
       settle
     )
-  return { granted, take, setFull }
+  return { granted, reserve, setFull }
 })
 
-it.effect("takes turns, and gives room back", () =>
+it.effect("grants in order, and gets bytes back", () =>
   Effect.gen(function* () {
-    const { granted, take } = yield* bench
-    const a = yield* take("a", 5 * mib)
-    const b = yield* take("b", 3 * mib)
-    const c = yield* take("c", 1 * mib)
-    yield* take("d", 1)
+    const { granted, reserve } = yield* bench
+    const a = yield* reserve("a", 5 * mib)
+    const b = yield* reserve("b", 3 * mib)
+    const c = yield* reserve("c", 1 * mib)
+    yield* reserve("d", 1)
     assert.deepStrictEqual(granted, ["a", "b"], "nobody overtakes, also who would fit")
     yield* a.end
     assert.deepStrictEqual(granted, ["a", "b", "c", "d"])
@@ -51,12 +51,12 @@ it.effect("takes turns, and gives room back", () =>
   })
 )
 
-it.effect("what is larger than all the room is alone in it", () =>
+it.effect("what is larger than the whole budget is granted alone", () =>
   Effect.gen(function* () {
-    const { granted, take } = yield* bench
-    const small = yield* take("small", 1)
-    const large = yield* take("large", 512 * mib)
-    yield* take("next", 1)
+    const { granted, reserve } = yield* bench
+    const small = yield* reserve("small", 1)
+    const large = yield* reserve("large", 512 * mib)
+    yield* reserve("next", 1)
     assert.deepStrictEqual(granted, ["small"])
     yield* small.end
     assert.deepStrictEqual(granted, ["small", "large"])
@@ -65,17 +65,17 @@ it.effect("what is larger than all the room is alone in it", () =>
   })
 )
 
-it.effect("waits while earlier answers have not left; who stops waiting is forgotten", () =>
+it.effect("waits while earlier responses have not left; who stops waiting is forgotten", () =>
   Effect.gen(function* () {
-    const { granted, take, setFull } = yield* bench
+    const { granted, reserve, setFull } = yield* bench
     yield* setFull(true)
-    const first = yield* take("first", 9 * mib)
-    yield* take("second", 1)
+    const first = yield* reserve("first", 9 * mib)
+    yield* reserve("second", 1)
     yield* first.end
     assert.deepStrictEqual(granted, [])
     yield* setFull(false)
     assert.deepStrictEqual(granted, ["second"])
-    yield* take("third", 8 * mib - 1)
-    assert.deepStrictEqual(granted, ["second", "third"], "what was never held is not given back")
+    yield* reserve("third", 8 * mib - 1)
+    assert.deepStrictEqual(granted, ["second", "third"], "what was never granted is not released")
   })
 )

@@ -1,0 +1,66 @@
+/**
+ * What the protocol tells of a process that is asked for, put together from its retained output and where it stands.
+ *
+ * @since 0.1.0
+ */
+import type { ReadResult, SnapshotResult } from "../protocol/ExecApi.js"
+import type { RetainedOutput } from "./OutputBuffer.js"
+import type { ExitReport } from "./ProcessState.js"
+
+/** Where a process stands. */
+export interface Standing {
+  readonly exited: boolean
+  readonly exit: ExitReport
+  readonly closed: boolean
+  /** The number that the next event gets. */
+  readonly nextSeq: number
+  /** Why it could not be started again. */
+  readonly failure: string | null
+  readonly sandboxDenied: boolean
+}
+
+/** Retained output after `afterSeq`, up to `maxBytes`. */
+export const read = (output: RetainedOutput, standing: Standing, afterSeq: number, maxBytes: number): ReadResult => {
+  const { chunks, cut } = output.select(afterSeq, maxBytes)
+  const gap = output.gap()
+  const last = chunks[chunks.length - 1]
+  return {
+    chunks,
+    nextSeq: cut && last !== undefined ? last.seq + 1 : standing.nextSeq,
+    exited: standing.exited,
+    ...standing.exit,
+    closed: standing.closed,
+    failure: standing.failure,
+    sandboxDenied: standing.sandboxDenied,
+    truncated: gap !== undefined && gap.throughSeq > afterSeq,
+    droppedBytes: gap?.bytes ?? 0,
+    ...(gap === undefined ? {} : { gap })
+  }
+}
+
+/** What is missing of each stream; nothing of those that are whole. */
+const omitted = (output: RetainedOutput): NonNullable<SnapshotResult["omitted"]> => {
+  const stdout = output.omission("stdout")
+  const stderr = output.omission("stderr")
+  const terminal = output.omission("pty")
+  return {
+    ...(stdout === undefined ? {} : { stdout }),
+    ...(stderr === undefined ? {} : { stderr }),
+    ...(terminal === undefined ? {} : { terminal })
+  }
+}
+
+/** All retained output, and how the process ended if it did. */
+export const snapshot = (output: RetainedOutput, { exit, exited }: Standing): SnapshotResult => {
+  const gap = output.gap()
+  return {
+    stdout: output.concat("stdout"),
+    stderr: output.concat("stderr"),
+    terminal: output.concat("pty"),
+    truncated: gap !== undefined,
+    droppedBytes: gap?.bytes ?? 0,
+    ...(gap === undefined ? {} : { omitted: omitted(output) }),
+    ...exit,
+    running: !exited
+  }
+}
