@@ -214,7 +214,7 @@ describe("where there is nowhere to run", () => {
       yield* fails(
         ["--environments", file, "--env", "other"],
         2,
-        /unknown environment `other`: there are local, silent/
+        /unknown environment `other`: the known ones are local, silent/
       )
     })
   )
