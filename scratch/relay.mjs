@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 import WebSocket from "ws"
-import * as Memory from "../dist/command/Memory.js"
+import * as MemoryTuning from "../dist/command/MemoryTuning.js"
 import * as RelayClient from "../dist/remote/RelayClient.js"
 
 const bytes = Number(process.argv[2] ?? 600) * 1e6
@@ -47,7 +47,7 @@ const relayed = async (url, onMessage, onBinary) => {
 }
 
 // As much garbage as output is made here: as it is collected by default, this process would be most of what is measured.
-Effect.runSync(Memory.collectAlone)
+Effect.runSync(MemoryTuning.tuneCollector)
 
 /** Output of one process, in MB/s, and the round trip of a small request, in microseconds. */
 const measure = async (connect, url, binaryOutput) => {

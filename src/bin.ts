@@ -1,5 +1,5 @@
 /**
- * The command: its arguments to a running server, or to whatever else they ask for.
+ * The `exec-server` command: starts a server or, through `Cli`, any other command.
  *
  * @since 0.1.0
  */
@@ -10,12 +10,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
-import { Exited, statusOf } from "./command/Outcome.js"
+import { Exited, exitStatusOf } from "./command/CommandExit.js"
 import { serve } from "./command/Serve.js"
 import * as ServerFlags from "./command/ServerFlags.js"
 import * as ServerConfig from "./server/ServerConfig.js"
 
-/** A failed start is one line; what ends with a status has said why. */
+/** Prints a failure on one line. `Exited` has already printed its message. */
 const explain = (cause: Cause.Cause<unknown>) =>
   Effect.sync(() => {
     const failure = Cause.failureOption(cause)
@@ -29,15 +29,15 @@ const explain = (cause: Cause.Cause<unknown>) =>
 
 const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) return 0
-  return statusOf(Option.getOrUndefined(Cause.failureOption(exit.cause)))
+  return exitStatusOf(Option.getOrUndefined(Cause.failureOption(exit.cause)))
 }
 
 const args = process.argv.slice(2)
 
-// Without any argument it may be help that is wanted, which is part of the rest.
-const alone = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(args)
+// Without arguments at a terminal, `Cli` may print help.
+const serverFlags = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(args)
 
-const run: Effect.Effect<void, unknown> = Option.match(alone, {
+const run: Effect.Effect<void, unknown> = Option.match(serverFlags, {
   onSome: ({ texts, config }) => Effect.flatMap(ServerConfig.load(texts, process.env, config), serve),
   onNone: () =>
     Effect.flatMap(
@@ -51,15 +51,16 @@ const main = run.pipe(
   Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
 )
 
-// On a full disk, or with nobody at the other end, a log line is lost, and not the server.
+// If stdout or stderr is closed or its disk is full, lose the line, not the server.
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
 
-// The main program listens until its end. What comes between that and the end of the process changes no exit status.
+// NodeRuntime removes its signal listeners at the end of the program. These keep a signal after that from changing the
+// exit status.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {})
 
 NodeRuntime.runMain(main, {
   disableErrorReporting: true,
   disablePrettyLogger: true,
-  // At once: a peer's half-open descriptor must not keep a server alive that has ended everything.
+  // Exit explicitly: an open descriptor, of a half-open connection for example, must not keep the process alive.
   teardown: (exit) => process.exit(exitCode(exit))
 })

@@ -1,5 +1,5 @@
 /**
- * The public API: client, server and protocol. What tests need is in `exec-server/testing`.
+ * The public API: client, environment, protocol and server. Test helpers are in `exec-server/testing`.
  *
  * @since 0.1.0
  */

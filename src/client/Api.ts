@@ -1,6 +1,6 @@
 /**
- * The client's view of the protocol, derived from the same groups as the server's: a method added there can be called
- * from here.
+ * The client's view of the protocol, derived from the same API groups as the server's: a method added there can be
+ * called here.
  *
  * @since 0.1.0
  */
@@ -20,19 +20,19 @@ import { type ClientError, InvalidRequest } from "./ClientError.js"
 type Requests = RpcGroup.Rpcs<typeof ExecApi>
 type Notifications = RpcGroup.Rpcs<typeof ExecNotifications>
 
-/** What a method takes. */
+/** The parameters of a method. */
 export type Params<M extends Method> = Rpc.Payload<Rpc.ExtractTag<Requests, M>>
 
-/** What a method answers. */
+/** The result of a method. */
 export type Result<M extends Method> = Rpc.Success<Rpc.ExtractTag<Requests, M>>
 
-/** Asks for anything the server serves. */
+/** Calls any method of the server. */
 export type Call = <M extends Method>(method: M, params: Params<M>) => Effect.Effect<Result<M>, ClientError>
 
 /** The name of a notification that a server sends. */
 export type NotificationMethod = Exclude<Notifications["_tag"], "initialized">
 
-/** What a notification carries. */
+/** The parameters of a notification. */
 export type NotificationParams<M extends NotificationMethod> = Rpc.Payload<Rpc.ExtractTag<Notifications, M>>
 
 /** A notification. */
@@ -40,16 +40,16 @@ export type Notification = {
   readonly [M in NotificationMethod]: { readonly method: M; readonly params: NotificationParams<M> }
 }[NotificationMethod]
 
-/** A request that can be sent, also more than once. */
+/** A checked request, ready to send or resend. */
 export interface Prepared {
   readonly method: Method
-  /** Its parameters, checked. */
+  /** The parameters. */
   readonly params: unknown
-  /** The same as JSON; empty where no text travels. */
+  /** The parameters as JSON; empty for an in-process connection, which sends no text. */
   readonly text: string
 }
 
-/** How one method's payloads are checked, written and read; a failure is a sentence that names the field. */
+/** The codecs of one method. A failure is a sentence that names the field. */
 interface Route {
   readonly validate: (params: unknown) => Either.Either<unknown, string>
   readonly encode: (params: unknown) => Either.Either<unknown, string>
@@ -59,7 +59,7 @@ interface Route {
 
 type AnySchema = Schema.Schema<unknown, unknown>
 
-// The edges where methods, each with types of its own, meet in one table.
+// The casts are confined to this table, where methods of different types meet.
 const requests: ReadonlyMap<string, Rpc.AnyWithProps & WithFacts> = ExecApi.requests
 
 const routes = new Map(
@@ -99,19 +99,19 @@ const prepare = (
   return Either.mapLeft(route[step](params), (detail) => new InvalidRequest({ method, detail }))
 }
 
-/** Checks a request that stays in this process. */
+/** Checks a request for an in-process server. */
 export const prepareValue = (method: Method, params: unknown): Either.Either<Prepared, InvalidRequest> =>
   Either.map(prepare(method, params, "validate"), () => ({ method, params, text: "" }))
 
-/** Checks a request and writes its parameters. */
+/** Checks a request and encodes its parameters. */
 export const prepareText = (method: Method, params: unknown): Either.Either<Prepared, InvalidRequest> =>
   Either.map(prepare(method, params, "encode"), (encoded) => ({ method, params, text: JSON.stringify(encoded) }))
 
-/** Reads a result; the failure is a sentence. */
+/** Decodes a result; the failure is a sentence. */
 export const decodeResult = (method: Method, result: unknown): Either.Either<unknown, string> =>
   routes.get(method)?.decode(result) ?? Either.left("there is no such method")
 
-/** Whether a request may be sent again to a server that did not answer it; `writeIds`: whether it knows writes again. */
+/** Whether an unanswered request may be resent. `writeIds`: whether the server deduplicates writes by `writeId`. */
 export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): boolean => {
   switch (routes.get(method)?.repeatability ?? "never") {
     case "never":
@@ -123,7 +123,7 @@ export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): bool
   }
 }
 
-/** Reads a notification; undefined for one that this client does not know. */
+/** Decodes a notification; undefined for an unknown one. */
 export const decodeNotification = (
   method: string,
   params: unknown
@@ -132,7 +132,7 @@ export const decodeNotification = (
   if (decode === undefined) return undefined
   return Either.mapBoth(decode(params ?? {}), {
     onLeft: formatParseError,
-    // Decoded by the schema of this very method.
+    // The cast is safe: decoded by the schema of this method.
     onRight: (decoded) => ({ method, params: decoded }) as Notification
   })
 }

@@ -1,5 +1,5 @@
 /**
- * Everything that can go wrong for a client, as tagged classes, and which of it a lost connection survives.
+ * The client's errors as tagged classes, and which of them are worth a retry.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import * as Data from "effect/Data"
 import { Code } from "../protocol/Failure.js"
 import { redactUrl } from "../protocol/Redact.js"
 
-/** The server's program could not be started; `reason` is the system's. */
+/** The server's program could not be started; `reason` is the system's error. */
 export class LaunchFailed extends Data.TaggedError("LaunchFailed")<{
   readonly program: string
   readonly reason: string
@@ -17,24 +17,24 @@ export class LaunchFailed extends Data.TaggedError("LaunchFailed")<{
   }
 }
 
-/** A server that was started here did not print its address in time. */
+/** A server that this client started did not print its address in time. */
 export class LaunchTimeout extends Data.TaggedError("LaunchTimeout")<{ readonly afterMs: number }> {
   override get message() {
     return `exec-server did not become ready within ${this.afterMs} ms`
   }
 }
 
-/** Nobody answers at the address, or somebody who does not speak WebSocket. */
+/** The connection failed: nothing listens at the address, or the WebSocket upgrade was refused. */
 export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
   /** Without what may be secret in it. */
   readonly url: string
   readonly reason: string
-  /** The HTTP status, where the upgrade was refused with one. */
+  /** The HTTP status of a refused upgrade. */
   readonly status?: number
 }> {
   constructor(failure: { readonly url: string; readonly reason: string; readonly status?: number }) {
     const url = redactUrl(failure.url)
-    // What the WebSocket library says of an address quotes it.
+    // The WebSocket library quotes the address in its messages: redact it there too.
     super({ ...failure, url, reason: failure.reason.replaceAll(failure.url, url) })
   }
 
@@ -43,7 +43,7 @@ export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
   }
 }
 
-/** The connection did not come about in time. */
+/** The connection was not established in time. */
 export class ConnectTimeout extends Data.TaggedError("ConnectTimeout")<{
   /** Without what may be secret in it. */
   readonly url: string
@@ -65,7 +65,7 @@ export class InitializeTimeout extends Data.TaggedError("InitializeTimeout")<{ r
   }
 }
 
-/** The connection ended; with a reason, where there is more to say than that. */
+/** The connection ended; `reason` says why, if that is known. */
 export class TransportClosed extends Data.TaggedError("TransportClosed")<{ readonly reason: string | undefined }> {
   override get message() {
     return this.reason === undefined
@@ -74,21 +74,21 @@ export class TransportClosed extends Data.TaggedError("TransportClosed")<{ reado
   }
 }
 
-/** The server said what no server may say: the connection was ended for it. */
+/** The server violated the protocol; the client closed the connection. */
 export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ readonly detail: string }> {
   override get message() {
     return `exec-server protocol error: ${this.detail}`
   }
 }
 
-/** The server refused a request; `code` and `reason` are its own. */
+/** The server answered a request with an error; `code` and `reason` are the server's. */
 export class ServerError extends Data.TaggedError("ServerError")<{ readonly code: number; readonly reason: string }> {
   override get message() {
     return `exec-server rejected request (${this.code}): ${this.reason}`
   }
 }
 
-/** The parameters are none that the method takes; nothing was sent. */
+/** The parameters of a request are invalid; nothing was sent. */
 export class InvalidRequest extends Data.TaggedError("InvalidRequest")<{
   readonly method: string
   readonly detail: string
@@ -98,16 +98,16 @@ export class InvalidRequest extends Data.TaggedError("InvalidRequest")<{
   }
 }
 
-/** Too much was asked without waiting for the answers; nothing was sent. */
+/** Too many requests await their responses; nothing was sent. */
 export class TooManyRequests extends Data.TaggedError("TooManyRequests")<{ readonly limit: string }> {
   override get message() {
     return `more than ${this.limit} wait for an answer; wait for some of them first`
   }
 }
 
-/** The server does not serve what was asked for; nothing was sent, or nothing was done. */
+/** The server does not support the operation; nothing was sent or changed. */
 export class Unsupported extends Data.TaggedError("Unsupported")<{
-  /** What the server is, as a message names it. */
+  /** The name of the server in the message. */
   readonly server: string
   /** What it cannot do. */
   readonly what: string
@@ -119,7 +119,7 @@ export class Unsupported extends Data.TaggedError("Unsupported")<{
   }
 }
 
-/** The connection was lost and the session could not be taken up again. */
+/** The connection was lost and the session could not be resumed. */
 export class SessionLost extends Data.TaggedError("SessionLost")<{
   readonly disconnect: ClientError
   readonly cause: ClientError
@@ -129,7 +129,7 @@ export class SessionLost extends Data.TaggedError("SessionLost")<{
   }
 }
 
-/** The connection was lost for so long that some of a process's events are gone; the process was terminated. */
+/** Events of a process were lost during a long disconnection; the process was terminated. */
 export class EventsLost extends Data.TaggedError("EventsLost")<{
   readonly processId: string
   readonly throughSeq: number
@@ -142,7 +142,7 @@ export class EventsLost extends Data.TaggedError("EventsLost")<{
   }
 }
 
-/** The body of a streamed HTTP response is not whole, and why. */
+/** The body of a streamed HTTP response is incomplete; `reason` says why. */
 export class BodyBroken extends Data.TaggedError("BodyBroken")<{
   readonly requestId: string
   readonly reason: string
@@ -159,7 +159,7 @@ export class DuplicateProcess extends Data.TaggedError("DuplicateProcess")<{ rea
   }
 }
 
-/** The process takes no input, any more or at all. */
+/** The process has no open stdin. */
 export class WriteRefused extends Data.TaggedError("WriteRefused")<{
   readonly processId: string
   readonly status: "unknownProcess" | "starting" | "stdinClosed"
@@ -169,7 +169,7 @@ export class WriteRefused extends Data.TaggedError("WriteRefused")<{
   }
 }
 
-/** Some output was gone before this reader came to it: how much, exactly. */
+/** The reader was too slow, and output was dropped before it could read it. */
 export class OutputMissed extends Data.TaggedError("OutputMissed")<{
   readonly processId: string
   readonly events: number
@@ -180,7 +180,7 @@ export class OutputMissed extends Data.TaggedError("OutputMissed")<{
   }
 }
 
-/** Whatever goes wrong between a client and its server. */
+/** Any failure between a client and its server. */
 export type ClientError =
   | LaunchFailed
   | LaunchTimeout
@@ -197,20 +197,20 @@ export type ClientError =
   | EventsLost
   | DuplicateProcess
 
-/** Whether a session has another connection, which may just be ending; before 0.141 only the text says so. */
+/** Whether a session is attached to another connection, which may be closing. Before 0.141 only the text tells. */
 export const isAttached = (error: ClientError): boolean =>
   error._tag === "ServerError" &&
   (error.code === Code.sessionAttached ||
     (error.code === Code.invalidRequest &&
       /^session \S+ is already attached to another connection$/.test(error.reason)))
 
-/** What a server answers whose own connection broke in the middle of a request (now). */
+/** The error of a server whose upstream connection broke during a request (current). */
 const brokenUpstream = { code: -32000, reason: "JSON-RPC transport closed" }
 
-/** A refusal to upgrade that another attempt may not meet: a server that is overloaded, or (409) not there yet. */
+/** Whether a refused upgrade may succeed later: the server is overloaded, or (409) not registered yet. */
 const isPassing = (status: number) => status >= 500 || status === 408 || status === 409 || status === 429
 
-/** Whether another attempt to take up a session may succeed where one failed with this. */
+/** Whether a retry may succeed after this error. */
 export const isRetryable = (error: ClientError): boolean => {
   switch (error._tag) {
     case "TransportClosed":

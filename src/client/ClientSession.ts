@@ -1,8 +1,8 @@
 /**
- * What outlives a client's connection: its session with the server, and the requests under way.
+ * The client's session, which outlives its connections, and the requests in flight.
  *
- * A request goes from the caller straight to the connection, and its answer straight back. When the connection is lost,
- * what may be asked twice waits for the next one and is sent again in the order it was sent first; the rest fails.
+ * When the connection is lost, idempotent requests wait for the next one and are resent in their original order; the
+ * others fail.
  *
  * @since 0.1.0
  */
@@ -28,39 +28,39 @@ import * as ConnectionState from "./ConnectionState.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 import * as ServerFeatures from "./ServerFeatures.js"
 
-/** What can be chosen about a session. */
+/** Options of a session. */
 export interface Options {
-  /** How the client introduces itself. */
+  /** The name of the client in `initialize`. */
   readonly clientName?: string | undefined
-  /** What is asked for beyond the plain protocol. */
+  /** The optional features to request. */
   readonly capabilities?: Capabilities | undefined
-  /** How long the server may take to answer `initialize`, in milliseconds; 10 s. */
+  /** The deadline of `initialize`, in milliseconds; 10 s. */
   readonly initializeTimeoutMs?: number | undefined
-  /** How long a lost connection is tried to be replaced, in milliseconds; 25 s, less than servers wait. 0: not at all. */
+  /** How long to reconnect, in milliseconds: 25 s, less than servers keep a detached session. 0: not at all. */
   readonly recoverForMs?: number | undefined
-  /** The session to take up again, that an earlier client has left; a new one without it. */
+  /** The detached session to resume; without it, a new session is opened. */
   readonly resumeSessionId?: string | undefined
 }
 
-/** Between two attempts to replace a lost connection, in milliseconds. */
+/** The delay between reconnection attempts, in milliseconds. */
 const retryMs = 100
 
-/** Requests that may wait for an answer, those nobody waits for any more included. */
+/** The most requests in flight, including those whose caller was interrupted. */
 const maxUnanswered = 65536
 
-/** Characters of requests that may wait for an answer; a single larger one passes alone. */
+/** The most characters of requests in flight; a larger request is accepted only if it is alone. */
 const maxUnansweredSize = 67108864
 
-/** A request that was sent, or will be. */
+/** A request in flight, sent or waiting for the connection. */
 interface Pending {
   readonly prepared: Api.Prepared
   readonly answer: Deferred.Deferred<unknown, ClientError>
   sent: boolean
-  /** Nobody waits for the answer any more. */
+  /** Whether the caller was interrupted and nobody awaits the response. */
   abandoned: boolean
 }
 
-/** A connection that is in use, or about to be. */
+/** The current connection, or one whose handshake is in progress. */
 interface Live {
   readonly scope: Scope.CloseableScope
   readonly over: Deferred.Deferred<never, ClientError>
@@ -69,37 +69,40 @@ interface Live {
 
 /** A session with a server. */
 export interface ClientSession {
-  /** What the server said of the session. */
+  /** The server's result of `initialize`. */
   readonly server: Pick<Api.Result<"initialize">, "sessionId" | "capabilities">
-  /** What the server serves. */
+  /** What the server supports. */
   readonly features: ServerFeatures.ServerFeatures
-  /** What it said of the machine it runs on. */
+  /** The server's machine. */
   readonly environmentInfo: EnvironmentInfo
   /**
-   * Sends a request now, or when the connection is back. Interruption gives up the answer, not the request: the
-   * protocol has no way to take one back.
+   * Sends a request, now or after reconnecting. Interruption discards the response, but does not cancel the request:
+   * the protocol cannot do that.
    */
   readonly call: Api.Call
-  /** The same for what not every server knows: fails with `Unsupported` where the method is unknown. */
+  /** Like `call`, but fails with `Unsupported` if the server does not know the method. */
   readonly ask: Api.Call
-  /** Sends requests one right after the other, and waits for all answers. */
+  /** Sends requests back to back, and waits for all responses. */
   readonly callAll: <M extends Method>(
     method: M,
     params: ReadonlyArray<Api.Params<M>>
   ) => Effect.Effect<ReadonlyArray<Api.Result<M>>, ClientError>
-  /** Hears every notification of one method, in the callback that read it, until the returned function is called. */
+  /** Calls a listener synchronously for each notification of one method, until the returned function is called. */
   readonly subscribe: <M extends Api.NotificationMethod>(
     method: M,
     listener: (params: Api.NotificationParams<M>) => void
   ) => () => void
-  /** Hears every change of the connection's state, likewise. */
+  /** Calls a listener for each change of the connection's state, until the returned function is called. */
   readonly watch: (listener: (state: ConnectionState.State) => void) => () => void
   readonly state: () => ConnectionState.State
-  /** Takes nothing from the server, so that it holds up its processes, until the returned function is called. */
+  /**
+   * Stops reading from the server (backpressure), so that it pauses its processes, until the returned function is
+   * called.
+   */
   readonly hold: () => () => void
 }
 
-/** Opens a session; it ends with the scope. */
+/** Opens a session; the scope ends it. */
 export const make = (
   connector: Connector,
   {
@@ -224,7 +227,7 @@ export const make = (
             onTimeout: () => new InitializeTimeout({ afterMs: initializeTimeoutMs })
           })
         )
-        // The channel has decoded it as the result of this very method.
+        // The cast is safe: the channel decoded it as a result of this method.
         const server = result as Api.Result<"initialize">
         if (resumeSessionId !== null && server.sessionId !== resumeSessionId) {
           const detail = `exec-server initialized an unexpected session ${server.sessionId}`
@@ -233,7 +236,7 @@ export const make = (
         return { channel, server }
       })
 
-    /** One attempt to be connected: what it leaves behind is a connection in use, or nothing. */
+    /** One connection attempt; it leaves a usable connection or nothing. */
     const connect = (resumeSessionId: string | null) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
@@ -274,7 +277,7 @@ export const make = (
       current === undefined ? Effect.void : Scope.close(current.scope, Exit.void)
     )
 
-    /** Replaces every connection that is lost, until one is not to be replaced. */
+    /** Reconnects after each lost connection, until the session ends. */
     const keepConnected = (sessionId: string) =>
       Effect.gen(function* () {
         while (state._tag !== "Ended" && current !== undefined) {
@@ -293,7 +296,7 @@ export const make = (
     const server = yield* connect(resumeSessionId ?? null)
     yield* Effect.forkScoped(Effect.interruptible(keepConnected(server.sessionId)))
 
-    // A result was decoded by the schema of the method that was called.
+    // The cast is safe: results are decoded by the schema of their method.
     const call = ((method: Method, params: unknown) =>
       Effect.map(callAll(method, [params]), ([result]) => result)) as Api.Call
 

@@ -1,5 +1,5 @@
 /**
- * Where a client's connection stands, and every way it can go on from there.
+ * The state machine of a client's connection.
  *
  * @since 0.1.0
  */
@@ -7,33 +7,33 @@ import * as Data from "effect/Data"
 import type { ClientError } from "./ClientError.js"
 import type { Channel } from "./Connector.js"
 
-/** Where the connection stands. */
+/** The state of the connection. */
 export type State = Data.TaggedEnum<{
-  /** The first connection is being made. */
+  /** The first connection is being established. */
   Connecting: object
-  /** Requests are sent as they come. */
+  /** Connected: requests are sent at once. */
   Connected: { readonly channel: Channel }
-  /** The connection is lost and another one is being made: requests wait. */
+  /** The connection is lost and the client is reconnecting: requests wait. */
   Recovering: { readonly disconnect: ClientError }
-  /** There is no connection and will be none: requests fail. */
+  /** The connection has ended for good: requests fail. */
   Ended: { readonly error: ClientError }
 }>
 export const State = Data.taggedEnum<State>()
 
-/** What moves it. */
+/** The events that change the state. */
 export type Event = Data.TaggedEnum<{
-  /** A connection is there and the server has taken the client in. */
+  /** A connection is established and the handshake is complete. */
   Opened: { readonly channel: Channel }
-  /** The connection is gone; `recoverable` says whether another one could follow. */
+  /** The connection was lost; `recoverable` says whether the client may reconnect. */
   Lost: { readonly error: ClientError; readonly recoverable: boolean }
-  /** No further attempt is made. */
+  /** The client gave up reconnecting. */
   GaveUp: { readonly error: ClientError }
-  /** The client itself has ended. */
+  /** The client was closed. */
   Closed: { readonly error: ClientError }
 }>
 export const Event = Data.taggedEnum<Event>()
 
-/** Every transition there is. An event that has no place in a state leaves it as it is. */
+/** The transition function. An event that does not apply to a state leaves it unchanged. */
 export const transition = (state: State, event: Event): State => {
   switch (event._tag) {
     case "Opened":

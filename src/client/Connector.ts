@@ -1,6 +1,5 @@
 /**
- * How a client reaches a server: typed requests one way, typed answers and notifications the other, whatever carries
- * them.
+ * The interface between a client and its transports: typed requests out, typed responses and notifications in.
  *
  * @since 0.1.0
  */
@@ -11,32 +10,32 @@ import type { Method } from "../protocol/ExecApi.js"
 import type { Notification, Prepared } from "./Api.js"
 import type { ClientError, InvalidRequest, ServerError } from "./ClientError.js"
 
-/** What a connection reports. Every call comes from the event loop; none after `onEnd`. */
+/** The callbacks of a connection. They are called from the event loop, and never after `onEnd`. */
 export interface ChannelEvents {
-  /** The answer to a request: the result of its method, or the server's refusal. Once for each request. */
+  /** The response to a request: its result or the server's error. Called once for each request. */
   readonly onAnswer: (id: number, answer: Either.Either<unknown, ServerError>) => void
   readonly onNotification: (notification: Notification) => void
-  /** The connection is over, and why. Once. */
+  /** The connection ended, and why. Called once. */
   readonly onEnd: (error: ClientError) => void
 }
 
-/** One connection. Sending on one that is over does nothing. */
+/** One connection. Sending after its end does nothing. */
 export interface Channel {
-  /** Sends a request under an id that this connection has not seen. */
+  /** Sends a request; `id` must be new on this connection. */
   readonly request: (id: number, prepared: Prepared) => void
-  /** Says that the client is ready for notifications. */
+  /** Sends `initialized`. */
   readonly initialized: () => void
-  /** Stops, or goes on with, taking what the server sends: it holds its processes up meanwhile. */
+  /** Pauses or resumes reading from the server, which pauses its processes meanwhile (backpressure). */
   readonly pause: () => void
   readonly resume: () => void
 }
 
-/** A way to a server. */
+/** Connects to one server. */
 export interface Connector {
-  /** Whether a lost connection can be followed by another one to the same session. */
+  /** Whether the client can reconnect and resume its session. */
   readonly resumable: boolean
-  /** Checks a request before it is sent, and writes it where text travels. */
+  /** Checks a request before it is sent, and encodes it for a transport that sends text. */
   readonly prepare: (method: Method, params: unknown) => Either.Either<Prepared, InvalidRequest>
-  /** Connects; the connection ends with the scope. */
+  /** Connects; the scope closes the connection. */
   readonly open: (events: ChannelEvents) => Effect.Effect<Channel, ClientError, Scope.Scope>
 }

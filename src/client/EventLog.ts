@@ -1,8 +1,8 @@
 /**
  * The events of one process, in order, for any number of readers.
  *
- * They may arrive in any order, and more than once. What was published last can be read again; a reader that is slower
- * than that has its events kept for it up to a bound, and beyond it is told what it missed.
+ * Events may arrive out of order and more than once. The log retains the latest events for new readers. For slow
+ * readers it keeps more, up to a limit; beyond it, a reader gets a `Missed` event.
  *
  * @since 0.1.0
  */
@@ -11,36 +11,36 @@ import type { ReadResult } from "../protocol/ExecApi.js"
 import type { ClientError } from "./ClientError.js"
 import { type Exit, lengthOf, type Numbered, ProcessEvent } from "./ProcessEvent.js"
 
-/** Events that can be read again. */
+/** Retained events. */
 const replayEvents = 256
 
-/** Bytes of output that can be read again. */
+/** Retained output, in bytes. */
 const replayBytes = 1048576
 
-/** Bytes kept for a reader that has not come to them yet. */
+/** The most output kept for a slow reader, in bytes. */
 const lagBytes = 8388608
 
-/** What an event weighs beyond its output, in bytes. */
+/** The size of an event besides its output, in bytes. */
 const eventCost = 128
 
-/** Events, and bytes of output, that wait for earlier ones. */
+/** The most events, and bytes of output, that wait for missing earlier ones. */
 const maxHeld = 1024
 const maxHeldBytes = 1048576
 
-/** Restarts that a reader who is behind can still be told of. */
+/** Retained restarts, for readers that are behind. */
 const keptRestarts = 256
 
-/** How far a reader has come. */
+/** The position of a reader. */
 export interface Cursor {
   seq: number
-  /** Bytes of output up to there. */
+  /** Bytes of output before it. */
   bytes: number
 }
 
-/** What a reader finds at its cursor. */
+/** What follows a cursor. */
 export type Step =
   | { readonly _tag: "Events"; readonly events: ReadonlyArray<Numbered> }
-  /** What comes next is not kept any more. */
+  /** The next event is no longer kept. */
   | { readonly _tag: "Behind" }
   | { readonly _tag: "Wait" }
   | { readonly _tag: "Done" }
@@ -48,7 +48,7 @@ export type Step =
 
 /** The events of one process. */
 export class EventLog {
-  /** The number of the last event that was published. */
+  /** The `seq` of the last published event. */
   last = 0
   private exited: Extract<Numbered, { readonly _tag: "Exited" }> | undefined
   private readonly restarts: Array<Numbered> = []
@@ -64,15 +64,15 @@ export class EventLog {
   private readonly waiters = new Set<() => void>()
 
   /**
-   * `onGap` hears when something arrives before what precedes it; it may be called again after the gap was filled.
-   * `mayRestart` says whether the process may be started again, which leaves numbers that no reading gives.
+   * Calls `onGap` when an event arrives before an earlier one, and again for each further gap. `mayRestart`: whether
+   * the process may be restarted; `process/read` does not return the seqs of restarts.
    */
   constructor(
     private readonly onGap: () => void,
     private readonly mayRestart = false
   ) {}
 
-  /** Begins after a number, before anything was published: what came before is gone, and held so many bytes. */
+  /** Starts the log after a `seq`, before any event: earlier events, with so many bytes of output, are gone. */
   begin(last: number, bytes: number): void {
     this.last = last
     this.evictedBytes = bytes
@@ -91,17 +91,17 @@ export class EventLog {
     return this.failure
   }
 
-  /** Whether nothing will be published any more. */
+  /** Whether the log is complete: no event will follow. */
   get isOver(): boolean {
     return this.closed || this.failure !== undefined
   }
 
-  /** Whether something has arrived whose predecessors have not. */
+  /** Whether an event waits for missing earlier ones. */
   get hasGap(): boolean {
     return this.gap && !this.isOver
   }
 
-  /** Takes an event as it arrives. */
+  /** Adds an event that arrived. */
   accept(event: Numbered): void {
     if (this.isOver || event.seq <= this.last) return
     if (event.seq > this.last + 1) {
@@ -116,7 +116,7 @@ export class EventLog {
     this.wake()
   }
 
-  /** Takes what the server has retained after `last`. False if that leaves a gap that nothing can fill. */
+  /** Adds the server's retained output after `last`. False if a gap remains that cannot be filled. */
   recover(read: ReadResult): boolean {
     if (this.isOver) return true
     const through = read.nextSeq - 1
@@ -124,14 +124,14 @@ export class EventLog {
     for (const { seq, stream, chunk } of read.chunks) found.set(seq, ProcessEvent.Output({ seq, stream, chunk }))
     if (read.closed) found.set(through, ProcessEvent.Closed({ seq: through }))
     const missing: Array<number> = []
-    // Where nothing was dropped, what is missing of a process that may restart are its restarts.
+    // If nothing was dropped, the missing seqs of a process that may restart are its restarts.
     const restarts = this.mayRestart && !read.truncated
     const enough = restarts ? Number.POSITIVE_INFINITY : 2
     for (let seq = this.last + 1; seq <= through && missing.length < enough; seq++) {
       if (!found.has(seq)) missing.push(seq)
     }
     const known = this.exited !== undefined || Array.from(this.held.values()).some(({ _tag }) => _tag === "Exited")
-    // The exit, which is not in what was read either, is after them.
+    // `process/read` does not return the exit either; it follows them.
     const seq = read.exited && !known ? missing.pop() : undefined
     if (missing.length > 0 && !restarts) return false
     for (const seq of missing) found.set(seq, ProcessEvent.Restarted({ seq, attempt: undefined, pid: undefined }))
@@ -139,7 +139,7 @@ export class EventLog {
       const { exitCode, signal, sandboxDenied } = read
       found.set(seq, ProcessEvent.Exited({ seq, exitCode, signal, sandboxDenied, timedOut: undefined }))
     } else if (read.exited && !known) {
-      // It came before the log began: there is no event any more, but it is known how the process ended.
+      // The exit precedes the log: there is no event for it, but the status is known.
       const { exitCode, signal, sandboxDenied } = read
       this.exited = ProcessEvent.Exited({ seq: 0, exitCode, signal, sandboxDenied, timedOut: undefined })
     }
@@ -147,12 +147,12 @@ export class EventLog {
       const event = found.get(seq)
       if (event !== undefined) this.accept(event)
     }
-    // What had no room among the held ones was in what was read.
+    // Events that did not fit among the waiting ones are part of this output.
     this.gap = this.held.size > 0
     return true
   }
 
-  /** Ends the log: readers fail when they have read what is there. */
+  /** Ends the log with an error: readers fail after the last available event. */
   fail(error: ClientError): void {
     if (this.isOver) return
     this.failure = error
@@ -170,7 +170,7 @@ export class EventLog {
     this.trim()
   }
 
-  /** What comes after a cursor; moves it past the events that are given. */
+  /** Returns the events after a cursor, and moves it past them. */
   take(cursor: Cursor): Step {
     const index = cursor.seq + 1 - this.first
     if (index < 0) return { _tag: "Behind" }
@@ -185,14 +185,14 @@ export class EventLog {
     return this.failure === undefined ? { _tag: "Wait" } : { _tag: "Failed", error: this.failure }
   }
 
-  /** Brings a cursor that is behind up to what is kept: by what the server had retained, and word of the rest. */
+  /** Moves a cursor that is behind to the kept events: returns the server's retained output and a `Missed` event. */
   catchUp(cursor: Cursor, chunks: ReadResult["chunks"]): ReadonlyArray<ProcessEvent> {
     const fromSeq = cursor.seq + 1
     const throughSeq = this.first - 1
     const found: Array<Numbered> = chunks
       .filter(({ seq }) => seq >= fromSeq && seq <= throughSeq)
       .map(({ seq, stream, chunk }) => ProcessEvent.Output({ seq, stream, chunk }))
-    // What no reading gives.
+    // `process/read` does not return restarts.
     for (const event of [...this.restarts, ...(this.exited === undefined ? [] : [this.exited])]) {
       if (event.seq >= fromSeq && event.seq <= throughSeq) found.push(event)
     }
@@ -208,7 +208,7 @@ export class EventLog {
     return [...found.slice(0, before), missed, ...found.slice(before)]
   }
 
-  /** Completes as soon as something holds that only a change of this log can bring about. */
+  /** Waits until a condition holds; checked after each change of the log. */
   until(ready: () => boolean): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
       const waiter = () => {
@@ -229,7 +229,7 @@ export class EventLog {
     const opened = !this.gap
     this.gap = true
     const length = lengthOf(event)
-    // Beyond the bound it is the server's retention that holds them.
+    // Beyond the limit, readers depend on the server's retention.
     if (!this.held.has(event.seq) && this.held.size < maxHeld && this.heldBytes + length <= maxHeldBytes) {
       this.held.set(event.seq, event)
       this.heldBytes += length

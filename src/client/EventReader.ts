@@ -1,5 +1,5 @@
 /**
- * One reader of a process's events, and the streams made of it.
+ * A reader of a process's events, and the streams built on it.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import { type ClientError, OutputMissed } from "./ClientError.js"
 import type { Cursor, EventLog } from "./EventLog.js"
 import type { ProcessEvent } from "./ProcessEvent.js"
 
-/** What the events of a process are read from: those this client keeps, and beyond them those the server does. */
+/** The sources of events: the client's log, and beyond it the server's retention. */
 export interface Source {
   readonly processId: string
   readonly log: EventLog
@@ -21,8 +21,8 @@ export interface Source {
 }
 
 /**
- * Uses the next events after a cursor, as soon as there are some; fails with none at the end. The cursor is moved in the
- * turn in which they are used: whatever is interrupted, none is lost between the two.
+ * Waits for the next events after a cursor and passes them to `use`; fails with none at the end. The cursor moves in
+ * the same turn as `use` runs, so an interruption loses no event.
  */
 export const next = <A>(
   source: Source,
@@ -47,7 +47,7 @@ export const next = <A>(
       case "Behind":
         return read(cursor.seq).pipe(
           Effect.map(({ chunks }) => chunks),
-          // The server keeps nothing of it any more, or cannot be asked: then it is missed.
+          // The server does not retain it either, or cannot be reached: report it as missed.
           Effect.orElseSucceed((): ReadResult["chunks"] => []),
           Effect.map((chunks) => use(log.catchUp(cursor, chunks)))
         )
@@ -67,7 +67,7 @@ export const events = (source: Source): Stream.Stream<ProcessEvent, ClientError>
     })
   )
 
-/** The output from its first byte: of one stream, or of all in the order they arrived. */
+/** The output from its first byte: of one stream, or of all in arrival order. */
 export const output = (source: Source, of?: OutputStream): Stream.Stream<Buffer, ClientError | OutputMissed> =>
   Stream.filterMapEffect(events(source), (event) => {
     if (event._tag === "Missed" && event.bytes > 0) {

@@ -1,5 +1,5 @@
 /**
- * A client: everything a server does, as typed effects and streams, however the server is reached.
+ * The client: the operations of a server as typed effects and streams, over any transport.
  *
  * @since 0.1.0
  */
@@ -28,43 +28,43 @@ import * as WebSocketLink from "./WebSocketLink.js"
 
 export type { StartOptions } from "./Processes.js"
 
-/** What can be chosen about any client. */
+/** Options of a client. */
 export interface Options extends ClientSession.Options {}
 
 /** A connected client. */
 export interface Shape extends Processes.Processes {
   readonly sessionId: SessionId
-  /** The machine the server runs on. */
+  /** The server's machine. */
   readonly environmentInfo: EnvironmentInfo
-  /** What the server serves: ours everything, the original what its generation does. */
+  /** What the server supports: ours everything, the original what its version does. */
   readonly features: ServerFeatures
-  /** What the server granted of the capabilities that were asked for. */
+  /** The capabilities that the server granted. */
   readonly capabilities: Result<"initialize">["capabilities"]
-  /** Asks for anything the protocol has. Interruption gives up the answer, not the request. */
+  /** Calls any method of the protocol. Interruption discards the response, but does not cancel the request. */
   readonly call: Call
-  /** Hears every notification of one method while the scope is open, in the callback that read it: it must not wait. */
+  /** Calls a listener synchronously for each notification of one method while the scope is open; it must not block. */
   readonly subscribe: <M extends NotificationMethod>(
     method: M,
     listener: (params: NotificationParams<M>) => void
   ) => Effect.Effect<void, never, Scope.Scope>
-  /** HTTP requests made where the server runs. */
+  /** HTTP requests from the server's machine. */
   readonly http: Http.Http
-  /** Files where the server runs. */
+  /** Files of the server's machine. */
   readonly files: Files.Files
   /**
-   * Takes nothing from the server while the scope is open, so that it holds up its processes: for whoever must not miss
-   * any output, and cannot take more of it now. Answers wait as well.
+   * Stops reading from the server while the scope is open (backpressure), so that it pauses its processes: for
+   * consumers that must not miss output and cannot take more now. Responses wait as well.
    */
   readonly hold: Effect.Effect<void, never, Scope.Scope>
-  /** Where the connection stands. */
+  /** The state of the connection. */
   readonly state: Effect.Effect<State>
-  /** Hears every change of it while the scope is open. */
+  /** Calls a listener for each change of the state while the scope is open. */
   readonly watch: (listener: (state: State) => void) => Effect.Effect<void, never, Scope.Scope>
-  /** Completes when the server is out of reach for good, with the reason. */
+  /** Completes with the reason when the connection has ended for good. */
   readonly ended: Effect.Effect<ClientError>
 }
 
-/** A client on any way to a server; it ends with the scope. */
+/** Makes a client with any connector; the scope closes it. */
 export const make = (connector: Connector, options: Options = {}): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
     const session = yield* ClientSession.make(connector, options)
@@ -107,7 +107,7 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
     } satisfies Shape
   })
 
-/** Output without base64, where the server knows how. */
+/** Requests binary output, without base64, from servers that support it. */
 const withBinaryOutput = (options: Options): Options => ({
   ...options,
   capabilities: { binaryOutput: true, ...options.capabilities }

@@ -1,6 +1,6 @@
 /**
- * Files where the server runs. Paths are absolute, plain or as `file:` URIs; each server gets the form that it takes, and
- * paths in results have the form of the request.
+ * Files of the server's machine. Paths are absolute, plain or `file:` URIs. The client converts them to the form that
+ * the server accepts; paths in results have the form of the request.
  *
  * @since 0.1.0
  */
@@ -28,27 +28,27 @@ import { type ClientError, InvalidRequest, type Unsupported } from "./ClientErro
 import { walkByListing } from "./ListingWalk.js"
 import { need, type ServerFeatures } from "./ServerFeatures.js"
 
-/** Blocks of one file that are asked for ahead, or sent without waiting for the answers. */
+/** The most blocks of one file in flight, when reading ahead or writing. */
 const blocksAhead = 4
 
-/** What every request on files can be restricted by. */
+/** Restrictions of a file request. */
 export interface Sandboxed {
-  /** What of the files is there for this request, as the protocol has it; the server refuses what it cannot enforce. */
+  /** The files that the request may access (see `protocol/Sandbox`); the server enforces it or refuses. */
   readonly sandbox?: typeof Sandbox.Encoded | undefined
 }
 
-/** What requests can be told of symbolic links. */
+/** How a request treats symbolic links. */
 export interface Following extends Sandboxed {
-  /** Unless false, links are followed; if it is, a path with a symbolic link anywhere in it is refused. */
+  /** If false, a path with a symbolic link in any component is refused. By default links are followed. */
   readonly followSymlinks?: boolean | undefined
 }
 
-/** What can be chosen about a walk: the limits are those that every server takes. */
+/** Options of a walk; its limits are the largest that every server accepts. */
 export interface Walking extends Partial<WalkOptions>, Sandboxed {}
 
-/** Files where the server runs. */
+/** The file operations of a client. */
 export interface Files {
-  /** The content of a regular file of at most 512 MiB. */
+  /** Reads a regular file of at most 512 MiB. */
   readonly readFile: (path: string, options?: Following) => Effect.Effect<Buffer, ClientError>
   /** Creates a file or replaces its content. */
   readonly writeFile: (
@@ -56,42 +56,42 @@ export interface Files {
     content: string | Uint8Array,
     options?: Following
   ) => Effect.Effect<void, ClientError>
-  /** The content of a regular file of any size, a block at a time; in one piece from a server that knows no blocks. */
+  /** Streams a regular file of any size in blocks; as one chunk if the server does not support blocks. */
   readonly read: (path: string, options?: Sandboxed) => Stream.Stream<Buffer, ClientError>
   /**
-   * Creates a file or replaces its content by that of a stream. A server that writes no blocks gets it in one piece of at
-   * most 11 MiB.
+   * Creates a file or replaces its content by that of a stream. If the server does not support blocks, it is sent in
+   * one request, of at most 11 MiB.
    */
   readonly write: <E, R>(
     path: string,
     content: Stream.Stream<Uint8Array, E, R>,
     options?: Sandboxed
   ) => Effect.Effect<void, ClientError | E, R>
-  /** Creates a directory; unless `recursive` is false with its parents, and it may exist. */
+  /** Creates a directory. Unless `recursive` is false, also creates parents and accepts an existing directory. */
   readonly createDirectory: (
     path: string,
     options?: Following & { readonly recursive?: boolean | undefined }
   ) => Effect.Effect<void, ClientError>
-  /** Tells what a path leads to. */
+  /** Describes the target of a path. */
   readonly getMetadata: (path: string, options?: Following) => Effect.Effect<FileMetadata, ClientError>
-  /** The path without links; it must exist. */
+  /** Resolves every symbolic link of a path, which must exist. */
   readonly canonicalize: (path: string, options?: Sandboxed) => Effect.Effect<string, ClientError>
-  /** The names in a directory, in no order. */
+  /** Lists a directory, unsorted. */
   readonly readDirectory: (
     path: string,
     options?: Sandboxed
   ) => Effect.Effect<ReadonlyArray<DirectoryEntry>, ClientError>
-  /** Everything below a directory: to a depth of 64, at most 10,000 directories and 50,000 entries. */
+  /** Lists a tree: to a depth of 64, at most 10,000 directories and 50,000 entries. */
   readonly walk: (path: string, options?: Walking) => Effect.Effect<WalkResult, ClientError>
   /**
-   * Removes a file, a link itself, or a directory: unless `recursive` is false with all that is in it. Nothing there is
-   * an error only if `force` is false.
+   * Removes a file, a link (not its target) or a directory, with its content unless `recursive` is false. A missing
+   * path is an error only if `force` is false.
    */
   readonly remove: (
     path: string,
     options?: Following & { readonly recursive?: boolean | undefined; readonly force?: boolean | undefined }
   ) => Effect.Effect<void, ClientError>
-  /** Copies a file, or unless `recursive` is false a directory with all that is in it. */
+  /** Copies a file or, unless `recursive` is false, a directory and its content. */
   readonly copy: (
     source: string,
     destination: string,
@@ -99,14 +99,14 @@ export interface Files {
   ) => Effect.Effect<void, ClientError>
 }
 
-/** The largest limits of the original (now). */
+/** The largest limits of the original (current). */
 const defaultWalk: WalkOptions = {
   ...maxWalk,
   followDirectorySymlinks: false,
   pruneHiddenDirectories: false
 }
 
-/** The members that requests on a path have in common. */
+/** The common fields of requests on a path. */
 interface OnPath {
   readonly path: FilePath
   readonly sandbox?: Sandbox
@@ -121,13 +121,13 @@ const toBuffer = (content: string | Uint8Array): Buffer =>
     ? Buffer.from(content)
     : Buffer.from(content.buffer, content.byteOffset, content.byteLength)
 
-/** Without the members that were not given. */
+/** Removes fields that are undefined. */
 const given = <A extends object>(options: A) =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
     readonly [K in keyof A]?: Exclude<A[K], undefined>
   }
 
-/** The files that a server's requests reach. */
+/** Makes the file operations of a session. */
 export const make = (call: Call, features: ServerFeatures): Files => {
   const { paths, maxWriteBytes } = features
 
@@ -137,7 +137,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
       (error) => new InvalidRequest({ method, detail: formatParseError(error) })
     )
 
-  /** A path as the server takes it. */
+  /** Converts a path to the form that the server accepts. */
   const onWire = (method: string, path: FilePath): Effect.Effect<FilePath, InvalidRequest> => {
     if (paths === "any" || path.form === paths) return Effect.succeed(path)
     return paths === "plain" && !isUtf8(path.bytes)
@@ -145,7 +145,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
       : Effect.succeed({ ...path, form: paths })
   }
 
-  /** A path as the caller has asked for it. */
+  /** Converts a path in a result to the form of the request. */
   const asAsked = (path: string, { form }: FilePath): string => {
     if (paths === "any") return path
     const decoded = decodePath(path)
@@ -161,7 +161,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
   ): Effect.Effect<A, E | InvalidRequest | Unsupported, R> =>
     Effect.gen(function* () {
       const asked = yield* pathOf(method, path)
-      // Earlier servers follow links, whatever they are told.
+      // Older servers ignore `followSymlinks` and follow links.
       yield* need(features, features.noFollow || followSymlinks !== false, "refuse to follow symbolic links")
       const decoded =
         sandbox === undefined
@@ -174,7 +174,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
       return yield* use({ path: wire, ...given({ sandbox: decoded, followSymlinks }) }, asked)
     })
 
-  /** A file that is open while the scope is. */
+  /** Opens a file; the scope closes it. */
   const open = (
     path: string,
     mode: "read" | "replace",
@@ -182,7 +182,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
   ): Effect.Effect<string, ClientError, Scope.Scope> =>
     at("fs/open", path, options, (on) =>
       Effect.suspend(() => {
-        // 32 bytes, the longest there may be.
+        // 32 bytes, the longest handle id.
         const handleId = randomUUID().replaceAll("-", "")
         return Effect.acquireRelease(
           Effect.as(Effect.interruptible(call("fs/open", { handleId, ...on, mode })), handleId),
@@ -211,7 +211,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
     )
   }
 
-  /** What a server takes in one message must be at hand, and fit. */
+  /** Collects a stream for one request; fails if it is larger than the server accepts. */
   const fits = (bytes: number) =>
     need(
       features,

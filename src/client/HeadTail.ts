@@ -1,23 +1,23 @@
 /**
- * The beginning and the end of output, and how much lay between.
+ * A bounded buffer of output that keeps its beginning and its end, and counts what was omitted between.
  *
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
 
-/** Output of which the middle may be left out. */
+/** Output, possibly without its middle. */
 export interface Collected {
-  /** All of it where nothing was left out. */
+  /** The beginning; all output if nothing was omitted. */
   readonly head: Buffer
-  /** What followed the bytes that were left out; empty where there were none. */
+  /** The end, after the omitted bytes; empty if nothing was omitted. */
   readonly tail: Buffer
   readonly omittedBytes: number
 }
 
-/** Everything that was kept, in one piece. */
+/** The kept bytes in one buffer. */
 export const bytesOf = ({ head, tail }: Collected): Buffer => (tail.length === 0 ? head : Buffer.concat([head, tail]))
 
-/** Takes output; keeps at most `maxBytes`, half of it from the beginning and half from the end. */
+/** Collects output; keeps at most `maxBytes`: half from the beginning, half from the end. */
 export class HeadTail {
   private readonly head: Array<Buffer> = []
   private headBytes = 0

@@ -1,5 +1,5 @@
 /**
- * HTTP requests made where the server runs: whole responses, and bodies as streams.
+ * HTTP requests from the server's machine, with buffered or streamed response bodies.
  *
  * @since 0.1.0
  */
@@ -15,12 +15,12 @@ import { BodyBroken, type ClientError, ProtocolViolation } from "./ClientError.j
 import type { ClientSession } from "./ClientSession.js"
 import { need } from "./ServerFeatures.js"
 
-/** Bytes of one streamed body that wait for their reader; beyond it the stream fails. */
+/** The most unread bytes of a streamed body; beyond it the stream fails. */
 const maxQueuedBytes = 16777216
 
 type HttpParams = Params<"http/request">
 
-/** What to ask for. */
+/** A request. */
 export interface Options
   extends Partial<Pick<HttpParams, "method" | "headers" | "bodyBase64" | "timeoutMs" | "redirectPolicy">> {
   /** An absolute `http` or `https` URL. */
@@ -34,13 +34,13 @@ export interface Response<Body> {
   readonly body: Body
 }
 
-/** The HTTP side of a client. */
+/** The HTTP operations of a client. */
 export interface Http {
-  /** Makes a request, and gives the whole response. */
+  /** Sends a request; returns the complete response. */
   readonly request: (options: Options) => Effect.Effect<Response<Buffer>, ClientError>
   /**
-   * Makes a request, and gives the response when its headers are there. The body can be read once, while the scope is
-   * open. It fails when it is not whole, when the connection is lost, and when 16 MiB of it wait to be read.
+   * Sends a request; returns the response once its headers have arrived. The body can be read once, while the scope is
+   * open. It fails if it is incomplete, if the connection is lost, or if more than 16 MiB of it are unread.
    */
   readonly stream: (
     options: Options
@@ -49,7 +49,7 @@ export interface Http {
 
 type Piece = Take.Take<Buffer, ClientError | BodyBroken>
 
-/** The way of one body from notifications to its reader. */
+/** The buffer of one streamed body, between its notifications and its reader. */
 class Body {
   readonly queue: Queue.Queue<Piece> = Effect.runSync(Queue.unbounded<Piece>())
   private seq = 0
@@ -77,7 +77,7 @@ class Body {
     )
   )
 
-  /** Takes a piece; gives the end of the body, if this is it. */
+  /** Adds a piece; returns how the body ended, if this is the last one. */
   private take({ seq, deltaBase64: piece, done, error }: HttpBodyDelta): Piece | undefined {
     const { requestId } = this
     const expected = ++this.seq
@@ -100,7 +100,7 @@ class Body {
   }
 }
 
-/** The HTTP side of a session. */
+/** Makes the HTTP operations of a session. */
 export const make = (session: ClientSession): Effect.Effect<Http> =>
   Effect.sync(() => {
     const bodies = new Map<string, Body>()
@@ -110,7 +110,7 @@ export const make = (session: ClientSession): Effect.Effect<Http> =>
       bodies.get(delta.requestId)?.accept(delta)
     })
     session.watch((state) => {
-      // Streams belong to the connection: the next one knows nothing of them.
+      // Streams belong to a connection: they do not survive a reconnect.
       const error = state._tag === "Recovering" ? state.disconnect : state._tag === "Ended" ? state.error : undefined
       if (error !== undefined) for (const body of bodies.values()) body.end(Take.fail(error))
     })
@@ -126,7 +126,7 @@ export const make = (session: ClientSession): Effect.Effect<Http> =>
 
     const { features } = session
 
-    /** What a server would leave out without a word. */
+    /** Fails for options that the server would silently ignore. */
     const check = ({ redirectPolicy, headers = [] }: Options) =>
       Effect.zipRight(
         need(features, features.redirectPolicy || redirectPolicy !== "stop", "leave redirects to the client"),
@@ -153,7 +153,7 @@ export const make = (session: ClientSession): Effect.Effect<Http> =>
         const body = yield* Effect.acquireRelease(
           Effect.sync(() => {
             const body = new Body(requestId)
-            // Before it is asked for: the first piece may come right behind the answer.
+            // Register before the request: the first piece may directly follow the response.
             bodies.set(requestId, body)
             return body
           }),

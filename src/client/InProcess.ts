@@ -1,6 +1,6 @@
 /**
- * A server in this process: the same handlers and the same order as over a transport, without one. Nothing is written
- * or read as text, and the bytes of output are copied once.
+ * Connects to a server in this process: the same handlers and the same order as over a transport, but without encoding;
+ * output is copied once.
  *
  * @since 0.1.0
  */
@@ -21,10 +21,10 @@ import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
-/** What logs, spans and the audit log call such a client. */
+/** The name of such a client in logs, spans and the audit log. */
 const peer = "in process"
 
-/** Events as values; while `isHeld`, no process is read any further than what it had at hand. */
+/** Converts notifications to events. While `isHeld`, processes are not read (backpressure). */
 const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean, isHeld: () => boolean): Notifier => {
   let stopped = false
   const paused = new Set<EventSource>()
@@ -44,7 +44,7 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
     },
     onOutput: (process, seq, stream, bytes) => {
       const { processId } = process
-      // Lent for the time of this call only.
+      // Copy: the buffer is valid only during this call.
       tell({ method: "process/output", params: { processId, seq, stream, chunk: Buffer.from(bytes) } })
       if (stopped || !isHeld()) return
       paused.add(process)
@@ -111,7 +111,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
     } satisfies Channel
   })
 
-/** The way to the server of this process. Its processes end with the client: there is no connection to lose. */
+/** Connects to the server in this process. Processes end with the client: there is no connection to lose. */
 export const connector: Effect.Effect<Connector, never, SessionRegistry | Handlers> = Effect.map(
   Effect.context<SessionRegistry | Handlers>(),
   (context) => ({

@@ -1,5 +1,5 @@
 /**
- * A walk of a server that has none: directory by directory, with the same limits and the same result.
+ * Emulates `fs/walk` for servers without it, one directory at a time, with the same limits and the same result.
  *
  * @since 0.1.0
  */
@@ -16,25 +16,25 @@ import type {
 import { formatBytes } from "../protocol/PathUri.js"
 import { type ClientError, Unsupported } from "./ClientError.js"
 
-/** What a walk asks the server. `O` are the options that go with each question. */
+/** The requests that a walk needs. `O` are the options of each request. */
 export interface Directories<O> {
   readonly getMetadata: (path: string, options: O) => Effect.Effect<FileMetadata, ClientError>
   readonly readDirectory: (path: string, options: O) => Effect.Effect<ReadonlyArray<DirectoryEntry>, ClientError>
 }
 
-/** Names of one directory that are asked about at the same time. */
+/** The most concurrent requests for the entries of one directory. */
 const atOnce = 8
 
 const compare = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
-/** The path of a name in a directory, in the directory's own form. */
+/** The path of a name in a directory, in the form of the directory's path. */
 const childOf = (directory: string, name: string): string => {
   const isUri = directory.startsWith("file:")
   const shown = isUri ? formatBytes(Buffer.from(`/${name}`), "uri").slice("file:///".length) : name
   return `${directory.endsWith("/") ? directory.slice(0, -1) : directory}/${shown}`
 }
 
-/** Whatever the server says of one path is an error of the walk; what ends the connection ends the walk. */
+/** A server's error for one path becomes an error entry of the walk; a lost connection fails the walk. */
 const asFound = <A>(path: string, errors: Array<WalkError>, effect: Effect.Effect<A, ClientError>) =>
   Effect.catchTag(Effect.asSome(effect), "ServerError", ({ reason }) =>
     Effect.sync(() => {
@@ -43,7 +43,7 @@ const asFound = <A>(path: string, errors: Array<WalkError>, effect: Effect.Effec
     })
   )
 
-/** Lists everything below a directory, level by level, sorted by name; links and special files are left out. */
+/** Lists a tree breadth first, sorted by name, without links and special files. */
 export const walkByListing = <O>(
   { getMetadata, readDirectory }: Directories<O>,
   root: string,

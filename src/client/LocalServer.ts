@@ -1,5 +1,5 @@
 /**
- * A WebSocket server of one's own, on a free port of this machine.
+ * Starts a WebSocket server on a free port of this machine.
  *
  * @since 0.1.0
  */
@@ -9,25 +9,25 @@ import * as Lines from "../protocol/Lines.js"
 import { LaunchFailed, LaunchTimeout } from "./ClientError.js"
 import * as ServerProcess from "./ServerProcess.js"
 
-/** What to start; `--listen ws://127.0.0.1:0` is added to the arguments. */
+/** The server's program; `--listen ws://127.0.0.1:0` is appended to its arguments. */
 export interface Options extends ServerProcess.Command {
-  /** How long the server may take to print its address, in milliseconds; 10 s. */
+  /** The deadline for the server to print its address, in milliseconds; 10 s. */
   readonly readyTimeoutMs?: number | undefined
 }
 
-/** A server that runs. */
+/** A running server. */
 export interface Launched {
-  /** Where it listens. */
+  /** The URL it listens on. */
   readonly url: string
   readonly pid: number
   /** Completes when it has exited, with the reason as a sentence. */
   readonly exited: Effect.Effect<string>
 }
 
-/** The longest line that could be an address, in bytes. */
+/** The longest line that is parsed as an address, in bytes. */
 const maxLine = 4096
 
-/** Starts a server, and waits until it listens. It ends with the scope, and everything it has started with it. */
+/** Starts a server, and waits until it listens. The scope ends it and everything it has started. */
 export const launchLocal = (options: Options): Effect.Effect<Launched, LaunchFailed | LaunchTimeout, Scope.Scope> =>
   Effect.gen(function* () {
     const { command, args = [], readyTimeoutMs = 10000 } = options
@@ -39,7 +39,7 @@ export const launchLocal = (options: Options): Effect.Effect<Launched, LaunchFai
       const onLine = (text: string) => {
         if (/^wss?:\/\/\S+$/.test(text.trim())) resume(Effect.succeed(text.trim()))
       }
-      // Read to the end, or the server would one day have to wait for somebody to read it.
+      // Keep reading: a full pipe would block the server.
       stdout.on("data", Lines.make(maxLine, { onLine, onBadLine: () => {} }))
     })
     const failed = Effect.flatMap(exited, (reason) => new LaunchFailed({ program: command, reason }))

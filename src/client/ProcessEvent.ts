@@ -1,5 +1,5 @@
 /**
- * What a client learns of one process.
+ * The events of a process.
  *
  * @since 0.1.0
  */
@@ -13,25 +13,25 @@ export interface Exit {
   /** The name of the signal that ended it. */
   readonly signal: string | null
   readonly sandboxDenied: boolean
-  /** Whether `timeoutMs` ran out; undefined where the exit was only learnt of after a lost connection. */
+  /** Whether `timeoutMs` ran out; undefined if the notification was lost with a connection. */
   readonly timedOut: boolean | undefined
 }
 
 /**
- * One event. Output, restarts, exit and close of a process share one counter: `seq` starts at 1, has no gaps, and `Closed` is the
- * last. Between `Exited` and `Closed` output may come.
+ * An event. Output, restarts, exit and close of a process share one counter: `seq` starts at 1 and has no gaps;
+ * `Closed` is the last. Output may follow `Exited`.
  */
 export type ProcessEvent = Data.TaggedEnum<{
   Output: { readonly seq: number; readonly stream: OutputStream; readonly chunk: Buffer }
-  /** Started again under its restart policy; undefined where that was only learnt of after a lost connection. */
+  /** Restarted by its restart policy; fields are undefined if the notification was lost with a connection. */
   Restarted: { readonly seq: number; readonly attempt: number | undefined; readonly pid: number | undefined }
   /** The leader was reaped. */
   Exited: Exit & { readonly seq: number }
-  /** Every byte of output was read. */
+  /** The process has exited and all output was read. */
   Closed: { readonly seq: number }
   /**
-   * This reader was so slow that something is gone: of the events from `fromSeq` through `throughSeq`, those that do not
-   * follow. They held `bytes` of output.
+   * The reader was too slow: some events from `fromSeq` through `throughSeq`, with `bytes` of output, are lost. The
+   * others of this range follow.
    */
   Missed: {
     readonly fromSeq: number
@@ -42,8 +42,8 @@ export type ProcessEvent = Data.TaggedEnum<{
 }>
 export const ProcessEvent = Data.taggedEnum<ProcessEvent>()
 
-/** One that the server numbered. */
+/** An event with a `seq` of the server. */
 export type Numbered = Exclude<ProcessEvent, { readonly _tag: "Missed" }>
 
-/** Bytes of output in an event. */
+/** The bytes of output in an event. */
 export const lengthOf = (event: Numbered): number => (event._tag === "Output" ? event.chunk.length : 0)

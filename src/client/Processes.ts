@@ -1,5 +1,5 @@
 /**
- * The processes of one client: starts them, tells each of its events, and brings all up to date after a lost connection.
+ * The processes of one client: starts them, dispatches their events, and catches up after a lost connection.
  *
  * @since 0.1.0
  */
@@ -20,29 +20,29 @@ import { type Numbered, ProcessEvent } from "./ProcessEvent.js"
 import * as RemoteProcess from "./RemoteProcess.js"
 import { needForStart } from "./ServerFeatures.js"
 
-/** How long events may wait for earlier ones before the server is asked for these, in milliseconds. */
+/** How long events wait for missing earlier ones before the client reads these from the server, in milliseconds. */
 const gapMs = 1000
 
-/** How long a process may take to be terminated when its scope closes, in milliseconds. */
+/** The deadline for terminating a process when its scope closes, in milliseconds. */
 const releaseMs = 5000
 
 type Encoded = typeof StartParams.Encoded
 
-/** What to start: the members of `process/start`, with a chosen id, no environment, and no terminal by default. */
+/** The fields of `process/start`. Defaults: a generated id, an empty environment and no terminal. */
 export type StartOptions = Omit<Encoded, "processId" | "env" | "tty"> &
   Partial<Pick<Encoded, "processId" | "env" | "tty">>
 
 /** The processes of one client. */
 export interface Processes {
-  /** Starts a process; it ends with the session, if not before. */
+  /** Starts a process; it ends at the latest with the session. */
   readonly start: (options: StartOptions) => Effect.Effect<RemoteProcess.RemoteProcess, ClientError>
-  /** Starts a process; its tree is killed when the scope closes. */
+  /** Starts a process; the scope kills its tree. */
   readonly startScoped: (options: StartOptions) => Effect.Effect<RemoteProcess.RemoteProcess, ClientError, Scope.Scope>
-  /** A process that a session taken up again already has: its events begin with what the server still retains. */
+  /** Attaches to a process of a resumed session: its events begin with the output that the server retains. */
   readonly attach: (processId: string) => Effect.Effect<RemoteProcess.RemoteProcess, ClientError>
 }
 
-/** A process, or one that is being started. */
+/** A process, possibly still starting. */
 interface Entry {
   readonly processId: ProcessId
   readonly log: EventLog
@@ -51,13 +51,13 @@ interface Entry {
 
 const decodeParams = Schema.decodeUnknown(StartParams)
 
-/** Whether the server has certainly not started what this answers. */
+/** Whether this error means that the server certainly did not start the process. */
 const isRefusal = (error: ClientError): boolean =>
   error._tag === "ServerError" || error._tag === "InvalidRequest" || error._tag === "TooManyRequests"
 
 /**
- * Reads what the server retains. Servers up to 0.143 count the end of a process into `nextSeq` only where no output is
- * read with it: of a process that has ended they are asked until there is none.
+ * Reads the retained output. Servers up to 0.143 include the end of a process in `nextSeq` only if the read returns no
+ * output, so a process that has ended is read until there is none.
  */
 const readRetained = (
   session: ClientSession,
@@ -73,15 +73,18 @@ const readRetained = (
         }))
   )
 
-/** The output that is gone. A server that does not tell it keeps the newest; `counted` says whether it counts the bytes. */
+/**
+ * The dropped output. If the server does not report it, we assume that it keeps the newest output; `counted` says
+ * whether it counts the dropped bytes.
+ */
 const gapOf = (read: ReadResult, counted: boolean): Gap | undefined => {
   const { gap, chunks, truncated, droppedBytes, nextSeq, closed, exited } = read
   if (gap !== undefined) return gap
-  // The numbers that an exit and a close have are not gone.
+  // The seqs of exit and close are not dropped.
   const next = nextSeq - (closed ? 2 : exited ? 1 : 0)
   const throughSeq = (chunks[0]?.seq ?? next) - 1
   if (counted ? !truncated : throughSeq < 1) return undefined
-  // Of what is not counted, every piece had a byte at least.
+  // Without a count, assume at least one byte per chunk.
   return { fromSeq: 1, throughSeq, bytes: counted ? droppedBytes : throughSeq }
 }
 
@@ -110,7 +113,7 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
 
     const terminate = (processId: ProcessId) => Effect.ignore(session.call("process/terminate", { processId }))
 
-    /** Asks the server for what was not heard. What even the server has lost ends the process. */
+    /** Reads missed events from the server. If the server has lost them too, terminates the process. */
     const catchUp = (entry: Entry): Effect.Effect<void> =>
       Effect.suspend(() => readRetained(session, entry.processId, entry.log.last)).pipe(
         Effect.matchEffect({
@@ -160,15 +163,15 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         const mayRestart = (params.restart?.policy ?? "never") !== "never"
         const log = new EventLog(() => run(fillGap(entry)), mayRestart)
         const entry: Entry = { processId, log, started: false }
-        // Before it is asked for: its first event may come right behind the answer.
+        // Register before the request: the first event may directly follow the response.
         entries.set(processId, entry)
-        // Not in the caller's fiber: whoever gives up waiting leaves nobody to hear what has become of it.
+        // In its own fiber: if the caller is interrupted, the result of the start must still be handled.
         const answer = run(
           Effect.tapBoth(session.call("process/start", params), {
             onFailure: (error) =>
               Effect.sync(() => {
                 fail(entry, error)
-                // In a fiber of its own: it waits for the connection, and the caller does not.
+                // In its own fiber: it waits for the connection, and the caller must not.
                 if (!isRefusal(error)) run(terminate(processId))
               }),
             onSuccess: () =>
@@ -190,7 +193,7 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         )
       )
 
-    /** What the server says of a process. The original lists none: it is known by its output, if at all. */
+    /** The server's information on a process. The original has no list, so a process is found by reading its output. */
     const inspect = (id: string) =>
       Effect.gen(function* () {
         if (!features.extensions) return { processId: ProcessId.make(id), pid: null, tty: undefined }
@@ -203,10 +206,10 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
       Effect.gen(function* () {
         const { processId, pid, tty } = yield* inspect(id)
         if (entries.has(processId)) return yield* new DuplicateProcess({ processId })
-        // Of ours nobody knows whether it has a restart policy.
+        // The list of our servers does not tell whether a process has a restart policy.
         const log = new EventLog(() => run(fillGap(entry)), features.extensions)
         const entry: Entry = { processId, log, started: false }
-        // Before it is read: what follows the answer must not be lost.
+        // Register before the read: events that follow the response must not be lost.
         entries.set(processId, entry)
         const read = yield* readRetained(session, processId, 0).pipe(
           Effect.onError(() => Effect.sync(() => remove(entry)))

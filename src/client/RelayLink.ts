@@ -1,5 +1,5 @@
 /**
- * Messages over a rendezvous, to the server that is registered there as an environment.
+ * Connects through a rendezvous to a server that is registered there as an environment.
  *
  * @since 0.1.0
  */
@@ -9,8 +9,8 @@ import type { Link, OpenLink } from "./TextChannel.js"
 import * as WebSocketLink from "./WebSocketLink.js"
 
 /**
- * How to reach a server behind a rendezvous: `relay://HOST:PORT/ENVIRONMENT`, `relays://` over TLS, or the WebSocket URL
- * that a rendezvous has for clients, which the original knows by `role=harness` in its query.
+ * How to reach a server behind a rendezvous: `relay://HOST:PORT/ENVIRONMENT`, `relays://` over TLS, or the WebSocket
+ * URL that a rendezvous has for clients, which the original knows by `role=harness` in its query.
  */
 export interface Options
   extends Pick<WebSocketLink.Options, "url" | "headers" | "token" | "connectTimeoutMs" | "maxMessageBytes"> {}
@@ -18,10 +18,10 @@ export interface Options
 const isHarness = (url: string): boolean =>
   /^wss?:\/\//.test(url) && URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
 
-/** Whether a URL leads to a rendezvous. */
+/** Whether a URL is that of a rendezvous. */
 export const isRelay = (url: string): boolean => /^relays?:\/\//.test(url) || isHarness(url)
 
-/** The address of a rendezvous for clients; undefined for what is no relay URL with an environment. */
+/** The WebSocket address of a relay URL; undefined if it is not a relay URL with an environment. */
 export const addressOf = (url: string): string | undefined => {
   if (isHarness(url)) return url
   const [, tls, host, environmentId] = /^relay(s?):\/\/([^/?#@]+)\/([A-Za-z0-9_-]+)$/.exec(url) ?? []
@@ -38,7 +38,7 @@ export const open =
       if (address === undefined) {
         return yield* new ConnectFailed({ url, reason: "a relay URL is relay://HOST:PORT/ENVIRONMENT" })
       }
-      // Not before somebody needs it: relay frames come with a library of their own.
+      // Loaded on first use: relay frames need the protobuf library.
       const { connect } = yield* Effect.promise(() => import("../remote/RelayClient.js"))
       const link = yield* connect(address, { headers: WebSocketLink.headersOf(options), maxMessageBytes }).pipe(
         Effect.mapError(

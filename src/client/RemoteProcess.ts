@@ -1,5 +1,5 @@
 /**
- * A process on the other side: its events, its input, and its end.
+ * A process on the server: its events, its input and its exit.
  *
  * @since 0.1.0
  */
@@ -19,86 +19,88 @@ import { type Collected, HeadTail } from "./HeadTail.js"
 import type { Exit, ProcessEvent } from "./ProcessEvent.js"
 import { need } from "./ServerFeatures.js"
 
-/** Bytes of input that one request carries. */
+/** The most bytes of input in one request. */
 const pieceBytes = 262144
 
-/** Bytes of each stream that `communicate` keeps without `maxBytes`. */
+/** The default `maxBytes` of `communicate`, per stream. */
 const communicateBytes = 16777216
 
-/** What `communicate` gives: a terminal's output is in `terminal` alone. */
+/** The result of `communicate`. A terminal's output is in `terminal` only. */
 export interface Communicated {
   readonly exit: Exit
   readonly stdout: Collected
   readonly stderr: Collected
   readonly terminal: Collected
-  /** Bytes of output, of whichever stream, that were gone before they could be read. */
+  /** Bytes of output of all streams that were dropped before they could be read. */
   readonly missedBytes: number
 }
 
-/** What a yield window saw. */
+/** The result of one window of `collectFor`. */
 export interface Yielded {
-  /** Output of all streams since the last window, in the order it arrived. */
+  /** The output of all streams since the last window, in arrival order. */
   readonly output: Collected
-  /** Bytes that were gone before they could be read. */
+  /** Bytes that were dropped before they could be read. */
   readonly missedBytes: number
   /** How the process ended, if it has. */
   readonly exit: Exit | undefined
-  /** Whether this was the last of its output. */
+  /** Whether all output has been returned. */
   readonly closed: boolean
 }
 
-/** How a process stands. */
+/** The state of a process. */
 export interface Standing {
   readonly exit: Exit | undefined
   readonly closed: boolean
 }
 
-/** A process on the other side. */
+/** A process on the server. */
 export interface RemoteProcess {
   readonly processId: ProcessId
-  /** The server's OS pid, for information; null where the server does not tell. */
+  /** The OS pid on the server's machine, for information; null if the server does not send it. */
   readonly pid: number | null
-  /** All events from the first, in order, for any number of readers; fails when the process is out of reach. */
+  /** All events from the first, in order, for any number of readers; fails if the connection ends for good. */
   readonly events: Stream.Stream<ProcessEvent, ClientError>
-  /** All output from the first byte, in the order it arrived; fails rather than leave anything out. */
+  /** All output from the first byte, in arrival order; fails if any of it was dropped. */
   readonly output: Stream.Stream<Buffer, ClientError | OutputMissed>
-  /** The same of one stream alone; a terminal's is in `terminal`. */
+  /** The output of one stream, likewise; a terminal's is in `terminal`. */
   readonly stdout: Stream.Stream<Buffer, ClientError | OutputMissed>
   readonly stderr: Stream.Stream<Buffer, ClientError | OutputMissed>
   readonly terminal: Stream.Stream<Buffer, ClientError | OutputMissed>
-  /** How it ended, as soon as it has; output may still come. */
+  /** Waits for the exit; output may still follow. */
   readonly exit: Effect.Effect<Exit, ClientError>
-  /** How it ended, as soon as every byte of output is there as well. */
+  /** Waits for the exit and the end of all output. */
   readonly closed: Effect.Effect<Exit, ClientError>
-  /** How it stands once it has exited, or closed with `until`; or when `waitMs` have passed. */
+  /** Waits until it has exited (or closed, with `until`), or until `waitMs` have passed; returns its state. */
   readonly wait: (options?: {
     readonly until?: "exited" | "closed"
     readonly waitMs?: number
   }) => Effect.Effect<Standing, ClientError>
-  /** Queues input, in the order of the calls, each byte once, also across a lost connection. */
+  /** Queues input in call order; every byte is delivered once, even across a lost connection. */
   readonly write: (input: string | Uint8Array) => Effect.Effect<void, ClientError | WriteRefused>
   /**
-   * Ends the input after what was written; a terminal gets its EOF character. The original cannot end the input of a
-   * program that has no terminal.
+   * Closes stdin after earlier writes; a terminal gets its EOF character. The original cannot close the stdin of a
+   * process without a terminal.
    */
   readonly closeStdin: Effect.Effect<void, ClientError>
   readonly resize: (rows: number, cols: number) => Effect.Effect<void, ClientError>
   /**
-   * Sends a signal to the process group, the leader or the tree. The original interrupts and kills groups, or only kills;
-   * whatever else is asked of it fails with `Unsupported`.
+   * Signals the process group, the leader or the tree. The original can interrupt and kill groups, or only kill;
+   * anything else fails with `Unsupported`.
    */
   readonly signal: (
     signal: Params<"process/signal">["signal"],
     target?: "group" | "leader" | "tree"
   ) => Effect.Effect<void, ClientError>
-  /** Ends the whole tree; `running` says whether the leader had not exited yet. */
+  /** Ends the whole tree; `running` says whether the leader was still running. */
   readonly terminate: (mode?: TerminateMode) => Effect.Effect<Result<"process/terminate">, ClientError>
-  /** Writes all input, ends it, waits for the end, and gives all output, of each stream at most `maxBytes` (16 MiB). */
+  /**
+   * Writes all input, closes stdin, waits for the exit, and returns the output: at most `maxBytes` (16 MiB) per stream.
+   */
   readonly communicate: (options?: {
     readonly input?: string | Uint8Array
     readonly maxBytes?: number
   }) => Effect.Effect<Communicated, ClientError | WriteRefused>
-  /** The output of the next `yieldMs`, or until the end if that is earlier; at most `maxBytes` of it. */
+  /** Collects output for `yieldMs`, or until the process closes; at most `maxBytes`. */
   readonly collectFor: (options: {
     readonly yieldMs: number
     readonly maxBytes: number
@@ -113,18 +115,18 @@ const piecesOf = (bytes: Buffer): ReadonlyArray<Buffer> =>
     bytes.subarray(i * pieceBytes, (i + 1) * pieceBytes)
   )
 
-/** What a client knows of a process. */
+/** The client's information on a process. */
 interface Described {
   readonly processId: ProcessId
   readonly pid: number | null
-  /** Whether it has a terminal; undefined where the server does not tell. */
+  /** Whether it has a terminal; undefined if the server does not say. */
   readonly tty: boolean | undefined
   readonly hasStdin: boolean
 }
 
 const newlines = new Set([0x0a, 0x0d, 0x04])
 
-/** The process with this id, whose events `log` gets. */
+/** Makes a process from its id and its event log. */
 export const make = (
   session: ClientSession,
   log: EventLog,
@@ -136,10 +138,10 @@ export const make = (
     log,
     read: (afterSeq) => session.call("process/read", { processId, afterSeq })
   }
-  // The server remembers the ids of a process's writes: those of another client, before or beside this one, are others.
+  // The server deduplicates writes by id, across all clients of a process: make ids unique to this client.
   const writer = randomUUID().slice(0, 8)
   let writes = 0
-  /** Whether what was written ends a line, as far as a terminal is concerned. */
+  /** Whether the terminal is at the start of an input line. */
   let atLineStart = true
 
   const standing = (): Standing => ({ exit: log.exit, closed: log.isClosed })
@@ -179,7 +181,7 @@ export const make = (
       })
     )
 
-  /** The original ends no input; what it can do is to type the character that does so at a terminal. */
+  /** The original cannot close stdin, but at a terminal the EOF character does it. */
   const closeStdin: Effect.Effect<void, ClientError> = Effect.suspend(() => {
     if (features.extensions) return Effect.asVoid(session.call("process/closeStdin", { processId }))
     if (!hasStdin) return Effect.void
@@ -187,11 +189,11 @@ export const make = (
       const advice = "start it without `pipeStdin`, or with `tty`"
       return need(features, false, "end the input of a program without a terminal", advice)
     }
-    // In the middle of a line the first one only ends the line.
+    // In the middle of a line, the first EOF only submits the line.
     return Effect.catchTag(write(atLineStart ? "\u0004" : "\u0004\u0004"), "WriteRefused", () => Effect.void)
   })
 
-  /** Hands events to `take` until the end; whatever was handed over is not handed over again. */
+  /** Passes events to `take` until the end, each once. */
   const drain = (cursor: Cursor, take: (event: ProcessEvent) => void): Effect.Effect<void, ClientError> =>
     EventReader.next(source, cursor, (events) => events.forEach(take)).pipe(
       Effect.forever,
@@ -209,7 +211,7 @@ export const make = (
     const bytes = toBuffer(input ?? "")
     if (bytes.length === 0) return closeStdin
     if (!hasStdin) return new WriteRefused({ processId, status: "stdinClosed" })
-    // Fails, where there will be no end, before anything is written.
+    // If stdin cannot be closed, fail before anything is written.
     if (!features.extensions && tty !== true) return closeStdin
     return Effect.forEach(piecesOf(bytes), write, { discard: true }).pipe(
       // A program need not read all its input.
@@ -239,7 +241,7 @@ export const make = (
       )
     })
 
-  // One for all windows: each begins where the last one ended.
+  // Shared by all windows: each begins where the last one ended.
   const window: Cursor = { seq: 0, bytes: 0 }
   const oneWindow = Effect.unsafeMakeSemaphore(1).withPermits(1)
 
@@ -253,7 +255,7 @@ export const make = (
           else if (event._tag === "Missed") missedBytes += event.bytes
         })
         return attached(window, Effect.timeoutOption(collected, yieldMs)).pipe(
-          // What was read before the failure is not read again: it is given now, and the failure next time.
+          // Return what was read before the failure now, and the failure next time.
           Effect.catchAll((error) => (kept.isEmpty ? Effect.fail(error) : Effect.void)),
           Effect.map(() => {
             const closed = log.isClosed && window.seq === log.last
@@ -282,7 +284,7 @@ export const make = (
         Effect.asVoid(session.call("process/resize", { processId, rows, cols }))
       ),
     signal: (signal, target) => {
-      // Its end is what the original has in place of this signal.
+      // The original has `process/terminate` instead of this signal.
       if (features.signals !== "any" && signal === "SIGKILL" && (target ?? "group") === "group") {
         return Effect.asVoid(session.call("process/terminate", { processId }))
       }

@@ -1,6 +1,6 @@
 /**
- * What a server serves. Ours says that it serves all of the protocol; of the original it is known by what it tells of
- * itself: its generations were asked, one by one.
+ * The features of a server. Ours declares that it supports the whole protocol. Versions of the original are recognized
+ * by their environment info; what each supports was found by testing them.
  *
  * @since 0.1.0
  */
@@ -10,38 +10,38 @@ import { Code } from "../protocol/Failure.js"
 import type { Call, Result } from "./Api.js"
 import { type ClientError, Unsupported } from "./ClientError.js"
 
-/** What a client must know of a server before it asks. */
+/** What a server supports. */
 export interface ServerFeatures {
-  /** What the server is, for messages. */
+  /** The name of the server in messages. */
   readonly server: string
-  /** How it takes paths: as `file:` URIs, as plain absolute paths, or either way. */
+  /** The form of paths that it accepts: `file:` URIs, plain absolute paths, or both. */
   readonly paths: "any" | "uri" | "plain"
-  /** Which signals it sends: any to the group, the leader or the tree; or only SIGINT to the group. */
+  /** The signals it can send: any, to the group, the leader or the tree; or only SIGINT, to the group. */
   readonly signals: "any" | "interrupt" | "none"
   /**
-   * Whether it serves what is ours: the end of stdin, the size of a terminal, waiting, snapshots, the list of processes,
-   * a graceful end, time limits and restarts; and whether it says how much output it has dropped.
+   * Whether it supports our extensions: closeStdin, resize, wait, snapshot, list, graceful termination, time limits,
+   * restarts, and the count of dropped output.
    */
   readonly extensions: boolean
-  /** Whether it knows a write again by its `writeId`. */
+  /** Whether it deduplicates writes by `writeId`. */
   readonly writeIds: boolean
-  /** Whether a `sandbox` restricts a process. Where not, servers have been seen to run the process without it. */
+  /** Whether it enforces the `sandbox` of a process. Other servers have been seen to ignore it. */
   readonly processSandbox: boolean
-  /** Whether it reads files in blocks, and lists everything below a directory. */
+  /** Whether it supports `fs/readBlock` and `fs/walk`. */
   readonly fileBlocks: boolean
-  /** Whether it writes files in blocks. Where not, a file opened for writing is opened for reading. */
+  /** Whether it supports `fs/writeBlock`. Other servers open a file for reading even with `mode: "replace"`. */
   readonly fileBlockWrites: boolean
-  /** Whether it knows `followSymlinks`. Where not, links are followed. */
+  /** Whether it supports `followSymlinks`. Other servers follow links. */
   readonly noFollow: boolean
-  /** Whether it knows `redirectPolicy`. Where not, redirects are followed. */
+  /** Whether it supports `redirectPolicy`. Other servers follow redirects. */
   readonly redirectPolicy: boolean
-  /** Whether it knows `valueEnvVar` of a header. Where not, the header is sent without it. */
+  /** Whether it supports `valueEnvVar` of a header. Other servers send the header without it. */
   readonly headerVariables: boolean
-  /** The largest file it takes in one message, in bytes; it drops the connection for what does not fit into one. */
+  /** The largest file in one message, in bytes; the server drops the connection for a larger message. */
   readonly maxWriteBytes: number
 }
 
-/** Of an environment nothing is known. */
+/** An environment of which nothing is known. */
 export const unknownEnvironment: EnvironmentInfo = {
   shell: null,
   executorVersion: null,
@@ -54,7 +54,7 @@ export const unknownEnvironment: EnvironmentInfo = {
   capabilities: {}
 }
 
-/** A frame of the original's WebSocket holds 16 MiB: of base64, with room for the path around it. */
+/** The original's WebSocket frames hold 16 MiB: base64, with room for the path. */
 const originalMaxWriteBytes = 11 * 1048576
 
 const ours: ServerFeatures = {
@@ -88,9 +88,9 @@ const first: ServerFeatures = {
   maxWriteBytes: originalMaxWriteBytes
 }
 
-/** What the original serves that describes its environment so. */
+/** The features of the original, recognized by its environment info. */
 const featuresOf = (info: EnvironmentInfo, saidAtOnce: boolean): ServerFeatures => {
-  // 0.139 to 0.143 tell their shell alone. Of those that take both forms of a path, all take the plain one.
+  // 0.139 to 0.143 send only their shell. Some accept both forms of a path; all accept plain ones.
   if (info.cwd === null && info.executorVersion === null) {
     return { ...first, server: "this server (codex, before 0.144)", signals: "interrupt" }
   }
@@ -110,13 +110,13 @@ const featuresOf = (info: EnvironmentInfo, saidAtOnce: boolean): ServerFeatures 
   }
 }
 
-/** What a server is, once it has been asked. */
+/** The identified server. */
 export interface Detected {
   readonly features: ServerFeatures
   readonly environmentInfo: EnvironmentInfo
 }
 
-/** Finds out what a server serves: from its answer to `initialize`, or by asking for what is not in it. */
+/** Identifies a server by its result of `initialize`, or else by further requests. */
 export const detect = (hello: Result<"initialize">, call: Call): Effect.Effect<Detected, ClientError> => {
   const { protocolVersion, environmentInfo } = hello
   if (protocolVersion !== null) {
@@ -131,11 +131,11 @@ export const detect = (hello: Result<"initialize">, call: Call): Effect.Effect<D
   )
 }
 
-/** Whether a server has answered that it does not serve the method. */
+/** Whether an error says that the server does not know the method. */
 export const isUnknownMethod = (error: ClientError): boolean =>
   error._tag === "ServerError" && error.code === Code.methodNotFound
 
-/** Requests that fail with `Unsupported` where the server does not know the method. */
+/** Calls that fail with `Unsupported` if the server does not know the method. */
 export const asking = (call: Call, { server }: ServerFeatures): Call => {
   const ask: Call = (method, params) =>
     Effect.mapError(call(method, params), (error) =>
@@ -144,7 +144,7 @@ export const asking = (call: Call, { server }: ServerFeatures): Call => {
   return ask
 }
 
-/** Fails where something is not served; `what` completes the sentence "this server cannot". */
+/** Fails with `Unsupported` unless a feature is there; `what` completes the sentence "this server cannot". */
 export const need = (
   { server }: ServerFeatures,
   served: boolean,
@@ -152,7 +152,7 @@ export const need = (
   advice?: string
 ): Effect.Effect<void, Unsupported> => (served ? Effect.void : new Unsupported({ server, what, advice }))
 
-/** Whether a sandbox restricts something, or may: its entries are not looked at. */
+/** Whether a sandbox may restrict something; its entries are not examined. */
 const restricts = (sandbox: StartParams["sandbox"]): boolean => {
   if (sandbox === undefined || sandbox.permissions.type === "disabled") return false
   const { permissions } = sandbox
@@ -160,7 +160,7 @@ const restricts = (sandbox: StartParams["sandbox"]): boolean => {
   return permissions.type === "managed" && permissions.file_system.type === "restricted"
 }
 
-/** Fails for what `process/start` asks of a server that would leave it out without a word. */
+/** Fails for fields of `process/start` that the server would silently ignore. */
 export const needForStart = (features: ServerFeatures, params: StartParams): Effect.Effect<void, Unsupported> => {
   const { timeoutMs, restart, size, prepared, sandbox, enforceManagedNetwork } = params
   if (!features.extensions) {

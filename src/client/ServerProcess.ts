@@ -1,5 +1,5 @@
 /**
- * A server that this client starts and owns.
+ * A server process that this client starts and owns.
  *
  * @since 0.1.0
  */
@@ -14,19 +14,19 @@ import type * as Scope from "effect/Scope"
 import * as Lines from "../protocol/Lines.js"
 import { LaunchFailed } from "./ClientError.js"
 
-/** What to start. */
+/** The server's program. */
 export interface Command {
   readonly command: string
   readonly args?: ReadonlyArray<string> | undefined
-  /** Added to this process's own environment. */
+  /** Variables to add to this process's environment. */
   readonly env?: Readonly<Record<string, string>> | undefined
   readonly cwd?: string | undefined
 }
 
-/** How a server is asked to end, at first. */
+/** How to ask a server to exit at first. */
 export type Goodbye = "closeStdin" | "SIGTERM"
 
-/** A server's process, the leader of a group of its own. */
+/** A server process, the leader of its own process group. */
 export interface ServerProcess {
   readonly pid: number
   readonly stdin: Writable
@@ -35,12 +35,12 @@ export interface ServerProcess {
   readonly exited: Effect.Effect<string>
 }
 
-/** The longest line of its log that is passed on, in bytes. */
+/** The longest log line that is forwarded, in bytes. */
 const maxLogLine = 65536
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>
 
-/** A child and its exit, which is watched from the start. */
+/** A child and its exit, observed from the start. */
 interface Started {
   readonly child: Child
   readonly exited: Effect.Effect<string>
@@ -49,7 +49,7 @@ interface Started {
 const watchExit = (child: Child): Effect.Effect<string> => {
   const exit = Deferred.unsafeMake<string>(FiberId.none)
   child.once("exit", (code, signal) => {
-    // What it has left in its group has nobody to serve any more.
+    // Kill what is left in its group.
     signalGroup(child, "SIGKILL")
     const reason = signal === null ? `the server exited with code ${code}` : `the server was killed by ${signal}`
     Deferred.unsafeDone(exit, Effect.succeed(reason))
@@ -57,7 +57,7 @@ const watchExit = (child: Child): Effect.Effect<string> => {
   return Deferred.await(exit)
 }
 
-/** Completes once the child is there. */
+/** Completes once the child is spawned. */
 const started = ({ command, args = [], env, cwd }: Command): Effect.Effect<Started, LaunchFailed> =>
   Effect.async((resume) => {
     const fail = (error: unknown) => {
@@ -65,7 +65,7 @@ const started = ({ command, args = [], env, cwd }: Command): Effect.Effect<Start
       resume(Effect.fail(new LaunchFailed({ program: command, reason })))
     }
     try {
-      // Its own group: a signal to this one, such as a terminal's ^C, must not end it behind our back.
+      // In its own process group: ^C at the terminal signals our group and must not kill the server.
       const child = spawn(command, args, {
         detached: true,
         stdio: ["pipe", "pipe", "pipe"],
@@ -86,24 +86,24 @@ const signalGroup = (child: Child, signal: "SIGTERM" | "SIGKILL"): void => {
   try {
     process.kill(-child.pid, signal)
   } catch {
-    // Nobody of the group is left.
+    // ESRCH: the group is empty.
   }
 }
 
 type Step = readonly [step: (child: Child) => void, waitMs: number]
 
-/** The exit is certain then, but it must be waited for. */
+/** After SIGKILL the exit is certain, but must still be awaited. */
 const kill: Step = [(child) => signalGroup(child, "SIGKILL"), 5000]
 
-/** What is done to a server that has to end, and how long it may take to exit then; its own shutdown may take 2 s. */
+/** The steps of stopping a server, and the time to wait after each; its own shutdown may take 2 s. */
 const ladders: Readonly<Record<Goodbye, ReadonlyArray<Step>>> = {
   closeStdin: [[(child) => void child.stdin.end(), 2000], [(child) => signalGroup(child, "SIGTERM"), 2000], kill],
   SIGTERM: [[(child) => signalGroup(child, "SIGTERM"), 5000], kill]
 }
 
 /**
- * Starts a server. When the scope closes, its stdin ends where it serves on it; if it does not exit, or at once where it
- * serves elsewhere, its group gets SIGTERM; and SIGKILL, if that does not help either.
+ * Starts a server. When the scope closes, a server on stdio first sees the end of its stdin. If it does not exit, or
+ * serves elsewhere, its group gets SIGTERM, and finally SIGKILL.
  */
 export const make = (command: Command, goodbye: Goodbye): Effect.Effect<ServerProcess, LaunchFailed, Scope.Scope> =>
   Effect.gen(function* () {

@@ -1,5 +1,5 @@
 /**
- * Messages over the stdin and stdout of a server of one's own: one a line.
+ * Messages over the stdin and stdout of a server that this client starts: one per line.
  *
  * @since 0.1.0
  */
@@ -9,16 +9,16 @@ import * as ServerProcess from "./ServerProcess.js"
 import * as StreamLink from "./StreamLink.js"
 import type { OpenLink } from "./TextChannel.js"
 
-/** What to start. */
+/** The server's program. */
 export interface Options extends ServerProcess.Command {
-  /** The longest message that is read, in bytes; 256 MiB. */
+  /** The longest message from the server, in bytes; 256 MiB. */
   readonly maxMessageBytes?: number | undefined
 }
 
-/** How long a server may take to exit after it has closed its stdout, and the other way round, in milliseconds. */
+/** How long to wait for the exit after the end of stdout, and for the end of stdout after the exit, in milliseconds. */
 const lateMs = 1000
 
-/** Links to new servers; each ends with its link. */
+/** Opens links to new server processes; each process ends with its link. */
 export const open =
   (options: Options): OpenLink =>
   ({ onMessage, onMalformed, onEnd }) =>
@@ -32,7 +32,7 @@ export const open =
         else stdout.once("close", () => resume(Effect.void))
       })
       yield* Effect.raceFirst(closed, exited).pipe(
-        // Its last lines may be answers, and its exit says why.
+        // Wait for both: the last lines may be responses, and the exit gives the reason.
         Effect.zipRight(Effect.timeoutOption(Effect.zipRight(closed, exited), lateMs)),
         Effect.map((reason) => onEnd(Option.getOrElse(reason, () => "the server has closed its stdout"))),
         Effect.interruptible,

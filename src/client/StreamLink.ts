@@ -1,5 +1,5 @@
 /**
- * Messages over streams that the caller has: one a line.
+ * Messages over two streams of the caller: one per line.
  *
  * @since 0.1.0
  */
@@ -8,17 +8,17 @@ import * as Effect from "effect/Effect"
 import * as Lines from "../protocol/Lines.js"
 import type { Link, LinkEvents, OpenLink } from "./TextChannel.js"
 
-/** The two ends of a connection; they belong to the caller, who also gets rid of them. */
+/** The two streams of a connection. They belong to the caller, who also destroys them. */
 export interface Options {
-  /** What the server says. */
+  /** The server's output. */
   readonly input: Readable
-  /** What the server hears; it ends when the client does. */
+  /** The server's input; the client ends it when it closes. */
   readonly output: Writable
-  /** The longest message that is read, in bytes; 256 MiB. */
+  /** The longest message from the server, in bytes; 256 MiB. */
   readonly maxMessageBytes?: number | undefined
 }
 
-/** Reads messages from a stream, and writes them to another; gives what takes the listeners away again. */
+/** Reads messages from one stream and writes them to the other; returns a function that removes the listeners. */
 export const join = (
   { input, output, maxMessageBytes = 268435456 }: Options,
   { onMessage, onMalformed }: Pick<LinkEvents, "onMessage" | "onMalformed">
@@ -36,7 +36,7 @@ export const join = (
   return { link, leave: () => void input.removeListener("data", onData) }
 }
 
-/** The link over two streams; there is no second one. */
+/** Opens the link over two streams; it can be opened once. */
 export const open =
   (options: Options): OpenLink =>
   (events) =>
@@ -58,7 +58,7 @@ export const open =
             for (const event of ["end", "close"]) input.removeListener(event, onEnd)
             output.removeListener("close", onEnd)
             link.close()
-            // Errors are still heard: nobody else may be there to do so, and they would end the program.
+            // Keep an error listener: without one, an error would crash the program.
           }
           return { link, release }
         }),

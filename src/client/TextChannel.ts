@@ -1,6 +1,6 @@
 /**
- * Connections that carry text: requests written, answers and notifications read, and an end to a server that says what
- * no server may say.
+ * Connections over text transports: encodes requests, decodes responses and notifications, and closes the connection if
+ * the server violates the protocol.
  *
  * @since 0.1.0
  */
@@ -17,29 +17,29 @@ import * as Api from "./Api.js"
 import { type ClientError, ProtocolViolation, ServerError, TransportClosed } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
-/** What carries messages to a server. Sending on one that is gone does nothing. */
+/** Carries messages to a server. Sending after its end does nothing. */
 export interface Link {
   readonly send: (text: string) => void
-  /** Ends the connection; nothing needs to be reported any more. */
+  /** Closes the connection; no further callbacks are needed. */
   readonly close: () => void
-  /** Stops, or goes on with, reading. Some messages may still come after `pause`. */
+  /** Pauses or resumes reading. Some messages may still arrive after `pause`. */
   readonly pause?: () => void
   readonly resume?: () => void
 }
 
-/** What a link reports. Every call comes from the event loop. */
+/** The callbacks of a link, called from the event loop. */
 export interface LinkEvents {
-  /** One whole message. */
+  /** One complete text message. */
   readonly onMessage: (text: string) => void
   /** One binary message. */
   readonly onBinary: (bytes: Buffer) => void
-  /** Something that cannot be a message, and why. */
+  /** An invalid message, and why it is invalid. */
   readonly onMalformed: (detail: string) => void
-  /** The link is gone; with a reason, where there is one. */
+  /** The link ended; with a reason, if it is known. */
   readonly onEnd: (reason: string | undefined) => void
 }
 
-/** Makes a link that ends with the scope. */
+/** Opens a link; the scope closes it. */
 export type OpenLink = (events: LinkEvents) => Effect.Effect<Link, ClientError, Scope.Scope>
 
 const requestId = (id: Wire.RequestId): number | undefined => (/^\d+$/.test(id) ? Number(id) : undefined)
@@ -47,7 +47,7 @@ const requestId = (id: Wire.RequestId): number | undefined => (/^\d+$/.test(id) 
 const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
     const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-    // Also of those nobody waits for any more: their answers still come.
+    // Includes requests whose caller was interrupted: their responses still arrive.
     const unanswered = new Map<number, Method>()
     let link: Link | undefined
     let over = false
@@ -109,7 +109,7 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
       onMalformed: (detail) => violation(`the server sent what is no message: ${detail}`),
       onEnd: (reason) => end(new TransportClosed({ reason }))
     })
-    // What ended before there was anything to close.
+    // The link ended before it was returned.
     if (over) link.close()
     const carrier = link
     return {
@@ -126,7 +126,7 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
     }
   })
 
-/** A way to a server over links of one kind. */
+/** Makes a connector of links of one kind. */
 export const connector = (openLink: OpenLink, resumable: boolean): Connector => ({
   resumable,
   prepare: Api.prepareText,

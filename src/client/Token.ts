@@ -1,5 +1,5 @@
 /**
- * The bearer token that a client shows to a server that asks for one.
+ * The bearer token with which a client authenticates to a server.
  *
  * @since 0.1.0
  */
@@ -7,14 +7,14 @@ import { readFileSync } from "node:fs"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 
-/** The token that was asked for is not there, or none; the message holds no secret. */
+/** The token is missing or malformed; the message does not contain it. */
 export class TokenError extends Data.TaggedError("TokenError")<{
   readonly message: string
-  /** Whether it is in a file; if not, it is in the variable. */
+  /** Whether it comes from a file; otherwise from the variable. */
   readonly inFile: boolean
 }> {}
 
-/** The variable that holds a token where no file does. */
+/** The variable with the token, used if no file is given. */
 export const variableName = "EXEC_SERVER_TOKEN"
 
 const check = (token: string, source: string, inFile: boolean): Either.Either<string, TokenError> =>
@@ -27,7 +27,7 @@ const check = (token: string, source: string, inFile: boolean): Either.Either<st
         })
       )
 
-/** A token from a file, or else from `EXEC_SERVER_TOKEN`; undefined where there is neither. */
+/** Reads the token from a file, or else from `EXEC_SERVER_TOKEN`; undefined if neither is given. */
 export const load = ({
   tokenFile,
   variables

@@ -1,5 +1,5 @@
 /**
- * Messages over WebSocket: one a text frame.
+ * Messages over WebSocket: one per text frame.
  *
  * @since 0.1.0
  */
@@ -12,37 +12,37 @@ import { WebSocketChannel } from "../internal/WebSocketChannel.js"
 import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
 import type { Link, OpenLink } from "./TextChannel.js"
 
-/** How to reach a server. */
+/** How to connect to a server. */
 export interface Options {
-  /** `ws://`, `wss://`, or `unix:///PATH` of a socket on this machine. */
+  /** `ws://`, `wss://`, or `unix:///PATH` for a unix socket. */
   readonly url: string
-  /** Of the upgrade request. */
+  /** Further headers of the upgrade request. */
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** A bearer token, shown to the server before it upgrades. */
+  /** The bearer token of the upgrade request. */
   readonly token?: string | undefined
-  /** How long the connection may take to come about, in milliseconds; 10 s. */
+  /** The deadline for connecting, in milliseconds; 10 s. */
   readonly connectTimeoutMs?: number | undefined
-  /** The longest message that is read, in bytes; 256 MiB. */
+  /** The longest message from the server, in bytes; 256 MiB. */
   readonly maxMessageBytes?: number | undefined
-  /** How often a silent server is asked whether it is there, in milliseconds; 15 s. It may be silent for twice that. */
+  /** The ping interval for a silent server, in milliseconds; 15 s. After twice that the connection counts as lost. */
   readonly heartbeatMs?: number | undefined
 }
 
 const message = (error: unknown) => {
-  // What happens on a socket of several addresses has no message, but one for each.
+  // The error for a host with several addresses has no message itself, but one for each address.
   const first: unknown = error instanceof AggregateError ? error.errors[0] : error
   return first instanceof Error ? first.message : String(first)
 }
 
-/** The address as the WebSocket library takes it. */
+/** The address in the form of the WebSocket library. */
 const dialled = (url: string): string =>
   url.startsWith("unix:///") ? `ws+unix://${url.slice("unix://".length)}:/` : url
 
-/** The headers of a request that shows a token, if there is one. */
+/** The headers of the upgrade request, with the token if there is one. */
 export const headersOf = ({ headers, token }: Pick<Options, "headers" | "token">): Readonly<Record<string, string>> =>
   token === undefined ? { ...headers } : { ...headers, authorization: `Bearer ${token}` }
 
-/** Connects; interruption leaves nothing behind. `onOpen` is told of the socket at once, for whoever is to close it. */
+/** Connects; an interruption leaves no socket behind. `onOpen` gets the socket at once, so that it can be closed. */
 const connect = (
   options: Options,
   onOpen: (ws: WebSocket, socket: Socket) => WebSocketChannel
@@ -53,7 +53,7 @@ const connect = (
       resume(Effect.fail(new ConnectFailed({ url, reason, ...(status === undefined ? {} : { status }) })))
     let ws: WebSocket
     try {
-      // Compression costs more than it saves between machines that are near each other, and some servers refuse it.
+      // Compression costs more than it saves on a fast network, and some servers refuse it.
       ws = new WebSocket(dialled(url), {
         perMessageDeflate: false,
         maxPayload: maxMessageBytes,
@@ -73,14 +73,14 @@ const connect = (
     ws.on("error", (error) => fail(message(error)))
     ws.once("open", () => {
       if (socket === undefined) return
-      // What comes before anybody listens stays with the socket.
+      // Paused until there is a listener, so that no message is lost.
       ws.pause()
       resume(Effect.succeed(onOpen(ws, socket)))
     })
     return Effect.sync(() => ws.terminate())
   })
 
-/** Says goodbye, and waits for the end, which the channel bounds. */
+/** Sends a close frame and waits for the end of the connection; the channel has a deadline for it. */
 const close = (channel: WebSocketChannel) =>
   Effect.async<void>((resume) => {
     channel.onceClosed(() => resume(Effect.void))
@@ -90,7 +90,7 @@ const close = (channel: WebSocketChannel) =>
 const describe = (code: number, reason: string): string | undefined =>
   code === 1000 ? undefined : `closed with code ${code}${reason === "" ? "" : `: ${reason}`}`
 
-/** Links to one address. */
+/** Opens links to one address. */
 export const open =
   (options: Options): OpenLink =>
   ({ onMessage, onBinary, onMalformed, onEnd }) => {
@@ -99,7 +99,7 @@ export const open =
       Effect.gen(function* () {
         let opened: WebSocketChannel | undefined
         let failure: string | undefined
-        // Before the dial: it may succeed and be interrupted in the same turn, and then nobody gets what it gives.
+        // Registered before connecting: it may succeed and be interrupted in the same turn, and its result be lost.
         yield* Effect.addFinalizer(() => (opened === undefined ? Effect.void : close(opened)))
         const connected = connect(options, (ws, socket) => {
           opened = new WebSocketChannel(ws, socket, {
@@ -126,7 +126,7 @@ export const open =
         })
         ws.on("error", (error: NodeJS.ErrnoException) => {
           failure = message(error)
-          // What ws cannot read is no WebSocket, or none that a server may send; other errors are the network's.
+          // Errors of ws (WS_ERR_*) are protocol violations; others are network errors.
           if (error.code?.startsWith("WS_ERR_") === true) onMalformed(failure)
         })
         channel.onceClosed((code, reason) => onEnd(failure ?? describe(code, reason)))

@@ -1,5 +1,5 @@
 /**
- * The client: `exec-server/client`.
+ * The client, `exec-server/client`: connects to a server and uses its processes, files and HTTP requests.
  *
  * @since 0.1.0
  */

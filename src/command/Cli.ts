@@ -1,7 +1,7 @@
 /**
- * The whole command line: the server, the commands, their help, and mistakes.
+ * The whole command line: the server, the commands, their help and usage errors.
  *
- * Loaded only where `ServerFlags` leaves something to it.
+ * Loaded only if the arguments are more than server flags (see `ServerFlags`), to keep the start of a server fast.
  *
  * @since 0.1.0
  */
@@ -10,19 +10,19 @@ import * as Effect from "effect/Effect"
 import { version } from "../internal/Package.js"
 import * as ConfigPrint from "../server/ConfigPrint.js"
 import * as ServerConfig from "../server/ServerConfig.js"
+import { Exited } from "./CommandExit.js"
 import type * as CommandLine from "./CommandLine.js"
 import * as Commands from "./Commands.js"
 import * as Completion from "./Completion.js"
 import * as Flag from "./Flag.js"
 import * as Grammar from "./Grammar.js"
 import * as Help from "./Help.js"
-import { Exited } from "./Outcome.js"
 import { serve } from "./Serve.js"
 import * as ServerFlags from "./ServerFlags.js"
 import * as Table from "./Table.js"
 import * as Terminal from "./Terminal.js"
 
-/** 128 + SIGPIPE: what a program gets that writes to nobody. */
+/** The status of a program killed by SIGPIPE: 128 + 13. */
 const brokenPipe = 141
 
 const print = (text: string) =>
@@ -31,11 +31,11 @@ const print = (text: string) =>
 const printHelp = (command: Grammar.Command) =>
   Effect.suspend(() => print(Help.format(command, Help.styleOf(process.stdout, process.env))))
 
-/** Says what is wrong with the command line, in one line whatever its words are. */
+/** Prints a usage error on one line, without control characters, and exits with status 2. */
 const refuse = (message: string) =>
   Effect.zipRight(Terminal.write("stderr", `${Table.plain(message)}\n`), new Exited({ code: 2 }))
 
-/** The settings, and where they came from. */
+/** Resolves the settings and the origin of each. */
 const resolve = (values: CommandLine.Values) => {
   const { texts, config } = ServerFlags.settingsOf(values)
   return ServerConfig.resolve(texts, process.env, config)
@@ -45,24 +45,24 @@ const configPrint = Grammar.make(
   ["config", "print"],
   {
     summary: "Prints every setting and where it came from; secrets are masked.",
-    note: "What is printed is a configuration file. Takes every flag of the server.",
+    note: "The output is a configuration file. Takes every flag of the server.",
     flags: Flag.ofServer,
     examples: [["exec-server config print --max-sessions 16 > exec-server.toml", "a file for --config"]]
   },
   ({ values }) => Effect.flatMap(resolve(values), (resolved) => print(ConfigPrint.format(resolved)))
 )
 
-const config = Grammar.make(["config"], { summary: "About settings.", flags: [] }, undefined, [configPrint])
+const config = Grammar.make(["config"], { summary: "Shows the configuration.", flags: [] }, undefined, [configPrint])
 
 const completion = Grammar.make(
   ["completion"],
   {
-    summary: "Prints a script that completes this command line in a shell.",
+    summary: "Prints a completion script for a shell.",
     words: [{ name: "SHELL", help: `the shell: ${Completion.shells.join(", ")}`, choices: Completion.shells }],
     flags: [],
     examples: [
       ["source <(exec-server completion bash)", "in ~/.bashrc"],
-      ["source <(exec-server completion zsh)", "in ~/.zshrc, behind compinit"],
+      ["source <(exec-server completion zsh)", "in ~/.zshrc, after compinit"],
       ["exec-server completion fish | source", "in ~/.config/fish/config.fish"]
     ]
   },
@@ -91,18 +91,18 @@ const help = Grammar.make(
 )
 
 /**
- * Somebody at a terminal who says nothing at all is helped: a server on stdio would wait for messages of the protocol.
- * Where a variable or a file says what to serve, it is served.
+ * Whether to print help: without arguments at a terminal, a server on stdio would wait there for protocol messages. A
+ * variable or a file that sets `listen` or `remote` starts the server nevertheless.
  */
 const wantsHelp = (values: CommandLine.Values, { listen, remote }: ServerConfig.Resolved) =>
   values.size === 0 && isatty(0) && [listen, remote].every(({ source }) => source === "default")
 
-/** The server, with all commands below it. */
+/** The root of the command tree: the server, and all commands below it. */
 export const root: Grammar.Command = Grammar.make(
   [],
   {
     summary: "Starts and controls processes for the clients that connect to it.",
-    note: "Without a command it serves: one client on stdin and stdout, or all that connect to --listen. Each of its flags is also a variable and, in camel case, a key of the configuration file: --max-sessions, EXEC_SERVER_MAX_SESSIONS, maxSessions. The flag wins over the variable, and the variable over the file.",
+    note: "Without a command, runs a server: for one client on stdin and stdout, or for every client that connects to --listen. Each flag is also an environment variable and, in camel case, a key of the configuration file: --max-sessions, EXEC_SERVER_MAX_SESSIONS, maxSessions. A flag overrides the variable, and the variable overrides the file.",
     flags: [...Flag.ofServer, Flag.version],
     examples: [
       ["exec-server --listen ws://127.0.0.1:8080", "serve any number of clients"],
@@ -118,7 +118,7 @@ export const root: Grammar.Command = Grammar.make(
   [...Commands.all, config, completion, help]
 )
 
-/** Carries out a command line; of a mistake in it, which has been explained then, status 2 is left. */
+/** Runs a command line; prints a usage error and exits with status 2 if it is wrong. */
 export const run = (args: ReadonlyArray<string>): Effect.Effect<void, unknown> =>
   Effect.suspend(() => {
     const call = Grammar.parse(root, args)

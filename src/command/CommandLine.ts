@@ -1,17 +1,17 @@
 /**
- * Splits the words of a command line into flags, words, and what follows `--`.
+ * Splits a command line into flags, words and the arguments after `--`.
  *
- * Every start of a server waits for this module: it loads nothing but what Node.js has.
+ * Every server loads this module at its start, so it imports only Node.js itself.
  *
  * @since 0.1.0
  */
 import { parseArgs } from "node:util"
 
-/** What has to be known of a flag to read it. */
+/** The syntax of a flag. */
 export interface Form {
   /** Without the two dashes. */
   readonly name: string
-  /** Its single letter, without the dash. */
+  /** Its short form: one letter, without the dash. */
   readonly short: string | undefined
   /** Whether it takes no value. */
   readonly isSwitch: boolean
@@ -19,14 +19,14 @@ export interface Form {
   readonly isRepeated: boolean
 }
 
-/** A flag, as it was written. */
+/** A flag as it was given. */
 export interface FlagToken {
   readonly _tag: "Flag"
   readonly name: string
-  /** With its dashes. */
+  /** As it was written, with its dashes. */
   readonly written: string
   readonly value: string | undefined
-  /** Whether the value stands in the same word. */
+  /** Whether the value is in the same word, after `=`. */
   readonly isInline: boolean
 }
 
@@ -36,27 +36,27 @@ export interface WordToken {
   readonly value: string
 }
 
-/** A command line in its parts. */
+/** A command line, split. */
 export interface Line {
-  /** What stands in front of `--`, in order. */
+  /** The flags and words before `--`, in order. */
   readonly tokens: ReadonlyArray<FlagToken | WordToken>
-  /** What follows `--`; undefined without one. */
+  /** The arguments after `--`; undefined if there is no `--`. */
   readonly rest: ReadonlyArray<string> | undefined
 }
 
-/** What is wrong with a flag. */
+/** An error in the use of a flag. */
 export type Fault =
   | { readonly _tag: "Unknown"; readonly flag: FlagToken }
   | { readonly _tag: "Twice"; readonly flag: FlagToken }
   | { readonly _tag: "NoValue"; readonly flag: FlagToken }
-  /** The word behind it is a flag itself, and not its value. */
-  | { readonly _tag: "Followed"; readonly flag: FlagToken }
-  | { readonly _tag: "NoTruth"; readonly flag: FlagToken }
+  /** The next word is a known flag, so probably not its value. */
+  | { readonly _tag: "ValueIsFlag"; readonly flag: FlagToken }
+  | { readonly _tag: "NotBoolean"; readonly flag: FlagToken }
 
-/** The values of flags as texts, by name, in the order in which they were given; of a switch `true` or `false`. */
+/** The values of flags as texts, by name, in the order given; the value of a switch is `true` or `false`. */
 export type Values = ReadonlyMap<string, ReadonlyArray<string>>
 
-/** Splits a command line. A flag that is not among the forms is taken for a switch. */
+/** Splits a command line. An unknown flag counts as a switch. */
 export const split = (forms: ReadonlyArray<Form>, args: ReadonlyArray<string>): Line => {
   const end = args.indexOf("--")
   const options = Object.fromEntries(
@@ -78,7 +78,7 @@ export const split = (forms: ReadonlyArray<Form>, args: ReadonlyArray<string>): 
   }
 }
 
-/** The name of the flag that a word is, if it is one of these. */
+/** Whether a word is one of these flags in its long form. */
 const flagIn = (forms: ReadonlyMap<string, Form>, word: string): boolean => {
   const [, name = ""] = /^--([^=]+)/.exec(word) ?? []
   return forms.has(name)
@@ -89,13 +89,14 @@ const faultOf = (forms: ReadonlyMap<string, Form>, values: Values, flag: FlagTok
   const form = forms.get(name)
   if (form === undefined) return { _tag: "Unknown", flag }
   if (values.has(name) && !form.isRepeated) return { _tag: "Twice", flag }
-  if (form.isSwitch) return value === undefined || /^(true|false)$/.test(value) ? undefined : { _tag: "NoTruth", flag }
-  // An empty word is a value, which the flag itself may refuse; nothing behind "=" is none.
+  if (form.isSwitch)
+    return value === undefined || /^(true|false)$/.test(value) ? undefined : { _tag: "NotBoolean", flag }
+  // `--flag ""` has an empty value, which the flag itself may refuse. `--flag=` has none.
   if (value === undefined || (isInline && value === "")) return { _tag: "NoValue", flag }
-  return !isInline && flagIn(forms, value) ? { _tag: "Followed", flag } : undefined
+  return !isInline && flagIn(forms, value) ? { _tag: "ValueIsFlag", flag } : undefined
 }
 
-/** Reads the flags among tokens; the first one that is wrong is the answer. */
+/** Reads the flags among tokens; stops at the first fault. */
 export const read = (
   forms: ReadonlyArray<Form>,
   tokens: Line["tokens"]

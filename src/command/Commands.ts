@@ -1,5 +1,5 @@
 /**
- * The commands beside the server: their flags and words. What they do is loaded when one of them is called.
+ * The commands besides the server: their flags, arguments and help. Their implementations are loaded when called.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import * as ServerConfig from "../server/ServerConfig.js"
 import * as Flag from "./Flag.js"
 import { type Command, typed } from "./Grammar.js"
 import type { LocalSignals } from "./LocalSignals.js"
-import * as Memory from "./Memory.js"
+import * as MemoryTuning from "./MemoryTuning.js"
 import { announce } from "./Serve.js"
 import type { Target } from "./Target.js"
 
@@ -22,26 +22,26 @@ const output = "Output"
 
 const json = Flag.toggle("json", output, "print JSON, a line for each item, instead of text for people")
 
-const place = {
+const serverFlags = {
   url: Flag.text("url", "URL", where, "the server: ws://, wss://, unix:///PATH, or relay://HOST:PORT/ENVIRONMENT", {
-    shown: "this machine",
+    defaultText: "this machine",
     variable: "EXEC_SERVER_URL"
   }),
   env: Flag.text("env", "ID", where, "an environment of environments.toml, instead of --url"),
-  environments: Flag.text("environments", "FILE", where, "another file to take environments from", {
-    shown: "environments.toml in CODEX_HOME, ~/.codex"
+  environments: Flag.text("environments", "FILE", where, "the file with the environments", {
+    defaultText: "environments.toml in CODEX_HOME, ~/.codex"
   }),
-  tokenFile: Flag.text("token-file", "FILE", where, "a file with the bearer token to show to the server", {
-    shown: "the token in EXEC_SERVER_TOKEN, if there is one"
+  tokenFile: Flag.text("token-file", "FILE", where, "a file with the bearer token for the server", {
+    defaultText: "the token in EXEC_SERVER_TOKEN, if there is one"
   })
 }
 
-const session = Flag.text("session", "ID", where, "the session to take up again, as `run --detach` printed it")
+const session = Flag.text("session", "ID", where, "the session to resume, as printed by `run --detach`")
 
-/** The flags of a command that say where. */
-type Place = { readonly [K in keyof Target]?: Target[K] }
+/** The flags of a command that select the server and the session. */
+type TargetFlags = { readonly [K in keyof Target]?: Target[K] }
 
-const targetOf = ({ url, env, environments, tokenFile, session }: Place): Target => ({
+const targetOf = ({ url, env, environments, tokenFile, session }: TargetFlags): Target => ({
   url,
   env,
   environments,
@@ -51,7 +51,7 @@ const targetOf = ({ url, env, environments, tokenFile, session }: Place): Target
 
 const processId = { name: "ID", help: "the id of a process of the session" }
 
-/** Runs what a module exports, with the signals of this process. */
+/** Loads a command's module and runs it, with the signals of this process. */
 const lazily = <A, E>(load: () => Promise<Effect.Effect<A, E, LocalSignals>>) =>
   Effect.gen(function* () {
     const [{ provide }, command] = yield* Effect.promise(() => Promise.all([import("./LocalSignals.js"), load()]))
@@ -61,26 +61,26 @@ const lazily = <A, E>(load: () => Promise<Effect.Effect<A, E, LocalSignals>>) =>
 const run = typed(
   ["run"],
   {
-    summary: "Runs a command as if it were here, on this machine or on a server.",
-    note: "Ends with the status of the command, 128+n if signal n ended it, 127 if it is not found, 126 if it cannot be executed, and 124 after --timeout.",
+    summary: "Runs a command on this machine or on a server, as if it were local.",
+    note: "Exits with the status of the command, 128+n if signal n killed it, 127 if it was not found, 126 if it could not be executed, and 124 after --timeout.",
     rest: "COMMAND [ARGUMENTS]",
     flags: {
-      ...place,
+      ...serverFlags,
       session,
-      tty: Flag.toggle("tty", how, "give it a terminal, and this one's keys, size and signals", { short: "t" }),
-      cwd: Flag.text("cwd", "DIR", how, "the directory to run in", { shown: "this one, or the server's own" }),
-      timeout: Flag.duration("timeout", how, "end it after this time: 90, 90s, 1.5m, 200ms"),
-      set: Flag.texts("set", "NAME=VALUE", how, "a variable to set, on top of those of the server"),
-      detach: Flag.toggle("detach", how, "leave it running, and print the id of the session to come back to", {
+      tty: Flag.toggle("tty", how, "allocate a terminal, and forward keys, window size and signals", { short: "t" }),
+      cwd: Flag.text("cwd", "DIR", how, "the working directory", { defaultText: "the current one, or the server's" }),
+      timeout: Flag.duration("timeout", how, "terminate it after this time: 90, 90s, 1.5m, 200ms"),
+      set: Flag.texts("set", "NAME=VALUE", how, "set a variable, in addition to the server's"),
+      detach: Flag.toggle("detach", how, "leave it running, and print the id of its session", {
         short: "d"
       }),
-      id: Flag.text("id", "ID", how, "its id in the session", { shown: "p1, p2, ..." }),
+      id: Flag.text("id", "ID", how, "the id of the process in the session", { defaultText: "p1, p2, ..." }),
       json
     },
     examples: [
       ["exec-server run -- make test", "on this machine"],
       ["exec-server run --tty --url ws://127.0.0.1:8080 -- bash", "a shell on a server"],
-      ["exec-server run --detach --url ws://127.0.0.1:8080 -- make all", "left running there"]
+      ["exec-server run --detach --url ws://127.0.0.1:8080 -- make all", "left running on a server"]
     ]
   },
   ({ timeout, ...flags }, { rest }) =>
@@ -94,8 +94,8 @@ const ps = typed(
   ["ps"],
   {
     summary: "Lists the processes of a session.",
-    flags: { ...place, session, json },
-    examples: [["exec-server ps --url ws://127.0.0.1:8080 --session ID", "those that were left running"]]
+    flags: { ...serverFlags, session, json },
+    examples: [["exec-server ps --url ws://127.0.0.1:8080 --session ID", "the processes left running"]]
   },
   (flags) =>
     lazily(async () => {
@@ -107,10 +107,10 @@ const ps = typed(
 const attach = typed(
   ["attach"],
   {
-    summary: "Takes up a process that was left running; ^] leaves it again where it has a terminal.",
+    summary: "Attaches to a running process; ^] detaches, if the process has a terminal.",
     words: [processId],
-    flags: { ...place, session },
-    examples: [["exec-server attach p1 --url ws://127.0.0.1:8080 --session ID", "back to the first one"]]
+    flags: { ...serverFlags, session },
+    examples: [["exec-server attach p1 --url ws://127.0.0.1:8080 --session ID", "back to the first process"]]
   },
   (flags, { words: [id = ""] }) =>
     lazily(async () => {
@@ -122,15 +122,15 @@ const attach = typed(
 const logs = typed(
   ["logs"],
   {
-    summary: "Prints the output of a process that the server retains.",
+    summary: "Prints the retained output of a process.",
     words: [processId],
     flags: {
-      ...place,
+      ...serverFlags,
       session,
-      follow: Flag.toggle("follow", output, "go on until the process ends", { short: "f" }),
+      follow: Flag.toggle("follow", output, "follow the output until the process ends", { short: "f" }),
       json
     },
-    examples: [["exec-server logs -f p1 --url ws://127.0.0.1:8080 --session ID", "until it ends"]]
+    examples: [["exec-server logs -f p1 --url ws://127.0.0.1:8080 --session ID", "follow the output"]]
   },
   (flags, { words: [id = ""] }) =>
     lazily(async () => {
@@ -145,14 +145,14 @@ const kill = typed(
     summary: "Sends a signal to a process of a session.",
     words: [processId],
     flags: {
-      ...place,
+      ...serverFlags,
       session,
       signal: Flag.withDefault(
-        Flag.text("signal", "NAME", what, "what to send to the process and all its descendants", { short: "s" }),
+        Flag.text("signal", "NAME", what, "the signal for the process and its descendants", { short: "s" }),
         "SIGTERM"
       )
     },
-    examples: [["exec-server kill -s INT p1 --url ws://127.0.0.1:8080 --session ID", "as ^C does"]]
+    examples: [["exec-server kill -s INT p1 --url ws://127.0.0.1:8080 --session ID", "like ^C"]]
   },
   (flags, { words: [id = ""] }) =>
     lazily(async () => {
@@ -164,19 +164,19 @@ const kill = typed(
 const cp = typed(
   ["cp"],
   {
-    summary: "Copies files to a server, and back.",
+    summary: "Copies files to or from a server.",
     words: [
       { name: "SOURCE", help: "what to copy; :PATH is on the server", isPath: true },
-      { name: "DESTINATION", help: "where to; :PATH is on the server", isPath: true }
+      { name: "DESTINATION", help: "where to copy it; :PATH is on the server", isPath: true }
     ],
     flags: {
-      ...place,
-      recursive: Flag.toggle("recursive", what, "copy a directory with all that is in it", { short: "r" }),
+      ...serverFlags,
+      recursive: Flag.toggle("recursive", what, "copy a directory and everything in it", { short: "r" }),
       json
     },
     examples: [
       ["exec-server cp --url ws://127.0.0.1:8080 notes.txt :/tmp", "to the server"],
-      ["exec-server cp -r --url ws://127.0.0.1:8080 :/var/log logs", "from it, a directory"]
+      ["exec-server cp -r --url ws://127.0.0.1:8080 :/var/log logs", "a directory from the server"]
     ]
   },
   (flags, { words: [source = "", destination = ""] }) =>
@@ -189,9 +189,9 @@ const cp = typed(
 const doctor = typed(
   ["doctor"],
   {
-    summary: "Says what works here, and what to do about what does not.",
-    flags: { ...place, json },
-    examples: [["exec-server doctor --url ws://127.0.0.1:8080", "on this machine, and on a server"]]
+    summary: "Checks what works here, and how to fix what does not.",
+    flags: { ...serverFlags, json },
+    examples: [["exec-server doctor --url ws://127.0.0.1:8080", "check this machine and a server"]]
   },
   (flags) =>
     lazily(async () => {
@@ -207,7 +207,7 @@ const logging = "Logs"
 const rendezvous = typed(
   ["rendezvous"],
   {
-    summary: "Brings clients and executors behind a firewall together.",
+    summary: "Runs a rendezvous server for clients and executors behind a firewall.",
     flags: {
       listen: Flag.withDefault(
         Flag.text("listen", "URL", listening, "where to listen: ws://IP:PORT"),
@@ -217,27 +217,27 @@ const rendezvous = typed(
         "public-url",
         "URL",
         listening,
-        "where executors find it, if something stands in front of it: wss://HOST"
+        "the public address for executors, if it is behind a proxy: wss://HOST"
       ),
-      tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM, to serve wss:// with"),
-      tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM"),
+      tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM format, to serve wss://"),
+      tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM format"),
       executorTokenFile: Flag.text(
         "executor-token-file",
         "FILE",
         access,
-        "a file with the token that executors register with, instead of EXEC_SERVER_EXECUTOR_TOKEN",
-        { shown: "anybody may" }
+        "a file with the token of executors, instead of EXEC_SERVER_EXECUTOR_TOKEN",
+        { defaultText: "no authentication" }
       ),
       clientTokenFile: Flag.text(
         "client-token-file",
         "FILE",
         access,
-        "a file with the token that clients connect with, instead of EXEC_SERVER_CLIENT_TOKEN",
-        { shown: "anybody may" }
+        "a file with the token of clients, instead of EXEC_SERVER_CLIENT_TOKEN",
+        { defaultText: "no authentication" }
       ),
-      insecure: Flag.toggle("insecure", access, "listen on a public address although somebody need not authenticate"),
+      insecure: Flag.toggle("insecure", access, "allow a public address without authentication"),
       logFormat: Flag.withDefault(
-        Flag.choice("log-format", "FORMAT", ServerConfig.logFormats, logging, "how it logs: text or json"),
+        Flag.choice("log-format", "FORMAT", ServerConfig.logFormats, logging, "the log format: text or json"),
         "text"
       ),
       logLevel: Flag.withDefault(
@@ -246,20 +246,20 @@ const rendezvous = typed(
           "LEVEL",
           ServerConfig.logLevels,
           logging,
-          `how much to log on stderr: ${ServerConfig.logLevels.join(", ")}`
+          `the log level on stderr: ${ServerConfig.logLevels.join(", ")}`
         ),
         "info"
       )
     },
-    examples: [["exec-server rendezvous --listen ws://127.0.0.1:9000", "without tokens, on this machine alone"]]
+    examples: [["exec-server rendezvous --listen ws://127.0.0.1:9000", "without tokens, on this machine only"]]
   },
   ({ logFormat, logLevel, ...flags }) =>
     Effect.gen(function* () {
-      // Servers need not load it.
+      // Loaded here only: servers do not need it.
       const { Rendezvous } = yield* Effect.promise(() => import("../remote/Rendezvous.js"))
       const config = yield* RendezvousConfig.load(flags, process.env)
       yield* Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address)).pipe(
-        Effect.zipRight(Memory.limit),
+        Effect.zipRight(MemoryTuning.tuneServer),
         Effect.zipRight(Effect.never),
         Effect.provide(Rendezvous.layer(config)),
         Effect.provide(Logging.layer({ logFormat, logLevel }))
@@ -267,5 +267,5 @@ const rendezvous = typed(
     })
 )
 
-/** All of them. */
+/** All commands except those of `Cli`. */
 export const all: ReadonlyArray<Command> = [run, ps, attach, logs, kill, cp, doctor, rendezvous]

@@ -1,22 +1,22 @@
 /**
- * Scripts that complete the command line in a shell. All is in the script: nothing is started when a key is pressed.
+ * Shell completion scripts. A script contains everything it needs: completing starts no process.
  *
- * Each script finds out which command the words in front of the cursor call, and then offers the flags and words of
- * that command, or the values of the flag in front of the cursor.
+ * Each script determines the command from the words before the cursor, then completes that command's flags and
+ * arguments, or the values of the flag before the cursor.
  *
  * @since 0.1.0
  */
 import type { Flag } from "./Flag.js"
 import { all, type Command, flagsOf, type Word } from "./Grammar.js"
 
-/** The shells that there is a script for. */
+/** The supported shells. */
 export const shells = ["bash", "zsh", "fish"] as const
 type Shell = (typeof shells)[number]
 
 const pathOf = ({ path }: Command) => path.join(" ")
 const names = ({ name, short }: Flag) => [`--${name}`, ...(short === undefined ? [] : [`-${short}`])]
 
-/** The words that can follow the name of a command. */
+/** The subcommands and fixed arguments of a command. */
 const wordsOf = (command: Command): ReadonlyArray<string> => [
   ...command.commands.map(({ path }) => path.at(-1) ?? ""),
   ...command.words.flatMap(({ choices = [] }) => choices.flatMap((choice) => choice.split(" ")))
@@ -24,11 +24,11 @@ const wordsOf = (command: Command): ReadonlyArray<string> => [
 
 const takesPaths = (command: Command) => command.words.some(({ isPath }) => isPath === true)
 
-/** Flags of which the values are of one kind. */
-const holding = (flags: ReadonlyArray<Flag>, placeholder: string) =>
+/** The names of flags whose value has this placeholder, such as FILE. */
+const withPlaceholder = (flags: ReadonlyArray<Flag>, placeholder: string) =>
   flags.filter((flag) => flag.placeholder === placeholder).flatMap(names)
 
-/** Flags whose value stands in the next word. */
+/** The names of flags that take a value. */
 const withValues = (root: Command) =>
   flagsOf(root)
     .filter(({ isSwitch }) => !isSwitch)
@@ -50,7 +50,7 @@ _exec_server() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     word=\${COMP_WORDS[i]}
     if [[ -n $flag ]]; then
-      # "=" is a word of its own to bash.
+      # Bash splits words at "=".
       [[ $word == = ]] || flag=
       continue
     fi
@@ -83,13 +83,13 @@ _exec_server() {
   if [[ -n $flag ]]; then
     case $flag in
 ${chosen.map((flag) => `      ${names(flag).join("|")}) words="${flag.choices.join(" ")}" ;;`).join("\n")}
-      ${holding(flags, "FILE").join("|")})
+      ${withPlaceholder(flags, "FILE").join("|")})
         compopt -o filenames 2>/dev/null
         IFS=$'\\n'
         COMPREPLY=($(compgen -f -- "$cur"))
         return
         ;;
-      ${holding(flags, "DIR").join("|")})
+      ${withPlaceholder(flags, "DIR").join("|")})
         compopt -o filenames 2>/dev/null
         IFS=$'\\n'
         COMPREPLY=($(compgen -d -- "$cur"))
@@ -123,10 +123,10 @@ complete -F _exec_server exec-server
 `
 }
 
-/** A word of zsh, in single quotes. */
+/** Quotes a word for zsh. */
 const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
 
-/** A part of a specification for \`_arguments\`, where colons and brackets mean something. */
+/** Escapes text in a specification for `_arguments`, where colons and brackets are special. */
 const escaped = (text: string) => text.replace(/[[\]:\\]/g, "\\$&")
 
 const zshValue = ({ placeholder, choices }: Flag): string => {
@@ -181,7 +181,7 @@ _exec_server() {
     fi
     ((i++))
   done
-  # What the command sees is its own words.
+  # Leave only the words of the subcommand.
   words=(exec-server "\${(@)words[last + 1,-1]}")
   ((CURRENT -= last - 1))
   case "$path_" in
@@ -213,7 +213,7 @@ const fishFlag = (path: string, { name, short, help, isSwitch, placeholder, choi
   return [
     `complete -c exec-server -n '__exec_server_is "${path}"' -l ${name}`,
     ...(short === undefined ? [] : [`-s ${short}`]),
-    // Of a value nothing is known, unless it is a file.
+    // Complete files for FILE, and nothing for other values.
     ...(isSwitch ? [] : [placeholder === "FILE" ? "-rF" : "-x"]),
     ...(values === undefined ? [] : [`-a ${fishQuoted(values)}`]),
     `-d ${fishQuoted(help)}`
@@ -251,7 +251,7 @@ function __exec_server_is
     set -l command (__exec_server_command)
     test "$command" = "$argv[1]"
 end
-# The command line behind --, as if it stood alone.
+# Completes the command line after --.
 function __exec_server_program
     set -l words (commandline -opc)
     set -e words[1..(contains -i -- -- $words)]
@@ -278,5 +278,5 @@ ${all(root)
 
 const scripts: { readonly [S in Shell]: (root: Command) => string } = { bash, zsh, fish }
 
-/** The script for a shell. */
+/** The completion script of a shell. */
 export const script = (shell: Shell, root: Command): string => scripts[shell](root)

@@ -1,5 +1,5 @@
 /**
- * `cp`: files to a server, and back.
+ * `cp`: copies files to or from a server.
  *
  * @since 0.1.0
  */
@@ -10,13 +10,13 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { ClientError } from "../client/ClientError.js"
 import type { Files } from "../client/Files.js"
+import { CommandFailed, UsageError } from "./CommandExit.js"
 import * as LocalFiles from "./LocalFiles.js"
-import { CommandFailed, UsageError } from "./Outcome.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
 
-/** What to copy where; the side on the server is written `:PATH`. */
+/** The arguments of `cp`; a path on the server is written `:PATH`. */
 export interface Options {
   readonly target: Target.Target
   readonly source: string
@@ -25,7 +25,7 @@ export interface Options {
   readonly json: boolean
 }
 
-/** The same few things on either side. */
+/** The file operations that a copy needs, on this machine or on the server. */
 interface Side {
   readonly inspect: (path: string) => Effect.Effect<LocalFiles.Inspected, Fault>
   readonly walk: (
@@ -38,13 +38,13 @@ interface Side {
 
 type Fault = CommandFailed | ClientError
 
-/** How often progress is shown, in milliseconds. */
+/** The interval between progress updates, in milliseconds. */
 const progressMs = 100
 
-/** The longest name that is shown beside it, in characters. */
+/** The longest file name in a progress line, in characters. */
 const maxName = 40
 
-/** The server's answer, with the path it is about. */
+/** Adds the path to a server's error. */
 const about = <A>(path: string, effect: Effect.Effect<A, ClientError>): Effect.Effect<A, Fault> =>
   Effect.mapError(effect, (error) =>
     error._tag === "ServerError" ? new CommandFailed({ message: `:${path}: ${error.reason}` }) : error
@@ -56,7 +56,10 @@ const remoteSide = (files: Files): Side => ({
     Effect.flatMap(about(path, files.walk(path)), ({ entries, errors, truncated }) => {
       const [error] = errors
       if (error !== undefined) return new CommandFailed({ message: `:${error.path}: ${error.message}` })
-      if (truncated) return new CommandFailed({ message: `:${path}: there is more in it than the server lists` })
+      if (truncated)
+        return new CommandFailed({
+          message: `:${path}: the directory is too large: the server lists only a part of it`
+        })
       const of = (wanted: "file" | "directory") =>
         entries.filter(({ kind }) => kind === wanted).map((entry) => posix.relative(path, entry.path))
       return Effect.succeed({ directories: of("directory"), files: of("file"), skipped: 0 })
@@ -72,7 +75,7 @@ const remoteSide = (files: Files): Side => ({
     )
 })
 
-/** Shows how far a copy has come, where somebody looks. */
+/** Shows the progress of a copy at a terminal. */
 class Progress {
   bytes = 0
   private shownAt = 0
@@ -106,21 +109,21 @@ const copyFile = (from: Side, source: string, to: Side, destination: string, pro
     yield* to.write(destination, content)
   })
 
-/** What is there already, if anything; nothing special is replaced. */
+/** The existing destination, if any. Fails if it is a special file: these are not replaced. */
 const existingAt = (side: Side, path: string, shown: string) =>
   Effect.filterOrFail(
     Effect.option(side.inspect(path)),
     (found) => Option.isNone(found) || found.value.isDirectory || found.value.isFile,
-    () => new CommandFailed({ message: `${shown}: is neither a file nor a directory, and is left as it is` })
+    () => new CommandFailed({ message: `${shown}: is neither a file nor a directory; it is not replaced` })
   )
 
-/** Copies; a directory only when asked to. */
+/** Copies a file, or with `recursive` a directory, and prints what was copied. */
 export const copy = ({ target, source, destination, recursive, json }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
       const isUpload = destination.startsWith(":")
       if (source.startsWith(":") === isUpload) {
-        const message = "one of the two paths is on the server, and begins with a colon: exec-server cp FILE :PATH"
+        const message = "exactly one path must be on the server, written with a colon: exec-server cp FILE :PATH"
         return yield* new UsageError({ message })
       }
       const environment = yield* Target.connect(target)
@@ -130,7 +133,7 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
       const root = isUpload ? source : there(source)
       const wanted = isUpload ? there(destination) : destination
       const existing = yield* existingAt(to, wanted, destination)
-      // Into a directory that is there, as cp does.
+      // Copy into an existing directory, like cp(1).
       const into = Option.isSome(existing) && existing.value.isDirectory
       const base = into ? join(wanted, basename(root)) : wanted
 
@@ -143,12 +146,12 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
       const copied = Effect.gen(function* () {
         if (!isDirectory) {
           const replaced = Option.getOrUndefined(into ? yield* existingAt(to, base, destination) : existing)
-          // The server empties a file before it is written: if it were the one that is read, nothing would be left.
+          // The server truncates the destination first. If that is the source, its content would be lost.
           const isSame = (one: LocalFiles.Inspected) =>
             (one.size === size || one.size === null || size === null) && one.modifiedAtMs === modifiedAtMs
           if (replaced?.isFile === true && isSame(replaced)) {
             return yield* new CommandFailed({
-              message: `${source} and ${destination} are the same file, by size and time of change: nothing is copied`
+              message: `${source} and ${destination} are the same file, by size and modification time; nothing was copied`
             })
           }
           yield* copyFile(from, root, to, base, progress)
@@ -170,6 +173,6 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
       else if (process.stderr.isTTY === true) {
         yield* Terminal.say(`${files} ${files === 1 ? "file" : "files"}, ${Table.bytes(progress.bytes)}, in ${ms} ms`)
       }
-      if (skipped > 0 && !json) yield* Terminal.say(`${skipped} links and special files were left out`)
+      if (skipped > 0 && !json) yield* Terminal.say(`${skipped} links and special files were skipped`)
     })
   )

@@ -1,5 +1,5 @@
 /**
- * `doctor`: what works here, and what to do about what does not.
+ * `doctor`: checks this machine and a server, and says how to fix what does not work.
  *
  * @since 0.1.0
  */
@@ -17,27 +17,27 @@ import * as Wire from "../protocol/Wire.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as NodeServices from "../server/NodeServices.js"
 import * as Memory from "../transport/Memory.js"
-import { Exited } from "./Outcome.js"
-import { questions } from "./ServerCheck.js"
+import { Exited } from "./CommandExit.js"
+import { probes } from "./ServerProbes.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
 
-/** What was found out about one thing. */
+/** The result of one check. */
 interface Finding {
   readonly name: string
   readonly status: "ok" | "warning" | "failed"
   readonly detail: string
-  /** What to do about it; undefined where nothing has to be done. */
+  /** How to fix it; undefined if there is nothing to fix. */
   readonly advice?: string
 }
 
 type Check = Effect.Effect<Finding>
 
-/** How long any one thing may take, in milliseconds. */
+/** The deadline of each check, in milliseconds. */
 const checkMs = 15000
 
-/** Fewer open files than this, and a few hundred processes with pipes are too many. */
+/** Below this limit of open files, a few hundred processes with pipes exhaust it. */
 const fewFiles = 4096
 
 const minNode = 20
@@ -52,7 +52,7 @@ const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     onTimeout: () => ({ message: `no answer within ${checkMs} ms` })
   })
 
-/** A check whose failure is a finding, as is that it takes too long. */
+/** Makes a check that reports its failure or timeout as a finding. */
 const check = <E extends { readonly message: string }>(
   name: string,
   advice: string,
@@ -71,8 +71,8 @@ const node: Check = Effect.sync(() =>
     : failed("node", process.version, `install Node.js ${minNode} or later`)
 )
 
-/** This machine, whatever is configured: an empty file says so. */
-const nowhere: Target.Target = {
+/** This machine, whatever is configured: the file of environments is empty. */
+const localTarget: Target.Target = {
   url: undefined,
   env: "local",
   environments: "/dev/null",
@@ -80,14 +80,14 @@ const nowhere: Target.Target = {
   session: undefined
 }
 
-/** Runs a program on this machine, and looks at what it says. */
+/** Checks that a program runs on this machine, by its output. */
 const runs = (name: string, tty: boolean, advice: string) =>
   check(
     name,
     advice,
     Effect.scoped(
       Effect.gen(function* () {
-        const { processes } = yield* Target.connect(nowhere)
+        const { processes } = yield* Target.connect(localTarget)
         const argv = ["/bin/sh", "-c", tty ? "test -t 0 && stty size" : "echo works"]
         const size = { rows: 31, cols: 97 }
         const env = { PATH: process.env["PATH"] ?? "/usr/bin:/bin" }
@@ -117,7 +117,7 @@ const readNumber = (path: string, pattern: RegExp): number | undefined => {
     const found = pattern.exec(readFileSync(path, "utf8"))?.[1]
     return found === "unlimited" ? Number.POSITIVE_INFINITY : found === undefined ? undefined : Number(found)
   } catch {
-    // Another system, where nobody says.
+    // Not Linux, or no /proc.
     return undefined
   }
 }
@@ -136,7 +136,7 @@ const terminals: Check = Effect.sync(() => {
   if (max === undefined || used === undefined) return ok("terminals", "no limit is known")
   return used < max * 0.9
     ? ok("terminals", `${used} of ${max} in use`)
-    : warning("terminals", `${used} of ${max} in use`, "sysctl kernel.pty.max=8192, or end what holds them")
+    : warning("terminals", `${used} of ${max} in use`, "sysctl kernel.pty.max=8192, or close some terminals")
 })
 
 const temporary: Check = Effect.sync(() => {
@@ -148,13 +148,15 @@ const temporary: Check = Effect.sync(() => {
   }
 })
 
-/** What a client of each generation says first, and how it is to be told that a write is for no process. */
+/**
+ * The first parameters of a client of each generation, and the response it expects to a write to an unknown process.
+ */
 const generations = [
   { name: "the first design", params: {}, refusal: "Error" },
   { name: "May 2026 to 0.169", params: { resumeSessionId: null }, refusal: "Result" }
 ] as const
 
-/** Speaks to a server of this process as a client of a generation; gives the kinds of both answers. */
+/** Talks to an in-process server like a client of one generation; returns the kinds of both responses. */
 const converse = (params: object) =>
   Effect.flatMap(Memory.Connector, ({ connect }) =>
     Effect.async<ReadonlyArray<string>, { readonly message: string }>((resume) => {
@@ -165,7 +167,7 @@ const converse = (params: object) =>
           if (message._tag === "Response") answers.push(message.body._tag)
           if (answers.length === 2) resume(Effect.succeed(answers))
         },
-        onEnd: () => resume(Effect.fail({ message: "the server has ended the connection" }))
+        onEnd: () => resume(Effect.fail({ message: "the server closed the connection" }))
       })
       const initialize = { id: 1, method: "initialize", params: { clientName: "doctor", ...params } }
       const write = { id: 2, method: "process/write", params: { processId: "none", chunk: "", writeId: "1" } }
@@ -179,21 +181,23 @@ const conversing = ExecServer.layer.pipe(Layer.provideMerge(Memory.layer), Layer
 
 const clients = check(
   "clients",
-  "this is a fault of exec-server: install another version",
+  "this is a bug in exec-server: install another version",
   Effect.gen(function* () {
     for (const { name, params, refusal } of generations) {
       const [initialized, written] = yield* converse(params)
       if (initialized !== "Result" || written !== refusal) {
-        return yield* Effect.fail({ message: `${name} is not answered as it expects: ${initialized}, ${written}` })
+        return yield* Effect.fail({
+          message: `a client of ${name} gets the wrong responses: ${initialized}, ${written}`
+        })
       }
     }
-    return ok("clients", `${generations.map(({ name }) => name).join("; ")}: each is answered in its own way`)
+    return ok("clients", `${generations.map(({ name }) => name).join("; ")}: all are supported`)
   }).pipe(Effect.provide(conversing))
 )
 
 const environments: Check = Effect.sync(() =>
   Either.match(fromVariables(process.env), {
-    onLeft: ({ message }) => failed("environments", message, "correct the file, or the variable"),
+    onLeft: ({ message }) => failed("environments", message, "correct the file or the variable"),
     onRight: ({ entries, includeLocal, defaultId }) => {
       const ids = [...(includeLocal ? ["local"] : []), ...entries.map(({ id }) => id)]
       return ok("environments", `${ids.join(", ") || "none"}; default ${defaultId ?? "none"}`)
@@ -201,13 +205,13 @@ const environments: Check = Effect.sync(() =>
   })
 )
 
-/** Connects to where the flags lead, if they lead anywhere, and asks for everything that the commands need. */
+/** Connects to the server that the flags or EXEC_SERVER_URL name, if any, and checks what the commands need. */
 const server = (target: Target.Target): Effect.Effect<ReadonlyArray<Finding>> =>
   Effect.suspend(() => {
     if (target.url === undefined && target.env === undefined && !process.env["EXEC_SERVER_URL"]) {
       return Effect.succeed([])
     }
-    const advice = "look at the address, at the server's log, and at the token it may ask for"
+    const advice = "check the address, the token, and the server's log"
     const asked = Effect.gen(function* () {
       const startedAt = yield* Clock.currentTimeMillis
       const connected = yield* Effect.either(inTime(Target.connect(target)))
@@ -216,11 +220,11 @@ const server = (target: Target.Target): Effect.Effect<ReadonlyArray<Finding>> =>
       const ms = (yield* Clock.currentTimeMillis) - startedAt
       const { executorVersion, platformOs } = info
       const version = executorVersion === null ? client.features.server : `version ${executorVersion} on ${platformOs}`
-      const findings = yield* Effect.forEach(questions, ({ name, served, without, advice, ask }) =>
+      const findings = yield* Effect.forEach(probes, ({ name, served, unserved, advice, isServed }) =>
         check(
           name,
           advice,
-          Effect.map(ask(client), (isServed) => (isServed ? ok(name, served) : failed(name, without, advice)))
+          Effect.map(isServed(client), (works) => (works ? ok(name, served) : failed(name, unserved, advice)))
         )
       )
       return [ok("server", Table.plain(`${version}, in ${ms} ms`)), ...findings]
@@ -231,8 +235,8 @@ const server = (target: Target.Target): Effect.Effect<ReadonlyArray<Finding>> =>
 const marks = { ok: "ok", warning: "!!", failed: "XX" }
 
 /**
- * Prints a line for each finding, with `json` an object for each; fails if anything does not work, or at once if its
- * own flags lead nowhere.
+ * Prints each finding on a line, with `json` as an object. Exits with status 1 if a check failed; fails at once if its
+ * own flags are wrong.
  */
 export const doctor = ({ target, json }: { readonly target: Target.Target; readonly json: boolean }) =>
   Effect.gen(function* () {
@@ -240,7 +244,7 @@ export const doctor = ({ target, json }: { readonly target: Target.Target; reado
     const checks = [
       node,
       runs("processes", false, "run npm rebuild in the package's directory: its native part may be missing"),
-      runs("terminal", true, "run npm rebuild in the package's directory, and see that /dev/pts is mounted"),
+      runs("terminal", true, "run npm rebuild in the package's directory, and check that /dev/pts is mounted"),
       contained,
       openFiles,
       terminals,

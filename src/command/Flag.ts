@@ -1,6 +1,5 @@
 /**
- * What a flag is: how it is written and read, and what there is to say of it. Help, completions and the parser know of a
- * flag what stands here, and nothing else.
+ * Flags: their syntax, their values and their help. Parser, help and completions all derive from these definitions.
  *
  * @since 0.1.0
  */
@@ -11,32 +10,32 @@ import { fileFlag } from "./ServerFlags.js"
 
 /** A flag of a command, whose value is an `A`. */
 export interface Flag<out A = unknown> extends Form {
-  /** What stands for its value in the help; FILE and DIR are completed by shells. Empty for a switch. */
+  /** The placeholder of its value in the help; shells complete FILE and DIR. Empty for a switch. */
   readonly placeholder: string
-  /** The words that it can have; none where it can have others. */
+  /** The allowed values; empty if any value is allowed. */
   readonly choices: ReadonlyArray<string>
-  /** What it is without being given, in words; undefined if it is nothing. */
-  readonly shown: string | undefined
-  /** The environment variable that counts where it is not given. */
+  /** Its default value in words, for the help; undefined if there is none. */
+  readonly defaultText: string | undefined
+  /** The environment variable that is used if the flag is not given. */
   readonly variable: string | undefined
-  /** The heading that it stands under. */
+  /** Its heading in the help. */
   readonly group: string
   /** What it does, in one line. */
   readonly help: string
-  /** Reads all values that it was given, none where it was not; fails with what is wrong. */
+  /** Parses the values it was given (empty if it was not given); Left says what is wrong. */
   readonly read: (texts: ReadonlyArray<string>) => Either.Either<A, string>
 }
 
-/** What differs from flag to flag. */
+/** Optional properties of a flag. */
 export interface Options {
   readonly short?: string
-  readonly shown?: string
+  readonly defaultText?: string
   readonly variable?: string
 }
 
 const make = <A>(
   { name, group, placeholder, help }: Pick<Flag, "name" | "group" | "placeholder" | "help">,
-  { short, shown, variable }: Options,
+  { short, defaultText, variable }: Options,
   read: Flag<A>["read"]
 ): Flag<A> => ({
   name,
@@ -45,7 +44,7 @@ const make = <A>(
   isRepeated: false,
   placeholder,
   choices: [],
-  shown,
+  defaultText,
   variable,
   group,
   help,
@@ -55,11 +54,11 @@ const make = <A>(
 const refuse = (flag: string, text: string, expected: string) =>
   Either.left(`--${flag}: ${JSON.stringify(text)} is not ${expected}`)
 
-/** A flag that takes no value. */
+/** A switch: a flag without a value. */
 export const toggle = (name: string, group: string, help: string, options: Options = {}): Flag<boolean> =>
   make({ name, group, placeholder: "", help }, options, ([text]) => Either.right(text === "true"))
 
-/** A flag with a text. */
+/** A flag with a string value. */
 export const text = (
   name: string,
   placeholder: string,
@@ -68,13 +67,13 @@ export const text = (
   options: Options = {}
 ): Flag<string | undefined> => make({ name, group, placeholder, help }, options, ([text]) => Either.right(text))
 
-/** A flag that can be given several times, with a text each. */
+/** A flag that may be repeated, each time with a string value. */
 export const texts = (name: string, placeholder: string, group: string, help: string): Flag<ReadonlyArray<string>> => ({
   ...make({ name, group, placeholder, help }, {}, (texts) => Either.right(texts)),
   isRepeated: true
 })
 
-/** A flag with one of a few words. */
+/** A flag with one of the given values. */
 export const choice = <const A extends string>(
   name: string,
   placeholder: string,
@@ -92,16 +91,16 @@ export const choice = <const A extends string>(
   choices
 })
 
-/** The same flag with a value where it is not given. */
+/** Gives a flag a default value. */
 export const withDefault = <A>(flag: Flag<A>, value: NonNullable<A> & string): Flag<NonNullable<A>> => ({
   ...flag,
-  shown: value,
+  defaultText: value,
   read: (texts) => Either.map(flag.read(texts), (given) => given ?? value)
 })
 
 const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60000, h: 3600000 }
 
-/** A flag with a time such as `90`, `90s`, `1.5m` or `200ms`; gives milliseconds. */
+/** A flag with a duration such as `90`, `90s`, `1.5m` or `200ms`; its value is in milliseconds. */
 export const duration = (name: string, group: string, help: string): Flag<number | undefined> =>
   make({ name, group, placeholder: "TIME", help }, {}, ([given]) => {
     if (given === undefined) return Either.right(undefined)
@@ -112,14 +111,14 @@ export const duration = (name: string, group: string, help: string): Flag<number
       : refuse(name, given, "a time above 0, such as 90, 90s, 1.5m or 200ms")
   })
 
-/** The flag of a setting; its text is read with the others', when it is known which of them counts. */
+/** The flag of a setting. Its text is parsed by `ServerConfig`, once flag, variable and file are merged. */
 const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
   const { kind, choices, shown, help, group, placeholder } = ServerConfig.settings[key]
   const isSwitch = ServerConfig.isSwitch(key)
   const name = ServerConfig.flagName(key)
-  // What is off, or not there, until it is given need not be said to be so.
+  // The help does not mention the defaults "off" and "none".
   const hasDefault = !isSwitch && (shown !== "none" || choices.includes(shown))
-  const more = { variable: ServerConfig.variableName(key), ...(hasDefault ? { shown } : {}) }
+  const more = { variable: ServerConfig.variableName(key), ...(hasDefault ? { defaultText: shown } : {}) }
   const flag = { name, group, placeholder: isSwitch ? "" : placeholder, help }
   return {
     ...make(flag, more, ([text]) => Either.right(text)),
@@ -127,23 +126,19 @@ const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
   }
 }
 
-/** The heading of flags that go with everything. */
+/** The heading of flags that every command has. */
 const otherFlags = "Other flags"
 
 /** Every flag of the server. */
 export const ofServer: ReadonlyArray<Flag> = [
   ...ServerConfig.keys.map(ofSetting),
-  text(
-    fileFlag,
-    "FILE",
-    "Configuration",
-    "a TOML file with any of these settings by their keys, such as maxSessions = 16",
-    { variable: ServerConfig.fileVariable }
-  )
+  text(fileFlag, "FILE", "Configuration", "a TOML file with these settings by their keys, such as maxSessions = 16", {
+    variable: ServerConfig.fileVariable
+  })
 ]
 
-/** Shows the help; every command has it. */
+/** Prints the help; every command has it. */
 export const help = toggle("help", otherFlags, "print this help", { short: "h" })
 
-/** Shows the version; every command takes it, and the server's help shows it. */
+/** Prints the version; every command accepts it, but only the server's help lists it. */
 export const version = toggle("version", otherFlags, "print the version")

@@ -1,67 +1,67 @@
 /**
- * What a command is, and how a command line is understood by a tree of them: which command it calls and with what, or
- * the first mistake in it, in one sentence.
+ * Commands and the parser of the command line: it finds the called command and its arguments in a tree of commands, or
+ * the first mistake.
  *
  * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { UsageError } from "./CommandExit.js"
 import * as CommandLine from "./CommandLine.js"
 import * as Flag from "./Flag.js"
 import { nearest } from "./Nearest.js"
-import { UsageError } from "./Outcome.js"
 
-/** A word that a command takes beside its flags. */
+/** A positional argument of a command. */
 export interface Word {
   readonly name: string
   readonly help: string
-  /** Whether there may be any number of it. */
+  /** Whether it may be given any number of times. */
   readonly isRepeated?: boolean
-  /** The words that it can be; of one that is repeated, those that it can begin with. */
+  /** The allowed values; for a repeated argument, values to complete. */
   readonly choices?: ReadonlyArray<string>
   /** Whether it is a path on this machine. */
   readonly isPath?: boolean
 }
 
-/** What a command was called with. */
+/** The arguments of a call. */
 export interface Given {
   readonly values: CommandLine.Values
   readonly words: ReadonlyArray<string>
-  /** What followed `--`, of a command that has something there. */
+  /** The arguments after `--`. */
   readonly rest: ReadonlyArray<string>
 }
 
-/** A line to try, and what it does. */
+/** An example command line and its description. */
 export type Example = readonly [line: string, help: string]
 
-/** What there is to say of a command. */
+/** The syntax and the help of a command. */
 export interface Description {
-  /** In one sentence. */
+  /** One sentence. */
   readonly summary: string
   readonly flags: ReadonlyArray<Flag.Flag>
   readonly words?: ReadonlyArray<Word>
-  /** What follows `--`; without it, further words do. */
+  /** The placeholder of the arguments after `--`; without it, these count as positional arguments. */
   readonly rest?: string
-  /** What else there is to know, in a paragraph. */
+  /** A paragraph of details. */
   readonly note?: string
   readonly examples?: ReadonlyArray<Example>
 }
 
-/** A command, or a group of them. */
+/** A command, or a group of commands. */
 export interface Command extends Required<Omit<Description, "rest" | "note">> {
-  /** Its name behind those it belongs to: none for the server, two for `config print`. */
+  /** Its name after the names of its groups: empty for the server, two names for `config print`. */
   readonly path: ReadonlyArray<string>
   readonly rest: string | undefined
   readonly note: string | undefined
   readonly commands: ReadonlyArray<Command>
-  /** Carries it out; a group has nothing to do itself. */
+  /** Runs the command; undefined for a group. */
   readonly run: ((given: Given) => Effect.Effect<void, unknown>) | undefined
 }
 
-/** A command as it is called: `exec-server config print`. */
+/** The full name of a command: `exec-server config print`. */
 export const nameOf = ({ path }: Pick<Command, "path">): string => ["exec-server", ...path].join(" ")
 
-/** A command; every one has `--help`. */
+/** Makes a command, with `--help` added to its flags. */
 export const make = (
   path: ReadonlyArray<string>,
   { words = [], examples = [], rest, note, summary, flags }: Description,
@@ -69,10 +69,10 @@ export const make = (
   commands: ReadonlyArray<Command> = []
 ): Command => ({ path, summary, note, words, examples, rest, commands, flags: [...flags, Flag.help], run })
 
-/** What flags give, by the names that a command has for them. */
+/** The values of flags, by their keys in the command's definition. */
 type ValuesOf<F> = { readonly [K in keyof F]: F[K] extends Flag.Flag<infer A> ? A : never }
 
-/** A command whose flags were read when it runs. */
+/** Makes a command that gets the parsed values of its flags. */
 export const typed = <F extends Readonly<Record<string, Flag.Flag>>>(
   path: ReadonlyArray<string>,
   description: Omit<Description, "flags"> & { readonly flags: F },
@@ -86,22 +86,22 @@ export const typed = <F extends Readonly<Record<string, Flag.Flag>>>(
     )
     return Either.match(read, {
       onLeft: (message) => new UsageError({ message }),
-      // Every value was read by its own flag.
+      // The cast is safe: each value was parsed by its own flag.
       onRight: (values) => run(Object.fromEntries(values) as ValuesOf<F>, given)
     })
   })
 
-/** A command and all below it. */
+/** A command and all its subcommands. */
 export const all = (command: Command): ReadonlyArray<Command> => [command, ...command.commands.flatMap(all)]
 
-/** Every flag of every command, each name once: one name is read in one way everywhere. */
+/** The flags of all commands, each name once: a flag has the same syntax in every command. */
 export const flagsOf = (root: Command): ReadonlyArray<Flag.Flag> =>
   Array.from(new Map(all(root).flatMap(({ flags }) => flags.map((flag) => [flag.name, flag]))).values())
 
-/** Where there is more to read. */
+/** How to get a command's help. */
 const seeHelp = (command: Command) => `\`${nameOf(command)} --help\``
 
-/** The command that words call, and the words that are left. */
+/** Finds the command that the words call; `left` are its arguments. */
 export const commandOf = (
   root: Command,
   words: ReadonlyArray<string>
@@ -110,11 +110,11 @@ export const commandOf = (
   return found === undefined ? { command: root, left: words } : commandOf(found, words.slice(1))
 }
 
-/** What to say of a name that is not there. */
+/** The message for an unknown name. */
 const unknown = (what: string, command: Command, suggestion: string | undefined) =>
-  `there is no ${what}; ${suggestion === undefined ? `${seeHelp(command)} shows those that there are` : `did you mean ${suggestion}?`}`
+  `unknown ${what}; ${suggestion === undefined ? `see ${seeHelp(command)}` : `did you mean ${suggestion}?`}`
 
-/** What to say of a word that names no command. */
+/** The message for a word that is not a command. */
 export const unknownCommand = (command: Command, word: string): string => {
   const names = command.commands.map(({ path }) => path.at(-1) ?? "")
   const suggestion = nearest(word, names)
@@ -122,7 +122,7 @@ export const unknownCommand = (command: Command, word: string): string => {
 }
 
 const unknownFlag = (root: Command, command: Command, { name, written }: CommandLine.FlagToken): string => {
-  // The names of short flags are letters: a word in one dash is not looked for among the long ones.
+  // Short flags are single letters, so `-word` is not looked up among the long flags.
   const isLong = written.startsWith("--")
   const owners = isLong ? all(root).filter(({ flags }) => flags.some((flag) => flag.name === name)) : []
   if (owners.length > 0) {
@@ -143,36 +143,36 @@ const faultText = (root: Command, command: Command, { _tag, flag }: CommandLine.
       return `${written} was given twice; give it once`
     case "NoValue":
       return `${written} needs a value`
-    case "Followed":
-      return `${written} needs a value, and ${value} is a flag; if it is the value, write ${written}=${value}`
-    case "NoTruth":
-      return `${written} is true or false, and not \`${value}\``
+    case "ValueIsFlag":
+      return `${written} needs a value, but ${value} is a flag; if it is the value, write ${written}=${value}`
+    case "NotBoolean":
+      return `${written} must be true or false, not \`${value}\``
   }
 }
 
-/** A word too many, which may be one that should stand behind `--`. */
-const tooMany = (command: Command, word: string): string =>
+/** The message for an unexpected argument, which may belong after `--`. */
+const unexpected = (command: Command, word: string): string =>
   command.rest === undefined
-    ? `\`${word}\` is a word too many: ${nameOf(command)} takes ${command.words.map(({ name }) => name).join(" and ") || "none"} beside flags`
-    : `what to run stands behind \`--\`: ${nameOf(command)} [FLAGS] -- ${word}`
+    ? `unexpected argument \`${word}\`: ${nameOf(command)} takes ${command.words.map(({ name }) => name).join(" and ") || "no arguments"}`
+    : `write the command to run after \`--\`: ${nameOf(command)} [FLAGS] -- ${word}`
 
 const wordsMistake = (command: Command, words: ReadonlyArray<string>): string | undefined => {
   const isOpen = command.words.some(({ isRepeated }) => isRepeated === true)
   const extra = words[command.words.length]
-  if (extra !== undefined && !isOpen) return tooMany(command, extra)
+  if (extra !== undefined && !isOpen) return unexpected(command, extra)
   for (const [index, { name, choices = [], isRepeated = false }] of command.words.entries()) {
     const word = words[index]
     if (word === undefined && !isRepeated) {
-      return `${nameOf(command)} needs ${name}; ${seeHelp(command)} says what that is`
+      return `${nameOf(command)} needs ${name}; see ${seeHelp(command)}`
     }
     if (word !== undefined && !isRepeated && choices.length > 0 && !choices.includes(word)) {
-      return `${name} is one of ${choices.join(", ")}, and not \`${word}\``
+      return `${name} must be one of ${choices.join(", ")}, not \`${word}\``
     }
   }
   return undefined
 }
 
-/** What a command line asks for. */
+/** A parsed command line. */
 export type Call =
   | { readonly _tag: "Run"; readonly command: Command; readonly given: Given }
   | { readonly _tag: "Help"; readonly command: Command }
@@ -180,8 +180,7 @@ export type Call =
   | { readonly _tag: "Mistake"; readonly message: string }
 
 /**
- * Understands a command line. A call for help or for the version counts wherever it stands in front of `--`, beside
- * mistakes as well: who asks for help may have made some.
+ * Parses a command line. `--help` and `--version` take effect anywhere before `--`, even if there are mistakes.
  */
 export const parse = (root: Command, args: ReadonlyArray<string>): Call => {
   const end = args.indexOf("--")
@@ -200,7 +199,7 @@ export const parse = (root: Command, args: ReadonlyArray<string>): Call => {
   if (tokens.some(isVersion)) return { _tag: "Version" }
 
   const mistake = (message: string): Call => ({ _tag: "Mistake", message })
-  // Of a line that calls no command, only what stands in front of the wrong word can be judged.
+  // With an unknown command, only the flags before it can be checked.
   const [wrong] = command.commands.length > 0 ? left : []
   const at = tokens.findIndex((token) => token._tag === "Word" && token.value === wrong)
   const { values, fault } =
@@ -208,7 +207,7 @@ export const parse = (root: Command, args: ReadonlyArray<string>): Call => {
   if (fault !== undefined) return mistake(faultText(root, command, fault))
   if (wrong !== undefined) return mistake(unknownCommand(command, wrong))
   if (command.run === undefined || values.get(Flag.help.name)?.[0] === "true") return { _tag: "Help", command }
-  // A word behind `--` is one that begins with a dash, unless the command has something else there.
+  // Arguments after `--` are positional, unless the command takes a command line there.
   const given = { values, words: command.rest === undefined ? [...left, ...rest] : left, rest }
   const message = wordsMistake(command, given.words)
   return message === undefined ? { _tag: "Run", command, given } : mistake(message)

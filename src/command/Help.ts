@@ -1,12 +1,12 @@
 /**
- * The help of a command, from what the table of flags says.
+ * Formats the help of a command.
  *
  * @since 0.1.0
  */
 import type { Flag } from "./Flag.js"
 import { type Command, nameOf, type Word } from "./Grammar.js"
 
-/** How it is shown. */
+/** How to format it. */
 export interface Style {
   /** The width of the terminal, in columns. */
   readonly width: number
@@ -14,17 +14,17 @@ export interface Style {
   readonly isColoured: boolean
 }
 
-/** Where there is no terminal, and the least that is wrapped to, in columns. */
+/** The width without a terminal, and the smallest width to wrap to, in columns. */
 const defaultWidth = 80
 const minWidth = 40
 
-/** The widest name that a description stands beside, in columns; it stands below a wider one. */
+/** The widest name with its description beside it, in columns; wider names have it on the next line. */
 const maxLeft = 28
 
 const bold = "\u001b[1m"
 const plain = "\u001b[0m"
 
-/** What a stream can show: escape codes only on a terminal whose owner wants them. */
+/** The style for a stream: colour only at a terminal, unless NO_COLOR or TERM=dumb is set. */
 export const styleOf = (
   stream: { readonly isTTY?: boolean; readonly columns?: number },
   { NO_COLOR, TERM }: NodeJS.ProcessEnv
@@ -37,7 +37,7 @@ export const styleOf = (
   }
 }
 
-/** Breaks a text into lines; a word that is longer than a line has one of its own. */
+/** Wraps a text; a word longer than `width` gets its own line. */
 const wrap = (text: string, width: number): ReadonlyArray<string> => {
   const lines: Array<string> = []
   let line = ""
@@ -70,11 +70,11 @@ const lineUp = (rows: ReadonlyArray<Row>, column: number, width: number): Readon
 export const written = ({ name, short, placeholder }: Flag): string =>
   `${short === undefined ? "    " : `-${short}, `}--${name}${placeholder === "" ? "" : ` ${placeholder}`}`
 
-/** What there is to say of a flag: what it does, what it is without being given, and the variable that counts then. */
-const described = ({ help, shown, variable, isRepeated }: Flag): string => {
+/** The description of a flag: its help, its default and its environment variable. */
+const described = ({ help, defaultText, variable, isRepeated }: Flag): string => {
   const more = [
-    ...(isRepeated ? ["can be given several times"] : []),
-    ...(shown === undefined ? [] : [`default ${shown}`]),
+    ...(isRepeated ? ["may be repeated"] : []),
+    ...(defaultText === undefined ? [] : [`default ${defaultText}`]),
     ...(variable === undefined ? [] : [variable])
   ]
   return more.length === 0 ? help : `${help} (${more.join("; ")})`
@@ -82,11 +82,11 @@ const described = ({ help, shown, variable, isRepeated }: Flag): string => {
 
 const wordShown = ({ name, isRepeated = false }: Word) => (isRepeated ? `[${name}...]` : name)
 
-/** How a command is called, in one line. */
+/** The usage line of a command. */
 const usage = (command: Command): string =>
   [
     nameOf(command),
-    // The server is a command without a name.
+    // The root runs the server if no command is given.
     ...(command.commands.length === 0 ? [] : [command.run === undefined ? "COMMAND" : "[COMMAND]"]),
     "[FLAGS]",
     ...command.words.map(wordShown),
@@ -116,7 +116,7 @@ export const format = (command: Command, { width, isColoured }: Style): string =
       "Arguments",
       words.map((word) => [word.name, word.help])
     ),
-    // One column for all groups, so that the eye finds it.
+    // All groups share one column width.
     ...groups.flatMap((group) =>
       table(
         group,
@@ -128,7 +128,7 @@ export const format = (command: Command, { width, isColoured }: Style): string =
     ...examples.flatMap(([line, help]) => [`  # ${help}`, `  ${line}`]),
     ...(commands.length === 0
       ? []
-      : ["", ...paragraph(`\`${nameOf(command)} COMMAND --help\` says more of a command.`)])
+      : ["", ...paragraph(`See \`${nameOf(command)} COMMAND --help\` for the help of a command.`)])
   ]
     .map((line) => `${line}\n`)
     .join("")

@@ -1,5 +1,5 @@
 /**
- * Joins a process somewhere else to this command's terminal, or to its stdin, stdout and stderr.
+ * Connects a remote process to this command's terminal, or to its stdin, stdout and stderr.
  *
  * @since 0.1.0
  */
@@ -13,47 +13,47 @@ import type { ClientError, Unsupported } from "../client/ClientError.js"
 import type * as ExecClient from "../client/ExecClient.js"
 import type { ProcessEvent } from "../client/ProcessEvent.js"
 import type { RemoteProcess } from "../client/RemoteProcess.js"
+import { CommandFailed, Exited } from "./CommandExit.js"
 import { codeOf, LocalSignals, type Signal } from "./LocalSignals.js"
-import { CommandFailed, Exited } from "./Outcome.js"
 import * as Terminal from "./Terminal.js"
 
-/** What is joined, and how. */
+/** The process, and how to connect it. */
 export interface Options {
   readonly client: ExecClient.Shape
   readonly process: RemoteProcess
   /** Whether the process has a terminal. */
   readonly tty: boolean
-  /** Whether the process goes on when this command has to end. */
+  /** Whether the process keeps running when this command ends. */
   readonly survives: boolean
 }
 
-/** How long a terminal may stay open after its leader has ended, in milliseconds: others may hold it. */
+/** How long to read a terminal after its leader has exited, in milliseconds: descendants may hold it open forever. */
 const lateOutputMs = 1000
 
-/** How long a process is given to end when this command is told to, in milliseconds. */
+/** The grace period of the process when this command is terminated, in milliseconds. */
 const graceMs = 2000
 
 /**
- * How long a program may print nothing after the end of its input, in milliseconds, where the server cannot tell it of
- * that end: then it is taken for one that waits for it.
+ * If the server cannot close stdin: how long a program may stay silent after the end of the input, in milliseconds,
+ * before we assume that it waits for that end.
  */
 const idleMs = 5000
 
-/** After so many signals the command ends, whatever the process makes of them. */
+/** The number of signals after which the command exits, even if the process ignores them. */
 const maxSignals = 3
 
 const interrupt = 0x03
 const detach = 0x1d
 
-/** 128 + SIGPIPE: what a program gets that writes to nobody. */
+/** The status of a program killed by SIGPIPE: 128 + 13. */
 const brokenPipe = 141
 
-/** What `timeout` ends with when it has ended a command. */
+/** The status of timeout(1) for a command that timed out. */
 const timedOut = 124
 
 /**
- * Forwards output, input, signals and the size of the window until the process has ended; gives its status. Ends with
- * the process, or leaves it to itself if it `survives`.
+ * Forwards output, input, signals and the window size until the process exits; returns its status. If it is interrupted
+ * or fails, it terminates the process, unless that `survives`.
  */
 export const interact = ({ client, process: remote, tty, survives }: Options) =>
   Effect.scoped(
@@ -64,17 +64,17 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
       let connected = true
       let received = 0
 
-      /** Ends this command; what happens to the process is decided below. */
+      /** Ends this command with a status; `terminate` below deals with the process. */
       const leave = (code: number) => Deferred.unsafeDone(left, new Exited({ code }))
 
       const onSignal = (signal: Signal) => {
         const ends = signal === "SIGTERM" || signal === "SIGHUP"
-        // A terminal's process is ended by the end of its terminal, and many shells ignore SIGTERM.
+        // With a terminal, hanging up ends the process; interactive shells ignore SIGTERM.
         if (!connected || ++received >= maxSignals || (ends && (tty || survives))) return leave(codeOf(signal))
         const unsupported = ({ message }: Unsupported) =>
           Effect.zipRight(
             Terminal.say(message),
-            // What would end most programs ends this command, and the process with it.
+            // The server cannot deliver the signal. If it ends programs by default, end this command and the process.
             Effect.sync(() => (signal === "SIGUSR1" || signal === "SIGUSR2" ? undefined : leave(codeOf(signal))))
           )
         runFork(Effect.ignore(Effect.catchTag(remote.signal(signal), "Unsupported", unsupported)))
@@ -102,7 +102,7 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
             chunks++
             return deliver(client, event.stream === "stderr" ? "stderr" : "stdout", event.chunk)
           case "Missed":
-            return event.bytes > 0 ? Terminal.say(`${event.bytes} bytes of output are gone`) : Effect.void
+            return event.bytes > 0 ? Terminal.say(`${event.bytes} bytes of output were lost`) : Effect.void
           case "Restarted":
           case "Exited":
           case "Closed":
@@ -116,23 +116,23 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
           const isKey = (key: number) => tty && chunk.includes(key)
           if (!connected && isKey(interrupt)) return Effect.sync(() => leave(codeOf("SIGINT")))
           if (survives && isKey(detach)) return Effect.sync(() => leave(0))
-          // Not waited for: keys must be heard also while the connection is lost. They are sent in their order.
+          // Not awaited: ^C must work while the connection is lost. The client keeps the order of writes.
           if (tty) return Effect.sync(() => void runFork(Effect.ignore(remote.write(chunk))))
           return remote.write(chunk)
         })
-      /** A program that waits for an end that will not come would keep this command for ever. */
-      const noEnd = (error: Unsupported) =>
+      /** The server cannot close stdin. A program that waits for EOF would then keep this command running forever. */
+      const onNoEof = (error: Unsupported) =>
         Effect.gen(function* () {
           if (survives || process.stdin.isTTY) return yield* Terminal.say(`${error.message} (^C interrupts it)`)
           for (let seen = -1; seen !== chunks; ) {
             seen = chunks
             if (Option.isSome(yield* Effect.timeoutOption(Effect.exit(remote.exit), idleMs))) return
           }
-          const why = `${error.server} cannot ${error.what}, and this one neither ends by itself nor prints anything: it is terminated`
+          const why = `${error.server} cannot ${error.what}, and the process neither exits nor prints anything: it is terminated`
           const message = `${why}; give it no input (</dev/null), or a terminal (--tty)`
           Deferred.unsafeDone(left, new CommandFailed({ message }))
         })
-      const endInput = Effect.catchTag(remote.closeStdin, "Unsupported", noEnd)
+      const endInput = Effect.catchTag(remote.closeStdin, "Unsupported", onNoEof)
       const input = Effect.zipRight(Terminal.forEachInput(onInput), endInput).pipe(
         Effect.catchTag("CommandFailed", (failed) => Effect.sync(() => Deferred.unsafeDone(left, failed))),
         Effect.ignore
@@ -141,20 +141,21 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
 
       yield* client.watch(({ _tag }) => {
         connected = _tag === "Connected"
-        if (_tag === "Recovering") runFork(Terminal.say("the connection is lost; trying to get it back (^C gives up)"))
+        if (_tag === "Recovering") runFork(Terminal.say("the connection is lost; reconnecting (^C gives up)"))
       })
 
       const drained = Effect.gen(function* () {
         const fiber = yield* Effect.fork(output)
         const exit = yield* Effect.raceFirst(remote.exit, Effect.zipRight(Fiber.join(fiber), remote.exit))
-        // Others may hold a terminal open after its leader has ended; of a pipe everything is waited for.
+        // Descendants may hold a terminal open after the leader's exit. A pipe is read to its end.
         const rest = tty ? Effect.timeoutOption(Fiber.join(fiber), lateOutputMs) : Effect.asSome(Fiber.join(fiber))
         if (Option.isNone(yield* rest)) yield* Fiber.interrupt(fiber)
         if (exit.timedOut === true) {
-          yield* Terminal.say("the time has run out")
+          yield* Terminal.say("the process timed out")
           return timedOut
         }
-        if (exit.exitCode === null) return yield* new CommandFailed({ message: "the process ended in an unknown way" })
+        if (exit.exitCode === null)
+          return yield* new CommandFailed({ message: "the exit status of the process is unknown" })
         return exit.exitCode
       })
 
@@ -166,15 +167,15 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
     })
   )
 
-/** Writes output; who takes it slowly holds up the process, and loses nothing. */
+/** Writes output. A slow reader slows down the process (backpressure); no output is lost. */
 const deliver = (client: ExecClient.Shape, to: "stdout" | "stderr", chunk: Buffer) =>
   Effect.suspend(() => {
     const written = Terminal.post(to, chunk)
-    // At once: a fast process fills what this client keeps of its output within milliseconds.
-    return Terminal.isTaken(to) ? written : Effect.scoped(Effect.zipRight(client.hold, written))
+    // Hold at once: a fast process fills the client's buffer within milliseconds.
+    return Terminal.isFlushed(to) ? written : Effect.scoped(Effect.zipRight(client.hold, written))
   })
 
-/** Ends a process, first politely; bounded. */
+/** Terminates a process gracefully, with a deadline. */
 const endOf = (remote: RemoteProcess): Effect.Effect<void> =>
   remote.terminate({ type: "graceful", timeoutMs: graceMs }).pipe(
     Effect.catchTag("Unsupported", () => remote.terminate()),

@@ -1,5 +1,5 @@
 /**
- * `kill`: a signal to a process, or its end.
+ * `kill`: sends a signal to a process.
  *
  * @since 0.1.0
  */
@@ -9,10 +9,10 @@ import type * as ExecClient from "../client/ExecClient.js"
 import { need } from "../client/ServerFeatures.js"
 import { ProcessId } from "../protocol/Ids.js"
 import { SignalName } from "../protocol/Signals.js"
-import { CommandFailed, UsageError } from "./Outcome.js"
+import { CommandFailed, UsageError } from "./CommandExit.js"
 import * as Target from "./Target.js"
 
-/** Which process, and what it gets. */
+/** The arguments of `kill`. */
 export interface Options {
   readonly target: Target.Target
   readonly id: string
@@ -22,24 +22,24 @@ export interface Options {
 
 const decodeSignal = Schema.decodeUnknown(SignalName)
 
-/** Fails for a process that the session does not have: signals that reach nobody are no error. */
+/** Fails if the session has no such process: `process/signal` would succeed nevertheless. */
 const exists = ({ call, features }: ExecClient.Shape, processId: ProcessId) =>
   Effect.gen(function* () {
-    // The original has no list; what it retains of the process, after anything that could be, is nothing.
+    // The original has no `process/list`. A read after the last possible seq returns no output, or the error.
     if (!features.extensions) return yield* call("process/read", { processId, afterSeq: Number.MAX_SAFE_INTEGER })
     const { processes } = yield* call("process/list", {})
     const found = processes.some((one) => one.processId === processId)
     return found ? undefined : yield* new CommandFailed({ message: `unknown process id ${processId}` })
   })
 
-/** Sends the signal to everything that the process has started; SIGKILL also ends what would survive it. */
+/** Signals the whole process tree; SIGKILL terminates it. */
 export const kill = ({ target, id, signal }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
       const name = signal.toUpperCase().replace(/^(?!SIG)/, "SIG")
       const decoded = yield* Effect.mapError(
         decodeSignal(name),
-        () => new UsageError({ message: `--signal ${signal}: there is no such signal; SIGTERM is one` })
+        () => new UsageError({ message: `--signal ${signal}: unknown signal; use a name such as SIGTERM` })
       )
       const { client } = yield* Target.resume(target)
       const processId = ProcessId.make(id)
@@ -49,7 +49,7 @@ export const kill = ({ target, id, signal }: Options) =>
         yield* client.call("process/signal", { processId, signal: decoded, target: "tree" })
       } else {
         const { signals } = client.features
-        const able = signals === "interrupt" ? "it can send INT and KILL" : "it can send KILL alone"
+        const able = signals === "interrupt" ? "it can send INT and KILL" : "it can only send KILL"
         yield* need(client.features, signals === "interrupt" && name === "SIGINT", `send ${name}`, able)
         yield* client.call("process/signal", { processId, signal: decoded })
       }

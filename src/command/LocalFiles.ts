@@ -1,5 +1,5 @@
 /**
- * Files of this machine, as a copy needs them.
+ * The local side of `cp`.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { maxBlockBytes } from "../protocol/FileSystemApi.js"
 import * as OsError from "../protocol/OsError.js"
-import { CommandFailed } from "./Outcome.js"
+import { CommandFailed } from "./CommandExit.js"
 
 const attempt = <A>(path: string, use: () => Promise<A>): Effect.Effect<A, CommandFailed> =>
   Effect.tryPromise({
@@ -20,16 +20,16 @@ const attempt = <A>(path: string, use: () => Promise<A>): Effect.Effect<A, Comma
     catch: (error) => new CommandFailed({ message: `${path}: ${OsError.describe(error)}` })
   })
 
-/** What a path leads to: neither a directory nor a file is a pipe, a socket or a device. */
+/** The target of a path; pipes, sockets and devices are neither a directory nor a file. */
 export interface Inspected {
   readonly isDirectory: boolean
   readonly isFile: boolean
-  /** In bytes; null where a server does not tell it. */
+  /** In bytes; null if the server does not send it. */
   readonly size: number | null
   readonly modifiedAtMs: number
 }
 
-/** Looks where a path leads. */
+/** Examines the target of a path. */
 export const inspect = (path: string): Effect.Effect<Inspected, CommandFailed> =>
   Effect.map(
     attempt(path, () => stat(path)),
@@ -44,7 +44,7 @@ export const inspect = (path: string): Effect.Effect<Inspected, CommandFailed> =
 const isOther = (entry: { isDirectory: () => boolean; isFile: () => boolean }) =>
   !entry.isDirectory() && !entry.isFile()
 
-/** Everything below a directory, directories before what is in them; `skipped` are links and special files. */
+/** Lists a tree, parents first; `skipped` counts links and special files. */
 export const walk = (root: string) =>
   Effect.gen(function* () {
     const directories: Array<string> = []
@@ -67,13 +67,13 @@ export const walk = (root: string) =>
     return { directories, files, skipped }
   })
 
-/** Makes a directory, with its parents. */
+/** Creates a directory and its parents. */
 export const createDirectory = (path: string): Effect.Effect<void, CommandFailed> =>
   Effect.asVoid(attempt(path, () => mkdir(path, { recursive: true })))
 
 const close = (handle: FileHandle) => Effect.promise(() => handle.close())
 
-/** The content of a file. */
+/** Streams the content of a file. */
 export const read = (path: string): Stream.Stream<Buffer, CommandFailed> =>
   Stream.unwrapScoped(
     Effect.map(
@@ -95,9 +95,9 @@ export const read = (path: string): Stream.Stream<Buffer, CommandFailed> =>
     )
   )
 
-/** Creates a file, or replaces it once all of its content is there. */
+/** Creates or replaces a file, atomically: it writes a temporary file and renames it. */
 export const write = <E>(path: string, content: Stream.Stream<Buffer, E>): Effect.Effect<void, CommandFailed | E> => {
-  // Beside it, so that it can take its place.
+  // In the same directory, so that rename(2) works.
   const part = `${path}.part-${randomUUID().slice(0, 8)}`
   const writeAll = (handle: FileHandle) =>
     Stream.runForEach(content, (chunk) => attempt(path, () => handle.writeFile(chunk)))

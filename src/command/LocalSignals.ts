@@ -1,5 +1,5 @@
 /**
- * The signals that this command itself gets: they end it, unless it hands them on.
+ * The signals that this command receives: they end it, unless a handler takes them.
  *
  * @since 0.1.0
  */
@@ -8,28 +8,28 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { Exited } from "./Outcome.js"
+import { Exited } from "./CommandExit.js"
 
-/** The signals that are listened to. */
+/** The handled signals. */
 export const signals = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const
 /** One of them. */
 export type Signal = (typeof signals)[number]
 
-/** What a shell says of who was ended by a signal. */
+/** The exit status of a program killed by a signal: 128 + n. */
 export const codeOf = (signal: Signal): number => 128 + constants.signals[signal]
 
-/** The signals of a command. */
+/** The signal handling of a command. */
 export class LocalSignals extends Context.Tag("exec-server/LocalSignals")<
   LocalSignals,
   {
-    /** Gives signals to somebody else while the scope is open. */
+    /** Passes signals to `handler` while the scope is open. */
     readonly take: (handler: (signal: Signal) => void) => Effect.Effect<void, never, Scope.Scope>
     /** Ends the command as this signal would. */
     readonly end: (signal: Signal) => void
   }
 >() {}
 
-/** Runs a command that ends, with everything it has started, when it gets a signal; and at once when it gets another. */
+/** Runs a command with signal handling: the first signal interrupts it, a second one exits at once. */
 export const provide = <A, E, R>(
   command: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | Exited, Exclude<R, LocalSignals>> =>
@@ -47,18 +47,18 @@ export const provide = <A, E, R>(
       yield* Effect.acquireRelease(
         Effect.sync(() =>
           signals.map((signal) => {
-            // Others would end this command before it has put everything in order.
-            const others = process.listeners(signal)
-            // There is a listener at any time: without one, the signal ends the process.
+            // Existing listeners would end this process before its finalizers have run.
+            const existing = process.listeners(signal)
+            // Add before removing: without any listener, a signal kills the process.
             process.on(signal, onSignal)
-            for (const other of others) process.removeListener(signal, other)
-            return [signal, others] as const
+            for (const listener of existing) process.removeListener(signal, listener)
+            return [signal, existing] as const
           })
         ),
         (replaced) =>
           Effect.sync(() => {
-            for (const [signal, others] of replaced) {
-              for (const other of others) process.on(signal, other)
+            for (const [signal, listeners] of replaced) {
+              for (const listener of listeners) process.on(signal, listener)
               process.removeListener(signal, onSignal)
             }
           })

@@ -1,5 +1,5 @@
 /**
- * `logs`: the output that a server retains of a process.
+ * `logs`: prints the retained output of a process.
  *
  * @since 0.1.0
  */
@@ -10,11 +10,11 @@ import { ProcessId } from "../protocol/Ids.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
 
-/** Which process, and how much of it. */
+/** The arguments of `logs`. */
 export interface Options {
   readonly target: Target.Target
   readonly id: string
-  /** Go on until the end. */
+  /** Continue until the process ends. */
   readonly follow: boolean
   readonly json: boolean
 }
@@ -25,9 +25,9 @@ const print = ({ seq, stream, chunk }: OutputChunk, json: boolean) =>
     : Terminal.write(stream === "stderr" ? "stderr" : "stdout", chunk)
 
 const missed = (bytes: number) =>
-  bytes > 0 ? Terminal.say(`${bytes} bytes of output are not retained any more`) : Effect.void
+  bytes > 0 ? Terminal.say(`${bytes} bytes of earlier output are no longer retained`) : Effect.void
 
-/** Prints it: as it is, or with `json` a line for each piece, its bytes in base64. */
+/** Prints the output unchanged, or with `json` one object per chunk, with its bytes in base64. */
 export const logs = ({ target, id, follow, json }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {

@@ -1,10 +1,10 @@
 /**
- * The name that somebody may have meant.
+ * Suggests a name for a misspelt one.
  *
  * @since 0.1.0
  */
 
-/** How many letters have to be changed, left out, put in or swapped with their neighbour to make one word the other. */
+/** The Damerau-Levenshtein distance: insertions, deletions, substitutions and swaps of neighbours. */
 const distance = (a: string, b: string): number => {
   let before: ReadonlyArray<number> = []
   let previous = Array.from({ length: b.length + 1 }, (_, column) => column)
@@ -26,13 +26,15 @@ const distance = (a: string, b: string): number => {
   return previous[b.length] ?? 0
 }
 
-/** So many letters may differ in a word of this length: in a short one, almost everything is near. */
+/** The largest distance for a word of this length; short words would otherwise match almost anything. */
 const allowed = (length: number) => Math.min(3, Math.floor(length / 3))
 
-/** The longest word that is compared, in characters: no name is longer. */
+/** The longest word to compare, in characters; no name is longer. */
 const maxLength = 64
 
-/** The nearest of several names: the only one that begins like this, or the one with the fewest letters different. */
+/**
+ * The name to suggest: the only one with this prefix, or the one with the smallest distance, if that is small enough.
+ */
 export const nearest = (given: string, names: ReadonlyArray<string>): string | undefined => {
   if (given.length > maxLength) return undefined
   const word = given.toLowerCase()

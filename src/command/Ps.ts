@@ -1,5 +1,5 @@
 /**
- * `ps`: the processes of a session.
+ * `ps`: lists the processes of a session.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ const rowOf = (info: ProcessInfo, now: number): ReadonlyArray<string> => [
   info.argv.map(Target.quote).join(" ")
 ]
 
-/** Prints them: a table, or with `json` a line each. */
+/** Prints the processes as a table, or with `json` as one object per line. */
 export const ps = ({ target, json }: { readonly target: Target.Target; readonly json: boolean }) =>
   Effect.scoped(
     Effect.gen(function* () {

@@ -1,5 +1,5 @@
 /**
- * `run`: a command somewhere else, as if it were here.
+ * `run`: runs a command on this machine or on a server, as if it were local.
  *
  * @since 0.1.0
  */
@@ -7,13 +7,13 @@ import * as Effect from "effect/Effect"
 import type { StartOptions } from "../client/ExecClient.js"
 import { need, type ServerFeatures } from "../client/ServerFeatures.js"
 import type { Environment } from "../environment/Environment.js"
+import { Exited, UsageError } from "./CommandExit.js"
 import { interact } from "./Interact.js"
-import { Exited, UsageError } from "./Outcome.js"
 import { explain } from "./StartFailure.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
 
-/** What to run, and how. */
+/** The arguments of `run`. */
 export interface Options {
   readonly target: Target.Target
   readonly argv: ReadonlyArray<string>
@@ -23,25 +23,25 @@ export interface Options {
   readonly timeoutMs: number | undefined
   /** Variables to set, as `NAME=VALUE`. */
   readonly set: ReadonlyArray<string>
-  /** Leave it running, and say how to come back. */
+  /** Leave the process running, and print how to attach to it. */
   readonly detach: boolean
   readonly id: string | undefined
   readonly json: boolean
 }
 
-/** Variables of the server, and of this command, that are nobody else's business. */
+/** Variables of the server that the process must not see (patterns). */
 const secrets = ["EXEC_SERVER_*TOKEN"]
 
-/** The size of a terminal that nobody looks at. */
+/** The terminal size if stdout is not a terminal. */
 const defaultSize = { rows: 24, cols: 80 }
 
-/** The original's terminals have one size. */
-const sayFixedSize = ({ server }: ServerFeatures) =>
+/** Tells the user that the original's terminals have a fixed size, if this terminal has another. */
+const warnFixedSize = ({ server }: ServerFeatures) =>
   Effect.suspend(() => {
     const { rows, cols } = Terminal.size() ?? defaultSize
     return rows === defaultSize.rows && cols === defaultSize.cols
       ? Effect.void
-      : Terminal.say(`${server} cannot give a terminal the size of this one: it has 24 rows of 80 columns`)
+      : Terminal.say(`${server} cannot resize terminals: the size is 24 rows by 80 columns`)
   })
 
 const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, string>, UsageError> =>
@@ -49,13 +49,13 @@ const variables = (set: ReadonlyArray<string>): Effect.Effect<Record<string, str
     Effect.forEach(set, (text) => {
       const [, name, value] = /^([^=]+)=([\s\S]*)$/.exec(text) ?? []
       return name === undefined || value === undefined
-        ? new UsageError({ message: `--set ${text}: a variable is set with NAME=VALUE` })
+        ? new UsageError({ message: `--set ${text}: write NAME=VALUE` })
         : Effect.succeed([name, value] as const)
     }),
     Object.fromEntries
   )
 
-/** `p1`, or what follows. The original does not list processes; a session that was just made has none. */
+/** The first unused id of `p1`, `p2`, ... The original cannot list processes, but then the session is new and empty. */
 const freeId = ({ client }: Environment) =>
   Effect.map(
     client.features.extensions ? client.call("process/list", {}) : Effect.succeed({ processes: [] }),
@@ -67,30 +67,32 @@ const freeId = ({ client }: Environment) =>
     }
   )
 
-/** Runs it; ends with its status. */
+/** Runs the command; exits with its status. */
 export const run = (options: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
       const { target, argv, tty, cwd, timeoutMs, set, detach, json } = options
       if (argv.length === 0) {
-        return yield* new UsageError({ message: "no command is given: exec-server run [FLAGS] -- COMMAND [ARGUMENTS]" })
+        return yield* new UsageError({ message: "no command given: exec-server run [FLAGS] -- COMMAND [ARGUMENTS]" })
       }
       if (json && !detach) {
-        return yield* new UsageError({ message: "--json needs --detach: otherwise the output is the command's own" })
+        return yield* new UsageError({
+          message: "--json needs --detach: without it, the output is that of the command"
+        })
       }
       const given = yield* variables(set)
       const environment = yield* Target.connect(target)
       const { client, isLocal } = environment
       if (detach && isLocal) {
-        const message = "--detach needs --url or --env: without a server, nothing outlives this command"
+        const message = "--detach needs --url or --env: without a server, the process ends with this command"
         return yield* new UsageError({ message })
       }
       const { features } = client
       if (target.session !== undefined && options.id === undefined) {
-        yield* need(features, features.extensions, "list its processes", "give --id, which no other process has")
+        yield* need(features, features.extensions, "list its processes", "give an unused --id")
       }
-      if (timeoutMs !== undefined) yield* need(features, features.extensions, "end a process after a time (--timeout)")
-      // Without a way to end the input, a program that has none must not be made to wait for its end.
+      if (timeoutMs !== undefined) yield* need(features, features.extensions, "limit the time of a process (--timeout)")
+      // If the server cannot close stdin, a pipe without input would keep programs waiting for EOF.
       const pipeStdin = !tty && (features.extensions || (yield* Terminal.hasInput))
       const term = process.env["TERM"] ?? "xterm-256color"
       const start: StartOptions = {
@@ -104,13 +106,13 @@ export const run = (options: Options) =>
         ...(tty && features.extensions ? { size: Terminal.size() ?? defaultSize } : {}),
         ...(timeoutMs === undefined ? {} : { timeoutMs })
       }
-      if (tty && !features.extensions) yield* sayFixedSize(features)
+      if (tty && !features.extensions) yield* warnFixedSize(features)
       const [program = ""] = argv
       const remote = yield* Effect.catchTag(environment.processes.start(start), "ServerError", (failure) =>
         explain(failure, {
           program,
           cwd: start.cwd,
-          cwdShown: Target.pathIn(environment, cwd ?? "."),
+          displayCwd: Target.pathIn(environment, cwd ?? "."),
           getMetadata: environment.files.getMetadata
         })
       )
@@ -125,7 +127,7 @@ export const run = (options: Options) =>
         `${json ? JSON.stringify({ sessionId, processId, pid: remote.pid }) : sessionId}\n`
       )
       const command = `exec-server attach ${Target.quote(processId)} --session ${sessionId} ${Target.flagsOf(target)}`
-      yield* Terminal.say(`process ${processId} runs on. To come back to it: ${command}`)
-      yield* Terminal.say("the server ends it if nobody does for as long as its --detached-session-ttl-ms says (30 s)")
+      yield* Terminal.say(`process ${processId} is running. To attach to it: ${command}`)
+      yield* Terminal.say("the server ends it if nobody attaches within its --detached-session-ttl-ms (default 30 s)")
     })
   )

@@ -1,5 +1,5 @@
 /**
- * A server from its settings, with what is said of it on the command line.
+ * Runs a server with the given settings, and prints its address.
  *
  * @since 0.1.0
  */
@@ -16,22 +16,22 @@ import * as NodeServices from "../server/NodeServices.js"
 import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
 import { Transport } from "../transport/Transport.js"
-import * as Memory from "./Memory.js"
+import * as MemoryTuning from "./MemoryTuning.js"
 
-/** One line for each registration, for people. */
+/** Prints a line for each registration (the original's text). */
 const announceRegistration = (environmentId: string) =>
   Effect.sync(() => {
     process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
   })
 
-/** Two lines: the address alone for programs, on stdout; a sentence for people, on stderr. */
+/** Prints the address alone on stdout, for programs, and in a sentence on stderr, for people. */
 export const announce = (name: string, address: string): Effect.Effect<void> =>
   Effect.sync(() => {
     process.stderr.write(`${name} listening on ${address}\n`)
     process.stdout.write(`${address}\n`)
   })
 
-/** What somebody who has started the server by hand may want to do next. */
+/** Suggests a first command to a user at a terminal. */
 const suggest = (address: string) =>
   Effect.sync(() => {
     if (process.stderr.isTTY) process.stderr.write(`try: npx exec-server run --url ${address} -- echo hello\n`)
@@ -46,8 +46,8 @@ const services = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? NodeServices.layerContained : NodeServices.layer
 
 /**
- * The first signal ends the server, which is the main program's affair; with the second one there is no grace any more,
- * and with a third nothing at all is waited for.
+ * Handles repeated signals. The first one shuts the server down (`bin.ts`), the second one skips the grace period of
+ * processes, and the third one exits at once.
  */
 const secondSignal = Layer.scoped(
   SkipGrace,
@@ -67,7 +67,7 @@ const secondSignal = Layer.scoped(
   })
 )
 
-/** Waits until nothing can be read from stdin any more; what comes before is dropped. */
+/** Waits for the end of stdin; discards its content. */
 const stdinClosed = Effect.async<void>((resume) => {
   const { stdin } = process
   const onEnd = () => resume(Effect.void)
@@ -79,15 +79,15 @@ const stdinClosed = Effect.async<void>((resume) => {
   })
 })
 
-/** Whether the end of stdin is to be waited for: on stdio it is the end of the peer, and so of the server, anyway. */
+/** Whether to watch stdin. On stdio the transport does: the end of stdin ends the server anyway. */
 const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }: Exposure.Exposure) =>
   exitOnStdinClose && _tag !== "Stdio"
 
-/** Serves until it is interrupted, or there is nobody left to serve. Fails where it cannot start, with why. */
+/** Serves until it is interrupted or the last peer of a stdio server is gone. Fails if it cannot start. */
 export const serve = (config: ServerConfig.ServerConfig) =>
   Effect.flatMap(Exposure.parse(config), (exposure) =>
     announceServer(exposure).pipe(
-      Effect.zipRight(Memory.limit),
+      Effect.zipRight(MemoryTuning.tuneServer),
       Effect.zipRight(
         watchesStdin(config, exposure) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
       ),

@@ -1,5 +1,5 @@
 /**
- * The flags of the server: its settings, and the file that they can come from.
+ * The flags of the server: its settings, and the configuration file.
  *
  * @since 0.1.0
  */
@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as ServerConfig from "../server/ServerConfig.js"
 import * as CommandLine from "./CommandLine.js"
 
-/** Settings as texts, and the configuration file. */
+/** Settings as texts, and the path of the configuration file. */
 export interface Given {
   readonly texts: ServerConfig.Texts
   readonly config: string | undefined
@@ -23,7 +23,7 @@ const form = (name: string, isSwitch: boolean): CommandLine.Form => ({
   isRepeated: false
 })
 
-/** What has to be known of them to read them. */
+/** The syntax of the server's flags. */
 export const forms: ReadonlyArray<CommandLine.Form> = [
   ...ServerConfig.keys.map((key) => form(ServerConfig.flagName(key), ServerConfig.isSwitch(key))),
   form(fileFlag, false)
@@ -39,8 +39,8 @@ export const settingsOf = (values: CommandLine.Values): Given => {
 }
 
 /**
- * What was given, if it is settings alone. Everything else is left to `Cli`, which a server need not load: commands,
- * calls for help, and mistakes.
+ * The settings, if the arguments are nothing but valid server flags; otherwise none. Commands, help and mistakes are
+ * left to `Cli`, which a server then does not load.
  */
 export const readAlone = (args: ReadonlyArray<string>): Option.Option<Given> => {
   const { tokens, rest } = CommandLine.split(forms, args)

@@ -1,17 +1,17 @@
 /**
- * What commands print: columns for people, JSON for programs.
+ * Formats tables, durations and sizes for people.
  *
  * @since 0.1.0
  */
 
-/** What a terminal would take for more than a character: also whoever named a process may not write to it. */
+/** Control characters: names of processes and files must not send escape sequences to the terminal. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
 const control = /[\u0000-\u001f\u007f-\u009f]/g
 
-/** Text on one line, without anything that a terminal acts on. */
+/** Replaces control characters by "?"; the result is one line. */
 export const plain = (text: string): string => text.replace(control, "?")
 
-/** Rows under a header, in columns as wide as their widest cell. */
+/** Formats rows below a header, in aligned columns. */
 export const format = (header: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const lines = [header, ...rows.map((row) => row.map(plain))]
   const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
@@ -26,7 +26,7 @@ export const format = (header: ReadonlyArray<string>, rows: ReadonlyArray<Readon
     .join("")
 }
 
-/** How long something has taken, in the largest unit that says enough. */
+/** Formats a duration in milliseconds as "5 s", "5 min", "5 h" or "5 d". */
 export const duration = (ms: number): string => {
   const seconds = Math.max(0, Math.floor(ms / 1000))
   if (seconds < 120) return `${seconds} s`
@@ -34,7 +34,7 @@ export const duration = (ms: number): string => {
   return seconds < 172800 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`
 }
 
-/** A number of bytes, in the largest unit that says enough. */
+/** Formats a number of bytes with a binary unit, such as "1.5 MiB". */
 export const bytes = (count: number): string => {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"]
   const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, count)) / 10))

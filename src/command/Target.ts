@@ -1,5 +1,5 @@
 /**
- * Where a command does its work: a server at a URL, a configured environment, or this machine.
+ * The target of a command: a server at a URL, a configured environment, or this machine.
  *
  * @since 0.1.0
  */
@@ -14,28 +14,28 @@ import * as RelayLink from "../client/RelayLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
-import * as Memory from "./Memory.js"
-import { UsageError } from "./Outcome.js"
+import { UsageError } from "./CommandExit.js"
+import * as MemoryTuning from "./MemoryTuning.js"
 
-/** What the flags say of it. */
+/** The flags that select the target. */
 export interface Target {
   readonly url: string | undefined
   readonly env: string | undefined
-  /** A file to take environments from, instead of those that are configured. */
+  /** A file of environments, instead of the configured one. */
   readonly environments: string | undefined
   readonly tokenFile: string | undefined
-  /** The session to take up again. */
+  /** The session to resume. */
   readonly session: string | undefined
 }
 
-/** Why there is nowhere to work. */
+/** Why there is no connection to the target. */
 export type TargetError =
   | UsageError
   | Environment.EnvironmentError
   | EnvironmentConfig.EnvironmentConfigError
   | EnvironmentManager.UnknownEnvironment
 
-/** How long a session may still be in use when it is taken up: the command before this one may just be leaving. */
+/** How long to retry while the session is attached elsewhere, in milliseconds: the previous command may be exiting. */
 const attachedMs = 2000
 const attachedRetryMs = 50
 
@@ -45,7 +45,7 @@ const usage = (message: string) => Either.left(new UsageError({ message }))
 
 type EntryError = Exclude<TargetError, Environment.EnvironmentError>
 
-/** What can be no server's address, and would otherwise be found out by whoever connects. */
+/** Refuses invalid addresses, for which connecting would fail later. */
 const checkAddress = (url: string): Either.Either<void, UsageError> => {
   const refuse = (reason: string) => usage(new ClientError.ConnectFailed({ url, reason }).message)
   if (RelayLink.isRelay(url) && RelayLink.addressOf(url) === undefined) {
@@ -89,10 +89,10 @@ const entryOf = (target: Target): Either.Either<EnvironmentConfig.Entry | undefi
     return entry
   })
 
-/** Whether it can be connected to, as far as its flags and the configuration say. */
+/** Checks the flags and the configuration, without connecting. */
 export const check = (target: Target): Either.Either<void, EntryError> => Either.map(entryOf(target), () => undefined)
 
-/** Connects; the connection ends with the scope, and on this machine everything that runs with it. */
+/** Connects to the target; the scope closes the connection, and ends the processes if it is this machine. */
 export const connect = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
   Effect.gen(function* () {
     const { session } = target
@@ -102,11 +102,11 @@ export const connect = (target: Target): Effect.Effect<Environment.Environment, 
         Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) })
       )
     }
-    if (session !== undefined) return yield* usage("--session needs --url, or --env with the environment it is in")
+    if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
     return yield* Environment.local(EnvironmentConfig.localId)
-  }).pipe(Effect.zipLeft(Memory.collectAlone))
+  }).pipe(Effect.zipLeft(MemoryTuning.tuneCollector))
 
-/** Connects to a session that was left. */
+/** Connects to the existing session that `--session` names. */
 export const resume = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
   target.session === undefined
     ? new UsageError({ message: "give --session: `exec-server run --detach` prints it" })
@@ -114,25 +114,25 @@ export const resume = (target: Target): Effect.Effect<Environment.Environment, T
 
 const isUri = (path: string) => /^[a-z]+:\/\//i.test(path)
 
-/** The same as a URI, which today's original insists on. */
+/** `pathIn` as a `file:` URI, which current versions of the original require. */
 export const uriIn = (environment: Environment.Environment, path: string): string => {
   const there = pathIn(environment, path)
   return isUri(there) ? there : pathToFileURL(there).href
 }
 
-/** A path as it is meant there: from the caller's own directory on this machine, from the server's elsewhere. */
+/** Resolves a path: against this command's working directory if the target is local, otherwise the server's. */
 export const pathIn = ({ isLocal, info }: Environment.Environment, path: string): string => {
   if (isUri(path)) return path
   return posix.resolve(isLocal ? process.cwd() : fileURLToPath(info.cwd ?? info.userHomeDir ?? "file:///"), path)
 }
 
-/** The flags that lead to the same place again. */
+/** The flags that select the same target, quoted for a shell. */
 export const flagsOf = ({ url, env, environments, tokenFile }: Target): string =>
   Object.entries({ url: url ?? (env === undefined ? process.env["EXEC_SERVER_URL"] : undefined), env, environments })
     .concat([["token-file", tokenFile]])
     .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${quote(value)}`]))
     .join(" ")
 
-/** A word as a shell reads it. */
+/** Quotes a word for a shell. */
 export const quote = (word: string): string =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`

@@ -1,5 +1,6 @@
 /**
- * This command's own stdin, stdout and stderr: raw mode that is always undone, output that waits, input that can be left.
+ * This command's stdin, stdout and stderr: raw mode that is always restored, output with backpressure, and
+ * interruptible input.
  *
  * @since 0.1.0
  */
@@ -13,16 +14,16 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as OsError from "../protocol/OsError.js"
 import * as Posix from "../spawn/Posix.js"
-import { CommandFailed } from "./Outcome.js"
+import { CommandFailed } from "./CommandExit.js"
 
-/** Nobody reads the output any more. */
+/** The reader of the output has closed it (EPIPE). */
 export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {
   override get message() {
     return "the output was closed"
   }
 }
 
-/** Why output could not be written: nobody reads it, or whatever else the system says. */
+/** Why output could not be written: it was closed, or another system error. */
 export type OutputError = OutputClosed | CommandFailed
 
 const outputError = (to: "stdout" | "stderr", error: Error): OutputError =>
@@ -30,22 +31,24 @@ const outputError = (to: "stdout" | "stderr", error: Error): OutputError =>
     ? new OutputClosed()
     : new CommandFailed({ message: `cannot write to ${to}: ${OsError.describe(error)}` })
 
-/** What programs that were cut off may have left a terminal with: a hidden cursor, mouse reports, bracketed paste, colours. */
+/**
+ * Resets modes that an interrupted program may have left on: hidden cursor, mouse reports, bracketed paste, colours.
+ */
 const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[?1006l\u001b[?2004l\u001b[0m"
 
 const { stdin, stdout, stderr } = process
 
-/** A line for the person in front of it; in raw mode nobody but us goes back to where a line begins. */
+/** Prints a message on stderr. In raw mode the terminal does not add the carriage return. */
 export const say = (text: string): Effect.Effect<void> =>
   Effect.sync(() => void stderr.write(`exec-server: ${text}${stderr.isTTY ? "\r" : ""}\n`))
 
 const streams = { stdout, stderr }
 
-/** Writes now; the effect waits until it was taken. */
+/** Writes immediately; the effect waits until the bytes are flushed. */
 export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputError> => {
   const stream = streams[to]
   const written = Deferred.unsafeMake<void, OutputError>(FiberId.none)
-  // The error also comes as an event, which would end the process if nobody listened.
+  // Without a listener, the "error" event would end the process.
   if (stream.listenerCount("error") === 0) stream.on("error", () => {})
   stream.write(bytes, (error) =>
     Deferred.unsafeDone(written, error == null ? Exit.void : Exit.fail(outputError(to, error)))
@@ -53,23 +56,23 @@ export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effe
   return Deferred.await(written)
 }
 
-/** Whether everything that was written was taken. */
-export const isTaken = (to: keyof typeof streams): boolean => streams[to].writableLength === 0
+/** Whether all written bytes are flushed. */
+export const isFlushed = (to: keyof typeof streams): boolean => streams[to].writableLength === 0
 
-/** Writes, and waits until it was taken. */
+/** Writes, and waits until the bytes are flushed. */
 export const write = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputError> =>
   Effect.suspend(() => post(to, bytes))
 
-/** Gives keys as they are typed, while the scope is open. Nothing where stdin is no terminal. */
+/** Puts the terminal into raw mode while the scope is open. Does nothing if stdin is not a terminal. */
 export const raw: Effect.Effect<void, never, Scope.Scope> = Effect.asVoid(
   Effect.acquireRelease(
     Effect.sync(() => {
       if (!stdin.isTTY) return () => {}
       const restore = () => void stdin.setRawMode(false)
-      // Also when there is no time for finalizers.
+      // Restore the mode even if the process exits without running finalizers.
       process.once("exit", restore)
       stdin.setRawMode(true)
-      // What the program's own terminal has made of newlines is final. Undone with the mode.
+      // The remote terminal has already translated newlines. Restored together with the mode.
       if (stdout.isTTY) Posix.rawOutput(stdin.fd)
       return () => {
         process.removeListener("exit", restore)
@@ -80,16 +83,16 @@ export const raw: Effect.Effect<void, never, Scope.Scope> = Effect.asVoid(
   )
 )
 
-/** Undoes what a program that could not end properly did to the terminal. */
+/** Resets the terminal after a program that was interrupted. */
 export const reset: Effect.Effect<void> = Effect.sync(() => {
   if (stdout.isTTY) stdout.write(resetSequence)
 })
 
-/** The size of the terminal; undefined where stdout is none. */
+/** The size of the terminal; undefined if stdout is not a terminal. */
 export const size = (): { readonly rows: number; readonly cols: number } | undefined =>
   stdout.isTTY && stdout.rows > 0 && stdout.columns > 0 ? { rows: stdout.rows, cols: stdout.columns } : undefined
 
-/** Hears every change of the terminal's size while the scope is open. */
+/** Calls `listener` for each change of the terminal's size while the scope is open. */
 export const onResize = (listener: () => void): Effect.Effect<void, never, Scope.Scope> =>
   Effect.asVoid(
     Effect.acquireRelease(
@@ -98,48 +101,48 @@ export const onResize = (listener: () => void): Effect.Effect<void, never, Scope
     )
   )
 
-/** How long a pipe on stdin that has said nothing may take to say something, or to end, in milliseconds. */
+/** How long to wait for the first input, or the end, of a pipe on stdin, in milliseconds. */
 const silentMs = 250
 
 const nullDevice = "/dev/null"
 
-/** Whether stdin is something that certainly has no input: closed, empty, or the null device. */
+/** Whether stdin certainly has no input: it is closed, an empty file, or the null device. */
 const isEmpty = (): boolean => {
   try {
     const found = fstatSync(stdin.fd)
     return found.isFile() ? found.size === 0 : found.isCharacterDevice() && found.rdev === statSync(nullDevice).rdev
   } catch {
-    // Nothing is open there.
+    // EBADF: stdin is closed.
     return true
   }
 }
 
-/** Why nothing can be read; Node.js takes a directory for an empty file. */
+/** The error of stdin, if any. Node.js does not report that it is a directory. */
 const inputFault = (): Error | null => {
   if (stdin.errored !== null) return stdin.errored
   try {
     const code = "EISDIR"
     return fstatSync(stdin.fd).isDirectory() ? Object.assign(new Error(code), { code }) : null
   } catch {
-    // Nothing is open there.
+    // EBADF: stdin is closed.
     return null
   }
 }
 
-/** Whether there is, or may still be, input on stdin; takes none of it. Of a pipe, its end is waited for, bounded. */
+/** Whether stdin has or may still get input. Consumes none. Waits up to `silentMs` for the input or end of a pipe. */
 export const hasInput: Effect.Effect<boolean> = Effect.suspend(() => {
   if (stdin.isTTY) return Effect.succeed(true)
   if (isEmpty()) return Effect.succeed(false)
   const heard = Effect.async<boolean>((resume) => {
     const onReadable = () => {
       if (stdin.readableLength > 0) resume(Effect.succeed(true))
-      // Only reading tells the end; there is nothing to be read.
+      // Nothing is buffered, so this consumes nothing; without it, "end" is not emitted.
       else stdin.read()
     }
     const onEnd = () => resume(Effect.succeed(false))
     if (stdin.readableEnded || stdin.destroyed) return onEnd()
     stdin.on("readable", onReadable)
-    // Who reads it is told of it.
+    // The reader of stdin reports the error.
     const onError = () => resume(Effect.succeed(true))
     if (inputFault() !== null) return onError()
     for (const event of ["end", "close"]) stdin.on(event, onEnd)
@@ -158,12 +161,12 @@ export const hasInput: Effect.Effect<boolean> = Effect.suspend(() => {
 
 const unreadable = (error: Error) => new CommandFailed({ message: `cannot read stdin: ${OsError.describe(error)}` })
 
-/** Hands over what comes on stdin, a piece at a time, until it ends; can be interrupted at any time. */
+/** Runs `use` for each chunk of stdin, one at a time, until it ends; interruptible at any time. */
 export const forEachInput = <E, R>(
   use: (chunk: Buffer) => Effect.Effect<void, E, R>
 ): Effect.Effect<void, E | CommandFailed, R> =>
   Effect.gen(function* () {
-    // Once: it takes a system call, and the chunks may be many.
+    // Checked once, not for each chunk: it takes a system call.
     const fault = inputFault()
     if (fault !== null) return yield* unreadable(fault)
     const next = Effect.async<Buffer | undefined, CommandFailed>((resume) => {

@@ -1,5 +1,5 @@
 /**
- * A place where things are done: processes, files and HTTP requests, whether on this machine or on another.
+ * An environment: a machine, local or remote, on which to run processes, use files and make HTTP requests.
  *
  * @since 0.1.0
  */
@@ -19,34 +19,35 @@ import * as ExecServer from "../server/ExecServer.js"
 import * as NodeServices from "../server/NodeServices.js"
 import { allEnabled, type Enabled, type Entry, remoteId } from "./EnvironmentConfig.js"
 
-/** Why there is no environment to work in. */
+/** Why an environment could not be connected. */
 export type EnvironmentError = ClientError | Token.TokenError
 
-/** One environment, connected. What it is not there for fails with `Unsupported`. */
+/** A connected environment. Operations that its configuration disables fail with `Unsupported`. */
 export interface Environment extends Enabled {
   readonly id: string
-  /** Whether this is the machine that the program runs on. */
+  /** Whether it is the machine this program runs on. */
   readonly isLocal: boolean
-  /** Starts processes; they end with the environment, if not before. */
+  /** Starts processes; they end at the latest with the environment. */
   readonly processes: Processes
   readonly files: Files
   readonly http: Http
-  /** The machine. */
+  /** Describes the machine. */
   readonly info: EnvironmentInfo
-  /** What all of this goes through, whatever the environment is there for. */
+  /** The client of the connection; `execEnabled` and `filesystemEnabled` do not restrict it. */
   readonly client: ExecClient.Shape
 }
 
 const refusal = (id: string, what: string, key: string) =>
   new Unsupported({ server: `environment \`${id}\``, what, advice: `its configuration says ${key} = false` })
 
-/** The same services, all of which fail. */
+/** Processes, each operation of which fails. */
 const noProcesses = (error: Unsupported): Processes => ({
   start: () => error,
   startScoped: () => error,
   attach: () => error
 })
 
+/** Files, each operation of which fails. */
 const noFiles = (error: Unsupported): Files => ({
   readFile: () => error,
   writeFile: () => error,
@@ -61,7 +62,7 @@ const noFiles = (error: Unsupported): Files => ({
   copy: () => error
 })
 
-/** An environment that a client works in: what a provider of one's own gives. */
+/** Makes an environment from a connected client; for custom providers. */
 export const of = (
   id: string,
   isLocal: boolean,
@@ -85,13 +86,13 @@ export const of = (
 /** What serves this machine in this process. */
 const sessions = ExecServer.layerSessions.pipe(provideInOrder(NodeServices.layer))
 
-/** This machine, without a server to connect to: the same services in this process. It ends with the scope. */
+/** Makes an environment of this machine, served within this process. The scope ends it. */
 export const local = (id: string): Effect.Effect<Environment, ClientError, Scope.Scope> =>
   Effect.flatMap(Layer.build(sessions), (server) =>
     Effect.map(Effect.provide(ExecClient.connectInProcess(), server), (client) => of(id, true, client))
   )
 
-/** A configured environment; it ends with the scope. */
+/** Connects to a configured environment; the scope closes the connection. */
 export const remote = (
   { id, target, initializeTimeoutMs, execEnabled = true, filesystemEnabled = true }: Entry,
   { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
@@ -103,12 +104,12 @@ export const remote = (
       return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }), enabled)
     }
     const { url, connectTimeoutMs, tokenFile } = target
-    // The variable's token is for the server that a flag or a variable names, and no configured one's to have.
+    // EXEC_SERVER_TOKEN is for the server named by a flag or variable. Servers in the file must not receive it.
     const variables = id === remoteId ? process.env : {}
     const token = yield* Token.load({ tokenFile, variables })
     return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }), enabled)
   })
 
-/** Whether an environment is of no use any more: its connection has ended for good. */
+/** Whether the connection of an environment has ended for good. */
 export const hasEnded = ({ client }: Environment): Effect.Effect<boolean> =>
   Effect.map(client.state, ({ _tag }) => _tag === "Ended")

@@ -1,5 +1,5 @@
 /**
- * `environments.toml`: which environments there are, and which of them is used by default.
+ * `environments.toml`: the configured environments and the default one. Format and error texts are the original's.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import * as TOML from "smol-toml"
 import * as OsError from "../protocol/OsError.js"
 import { redactUrl } from "../protocol/Redact.js"
 
-/** A configuration cannot be used; the message says what is wrong with it. */
+/** A configuration is invalid or cannot be read; the message says why. */
 export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigError")<{
   readonly detail: string
   /** The file could not be read. */
@@ -24,12 +24,12 @@ export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigE
   }
 }
 
-/** How an environment is reached: at a URL, or as a program that serves on its stdin and stdout. */
+/** How to connect to an environment: at a URL, or by starting a program that serves on its stdin and stdout. */
 export type Target = Data.TaggedEnum<{
   Url: {
     readonly url: string
     readonly connectTimeoutMs: number | undefined
-    /** A file with the bearer token to show. */
+    /** The path of a file with the bearer token. */
     readonly tokenFile: string | undefined
   }
   Program: {
@@ -39,20 +39,21 @@ export type Target = Data.TaggedEnum<{
     readonly cwd: string | undefined
   }
 }>
+/** The constructors of `Target`. */
 export const Target = Data.taggedEnum<Target>()
 
-/** What an environment is there for. */
+/** What an environment may be used for. */
 export interface Enabled {
-  /** Whether processes may be run in it. */
+  /** Whether it may run processes. */
   readonly execEnabled: boolean
-  /** Whether its files may be worked on. */
+  /** Whether its files may be read and written. */
   readonly filesystemEnabled: boolean
 }
 
-/** An environment that is there for everything. */
+/** Everything is enabled: the default. */
 export const allEnabled: Enabled = { execEnabled: true, filesystemEnabled: true }
 
-/** No environment. */
+/** Nothing is enabled: no environment is selected. */
 export const noneEnabled: Enabled = { execEnabled: false, filesystemEnabled: false }
 
 /** A configured environment. */
@@ -62,22 +63,22 @@ export interface Entry extends Partial<Enabled> {
   readonly initializeTimeoutMs: number | undefined
 }
 
-/** All that is configured. */
+/** A parsed configuration. */
 export interface EnvironmentConfig {
   /** In the order of the file. */
   readonly entries: ReadonlyArray<Entry>
-  /** Whether this machine is an environment as well, called `local`. */
+  /** Whether this machine is also an environment, with the id `local`. */
   readonly includeLocal: boolean
-  /** The id of the default environment; undefined where there is none. */
+  /** The id of the default environment; undefined if there is none. */
   readonly defaultId: string | undefined
-  /** Which environments new work starts with, where there is a default: all of them, that one first; or it alone. */
+  /** Which environments new work starts with: all, the default one first, or only the default one. */
   readonly initial: "all" | "default"
 }
 
-/** The environment that is this machine. */
+/** The id of this machine. */
 export const localId = "local"
 
-/** The environment at the URL that a variable names. */
+/** The id of the environment at the URL of a flag or variable. */
 export const remoteId = "remote"
 
 const maxIdLength = 64
@@ -88,7 +89,7 @@ type Checked<A> = Either.Either<A, EnvironmentConfigError>
 
 const ok: Checked<void> = Either.void
 
-/** What a key may hold, in a parser's words. */
+/** The type of a key's value; `words` is its name in error messages. */
 interface Kind {
   readonly is: (value: unknown) => boolean
   readonly words: string
@@ -129,7 +130,7 @@ const entryKeys: Readonly<Record<string, Kind>> = {
   filesystem_enabled: boolean
 }
 
-/** The keys of an entry, once each is known to hold what it may. */
+/** An entry whose keys have been checked. */
 interface RawEntry {
   readonly id?: string
   readonly url?: string
@@ -150,7 +151,7 @@ interface RawConfig {
   readonly environments?: ReadonlyArray<object>
 }
 
-/** The first thing wrong with the keys of a table: one that nobody knows, or a value of another kind. */
+/** The first error in a table: an unknown key, or a value of the wrong type. */
 const faultIn = (table: object, kinds: Readonly<Record<string, Kind>>): string | undefined => {
   for (const [key, value] of Object.entries(table)) {
     const kind = Object.hasOwn(kinds, key) ? kinds[key] : undefined
@@ -163,7 +164,7 @@ const faultIn = (table: object, kinds: Readonly<Record<string, Kind>>): string |
   return undefined
 }
 
-/** Checks the id of an environment that is not this machine. */
+/** Checks the id of a configured environment; `local` and `none` are reserved. */
 export const checkId = (id: string): Checked<void> => {
   if (id.trim() === "") return fail("environment id cannot be empty")
   if (id.trim() !== id) return fail(`environment id \`${id}\` must not contain surrounding whitespace`)
@@ -174,7 +175,7 @@ export const checkId = (id: string): Checked<void> => {
     : fail(`environment id \`${id}\` must contain only ASCII letters, numbers, '-' or '_'`)
 }
 
-/** Checks an address, and gives it without space around it. Beside WebSockets: `unix://`, and `relay(s)://`. */
+/** Trims and checks a URL: `ws://`, `wss://` or, beyond the original, `unix://`, `relay://` or `relays://`. */
 export const parseUrl = (given: string): Checked<string> => {
   const url = given.trim()
   if (url === "") return fail("environment url cannot be empty")
@@ -243,7 +244,7 @@ const parseEntries = (raws: ReadonlyArray<RawEntry>, folder: string | undefined)
     return entries
   })
 
-/** What a TOML parser, or the keys of a document, have against it. */
+/** Parses a document and checks its keys; Left is the first error. */
 const parseDocument = (content: string): Either.Either<RawConfig, string> =>
   Either.flatMap(
     Either.try({
@@ -253,7 +254,7 @@ const parseDocument = (content: string): Either.Either<RawConfig, string> =>
     (document) => {
       const fault = faultIn(document, topKeys)
       if (fault !== undefined) return Either.left(fault)
-      // Every key was found to hold what it may.
+      // The cast is safe: the keys are checked.
       const config = document as RawConfig
       for (const entry of config.environments ?? []) {
         const fault = Object.hasOwn(entry, "id") ? faultIn(entry, entryKeys) : "missing field `id`"
@@ -264,8 +265,8 @@ const parseDocument = (content: string): Either.Either<RawConfig, string> =>
   )
 
 /**
- * Reads a configuration. `source` is named in failures; relative paths start from `folder`, and are refused without
- * one.
+ * Parses a configuration. Error messages name `source`. Relative paths are resolved against `folder`; without it, a
+ * relative `cwd` is refused.
  */
 export const parse = (
   content: string,
@@ -283,7 +284,7 @@ export const parse = (
     return { entries, includeLocal, defaultId, initial: "all" } as const
   })
 
-/** Reads a configuration file; relative paths start from its directory. */
+/** Reads a configuration file; relative paths are resolved against its directory. */
 export const load = (path: string): Either.Either<EnvironmentConfig, EnvironmentConfigError> =>
   Either.flatMap(
     Either.try({
@@ -297,7 +298,10 @@ export const load = (path: string): Either.Either<EnvironmentConfig, Environment
     (content) => parse(content, path, join(path, ".."))
   )
 
-/** What one URL configures: nothing, `none` (any case), or an environment `remote` at it. */
+/**
+ * The configuration for a URL: only this machine if it is empty, no environment if it is `none` (in any case), else
+ * only an environment `remote` at the URL.
+ */
 export const fromUrl = (given: string | undefined): Either.Either<EnvironmentConfig, EnvironmentConfigError> => {
   const url = given?.trim() ?? ""
   const initial = "default"
@@ -320,8 +324,8 @@ export const fromUrl = (given: string | undefined): Either.Either<EnvironmentCon
 }
 
 /**
- * What the variables of a program configure: `environments.toml` in `CODEX_HOME` (`~/.codex`) if there is one; else the
- * URL in `EXEC_SERVER_URL`, or in `CODEX_EXEC_SERVER_URL`.
+ * The configuration of a program: `environments.toml` in `CODEX_HOME` (default `~/.codex`) if it exists, else the URL
+ * in `EXEC_SERVER_URL` or `CODEX_EXEC_SERVER_URL`.
  */
 export const fromVariables = (
   variables: NodeJS.ProcessEnv

@@ -1,5 +1,5 @@
 /**
- * The environments of a program: which there are, which is used by default, and one connection to each that is used.
+ * The environments of a program: their ids, the default one, and one shared connection to each that is used.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ export class UnknownEnvironment extends Data.TaggedError("UnknownEnvironment")<{
   readonly known: ReadonlyArray<string>
 }> {
   override get message() {
-    const known = this.known.length === 0 ? "there are none" : `there are ${this.known.join(", ")}`
+    const known = this.known.length === 0 ? "there are none" : `the known ones are ${this.known.join(", ")}`
     return `unknown environment \`${this.id}\`: ${known}`
   }
 }
@@ -38,39 +38,39 @@ export class NoDefaultEnvironment extends Data.TaggedError("NoDefaultEnvironment
   }
 }
 
-/** What can be chosen about a manager. */
+/** Options of a manager. */
 export interface Options {
-  /** How long a server that is not there yet is waited for when an environment is first used, in ms; 5 min. */
+  /** How long to retry the connection to a server that may still be starting, in milliseconds; 300000 by default. */
   readonly startForMs?: number | undefined
 }
 
 /** The environments of a program. */
 export interface Shape {
-  /** Their ids: this machine first, where it is one, then as configured. */
+  /** The ids of all environments: `local` first, if included, then in configured order. */
   readonly ids: Effect.Effect<ReadonlyArray<string>>
-  /** The id of the default one; undefined where there is none. */
+  /** The id of the default environment; undefined if there is none. */
   readonly defaultId: string | undefined
   /**
-   * Those that new work starts with, the default one first: with an `environments.toml` all of them, with a variable that
-   * one alone. None, where there is no default.
+   * The ids that new work starts with: all, the default one first, if configured by `environments.toml`; only the
+   * default one if configured by a variable. Empty if there is no default.
    */
   readonly initialIds: ReadonlyArray<string>
-  /** What an environment is there for, which may be known before it is connected; without an id, of none: nothing. */
+  /** What an environment may be used for; does not connect to it. Without an id, nothing is enabled. */
   readonly enabled: (id: string | undefined) => Effect.Effect<EnvironmentConfig.Enabled, UnknownEnvironment>
-  /** An environment, connected: by the first who asks for it, and anew once that connection has ended for good. */
+  /** Gets a connected environment. The first caller connects; reconnects after the connection has ended for good. */
   readonly get: (
     id: string
   ) => Effect.Effect<Environment.Environment, Environment.EnvironmentError | UnknownEnvironment>
-  /** The default environment, likewise. */
+  /** Gets the default environment, like `get`. */
   readonly getDefault: Effect.Effect<
     Environment.Environment,
     Environment.EnvironmentError | UnknownEnvironment | NoDefaultEnvironment
   >
-  /** Adds an environment at a URL, or gives one another URL: the connection to the old one ends. */
+  /** Adds an environment at a URL, or changes the URL of an existing one and closes its connection. */
   readonly upsert: (id: string, url: string) => Effect.Effect<void, EnvironmentConfig.EnvironmentConfigError>
 }
 
-/** Between two attempts to connect, in milliseconds: twice as long each time, up to a maximum. */
+/** The backoff between connection attempts, in milliseconds: doubled each time, up to the maximum. */
 const firstRetryMs = 1000
 const maxRetryMs = 30000
 
@@ -79,22 +79,22 @@ const retries = Schedule.exponential(firstRetryMs).pipe(
   Schedule.whileInput((error: Environment.EnvironmentError) => error._tag !== "TokenError" && isRetryable(error))
 )
 
-/** A source of one environment, and the connection to it. */
+/** An environment's source and its current connection. */
 interface Slot extends Pick<Source, "connect" | "execEnabled" | "filesystemEnabled"> {
-  /** Of those who ask at the same time one connects. */
-  readonly alone: Effect.Semaphore
-  /** Another source has taken its place. */
+  /** Held while connecting or closing, so that concurrent callers share one connection. */
+  readonly mutex: Effect.Semaphore
+  /** Completed when `upsert` replaces this slot. */
   readonly replaced: Deferred.Deferred<void>
   current: { readonly environment: Environment.Environment; readonly scope: Scope.CloseableScope } | undefined
 }
 
-/** The environments of a configuration; connections end with the scope. */
+/** Makes a manager of a configuration; the scope closes all connections. */
 export const make = (
   config: EnvironmentConfig.EnvironmentConfig,
   options: Options = {}
 ): Effect.Effect<Shape, never, Scope.Scope> => makeProvided(EnvironmentProvider.fromConfig(config), options)
 
-/** The environments that a provider has; connections end with the scope. */
+/** Makes a manager of a provider's environments; the scope closes all connections. */
 export const makeProvided = (
   { sources, includeLocal, defaultId, initial }: EnvironmentProvider.Provided,
   { startForMs = 300000 }: Options = {}
@@ -103,20 +103,20 @@ export const makeProvided = (
     const scope = yield* Effect.scope
     const slots = new Map<string, Slot>()
 
-    const add = ({ id, connect, isAwaited, execEnabled, filesystemEnabled }: Source) => {
-      const patient = startForMs > 0 && isAwaited
+    const add = ({ id, connect, mayBeStarting, execEnabled, filesystemEnabled }: Source) => {
+      const retried = startForMs > 0 && mayBeStarting
       slots.set(id, {
-        connect: patient ? Effect.retry(connect, Schedule.upTo(retries, startForMs)) : connect,
+        connect: retried ? Effect.retry(connect, Schedule.upTo(retries, startForMs)) : connect,
         execEnabled,
         filesystemEnabled,
-        alone: Effect.unsafeMakeSemaphore(1),
+        mutex: Effect.unsafeMakeSemaphore(1),
         replaced: Deferred.unsafeMake(FiberId.none),
         current: undefined
       })
     }
 
     const { localId, allEnabled } = EnvironmentConfig
-    if (includeLocal) add({ id: localId, isAwaited: false, ...allEnabled, connect: Environment.local(localId) })
+    if (includeLocal) add({ id: localId, mayBeStarting: false, ...allEnabled, connect: Environment.local(localId) })
     for (const source of sources) add(source)
     const configured = Array.from(slots.keys())
 
@@ -145,9 +145,9 @@ export const makeProvided = (
       Effect.suspend((): ReturnType<Shape["get"]> => {
         const slot = slots.get(id)
         if (slot === undefined) return unknown(id)
-        // Who waits for a connection that nobody wants any more gets the one in its place.
+        // If `upsert` replaces the slot during the wait, start again with the new slot.
         return Effect.raceFirst(
-          Effect.asSome(slot.alone.withPermits(1)(connected(slot))),
+          Effect.asSome(slot.mutex.withPermits(1)(connected(slot))),
           Effect.as(Deferred.await(slot.replaced), Option.none<Environment.Environment>())
         ).pipe(
           Effect.flatMap(Option.match({ onNone: () => get(id), onSome: (environment) => Effect.succeed(environment) }))
@@ -157,7 +157,7 @@ export const makeProvided = (
     const disconnect = (slot: Slot) =>
       Effect.zipRight(
         Deferred.succeed(slot.replaced, undefined),
-        slot.alone.withPermits(1)(
+        slot.mutex.withPermits(1)(
           Effect.suspend(() => (slot.current === undefined ? Effect.void : Scope.close(slot.current.scope, Exit.void)))
         )
       )
@@ -195,7 +195,7 @@ export const makeProvided = (
           const url = yield* EnvironmentConfig.parseUrl(given)
           const target = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile: undefined })
           const old = slots.get(id)
-          // In one step: whoever asks from now on gets the new one.
+          // Replace the slot before closing the old connection: new callers get the new one.
           add(EnvironmentProvider.sourceOf({ id, target, initializeTimeoutMs: undefined }))
           if (old !== undefined) yield* disconnect(old)
         })
@@ -204,7 +204,7 @@ export const makeProvided = (
 
 /** The environments of a program. */
 export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentManager")<EnvironmentManager, Shape>() {
-  /** Those that a provider has. */
+  /** A manager of the environments of the `EnvironmentProvider`. */
   static readonly layerProvider = (
     options: Options = {}
   ): Layer.Layer<
@@ -219,13 +219,13 @@ export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentMana
       )
     )
 
-  /** Those of a configuration. */
+  /** A manager of a configuration. */
   static readonly layer = (
     config: EnvironmentConfig.EnvironmentConfig,
     options: Options = {}
   ): Layer.Layer<EnvironmentManager> => Layer.scoped(EnvironmentManager, make(config, options))
 
-  /** Those that a program's variables configure. */
+  /** A manager of the configuration of a program, see `EnvironmentConfig.fromVariables`. */
   static readonly layerVariables = (
     variables: NodeJS.ProcessEnv,
     options: Options = {}

@@ -1,5 +1,5 @@
 /**
- * Where the environments of a program come from: what is configured, or whatever else a program has in its place.
+ * The source of a program's environments: its configuration, or a custom provider.
  *
  * @since 0.1.0
  */
@@ -11,51 +11,51 @@ import type * as Scope from "effect/Scope"
 import * as Environment from "./Environment.js"
 import * as EnvironmentConfig from "./EnvironmentConfig.js"
 
-/** One environment that there is. */
+/** One available environment. */
 export interface Source extends EnvironmentConfig.Enabled {
   readonly id: string
-  /** Whether somebody may still have to start its server: then attempts that fail are repeated. */
-  readonly isAwaited: boolean
-  /** Connects; the environment ends with the scope. */
+  /** Whether its server may not be running yet; then failed connection attempts are retried. */
+  readonly mayBeStarting: boolean
+  /** Connects; the scope closes the connection. */
   readonly connect: Effect.Effect<Environment.Environment, Environment.EnvironmentError, Scope.Scope>
 }
 
-/** What a provider has. */
+/** The environments of a provider. */
 export interface Provided extends Pick<EnvironmentConfig.EnvironmentConfig, "includeLocal" | "defaultId" | "initial"> {
-  /** In order; this machine, which `includeLocal` puts in front of them, is none of them. */
+  /** In order, without this machine, which `includeLocal` adds in front. */
   readonly sources: ReadonlyArray<Source>
 }
 
-/** The source of a configured environment. */
+/** Makes the source of a configured environment. */
 export const sourceOf = (entry: EnvironmentConfig.Entry): Source => {
   const { id, target, execEnabled = true, filesystemEnabled = true } = entry
   return {
     id,
     execEnabled,
     filesystemEnabled,
-    // A program that cannot be started will not be there a moment later.
-    isAwaited: target._tag === "Url",
+    // A program that cannot be started now will not work later either.
+    mayBeStarting: target._tag === "Url",
     connect: Environment.remote(entry)
   }
 }
 
-/** What a configuration has. */
+/** The environments of a configuration. */
 export const fromConfig = ({ entries, ...config }: EnvironmentConfig.EnvironmentConfig): Provided => ({
   ...config,
   sources: entries.map(sourceOf)
 })
 
-/** Gives the environments of a program when they are first needed. */
+/** Provides the environments of a program; evaluated when the manager is built. */
 export class EnvironmentProvider extends Context.Tag("exec-server/EnvironmentProvider")<
   EnvironmentProvider,
   Effect.Effect<Provided, EnvironmentConfig.EnvironmentConfigError>
 >() {
-  /** Those of a configuration, or what is wrong with it. */
+  /** The environments of a configuration; fails with its error when used. */
   static readonly layerConfig = (
     config: Either.Either<EnvironmentConfig.EnvironmentConfig, EnvironmentConfig.EnvironmentConfigError>
   ): Layer.Layer<EnvironmentProvider> => Layer.succeed(EnvironmentProvider, Effect.map(config, fromConfig))
 
-  /** Those that a program's variables configure. */
+  /** The environments of a program's configuration, see `EnvironmentConfig.fromVariables`. */
   static readonly layerVariables = (variables: NodeJS.ProcessEnv): Layer.Layer<EnvironmentProvider> =>
     Layer.succeed(
       EnvironmentProvider,

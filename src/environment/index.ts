@@ -1,5 +1,5 @@
 /**
- * Environments: `exec-server/environment`.
+ * Environments, `exec-server/environment`: the machines a program works on, their configuration and connections.
  *
  * @since 0.1.0
  */

@@ -1,8 +1,9 @@
 /**
- * Children in namespaces of their own, made by bubblewrap: nothing of such a child outlives it, wherever it went.
+ * Starts children in PID namespaces, with bubblewrap. When such a child ends, the kernel kills all its descendants,
+ * even those that left its process group and session.
  *
- * What bubblewrap runs is `spawn/native/init.c`, the namespace's first process. It tells what the program's start and end were,
- * which bubblewrap itself does not know, or not exactly.
+ * Bubblewrap runs `spawn/native/init.c` as the first process of the namespace. It reports the exact start and exit of
+ * the program through a pipe; bubblewrap's own exit status does not tell them apart.
  *
  * @since 0.1.0
  */
@@ -29,22 +30,22 @@ import { Spawner } from "../spawn/Spawner.js"
 import * as Mounting from "./Mounting.js"
 import { Placeholders, type Shape as PlaceholdersShape } from "./Placeholders.js"
 
-/** Bubblewrap is not there, or cannot make namespaces here; the message says what to do. */
+/** Bubblewrap is not installed or cannot create namespaces here; the message says what to do. */
 export class BubblewrapUnavailable extends Data.TaggedError("BubblewrapUnavailable")<{ readonly message: string }> {}
 
-/** How long the start of a contained program may take, in milliseconds. */
+/** The deadline for the start of a contained program, in milliseconds. */
 const startMs = 10000
 
-/** How long the test whether bubblewrap works here may take, in milliseconds. */
+/** The deadline of each check of bubblewrap, in milliseconds. */
 const checkMs = 10000
 
-/** What a program sees besides its own processes: everything there is. */
+/** Mounts the host's whole file system. */
 const wholeFileSystem = ["--dev-bind", "/", "/"]
 
 const namespaces = [
-  // Its first process is `init`; when that ends the kernel kills all others.
+  // `init` is PID 1: when it exits, the kernel kills the whole namespace.
   ...["--unshare-pid", "--as-pid-1"],
-  // The server's death is theirs, also without the guard.
+  // Kills the namespace when the server dies, even without the guard.
   "--die-with-parent"
 ]
 
@@ -52,14 +53,14 @@ const contained = [
   ...namespaces,
   ...wholeFileSystem,
   ...["--proc", "/proc"],
-  // Otherwise root would lose its privileges within; nobody else has any to keep.
+  // Bubblewrap drops root's capabilities by default; other users have none.
   ...(process.getuid?.() === 0 ? ["--cap-add", "ALL"] : [])
 ]
 
-/** Root loses its privileges: with them it could undo the confinement. */
+/** Without capabilities: with them, root could undo the confinement. */
 const confined = [...namespaces, "--unshare-ipc", "--cap-drop", "ALL"]
 
-const locate = (): string | undefined =>
+const findOnPath = (): string | undefined =>
   (process.env["PATH"] ?? "/usr/bin:/bin")
     .split(":")
     .map((folder) => join(folder, "bwrap"))
@@ -72,9 +73,9 @@ const locate = (): string | undefined =>
       }
     })
 
-/** Runs a program that does nothing in the namespaces. */
+/** Finds bubblewrap, and checks that it works by running `true` in the namespaces. */
 const find = Effect.suspend(() => {
-  const file = locate()
+  const file = findOnPath()
   if (file === undefined) {
     return new BubblewrapUnavailable({
       message: "bubblewrap (bwrap) is not installed; install it (Debian: apt-get install bubblewrap)"
@@ -85,12 +86,12 @@ const find = Effect.suspend(() => {
     execFile(file, args, { timeout: checkMs, killSignal: "SIGKILL" }, (error, _, stderr) => {
       if (error === null) return resume(Effect.succeed(file))
       const why = stderr.trim().split("\n", 1)[0] || error.message
-      resume(new BubblewrapUnavailable({ message: `bubblewrap cannot make namespaces here: ${why}` }))
+      resume(new BubblewrapUnavailable({ message: `bubblewrap cannot create namespaces on this machine: ${why}` }))
     })
   })
 })
 
-/** Mounts by descriptor came with version 0.10, and to older ones by security updates. */
+/** Checks for mounts by descriptor: in version 0.10, and in security updates of older versions. */
 const checkDescriptors = (file: string) =>
   Effect.async<void, BubblewrapUnavailable>((resume) => {
     execFile(file, ["--help"], { timeout: checkMs, killSignal: "SIGKILL" }, (_, stdout) => {
@@ -100,15 +101,15 @@ const checkDescriptors = (file: string) =>
   })
 
 /**
- * A check that everybody shares and that is not made again once it has succeeded. It goes on when whoever asked first
- * is gone: that would be remembered as its result. It is bounded by itself.
+ * A shared check, repeated until it succeeds once. It is uninterruptible: otherwise the interruption of the first
+ * caller would be cached as its result. The check has a deadline of its own.
  */
 const checkedOnce = <A, E>(check: Effect.Effect<A, E>): Effect.Effect<Effect.Effect<A, E>> =>
   Effect.map(Effect.cachedInvalidateWithTTL(Effect.uninterruptible(check), Duration.infinity), ([result, forget]) =>
     Effect.tapError(result, () => forget)
   )
 
-/** What `init` reports, a line each. */
+/** Parses one line of `init`'s reports. */
 const parse = (line: string) => {
   const [, word, number] = /^(started|failed|ended)(?: (\d+))?$/.exec(line) ?? []
   return { word, number: Number(number ?? 0) }
@@ -117,34 +118,37 @@ const parse = (line: string) => {
 /** The longest line of `init`, in bytes. Whoever writes more is not `init`. */
 const maxLine = 64
 
-/** A status as wait(2) gives it. */
+/** Decodes a status of wait(2). */
 const decode = (status: number): ExitStatus => statusOf((status >> 8) & 0xff, status & 0x7f)
 
-/** The two that matter in a namespace, by the host's numbers. */
+/** The two main processes of a namespace, by their pids on the host. */
 interface Contained {
   readonly init: Identity
   readonly program: Identity
 }
 
-/** What runs in the namespace: the only child of bubblewrap, and the only child of that. Nothing if it has ended. */
+/** Finds `init`, bubblewrap's only child, and the program, `init`'s only child. Undefined if either has ended. */
 const containedIn = (bubblewrap: number): Contained | undefined => {
   const [init] = childrenOf(bubblewrap)
   const [program] = init === undefined ? [] : childrenOf(init.pid)
   return init === undefined || program === undefined ? undefined : { init, program }
 }
 
-/** The first descriptor after the three of the program and the one of the reports. */
+/** The first free descriptor: 0 to 2 are the program's, 3 is the report pipe. */
 const firstFd = 4
 
-/** The arguments for the namespaces of a child, and for what is its first process there. */
-const enclose = ({ confinement }: ChildSpec): Mounting.Mounting & { readonly init: string } => {
+/** Bubblewrap's arguments for a child's namespaces, and the path of `init` there. */
+const namespaceArguments = ({ confinement }: ChildSpec): Mounting.Mounting & { readonly init: string } => {
   if (confinement === undefined) return { args: contained, fds: [], init: Posix.initProgram() }
   const { args, fds } = Mounting.forProgram(confinement, firstFd)
   return { args: [...confined, ...args], fds, init: Mounting.initPath }
 }
 
-/** Under names by which they mean nothing to bubblewrap, which is not confined; `init` gives them back their own. */
-const veiled = (env: ChildSpec["env"]): ChildSpec["env"] =>
+/**
+ * Prefixes the names of all variables, so that they (`LD_PRELOAD`, for example) do not affect bubblewrap, which runs
+ * unconfined. `init` removes the prefix.
+ */
+const prefixNames = (env: ChildSpec["env"]): ChildSpec["env"] =>
   Object.fromEntries(Object.entries(env).map(([variable, value]) => [`+${variable}`, value]))
 
 interface Needs {
@@ -155,18 +159,18 @@ interface Needs {
   readonly confined: Set<number>
 }
 
-/** Starts bubblewrap, `init` and the program, of which the socket brings the reports. */
-const begin = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
+/** Starts bubblewrap, `init` and the program; `reports` reads the report pipe. */
+const spawnBubblewrap = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
   const file = Program.find(spec)
   const [name = file, ...args] = spec.argv
-  const { args: namespaced, fds, init } = enclose(spec)
+  const { args: namespaced, fds, init } = namespaceArguments(spec)
   const argv = [bubblewrap, ...namespaced, "--", init, spec.cwd, file, spec.arg0 ?? name, ...args]
   const [readEnd, writeEnd] = Posix.pipe()
-  // The program becomes the terminal's owner, not bubblewrap.
+  // O_NOCTTY: the terminal becomes the controlling terminal of the program, not of bubblewrap.
   const terminal = Posix.isTerminal(stdio) ? openSync(stdio.path, constants.O_RDWR | constants.O_NOCTTY) : -1
   const [stdin, stdout, stderr] = Posix.isTerminal(stdio) ? [terminal, terminal, terminal] : stdio
   try {
-    const outside = { cwd: spec.cwd, env: veiled(spec.env) }
+    const outside = { cwd: spec.cwd, env: prefixNames(spec.env) }
     const outer = run(trees, bubblewrap, argv, outside, [stdin, stdout, stderr, writeEnd, ...fds])
     return { outer, reports: new Socket({ fd: readEnd, readable: true, writable: false }) }
   } catch (error) {
@@ -178,15 +182,15 @@ const begin = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: Posix.Stdio
   }
 }
 
-/** Holds the places of a confinement. */
+/** Holds the placeholders of a confinement; returns their release. */
 const hold = (places: PlaceholdersShape, confinement: Confinement | undefined): (() => void) =>
   places.hold(confinement?.placeholders ?? [], confinement?.mounts?.map(({ path }) => path) ?? [])
 
-/** Holds the places of a child's confinement while it is started, and until what is given is called. */
-const beginHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
+/** Starts bubblewrap with the placeholders of the confinement held, until `release` is called. */
+const spawnHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
   const release = hold(needs.places, spec.confinement)
   try {
-    return { ...begin(needs, spec, stdio), release }
+    return { ...spawnBubblewrap(needs, spec, stdio), release }
   } catch (error) {
     release()
     throw error
@@ -195,30 +199,30 @@ const beginHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
 
 const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
   Effect.flatMap(
-    attempt(() => beginHolding(needs, spec, stdio)),
+    attempt(() => spawnHolding(needs, spec, stdio)),
     ({ outer, reports, release }) => {
       const tree = needs.trees.track(outer.pid)
       if (spec.confinement !== undefined) needs.confined.add(outer.pid)
       const { report, onExit } = makeExit()
       let ended: ExitStatus | undefined
       let over = false
-      let isDoomed = false
+      let isKilled = false
 
       const leaderOf = (found: Contained | undefined): Leader => ({
         pid: found?.program.pid ?? outer.pid,
         onExit,
         signal: (signal, target) => {
           if (signal === "SIGKILL" && target === "tree") {
-            isDoomed = true
+            isKilled = true
             return tree.signal(signal, target)
           }
-          // Killed later in this turn of the event loop: what was asked for after that must not come first.
-          if (isDoomed) return
+          // The kill is sent later in this turn of the event loop. A later signal must not overtake it.
+          if (isKilled) return
           const current = found === undefined ? undefined : entryOf(found.program.pid)
           if (found === undefined || current === undefined || isStranger(found.program, current)) return
           if (target === "leader") return kill(current.pid, signal)
           if (target === "group") return kill(-current.pid, signal)
-          // Everything in the namespace but its first process.
+          // All processes of the namespace except `init`.
           for (const { pid } of membersOf(found.init, table()).values()) if (pid !== found.init.pid) kill(pid, signal)
         },
         hasRemains: () => !over,
@@ -251,7 +255,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
           tree.signal("SIGKILL", "tree")
         })
         reports.on("error", () => reports.destroy())
-        // Held open until bubblewrap itself has ended.
+        // Bubblewrap holds the pipe open until it exits.
         reports.once("close", () =>
           outer.onExit((status) => {
             over = true
@@ -260,9 +264,9 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
             needs.confined.delete(outer.pid)
             tree.reaped()
             fail(`bubblewrap could not start the process (${describe(status)})`)
-            // Without the word of `init` it was killed, and everything in the namespace with it. A kill of ours is what
-            // ended it, whatever was said before.
-            report(isDoomed && status._tag === "Signaled" ? status : (ended ?? status))
+            // Without a report, `init` was killed, and the whole namespace with it. A kill by the server outranks any
+            // report.
+            report(isKilled && status._tag === "Signaled" ? status : (ended ?? status))
           })
         )
       })
@@ -279,7 +283,7 @@ const startWorker = (
   try {
     const { args, fds } = Mounting.forWorker(confinement, stdio.length)
     try {
-      // Without `init`: the worker has no process beside it whose root could lead it out.
+      // Without `init`: through another process's /proc/PID/root the worker could leave its root.
       const all = [bubblewrap, ...namespaces, "--unshare-ipc", ...args, "--", ...argv]
       const outer = run(trees, bubblewrap, all, { cwd: "/", env: {} }, [...stdio, ...fds])
       const tree = trees.track(outer.pid)
@@ -313,19 +317,19 @@ const describe = (status: ExitStatus): string => {
   }
 }
 
-/** Finds bubblewrap, once, and starts leaders by it. */
+/** Starts processes in namespaces with bubblewrap. */
 export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
   Bubblewrap,
   {
-    /** Whether it works here. */
+    /** Checks that bubblewrap works on this machine. */
     readonly check: Effect.Effect<void, BubblewrapUnavailable>
-    /** Whether it can also mount exactly what was looked at. */
+    /** Checks that it can also mount by descriptor, which sandboxes need. */
     readonly checkConfining: Effect.Effect<void, BubblewrapUnavailable>
-    /** Starts the program of a child in a PID namespace, and in its confinement if it has one. */
+    /** Starts a child in a PID namespace, and in its confinement if it has one. */
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
     /** The roots of the trees of confined programs that run now, by pid. */
     readonly confined: () => ReadonlySet<number>
-    /** Starts a worker that will make a confinement its root, on stdin and stdout. */
+    /** Starts a file worker with the files of a confinement at `viewPath`, its root once it calls chroot. */
     readonly startWorker: (
       argv: readonly [program: string, ...args: ReadonlyArray<string>],
       confinement: Confinement,
@@ -358,19 +362,19 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     })
   )
 
-  /** The same, with process trees and a guard of its own, or shared ones. */
+  /** `layer` with its own process trees, guard and placeholders, or those already in the context. */
   static readonly layerReal: Layer.Layer<Bubblewrap> = Bubblewrap.layer.pipe(
     provideInOrder(Guard.layer, ProcessTrees.layer, Placeholders.layer)
   )
 }
 
-/** Confined programs are started by bubblewrap. */
+/** Starts confined programs with bubblewrap. */
 export const layerConfined: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
   ConfinedLauncher,
   Effect.map(Bubblewrap, ({ launch }) => ({ launch }))
 )
 
-/** Every program is started in a PID namespace of its own. */
+/** Starts every program in its own PID namespace. */
 const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = Layer.effect(
   Launcher,
   Effect.gen(function* () {
@@ -382,12 +386,12 @@ const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = 
   })
 )
 
-/** Real children among the server's own processes; the confined ones by bubblewrap. */
+/** Spawns children directly, and confined ones with bubblewrap. */
 export const layerSpawner: Layer.Layer<Spawner> = Spawner.layer.pipe(
   provideInOrder(Bubblewrap.layerReal, layerConfined)
 )
 
-/** Real children in PID namespaces of their own; fails where bubblewrap cannot make these. */
+/** Spawns every child in its own PID namespace; fails if bubblewrap cannot create them. */
 export const layerSpawnerContained: Layer.Layer<Spawner, BubblewrapUnavailable> = Spawner.layerReal.pipe(
   provideInOrder(Bubblewrap.layerReal, layerLauncher)
 )

@@ -1,5 +1,5 @@
 /**
- * Decides what of a sandbox has to be enforced, and whether that can be done here.
+ * Turns the sandbox of a request into a confinement, or refuses it if this server cannot enforce it.
  *
  * A confinement is only as good as what carries it out: processes are confined by the spawner, files by their views. So
  * a sandbox is enforced where all three say so: there is a confiner, the spawner `confines`, and the file system
@@ -21,23 +21,23 @@ import { isWithin, plan } from "./MountPlan.js"
 import * as SandboxPolicy from "./SandboxPolicy.js"
 import * as Seccomp from "./Seccomp.js"
 
-/** How many writable folders are remembered. */
+/** The most writable folders that are remembered. */
 const maxFolders = 1024
 
-/** The answer to a request whose sandbox restricts something, where nobody can enforce it. */
+/** The refusal of a restricting sandbox that this server cannot enforce. */
 const unenforceable = (why: string): NotAllowed =>
   new NotAllowed({
     message:
-      `this server cannot enforce a restricted sandbox: ${why}; or ask for permissions of type disabled or external, ` +
-      "or for unrestricted managed ones"
+      `this server cannot enforce a restricted sandbox: ${why}; or request permissions of type disabled or external, ` +
+      "or unrestricted managed ones"
   })
 
 /** Turns sandboxes into confinements. */
 export interface Shape {
   /**
-   * What a sandbox demands as things are now; nothing, if it restricts nothing. Refused, if it cannot be kept. `env` is
-   * the environment of the process that is to be confined. Without it a request on files is, which has no use for the
-   * network.
+   * The confinement that enforces a sandbox with the files as they are now; undefined if it restricts nothing. Fails if
+   * it cannot be enforced. `env` is the environment of the process to confine; omit it for file requests, to which
+   * network restrictions do not apply.
    */
   readonly confine: (
     sandbox: Sandbox | undefined,
@@ -47,7 +47,7 @@ export interface Shape {
   readonly isConfined: (owner: SocketOwner.SocketOwner) => boolean
 }
 
-/** `tmpdir` is what the process takes for its own; of requests on files, the server's. */
+/** `tmpdir` is the process's own TMPDIR, for file requests the server's. */
 const policyOf = (sandbox: Sandbox | undefined, env: Env | undefined) =>
   Effect.suspend(() =>
     sandbox === undefined
@@ -66,16 +66,16 @@ const refusing = (why: string): Shape => ({
   isConfined: () => false
 })
 
-/** The confiner of a server; without a layer it refuses every restriction. */
+/** The confiner of a server. The default refuses every restriction. */
 export class Confiner extends Context.Reference<Confiner>()("exec-server/Confiner", {
-  defaultValue: (): Shape => refusing("it was put together without bubblewrap")
+  defaultValue: (): Shape => refusing("it was composed without bubblewrap")
 }) {
-  /** Confines by bubblewrap, where it is installed. */
+  /** Confines with bubblewrap; refuses restrictions where it is not installed. */
   static readonly layer: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
     Confiner,
     Effect.gen(function* () {
       const bubblewrap = yield* Bubblewrap
-      // Links in these are not trusted, in whatever sandbox they are met.
+      // Folders that sandboxed processes could write: no sandbox trusts links in them.
       let writable: ReadonlyArray<string> = []
 
       const remember = ({ mounts = [] }: Confinement) => {
@@ -93,7 +93,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
           if (policy === undefined) return undefined
           yield* Effect.mapError(bubblewrap.checkConfining, ({ message }) => unenforceable(message))
           if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
-            return yield* unenforceable(`the network cannot be restricted on this kind of processor (${process.arch})`)
+            return yield* unenforceable(`the network cannot be restricted on this CPU architecture (${process.arch})`)
           }
           const confinement = yield* plan(policy, writable)
           remember(confinement)

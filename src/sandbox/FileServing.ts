@@ -1,5 +1,5 @@
 /**
- * Carries out calls on the file system for somebody at the other end of two pipes.
+ * The server side of the file worker: runs calls on a file system.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import type { OpenFile } from "../filesystem/OpenFile.js"
 import { type FileError, ofCode, toFileError } from "../filesystem/SystemError.js"
 import { type Answers, type Call, toBytes, toText } from "./Frames.js"
 
-/** The value of an answer, and its bytes. */
+/** The result of a call: a JSON value, and bytes beside it. */
 export interface Answer {
   readonly value: Answers[Call["call"]]
   readonly payload: Buffer
@@ -23,7 +23,7 @@ const answerOf = (value: Answer["value"]): Answer => ({ value, payload: none })
 const done = Effect.as(answerOf(null))
 const bytes = Effect.map((payload: Buffer): Answer => ({ value: null, payload }))
 
-/** Answers calls; files stay open until they are closed. */
+/** Makes a handler of calls. Open files stay open until a `close` call. */
 export const make = (files: Files): ((call: Call, payload: Buffer) => Effect.Effect<Answer, FileError>) => {
   const open = new Map<number, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
   let nextHandle = 1

@@ -1,7 +1,7 @@
 /**
- * The file system as sandboxes leave it: for each kind of confinement that a session uses, a worker in it.
+ * Sandboxed views of the file system: a session has a worker process for each confinement its file requests use.
  *
- * No path is checked anywhere: the kernel resolves it where only that is mounted that the sandbox allows.
+ * No path is checked: the worker's root contains only the files that the sandbox allows.
  *
  * @since 0.1.0
  */
@@ -27,26 +27,26 @@ import * as Frames from "./Frames.js"
 import { viewPath } from "./Mounting.js"
 import * as RemoteFiles from "./RemoteFiles.js"
 
-/** How many different sandboxes the requests on files of one session may use within a short time: a worker is a process. */
+/** The most workers of one session; each is a process. */
 const maxViews = 8
 
-/** How long a worker waits for another request, in milliseconds: longer than starting one takes, and no longer than it pays. */
+/** How long an idle worker is kept for further requests, in milliseconds. Starting one takes far less. */
 const idleMs = 10_000
 
-/** How long a worker may take to start, in milliseconds. */
+/** The deadline for the start of a worker, in milliseconds. */
 const startMs = 20_000
 
 const program = join(Package.root, "dist/fileWorker.js")
 
 /** The views of one session. */
 export interface Views {
-  /** The file system in a confinement; it stays as long as the scope needs it. */
+  /** Opens the file system of a confinement, until the scope closes. Fails if `maxViews` confinements are in use. */
   readonly open: (confinement: Confinement) => Effect.Effect<Files, Failure, Scope.Scope>
 }
 
 /** Makes the views of sessions. */
 export interface Shape {
-  /** Views whose workers end with the scope at hand. */
+  /** Makes the views of one session; the scope ends their workers. */
   readonly make: Effect.Effect<Views, never, Scope.Scope>
 }
 
@@ -66,10 +66,10 @@ interface Frame {
   readonly payload: Buffer
 }
 
-const gone = () => new FileFailed({ message: "the worker that carries out sandboxed requests on files has ended" })
+const gone = () => new FileFailed({ message: "the worker process for sandboxed file requests has ended" })
 
-/** Talks to a worker; `input` is what it reads. */
-const converse = (input: Socket, output: Socket, onReady: () => void) => {
+/** Sends calls to a worker's `input` and reads the responses from its `output`. */
+const connect = (input: Socket, output: Socket, onReady: () => void) => {
   const waiting = new Map<number, (answer: Effect.Effect<Frame, FileError>) => void>()
   let nextId = 1
   let over = false
@@ -108,11 +108,11 @@ const converse = (input: Socket, output: Socket, onReady: () => void) => {
       for (const piece of Frames.encode({ id, call }, payload)) input.write(piece)
       return Effect.sync(() => waiting.delete(id))
     })
-  // The edge where an answer gets the type of its call.
+  // The one cast: a response has the result type of its call.
   return { ask: ask as unknown as RemoteFiles.Ask, end }
 }
 
-/** Starts a worker; it is killed with the scope. */
+/** Starts a worker; the scope kills it. */
 const start = (
   bubblewrap: Bubblewrap["Type"],
   confinement: Confinement,
@@ -133,7 +133,7 @@ const start = (
     )
     const input = new Socket({ fd: requests[1], readable: false, writable: true })
     const output = new Socket({ fd: answers[0], readable: true, writable: false })
-    const { ask, end } = converse(input, output, () => Deferred.unsafeDone(ready, Effect.void))
+    const { ask, end } = connect(input, output, () => Deferred.unsafeDone(ready, Effect.void))
     yield* Effect.addFinalizer(() => Effect.sync(end))
     const worker = yield* Effect.acquireRelease(
       bubblewrap
@@ -144,12 +144,12 @@ const start = (
     worker.onExit((status) => {
       end()
       onEnd()
-      const message = `bubblewrap could not make the sandbox (${status._tag === "Exited" ? `status ${status.code}` : status._tag})`
+      const message = `bubblewrap could not set up the sandbox (${status._tag === "Exited" ? `status ${status.code}` : status._tag})`
       Deferred.unsafeDone(ready, new FileFailed({ message }))
     })
     yield* Effect.timeoutFail(Deferred.await(ready), {
       duration: startMs,
-      onTimeout: () => new FileFailed({ message: `the sandbox was not made within ${startMs} ms` })
+      onTimeout: () => new FileFailed({ message: `the sandbox was not ready within ${startMs} ms` })
     })
     return RemoteFiles.make(ask)
   })
@@ -158,7 +158,7 @@ const makeViews = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, 
   Effect.gen(function* () {
     const users = new Map<string, number>()
     const views: RcMap.RcMap<string, Files, Failure | Cause.ExceededCapacityException> = yield* RcMap.make({
-      // The key is a confinement as JSON, so that equal ones share a worker.
+      // The key is the confinement as JSON, so equal ones share a worker.
       lookup: (key: string) =>
         start(bubblewrap, JSON.parse(key) as Confinement, () => Effect.runFork(RcMap.invalidate(views, key))),
       capacity: maxViews,
@@ -169,7 +169,7 @@ const makeViews = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, 
       if (now === 0) users.delete(key)
       else users.set(key, now)
     }
-    /** Ends the workers that nobody uses. */
+    /** Ends the idle workers. */
     const makeRoom = Effect.flatMap(RcMap.keys(views), (keys) =>
       Effect.forEach(
         keys.filter((key) => !users.has(key)),
@@ -195,7 +195,7 @@ const makeViews = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, 
     return { open }
   })
 
-/** Most sessions have no sandbox, and cost nothing for it: views are made when one is first asked for. */
+/** Creates the views of a session on first use: most sessions have no sandbox. */
 const make = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
     let made: Views | undefined
@@ -208,13 +208,13 @@ const make = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, Scope
     return { open: (confinement) => Effect.flatMap(views, ({ open }) => open(confinement)) }
   })
 
-/** Views of files; without a layer there are none. */
+/** The sandboxed file views of a server. The default refuses to open any. */
 export class FileViews extends Context.Reference<FileViews>()("exec-server/FileViews", {
   defaultValue: (): Shape => ({
     make: Effect.succeed({ open: () => new NotAllowed({ message: "this server has no sandboxed view of files" }) })
   })
 }) {
-  /** Views in workers that bubblewrap starts. */
+  /** Opens views in workers that bubblewrap starts. */
   static readonly layer: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
     FileViews,
     Effect.map(Bubblewrap, (bubblewrap) => ({ make: make(bubblewrap) }))

@@ -1,5 +1,6 @@
 /**
- * How a server and its file workers talk: frames of two lengths, JSON, and bytes as they are.
+ * The protocol between a server and its file workers. A frame is two 32-bit lengths (big-endian), a JSON header and a
+ * binary payload.
  *
  * @since 0.1.0
  */
@@ -7,7 +8,7 @@ import { Buffer } from "node:buffer"
 import type { FileError } from "../filesystem/SystemError.js"
 import type { FileMetadata, WalkOptions } from "../protocol/FileSystemApi.js"
 
-/** What is asked of a worker. Paths are bytes, written as Latin-1. */
+/** A call to a worker. Paths are bytes, encoded as Latin-1. */
 export type Call =
   | {
       readonly call: "open"
@@ -35,7 +36,7 @@ export type Call =
     }
   | { readonly call: "copy"; readonly path: string; readonly to: string; readonly recursive: boolean }
 
-/** What a worker answers, by the kind of call; bytes travel beside it. */
+/** The results of calls; bytes are in the payload. */
 export interface Answers {
   readonly open: { readonly handle: number; readonly size: number }
   readonly readAll: null
@@ -55,24 +56,26 @@ export interface Answers {
   readonly copy: null
 }
 
-/** A worker has made the confinement its root; from then on it answers. */
+/** A frame's header. A worker sends `ready` once the confinement is its root. */
 export type Header =
   | { readonly ready: true }
   | { readonly id: number; readonly call: Call }
   | { readonly id: number; readonly value: unknown }
   | { readonly id: number; readonly failure: readonly [tag: FileError["_tag"], message: string] }
 
-/** The most that one frame holds, in bytes: the largest file, and more names than any answer lists. */
+/** The largest payload, in bytes: above the largest file of `fs/readFile`. */
 const maxPayload = 600_000_000
+
+/** The largest header, in bytes: above the longest directory listing. */
 const maxHeader = 134_217_728
 
-/** A path as a JSON string: one character for each byte, since paths need not be UTF-8. */
+/** Encodes the bytes of a path for JSON, as Latin-1. */
 export const toText = (path: Buffer): string => path.toString("latin1")
 
-/** The path that `toText` has written. */
+/** Decodes a path from `toText`. */
 export const toBytes = (text: string): Buffer => Buffer.from(text, "latin1")
 
-/** One frame, in pieces. */
+/** Encodes a frame as buffers to write in order; the payload is not copied. */
 export const encode = (header: Header, payload: Buffer): ReadonlyArray<Buffer> => {
   const json = Buffer.from(JSON.stringify(header))
   const lengths = Buffer.alloc(8)
@@ -81,7 +84,7 @@ export const encode = (header: Header, payload: Buffer): ReadonlyArray<Buffer> =
   return payload.length === 0 ? [Buffer.concat([lengths, json])] : [Buffer.concat([lengths, json]), payload]
 }
 
-/** Puts frames together from whatever pieces they arrive in. */
+/** Reassembles frames from the chunks of a stream. */
 export class Reader {
   private pieces: Array<Buffer> = []
   private size = 0
@@ -90,7 +93,7 @@ export class Reader {
 
   constructor(private readonly onFrame: (header: Header, payload: Buffer) => void) {}
 
-  /** Takes what has arrived; throws if that cannot be a frame. */
+  /** Adds a chunk; throws if a frame is too large or its header is not JSON. */
   push(piece: Buffer): void {
     this.pieces.push(piece)
     this.size += piece.length
@@ -109,7 +112,7 @@ export class Reader {
         const [header] = this.lengths
         this.lengths = undefined
         this.wanted = 8
-        // The other side of a private pipe is of the same version.
+        // The cast is safe: server and worker are the same version.
         this.onFrame(JSON.parse(taken.toString("utf8", 0, header)) as Header, taken.subarray(header))
       }
     }

@@ -1,5 +1,5 @@
 /**
- * A confinement in the terms of bubblewrap: its arguments, and the descriptors they name.
+ * Translates a confinement into bubblewrap's arguments and the descriptors they refer to.
  *
  * @since 0.1.0
  */
@@ -10,16 +10,16 @@ import type { Confinement, Mount } from "../spawn/Confinement.js"
 import * as Posix from "../spawn/Posix.js"
 import * as Seccomp from "./Seccomp.js"
 
-/** Linux: a descriptor that names a place and reads nothing. Not among Node's constants. */
+/** O_PATH of open(2): a descriptor of the path only. Node.js has no constant for it. */
 const openPath = 0o10000000
 
-/** Arguments, and the descriptors that the child has to get from a number on. They are the caller's to close. */
+/** Arguments, and the descriptors that bubblewrap must inherit, numbered from `firstFd`. The caller closes them. */
 export interface Mounting {
   readonly args: ReadonlyArray<string>
   readonly fds: ReadonlyArray<number>
 }
 
-/** Collects descriptors, and closes them all if one cannot be had. */
+/** Collects the descriptors that `build` adds; closes them all if it throws. */
 const collect = (firstFd: number, build: (add: (fd: number) => string) => ReadonlyArray<string>): Mounting => {
   const fds: Array<number> = []
   try {
@@ -31,12 +31,12 @@ const collect = (firstFd: number, build: (add: (fd: number) => string) => Readon
   }
 }
 
-/** Opens what really is at a path; it was looked at before, and may have been exchanged since. */
+/** Opens a path whose links are resolved; throws if a component was replaced by a link since. */
 const openExactly = (path: string): number => {
   const fd = openSync(path, openPath | constants.O_NOFOLLOW)
   if (readlinkSync(`/proc/self/fd/${fd}`) === path) return fd
   closeSync(fd)
-  throw new SpawnError({ message: `${path} was exchanged for something else while the sandbox was made` })
+  throw new SpawnError({ message: `${path} was replaced while the sandbox was being set up` })
 }
 
 const mountArguments = (mount: Mount, at: string, add: (fd: number) => string): ReadonlyArray<string> => {
@@ -51,7 +51,7 @@ const mountArguments = (mount: Mount, at: string, add: (fd: number) => string): 
   }
 }
 
-/** Mounts below a folder; `own` are made after the root, before all that lies in it. */
+/** The mounts of a confinement below a folder. `own` are mounted after its root and before everything in it. */
 const mount = (
   mounts: ReadonlyArray<Mount>,
   below: string,
@@ -65,22 +65,24 @@ const mount = (
     ...(root === undefined ? [] : mountArguments(root, below, add)),
     ...own,
     ...mounts.flatMap((one) => (one === root ? [] : mountArguments(one, at(one.path), add))),
-    // Only now, for what is seen in a hidden folder was put into it.
+    // Last, because the mounts above may be inside hidden folders.
     ...[...hidden, ...(root === undefined ? [below] : [])].flatMap((path) => ["--remount-ro", path])
   ]
 }
 
-/** Where the namespace's first process lies within. */
+/** The path of the `init` program inside the sandbox. */
 export const initPath = "/dev/.init"
 
-/** What a namespace's own /proc shows of the machine. */
+/** The parts of a namespace's /proc that belong to the whole machine. */
 const machineNames = ["sys", "pressure", "fs", "scsi", "acpi", "driver", "mtrr", "sysrq-trigger", "irq", "bus"]
 
-/** Root may write there without any privilege. Bubblewrap covers some of it, but asks only whether folders are writable. */
+/**
+ * Mounts these parts read-only: root can write them even without capabilities. Bubblewrap protects only some of them.
+ */
 const machine =
   process.getuid?.() === 0 ? machineNames.flatMap((name) => ["--ro-bind-try", `/proc/${name}`, `/proc/${name}`]) : []
 
-/** For a program that runs in the confinement. */
+/** The mounts for a program that runs in the confinement. */
 export const forProgram = ({ mounts, isolated }: Confinement, firstFd: number): Mounting =>
   collect(firstFd, (add) => {
     const devices = ["--dev", "/dev", "--proc", "/proc", ...machine, "--ro-bind", Posix.initProgram(), initPath]
@@ -91,23 +93,23 @@ export const forProgram = ({ mounts, isolated }: Confinement, firstFd: number): 
 const isolate = (add: (fd: number) => string): ReadonlyArray<string> => {
   const filter = Seccomp.noForeignSockets()
   if (filter === undefined) {
-    throw new SpawnError({ message: `the network cannot be restricted on this kind of processor (${process.arch})` })
+    throw new SpawnError({ message: `the network cannot be restricted on this CPU architecture (${process.arch})` })
   }
   const [readEnd, writeEnd] = Posix.pipe()
-  // Less than any pipe holds.
+  // Fits in the pipe's buffer, so it does not block.
   writeSync(writeEnd, filter)
   closeSync(writeEnd)
   return ["--unshare-net", "--seccomp", add(readEnd)]
 }
 
-/** Where a worker finds the files of its confinement. */
+/** The path of the confinement's files in a worker's mount namespace. */
 export const viewPath = "/dev/view"
 
-/** For a worker that needs its own program and libraries until it makes the confinement its root. */
+/** The mounts for a file worker: the host's files, for its program and libraries, and the confinement at `viewPath`. */
 export const forWorker = ({ mounts = [] }: Confinement, firstFd: number): Mounting =>
   collect(firstFd, (add) => [
     ...["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", viewPath],
-    // Read-only, or whoever may write to files could write to the worker's own memory.
+    // /proc is read-only: otherwise a request could write to the worker's memory through /proc/self/mem.
     ...mount(mounts, viewPath, ["--proc", `${viewPath}/proc`, "--remount-ro", `${viewPath}/proc`], add),
     ...["--unshare-net", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_CHROOT"]
   ])

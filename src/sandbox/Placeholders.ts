@@ -1,6 +1,6 @@
 /**
- * Empty directories that hold a place where nothing may appear, for as long as somebody is confined: without something
- * there, nothing can be mounted there.
+ * Empty directories at missing paths that a sandbox forbids to create. A mount needs an existing mount point, so the
+ * directory exists while a confined process runs.
  *
  * @since 0.1.0
  */
@@ -12,11 +12,12 @@ import * as OsError from "../protocol/OsError.js"
 import { SpawnError } from "../spawn/Child.js"
 import { Guard } from "../spawn/Guard.js"
 
-/** Holds places, and gives them back. */
+/** Creates and removes placeholders. */
 export interface Shape {
   /**
-   * Makes the directories, or shares those that others of this server hold; gives what removes them. Throws `SpawnError`.
-   * Of `mounted` those are shared that are held: they were taken for what is there.
+   * Creates the placeholders at `paths`, or shares existing ones, and returns their release. Paths in `mounted` that
+   * are placeholders of another confinement are shared as well: the mount plan took them for real directories. Throws
+   * `SpawnError`.
    */
   readonly hold: (paths: ReadonlyArray<string>, mounted: ReadonlyArray<string>) => () => void
 }
@@ -25,27 +26,29 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
   const holders = new Map<string, number>()
 
   const take = (path: string) => {
-    const others = holders.get(path) ?? 0
-    if (others === 0) {
+    const holding = holders.get(path) ?? 0
+    if (holding === 0) {
       try {
         mkdirSync(path, 0o555)
       } catch (error) {
-        throw new SpawnError({ message: `cannot keep ${path} from appearing: ${OsError.describe(error)}` })
+        throw new SpawnError({
+          message: `cannot create a placeholder at ${path}, which the sandbox forbids to create: ${OsError.describe(error)}`
+        })
       }
       addFolder(path)
     }
-    holders.set(path, others + 1)
+    holders.set(path, holding + 1)
   }
 
-  const give = (path: string) => {
-    const others = (holders.get(path) ?? 1) - 1
-    if (others > 0) return void holders.set(path, others)
+  const drop = (path: string) => {
+    const holding = (holders.get(path) ?? 1) - 1
+    if (holding > 0) return void holders.set(path, holding)
     holders.delete(path)
     removeFolder(path)
     try {
       rmdirSync(path)
     } catch {
-      // Somebody outside has removed it, or put something into it: it is theirs now.
+      // Somebody else has removed it, or put a file into it: then it stays.
     }
   }
 
@@ -53,7 +56,7 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
     hold: (paths, mounted) => {
       const taken: Array<string> = []
       const release = () => {
-        for (const path of taken.splice(0).reverse()) give(path)
+        for (const path of taken.splice(0).reverse()) drop(path)
       }
       try {
         for (const path of [...paths, ...mounted.filter((path) => holders.has(path))]) {
@@ -69,8 +72,8 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
   }
 }
 
-/** The places that a server holds. */
+/** The placeholders of a server. */
 export class Placeholders extends Context.Tag("exec-server/Placeholders")<Placeholders, Shape>() {
-  /** Whatever is still held when the server is killed, the guard removes. */
+  /** If the server is killed, the guard removes the remaining placeholders. */
   static readonly layer: Layer.Layer<Placeholders, never, Guard> = Layer.effect(Placeholders, Effect.map(Guard, make))
 }

@@ -1,5 +1,5 @@
 /**
- * The file system as a worker sees it.
+ * The client side of the file worker: a file system whose operations a worker runs.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import type { OpenFile } from "../filesystem/OpenFile.js"
 import type { FileError } from "../filesystem/SystemError.js"
 import { type Answers, type Call, toBytes, toText } from "./Frames.js"
 
-/** Sends a call with bytes, and gives the answer with its own. */
+/** Sends a call and its payload to the worker; returns the result and its payload. */
 export type Ask = <C extends Call>(
   call: C,
   payload?: Buffer
@@ -23,7 +23,7 @@ const openFile = (ask: Ask, handle: number, size: number): OpenFile => ({
   write: (offset, bytes) => Effect.asVoid(ask({ call: "write", handle, offset }, bytes))
 })
 
-/** A file system whose operations somebody else carries out. */
+/** Makes a file system that sends each operation to a worker. */
 export const make = (ask: Ask): Files => ({
   open: (path, mode, { followSymlinks }) =>
     Effect.acquireRelease(ask({ call: "open", path: toText(path), mode, followSymlinks }), ({ value: { handle } }) =>

@@ -1,5 +1,5 @@
 /**
- * What of a sandbox has to be enforced: rules for paths, and whether the network is restricted.
+ * Reduces a sandbox to what has to be enforced: rules for paths, and whether the network is restricted.
  *
  * @since 0.1.0
  */
@@ -8,30 +8,30 @@ import * as Either from "effect/Either"
 import { InvalidParams, NotAllowed } from "../protocol/Failure.js"
 import type { Entry, Sandbox } from "../protocol/Sandbox.js"
 
-/** What may be done at and below a path. `none`: it is not there, or at least nothing of it can be seen. */
+/** The access to a path and everything below it. `none`: it is missing, or empty and unreadable. */
 export type Access = "read" | "write" | "none"
 
-/** What may be done at and below one path; of several that contain a path the longest holds. */
+/** The access to a path and everything below it. Of several rules that contain a path, the longest applies. */
 export interface Rule {
-  /** Absolute, without `.`, `..` and a slash at the end; it may lead through links. */
+  /** Absolute, without `.`, `..` and a trailing slash; it may contain links. */
   readonly path: string
   readonly access: Access
-  /** The entry this was made of, for messages. */
+  /** The sandbox entry of this rule, for messages. */
   readonly entry: string
 }
 
-/** What is to be enforced. */
+/** The restrictions of a sandbox. */
 export interface Policy {
-  /** Nothing else is there. Undefined: all files as they are. */
+  /** No other files are accessible. Undefined: files are unrestricted. */
   readonly files: ReadonlyArray<Rule> | undefined
-  /** Whether nothing but what runs inside can be reached by network. */
+  /** Whether the network is restricted to the sandbox itself. */
   readonly isolated: boolean
 }
 
-/** What has a program and what it needs in `minimal` (the original's list). */
+/** The paths of `minimal`: programs and what they need to run (the original's list). */
 const minimalPaths = ["/bin", "/sbin", "/usr", "/etc", "/lib", "/lib64", "/nix/store", "/run/current-system/sw"]
 
-/** The most entries of one sandbox, after `project_roots` and `minimal` were written out. */
+/** The most rules of one sandbox, with `project_roots` and `minimal` expanded. */
 const maxRules = 256
 
 const normalize = (path: string): string => (path === "/" ? path : posix.normalize(path).replace(/(.)\/$/, "$1"))
@@ -39,7 +39,7 @@ const normalize = (path: string): string => (path === "/" ? path : posix.normali
 const isRootWrite = ({ path, access }: Entry) =>
   access === "write" && path.type === "special" && path.value.kind === "root" && path.value.subpath === undefined
 
-/** Whether anything is left of restrictions: `/` may be written, and nothing is taken from it. */
+/** Whether the entries restrict nothing: `/` is writable, and no entry takes access away. */
 const isUnrestricted = (entries: ReadonlyArray<Entry>) =>
   entries.some(isRootWrite) && entries.every(({ access, path }) => access === "write" && path.type !== "glob_pattern")
 
@@ -99,17 +99,17 @@ const rulesOf = (
       return refuse(named, "files that match a pattern can appear at any time; name the paths instead")
     case "special": {
       const { kind, subpath = "" } = path.value
-      if (kind === "unknown") return refuse(named, "nobody knows what it stands for")
-      if (kind === "minimal" && access === "write") return refuse(named, "programs are there to be read")
+      if (kind === "unknown") return refuse(named, "its kind is unknown")
+      if (kind === "minimal" && access === "write") return refuse(named, "`minimal` is read-only")
       if (subpath.startsWith("/") || subpath.includes("\0") || subpath.split("/").includes("..")) {
-        return refuse(named, "its subpath leads out of the place it is in")
+        return refuse(named, "its subpath must be relative, without `..` and NUL")
       }
       return Either.map(special(kind, sandbox, tmpdir), (found) => found.map((one) => rule(posix.join(one, subpath))))
     }
   }
 }
 
-/** What a sandbox restricts; undefined if that is nothing. `tmpdir` is what that special place means here, if anything. */
+/** The restrictions of a sandbox; undefined if there are none. `tmpdir` is the path of the special place `tmpdir`. */
 export const policyOf = (
   sandbox: Sandbox,
   tmpdir: string | undefined

@@ -1,36 +1,38 @@
 /**
- * A filter for system calls: what of the network a network namespace does not keep apart.
+ * A seccomp filter for the sockets that a network namespace does not isolate: unix sockets, which any program can use
+ * that sees their path, and vsock, the sockets of a virtual machine to its host.
  *
- * Sockets with paths are files, which a program may reach that may see them, and a virtual machine's sockets to its host
- * belong to no namespace. So an isolated program gets internet sockets, of its own network, and connected pairs.
+ * An isolated program may create internet and netlink sockets, which belong to its own network namespace, and connected
+ * socket pairs. Everything else is refused.
  *
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
 import { constants } from "node:os"
 
-// Classic BPF, of linux/filter.h.
+// Instructions of classic BPF (linux/filter.h).
 const load = 0x20
 const and = 0x54
 const equal = 0x15
 const atLeast = 0x35
-const give = 0x06
+const ret = 0x06
 
-/** Where what is looked at lies in struct seccomp_data. */
+/** Offsets in struct seccomp_data: the system call, the architecture, and the low halves of its first two arguments. */
 const offset = { number: 0, architecture: 4, first: 16, second: 24 }
 
-/** SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with the number. */
+/** SECCOMP_RET_ALLOW, and SECCOMP_RET_ERRNO with an error number. */
 const allow = 0x7fff0000
 const refuse = (error: number) => 0x00050000 | error
 
-/** AUDIT_ARCH and the numbers of socket(2) and socketpair(2); io_uring_setup(2) has the same everywhere. */
+/** AUDIT_ARCH, and the system call numbers of socket(2) and socketpair(2). */
 const architectures: { readonly [name: string]: readonly [audit: number, socket: number, socketpair: number] } = {
   x64: [0xc000003e, 41, 53],
   arm64: [0xc00000b7, 198, 199]
 }
 
+/** The system call number of io_uring_setup(2) on every architecture. */
 const ioUringSetup = 425
-/** From here on the numbers of x86-64 mean the same calls with other sizes. */
+/** The first system call number of the x32 ABI on x86-64: the same calls under other numbers. */
 const otherAbi = 0x40000000
 
 const family = { inet: 2, inet6: 10, netlink: 16 }
@@ -39,7 +41,7 @@ const seqpacket = 5
 
 type Step = readonly [code: number, value: number, ifTrue?: number, ifFalse?: number]
 
-/** The filter as the kernel takes it; undefined where the numbers of its system calls are not known. */
+/** The filter as a BPF program for the kernel; undefined for an architecture whose numbers are not in the table. */
 export const noForeignSockets = (architecture: string = process.arch): Buffer | undefined => {
   const [audit, socket, socketpair] = architectures[architecture] ?? []
   if (audit === undefined || socket === undefined || socketpair === undefined) return undefined
@@ -48,23 +50,23 @@ export const noForeignSockets = (architecture: string = process.arch): Buffer | 
     [equal, audit, 0, 15],
     [load, offset.number],
     [atLeast, otherAbi, 13, 0],
-    // It makes sockets without the calls below.
+    // io_uring creates sockets without socket(2).
     [equal, ioUringSetup, 12, 0],
     [equal, socket, 2, 0],
     [equal, socketpair, 5, 0],
-    [give, allow],
+    [ret, allow],
     [load, offset.first],
     [equal, family.inet, 8, 0],
     [equal, family.inet6, 7, 0],
     [equal, family.netlink, 6, 4],
-    // Datagrams of a pair can be sent elsewhere.
+    // Not datagram pairs: these can send to other unix sockets.
     [load, offset.second],
     [and, 0xf],
     [equal, stream, 3, 0],
     [equal, seqpacket, 2, 0],
-    [give, refuse(constants.errno.EPERM)],
-    [give, refuse(constants.errno.ENOSYS)],
-    [give, allow]
+    [ret, refuse(constants.errno.EPERM)],
+    [ret, refuse(constants.errno.ENOSYS)],
+    [ret, allow]
   ]
   const program = Buffer.alloc(steps.length * 8)
   steps.forEach(([code, value, ifTrue = 0, ifFalse = 0], index) => {

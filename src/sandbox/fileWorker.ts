@@ -1,5 +1,5 @@
 /**
- * The program that carries out a sandboxed session's requests on files, where only what the sandbox allows is there.
+ * The file worker: a process that runs the file requests of a sandbox, with the sandbox's files as its root.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ const main = Effect.gen(function* () {
   const send = (header: Frames.Header, payload: Buffer = Buffer.alloc(0)) => {
     for (const piece of Frames.encode(header, payload)) output.write(piece)
   }
-  // Everything has been loaded by now. From here on nothing but the sandbox's files can be named.
+  // All modules are loaded by now. After the chroot only the sandbox's files are accessible.
   Posix.setRoot(root)
 
   yield* Effect.async<void>((end) => {

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import { type ClientError, ServerError, Unsupported } from "../../src/client/ClientError.js"
-import { statusOf } from "../../src/command/Outcome.js"
+import { exitStatusOf } from "../../src/command/CommandExit.js"
 import { explain } from "../../src/command/StartFailure.js"
 import type { FileMetadata } from "../../src/protocol/FileSystemApi.js"
 
@@ -32,11 +32,11 @@ const said = (reason: string, program: string, files: Readonly<Record<string, An
       explain(new ServerError({ code: -32603, reason }), {
         program,
         cwd: "file:///a%20folder",
-        cwdShown: "/a folder",
+        displayCwd: "/a folder",
         getMetadata: (path) => files[path] ?? missing
       })
     ),
-    (failure) => [statusOf(failure), failure._tag === "Exited" ? "" : failure.message]
+    (failure) => [exitStatusOf(failure), failure._tag === "Exited" ? "" : failure.message]
   )
 
 const noEntry = "No such file or directory (os error 2)"
@@ -72,7 +72,7 @@ describe("a start that failed", () => {
 
   it.effect("is that of the directory where this is not there, is none, or cannot be entered", () =>
     Effect.gen(function* () {
-      const why = "cannot run anything in /a folder: "
+      const why = "cannot use /a folder as the working directory: "
       assert.deepStrictEqual(yield* said(noEntry, "x", {}), [1, `${why}${noEntry}`])
       assert.deepStrictEqual(yield* said("Not a directory (os error 20)", "x", { [cwd]: file }), [
         1,

@@ -162,42 +162,39 @@ describe("a command line", () => {
 
 describe("a mistake on the command line", () => {
   for (const [args, said] of [
-    [["--nonsense"], "there is no flag --nonsense; `exec-server --help` shows those that there are"],
-    [["--listne"], "there is no flag --listne; did you mean --listen?"],
-    [["--listne=x"], "there is no flag --listne; did you mean --listen?"],
-    [["--insecure", "--list", "stdio"], "there is no flag --list; did you mean --listen?"],
-    [["--LISTEN", "stdio"], "there is no flag --LISTEN; did you mean --listen?"],
-    [["--no-insecure"], "there is no flag --no-insecure; did you mean --insecure?"],
-    [["-x"], "there is no flag -x; `exec-server --help` shows those that there are"],
-    [["-listen", "stdio"], "there is no flag -l; `exec-server --help` shows those that there are"],
-    [["--__proto__", "1"], "there is no flag --__proto__; `exec-server --help` shows those that there are"],
+    [["--nonsense"], "unknown flag --nonsense; see `exec-server --help`"],
+    [["--listne"], "unknown flag --listne; did you mean --listen?"],
+    [["--listne=x"], "unknown flag --listne; did you mean --listen?"],
+    [["--insecure", "--list", "stdio"], "unknown flag --list; did you mean --listen?"],
+    [["--LISTEN", "stdio"], "unknown flag --LISTEN; did you mean --listen?"],
+    [["--no-insecure"], "unknown flag --no-insecure; did you mean --insecure?"],
+    [["-x"], "unknown flag -x; see `exec-server --help`"],
+    [["-listen", "stdio"], "unknown flag -l; see `exec-server --help`"],
+    [["--__proto__", "1"], "unknown flag --__proto__; see `exec-server --help`"],
     [["--listen"], "--listen needs a value"],
     [["--listen="], "--listen needs a value"],
     [["run", "--cwd", "--", "ls"], "--cwd needs a value"],
     [
       ["--listen", "--insecure"],
-      "--listen needs a value, and --insecure is a flag; if it is the value, write --listen=--insecure"
+      "--listen needs a value, but --insecure is a flag; if it is the value, write --listen=--insecure"
     ],
     [["--insecure", "--config="], "--config needs a value"],
     [["--listen", "stdio", "--listen", "stdio"], "--listen was given twice; give it once"],
     [["--max-sessions", "1", "config", "print", "--max-sessions=2"], "--max-sessions was given twice; give it once"],
     [["--insecure", "--insecure"], "--insecure was given twice; give it once"],
     [["run", "--json", "-tt"], "-t was given twice; give it once"],
-    [["--insecure="], "--insecure is true or false, and not ``"],
-    [["--insecure=perhaps"], "--insecure is true or false, and not `perhaps`"],
-    [["nonsense"], "there is no command `nonsense`; `exec-server --help` shows those that there are"],
-    [["nonsense", "--foo"], "there is no command `nonsense`; `exec-server --help` shows those that there are"],
-    [["rnu", "--", "ls"], "there is no command `rnu`; did you mean `run`?"],
-    [["config", "prin"], "there is no command `prin`; did you mean `print`?"],
-    [["config", "show"], "there is no command `show`; `exec-server config --help` shows those that there are"],
-    [["run", "--nonsense"], "there is no flag --nonsense; `exec-server run --help` shows those that there are"],
-    [["run", "--urn", "x"], "there is no flag --urn; did you mean --url?"],
-    [["ps", "-x"], "there is no flag -x; `exec-server ps --help` shows those that there are"],
-    [["cp", "--foo", "a", ":b"], "there is no flag --foo; `exec-server cp --help` shows those that there are"],
-    [
-      ["config", "print", "--foo"],
-      "there is no flag --foo; `exec-server config print --help` shows those that there are"
-    ],
+    [["--insecure="], "--insecure must be true or false, not ``"],
+    [["--insecure=perhaps"], "--insecure must be true or false, not `perhaps`"],
+    [["nonsense"], "unknown command `nonsense`; see `exec-server --help`"],
+    [["nonsense", "--foo"], "unknown command `nonsense`; see `exec-server --help`"],
+    [["rnu", "--", "ls"], "unknown command `rnu`; did you mean `run`?"],
+    [["config", "prin"], "unknown command `prin`; did you mean `print`?"],
+    [["config", "show"], "unknown command `show`; see `exec-server config --help`"],
+    [["run", "--nonsense"], "unknown flag --nonsense; see `exec-server run --help`"],
+    [["run", "--urn", "x"], "unknown flag --urn; did you mean --url?"],
+    [["ps", "-x"], "unknown flag -x; see `exec-server ps --help`"],
+    [["cp", "--foo", "a", ":b"], "unknown flag --foo; see `exec-server cp --help`"],
+    [["config", "print", "--foo"], "unknown flag --foo; see `exec-server config print --help`"],
     [
       ["--max-sessions", "x", "ps"],
       "exec-server ps does not take --max-sessions, which is a flag of `exec-server`, `exec-server config print`"
@@ -211,15 +208,15 @@ describe("a mistake on the command line", () => {
     [["rendezvous", "--public-url"], "--public-url needs a value"],
     [["kill", "p1", "-s"], "-s needs a value"],
     [["run", "--session", "a", "--session", "b"], "--session was given twice; give it once"],
-    [["run", "echo", "hi"], "what to run stands behind `--`: exec-server run [FLAGS] -- echo"],
-    [["ps", "p1"], "`p1` is a word too many: exec-server ps takes none beside flags"],
-    [["ps", "--json", "1"], "`1` is a word too many: exec-server ps takes none beside flags"],
-    [["ps", "--", "p1"], "`p1` is a word too many: exec-server ps takes none beside flags"],
-    [["--", "ps"], "`ps` is a word too many: exec-server takes none beside flags"],
-    [["cp", "a", "b", ":c"], "`:c` is a word too many: exec-server cp takes SOURCE and DESTINATION beside flags"],
-    [["cp", "-r", "a"], "exec-server cp needs DESTINATION; `exec-server cp --help` says what that is"],
-    [["attach"], "exec-server attach needs ID; `exec-server attach --help` says what that is"],
-    [["completion", "tcsh"], "SHELL is one of bash, zsh, fish, and not `tcsh`"]
+    [["run", "echo", "hi"], "write the command to run after `--`: exec-server run [FLAGS] -- echo"],
+    [["ps", "p1"], "unexpected argument `p1`: exec-server ps takes no arguments"],
+    [["ps", "--json", "1"], "unexpected argument `1`: exec-server ps takes no arguments"],
+    [["ps", "--", "p1"], "unexpected argument `p1`: exec-server ps takes no arguments"],
+    [["--", "ps"], "unexpected argument `ps`: exec-server takes no arguments"],
+    [["cp", "a", "b", ":c"], "unexpected argument `:c`: exec-server cp takes SOURCE and DESTINATION"],
+    [["cp", "-r", "a"], "exec-server cp needs DESTINATION; see `exec-server cp --help`"],
+    [["attach"], "exec-server attach needs ID; see `exec-server attach --help`"],
+    [["completion", "tcsh"], "SHELL must be one of bash, zsh, fish, not `tcsh`"]
   ] as const) {
     it(`is said: ${args.join(" ")}`, () => assert.strictEqual(understood(...args), said))
   }
@@ -227,13 +224,10 @@ describe("a mistake on the command line", () => {
   it.scopedLive("is one line, and status 2", () =>
     Effect.gen(function* () {
       for (const [args, said] of [
-        [["--listne", "stdio"], "there is no flag --listne; did you mean --listen?\n"],
-        [["--max-sessions", "x", "config", "prnt"], "there is no command `prnt`; did you mean `print`?\n"],
-        [
-          ["two\nlines\u001b[31m"],
-          "there is no command `two?lines?[31m`; `exec-server --help` shows those that there are\n"
-        ],
-        [["help", "atach"], "there is no command `atach`; did you mean `attach`?\n"]
+        [["--listne", "stdio"], "unknown flag --listne; did you mean --listen?\n"],
+        [["--max-sessions", "x", "config", "prnt"], "unknown command `prnt`; did you mean `print`?\n"],
+        [["two\nlines\u001b[31m"], "unknown command `two?lines?[31m`; see `exec-server --help`\n"],
+        [["help", "atach"], "unknown command `atach`; did you mean `attach`?\n"]
       ] as const) {
         assert.deepStrictEqual(yield* command(args), { code: 2, stdout: "", stderr: said })
       }

@@ -30,7 +30,7 @@ describe("the table", () => {
         // With room for it, a line for each.
         const line = lines.find((line) => line.trim().startsWith(`${Help.written(flag).trim()} `))
         assert.isDefined(line, flag.name)
-        for (const text of [flag.help, flag.variable ?? "", flag.shown ?? ""]) assert.include(line ?? "", text)
+        for (const text of [flag.help, flag.variable ?? "", flag.defaultText ?? ""]) assert.include(line ?? "", text)
         const [, below = ""] = help.split(`\n${flag.group}:\n`)
         assert.include(below.split("\n\n", 1)[0] ?? "", Help.written(flag).trim())
       }

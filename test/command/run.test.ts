@@ -64,7 +64,7 @@ const suite = (name: string, flags: Flags) =>
         )
         assert.strictEqual(stdout, "/\nb=c --help\n")
         const late = yield* command(run("--timeout", "200ms", "--", "sleep", "1000"))
-        assert.deepStrictEqual(late, { code: 124, stdout: "", stderr: "exec-server: the time has run out\n" })
+        assert.deepStrictEqual(late, { code: 124, stdout: "", stderr: "exec-server: the process timed out\n" })
       }))
 
     test("a signal to the command is one to what it runs; 128 + n", (run) =>
@@ -150,7 +150,7 @@ const suite = (name: string, flags: Flags) =>
         ]) {
           for (const tty of [[], ["--tty"]]) {
             const { code, stderr } = yield* command(run(...tty, "--cwd", `${cwd}`, "--", "true"))
-            assert.deepStrictEqual([code, stderr], [1, `Error: cannot run anything in ${cwd}: ${why}\n`])
+            assert.deepStrictEqual([code, stderr], [1, `Error: cannot use ${cwd} as the working directory: ${why}\n`])
           }
         }
       }))
@@ -214,7 +214,7 @@ describe("where there is nowhere to run", () => {
       yield* fails(
         ["--environments", file, "--env", "other"],
         2,
-        /unknown environment `other`: there are local, silent/
+        /unknown environment `other`: the known ones are local, silent/
       )
     })
   )
@@ -254,7 +254,7 @@ describe("where there is nowhere to run", () => {
       yield* fails(["--url", "ws://h", "--env", "x"], 2, /give --url or --env, not both/)
       yield* fails(["--detach"], 2, /--detach needs --url or --env/)
       yield* fails(["--session", "s"], 2, /--session needs --url/)
-      yield* fails(["--set", "novalue"], 2, /a variable is set with NAME=VALUE/)
+      yield* fails(["--set", "novalue"], 2, /--set novalue: write NAME=VALUE/)
       yield* fails(
         ["--url", "ws://127.0.0.1:1", "--token-file", "/no/file"],
         1,

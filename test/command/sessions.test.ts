@@ -106,7 +106,7 @@ describe("a session that was left", () => {
         [["logs", ...at, "7"], 1, /unknown process id 7/],
         [["logs", ...at, "--follow", "7"], 1, /unknown process id 7/],
         [["kill", ...at, "7"], 1, /unknown process id 7/],
-        [["kill", ...at, "--signal", "NONE", "p1"], 2, /there is no such signal/]
+        [["kill", ...at, "--signal", "NONE", "p1"], 2, /unknown signal/]
       ]
       for (const [args, code, message] of cases) {
         const ended = yield* command(args)
@@ -145,7 +145,7 @@ describe("cp", () => {
         [[":/no/such/file", `${folder}/x`], 1, /:\/no\/such\/file: No such file or directory/],
         [[`:${folder}/tree`, `${folder}/x`], 2, /is a directory; give --recursive/],
         [[`${folder}/tree/empty`, `:${folder}/no/such/file`], 1, /No such file or directory/],
-        [["a", "b"], 2, /one of the two paths is on the server/]
+        [["a", "b"], 2, /exactly one path must be on the server/]
       ]
       execFileSync("mkfifo", [`${folder}/tree/fifo`])
       const special: ReadonlyArray<readonly [ReadonlyArray<string>, number, RegExp]> = [
@@ -153,9 +153,9 @@ describe("cp", () => {
         [
           [`:${folder}/tree/sub/large`, `${folder}/tree/fifo`],
           1,
-          /is neither a file nor a directory, and is left as it is/
+          /is neither a file nor a directory; it is not replaced/
         ],
-        [[`${folder}/tree/sub/large`, `:${folder}/tree/sub`], 1, /are the same file, by size and time of change/]
+        [[`${folder}/tree/sub/large`, `:${folder}/tree/sub`], 1, /are the same file, by size and modification time/]
       ]
       for (const [args, code, message] of [...refusals, ...special]) {
         const ended = yield* copy(...args)
@@ -194,7 +194,7 @@ describe("doctor", () => {
       assert.match(stdout, /^ok processes +a shell runs$/m)
       assert.match(stdout, /^ok terminal +a terminal of the right size$/m)
       assert.match(stdout, /^(ok|!!) bubblewrap +/m)
-      assert.match(stdout, /^ok clients +the first design; May 2026 to 0\.169: each is answered in its own way$/m)
+      assert.match(stdout, /^ok clients +the first design; May 2026 to 0\.169: all are supported$/m)
       assert.match(stdout, /^ok server +version /m)
       const broken = yield* command(["doctor", "--url", "ws://127.0.0.1:1", "--json"])
       assert.strictEqual(broken.code, 1)

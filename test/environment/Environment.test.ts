@@ -229,7 +229,7 @@ describe("the manager", () => {
       let connections = 0
       const connect = Effect.tap(Environment.local("mine"), () => Effect.sync(() => connections++))
       const provided = {
-        sources: [{ id: "mine", isAwaited: false, ...EnvironmentConfig.allEnabled, connect }],
+        sources: [{ id: "mine", mayBeStarting: false, ...EnvironmentConfig.allEnabled, connect }],
         includeLocal: false,
         defaultId: "mine",
         initial: "default"

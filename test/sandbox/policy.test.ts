@@ -167,7 +167,7 @@ describe("policies", () => {
     [
       "through a link in what may be written",
       sandbox([entry(ws, "write"), entry(at(`${dir}/ws/out`), "write")]),
-      /leads through the link .*\/ws\/out/
+      /contains the link .*\/ws\/out/
     ]
   ]
 

@@ -350,7 +350,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
         if (error === undefined) yield* client.closed(`p${i}`)
         else {
           refused++
-          assert.match(error.message, /leads through the link|was exchanged|could not start|No such file/)
+          assert.match(error.message, /contains the link|was replaced|could not start|No such file/)
         }
       }
       yield* client.ask("process/terminate", { processId: "swap" })

@@ -1,5 +1,5 @@
 /**
- * What `doctor` asks of a server: one question for each thing that the commands need, by requests that change nothing.
+ * The probes of a server for `doctor`: one for each feature that the commands need. They leave nothing behind.
  *
  * @since 0.1.0
  */
@@ -14,35 +14,35 @@ import type { Method } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
 import { ProcessId } from "../protocol/Ids.js"
 
-/** One thing that a server may serve. */
-export interface Question {
+/** A probe for one feature of a server. */
+export interface Probe {
   readonly name: string
-  /** What is there, where it is served. */
+  /** What is available, if the server has the feature. */
   readonly served: string
-  /** What cannot be done where it is not. */
-  readonly without: string
+  /** What is not possible, if it has not. */
+  readonly unserved: string
   /** What to do instead. */
   readonly advice: string
-  /** Whether it is served. */
-  readonly ask: (client: ExecClient.Shape) => Effect.Effect<boolean, ClientError | WriteRefused>
+  /** Asks the server whether it has the feature. */
+  readonly isServed: (client: ExecClient.Shape) => Effect.Effect<boolean, ClientError | WriteRefused>
 }
 
-/** No session that was just made has it. */
+/** An id that a new session does not have. */
 const processId = ProcessId.make("doctor")
 
 const otherServer = "use a server that serves it, such as exec-server's own"
 
-/** Whether a server knows a method; what else it has against the request does not matter. */
+/** Whether a server knows a method. Any other error means that it does. */
 const knows =
-  <M extends Method>(method: M, params: Params<M>): Question["ask"] =>
+  <M extends Method>(method: M, params: Params<M>): Probe["isServed"] =>
   ({ call }) =>
     call(method, params).pipe(
       Effect.as(true),
       Effect.catchTag("ServerError", (error) => Effect.succeed(!isUnknownMethod(error)))
     )
 
-/** Whether it takes a signal other than the one that the original knows. */
-const signals: Question["ask"] = ({ call }) =>
+/** Whether it accepts signals other than `interrupt`, the original's only one. */
+const signals: Probe["isServed"] = ({ call }) =>
   call("process/signal", { processId, signal: "SIGTERM" }).pipe(
     Effect.as(true),
     Effect.catchTag("ServerError", ({ code }) =>
@@ -50,7 +50,7 @@ const signals: Question["ask"] = ({ call }) =>
     )
   )
 
-const commands: Question["ask"] = ({ startScoped }) =>
+const commands: Probe["isServed"] = ({ startScoped }) =>
   Effect.scoped(
     Effect.gen(function* () {
       const shell = yield* startScoped({ argv: ["/bin/sh", "-c", "echo works"], cwd: "/" })
@@ -61,71 +61,71 @@ const commands: Question["ask"] = ({ startScoped }) =>
 
 const handleId = "doctor"
 
-/** All of them, in the order in which they are asked. */
-export const questions: ReadonlyArray<Question> = [
+/** All probes, in order. */
+export const probes: ReadonlyArray<Probe> = [
   {
     name: "commands",
     served: "a shell runs",
-    without: "a shell does not run, or says something else than it was told",
+    unserved: "a shell does not run, or prints the wrong output",
     advice: "look at the server's log",
-    ask: commands
+    isServed: commands
   },
   {
     name: "end of input",
     served: "process/closeStdin",
-    without: "`run` cannot end the input of a program without a terminal",
+    unserved: "`run` cannot end the input of a program without a terminal",
     advice: "give programs no input (</dev/null), or --tty",
-    ask: knows("process/closeStdin", { processId })
+    isServed: knows("process/closeStdin", { processId })
   },
   {
     name: "signals",
     served: "any signal",
-    without: "not every signal can be sent: `kill` can send KILL, and INT if the server is not too old for that",
+    unserved: "`kill` can only send KILL and, unless the server is too old, INT",
     advice: "kill -s INT, kill -s KILL",
-    ask: signals
+    isServed: signals
   },
   {
     name: "window size",
     served: "process/resize",
-    without: "terminals have 24 rows of 80 columns, whatever the size of this one",
+    unserved: "terminals always have 24 rows of 80 columns",
     advice: otherServer,
-    ask: knows("process/resize", { processId, rows: 24, cols: 80 })
+    isServed: knows("process/resize", { processId, rows: 24, cols: 80 })
   },
   {
     name: "process list",
     served: "process/list",
-    without: "`ps` and `attach` are not possible; `logs` is",
+    unserved: "`ps` and `attach` are not possible; `logs` is",
     advice: otherServer,
-    ask: knows("process/list", {})
+    isServed: knows("process/list", {})
   },
   {
     name: "time limits",
     served: "timeoutMs, restart",
-    without: "`run --timeout` is not possible",
+    unserved: "`run --timeout` is not possible",
     advice: "run timeout(1) there",
-    // An unknown member is not refused: nothing but the generation tells.
-    ask: ({ features }) => Effect.succeed(features.extensions)
+    // Servers ignore unknown fields, so only the kind of server tells.
+    isServed: ({ features }) => Effect.succeed(features.extensions)
   },
   {
     name: "sandboxes",
     served: "process/start takes a sandbox",
-    without: "a sandbox would be left out: processes with one are not started",
+    unserved: "the server ignores sandboxes, so the client does not start processes with one",
     advice: otherServer,
-    ask: ({ features }) => Effect.succeed(features.processSandbox)
+    isServed: ({ features }) => Effect.succeed(features.processSandbox)
   },
   {
     name: "files",
-    served: "fs/readFile, fs/writeFile and what goes with them",
-    without: "`cp` is not possible",
+    served: "fs/readFile, fs/writeFile and the like",
+    unserved: "`cp` is not possible",
     advice: otherServer,
-    ask: ({ files }) => Effect.map(files.getMetadata("/"), ({ isDirectory }) => isDirectory)
+    isServed: ({ files }) => Effect.map(files.getMetadata("/"), ({ isDirectory }) => isDirectory)
   },
   {
     name: "large files",
     served: "fs/readBlock, fs/writeBlock",
-    without: "files are copied in one piece: those that go there may have 11 MiB at most",
+    unserved: "`cp` sends each file in one message: at most 11 MiB to the server",
     advice: otherServer,
-    ask: (client) =>
+    isServed: (client) =>
       Effect.zipWith(
         knows("fs/readBlock", { handleId, offset: 0, len: 1 })(client),
         knows("fs/writeBlock", { handleId, offset: 0, chunk: Buffer.from("x") })(client),
@@ -135,10 +135,10 @@ export const questions: ReadonlyArray<Question> = [
   {
     name: "http",
     served: "http/request",
-    without: "no HTTP requests can be made there",
+    unserved: "HTTP requests through the server are not possible",
     advice: otherServer,
-    // Nobody is asked: the address is none.
-    ask: knows("http/request", {
+    // Sends no HTTP request: the URL is invalid.
+    isServed: knows("http/request", {
       method: "GET",
       url: "none",
       headers: [],

@@ -1,5 +1,5 @@
 /**
- * How a command ends when it does not simply succeed.
+ * How a command exits if it does not succeed: its failures, and the exit status of each.
  *
  * @since 0.1.0
  */
@@ -11,16 +11,16 @@ import type { UnknownEnvironment } from "../environment/EnvironmentManager.js"
 import type { RendezvousConfigError } from "../remote/RendezvousConfig.js"
 import type { ConfigError } from "../server/ServerConfig.js"
 
-/** It ends with this status; everything there is to say has been said. */
+/** The command exits with this status, without a further message. */
 export class Exited extends Data.TaggedError("Exited")<{ readonly code: number }> {}
 
-/** It was called in a way that makes no sense; the message says how it is called. */
+/** The command was called incorrectly; the message says how to call it. */
 export class UsageError extends Data.TaggedError("UsageError")<{ readonly message: string }> {}
 
-/** It could not do its work; the message is one sentence. */
+/** The command failed; the message is one sentence. */
 export class CommandFailed extends Data.TaggedError("CommandFailed")<{ readonly message: string }> {}
 
-/** Failures of a call or a setting that makes no sense, which some of them are under a condition only. */
+/** Failures that can be usage errors: a wrong flag, variable or configuration file. */
 type Usage =
   | UsageError
   | ConfigError
@@ -30,7 +30,7 @@ type Usage =
   | TokenError
   | InvalidRequest
 
-// By their tags: a server does not load the modules of the others.
+// By tag, not by class: a server must not load the modules of these classes.
 const usages: { readonly [Tag in Usage["_tag"]]: (failure: Extract<Usage, { readonly _tag: Tag }>) => boolean } = {
   UsageError: () => true,
   ConfigError: () => true,
@@ -38,22 +38,22 @@ const usages: { readonly [Tag in Usage["_tag"]]: (failure: Extract<Usage, { read
   EnvironmentConfigError: ({ unreadable }) => unreadable !== true,
   UnknownEnvironment: () => true,
   TokenError: ({ inFile }) => !inFile,
-  // What a command asks for comes from its flags and words.
+  // The values of a command's requests come from its command line.
   InvalidRequest: () => true
 }
 
 const isUsage = (failure: unknown): boolean => {
   if (!(failure instanceof Error && "_tag" in failure)) return false
   const check = new Map<unknown, (failure: never) => boolean>(Object.entries(usages)).get(failure._tag)
-  // Every tag has the check of its own class.
+  // The cast is safe: each tag has the check for its own class.
   return check?.(failure as never) ?? false
 }
 
 /**
- * The exit status of a failure. 2: the command line, a variable or a configuration file says what makes no sense, and
- * nothing else had to be looked at to see that. 1: it could not be done.
+ * The exit status of a failure: that of `Exited`; 2 for a usage error, an invalid command line, variable or
+ * configuration file; 1 for any other failure.
  */
-export const statusOf = (failure: unknown): number => {
+export const exitStatusOf = (failure: unknown): number => {
   if (failure instanceof Exited) return failure.code
   return isUsage(failure) ? 2 : 1
 }
