@@ -3,7 +3,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { type Entry, entryOf, killAll, membersOf, table } from "../../src/spawn/ProcessTree.js"
+import { type Entry, entryOf, killAll, membersOf, recipientsOf, table } from "../../src/spawn/ProcessTree.js"
 import { child, pidOf } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 
@@ -105,6 +105,45 @@ describe("real children", () => {
       const pid = pidOf(yield* child(program, "1000"))
       yield* eventually("it runs", () => entryOf(pid)?.group === pid)
       assert.deepInclude(entryOf(pid), { pid, parent: process.pid, group: pid, session: pid, zombie: false })
+    })
+  )
+
+  it.scopedLive(
+    "whom a signal is sent to: each member once, and never a stranger who has the leader's number by now",
+    () =>
+      Effect.gen(function* () {
+        const pid = pidOf(yield* child("/bin/sleep", "1000"))
+        const startTime = entryOf(pid)?.startTime ?? 0
+        const members = [
+          entry(pid, 1, pid, pid, { startTime }),
+          entry(5_000_001, pid, pid, pid),
+          entry(5_000_002, pid, 5_000_002, pid)
+        ]
+        for (const known of [startTime, 0]) {
+          const leader = { pid, startTime: known }
+          assert.deepStrictEqual(recipientsOf(leader, "leader", members), [pid])
+          assert.deepStrictEqual(recipientsOf(leader, "group", members), [-pid])
+          assert.deepStrictEqual(recipientsOf(leader, "tree", members), [-pid, 5_000_002])
+        }
+        const former = { pid, startTime: startTime - 1 }
+        assert.deepStrictEqual(recipientsOf(former, "leader", []), [])
+        assert.deepStrictEqual(recipientsOf(former, "group", []), [])
+        assert.deepStrictEqual(recipientsOf(former, "tree", [entry(5_000_003, 1, 5_000_003, 5_000_003)]), [5_000_003])
+        // Nobody has this number, and its group may still have members.
+        assert.deepStrictEqual(recipientsOf({ pid: 5_000_004, startTime: 1 }, "group", []), [-5_000_004])
+      })
+  )
+
+  it.scopedLive("killAll leaves a stranger alone where there are no strays either", () =>
+    Effect.gen(function* () {
+      const [stranger, doomed] = [pidOf(yield* child("/bin/sleep", "1000")), pidOf(yield* child("/bin/sleep", "1000"))]
+      const startTime = (entryOf(stranger)?.startTime ?? 0) - 1
+      killAll([
+        { pid: stranger, startTime },
+        { pid: doomed, startTime: 0 }
+      ])
+      yield* eventually("the other is gone", () => !isAlive(doomed))
+      assert.isTrue(isAlive(stranger))
     })
   )
 
