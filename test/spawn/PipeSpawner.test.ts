@@ -1,6 +1,6 @@
 /** Real children on pipes, at the moments that cannot be met from outside at will. */
 import { Buffer } from "node:buffer"
-import { readdirSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -150,6 +150,7 @@ describe("a child on pipes", () => {
         for (let turn = 0; turn < 20; turn++) yield* settle
         child.pause()
         yield* Effect.async<void>((resume) => child.write(Buffer.from("x\n"), () => resume(Effect.void)))
+        yield* eventually("it has written more", () => readFileSync(`/proc/${child.pid}/comm`, "utf8") === "sleep\n")
         for (let turn = 0; turn < 20; turn++) yield* settle
         assert.strictEqual(output[open], "ready\n")
         child.resume()

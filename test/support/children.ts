@@ -1,8 +1,8 @@
 /** Real children that tests start without a server. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { closeSync, writeSync } from "node:fs"
+import { closeSync, openSync } from "node:fs"
+import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
-import * as Posix from "../../src/spawn/Posix.js"
 
 /** A real child that leads its own session; it is gone when the test is. */
 export const child = (program: string, ...args: ReadonlyArray<string>) =>
@@ -20,15 +20,11 @@ export const child = (program: string, ...args: ReadonlyArray<string>) =>
 
 export const pidOf = ({ pid }: ChildProcess) => pid ?? Number.NaN
 
-/** Pipes with bytes in them, on the lowest descriptors that are free: whoever reads one that it has closed gets these. */
+/** A file that is open on the lowest descriptors that are free: whoever reads one that it has closed gets its bytes. */
 export const withForeignBytes = Effect.acquireRelease(
-  Effect.sync(() => {
-    const pipes = Array.from({ length: 8 }, () => Posix.pipe())
-    for (const [, input] of pipes) writeSync(input, "foreign")
-    return pipes
-  }),
-  (pipes) =>
+  Effect.sync(() => Array.from({ length: 16 }, () => openSync(fileURLToPath(import.meta.url), "r"))),
+  (fds) =>
     Effect.sync(() => {
-      for (const fd of pipes.flat()) closeSync(fd)
+      for (const fd of fds) closeSync(fd)
     })
 )
