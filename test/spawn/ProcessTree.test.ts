@@ -3,7 +3,15 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { type Entry, entryOf, killAll, membersOf, recipientsOf, table } from "../../src/spawn/ProcessTree.js"
+import {
+  childrenOf,
+  type Entry,
+  entryOf,
+  killAll,
+  membersOf,
+  recipientsOf,
+  table
+} from "../../src/spawn/ProcessTree.js"
 import { child, pidOf } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 
@@ -33,6 +41,11 @@ describe("membersOf", () => {
     ]
     assert.deepStrictEqual(members(init, self, ...tree), [100, 101, 102, 103, 104])
     assert.deepStrictEqual(members(...tree.reverse(), self, init), [100, 101, 102, 103, 104])
+  })
+
+  it("all children of one parent, in sessions of their own", () => {
+    const children = [101, 102, 103].map((pid) => entry(pid, 100, pid, pid))
+    assert.deepStrictEqual(members(self, ...children), [100, 101, 102, 103])
   })
 
   it("its group and its session after their parents are gone, and what descends from them", () => {
@@ -94,6 +107,20 @@ describe("the process table", () => {
 })
 
 describe("real children", () => {
+  it.scopedLive("are found by their parent; whoever is gone has none", () =>
+    Effect.gen(function* () {
+      const pid = pidOf(yield* child("/bin/sh", "-c", "sleep 1000 & sleep 1000 & wait"))
+      yield* eventually("both run", () => childrenOf(pid).length === 2)
+      for (const found of childrenOf(pid)) {
+        assert.deepInclude(found, { parent: pid, group: pid, session: pid, zombie: false })
+        assert.deepInclude(entryOf(found.pid), { pid: found.pid, startTime: found.startTime })
+      }
+      const [first] = childrenOf(pid)
+      assert.deepStrictEqual(childrenOf(first?.pid ?? 0), [])
+      assert.deepStrictEqual(childrenOf(2 ** 22 + 1), [])
+    })
+  )
+
   it.scopedLive("a name with spaces and parentheses is no riddle", () =>
     Effect.gen(function* () {
       const folder = yield* Effect.acquireRelease(
