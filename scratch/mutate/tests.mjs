@@ -50,7 +50,7 @@ const tests = {
   "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
   "transport/WebSocket": [...sockets, "transport/limits"],
   "transport/PendingConnections": [],
-  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages"],
+  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/HttpUpgrade"],
   "transport/SmallMessages": ["transport/WebSocket"],
   "transport/TransportLimits": sockets,
   "transport/HttpUpgrade": [],

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from "node:fs"
 import { numberOf, type Signal } from "../protocol/Signals.js"
+import type { SignalTarget } from "./Child.js"
 import * as Posix from "./Posix.js"
 
 /** One line of the process table. `startTime` (clock ticks since boot) tells a process from a later one of its pid. */
@@ -149,15 +150,30 @@ export const kill = (pid: number, signal: Signal): void => {
   }
 }
 
-/** Only strays can outlive the leader's group and session, and with them the number that is reserved for those. */
-export const hasStrays = ({ strays = [] }: Root): boolean => strays.length > 0
+/** Whether another process has a leader's pid by now: nothing but strays can be left of its tree then. */
+const isTaken = (leader: Identity): boolean => {
+  const current = entryOf(leader.pid)
+  return current !== undefined && isStranger(leader, current)
+}
+
+/**
+ * Whom a signal is sent to so that it reaches each process once: pids, and groups as negative numbers. A number without
+ * a process is still reserved while the group it names has members; if it has none, nobody is hit: a group is only ever
+ * made under the number of a living process.
+ */
+export const recipientsOf = (
+  leader: Identity,
+  target: SignalTarget,
+  members: Iterable<Entry>
+): ReadonlyArray<number> => {
+  const own = isTaken(leader) ? [] : [target === "leader" ? leader.pid : -leader.pid]
+  if (target !== "tree") return own
+  return [...own, ...Array.from(members).flatMap(({ pid, group }) => (group === leader.pid ? [] : [pid]))]
+}
 
 /** Stops every member first, so that none can fork its way out of the table, then kills them all. */
 export const killAll = (leaders: ReadonlyArray<Root>) => {
-  const groups = leaders.flatMap((leader) => {
-    const current = hasStrays(leader) ? entryOf(leader.pid) : undefined
-    return current !== undefined && isStranger(leader, current) ? [] : [-leader.pid]
-  })
+  const groups = leaders.flatMap((leader) => recipientsOf(leader, "group", []))
   for (const group of groups) kill(group, "SIGSTOP")
   const stopped = new Set<number>()
   let members: Array<Entry> = []

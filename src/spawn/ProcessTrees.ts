@@ -12,13 +12,12 @@ import { Guard } from "./Guard.js"
 import {
   type Entry,
   entryOf,
-  hasStrays,
   type Identity,
-  isStranger,
   kill,
   killAll,
   membersOf,
   type Root,
+  recipientsOf,
   table
 } from "./ProcessTree.js"
 
@@ -116,23 +115,13 @@ const make = Effect.gen(function* () {
       signal: (signal, target) => {
         // Killed in this turn of the event loop: what was asked for later must not come first.
         if (isDoomed && signal !== "SIGKILL") return
-        const current = entryOf(pid)
-        const isTaken = current !== undefined && isStranger(leader, current)
-        // Strays are all that can be left then.
-        if (isTaken && (target !== "tree" || !hasStrays(leader))) return
-        if (current === undefined && target === "leader") return
-        if (target === "leader") return kill(pid, signal)
-        // A number without a process is still reserved while the group it names has members; if it has none, nobody
-        // is hit: a group is only ever made under the number of a living process.
-        if (target === "group") return kill(-pid, signal)
-        if (signal === "SIGKILL") {
+        if (signal === "SIGKILL" && target === "tree") {
           isDoomed = true
           return doom(leader)
         }
-        const members = [...membersOf(leader, tableOfThisTurn()).values()]
-        remember(members.filter(({ session }) => session !== pid))
-        if (!isTaken) kill(-pid, signal)
-        for (const member of members) if (member.group !== pid) kill(member.pid, signal)
+        const members = target === "tree" ? [...membersOf(leader, tableOfThisTurn()).values()] : []
+        if (target === "tree") remember(members.filter(({ session }) => session !== pid))
+        for (const recipient of recipientsOf(leader, target, members)) kill(recipient, signal)
       },
       reaped: () => {
         leaderless.add(leader)

@@ -1,11 +1,13 @@
 /** Real children on pipes, at the moments that cannot be met from outside at will. */
 import { Buffer } from "node:buffer"
-import { readdirSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { ExitStatus } from "../../src/spawn/Child.js"
 import { Spawner } from "../../src/spawn/Spawner.js"
+import { withForeignBytes } from "../support/children.js"
+import { settle } from "../support/fake.js"
 import { eventually, isAlive } from "../support/servers.js"
 
 describe("a child that has exited before anybody listens", () => {
@@ -16,7 +18,7 @@ describe("a child that has exited before anybody listens", () => {
       yield* eventually("it has exited", () => !isAlive(child.pid))
       child.write(Buffer.from("nobody reads this"), () => assert.fail("nobody has taken it"))
       // The error of the write comes in a later turn of the event loop.
-      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      for (let turn = 0; turn < 20; turn++) yield* settle
       const told: Array<string> = []
       let status: ExitStatus | undefined
       child.listen({
@@ -133,6 +135,46 @@ describe("a child on pipes", () => {
       })
     )
   }
+
+  for (const [closed, open, other] of [
+    ["stdout", "stderr", 2],
+    ["stderr", "stdout", 1]
+  ] as const) {
+    test(
+      `that closes its ${closed} is read, paused and given up on the other stream`,
+      Effect.gen(function* () {
+        const script = `exec ${3 - other}>&-; echo ready >&${other}; read x; echo more >&${other}; exec sleep 1000`
+        const { child, output, told, listen } = yield* started(script)
+        listen()
+        yield* eventually("it is ready", () => output[open] === "ready\n")
+        for (let turn = 0; turn < 20; turn++) yield* settle
+        child.pause()
+        yield* Effect.async<void>((resume) => child.write(Buffer.from("x\n"), () => resume(Effect.void)))
+        yield* eventually("it has written more", () => readFileSync(`/proc/${child.pid}/comm`, "utf8") === "sleep\n")
+        for (let turn = 0; turn < 20; turn++) yield* settle
+        assert.strictEqual(output[open], "ready\n")
+        child.resume()
+        yield* eventually("more came", () => output[open] === "ready\nmore\n")
+        assert.deepStrictEqual(told, [])
+        // The descriptor that was closed is somebody else's by now.
+        yield* withForeignBytes
+        child.abandonOutput()
+        yield* eventually("its output has ended", () => told.includes("outputEnd"))
+        assert.strictEqual(output[closed], "")
+      })
+    )
+  }
+
+  test(
+    "that was paused and resumed before anybody listened is read",
+    Effect.gen(function* () {
+      const { child, output, listen } = yield* started("echo out; exec sleep 1000")
+      child.pause()
+      child.resume()
+      listen()
+      yield* eventually("it came", () => output.stdout === "out\n")
+    })
+  )
 
   for (const when of ["before anybody listens", "after that"] as const) {
     test(

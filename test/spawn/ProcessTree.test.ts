@@ -3,7 +3,15 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { type Entry, entryOf, killAll, membersOf, table } from "../../src/spawn/ProcessTree.js"
+import {
+  childrenOf,
+  type Entry,
+  entryOf,
+  killAll,
+  membersOf,
+  recipientsOf,
+  table
+} from "../../src/spawn/ProcessTree.js"
 import { child, pidOf } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 
@@ -33,6 +41,11 @@ describe("membersOf", () => {
     ]
     assert.deepStrictEqual(members(init, self, ...tree), [100, 101, 102, 103, 104])
     assert.deepStrictEqual(members(...tree.reverse(), self, init), [100, 101, 102, 103, 104])
+  })
+
+  it("all children of one parent, in sessions of their own", () => {
+    const children = [101, 102, 103].map((pid) => entry(pid, 100, pid, pid))
+    assert.deepStrictEqual(members(self, ...children), [100, 101, 102, 103])
   })
 
   it("its group and its session after their parents are gone, and what descends from them", () => {
@@ -94,6 +107,20 @@ describe("the process table", () => {
 })
 
 describe("real children", () => {
+  it.scopedLive("are found by their parent; whoever is gone has none", () =>
+    Effect.gen(function* () {
+      const pid = pidOf(yield* child("/bin/sh", "-c", "sleep 1000 & sleep 1000 & wait"))
+      yield* eventually("both run", () => childrenOf(pid).length === 2)
+      for (const found of childrenOf(pid)) {
+        assert.deepInclude(found, { parent: pid, group: pid, session: pid, zombie: false })
+        assert.deepInclude(entryOf(found.pid), { pid: found.pid, startTime: found.startTime })
+      }
+      const [first] = childrenOf(pid)
+      assert.deepStrictEqual(childrenOf(first?.pid ?? 0), [])
+      assert.deepStrictEqual(childrenOf(2 ** 22 + 1), [])
+    })
+  )
+
   it.scopedLive("a name with spaces and parentheses is no riddle", () =>
     Effect.gen(function* () {
       const folder = yield* Effect.acquireRelease(
@@ -105,6 +132,45 @@ describe("real children", () => {
       const pid = pidOf(yield* child(program, "1000"))
       yield* eventually("it runs", () => entryOf(pid)?.group === pid)
       assert.deepInclude(entryOf(pid), { pid, parent: process.pid, group: pid, session: pid, zombie: false })
+    })
+  )
+
+  it.scopedLive(
+    "whom a signal is sent to: each member once, and never a stranger who has the leader's number by now",
+    () =>
+      Effect.gen(function* () {
+        const pid = pidOf(yield* child("/bin/sleep", "1000"))
+        const startTime = entryOf(pid)?.startTime ?? 0
+        const members = [
+          entry(pid, 1, pid, pid, { startTime }),
+          entry(5_000_001, pid, pid, pid),
+          entry(5_000_002, pid, 5_000_002, pid)
+        ]
+        for (const known of [startTime, 0]) {
+          const leader = { pid, startTime: known }
+          assert.deepStrictEqual(recipientsOf(leader, "leader", members), [pid])
+          assert.deepStrictEqual(recipientsOf(leader, "group", members), [-pid])
+          assert.deepStrictEqual(recipientsOf(leader, "tree", members), [-pid, 5_000_002])
+        }
+        const former = { pid, startTime: startTime - 1 }
+        assert.deepStrictEqual(recipientsOf(former, "leader", []), [])
+        assert.deepStrictEqual(recipientsOf(former, "group", []), [])
+        assert.deepStrictEqual(recipientsOf(former, "tree", [entry(5_000_003, 1, 5_000_003, 5_000_003)]), [5_000_003])
+        // Nobody has this number, and its group may still have members.
+        assert.deepStrictEqual(recipientsOf({ pid: 5_000_004, startTime: 1 }, "group", []), [-5_000_004])
+      })
+  )
+
+  it.scopedLive("killAll leaves a stranger alone where there are no strays either", () =>
+    Effect.gen(function* () {
+      const [stranger, doomed] = [pidOf(yield* child("/bin/sleep", "1000")), pidOf(yield* child("/bin/sleep", "1000"))]
+      const startTime = (entryOf(stranger)?.startTime ?? 0) - 1
+      killAll([
+        { pid: stranger, startTime },
+        { pid: doomed, startTime: 0 }
+      ])
+      yield* eventually("the other is gone", () => !isAlive(doomed))
+      assert.isTrue(isAlive(stranger))
     })
   )
 

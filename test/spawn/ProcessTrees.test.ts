@@ -6,6 +6,7 @@ import { Guard } from "../../src/spawn/Guard.js"
 import { entryOf, membersOf, table } from "../../src/spawn/ProcessTree.js"
 import { ProcessTrees } from "../../src/spawn/ProcessTrees.js"
 import { child, pidOf } from "../support/children.js"
+import { settle } from "../support/fake.js"
 import { eventually, isAlive } from "../support/servers.js"
 
 const layer = ProcessTrees.layer.pipe(Layer.provide(Guard.layerNone))
@@ -54,7 +55,10 @@ describe("real children", () => {
 const recording = () => {
   const watched = new Set<number>()
   const guard = Layer.succeed(Guard, {
-    register: ({ pid }) => void watched.add(pid),
+    register: ({ pid, startTime }) => {
+      assert.strictEqual(startTime, entryOf(pid)?.startTime)
+      watched.add(pid)
+    },
     unregister: ({ pid }) => void watched.delete(pid),
     socket: () => -1,
     closeTerminal: () => {},
@@ -178,6 +182,24 @@ describe("the guard", () => {
       assert.isFalse(tree.findRemains())
       assert.isFalse(tree.hasRemains())
       assert.deepStrictEqual([...watched], [])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("forgets those that are gone when the next signal is sent", () =>
+    Effect.gen(function* () {
+      const { running, pid, tree, members } = yield* planted(`${apart} exec sleep 1000`, 2)
+      const stray = members().find(({ group }) => group !== pid)?.pid ?? Number.NaN
+      tree.signal("SIGWINCH", "tree")
+      assert.sameMembers([...watched], [pid, stray])
+      process.kill(stray, "SIGKILL")
+      yield* eventually("the stray is gone", () => !isAlive(stray))
+      yield* settle
+      tree.signal("SIGWINCH", "tree")
+      assert.deepStrictEqual([...watched], [pid])
+      tree.signal("SIGKILL", "tree")
+      yield* eventually("the leader is reaped", () => running.signalCode !== null)
+      tree.reaped()
+      assert.isFalse(tree.findRemains())
     }).pipe(Effect.provide(layer))
   )
 

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type Child, ExitStatus, type Io } from "../../src/spawn/Child.js"
 import { Spawner } from "../../src/spawn/Spawner.js"
+import { withForeignBytes } from "../support/children.js"
 import { eventually, isAlive } from "../support/servers.js"
 
 /** A child that runs a script, and what it has told: the kinds of its reports in order, and its output. */
@@ -96,6 +97,57 @@ describe("a child on a terminal", () => {
     )
   }
 
+  for (const [what, before, readers] of [
+    ["before anything", "", 1],
+    ["after a line", "one\n", 1],
+    ["in the middle of a line", "one\ntwo", 1],
+    ["after an end of its own", "\x04", 2]
+  ] as const) {
+    test(
+      `gets one end of input ${what}, and what is written after it`,
+      Effect.gen(function* () {
+        const script = `stty -echo; echo ready; ${"cat > /dev/null; ".repeat(readers)}read line; echo "[$line]"`
+        const { child, listen, output } = yield* started(script)
+        listen()
+        yield* eventually("it is ready", () => output().includes("ready"))
+        if (before !== "") yield* write(child, before)
+        child.endStdin()
+        yield* write(child, "rest\n")
+        yield* eventually("it has read the line", () => output().includes("]"))
+        assert.include(output(), "[rest]")
+      })
+    )
+  }
+
+  test(
+    "that was paused and resumed before anybody listened is read",
+    Effect.gen(function* () {
+      const { child, listen, output } = yield* started("echo out; exec sleep 1000")
+      child.pause()
+      child.resume()
+      listen()
+      yield* eventually("it came", () => output().includes("out"))
+    })
+  )
+
+  test(
+    "that is given up while it runs is not read any more when it exits",
+    Effect.gen(function* () {
+      const { child, listen, told, output } = yield* started("echo out; exec sleep 1000")
+      listen()
+      yield* eventually("it came", () => output().includes("out"))
+      child.abandonOutput()
+      yield* eventually("its output has ended", () => told.includes("outputEnd"))
+      yield* turns(20)
+      // The descriptor is somebody else's by now.
+      yield* withForeignBytes
+      child.signal("SIGKILL", "tree")
+      yield* eventually("it has exited", () => told.includes("exit"))
+      assert.strictEqual(output().trim(), "out")
+      assert.strictEqual(told.filter((kind) => kind === "outputEnd").length, 1)
+    })
+  )
+
   test(
     "gets an end of input that it has given another character to",
     Effect.gen(function* () {
@@ -157,6 +209,7 @@ describe("a child on a terminal", () => {
         const { child, listen, told, output } = yield* started(script)
         if (when === "before anybody listens") {
           child.abandonOutput()
+          yield* turns(20)
           listen()
         } else {
           listen()

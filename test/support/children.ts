@@ -1,5 +1,7 @@
 /** Real children that tests start without a server. */
 import { type ChildProcess, spawn } from "node:child_process"
+import { closeSync, openSync } from "node:fs"
+import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 
 /** A real child that leads its own session; it is gone when the test is. */
@@ -17,3 +19,12 @@ export const child = (program: string, ...args: ReadonlyArray<string>) =>
   )
 
 export const pidOf = ({ pid }: ChildProcess) => pid ?? Number.NaN
+
+/** A file that is open on the lowest descriptors that are free: whoever reads one that it has closed gets its bytes. */
+export const withForeignBytes = Effect.acquireRelease(
+  Effect.sync(() => Array.from({ length: 16 }, () => openSync(fileURLToPath(import.meta.url), "r"))),
+  (fds) =>
+    Effect.sync(() => {
+      for (const fd of fds) closeSync(fd)
+    })
+)

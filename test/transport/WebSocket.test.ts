@@ -202,6 +202,13 @@ describe("WebSocket transport", () => {
     )
   }
 
+  it.scopedLive("a connection without a handshake is closed with 1008", () =>
+    Effect.gen(function* () {
+      const client = yield* (yield* server({ session: { handshakeTimeoutMs: 300 } })).connect
+      assert.strictEqual((yield* client.ended()).code, 1008)
+    })
+  )
+
   it.scopedLive("a message above maxMessageBytes is answered with close 1009", () =>
     Effect.gen(function* () {
       const { connect } = yield* server({ transport: { maxMessageBytes: 1000 } })

@@ -148,6 +148,19 @@ describe("a peer on a WebSocket", () => {
     })
   )
 
+  it.scopedLive("that leaves three pings unanswered is cut off; one that answers them is not", () =>
+    Effect.gen(function* () {
+      const answering = yield* acceptedWith(50)
+      answering.socket.on("data", () => answering.socket.write(frame(10, "")))
+      const { socket, told } = yield* acceptedWith(50)
+      const bytes = yield* ends(socket)
+      assert.strictEqual(bytes.toString("latin1").split(ping).length - 1, 3)
+      yield* eventually("its end is told", () => told.includes("end"))
+      yield* receives(answering.socket, (all) => all.toString("latin1").split(ping).length > 8)
+      assert.deepStrictEqual(answering.told, [])
+    })
+  )
+
   it.scopedLive("that takes nothing of what waits for it, and says nothing, is cut off, paused or not", () =>
     Effect.gen(function* () {
       for (const isPaused of [false, true]) {
