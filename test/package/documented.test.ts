@@ -1,6 +1,6 @@
 /**
- * Nothing is public without a sentence, no request without its place in documentation, tests and client, and no setting
- * or command without its place in the README.
+ * Nothing is public without a sentence, no request without its place in tests and client, and no command without its
+ * place in the documentation. test/docs reads the pages themselves.
  */
 import { execFile } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
@@ -45,11 +45,8 @@ const grammar = new Set(
 )
 
 describe("a request", () => {
-  const readme = read("README.md")
-
   for (const method of methods) {
     it(method, () => {
-      assert.isTrue(readme.includes(method), "the README says nothing of it")
       assert.match(definitions, new RegExp(`\\*/\\n\\s*Rpc\\.make\\("${method}"`), "its definition has no comment")
       // In quotes, as a test asks for it; `initialize` is in every handshake.
       assert.isTrue(tests.includes(`"${method}"`), "no test asks for it")
@@ -82,16 +79,11 @@ const findings = (script: string) =>
     )
   })
 
-describe("the README", () => {
-  it.live("has the settings that there are, each with its flag, its variable and its default", () =>
-    Effect.map(findings("settings.mjs"), (found) => assert.strictEqual(found, ""))
-  )
-
+describe("docs/cli.md", () => {
   it("names every command", () => {
-    const readme = read("README.md")
+    const cli = read("docs/cli.md")
     for (const command of Grammar.all(Cli.root).filter(({ run, path }) => run !== undefined && path.length > 0)) {
-      const name = command.path.join(" ")
-      assert.match(readme, new RegExp(`(\`|exec-server |dist/bin\\.js )${name}\\b`))
+      assert.match(cli, new RegExp(`^\\| \`exec-server ${command.path.join(" ")}\\b`, "m"))
     }
   })
 })
