@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Lines from "../protocol/Lines.js"
@@ -11,8 +12,8 @@ import * as ServerProcess from "./ServerProcess.js"
 
 /** What to start; `--listen ws://127.0.0.1:0` is added to the arguments. */
 export interface Options extends ServerProcess.Command {
-  /** How long the server may take to print its address, in milliseconds; 10 s. */
-  readonly readyTimeoutMs?: number | undefined
+  /** How long the server may take to print its address; 10 seconds. */
+  readonly readyTimeout?: Duration.DurationInput | undefined
 }
 
 /** A server that runs. */
@@ -30,7 +31,8 @@ const maxLine = 4096
 /** Starts a server, and waits until it listens. It ends with the scope, and everything it has started with it. */
 export const launchLocal = (options: Options): Effect.Effect<Launched, LaunchFailed | LaunchTimeout, Scope.Scope> =>
   Effect.gen(function* () {
-    const { command, args = [], readyTimeoutMs = 10000 } = options
+    const { command, args = [], readyTimeout = "10 seconds" } = options
+    const readyTimeoutMs = Duration.toMillis(readyTimeout)
     const { pid, stdout, exited } = yield* ServerProcess.make(
       { ...options, args: [...args, "--listen", "ws://127.0.0.1:0"] },
       "SIGTERM"

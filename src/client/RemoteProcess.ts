@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
@@ -70,10 +71,10 @@ export interface RemoteProcess {
   readonly exit: Effect.Effect<Exit, ClientError>
   /** How it ended, as soon as every byte of output is there as well. */
   readonly closed: Effect.Effect<Exit, ClientError>
-  /** How it stands once it has exited, or closed with `until`; or when `waitMs` have passed. */
+  /** How it stands once it has exited, or closed with `until`; or when `duration` has passed. */
   readonly wait: (options?: {
     readonly until?: "exited" | "closed"
-    readonly waitMs?: number
+    readonly duration?: Duration.DurationInput
   }) => Effect.Effect<Standing, ClientError>
   /** Queues input, in the order of the calls, each byte once, also across a lost connection. */
   readonly write: (input: string | Uint8Array) => Effect.Effect<void, ClientError | WriteRefused>
@@ -98,9 +99,9 @@ export interface RemoteProcess {
     readonly input?: string | Uint8Array
     readonly maxBytes?: number
   }) => Effect.Effect<Communicated, ClientError | WriteRefused>
-  /** The output of the next `yieldMs`, or until the end if that is earlier; at most `maxBytes` of it. */
+  /** The output of the next `duration`, or until the end if that is earlier; at most `maxBytes` of it. */
   readonly collectFor: (options: {
-    readonly yieldMs: number
+    readonly duration: Duration.DurationInput
     readonly maxBytes: number
   }) => Effect.Effect<Yielded, ClientError>
 }
@@ -156,10 +157,10 @@ export const make = (
       })
     )
 
-  const wait: RemoteProcess["wait"] = ({ until = "exited", waitMs } = {}) =>
-    waitMs === undefined
+  const wait: RemoteProcess["wait"] = ({ until = "exited", duration } = {}) =>
+    duration === undefined
       ? Effect.map(arrived(until), standing)
-      : Effect.map(Effect.timeoutOption(arrived(until), waitMs), standing)
+      : Effect.map(Effect.timeoutOption(arrived(until), duration), standing)
 
   const write = (input: string | Uint8Array) =>
     Effect.suspend(() => {
@@ -243,7 +244,7 @@ export const make = (
   const window: Cursor = { seq: 0, bytes: 0 }
   const oneWindow = Effect.unsafeMakeSemaphore(1).withPermits(1)
 
-  const collectFor: RemoteProcess["collectFor"] = ({ yieldMs, maxBytes }) =>
+  const collectFor: RemoteProcess["collectFor"] = ({ duration, maxBytes }) =>
     oneWindow(
       Effect.suspend(() => {
         const kept = new HeadTail(maxBytes)
@@ -252,7 +253,7 @@ export const make = (
           if (event._tag === "Output") kept.push(event.chunk)
           else if (event._tag === "Missed") missedBytes += event.bytes
         })
-        return attached(window, Effect.timeoutOption(collected, yieldMs)).pipe(
+        return attached(window, Effect.timeoutOption(collected, duration)).pipe(
           // What was read before the failure is not read again: it is given now, and the failure next time.
           Effect.catchAll((error) => (kept.isEmpty ? Effect.fail(error) : Effect.void)),
           Effect.map(() => {

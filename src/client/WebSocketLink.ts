@@ -6,6 +6,7 @@
 
 import type { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
 import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
@@ -19,13 +20,16 @@ export interface Options {
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** A bearer token, shown to the server before it upgrades. */
   readonly token?: string | undefined
-  /** How long the connection may take to come about, in milliseconds; 10 s. */
-  readonly connectTimeoutMs?: number | undefined
+  /** How long the connection may take to come about; 10 seconds. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
   /** The longest message that is read, in bytes; 256 MiB. */
   readonly maxMessageBytes?: number | undefined
-  /** How often a silent server is asked whether it is there, in milliseconds; 15 s. It may be silent for twice that. */
-  readonly heartbeatMs?: number | undefined
+  /** How often a silent server is asked whether it is there; 15 seconds. It may be silent for twice that. */
+  readonly heartbeat?: Duration.DurationInput | undefined
 }
+
+/** What a Node.js timer can wait, in milliseconds; longer ones fire at once. */
+const maxTimerMs = 2147483647
 
 /** How long the server may take to answer a close frame, in milliseconds. */
 const closeMs = 1000
@@ -102,7 +106,9 @@ const describe = (code: number, reason: Buffer): string | undefined =>
 export const open =
   (options: Options): OpenLink =>
   ({ onMessage, onBinary, onMalformed, onEnd }) => {
-    const { url, connectTimeoutMs = 10000, heartbeatMs = 15000 } = options
+    const { url, connectTimeout = "10 seconds", heartbeat = "15 seconds" } = options
+    const connectTimeoutMs = Duration.toMillis(connectTimeout)
+    const heartbeatMs = Math.min(Duration.toMillis(heartbeat), maxTimerMs)
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         let opened: WebSocket | undefined

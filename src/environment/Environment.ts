@@ -97,7 +97,7 @@ export const remote = (
   { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
 ): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
   Effect.gen(function* () {
-    const options = { clientName: "exec-server-environment", initializeTimeoutMs, resumeSessionId }
+    const options = { clientName: "exec-server-environment", initializeTimeout: initializeTimeoutMs, resumeSessionId }
     const enabled = { execEnabled, filesystemEnabled }
     if (target._tag === "Program") {
       return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }), enabled)
@@ -106,7 +106,12 @@ export const remote = (
     // The variable's token is for the server that a flag or a variable names, and no configured one's to have.
     const variables = id === remoteId ? process.env : {}
     const token = yield* Token.load({ tokenFile, variables })
-    return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }), enabled)
+    return of(
+      id,
+      false,
+      yield* ExecClient.connect({ ...options, url, connectTimeout: connectTimeoutMs, token }),
+      enabled
+    )
   })
 
 /** Whether an environment is of no use any more: its connection has ended for good. */

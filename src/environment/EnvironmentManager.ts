@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
@@ -40,8 +41,8 @@ export class NoDefaultEnvironment extends Data.TaggedError("NoDefaultEnvironment
 
 /** What can be chosen about a manager. */
 export interface Options {
-  /** How long a server that is not there yet is waited for when an environment is first used, in ms; 5 min. */
-  readonly startForMs?: number | undefined
+  /** How long a server that is not there yet is waited for when an environment is first used; 5 minutes. */
+  readonly startFor?: Duration.DurationInput | undefined
 }
 
 /** The environments of a program. */
@@ -97,16 +98,16 @@ export const make = (
 /** The environments that a provider has; connections end with the scope. */
 export const makeProvided = (
   { sources, includeLocal, defaultId, initial }: EnvironmentProvider.Provided,
-  { startForMs = 300000 }: Options = {}
+  { startFor = "5 minutes" }: Options = {}
 ): Effect.Effect<Shape, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const slots = new Map<string, Slot>()
 
     const add = ({ id, connect, isAwaited, execEnabled, filesystemEnabled }: Source) => {
-      const patient = startForMs > 0 && isAwaited
+      const patient = Duration.greaterThan(startFor, 0) && isAwaited
       slots.set(id, {
-        connect: patient ? Effect.retry(connect, Schedule.upTo(retries, startForMs)) : connect,
+        connect: patient ? Effect.retry(connect, Schedule.upTo(retries, startFor)) : connect,
         execEnabled,
         filesystemEnabled,
         alone: Effect.unsafeMakeSemaphore(1),

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -14,19 +15,19 @@ import type { Transport } from "../transport/Transport.js"
 /** Which way a message goes. */
 export type Direction = "toServer" | "toClient"
 
-/** What becomes of a message: it arrives after a time in milliseconds, or never. Messages never overtake each other. */
-export type Fate = { readonly delayMs: number } | "drop"
+/** What becomes of a message: it arrives after a time, or never. Messages never overtake each other. */
+export type Fate = { readonly delay: Duration.DurationInput } | "drop"
 
 /** Decides about every message; `index` counts those of one direction of one connection, from 0. */
 export type Policy = (direction: Direction, text: string, index: number) => Fate
 
 /** Everything arrives at once. */
-export const faithful: Policy = () => ({ delayMs: 0 })
+export const faithful: Policy = () => ({ delay: 0 })
 
-/** Everything arrives late, by milliseconds. */
+/** Everything arrives late. */
 export const delayed =
-  (delayMs: number): Policy =>
-  () => ({ delayMs })
+  (delay: Duration.DurationInput): Policy =>
+  () => ({ delay })
 
 /** The test's hold on all connections. */
 export interface Shape {
@@ -52,13 +53,14 @@ class Way {
   send(text: string): void {
     const fate = this.decide(text, this.count++)
     if (fate === "drop") return
-    if (fate.delayMs <= 0 && this.queue.length === 0) {
+    const delayMs = Duration.toMillis(fate.delay)
+    if (delayMs === 0 && this.queue.length === 0) {
       this.arrive(text)
       return
     }
     this.queue.push(text)
     // Each timer lets the oldest one through: whatever the times, the order stays.
-    this.later(Math.max(0, fate.delayMs), () => {
+    this.later(delayMs, () => {
       const oldest = this.queue.shift()
       if (oldest !== undefined) this.arrive(oldest)
     })

@@ -1,11 +1,12 @@
 /**
  * Children that follow a script: output at times, exits, silence. Time is Effect's clock, so that under `TestClock` a
- * script stands still until the test moves it.
+ * script stands still until the test moves it. Times are counted from the start of the child.
  *
  * @since 0.1.0
  */
 import type { Buffer } from "node:buffer"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import type { Signal } from "../protocol/Signals.js"
@@ -22,20 +23,26 @@ export interface Step {
 const streamOf = (child: FakeChild): OutputStream => (child.spec.io._tag === "Pty" ? "pty" : "stdout")
 
 /** Writes to the terminal, or to stdout where there is none; or to the stream given. */
-export const output = (atMs: number, text: string | Buffer, stream?: OutputStream): Step => ({
-  atMs,
+export const output = (at: Duration.DurationInput, text: string | Buffer, stream?: OutputStream): Step => ({
+  atMs: Duration.toMillis(at),
   run: (child) => child.emit(stream ?? streamOf(child), text)
 })
 
 /** Exits with a code, its output ended. */
-export const exit = (atMs: number, code = 0): Step => ({ atMs, run: (child) => child.finish(code) })
+export const exit = (at: Duration.DurationInput, code = 0): Step => ({
+  atMs: Duration.toMillis(at),
+  run: (child) => child.finish(code)
+})
 
 /** Dies of a signal that nobody has sent. */
-export const dieOf = (atMs: number, signal: Signal): Step => ({ atMs, run: (child) => child.die(signal) })
+export const dieOf = (at: Duration.DurationInput, signal: Signal): Step => ({
+  atMs: Duration.toMillis(at),
+  run: (child) => child.die(signal)
+})
 
 /** Exits while a descendant keeps the output open: `closed` does not follow before `outputEnd`, or the end of the tree. */
-export const leave = (atMs: number, code = 0): Step => ({
-  atMs,
+export const leave = (at: Duration.DurationInput, code = 0): Step => ({
+  atMs: Duration.toMillis(at),
   run: (child) => {
     child.remains = true
     child.exit(ExitStatus.Exited({ code }))
@@ -43,8 +50,8 @@ export const leave = (atMs: number, code = 0): Step => ({
 })
 
 /** The descendant of `leave` goes. */
-export const outputEnd = (atMs: number): Step => ({
-  atMs,
+export const outputEnd = (at: Duration.DurationInput): Step => ({
+  atMs: Duration.toMillis(at),
   run: (child) => {
     child.remains = false
     child.endOutput()
@@ -52,7 +59,10 @@ export const outputEnd = (atMs: number): Step => ({
 })
 
 /** Closes its stdin. */
-export const closeStdin = (atMs: number): Step => ({ atMs, run: (child) => child.closeStdin() })
+export const closeStdin = (at: Duration.DurationInput): Step => ({
+  atMs: Duration.toMillis(at),
+  run: (child) => child.closeStdin()
+})
 
 const play =
   (steps: ReadonlyArray<Step>) =>
@@ -73,7 +83,7 @@ const play =
  * unless `more` says otherwise, with `onSignal: FakeSpawner.stubborn` for one that ignores all but SIGKILL.
  *
  * @example
- * FakeSpawner.FakeSpawner.layerOf(Script.plan([Script.output(100, "ready\n"), Script.exit(5000)]))
+ * FakeSpawner.layerOf(Script.plan([Script.output("100 millis", "ready\n"), Script.exit("5 seconds")]))
  */
 export const plan = (steps: ReadonlyArray<Step>, more: Omit<Plan, "script"> = {}): Plan => ({
   ...more,
