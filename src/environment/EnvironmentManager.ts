@@ -236,3 +236,38 @@ export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentMana
       EnvironmentProvider.EnvironmentProvider.layerVariables(variables)
     )
 }
+
+/**
+ * Those of a configuration.
+ *
+ * @category layers
+ */
+export const layer: (
+  config: EnvironmentConfig.EnvironmentConfig,
+  options?: Options
+) => Layer.Layer<EnvironmentManager> = EnvironmentManager.layer
+
+/**
+ * Those that a program's variables configure.
+ *
+ * @category layers
+ * @example
+ * EnvironmentManager.layerVariables(process.env, { startFor: "1 minute" })
+ */
+export const layerVariables: (
+  variables: NodeJS.ProcessEnv,
+  options?: Options
+) => Layer.Layer<EnvironmentManager, EnvironmentConfig.EnvironmentConfigError> = EnvironmentManager.layerVariables
+
+/**
+ * Those that a provider has.
+ *
+ * @category layers
+ */
+export const layerProvider: (
+  options?: Options
+) => Layer.Layer<
+  EnvironmentManager,
+  EnvironmentConfig.EnvironmentConfigError,
+  EnvironmentProvider.EnvironmentProvider
+> = EnvironmentManager.layerProvider

@@ -21,7 +21,11 @@ import * as WebSocket from "../transport/WebSocket.js"
 import * as Metrics from "./Metrics.js"
 import { ConfigError, defaults, type ServerConfig } from "./ServerConfig.js"
 
-/** Whom a WebSocket server lets in. */
+/**
+ * Whom a WebSocket server lets in.
+ *
+ * @category models
+ */
 export type Auth = Data.TaggedEnum<{
   Nobody: object
   CapabilityToken: { readonly source: Authenticator.TokenSource }
@@ -29,7 +33,11 @@ export type Auth = Data.TaggedEnum<{
 }>
 export const Auth = Data.taggedEnum<Auth>()
 
-/** Where the server listens; or the environment it registers as, instead. */
+/**
+ * Where the server listens; or the environment it registers as, instead.
+ *
+ * @category models
+ */
 export type ListenConfig = Data.TaggedEnum<{
   Stdio: object
   Remote: { readonly target: Registration.Target; readonly auth: RemoteAuth.BearerOptions }
@@ -42,7 +50,11 @@ const refuse = (message: string) => Either.left(new ConfigError({ message }))
 /** What is not given, or blank. */
 const trimmed = (text: string | undefined) => text?.trim() || undefined
 
-/** Reads the `--ws-*` flags; the failures have the original's texts. */
+/**
+ * Reads the `--ws-*` flags; the failures have the original's texts.
+ *
+ * @category utilities
+ */
 export const parseAuth = (config: ServerConfig): Either.Either<Auth, ConfigError> => {
   const { wsTokenFile, wsTokenSha256, wsSharedSecretFile, wsIssuer, wsAudience, wsMaxClockSkewSeconds } = config
   const given = (...values: ReadonlyArray<unknown>) => values.some((value) => value !== undefined)
@@ -107,7 +119,11 @@ const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecur
     return ListenConfig.Remote({ target, auth })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 
-/** Reads all settings that concern it. A public address needs authentication, or `insecure`. */
+/**
+ * Reads all settings that concern it. A public address needs authentication, or `insecure`.
+ *
+ * @category utilities
+ */
 export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigError> =>
   Either.gen(function* () {
     const auth = yield* parseAuth(config)
@@ -153,7 +169,11 @@ const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> =
   SignedBearerToken: ({ rules }) => Authenticator.layerSignedBearerToken(rules)
 })
 
-/** The transport for what the settings say; `onRegistered` is told of every registration of an environment. */
+/**
+ * The transport for what the settings say; `onRegistered` is told of every registration of an environment.
+ *
+ * @category layers
+ */
 export const layer = (
   config: ListenConfig,
   onRegistered: (environmentId: string) => Effect.Effect<void>

@@ -12,24 +12,48 @@ import * as Layer from "effect/Layer"
 import * as Memory from "../transport/Memory.js"
 import type { Transport } from "../transport/Transport.js"
 
-/** Which way a message goes. */
+/**
+ * Which way a message goes.
+ *
+ * @category models
+ */
 export type Direction = "toServer" | "toClient"
 
-/** What becomes of a message: it arrives after a time, or never. Messages never overtake each other. */
+/**
+ * What becomes of a message: it arrives after a time, or never. Messages never overtake each other.
+ *
+ * @category models
+ */
 export type Fate = { readonly delay: Duration.DurationInput } | "drop"
 
-/** Decides about every message; `index` counts those of one direction of one connection, from 0. */
+/**
+ * Decides about every message; `index` counts those of one direction of one connection, from 0.
+ *
+ * @category models
+ */
 export type Policy = (direction: Direction, text: string, index: number) => Fate
 
-/** Everything arrives at once. */
+/**
+ * Everything arrives at once.
+ *
+ * @category constructors
+ */
 export const faithful: Policy = () => ({ delay: 0 })
 
-/** Everything arrives late. */
+/**
+ * Everything arrives late.
+ *
+ * @category constructors
+ */
 export const delayed =
   (delay: Duration.DurationInput): Policy =>
   () => ({ delay })
 
-/** The test's hold on all connections. */
+/**
+ * The test's hold on all connections.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Decides about messages from now on. */
   readonly set: (policy: Policy) => Effect.Effect<void>
@@ -71,7 +95,11 @@ class Way {
   }
 }
 
-/** A memory transport whose connections have faults. */
+/**
+ * A memory transport whose connections have faults.
+ *
+ * @category tags
+ */
 export class FaultyMemory extends Context.Tag("exec-server/testing/FaultyMemory")<FaultyMemory, Shape>() {
   /** A transport, the connector to it, and the hold on its faults; without faults until there are some. */
   static readonly layer: Layer.Layer<FaultyMemory | Transport | Memory.Connector> = Layer.scopedContext(

@@ -13,7 +13,11 @@ import type { Signal } from "../protocol/Signals.js"
 import { ExitStatus, SpawnError } from "../spawn/Child.js"
 import { type FakeChild, immortal, type Plan, stubborn } from "./FakeSpawner.js"
 
-/** One thing that a child does, some time after it was started. */
+/**
+ * One thing that a child does, some time after it was started.
+ *
+ * @category models
+ */
 export interface Step {
   /** Milliseconds since the start. */
   readonly atMs: number
@@ -22,25 +26,41 @@ export interface Step {
 
 const streamOf = (child: FakeChild): OutputStream => (child.spec.io._tag === "Pty" ? "pty" : "stdout")
 
-/** Writes to the terminal, or to stdout where there is none; or to the stream given. */
+/**
+ * Writes to the terminal, or to stdout where there is none; or to the stream given.
+ *
+ * @category constructors
+ */
 export const output = (at: Duration.DurationInput, text: string | Buffer, stream?: OutputStream): Step => ({
   atMs: Duration.toMillis(at),
   run: (child) => child.emit(stream ?? streamOf(child), text)
 })
 
-/** Exits with a code, its output ended. */
+/**
+ * Exits with a code, its output ended.
+ *
+ * @category constructors
+ */
 export const exit = (at: Duration.DurationInput, code = 0): Step => ({
   atMs: Duration.toMillis(at),
   run: (child) => child.finish(code)
 })
 
-/** Dies of a signal that nobody has sent. */
+/**
+ * Dies of a signal that nobody has sent.
+ *
+ * @category constructors
+ */
 export const dieOf = (at: Duration.DurationInput, signal: Signal): Step => ({
   atMs: Duration.toMillis(at),
   run: (child) => child.die(signal)
 })
 
-/** Exits while a descendant keeps the output open: `closed` does not follow before `outputEnd`, or the end of the tree. */
+/**
+ * Exits while a descendant keeps the output open: `closed` does not follow before `outputEnd`, or the end of the tree.
+ *
+ * @category constructors
+ */
 export const leave = (at: Duration.DurationInput, code = 0): Step => ({
   atMs: Duration.toMillis(at),
   run: (child) => {
@@ -49,7 +69,11 @@ export const leave = (at: Duration.DurationInput, code = 0): Step => ({
   }
 })
 
-/** The descendant of `leave` goes. */
+/**
+ * The descendant of `leave` goes.
+ *
+ * @category constructors
+ */
 export const outputEnd = (at: Duration.DurationInput): Step => ({
   atMs: Duration.toMillis(at),
   run: (child) => {
@@ -58,7 +82,11 @@ export const outputEnd = (at: Duration.DurationInput): Step => ({
   }
 })
 
-/** Closes its stdin. */
+/**
+ * Closes its stdin.
+ *
+ * @category constructors
+ */
 export const closeStdin = (at: Duration.DurationInput): Step => ({
   atMs: Duration.toMillis(at),
   run: (child) => child.closeStdin()
@@ -82,6 +110,7 @@ const play =
  * A child that does this, in the order of the times. Without an `exit` it never exits by itself; it dies of signals
  * unless `more` says otherwise, with `onSignal: FakeSpawner.stubborn` for one that ignores all but SIGKILL.
  *
+ * @category constructors
  * @example
  * FakeSpawner.layerOf(Script.plan([Script.output("100 millis", "ready\n"), Script.exit("5 seconds")]))
  */
@@ -90,14 +119,30 @@ export const plan = (steps: ReadonlyArray<Step>, more: Omit<Plan, "script"> = {}
   script: play([...steps].sort((a, b) => a.atMs - b.atMs))
 })
 
-/** A child that says nothing and never exits by itself. */
+/**
+ * A child that says nothing and never exits by itself.
+ *
+ * @category constructors
+ */
 export const silent: Plan = {}
 
-/** A child that ignores every signal but SIGKILL, and never exits by itself. */
+/**
+ * A child that ignores every signal but SIGKILL, and never exits by itself.
+ *
+ * @category constructors
+ */
 export const ignoresSignals: Plan = { onSignal: stubborn }
 
-/** A child that nothing ends, not even SIGKILL. */
+/**
+ * A child that nothing ends, not even SIGKILL.
+ *
+ * @category constructors
+ */
 export const unkillable: Plan = { onSignal: immortal }
 
-/** A child that cannot be started; the message is what the system would say. */
+/**
+ * A child that cannot be started; the message is what the system would say.
+ *
+ * @category constructors
+ */
 export const failsToStart = (message: string): Plan => ({ before: new SpawnError({ message }) })

@@ -14,13 +14,21 @@ import type { HttpRequest } from "../http/HttpRequest.js"
 import { HttpRunner } from "../http/HttpRunner.js"
 import { HttpFailed } from "../protocol/Failure.js"
 
-/** A piece of a body, so long after the one before it. */
+/**
+ * A piece of a body, so long after the one before it.
+ *
+ * @category models
+ */
 export interface Piece {
   readonly after?: Duration.DurationInput
   readonly bytes: string | Buffer
 }
 
-/** What a request is answered with. */
+/**
+ * What a request is answered with.
+ *
+ * @category models
+ */
 export interface Answer {
   readonly status?: number
   readonly headers?: Response["headers"]
@@ -33,7 +41,11 @@ export interface Answer {
   readonly breaksWith?: string
 }
 
-/** Answers a request; undefined where it does not know it, which is a failure. */
+/**
+ * Answers a request; undefined where it does not know it, which is a failure.
+ *
+ * @category models
+ */
 export type Routes = (request: HttpRequest) => Answer | undefined
 
 const piecesOf = (body: Answer["body"]): ReadonlyArray<Piece> =>
@@ -86,7 +98,11 @@ const runner = (routes: Routes, requests: Array<HttpRequest>): HttpRunner["Type"
     })
 })
 
-/** The test's view of what was asked. */
+/**
+ * The test's view of what was asked.
+ *
+ * @category tags
+ */
 export class ScriptedHttp extends Context.Tag("exec-server/testing/ScriptedHttp")<
   ScriptedHttp,
   {

@@ -15,10 +15,18 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
 
-/** Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits. */
+/**
+ * Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits.
+ *
+ * @category models
+ */
 export type TokenSource = { readonly file: string } | { readonly sha256: string }
 
-/** What a signed bearer token, a JSON Web Token with HS256, must be like. Its `exp` is required, its `nbf` kept. */
+/**
+ * What a signed bearer token, a JSON Web Token with HS256, must be like. Its `exp` is required, its `nbf` kept.
+ *
+ * @category models
+ */
 export interface BearerRules {
   /** A file that holds the shared secret: 32 bytes or more, without the white space around them. */
   readonly secretFile: string
@@ -30,24 +38,44 @@ export interface BearerRules {
   readonly maxClockSkewSeconds?: number | undefined
 }
 
-/** The request does not show that it may connect. The message is for logs: the peer learns nothing but the refusal. */
+/**
+ * The request does not show that it may connect. The message is for logs: the peer learns nothing but the refusal.
+ *
+ * @category errors
+ */
 export class Unauthorized extends Data.TaggedError("Unauthorized")<{ readonly message: string }> {}
 
-/** A secret cannot be used; the message is a sentence for the operator. */
+/**
+ * A secret cannot be used; the message is a sentence for the operator.
+ *
+ * @category errors
+ */
 export class SecretError extends Data.TaggedError("SecretError")<{ readonly message: string }> {}
 
-/** What lets requests in. */
+/**
+ * What lets requests in.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Succeeds if a request with this `Authorization` header may connect. */
   readonly authenticate: (authorization: string | undefined) => Effect.Effect<void, Unauthorized>
 }
 
-/** Decides who may connect; everybody may, unless another value is provided. */
+/**
+ * Decides who may connect; everybody may, unless another value is provided.
+ *
+ * @category tags
+ */
 export class Authenticator extends Context.Reference<Authenticator>()("exec-server/Authenticator", {
   defaultValue: (): Shape => ({ authenticate: () => Effect.void })
 }) {}
 
-/** Everybody may connect. */
+/**
+ * Everybody may connect.
+ *
+ * @category layers
+ */
 export const layerNone: Layer.Layer<never> = Layer.succeed(Authenticator, { authenticate: () => Effect.void })
 
 /** Shorter secrets are weaker than the digest that they key, in bytes. */
@@ -84,7 +112,11 @@ const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
     )
   })
 
-/** Whoever has the one token may connect. */
+/**
+ * Whoever has the one token may connect.
+ *
+ * @category layers
+ */
 export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, SecretError> =>
   Layer.effect(
     Authenticator,
@@ -104,7 +136,11 @@ export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, Se
     })
   )
 
-/** Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect. */
+/**
+ * Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect.
+ *
+ * @category layers
+ */
 export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, SecretError> =>
   Layer.effect(
     Authenticator,

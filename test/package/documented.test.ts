@@ -17,6 +17,7 @@ import * as Root from "../../src/index.js"
 import { ExecApi, type Method } from "../../src/protocol/ExecApi.js"
 import * as Protocol from "../../src/protocol/index.js"
 import * as Server from "../../src/server/index.js"
+import * as Testing from "../../src/testing/index.js"
 import * as Messages from "../fuzz/Grammar.js"
 import { mix, Random } from "../fuzz/Random.js"
 
@@ -88,6 +89,15 @@ describe("docs/cli.md", () => {
   })
 })
 
+/** Layers that need what is not public: they are for the package itself. */
+const ownLayers = new Set([
+  "Confiner.layer",
+  "FileViews.layer",
+  "SessionRegistry.layer",
+  "Spawner.layerDispatch",
+  "Spawner.layerReal"
+])
+
 describe("the public API", () => {
   it.live("has a sentence for every export", () =>
     Effect.map(findings("docs.mjs"), (bare) => assert.strictEqual(bare, ""))
@@ -97,6 +107,18 @@ describe("the public API", () => {
     const doors: Record<string, unknown> = { ...Client, ...Environment, ...Protocol, ...Server }
     assert.sameMembers(Object.keys(Root), Object.keys(doors))
     for (const [name, module] of Object.entries(Root)) assert.strictEqual(module, doors[name], name)
+  })
+
+  it("has the layers of a service in its module: FakeSpawner.layer, not FakeSpawner.FakeSpawner.layer", () => {
+    const doors: Record<string, Record<string, unknown>> = { ...Environment, ...Server, ...Testing }
+    for (const [name, module] of Object.entries(doors)) {
+      const tag = module[name]
+      if (typeof tag !== "function") continue
+      for (const [key, value] of Object.entries(tag)) {
+        if (!key.startsWith("layer") || ownLayers.has(`${name}.${key}`)) continue
+        assert.strictEqual(module[key], value, `${name}.${key}`)
+      }
+    }
   })
 
   it("opens no other door than those", () => {
