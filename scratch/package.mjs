@@ -63,13 +63,19 @@ try {
   const files = packed.files.map(({ path }) => path)
   const tarball = join(folder, packed.filename)
   console.log(`${packed.filename}: ${files.length} files, ${statSync(tarball).size} bytes`)
-  const expected = /^(dist\/|src\/|package\.json$|README\.md$|LICENSE$|CHANGELOG\.md$)/
+  const expected = /^(dist\/|docs\/|src\/|package\.json$|README\.md$|LICENSE$|CHANGELOG\.md$)/
   check(
     "nothing is packed but sources, what was built, and what describes it",
     files.every((path) => expected.test(path))
   )
   check("nothing of this machine is packed", !files.some((path) => /\.cache$|^src\/native\/build\//.test(path)))
-  for (const path of ["dist/bin.js", "dist/index.d.ts", "dist/testing/index.js", "src/spawn/native/binding.gyp"]) {
+  for (const path of [
+    "docs/protocol.md",
+    "dist/bin.js",
+    "dist/index.d.ts",
+    "dist/testing/index.js",
+    "src/spawn/native/binding.gyp"
+  ]) {
     check(`${path} is packed`, files.includes(path))
   }
 

@@ -1,4 +1,4 @@
-// Writes the README's table of settings from the one in src/server/ServerConfig.ts.
+// Writes the tables of docs/configuration.md from the settings in src/server/ServerConfig.ts.
 //
 // With `--check` it writes nothing, and ends with 1 where the two differ.
 import { readFileSync, writeFileSync } from "node:fs"
@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url"
 import { build } from "esbuild"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
-const readme = `${root}README.md`
+const page = `${root}docs/configuration.md`
 
 const { outputFiles } = await build({
   entryPoints: [`${root}src/server/ServerConfig.ts`],
@@ -21,24 +21,34 @@ const { settings, keys, flagName, variableName } = await import(`data:text/javas
 
 const code = (text) => `\`${text}\``
 
-const rows = keys.map((key) => {
-  const { choices, shown } = settings[key]
+const row = (key) => {
+  const { choices, shown, help, minimum, originalVariable } = settings[key]
   // Numbers, and that there is none, are no words to type; a choice may have that name.
   const isWord = choices.includes(shown) || (shown !== "none" && !/^\d+$/.test(shown))
   const names = [key, `--${flagName(key)}`, variableName(key)].map(code)
-  return `| ${[...names, isWord ? code(shown) : shown].join(" | ")} |`
+  const more = [
+    ...(minimum > 0 ? [`at least ${minimum}`] : []),
+    ...(originalVariable === undefined ? [] : [`also read from ${code(originalVariable)}`])
+  ]
+  return `| ${[...names, isWord ? code(shown) : shown, [help, ...more].join("; ")].join(" | ")} |`
+}
+const head = ["| key | flag | variable | default | meaning |", "|---|---|---|---|---|"]
+const tables = [...new Set(keys.map((key) => settings[key].group))].map((group) => {
+  const rows = keys.filter((key) => settings[key].group === group).map(row)
+  return [`### ${group}`, "", ...head, ...rows].join("\n")
 })
-const head = ["| key | flag | variable | default |", "|---|---|---|---|"]
+const [begin, end] = ["<!-- written by npm run docs -->", "<!-- the end of what npm run docs writes -->"]
 
-const before = readFileSync(readme, "utf8")
-const lines = before.split("\n")
-const start = lines.indexOf(head[0])
-if (start === -1) throw new Error("README.md has no table of settings")
-const length = lines.slice(start).findIndex((line) => !line.startsWith("|"))
-const after = [...lines.slice(0, start), ...head, ...rows, ...lines.slice(start + length)].join("\n")
+const before = readFileSync(page, "utf8")
+const [intro, rest = ""] = before.split(begin)
+const [, tail] = rest.split(end)
+if (tail === undefined) throw new Error(`docs/configuration.md has no lines ${begin} and ${end}`)
+const after = `${intro}${begin}\n\n${tables.join("\n\n")}\n\n${end}${tail}`
 
-if (!process.argv.includes("--check")) writeFileSync(readme, after)
+if (!process.argv.includes("--check")) writeFileSync(page, after)
 else if (before !== after) {
-  console.log("the README's table of settings is not that of src/server/ServerConfig.ts; npm run docs writes it")
+  console.log(
+    "the tables of docs/configuration.md are not those of src/server/ServerConfig.ts; npm run docs writes them"
+  )
   process.exitCode = 1
 }

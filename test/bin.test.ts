@@ -165,7 +165,10 @@ describe("exec-server", () => {
         ],
         [["--listen", "foo"], /^Error: unsupported --listen URL/],
         [[], /^Error: unsupported --listen URL/, { EXEC_SERVER_LISTEN: "foo" }],
-        [["--listen", "wss://127.0.0.1:1"], /^Error: unsupported --listen URL/],
+        [
+          ["--listen", "wss://127.0.0.1:1"],
+          /^Error: --listen wss:\S+ needs a certificate: give --tls-cert and --tls-key\n$/
+        ],
         [
           ["--listen", "ws://localhost:1234"],
           /^Error: invalid websocket --listen URL `ws:\/\/localhost:1234`; expected `ws:\/\/IP:PORT`\n$/

@@ -1,6 +1,7 @@
 // The tool an agent runs commands with: it answers after a while with what there is, head and tail of it, and goes on
 // in the same process when it is asked again.
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { ExecClient, type RemoteProcess } from "exec-server/client"
@@ -19,28 +20,28 @@ const answer = ({ output, exit, closed }: RemoteProcess.Yielded): string => {
 const makeTool = Effect.map(ExecClient.ExecClient, (client) => {
   const sessions = new Map<number, RemoteProcess.RemoteProcess>()
   let nextId = 1
-  const look = (id: number, process: RemoteProcess.RemoteProcess, yieldMs: number) =>
-    Effect.map(process.collectFor({ yieldMs, maxBytes }), (yielded) => {
+  const look = (id: number, process: RemoteProcess.RemoteProcess, duration: Duration.DurationInput) =>
+    Effect.map(process.collectFor({ duration, maxBytes }), (yielded) => {
       if (yielded.closed) sessions.delete(id)
       return { id, text: answer(yielded) }
     })
   return {
-    /** Runs a command; answers when it ends, or after `yieldMs`. */
-    exec: (command: string, yieldMs: number) =>
+    /** Runs a command; answers when it ends, or after `duration`. */
+    exec: (command: string, duration: Duration.DurationInput) =>
       Effect.gen(function* () {
         const env = { PATH: "/usr/bin:/bin", TERM: "dumb" }
         const process = yield* client.start({ argv: ["sh", "-c", command], cwd: "/", env, tty: true })
         const id = nextId++
         sessions.set(id, process)
-        return yield* look(id, process, yieldMs)
+        return yield* look(id, process, duration)
       }),
     /** Types something (or nothing) and looks again. */
-    type: (id: number, input: string, yieldMs: number) =>
+    type: (id: number, input: string, duration: Duration.DurationInput) =>
       Effect.gen(function* () {
         const process = sessions.get(id)
         if (process === undefined) return { id, text: "[there is no such session]" }
         if (input !== "") yield* process.write(input)
-        return yield* look(id, process, yieldMs)
+        return yield* look(id, process, duration)
       })
   }
 })
@@ -49,11 +50,11 @@ const program = Effect.gen(function* () {
   const tool = yield* makeTool
   const say = (name: string, { text }: { readonly text: string }) =>
     Effect.sync(() => console.log(`--- ${name}\n${text.replaceAll("\r", "").trim()}`))
-  yield* say("a lot of output", yield* tool.exec("seq 10000", 5000))
-  const asking = yield* tool.exec("printf 'name? '; read name; echo hello, $name; exit 4", 500)
+  yield* say("a lot of output", yield* tool.exec("seq 10000", "5 seconds"))
+  const asking = yield* tool.exec("printf 'name? '; read name; echo hello, $name; exit 4", "500 millis")
   yield* say("a question", asking)
-  yield* say("the answer", yield* tool.type(asking.id, "world\n", 5000))
-  yield* say("afterwards", yield* tool.type(asking.id, "", 100))
+  yield* say("the answer", yield* tool.type(asking.id, "world\n", "5 seconds"))
+  yield* say("afterwards", yield* tool.type(asking.id, "", "100 millis"))
 })
 
 const client = ExecClient.layerInProcess().pipe(

@@ -16,14 +16,18 @@ const logIn = (password: string) =>
   Effect.gen(function* () {
     const client = yield* ExecClient.ExecClient
     const login = yield* client.start({ argv: ["login"], cwd: "/", tty: true, size: { rows: 5, cols: 40 } })
-    yield* login.collectFor({ yieldMs: 2000, maxBytes: 1000 })
+    yield* login.collectFor({ duration: "2 seconds", maxBytes: 1000 })
     yield* login.write(`${password}\n`)
     const { exit, terminal } = yield* login.communicate()
     return { exitCode: exit.exitCode, said: HeadTail.bytesOf(terminal).toString() }
   })
 
 const children = FakeSpawner.layerOf(
-  Script.plan([Script.output(1000, "Password: "), Script.output(5000, "Welcome\r\n"), Script.exit(5000)])
+  Script.plan([
+    Script.output("1 second", "Password: "),
+    Script.output("5 seconds", "Welcome\r\n"),
+    Script.exit("5 seconds")
+  ])
 )
 
 const test = Effect.gen(function* () {

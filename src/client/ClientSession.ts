@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -34,10 +35,10 @@ export interface Options {
   readonly clientName?: string | undefined
   /** The optional features to request. */
   readonly capabilities?: Capabilities | undefined
-  /** The deadline of `initialize`, in milliseconds; 10 s. */
-  readonly initializeTimeoutMs?: number | undefined
-  /** How long to reconnect, in milliseconds: 25 s, less than servers keep a detached session. 0: not at all. */
-  readonly recoverForMs?: number | undefined
+  /** The deadline of `initialize`; 10 seconds. */
+  readonly initializeTimeout?: Duration.DurationInput | undefined
+  /** How long to reconnect; 25 seconds, less than servers keep a detached session. Zero: not at all. */
+  readonly recoverFor?: Duration.DurationInput | undefined
   /** The detached session to resume; without it, a new session is opened. */
   readonly resumeSessionId?: string | undefined
 }
@@ -108,12 +109,14 @@ export const make = (
   {
     clientName = "exec-server-client",
     capabilities,
-    initializeTimeoutMs = 10000,
-    recoverForMs = 25000,
+    initializeTimeout = "10 seconds",
+    recoverFor = "25 seconds",
     resumeSessionId
   }: Options
 ): Effect.Effect<ClientSession, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
+    const initializeTimeoutMs = Duration.toMillis(initializeTimeout)
+    const recoverForMs = Duration.toMillis(recoverFor)
     const pending = new Map<number, Pending>()
     const watchers = new Set<(state: ConnectionState.State) => void>()
     const listeners = new Map<string, Set<(params: never) => void>>()

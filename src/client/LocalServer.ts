@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Lines from "../protocol/Lines.js"
@@ -11,8 +12,8 @@ import * as ServerProcess from "./ServerProcess.js"
 
 /** The server's program; `--listen ws://127.0.0.1:0` is appended to its arguments. */
 export interface Options extends ServerProcess.Command {
-  /** The deadline for the server to print its address, in milliseconds; 10 s. */
-  readonly readyTimeoutMs?: number | undefined
+  /** The deadline for the server to print its address; 10 seconds. */
+  readonly readyTimeout?: Duration.DurationInput | undefined
 }
 
 /** A running server. */
@@ -30,7 +31,8 @@ const maxLine = 4096
 /** Starts a server, and waits until it listens. The scope ends it and everything it has started. */
 export const launchLocal = (options: Options): Effect.Effect<Launched, LaunchFailed | LaunchTimeout, Scope.Scope> =>
   Effect.gen(function* () {
-    const { command, args = [], readyTimeoutMs = 10000 } = options
+    const { command, args = [], readyTimeout = "10 seconds" } = options
+    const readyTimeoutMs = Duration.toMillis(readyTimeout)
     const { pid, stdout, exited } = yield* ServerProcess.make(
       { ...options, args: [...args, "--listen", "ws://127.0.0.1:0"] },
       "SIGTERM"

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
 import type { Link, OpenLink } from "./TextChannel.js"
@@ -13,7 +14,7 @@ import * as WebSocketLink from "./WebSocketLink.js"
  * URL that a rendezvous has for clients, which the original knows by `role=harness` in its query.
  */
 export interface Options
-  extends Pick<WebSocketLink.Options, "url" | "headers" | "token" | "connectTimeoutMs" | "maxMessageBytes"> {}
+  extends Pick<WebSocketLink.Options, "url" | "headers" | "token" | "connectTimeout" | "maxMessageBytes"> {}
 
 const isHarness = (url: string): boolean =>
   /^wss?:\/\//.test(url) && URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
@@ -33,7 +34,8 @@ export const open =
   (options: Options): OpenLink =>
   ({ onMessage, onBinary, onEnd }) =>
     Effect.gen(function* () {
-      const { url, connectTimeoutMs = 10000, maxMessageBytes = 268435456 } = options
+      const { url, connectTimeout = "10 seconds", maxMessageBytes = 268435456 } = options
+      const connectTimeoutMs = Duration.toMillis(connectTimeout)
       const address = addressOf(url)
       if (address === undefined) {
         return yield* new ConnectFailed({ url, reason: "a relay URL is relay://HOST:PORT/ENVIRONMENT" })

@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
@@ -70,10 +71,10 @@ export interface RemoteProcess {
   readonly exit: Effect.Effect<Exit, ClientError>
   /** Waits for the exit and the end of all output. */
   readonly closed: Effect.Effect<Exit, ClientError>
-  /** Waits until it has exited (or closed, with `until`), or until `waitMs` have passed; returns its state. */
+  /** Waits until it has exited (or closed, with `until`), or until `duration` has passed; returns its state. */
   readonly wait: (options?: {
     readonly until?: "exited" | "closed"
-    readonly waitMs?: number
+    readonly duration?: Duration.DurationInput
   }) => Effect.Effect<Standing, ClientError>
   /** Queues input in call order; every byte is delivered once, even across a lost connection. */
   readonly write: (input: string | Uint8Array) => Effect.Effect<void, ClientError | WriteRefused>
@@ -100,9 +101,9 @@ export interface RemoteProcess {
     readonly input?: string | Uint8Array
     readonly maxBytes?: number
   }) => Effect.Effect<Communicated, ClientError | WriteRefused>
-  /** Collects output for `yieldMs`, or until the process closes; at most `maxBytes`. */
+  /** Collects output for `duration`, or until the process closes; at most `maxBytes`. */
   readonly collectFor: (options: {
-    readonly yieldMs: number
+    readonly duration: Duration.DurationInput
     readonly maxBytes: number
   }) => Effect.Effect<Yielded, ClientError>
 }
@@ -158,10 +159,10 @@ export const make = (
       })
     )
 
-  const wait: RemoteProcess["wait"] = ({ until = "exited", waitMs } = {}) =>
-    waitMs === undefined
+  const wait: RemoteProcess["wait"] = ({ until = "exited", duration } = {}) =>
+    duration === undefined
       ? Effect.map(arrived(until), standing)
-      : Effect.map(Effect.timeoutOption(arrived(until), waitMs), standing)
+      : Effect.map(Effect.timeoutOption(arrived(until), duration), standing)
 
   const write = (input: string | Uint8Array) =>
     Effect.suspend(() => {
@@ -245,7 +246,7 @@ export const make = (
   const window: Cursor = { seq: 0, bytes: 0 }
   const oneWindow = Effect.unsafeMakeSemaphore(1).withPermits(1)
 
-  const collectFor: RemoteProcess["collectFor"] = ({ yieldMs, maxBytes }) =>
+  const collectFor: RemoteProcess["collectFor"] = ({ duration, maxBytes }) =>
     oneWindow(
       Effect.suspend(() => {
         const kept = new HeadTail(maxBytes)
@@ -254,7 +255,7 @@ export const make = (
           if (event._tag === "Output") kept.push(event.chunk)
           else if (event._tag === "Missed") missedBytes += event.bytes
         })
-        return attached(window, Effect.timeoutOption(collected, yieldMs)).pipe(
+        return attached(window, Effect.timeoutOption(collected, duration)).pipe(
           // Return what was read before the failure now, and the failure next time.
           Effect.catchAll((error) => (kept.isEmpty ? Effect.fail(error) : Effect.void)),
           Effect.map(() => {

@@ -6,6 +6,7 @@
 import type { Buffer } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
@@ -20,13 +21,16 @@ export interface Options {
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** The bearer token of the upgrade request. */
   readonly token?: string | undefined
-  /** The deadline for connecting, in milliseconds; 10 s. */
-  readonly connectTimeoutMs?: number | undefined
+  /** The deadline for connecting; 10 seconds. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
   /** The longest message from the server, in bytes; 256 MiB. */
   readonly maxMessageBytes?: number | undefined
-  /** The ping interval for a silent server, in milliseconds; 15 s. After twice that the connection counts as lost. */
-  readonly heartbeatMs?: number | undefined
+  /** The ping interval for a silent server; 15 seconds. After twice that the connection counts as lost. */
+  readonly heartbeat?: Duration.DurationInput | undefined
 }
+
+/** The longest wait of a Node.js timer, in milliseconds; longer ones fire at once. */
+const maxTimerMs = 2147483647
 
 const message = (error: unknown) => {
   // The error for a host with several addresses has no message itself, but one for each address.
@@ -94,7 +98,9 @@ const describe = (code: number, reason: string): string | undefined =>
 export const open =
   (options: Options): OpenLink =>
   ({ onMessage, onBinary, onMalformed, onEnd }) => {
-    const { url, connectTimeoutMs = 10000, heartbeatMs = 15000 } = options
+    const { url, connectTimeout = "10 seconds", heartbeat = "15 seconds" } = options
+    const connectTimeoutMs = Duration.toMillis(connectTimeout)
+    const heartbeatMs = Math.min(Duration.toMillis(heartbeat), maxTimerMs)
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         let opened: WebSocketChannel | undefined

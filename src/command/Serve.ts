@@ -10,8 +10,8 @@ import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import { SkipGrace } from "../process/SkipGrace.js"
 import * as ExecServer from "../server/ExecServer.js"
-import * as Exposure from "../server/Exposure.js"
 import * as Limits from "../server/Limits.js"
+import * as ListenConfig from "../server/ListenConfig.js"
 import * as NodeServices from "../server/NodeServices.js"
 import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
@@ -37,9 +37,9 @@ const suggest = (address: string) =>
     if (process.stderr.isTTY) process.stderr.write(`try: npx exec-server run --url ${address} -- echo hello\n`)
   })
 
-const announceServer = (exposure: Exposure.Exposure) =>
+const announceServer = (listen: ListenConfig.ListenConfig) =>
   Effect.flatMap(Transport, ({ address }) =>
-    exposure._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
+    listen._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
   )
 
 const services = ({ contain }: ServerConfig.ServerConfig) =>
@@ -80,19 +80,19 @@ const stdinClosed = Effect.async<void>((resume) => {
 })
 
 /** Whether to watch stdin. On stdio the transport does: the end of stdin ends the server anyway. */
-const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }: Exposure.Exposure) =>
+const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }: ListenConfig.ListenConfig) =>
   exitOnStdinClose && _tag !== "Stdio"
 
 /** Serves until it is interrupted or the last peer of a stdio server is gone. Fails if it cannot start. */
 export const serve = (config: ServerConfig.ServerConfig) =>
-  Effect.flatMap(Exposure.parse(config), (exposure) =>
-    announceServer(exposure).pipe(
+  Effect.flatMap(ListenConfig.parse(config), (listen) =>
+    announceServer(listen).pipe(
       Effect.zipRight(MemoryTuning.tuneServer),
       Effect.zipRight(
-        watchesStdin(config, exposure) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
+        watchesStdin(config, listen) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
       ),
       Effect.provide(ExecServer.layerServe),
-      Effect.provide(Exposure.layer(exposure, announceRegistration)),
+      Effect.provide(ListenConfig.layer(listen, announceRegistration)),
       Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
       Effect.provide(Limits.ofSettings(config)),
       Effect.provide(Telemetry.layer(config)),

@@ -98,7 +98,7 @@ export const remote = (
   { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
 ): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
   Effect.gen(function* () {
-    const options = { clientName: "exec-server-environment", initializeTimeoutMs, resumeSessionId }
+    const options = { clientName: "exec-server-environment", initializeTimeout: initializeTimeoutMs, resumeSessionId }
     const enabled = { execEnabled, filesystemEnabled }
     if (target._tag === "Program") {
       return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }), enabled)
@@ -107,7 +107,12 @@ export const remote = (
     // EXEC_SERVER_TOKEN is for the server named by a flag or variable. Servers in the file must not receive it.
     const variables = id === remoteId ? process.env : {}
     const token = yield* Token.load({ tokenFile, variables })
-    return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }), enabled)
+    return of(
+      id,
+      false,
+      yield* ExecClient.connect({ ...options, url, connectTimeout: connectTimeoutMs, token }),
+      enabled
+    )
   })
 
 /** Whether the connection of an environment has ended for good. */

@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
@@ -40,8 +41,8 @@ export class NoDefaultEnvironment extends Data.TaggedError("NoDefaultEnvironment
 
 /** Options of a manager. */
 export interface Options {
-  /** How long to retry the connection to a server that may still be starting, in milliseconds; 300000 by default. */
-  readonly startForMs?: number | undefined
+  /** How long to retry the connection to a server that may still be starting; 5 minutes by default. */
+  readonly startFor?: Duration.DurationInput | undefined
 }
 
 /** The environments of a program. */
@@ -97,16 +98,16 @@ export const make = (
 /** Makes a manager of a provider's environments; the scope closes all connections. */
 export const makeProvided = (
   { sources, includeLocal, defaultId, initial }: EnvironmentProvider.Provided,
-  { startForMs = 300000 }: Options = {}
+  { startFor = "5 minutes" }: Options = {}
 ): Effect.Effect<Shape, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const slots = new Map<string, Slot>()
 
     const add = ({ id, connect, mayBeStarting, execEnabled, filesystemEnabled }: Source) => {
-      const retried = startForMs > 0 && mayBeStarting
+      const retried = Duration.greaterThan(startFor, 0) && mayBeStarting
       slots.set(id, {
-        connect: retried ? Effect.retry(connect, Schedule.upTo(retries, startForMs)) : connect,
+        connect: retried ? Effect.retry(connect, Schedule.upTo(retries, startFor)) : connect,
         execEnabled,
         filesystemEnabled,
         mutex: Effect.unsafeMakeSemaphore(1),
@@ -235,3 +236,38 @@ export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentMana
       EnvironmentProvider.EnvironmentProvider.layerVariables(variables)
     )
 }
+
+/**
+ * Those of a configuration.
+ *
+ * @category layers
+ */
+export const layer: (
+  config: EnvironmentConfig.EnvironmentConfig,
+  options?: Options
+) => Layer.Layer<EnvironmentManager> = EnvironmentManager.layer
+
+/**
+ * Those that a program's variables configure.
+ *
+ * @category layers
+ * @example
+ * EnvironmentManager.layerVariables(process.env, { startFor: "1 minute" })
+ */
+export const layerVariables: (
+  variables: NodeJS.ProcessEnv,
+  options?: Options
+) => Layer.Layer<EnvironmentManager, EnvironmentConfig.EnvironmentConfigError> = EnvironmentManager.layerVariables
+
+/**
+ * Those that a provider has.
+ *
+ * @category layers
+ */
+export const layerProvider: (
+  options?: Options
+) => Layer.Layer<
+  EnvironmentManager,
+  EnvironmentConfig.EnvironmentConfigError,
+  EnvironmentProvider.EnvironmentProvider
+> = EnvironmentManager.layerProvider

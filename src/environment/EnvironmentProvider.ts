@@ -65,3 +65,20 @@ export class EnvironmentProvider extends Context.Tag("exec-server/EnvironmentPro
       )
     )
 }
+
+/**
+ * Those of a configuration, or what is wrong with it.
+ *
+ * @category layers
+ */
+export const layerConfig: (
+  config: Either.Either<EnvironmentConfig.EnvironmentConfig, EnvironmentConfig.EnvironmentConfigError>
+) => Layer.Layer<EnvironmentProvider> = EnvironmentProvider.layerConfig
+
+/**
+ * Those that a program's variables configure.
+ *
+ * @category layers
+ */
+export const layerVariables: (variables: NodeJS.ProcessEnv) => Layer.Layer<EnvironmentProvider> =
+  EnvironmentProvider.layerVariables

@@ -171,3 +171,10 @@ export class FileSystem extends Context.Tag("exec-server/FileSystem")<FileSystem
     watchMissing: MissingWatch.watch
   })
 }
+
+/**
+ * The file system of this machine.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<FileSystem> = FileSystem.layer

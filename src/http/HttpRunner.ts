@@ -64,3 +64,10 @@ export const text = (status: number, body: string, headers: Response["headers"] 
     resume: () => {}
   }
 })
+
+/**
+ * Requests on the network, through the proxies that the server's environment names.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<HttpRunner> = HttpRunner.layer

@@ -238,3 +238,24 @@ export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
     Effect.flatMap(ProcessLimits, ({ retain }) => make(retain === "head-tail" ? HeadTail : Tail))
   )
 }
+
+/**
+ * Keeps what the limit `retain` says.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<OutputBuffer> = OutputBuffer.layer
+
+/**
+ * Keeps the newest output of each process, whatever the limit `retain` says.
+ *
+ * @category layers
+ */
+export const layerTail: Layer.Layer<OutputBuffer> = OutputBuffer.layerTail
+
+/**
+ * Keeps the beginning and the end of each process's output, whatever the limit `retain` says.
+ *
+ * @category layers
+ */
+export const layerHeadTail: Layer.Layer<OutputBuffer> = OutputBuffer.layerHeadTail

@@ -109,3 +109,10 @@ export class RemoteAuth extends Context.Tag("exec-server/RemoteAuth")<RemoteAuth
   static readonly layerBearer = (options: BearerOptions): Layer.Layer<RemoteAuth> =>
     Layer.succeed(RemoteAuth, make(options))
 }
+
+/**
+ * A bearer token, from a file or the environment.
+ *
+ * @category layers
+ */
+export const layerBearer: (options: BearerOptions) => Layer.Layer<RemoteAuth> = RemoteAuth.layerBearer

@@ -247,3 +247,12 @@ const make = (options: Options) =>
     )
     return { address }
   })
+
+/**
+ * A rendezvous that listens while the Layer is alive.
+ *
+ * @category layers
+ * @example
+ * Rendezvous.layer({ address: { host: "127.0.0.1", port: 0 } })
+ */
+export const layer: (options: Options) => Layer.Layer<Rendezvous, ListenError> = Rendezvous.layer

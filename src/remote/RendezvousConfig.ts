@@ -4,11 +4,10 @@
  * @since 0.1.0
  */
 import { readFileSync } from "node:fs"
-import { isIP } from "node:net"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
-import { isLoopback } from "../internal/Loopback.js"
 import * as OsError from "../protocol/OsError.js"
+import * as ListenUrl from "../transport/ListenUrl.js"
 import * as Tls from "../transport/Tls.js"
 import type { Options } from "./Rendezvous.js"
 
@@ -63,26 +62,23 @@ export const load = (
       Tls.fromFlags(flags.tlsCert, flags.tlsKey),
       (message) => new RendezvousConfigError({ message })
     )
-    const [, secure, bracketed, plain, digits] =
-      /^ws(s?):\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
-    const host = bracketed ?? plain ?? ""
-    const port = Number(digits)
-    if (isIP(host) !== (bracketed === undefined ? 4 : 6) || port > 65535) {
-      return yield* fail(`invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
-    }
-    if (secure === "s" && tls === undefined) {
-      return yield* fail(`--listen ${listen} needs a certificate: give --tls-cert and --tls-key`)
-    }
+    const place = yield* Either.mapLeft(
+      ListenUrl.parse(listen, tls !== undefined),
+      (message) => new RendezvousConfigError({ message })
+    )
+    // Executors and clients come by the network.
+    if (place === undefined || "path" in place.address) return yield* fail(ListenUrl.invalidWebSocket(listen))
+    const { address, isLocal } = place
     if (publicUrl !== undefined && !/^wss?:\/\/[^/?#@]+\/*$/.test(publicUrl)) {
       return yield* fail(`invalid --public-url \`${publicUrl}\`; expected \`wss://HOST\` or \`ws://HOST\``)
     }
     const executorToken = yield* readToken(flags.executorTokenFile, variables["EXEC_SERVER_EXECUTOR_TOKEN"])
     const clientToken = yield* readToken(flags.clientTokenFile, variables["EXEC_SERVER_CLIENT_TOKEN"])
-    if (!isLoopback(host) && !insecure && (executorToken === undefined || clientToken === undefined)) {
+    if (!isLocal && !insecure && (executorToken === undefined || clientToken === undefined)) {
       return yield* fail(
         `refusing to listen on ${listen}: anybody who can reach it could run commands; ` +
           "give --executor-token-file and --client-token-file, or pass --insecure"
       )
     }
-    return { address: { host, port }, executorToken, clientToken, publicUrl, tls }
+    return { address, executorToken, clientToken, publicUrl, tls }
   })

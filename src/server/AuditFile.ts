@@ -15,7 +15,11 @@ import * as Runtime from "effect/Runtime"
 import * as OsError from "../protocol/OsError.js"
 import { AuditLog, type Shape } from "../session/AuditLog.js"
 
-/** The file cannot be opened, or is not one to append to; the message says which one, and why. */
+/**
+ * The file cannot be opened, or is not one to append to; the message says which one, and why.
+ *
+ * @category errors
+ */
 export class AuditFileError extends Data.TaggedError("AuditFileError")<{ readonly message: string }> {}
 
 /** Only this user reads or writes it. */
@@ -80,5 +84,9 @@ const make = (path: string) =>
     } satisfies Shape
   })
 
-/** The audit log in this file, which must be a regular one and gets the mode 0600. */
+/**
+ * The audit log in this file, which must be a regular one and gets the mode 0600.
+ *
+ * @category layers
+ */
 export const layer = (path: string): Layer.Layer<never, AuditFileError> => Layer.scoped(AuditLog, make(path))

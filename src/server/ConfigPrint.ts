@@ -26,7 +26,11 @@ const shown = (key: ServerConfig.Key, value: ServerConfig.Value): ServerConfig.V
   return typeof value === "string" ? maskUrl(value) : value
 }
 
-/** Every setting on a line; what has no value is commented out. Secrets are masked. */
+/**
+ * Every setting on a line; what has no value is commented out. Secrets are masked.
+ *
+ * @category utilities
+ */
 export const format = (resolved: ServerConfig.Resolved): string =>
   ServerConfig.keys
     .map((key) => {

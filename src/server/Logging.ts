@@ -22,7 +22,11 @@ const messageOf = (message: unknown): string => {
   return parts.map((part) => (typeof part === "string" ? part : JSON.stringify(part))).join(" ")
 }
 
-/** One JSON object a line: time, level, message, ids, and the trace and span that it belongs to, if there are any. */
+/**
+ * One JSON object a line: time, level, message, ids, and the trace and span that it belongs to, if there are any.
+ *
+ * @category utilities
+ */
 export const json: Logger.Logger<unknown, string> = Logger.make(
   ({ annotations, cause, context, date, logLevel, message }) => {
     const services = FiberRefs.getOrDefault(context, FiberRef.currentContext)
@@ -43,11 +47,19 @@ const loggers: { readonly [K in ServerConfig["logFormat"]]: Logger.Logger<unknow
   json
 }
 
-/** The level for its word. */
+/**
+ * The level for its word.
+ *
+ * @category utilities
+ */
 export const levelOf = (word: ServerConfig["logLevel"]): LogLevel.LogLevel =>
   LogLevel.allLevels.find(({ _tag }) => _tag.toLowerCase() === word) ?? LogLevel.Warning
 
-/** Logs on stderr in this format, from this level on. */
+/**
+ * Logs on stderr in this format, from this level on.
+ *
+ * @category layers
+ */
 export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | "logLevel">): Layer.Layer<never> =>
   Layer.scopedDiscard(
     // In place of whatever there was: what the server logs is on stderr once, and on the spans that it belongs to.

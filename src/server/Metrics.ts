@@ -60,5 +60,9 @@ const make = Effect.gen(function* () {
   }
 })
 
-/** Answers `/metrics` with every metric of this process, those of an application around the server included. */
+/**
+ * Answers `/metrics` with every metric of this process, those of an application around the server included.
+ *
+ * @category layers
+ */
 export const layer: Layer.Layer<never> = Layer.scoped(MetricsPage, make)

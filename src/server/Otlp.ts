@@ -12,7 +12,11 @@ import { version } from "../internal/Package.js"
 /** How long the last spans may take to leave when the server ends. */
 const shutdownTimeout = "1 second"
 
-/** Sends spans to a collector, in batches, every few seconds and at the end. */
+/**
+ * Sends spans to a collector, in batches, every few seconds and at the end.
+ *
+ * @category layers
+ */
 export const layer = (endpoint: string): Layer.Layer<never> =>
   OtlpTracer.layer({
     url: `${endpoint.replace(/\/+$/, "")}/v1/traces`,

@@ -8,7 +8,11 @@ import type * as MetricPair from "effect/MetricPair"
 import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
 
-/** The content type of the text. */
+/**
+ * The content type of the text.
+ *
+ * @category utilities
+ */
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
 type Labels = ReadonlyArray<readonly [key: string, value: string]>
@@ -72,7 +76,11 @@ const totals = (name: string, labels: Labels, { sum, count }: { readonly sum: nu
   sample(`${name}_count`, labels, count)
 ]
 
-/** The text for a snapshot of metrics, by name. */
+/**
+ * The text for a snapshot of metrics, by name.
+ *
+ * @category utilities
+ */
 export const format = (pairs: ReadonlyArray<MetricPair.MetricPair.Untyped>): string => {
   const families = new Map<string, Family>()
   for (const { metricKey, metricState } of pairs) {

@@ -15,36 +15,72 @@ import * as OsError from "../protocol/OsError.js"
 import { defaults as sessions } from "../session/SessionLimits.js"
 import { defaults as transports } from "../transport/TransportLimits.js"
 
-/** A setting makes no sense; the message says which one, where it came from, and what it may be. */
+/**
+ * A setting makes no sense; the message says which one, where it came from, and what it may be.
+ *
+ * @category errors
+ */
 export class ConfigError extends Data.TaggedError("ConfigError")<{ readonly message: string }> {}
 
-/** The configuration file cannot be read; the message says which one, and why. */
+/**
+ * The configuration file cannot be read; the message says which one, and why.
+ *
+ * @category errors
+ */
 export class ConfigUnreadable extends Data.TaggedError("ConfigUnreadable")<{ readonly message: string }> {}
 
-/** Words for how much is logged, from everything to nothing. */
+/**
+ * Words for how much is logged, from everything to nothing.
+ *
+ * @category utilities
+ */
 export const logLevels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"] as const
 type LogLevel = (typeof logLevels)[number]
 
-/** What keeps a process's descendants together: nothing but the process table, or a PID namespace. */
+/**
+ * What keeps a process's descendants together: nothing but the process table, or a PID namespace.
+ *
+ * @category utilities
+ */
 export const containments = ["none", "namespace"] as const
 type Containment = (typeof containments)[number]
 
-/** What is kept of a process's output beyond the limits. */
+/**
+ * What is kept of a process's output beyond the limits.
+ *
+ * @category utilities
+ */
 export const retentions = ["tail", "head-tail"] as const
 type Retention = (typeof retentions)[number]
 
-/** How a log looks: text for people, or one JSON object a line. */
+/**
+ * How a log looks: text for people, or one JSON object a line.
+ *
+ * @category utilities
+ */
 export const logFormats = ["text", "json"] as const
 type LogFormat = (typeof logFormats)[number]
 
-/** How clients may have to authenticate. */
+/**
+ * How clients may have to authenticate.
+ *
+ * @category utilities
+ */
 export const authModes = ["capability-token", "signed-bearer-token"] as const
 type AuthMode = (typeof authModes)[number]
 
-/** How the text of a setting is read; a list is separated by commas. */
+/**
+ * How the text of a setting is read; a list is separated by commas.
+ *
+ * @category models
+ */
 export type Kind = "count" | "flag" | "text" | "choice" | "list"
 
-/** One setting. */
+/**
+ * One setting.
+ *
+ * @category models
+ */
 export interface Setting<K extends Kind, Default> {
   readonly kind: K
   readonly default: Default
@@ -105,7 +141,11 @@ const under = <S extends Readonly<Record<string, Setting<Kind, unknown>>>>(group
   // The same settings, each with its group.
   Object.fromEntries(Object.entries(members).map(([key, setting]) => [key, { ...setting, group }])) as S
 
-/** All settings, by configuration key. */
+/**
+ * All settings, by configuration key.
+ *
+ * @category utilities
+ */
 export const settings = {
   ...under("Where it listens", {
     listen: make("text", "stdio://", "where to listen: stdio, ws://IP:PORT (port 0: any free one) or unix:///PATH", {
@@ -241,25 +281,53 @@ export const settings = {
   })
 } as const
 
-/** A configuration key. */
+/**
+ * A configuration key.
+ *
+ * @category models
+ */
 export type Key = keyof typeof settings
 
-/** The effective value of every setting. */
+/**
+ * The effective value of every setting.
+ *
+ * @category models
+ */
 export type ServerConfig = { readonly [K in Key]: (typeof settings)[K]["default"] }
 
-/** Texts by key: flags, the environment, or a file's values written out. */
+/**
+ * Texts by key: flags, the environment, or a file's values written out.
+ *
+ * @category models
+ */
 export type Texts = { readonly [K in Key]?: string | undefined }
 
-/** All configuration keys. */
+/**
+ * All configuration keys.
+ *
+ * @category utilities
+ */
 export const keys = Object.keys(settings) as ReadonlyArray<Key>
 
-/** `maxSessions` as a flag: `max-sessions`. */
+/**
+ * `maxSessions` as a flag: `max-sessions`.
+ *
+ * @category utilities
+ */
 export const flagName = (key: Key): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
-/** Whether the flag takes no value: it switches on what is off without it. */
+/**
+ * Whether the flag takes no value: it switches on what is off without it.
+ *
+ * @category utilities
+ */
 export const isSwitch = (key: Key): boolean => settings[key].default === false
 
-/** `maxSessions` as an environment variable: `EXEC_SERVER_MAX_SESSIONS`. */
+/**
+ * `maxSessions` as an environment variable: `EXEC_SERVER_MAX_SESSIONS`.
+ *
+ * @category utilities
+ */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
 /** The environment variables of a setting; the first one that is set counts. */
@@ -268,16 +336,28 @@ const variablesOf = (key: Key): ReadonlyArray<string> => {
   return originalVariable === undefined ? [variableName(key)] : [variableName(key), originalVariable]
 }
 
-/** Every setting as it is where nobody says anything else. */
+/**
+ * Every setting as it is where nobody says anything else.
+ *
+ * @category utilities
+ */
 export const defaults: ServerConfig = Object.fromEntries(
   keys.map((key) => [key, settings[key].default])
   // The default of every key's own setting.
 ) as ServerConfig
 
-/** What a setting can be. */
+/**
+ * What a setting can be.
+ *
+ * @category models
+ */
 export type Value = number | boolean | string | ReadonlyArray<string>
 
-/** Every setting's value with where it came from, in words. */
+/**
+ * Every setting's value with where it came from, in words.
+ *
+ * @category models
+ */
 export type Resolved = {
   readonly [K in Key]: { readonly value: Value | undefined; readonly source: string }
 }
@@ -341,10 +421,18 @@ const readFile = (path: string): Texts => {
   return Object.fromEntries(Object.entries(content).map(([key, value]) => [key, String(value)]))
 }
 
-/** The environment variable that names the configuration file, where no flag does. */
+/**
+ * The environment variable that names the configuration file, where no flag does.
+ *
+ * @category utilities
+ */
 export const fileVariable = "EXEC_SERVER_CONFIG"
 
-/** Flag before environment before file before default; with where each value came from. */
+/**
+ * Flag before environment before file before default; with where each value came from.
+ *
+ * @category utilities
+ */
 export const resolve = (
   flags: Texts,
   environment: NodeJS.ProcessEnv,
@@ -380,12 +468,20 @@ export const resolve = (
         : new ConfigError({ message: String(error) })
   })
 
-/** The values alone. */
+/**
+ * The values alone.
+ *
+ * @category utilities
+ */
 export const valuesOf = (resolved: Resolved): ServerConfig =>
   // Every value was read by the kind of its own setting.
   Object.fromEntries(keys.map((key) => [key, resolved[key].value])) as ServerConfig
 
-/** Reads all settings: flag before environment before file before default. */
+/**
+ * Reads all settings: flag before environment before file before default.
+ *
+ * @category utilities
+ */
 export const load = (
   flags: Texts,
   environment: NodeJS.ProcessEnv,
@@ -396,6 +492,8 @@ export const load = (
 /**
  * All settings, from whatever `ConfigProvider` there is, under the names of the environment variables
  * (`EXEC_SERVER_MAX_SESSIONS`); what it does not have is the default. Checked as on the command line.
+ *
+ * @category utilities
  */
 export const config: Config.Config<ServerConfig> = Config.all(
   Object.fromEntries(

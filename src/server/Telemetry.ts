@@ -26,7 +26,11 @@ const layerSpans = (endpoint: string): Layer.Layer<never, ConfigError> =>
 
 type Failure = ConfigError | AuditFile.AuditFileError
 
-/** Everything that the settings ask for. */
+/**
+ * Everything that the settings ask for.
+ *
+ * @category layers
+ */
 export const layer = (config: ServerConfig): Layer.Layer<never, Failure> => {
   const { auditLog, otlpEndpoint } = config
   const audit = auditLog === undefined ? [] : [AuditFile.layer(auditLog)]

@@ -39,3 +39,10 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
     provideInOrder(Guard.layer, ProcessTrees.layer, Launcher.layer)
   )
 }
+
+/**
+ * Real children among the server's own processes. They cannot be confined: `NodeServices.layer` has the spawner that does.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Spawner> = Spawner.layer

@@ -27,10 +27,18 @@ import { Spawner } from "../spawn/Spawner.js"
 /** Pids of fake children start here: above what Linux ever gives out (2^22), so that none is mistaken for a real one. */
 const firstPid = 5_000_001
 
-/** What a child does about a signal, after it was recorded; called in a later microtask. */
+/**
+ * What a child does about a signal, after it was recorded; called in a later microtask.
+ *
+ * @category models
+ */
 export type Reaction = (child: FakeChild, signal: Signals.Signal, target: SignalTarget) => void
 
-/** What a spawn is going to do, and what its child will be like. */
+/**
+ * What a spawn is going to do, and what its child will be like.
+ *
+ * @category models
+ */
 export interface Plan {
   /** Runs in place of the fork: its failure refuses the spawn, and one that waits makes the spawn asynchronous. */
   readonly before?: Effect.Effect<unknown, SpawnError>
@@ -44,7 +52,11 @@ export interface Plan {
   readonly script?: (child: FakeChild) => Effect.Effect<void>
 }
 
-/** A child, seen from the other side. Its reports are synchronous: what they cause has happened on return. */
+/**
+ * A child, seen from the other side. Its reports are synchronous: what they cause has happened on return.
+ *
+ * @category models
+ */
 export interface FakeChild {
   readonly spec: ChildSpec
   readonly pid: number
@@ -88,13 +100,21 @@ export interface FakeChild {
   readonly completeWrites: (count?: number) => void
 }
 
-/** How most programs take signals: those that end a program by default end this one, and SIGKILL for the tree all of it. */
+/**
+ * How most programs take signals: those that end a program by default end this one, and SIGKILL for the tree all of it.
+ *
+ * @category constructors
+ */
 export const obedient: Reaction = (child, signal, target) => {
   if (signal === "SIGTERM" || signal === "SIGINT" || signal === "SIGHUP" || signal === "SIGQUIT") child.die(signal)
   else stubborn(child, signal, target)
 }
 
-/** Ignores everything but SIGKILL. */
+/**
+ * Ignores everything but SIGKILL.
+ *
+ * @category constructors
+ */
 export const stubborn: Reaction = (child, signal, target) => {
   if (signal !== "SIGKILL") return
   const heldOpen = child.remains
@@ -103,10 +123,18 @@ export const stubborn: Reaction = (child, signal, target) => {
   else if (heldOpen && !child.remains) child.endOutput()
 }
 
-/** Does not even die of SIGKILL: a child in uninterruptible sleep. */
+/**
+ * Does not even die of SIGKILL: a child in uninterruptible sleep.
+ *
+ * @category constructors
+ */
 export const immortal: Reaction = () => {}
 
-/** Dies of these signals and of SIGKILL, and ignores the others. */
+/**
+ * Dies of these signals and of SIGKILL, and ignores the others.
+ *
+ * @category constructors
+ */
 export const diesOf =
   (...fatal: ReadonlyArray<Signals.Signal>): Reaction =>
   (child, signal, target) => {
@@ -282,7 +310,11 @@ class Fake implements FakeChild {
   }
 }
 
-/** The test's hold on the spawner. */
+/**
+ * The test's hold on the spawner.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Every specification that was asked for, in order, also where the spawn failed or has not finished. */
   readonly requests: ReadonlyArray<ChildSpec>
@@ -296,7 +328,11 @@ export interface Shape {
   readonly failNext: (message: string) => void
 }
 
-/** What can be chosen about the spawner. */
+/**
+ * What can be chosen about the spawner.
+ *
+ * @category models
+ */
 export interface Options {
   /**
    * Whether it accepts children with a `confinement`, for tests of sandboxed starts: whoever asks for one is told that
@@ -305,7 +341,11 @@ export interface Options {
   readonly confines?: boolean
 }
 
-/** Fake children: their spawner for the program, and this service for its test. */
+/**
+ * Fake children: their spawner for the program, and this service for its test.
+ *
+ * @category tags
+ */
 export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<FakeSpawner, Shape>() {
   /** Children that follow `plan` where `next` says nothing else. */
   static readonly layerOf = (plan: Plan, { confines = false }: Options = {}): Layer.Layer<FakeSpawner | Spawner> =>

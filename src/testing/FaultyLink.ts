@@ -18,7 +18,11 @@ interface Connection {
   readonly toClient: Array<string>
 }
 
-/** A way to a server that can be broken. */
+/**
+ * A way to a server that can be broken.
+ *
+ * @category models
+ */
 export class FaultyLink {
   /** Connections made so far, failed attempts not counted. */
   connections = 0

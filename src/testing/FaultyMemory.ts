@@ -5,30 +5,55 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Memory from "../transport/Memory.js"
 import type { Transport } from "../transport/Transport.js"
 
-/** Which way a message goes. */
+/**
+ * Which way a message goes.
+ *
+ * @category models
+ */
 export type Direction = "toServer" | "toClient"
 
-/** What becomes of a message: it arrives after a time in milliseconds, or never. Messages never overtake each other. */
-export type Fate = { readonly delayMs: number } | "drop"
+/**
+ * What becomes of a message: it arrives after a time, or never. Messages never overtake each other.
+ *
+ * @category models
+ */
+export type Fate = { readonly delay: Duration.DurationInput } | "drop"
 
-/** Decides about every message; `index` counts those of one direction of one connection, from 0. */
+/**
+ * Decides about every message; `index` counts those of one direction of one connection, from 0.
+ *
+ * @category models
+ */
 export type Policy = (direction: Direction, text: string, index: number) => Fate
 
-/** Everything arrives at once. */
-export const faithful: Policy = () => ({ delayMs: 0 })
+/**
+ * Everything arrives at once.
+ *
+ * @category constructors
+ */
+export const faithful: Policy = () => ({ delay: 0 })
 
-/** Everything arrives late, by milliseconds. */
+/**
+ * Everything arrives late.
+ *
+ * @category constructors
+ */
 export const delayed =
-  (delayMs: number): Policy =>
-  () => ({ delayMs })
+  (delay: Duration.DurationInput): Policy =>
+  () => ({ delay })
 
-/** The test's hold on all connections. */
+/**
+ * The test's hold on all connections.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Decides about messages from now on. */
   readonly set: (policy: Policy) => Effect.Effect<void>
@@ -52,13 +77,14 @@ class Way {
   send(text: string): void {
     const fate = this.decide(text, this.count++)
     if (fate === "drop") return
-    if (fate.delayMs <= 0 && this.queue.length === 0) {
+    const delayMs = Duration.toMillis(fate.delay)
+    if (delayMs === 0 && this.queue.length === 0) {
       this.arrive(text)
       return
     }
     this.queue.push(text)
     // Each timer lets the oldest one through: whatever the times, the order stays.
-    this.later(Math.max(0, fate.delayMs), () => {
+    this.later(delayMs, () => {
       const oldest = this.queue.shift()
       if (oldest !== undefined) this.arrive(oldest)
     })
@@ -69,7 +95,11 @@ class Way {
   }
 }
 
-/** A memory transport whose connections have faults. */
+/**
+ * A memory transport whose connections have faults.
+ *
+ * @category tags
+ */
 export class FaultyMemory extends Context.Tag("exec-server/testing/FaultyMemory")<FaultyMemory, Shape>() {
   /** A transport, the connector to it, and the hold on its faults; without faults until there are some. */
   static readonly layer: Layer.Layer<FaultyMemory | Transport | Memory.Connector> = Layer.scopedContext(

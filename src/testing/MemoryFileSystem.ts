@@ -247,7 +247,11 @@ const make = (tree: Tree): Files => ({
   copy: (source, destination, recursive) => Effect.suspend(() => copy(tree, source, destination, recursive))
 })
 
-/** The test's view of the files. */
+/**
+ * The test's view of the files.
+ *
+ * @category tags
+ */
 export class MemoryFileSystem extends Context.Tag("exec-server/testing/MemoryFileSystem")<
   MemoryFileSystem,
   {

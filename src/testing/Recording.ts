@@ -19,7 +19,11 @@ import * as Script from "./Script.js"
 
 const atMs = Schema.NonNegative
 
-/** One report of a child; times are milliseconds since its start. */
+/**
+ * One report of a child; times are milliseconds since its start.
+ *
+ * @category schemas
+ */
 export const Report = Schema.Union(
   Schema.Struct({
     kind: Schema.Literal("output"),
@@ -36,11 +40,19 @@ export const Report = Schema.Union(
 )
 export type Report = typeof Report.Type
 
-/** Everything a child reported, in order. */
+/**
+ * Everything a child reported, in order.
+ *
+ * @category schemas
+ */
 export const Recording = Schema.Struct({ argv: Schema.Array(Schema.String), reports: Schema.Array(Report) })
 export type Recording = typeof Recording.Type
 
-/** Recordings as they are kept in a file. */
+/**
+ * Recordings as they are kept in a file.
+ *
+ * @category schemas
+ */
 export const Json = Schema.parseJson(Recording, { space: 2 })
 
 const exitReport = (status: ExitStatus, atMs: number): Report =>
@@ -74,7 +86,11 @@ const listening = (child: Child, now: () => number, add: (report: Report) => voi
     })
 })
 
-/** Writes down what children report. */
+/**
+ * Writes down what children report.
+ *
+ * @category tags
+ */
 export class Recorder extends Context.Tag("exec-server/testing/Recorder")<
   Recorder,
   {
@@ -145,7 +161,11 @@ const exitStep = (atMs: number, status: ExitStatus, outputFollows: boolean): Scr
  */
 export const layer: Layer.Layer<Recorder | Spawner, never, Spawner> = Recorder.layer
 
-/** A fake child that reports what was recorded, at the same times after its start; signals end it as they end most. */
+/**
+ * A fake child that reports what was recorded, at the same times after its start; signals end it as they end most.
+ *
+ * @category constructors
+ */
 export const plan = ({ reports }: Recording, more: Omit<Plan, "script"> = {}): Plan =>
   Script.plan(
     reports.map((report, index) =>

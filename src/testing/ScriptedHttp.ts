@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -13,18 +14,26 @@ import type { HttpRequest } from "../http/HttpRequest.js"
 import { HttpRunner } from "../http/HttpRunner.js"
 import { HttpFailed } from "../protocol/Failure.js"
 
-/** A piece of a body, so many milliseconds after the one before it. */
+/**
+ * A piece of a body, so long after the one before it.
+ *
+ * @category models
+ */
 export interface Piece {
-  readonly afterMs?: number
+  readonly after?: Duration.DurationInput
   readonly bytes: string | Buffer
 }
 
-/** What a request is answered with. */
+/**
+ * What a request is answered with.
+ *
+ * @category models
+ */
 export interface Answer {
   readonly status?: number
   readonly headers?: Response["headers"]
-  /** Before the headers, in milliseconds. */
-  readonly afterMs?: number
+  /** How long it takes until the headers. */
+  readonly after?: Duration.DurationInput
   readonly body?: string | ReadonlyArray<Piece>
   /** Instead of a response: why there is none. */
   readonly failure?: string
@@ -32,7 +41,11 @@ export interface Answer {
   readonly breaksWith?: string
 }
 
-/** Answers a request; undefined where it does not know it, which is a failure. */
+/**
+ * Answers a request; undefined where it does not know it, which is a failure.
+ *
+ * @category models
+ */
 export type Routes = (request: HttpRequest) => Answer | undefined
 
 const piecesOf = (body: Answer["body"]): ReadonlyArray<Piece> =>
@@ -50,8 +63,8 @@ const bodyOf = ({ body, breaksWith }: Answer, run: Run): Response["body"] => {
   }
   const play = (events: BodyEvents) =>
     Effect.gen(function* () {
-      for (const { afterMs = 0, bytes } of piecesOf(body)) {
-        if (afterMs > 0) yield* Effect.sleep(afterMs)
+      for (const { after = 0, bytes } of piecesOf(body)) {
+        if (Duration.greaterThan(after, 0)) yield* Effect.sleep(after)
         report(() => events.onData(Buffer.from(bytes)))
       }
       report(() => (breaksWith === undefined ? events.onEnd() : events.onError(breaksWith)))
@@ -78,14 +91,18 @@ const runner = (routes: Routes, requests: Array<HttpRequest>): HttpRunner["Type"
       if (answer === undefined) {
         return yield* new HttpFailed({ message: `http/request failed: no answer to ${request.method} ${request.url}` })
       }
-      const { status = 200, headers = [], afterMs = 0, failure } = answer
-      if (afterMs > 0) yield* Effect.sleep(afterMs)
+      const { status = 200, headers = [], after = 0, failure } = answer
+      if (Duration.greaterThan(after, 0)) yield* Effect.sleep(after)
       if (failure !== undefined) return yield* new HttpFailed({ message: `http/request failed: ${failure}` })
       return { status, headers, body: bodyOf(answer, yield* FiberSet.makeRuntime<never>()) }
     })
 })
 
-/** The test's view of what was asked. */
+/**
+ * The test's view of what was asked.
+ *
+ * @category tags
+ */
 export class ScriptedHttp extends Context.Tag("exec-server/testing/ScriptedHttp")<
   ScriptedHttp,
   {

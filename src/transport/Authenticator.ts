@@ -15,10 +15,18 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
 
-/** Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits. */
+/**
+ * Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits.
+ *
+ * @category models
+ */
 export type TokenSource = { readonly file: string } | { readonly sha256: string }
 
-/** What a signed bearer token, a JSON Web Token with HS256, must be like. Its `exp` is required, its `nbf` kept. */
+/**
+ * What a signed bearer token, a JSON Web Token with HS256, must be like. Its `exp` is required, its `nbf` kept.
+ *
+ * @category models
+ */
 export interface BearerRules {
   /** A file that holds the shared secret: 32 bytes or more, without the white space around them. */
   readonly secretFile: string
@@ -30,13 +38,25 @@ export interface BearerRules {
   readonly maxClockSkewSeconds?: number | undefined
 }
 
-/** The request does not show that it may connect. The message is for logs: the peer learns nothing but the refusal. */
+/**
+ * The request does not show that it may connect. The message is for logs: the peer learns nothing but the refusal.
+ *
+ * @category errors
+ */
 export class Unauthorized extends Data.TaggedError("Unauthorized")<{ readonly message: string }> {}
 
-/** A secret cannot be used; the message is a sentence for the operator. */
+/**
+ * A secret cannot be used; the message is a sentence for the operator.
+ *
+ * @category errors
+ */
 export class SecretError extends Data.TaggedError("SecretError")<{ readonly message: string }> {}
 
-/** Decides about requests. */
+/**
+ * Decides about requests.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Whether nobody has to show anything. Then only the server's own user is let in from this machine. */
   readonly isOpen?: true
@@ -46,12 +66,20 @@ export interface Shape {
 
 const everybody: Shape = { isOpen: true, authenticate: () => Effect.void }
 
-/** Decides who may connect; everybody may, unless another value is provided. */
+/**
+ * Decides who may connect; everybody may, unless another value is provided.
+ *
+ * @category tags
+ */
 export class Authenticator extends Context.Reference<Authenticator>()("exec-server/Authenticator", {
   defaultValue: (): Shape => everybody
 }) {}
 
-/** Everybody may connect. */
+/**
+ * Everybody may connect.
+ *
+ * @category layers
+ */
 export const layerNone: Layer.Layer<never> = Layer.succeed(Authenticator, everybody)
 
 /** The shortest secret, in bytes: a shorter one is weaker than the HMAC that it keys. */
@@ -88,7 +116,11 @@ const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
     )
   })
 
-/** Whoever has the one token may connect. */
+/**
+ * Whoever has the one token may connect.
+ *
+ * @category layers
+ */
 export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, SecretError> =>
   Layer.effect(
     Authenticator,
@@ -108,7 +140,11 @@ export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, Se
     })
   )
 
-/** Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect. */
+/**
+ * Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect.
+ *
+ * @category layers
+ */
 export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, SecretError> =>
   Layer.effect(
     Authenticator,

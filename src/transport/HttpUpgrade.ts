@@ -39,6 +39,7 @@ const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string | Uint8Arra
  * `NodeHttpServer`. Who may connect, and from which origin, is for the application's middleware to say; the longest
  * message is what its server allows.
  *
+ * @category running
  * @example
  * const routes = HttpRouter.empty.pipe(HttpRouter.get("/exec", HttpUpgrade.serve))
  */

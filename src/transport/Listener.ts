@@ -14,7 +14,11 @@ import { ListenError } from "./Transport.js"
 import { timerMs } from "./TransportLimits.js"
 import * as UnixSocket from "./UnixSocket.js"
 
-/** Where to listen. */
+/**
+ * Where to listen.
+ *
+ * @category models
+ */
 export type Address =
   | {
       /** An IP address, never a name. */
@@ -27,7 +31,11 @@ export type Address =
       readonly path: string
     }
 
-/** How to listen. */
+/**
+ * How to listen.
+ *
+ * @category models
+ */
 export interface Options {
   readonly tls?: Tls.Files | undefined
   /** How long a connection may take to be accepted, in milliseconds. */
@@ -35,7 +43,11 @@ export interface Options {
   readonly onRequest: RequestListener
 }
 
-/** A server that listens. */
+/**
+ * A server that listens.
+ *
+ * @category models
+ */
 export interface Listener {
   readonly server: Server
   /** Where clients find it. */
@@ -66,7 +78,11 @@ const listenOnPort = (server: Server, scheme: string, host: string, port: number
     })
   })
 
-/** Listens until the scope closes. */
+/**
+ * Listens until the scope closes.
+ *
+ * @category running
+ */
 export const listen = (address: Address, options: Options): Effect.Effect<Listener, ListenError, Scope.Scope> =>
   Effect.gen(function* () {
     const { tls, acceptWithinMs, onRequest } = options

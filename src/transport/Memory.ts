@@ -10,7 +10,11 @@ import * as Layer from "effect/Layer"
 import type { Ending, Peer, PeerEvents } from "../session/Peer.js"
 import { Transport } from "./Transport.js"
 
-/** The client's end of a connection. */
+/**
+ * The client's end of a connection.
+ *
+ * @category models
+ */
 export interface Link {
   /** Sends one message; it arrives in a later turn. */
   readonly send: (text: string) => void
@@ -21,14 +25,22 @@ export interface Link {
   readonly resume: () => void
 }
 
-/** What the client's end reports. */
+/**
+ * What the client's end reports.
+ *
+ * @category models
+ */
 export interface LinkEvents {
   readonly onMessage: (text: string) => void
   /** The connection has ended; with the server's reason, where the server ended it. */
   readonly onEnd: (ending: Ending | undefined) => void
 }
 
-/** Connects clients to the server of this process. */
+/**
+ * Connects clients to the server of this process.
+ *
+ * @category tags
+ */
 export class Connector extends Context.Tag("exec-server/Memory/Connector")<
   Connector,
   { readonly connect: (events: LinkEvents) => Link }
@@ -122,7 +134,11 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
   return { peer, link }
 }
 
-/** A transport and the connector to it. */
+/**
+ * A transport and the connector to it.
+ *
+ * @category layers
+ */
 export const layer: Layer.Layer<Transport | Connector> = Layer.effectContext(
   Effect.sync(() => {
     let accept: ((peer: Peer) => void) | undefined

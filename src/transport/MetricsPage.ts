@@ -6,13 +6,21 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 
-/** A page of metrics. */
+/**
+ * A page of metrics.
+ *
+ * @category models
+ */
 export interface Page {
   readonly contentType: string
   readonly render: Effect.Effect<string>
 }
 
-/** The page; without one, `/metrics` is not found. */
+/**
+ * The page; without one, `/metrics` is not found.
+ *
+ * @category tags
+ */
 export class MetricsPage extends Context.Reference<MetricsPage>()("exec-server/MetricsPage", {
   defaultValue: (): Page | undefined => undefined
 }) {}

@@ -14,7 +14,11 @@ import { TransportLimits } from "./TransportLimits.js"
 /** How long a peer that has ended may take to read what was sent, in milliseconds. */
 const flushMs = 1000
 
-/** A peer on a pair of byte streams. */
+/**
+ * A peer on a pair of byte streams.
+ *
+ * @category utilities
+ */
 export const makePeer = (input: Readable, output: Writable, maxMessageBytes: number): Peer => {
   let gone = false
   let end = () => {}
@@ -58,7 +62,11 @@ const flush = (output: Writable) =>
     for (const event of ["drain", "close", "error"]) output.once(event, () => resume(Effect.void))
   }).pipe(Effect.interruptible, Effect.timeoutOption(flushMs), Effect.asVoid)
 
-/** One peer on the given streams. */
+/**
+ * One peer on the given streams.
+ *
+ * @category layers
+ */
 export const layerStreams = (input: Readable, output: Writable): Layer.Layer<Transport> =>
   Layer.effect(
     Transport,
@@ -74,5 +82,9 @@ export const layerStreams = (input: Readable, output: Writable): Layer.Layer<Tra
     }))
   )
 
-/** One peer on this process's stdin and stdout. */
+/**
+ * One peer on this process's stdin and stdout.
+ *
+ * @category layers
+ */
 export const layer: Layer.Layer<Transport> = Layer.suspend(() => layerStreams(process.stdin, process.stdout))

@@ -12,13 +12,21 @@ import * as Either from "effect/Either"
 import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
-/** Where they are, in PEM; the certificate may be followed by those that lead to its root. */
+/**
+ * Where they are, in PEM; the certificate may be followed by those that lead to its root.
+ *
+ * @category models
+ */
 export interface Files {
   readonly certFile: string
   readonly keyFile: string
 }
 
-/** What two flags say; the failure is a sentence. */
+/**
+ * What two flags say; the failure is a sentence.
+ *
+ * @category utilities
+ */
 export const fromFlags = (
   certFile: string | undefined,
   keyFile: string | undefined
@@ -29,7 +37,11 @@ export const fromFlags = (
   return Either.left(`\`${missing}\` is missing: a certificate and its key go together`)
 }
 
-/** What was read. */
+/**
+ * What was read.
+ *
+ * @category models
+ */
 export interface Pair {
   readonly cert: Buffer
   readonly key: Buffer
@@ -38,7 +50,11 @@ export interface Pair {
 const attempt = <A>(f: () => A, message: (why: string) => string): Effect.Effect<A, ListenError> =>
   Effect.try({ try: f, catch: (error) => new ListenError({ message: message(OsError.describe(error)) }) })
 
-/** Reads both, and makes sure that they are what they should be and belong together. */
+/**
+ * Reads both, and makes sure that they are what they should be and belong together.
+ *
+ * @category utilities
+ */
 export const load = ({ certFile, keyFile }: Files): Effect.Effect<Pair, ListenError> =>
   Effect.gen(function* () {
     const cert = yield* attempt(

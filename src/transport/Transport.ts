@@ -8,12 +8,20 @@ import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Peer } from "../session/Peer.js"
 
-/** The server could not listen; the message is a sentence for its operator. */
+/**
+ * The server could not listen; the message is a sentence for its operator.
+ *
+ * @category errors
+ */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
 /** There can be no further peer, and not because everything is over; the message is a sentence for the operator. */
 export class TransportFailed extends Data.TaggedError("TransportFailed")<{ readonly message: string }> {}
 
-/** A source of peers. */
+/**
+ * A source of peers.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Where clients find it, as they would write it. */
   readonly address: string
@@ -24,5 +32,9 @@ export interface Shape {
   readonly run: <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) => Effect.Effect<void, TransportFailed, R>
 }
 
-/** The transport of a server. */
+/**
+ * The transport of a server.
+ *
+ * @category tags
+ */
 export class Transport extends Context.Tag("exec-server/Transport")<Transport, Shape>() {}

@@ -21,7 +21,11 @@ import { type ListenError, Transport } from "./Transport.js"
 import { TransportLimits, timerMs } from "./TransportLimits.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
-/** What may differ from one server to another. */
+/**
+ * What may differ from one server to another.
+ *
+ * @category models
+ */
 export interface Options {
   /** Serves TLS with this certificate. */
   readonly tls?: Tls.Files | undefined
@@ -61,7 +65,11 @@ const isRead = ({ method }: IncomingMessage) => method === "GET" || method === "
 
 const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0]
 
-/** Peers on WebSocket. The address is bound while the Layer is alive. */
+/**
+ * Peers on WebSocket. The address is bound while the Layer is alive.
+ *
+ * @category layers
+ */
 export const layer = (
   address: Listener.Address,
   { tls, allowOrigin = [], allowLocalUsers = false }: Options = {}

@@ -151,7 +151,7 @@ describe("a server that cannot be reached", () => {
   it.scopedLive("a server that does not answer the connection", () =>
     Effect.gen(function* () {
       const url = yield* listening(createServer(() => {}))
-      const error = yield* failure({ url, connectTimeoutMs: 100 })
+      const error = yield* failure({ url, connectTimeout: 100 })
       assert.strictEqual(error.message, `timed out connecting to exec-server websocket \`${url}\` after 100 ms`)
     })
   )
@@ -161,7 +161,7 @@ describe("a server that cannot be reached", () => {
       const http = createHttpServer()
       new WebSocketServer({ server: http })
       const url = yield* listening(http)
-      const error = yield* failure({ url, initializeTimeoutMs: 100 })
+      const error = yield* failure({ url, initializeTimeout: 100 })
       assert.strictEqual(error.message, "timed out waiting for exec-server initialize handshake after 100 ms")
     })
   )
@@ -269,7 +269,7 @@ describe("a server that goes away", () => {
   it.scopedLive("killed: requests, processes and whoever asks later fail with the reason", () =>
     Effect.gen(function* () {
       const server = yield* webSocketServer()
-      const client = yield* ExecClient.connectWebSocket({ url: server.url, recoverForMs: 300 })
+      const client = yield* ExecClient.connectWebSocket({ url: server.url, recoverFor: 300 })
       const process = yield* client.start({ argv: ["sleep", "1000"], cwd: "/tmp", env: { PATH: "/usr/bin:/bin" } })
       const exit = yield* Effect.fork(failureOf(process.exit))
       const events = yield* Effect.fork(failureOf(Stream.runDrain(process.events)))
@@ -284,14 +284,14 @@ describe("a server that goes away", () => {
       )
       for (const fiber of [exit, events, wait, signal]) assert.strictEqual(yield* Fiber.join(fiber), error)
       assert.strictEqual(yield* failureOf(process.write("x")), error)
-      assert.strictEqual(yield* failureOf(process.collectFor({ yieldMs: 10_000, maxBytes: 10 })), error)
+      assert.strictEqual(yield* failureOf(process.collectFor({ duration: 10_000, maxBytes: 10 })), error)
     })
   )
 
   it.scopedLive("without recovery it is over at once", () =>
     Effect.gen(function* () {
       const server = yield* webSocketServer()
-      const client = yield* ExecClient.connectWebSocket({ url: server.url, recoverForMs: 0 })
+      const client = yield* ExecClient.connectWebSocket({ url: server.url, recoverFor: 0 })
       server.child.kill("SIGKILL")
       assert.strictEqual((yield* client.ended)._tag, "TransportClosed")
     })
@@ -300,7 +300,7 @@ describe("a server that goes away", () => {
   it.scopedLive("stopped: its silence is noticed", () =>
     Effect.gen(function* () {
       const server = yield* webSocketServer()
-      const client = yield* ExecClient.connectWebSocket({ url: server.url, recoverForMs: 0, heartbeatMs: 100 })
+      const client = yield* ExecClient.connectWebSocket({ url: server.url, recoverFor: 0, heartbeat: "100 millis" })
       yield* Effect.acquireRelease(
         Effect.sync(() => server.child.kill("SIGSTOP")),
         () => Effect.sync(() => server.child.kill("SIGCONT"))
@@ -328,7 +328,7 @@ describe("a server on stdio", () => {
       const garbage = yield* failureOf(ExecClient.connectStdio(node("console.log('Welcome!'); process.stdin.resume()")))
       assert.strictEqual(garbage._tag, "ProtocolViolation")
       const silent = yield* failureOf(
-        ExecClient.connectStdio({ ...node("process.stdin.resume()"), initializeTimeoutMs: 200 })
+        ExecClient.connectStdio({ ...node("process.stdin.resume()"), initializeTimeout: 200 })
       )
       assert.strictEqual(silent._tag, "InitializeTimeout")
     })
@@ -414,7 +414,7 @@ describe("a server of one's own", () => {
       const exits = yield* failureOf(ExecClient.launchLocal(node("process.exit(4)")))
       assert.include(exits.message, "the server exited with code 4")
       const silent = yield* failureOf(
-        ExecClient.launchLocal({ ...node("setInterval(() => {}, 1000)"), readyTimeoutMs: 300 })
+        ExecClient.launchLocal({ ...node("setInterval(() => {}, 1000)"), readyTimeout: 300 })
       )
       assert.strictEqual(silent.message, "exec-server did not become ready within 300 ms")
     })

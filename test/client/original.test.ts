@@ -102,7 +102,7 @@ describe("a server of the original", () => {
       const process = yield* client.start({ processId: "p", argv: ["x"], cwd: "/", env: {}, pipeStdin: true })
       assert.isNull(process.pid)
       yield* process.write("x")
-      const { exit, output } = yield* process.collectFor({ yieldMs: 10_000, maxBytes: 1000 })
+      const { exit, output } = yield* process.collectFor({ duration: 10_000, maxBytes: 1000 })
       assert.deepInclude(exit, { exitCode: 3, signal: null })
       assert.strictEqual(bytesOf(output).toString(), "hi\n")
       const found = yield* client.call("process/read", { processId: process.processId })

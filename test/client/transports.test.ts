@@ -196,7 +196,7 @@ const suite = (name: string, connect: Connect) =>
         const process = yield* client.start(sh('echo up; while read l; do echo "got $l"; done', { pipeStdin: true }))
         const windows: Array<string> = []
         const collect = (yieldMs: number) =>
-          Effect.tap(process.collectFor({ yieldMs, maxBytes: 100000 }), ({ output }) =>
+          Effect.tap(process.collectFor({ duration: yieldMs, maxBytes: 100000 }), ({ output }) =>
             Effect.sync(() => windows.push(bytesOf(output).toString()))
           )
         for (let i = 0; i < 5; i++) {
@@ -217,7 +217,7 @@ const suite = (name: string, connect: Connect) =>
     test("collectFor is bounded by head and tail", (client) =>
       Effect.gen(function* () {
         const process = yield* client.start(sh("printf 0123456789; head -c 100000 /dev/zero; printf 9876543210"))
-        const { output, closed } = yield* process.collectFor({ yieldMs: 30_000, maxBytes: 20 })
+        const { output, closed } = yield* process.collectFor({ duration: "30 seconds", maxBytes: 20 })
         assert.isTrue(closed)
         assert.strictEqual(output.head.toString(), "0123456789")
         assert.strictEqual(output.tail.toString(), "9876543210")
@@ -227,7 +227,7 @@ const suite = (name: string, connect: Connect) =>
     test("wait gives up after its time and says how things stand", (client) =>
       Effect.gen(function* () {
         const process = yield* client.start(sh("exec sleep 1000"))
-        assert.deepStrictEqual(yield* process.wait({ waitMs: 20 }), { exit: undefined, closed: false })
+        assert.deepStrictEqual(yield* process.wait({ duration: 20 }), { exit: undefined, closed: false })
         yield* process.terminate()
         assert.strictEqual((yield* process.wait()).exit?.signal, "SIGKILL")
       }))
@@ -467,7 +467,7 @@ describe("streams that the caller has", () => {
       const input = new PassThrough()
       const output = new PassThrough()
       const error = yield* failureOf(
-        Effect.scoped(ExecClient.connectStreams({ input, output, initializeTimeoutMs: 100 }))
+        Effect.scoped(ExecClient.connectStreams({ input, output, initializeTimeout: "100 millis" }))
       )
       assert.strictEqual(error._tag, "InitializeTimeout")
       assert.isTrue(output.writableEnded)

@@ -1,4 +1,4 @@
-/** docs/protocol.md has every method, every notification and every error code, and its exchanges are true. */
+/** docs/protocol.md has every method, every notification and every error code; the exchanges of all pages are true. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -8,8 +8,8 @@ import { ExecNotifications } from "../../src/protocol/ExecNotifications.js"
 import { Code } from "../../src/protocol/Failure.js"
 import { nowhere } from "../support/command.js"
 import { directory } from "../support/files.js"
-import { page, section } from "../support/pages.js"
-import { webSocketServer } from "../support/servers.js"
+import { page, pages, section } from "../support/pages.js"
+import { hasBubblewrap, webSocketServer } from "../support/servers.js"
 import { type Context, isSent, messagesOf, play } from "../support/transcript.js"
 import { upstream } from "../support/upstream.js"
 
@@ -103,25 +103,42 @@ describe("docs/protocol.md", () => {
       assert.isTrue(known.has(method), method)
     }
   })
+})
 
-  it.scopedLive("has exchanges that are true", () =>
-    Effect.gen(function* () {
-      const server = yield* webSocketServer({ env: { ...nowhere, TMPDIR: "" } })
-      const folder = yield* directory
-      const web = yield* upstream((response) => {
-        response.sendDate = false
-        response.writeHead(200, { "content-type": "text/plain", "content-length": "6", connection: "close" })
-        response.end("hello\n")
+describe("the exchanges of", () => {
+  for (const { path, blocks } of pages) {
+    const exchanges = blocks.filter(({ language }) => language === "json")
+    if (exchanges.length === 0) continue
+    it.scopedLive(path, () =>
+      Effect.gen(function* () {
+        const server = yield* webSocketServer({ env: { ...nowhere, TMPDIR: "" } })
+        if (path === "docs/sandbox.md" && !hasBubblewrap) {
+          const client = yield* server.connect
+          yield* client.handshake()
+          for (const { params } of exchanges
+            .flatMap(messagesOf)
+            .filter(({ params }) => params?.sandbox !== undefined)) {
+            const method = params.argv === undefined ? "fs/readFile" : "process/start"
+            assert.strictEqual((yield* client.call(method, params)).error.code, -32600)
+          }
+          return
+        }
+        const folder = yield* directory
+        const web = yield* upstream((response) => {
+          response.sendDate = false
+          response.writeHead(200, { "content-type": "text/plain", "content-length": "6", connection: "close" })
+          response.end("hello\n")
+        })
+        const context: Context = {
+          places: [
+            ["/srv/demo", folder],
+            ["http://127.0.0.1:8000", web.url]
+          ],
+          varying,
+          names: new Map()
+        }
+        for (const block of exchanges) yield* play(block, server.connect, context)
       })
-      const context: Context = {
-        places: [
-          ["/srv/demo", folder],
-          ["http://127.0.0.1:8000", web.url]
-        ],
-        varying,
-        names: new Map()
-      }
-      for (const block of exchanges) yield* play(block, server.connect, context)
-    })
-  )
+    )
+  }
 })

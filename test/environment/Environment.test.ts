@@ -19,7 +19,7 @@ import { upstream } from "../support/upstream.js"
 
 const configured = (content: string) =>
   Effect.flatMap(EnvironmentConfig.parse(content, "test", undefined), (config) =>
-    EnvironmentManager.make(config, { startForMs: 0 })
+    EnvironmentManager.make(config, { startFor: 0 })
   )
 
 const single = (lines: string) =>

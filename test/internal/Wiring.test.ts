@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { provideInOrder } from "../../src/internal/Wiring.js"
+import { inOrder, provideInOrder } from "../../src/internal/Wiring.js"
 
 class First extends Context.Tag("First")<First, string>() {}
 class Second extends Context.Tag("Second")<Second, string>() {}
@@ -80,6 +80,20 @@ describe("provideInOrder", () => {
       const whole: Layer.Layer<Third, string> = third.pipe(provideInOrder(first, failing))
       assert.strictEqual(yield* Effect.flip(Effect.provide(Third, whole)), "no second")
       assert.deepStrictEqual(log, ["open first", "close first"])
+    })
+  )
+})
+
+describe("inOrder", () => {
+  it.effect("gives what all layers give, each built with those before it, and nothing that was there before", () =>
+    Effect.gen(function* () {
+      const log: Array<string> = []
+      const { first, second, third } = layers(log)
+      const whole: Layer.Layer<Second | Third, never, First> = inOrder(second, third)
+      const made = yield* Effect.scoped(Effect.provide(Layer.build(whole), first))
+      assert.strictEqual(Context.get(made, Third), "third on first, second on first")
+      assert.sameMembers(Array.from(made.unsafeMap.keys()), [Second.key, Third.key])
+      assert.deepStrictEqual(log.slice(0, 3), ["open first", "open second", "open third"])
     })
   )
 })

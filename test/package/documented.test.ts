@@ -1,12 +1,6 @@
-/**
- * No request is without its place in documentation, tests and client, and no setting or command without its place in the
- * README.
- */
-import { execFile } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
-import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ClientApi from "../../src/client/Api.js"
 import * as Client from "../../src/client/index.js"
@@ -17,6 +11,7 @@ import * as Root from "../../src/index.js"
 import { ExecApi, type Method } from "../../src/protocol/ExecApi.js"
 import * as Protocol from "../../src/protocol/index.js"
 import * as Server from "../../src/server/index.js"
+import * as Testing from "../../src/testing/index.js"
 import * as Messages from "../fuzz/Grammar.js"
 import { mix, Random } from "../fuzz/Random.js"
 
@@ -45,11 +40,8 @@ const grammar = new Set(
 )
 
 describe("a request", () => {
-  const readme = read("README.md")
-
   for (const method of methods) {
     it(method, () => {
-      assert.isTrue(readme.includes(method), "the README says nothing of it")
       assert.match(definitions, new RegExp(`\\*/\\n\\s*request\\("${method}"`), "its definition has no comment")
       // In quotes, as a test asks for it; `initialize` is in every handshake.
       assert.isTrue(tests.includes(`"${method}"`), "no test asks for it")
@@ -70,37 +62,41 @@ describe("a request", () => {
   })
 })
 
-/** What a script of `scratch` finds wrong. */
-const findings = (script: string) =>
-  Effect.async<string>((resume) => {
-    execFile(
-      process.execPath,
-      [`scratch/${script}`, "--check"],
-      { cwd: root, timeout: 50_000 },
-      (error, stdout, stderr) =>
-        resume(error !== null && stdout === "" ? Effect.dieMessage(stderr) : Effect.succeed(stdout))
-    )
-  })
-
-describe("the README", () => {
-  it.live("has the settings that there are, each with its flag, its variable and its default", () =>
-    Effect.map(findings("settings.mjs"), (found) => assert.strictEqual(found, ""))
-  )
-
+describe("docs/cli.md", () => {
   it("names every command", () => {
-    const readme = read("README.md")
+    const cli = read("docs/cli.md")
     for (const command of Grammar.all(Cli.root).filter(({ run, path }) => run !== undefined && path.length > 0)) {
-      const name = command.path.join(" ")
-      assert.match(readme, new RegExp(`(\`|exec-server |dist/bin\\.js )${name}\\b`))
+      assert.match(cli, new RegExp(`^\\| \`exec-server ${command.path.join(" ")}\\b`, "m"))
     }
   })
 })
+
+/** Layers that need what is not public: they are for the package itself. */
+const ownLayers = new Set([
+  "Confiner.layer",
+  "FileViews.layer",
+  "SessionRegistry.layer",
+  "Spawner.layerDispatch",
+  "Spawner.layerReal"
+])
 
 describe("the public API", () => {
   it("is the same through every door", () => {
     const doors: Record<string, unknown> = { ...Client, ...Environment, ...Protocol, ...Server }
     assert.sameMembers(Object.keys(Root), Object.keys(doors))
     for (const [name, module] of Object.entries(Root)) assert.strictEqual(module, doors[name], name)
+  })
+
+  it("has the layers of a service in its module: FakeSpawner.layer, not FakeSpawner.FakeSpawner.layer", () => {
+    const doors: Record<string, Record<string, unknown>> = { ...Environment, ...Server, ...Testing }
+    for (const [name, module] of Object.entries(doors)) {
+      const tag = module[name]
+      if (typeof tag !== "function") continue
+      for (const [key, value] of Object.entries(tag)) {
+        if (!key.startsWith("layer") || ownLayers.has(`${name}.${key}`)) continue
+        assert.strictEqual(module[key], value, `${name}.${key}`)
+      }
+    }
   })
 
   it("opens no other door than those", () => {

@@ -139,7 +139,7 @@ describe("an interrupted dial", () => {
     Effect.gen(function* () {
       for (const open of [RelayLink.open, WebSocketLink.open]) {
         const server = yield* silent
-        const opened = open({ url: `${server.url}/?role=harness`, connectTimeoutMs: 100 })(events)
+        const opened = open({ url: `${server.url}/?role=harness`, connectTimeout: 100 })(events)
         const failure = yield* Effect.timeout(Effect.flip(Effect.scoped(opened)), "2 seconds")
         assert.deepInclude(failure, { _tag: "ConnectTimeout", afterMs: 100 })
         yield* server.closed

@@ -4,11 +4,11 @@ import { closeSync, constants, openSync, writeSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Posix from "../../src/spawn/Posix.js"
-import { drain } from "../../src/spawn/ReadBuffer.js"
+import { ReadBuffer } from "../../src/spawn/ReadBuffer.js"
 
 const drained = (fd: number) => {
   const chunks: Array<Buffer> = []
-  const ended = drain(fd, (bytes) => chunks.push(Buffer.from(bytes)))
+  const ended = new ReadBuffer().drain(fd, (bytes) => chunks.push(Buffer.from(bytes)))
   return { ended, bytes: Buffer.concat(chunks) }
 }
 

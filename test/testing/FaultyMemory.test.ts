@@ -21,7 +21,7 @@ describe("a faulty transport", () => {
       const client = yield* memoryClient
       yield* client.handshake()
       // The later one is due first.
-      yield* faults.set((direction, _, index) => ({ delayMs: direction === "toServer" && index === 2 ? 500 : 10 }))
+      yield* faults.set((direction, _, index) => ({ delay: direction === "toServer" && index === 2 ? 500 : 10 }))
       client.post("environment/status", {})
       client.post("process/list", {})
       const before = client.messages.length
@@ -44,7 +44,7 @@ describe("a faulty transport", () => {
       yield* client.handshake()
       yield* client.ask("process/start", startParams("p", ["program"], {}))
       yield* faults.set((direction, text) =>
-        direction === "toClient" && text.includes('"seq":1') ? "drop" : { delayMs: 0 }
+        direction === "toClient" && text.includes('"seq":1') ? "drop" : { delay: 0 }
       )
       const before = client.messages.length
       yield* TestClock.adjust(200)

@@ -49,7 +49,7 @@ describe("a recorded process", () => {
       const client = yield* ExecClient.ExecClient
       const child = yield* client.start({ argv: ["program"], cwd: "/" })
       yield* TestClock.adjust(99)
-      assert.isUndefined((yield* child.wait({ waitMs: 0 })).exit)
+      assert.isUndefined((yield* child.wait({ duration: 0 })).exit)
       yield* TestClock.adjust(1)
       assert.strictEqual((yield* child.closed).exitCode, 4)
     }).pipe(

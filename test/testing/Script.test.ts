@@ -22,7 +22,7 @@ describe("a script", () => {
   it.scoped("goes by the test's clock, and by nothing else", () =>
     Effect.gen(function* () {
       const child = yield* start
-      const window = yield* Effect.fork(child.collectFor({ yieldMs: 1000, maxBytes: 100 }))
+      const window = yield* Effect.fork(child.collectFor({ duration: 1000, maxBytes: 100 }))
       yield* settle
       yield* TestClock.adjust(999)
       yield* settle
@@ -34,7 +34,7 @@ describe("a script", () => {
       yield* TestClock.adjust(4000)
       const { exitCode, signal } = yield* child.closed
       assert.deepStrictEqual([exitCode, signal], [3, null])
-      const rest = yield* child.collectFor({ yieldMs: 1, maxBytes: 100 })
+      const rest = yield* child.collectFor({ duration: 1, maxBytes: 100 })
       assert.deepStrictEqual([HeadTail.bytesOf(rest.output).toString(), rest.closed], ["two\n", true])
     }).pipe(
       // Given in any order.
@@ -74,7 +74,7 @@ describe("a script", () => {
       const child = yield* start
       yield* TestClock.adjust(10)
       yield* settle
-      assert.deepStrictEqual((yield* child.wait({ waitMs: 0 })).closed, false)
+      assert.deepStrictEqual((yield* child.wait({ duration: 0 })).closed, false)
       assert.strictEqual((yield* child.exit).exitCode, 7)
       yield* TestClock.adjust(10)
       assert.strictEqual((yield* child.closed).exitCode, 7)

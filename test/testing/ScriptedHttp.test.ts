@@ -13,10 +13,10 @@ import { deltas, fetched, opened, refused, streamed } from "../support/upstream.
 
 const answers: { readonly [path: string]: Answer } = {
   "/": { body: "hello", headers: [{ name: "a", value: "b" }] },
-  "/slow": { status: 503, afterMs: 1000, body: "later" },
+  "/slow": { status: 503, after: "1 second", body: "later" },
   "/refused": { failure: "connection refused" },
   "/drip": {
-    body: [{ bytes: "one" }, { afterMs: 500, bytes: "two" }],
+    body: [{ bytes: "one" }, { after: 500, bytes: "two" }],
     breaksWith: "the server went away"
   }
 }

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
-import { Auth, parse } from "../../src/server/Exposure.js"
+import { Auth, parse } from "../../src/server/ListenConfig.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
 
 type Settings = Partial<ServerConfig.ServerConfig>
@@ -8,13 +8,13 @@ type Settings = Partial<ServerConfig.ServerConfig>
 const defaults = Either.getOrThrowWith(ServerConfig.load({}, {}, undefined), ({ message }) => new Error(message))
 const read = (settings: Settings) => parse({ ...defaults, ...settings })
 
-const exposure = (settings: Settings) => Either.getOrThrowWith(read(settings), ({ message }) => new Error(message))
+const configOf = (settings: Settings) => Either.getOrThrowWith(read(settings), ({ message }) => new Error(message))
 const why = (settings: Settings) =>
   Either.getOrThrowWith(Either.flip(read(settings)), () => new Error("it was accepted")).message
 
-/** Exposed on WebSocket, or an error. */
+/** Listening on WebSocket, or an error. */
 const onWebSocket = (settings: Settings) => {
-  const found = exposure({ listen: "ws://127.0.0.1:0", ...settings })
+  const found = configOf({ listen: "ws://127.0.0.1:0", ...settings })
   if (found._tag !== "WebSocket") throw new Error("it is on stdio")
   return found
 }
@@ -25,7 +25,7 @@ const tls = { tlsCert: "cert.pem", tlsKey: "key.pem" }
 
 describe("where", () => {
   it("stdio in both spellings", () => {
-    for (const listen of ["stdio", "stdio://"]) assert.strictEqual(exposure({ listen })._tag, "Stdio")
+    for (const listen of ["stdio", "stdio://"]) assert.strictEqual(configOf({ listen })._tag, "Stdio")
   })
 
   for (const [listen, host, port] of [
@@ -51,7 +51,7 @@ describe("where", () => {
     })
   }
 
-  for (const listen of ["http://127.0.0.1:1", "wss://127.0.0.1:1", "", "127.0.0.1:1", "unix:/x"]) {
+  for (const listen of ["http://127.0.0.1:1", "", "127.0.0.1:1", "unix:/x"]) {
     it(`${JSON.stringify(listen)} is unsupported`, () => {
       assert.strictEqual(
         why({ listen }),
@@ -60,7 +60,15 @@ describe("where", () => {
     })
   }
 
+  it("wss:// needs a certificate", () => {
+    assert.strictEqual(
+      why({ listen: "wss://127.0.0.1:1" }),
+      "--listen wss://127.0.0.1:1 needs a certificate: give --tls-cert and --tls-key"
+    )
+  })
+
   for (const listen of [
+    "wss://localhost:1234",
     "ws://localhost:1234",
     "ws://127.0.0.1",
     "ws://127.0.0.1:",

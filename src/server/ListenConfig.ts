@@ -1,21 +1,19 @@
 /**
- * How the server can be reached, and by whom: what the settings say of it, checked as a whole.
+ * Where the server listens, and who may connect: what the settings say of it, checked as a whole.
  *
  * @since 0.1.0
  */
-import { isIP } from "node:net"
-import { isAbsolute } from "node:path"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import { isLoopback } from "../internal/Loopback.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
 import * as RemoteAuth from "../remote/RemoteAuth.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
+import * as ListenUrl from "../transport/ListenUrl.js"
 import * as Stdio from "../transport/Stdio.js"
 import * as Tls from "../transport/Tls.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
@@ -23,7 +21,11 @@ import * as WebSocket from "../transport/WebSocket.js"
 import * as Metrics from "./Metrics.js"
 import { ConfigError, defaults, type ServerConfig } from "./ServerConfig.js"
 
-/** Whom a WebSocket server lets in. */
+/**
+ * Whom a WebSocket server lets in.
+ *
+ * @category models
+ */
 export type Auth = Data.TaggedEnum<{
   Nobody: object
   CapabilityToken: { readonly source: Authenticator.TokenSource }
@@ -31,20 +33,28 @@ export type Auth = Data.TaggedEnum<{
 }>
 export const Auth = Data.taggedEnum<Auth>()
 
-/** Where the server listens; or the environment it registers as, instead. */
-export type Exposure = Data.TaggedEnum<{
+/**
+ * Where the server listens; or the environment it registers as, instead.
+ *
+ * @category models
+ */
+export type ListenConfig = Data.TaggedEnum<{
   Stdio: object
   Remote: { readonly target: Registration.Target; readonly auth: RemoteAuth.BearerOptions }
   WebSocket: { readonly address: Listener.Address; readonly options: WebSocket.Options; readonly auth: Auth }
 }>
-export const Exposure = Data.taggedEnum<Exposure>()
+export const ListenConfig = Data.taggedEnum<ListenConfig>()
 
 const refuse = (message: string) => Either.left(new ConfigError({ message }))
 
 /** What is not given, or blank. */
 const trimmed = (text: string | undefined) => text?.trim() || undefined
 
-/** Reads the `--ws-*` flags; the failures have the original's texts. */
+/**
+ * Reads the `--ws-*` flags; the failures have the original's texts.
+ *
+ * @category utilities
+ */
 export const parseAuth = (config: ServerConfig): Either.Either<Auth, ConfigError> => {
   const { wsTokenFile, wsTokenSha256, wsSharedSecretFile, wsIssuer, wsAudience, wsMaxClockSkewSeconds } = config
   const given = (...values: ReadonlyArray<unknown>) => values.some((value) => value !== undefined)
@@ -94,33 +104,6 @@ export const parseAuth = (config: ServerConfig): Either.Either<Auth, ConfigError
   }
 }
 
-/** An address, and whether whoever can reach it is on this machine. */
-interface Place {
-  readonly address: Listener.Address
-  readonly isLocal: boolean
-}
-
-/** Reads `--listen`; undefined is stdio. The failures have the original's texts. */
-const parseListen = (listen: string, tls: boolean): Either.Either<Place | undefined, ConfigError> => {
-  if (listen === "stdio" || listen === "stdio://") return Either.right(undefined)
-  if (listen.startsWith("unix://")) {
-    const path = listen.slice("unix://".length)
-    return isAbsolute(path) && !path.endsWith("/") && !path.includes("\0")
-      ? Either.right({ address: { path }, isLocal: true })
-      : refuse(`invalid unix --listen URL \`${listen}\`; expected \`unix:///PATH\``)
-  }
-  if (!listen.startsWith("ws://") && !(tls && listen.startsWith("wss://"))) {
-    return refuse(`unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\``)
-  }
-  const [, bracketed, plain, digits] = /^wss?:\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
-  const host = bracketed ?? plain ?? ""
-  const port = Number(digits)
-  if (isIP(host) !== (bracketed === undefined ? 4 : 6) || port > 65535) {
-    return refuse(`invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``)
-  }
-  return Either.right({ address: { host, port }, isLocal: isLoopback(host) })
-}
-
 const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArray<string>, ConfigError> => {
   const wrong = allowOrigin.find((origin) => !/^[a-z][a-z0-9+.-]*:\/\/[^\s/,*]+$/i.test(origin))
   return wrong === undefined
@@ -133,11 +116,15 @@ const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecur
     const target = yield* Registration.parseTarget(remote, environmentId)
     const auth = { tokenFile: remoteTokenFile, variables: process.env, insecure }
     yield* RemoteAuth.check(auth, target.url)
-    return Exposure.Remote({ target, auth })
+    return ListenConfig.Remote({ target, auth })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 
-/** Reads all settings that concern it. A public address needs authentication, or `insecure`. */
-export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError> =>
+/**
+ * Reads all settings that concern it. A public address needs authentication, or `insecure`.
+ *
+ * @category utilities
+ */
+export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigError> =>
   Either.gen(function* () {
     const auth = yield* parseAuth(config)
     const tls = yield* Either.mapLeft(
@@ -152,13 +139,16 @@ export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError
       return yield* parseRemote(config)
     }
     if (config.remoteTokenFile !== undefined) return yield* refuse("--remote-token-file requires --remote")
-    const place = yield* parseListen(config.listen, tls !== undefined)
+    const place = yield* Either.mapLeft(
+      ListenUrl.parse(config.listen, tls !== undefined),
+      (message) => new ConfigError({ message })
+    )
     if (place === undefined) {
       if (auth._tag !== "Nobody") return yield* refuse("WebSocket auth requires a WebSocket listener, not stdio")
       if (tls !== undefined) return yield* refuse("TLS requires a WebSocket listener, not stdio")
       if (allowOrigin.length > 0) return yield* refuse("--allow-origin requires a WebSocket listener, not stdio")
       if (config.allowLocalUsers) return yield* refuse("--allow-local-users requires a WebSocket listener, not stdio")
-      return Exposure.Stdio()
+      return ListenConfig.Stdio()
     }
     const { address, isLocal } = place
     if ("path" in address && tls !== undefined) {
@@ -172,7 +162,7 @@ export const parse = (config: ServerConfig): Either.Either<Exposure, ConfigError
     }
     // Whoever listens on a public address without authentication lets everybody in.
     const allowLocalUsers = config.allowLocalUsers || !isLocal
-    return Exposure.WebSocket({ address, auth, options: { tls, allowOrigin, allowLocalUsers } })
+    return ListenConfig.WebSocket({ address, auth, options: { tls, allowOrigin, allowLocalUsers } })
   })
 
 /** The authenticator for what the settings say. */
@@ -182,12 +172,16 @@ const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> =
   SignedBearerToken: ({ rules }) => Authenticator.layerSignedBearerToken(rules)
 })
 
-/** The transport for what the settings say; `onRegistered` is told of every registration of an environment. */
+/**
+ * The transport for what the settings say; `onRegistered` is told of every registration of an environment.
+ *
+ * @category layers
+ */
 export const layer = (
-  exposure: Exposure,
+  config: ListenConfig,
   onRegistered: (environmentId: string) => Effect.Effect<void>
 ): Layer.Layer<Transport, ListenError | EndpointError | Authenticator.SecretError> =>
-  Exposure.$match(exposure, {
+  ListenConfig.$match(config, {
     Stdio: () => Stdio.layer,
     Remote: ({ target, auth }) =>
       // Servers that listen need not load it.
