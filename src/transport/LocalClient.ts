@@ -27,15 +27,18 @@ const strangerOf = (request: IncomingMessage): string | undefined => {
     : `it is one of user ${owner.uid}, and this server is that of user ${own}; ${advice}`
 }
 
+/** Whether a name may stand in a Host header: a web page's own domain, made to lead here, has a dot in it. */
+const isHarmless = (name: string) => isIP(name) !== 0 || isLoopback(name) || (name !== "" && !name.includes("."))
+
 /**
  * Why a request from this machine is refused; undefined if it is not, or if it comes from another machine. A browser
- * sends the name by which it found the server: only addresses and `localhost` cannot be made to lead here by others.
+ * sends the name by which it found the server, and whoever owns a domain can make it lead here (DNS rebinding).
  */
 export const refusal = (request: IncomingMessage): string | undefined => {
   const { remoteAddress } = request.socket
   const name = nameOf(request.headers.host ?? "")
-  if (remoteAddress !== undefined && isLoopback(remoteAddress) && isIP(name) === 0 && !isLoopback(name)) {
-    return `its Host header says ${JSON.stringify(name)}, which is neither an address nor localhost`
+  if (remoteAddress !== undefined && isLoopback(remoteAddress) && !isHarmless(name)) {
+    return `its Host header says ${JSON.stringify(name)}, which is neither an address nor a name of this machine, such as localhost`
   }
   return strangerOf(request)
 }

@@ -78,7 +78,7 @@ describe.runIf(isRoot)("another user of this machine", () => {
 })
 
 describe("the Host header", () => {
-  it.scopedLive("is an address or localhost: no other name can have led a browser here", () =>
+  it.scopedLive("is an address or a name without a dot: no other name can have led a browser here", () =>
     Effect.gen(function* () {
       const url = yield* exposed({})
       for (const [host, expected] of [
@@ -86,6 +86,7 @@ describe("the Host header", () => {
         ["127.0.0.1:80", 101],
         ["[::1]:80", 101],
         ["localhost:80", 101],
+        ["host:80", 101],
         ["attacker.example", 403],
         ["127.0.0.1.attacker.example:80", 403],
         ["", 403]
