@@ -7,6 +7,7 @@
 import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 import { isLoopback, withoutBrackets } from "../internal/Loopback.js"
+import { clip } from "../protocol/Schemas.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 
 const advice = "pass --allow-local-users, or have clients authenticate with --ws-auth"
@@ -38,7 +39,7 @@ export const refusal = (request: IncomingMessage): string | undefined => {
   const { remoteAddress } = request.socket
   const name = nameOf(request.headers.host ?? "")
   if (remoteAddress !== undefined && isLoopback(remoteAddress) && !isHarmless(name)) {
-    return `its Host header says ${JSON.stringify(name)}, which is neither an address nor a name of this machine, such as localhost`
+    return `its Host header says ${JSON.stringify(clip(name))}, which is neither an address nor a name of this machine, such as localhost`
   }
   return strangerOf(request)
 }

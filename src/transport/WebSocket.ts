@@ -99,8 +99,15 @@ export const layer = (
         "path" in address ? `unix://${address.path}` : `${socket.remoteAddress}:${socket.remotePort}`
 
       /** Why a client of this machine may not connect to a server that asks for no token; undefined if it may. */
-      const strangeness = (request: IncomingMessage): string | undefined =>
+      const localRefusal = (request: IncomingMessage): string | undefined =>
         !isOpen || allowLocalUsers ? undefined : LocalClient.refusal(request)
+      // Other users must not be able to fill the log: the operator needs to be told once.
+      let hasWarned = false
+      const logRefusal = (name: string, why: string) => {
+        const log = hasWarned ? Effect.logDebug : Effect.logWarning
+        hasWarned = true
+        return log(`refused ${name}: ${why}`)
+      }
 
       /** The status of a request that is answered before its path matters; undefined if it may go on. */
       const verdict = (request: IncomingMessage): Effect.Effect<Status | undefined> => {
@@ -110,8 +117,8 @@ export const layer = (
         const known = health(request)
         if (known !== undefined) return Effect.succeed(known)
         const name = nameOf(request)
-        const strange = strangeness(request)
-        if (strange !== undefined) return Effect.as(Effect.logWarning(`refused ${name}: ${strange}`), 403)
+        const why = localRefusal(request)
+        if (why !== undefined) return Effect.as(logRefusal(name, why), 403)
         return Effect.suspend(() => authenticate(authorization)).pipe(
           Effect.timeoutFail({
             duration: handshakeTimeoutMs,

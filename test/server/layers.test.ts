@@ -183,7 +183,7 @@ describe("a composed server", () => {
     }).pipe(Effect.provide(memoryServer(Layer.empty)))
   )
 
-  const cannotEnforce = /^this server cannot enforce a restricted sandbox: .*; or ask for permissions of type disabled/
+  const cannotEnforce = /^this server cannot enforce a restricted sandbox: .*; or request permissions of type disabled/
 
   it.scoped("refuses a sandboxed start where the spawner does not confine, and serves the others", () =>
     Effect.gen(function* () {
