@@ -100,12 +100,15 @@ export const oneOf = <const Values extends readonly [string, ...Array<string>]>(
 
 /** Why a string is not strict base64 (standard alphabet, padding required, no white space), and at which offset. */
 export const base64Fault = (text: string): string => {
-  const symbol = /[^A-Za-z0-9+/=]/.exec(text) ?? /=(?==*[^=])/.exec(text)
-  if (symbol !== null) return `Invalid symbol ${text.charCodeAt(symbol.index)}, offset ${symbol.index}.`
-  const unpadded = text.replace(/=+$/, "")
-  const last = unpadded.length - 1
-  return unpadded.length % 4 !== 1 && text.length % 4 === 0 && text.length - unpadded.length <= 2
-    ? `Invalid last symbol ${text.charCodeAt(last)}, offset ${last}.`
+  const symbol = text.search(/[^A-Za-z0-9+/=]/)
+  // Not /=+$/: where the padding is not at the end, that takes the square of its length.
+  let length = text.length
+  while (length > 0 && text[length - 1] === "=") length--
+  const padding = text.indexOf("=")
+  const fault = symbol !== -1 ? symbol : padding < length ? padding : -1
+  if (fault !== -1) return `Invalid symbol ${text.charCodeAt(fault)}, offset ${fault}.`
+  return length % 4 !== 1 && text.length % 4 === 0 && text.length - length <= 2
+    ? `Invalid last symbol ${text.charCodeAt(length - 1)}, offset ${length - 1}.`
     : "Invalid padding"
 }
 
