@@ -91,7 +91,7 @@ export const children = ({ pid }: Target): ReadonlyArray<number> =>
       try {
         const stat = readFileSync(`/proc/${other}/stat`, "latin1")
         const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1])
-        return parent === pid && !readFileSync(`/proc/${other}/cmdline`, "latin1").includes("leaders=")
+        return parent === pid && !readFileSync(`/proc/${other}/cmdline`, "latin1").startsWith("exec-server-guard")
       } catch {
         return false
       }
