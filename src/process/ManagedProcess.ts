@@ -20,10 +20,12 @@ import type {
   WaitResult,
   WriteResult
 } from "../protocol/ExecApi.js"
+import type { LimitReached } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
 import * as Denial from "../sandbox/Denial.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
+import { type Allowance, unlimited } from "./Allowance.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
 import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"
@@ -68,7 +70,9 @@ export class ManagedProcess implements EventSource {
     private readonly events: ProcessEvents,
     private readonly stdinLimit: number,
     /** Whether an end of the leader is followed by another start. */
-    private readonly mayRestart: (status: ExitStatus) => boolean
+    private readonly mayRestart: (status: ExitStatus) => boolean,
+    /** For the input that waits. */
+    private readonly allowance: Allowance = unlimited
   ) {
     this.idJson = JSON.stringify(description.processId)
   }
@@ -91,8 +95,8 @@ export class ManagedProcess implements EventSource {
   spawned(child: Child): void {
     this.state = transition(this.state, Event.Spawned({ child }))
     if (this.description.hasStdin) {
-      this.writeIds ??= new StdinQueue.WriteIds()
-      this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
+      this.writeIds ??= new StdinQueue.WriteIds(this.allowance)
+      this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds, this.allowance)
       if (this.stdinEnded) this.stdin.end()
     }
     this.wake()
@@ -193,8 +197,8 @@ export class ManagedProcess implements EventSource {
   }
 
   /** Queues input; see `StdinQueue`. */
-  write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
-    return Immediate.make((): Effect.Effect<WriteResult["status"]> => {
+  write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"], LimitReached> {
+    return Immediate.make((): Effect.Effect<WriteResult["status"], LimitReached> => {
       if (this.state._tag === "Restarting") return Effect.succeed(this.stdinEnded ? "stdinClosed" : "starting")
       return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
     })
@@ -297,6 +301,8 @@ export class ManagedProcess implements EventSource {
   /** Nobody will ask for it any more. */
   release(): void {
     this.output.release()
+    this.stdin?.close()
+    this.writeIds?.clear()
   }
 
   private omitted(): SnapshotResult["omitted"] {

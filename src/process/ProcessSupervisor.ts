@@ -19,6 +19,7 @@ import type { ProcessId } from "../protocol/Ids.js"
 import * as Confiner from "../sandbox/Confiner.js"
 import { type Child, type ChildEvents, type ChildSpec, type Env, ExitStatus, type SpawnError } from "../spawn/Child.js"
 import { Spawner } from "../spawn/Spawner.js"
+import { type Allowance, Allowances, weightOf, weightOfAll } from "./Allowance.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { ManagedProcess } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
@@ -93,7 +94,17 @@ const withMetadata = (env: Env, metadata: StartParams["metadata"]): Env =>
 /** No restart. That of a process which has no policy must not keep what it was started with. */
 const never = () => false
 
-const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
+/** What a process takes in memory besides its strings and its output, in bytes. */
+const processBytes = 1024
+
+/** What is kept of a start; all of it where there may be another one. */
+const weightOfStart = ({ processId, argv, env, envPolicy, restart }: StartParams): number =>
+  processBytes +
+  weightOf(processId) +
+  weightOfAll(argv) +
+  (restart === undefined ? 0 : weightOfAll(env) + weightOfAll(envPolicy?.set ?? {}))
+
+const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowance: Allowance) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
     const events = ProcessMetrics.observe(observer)
@@ -135,15 +146,16 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
     /** Forgotten processes of whose trees something lives on; they end with the session. */
     const remains = new Set<ManagedProcess>()
 
-    const remove = (process: ManagedProcess) => {
+    const remove = (process: ManagedProcess, weight: number) => {
       processes.delete(process.processId)
+      allowance.give(weight)
       process.release()
       for (const other of remains) if (!other.hasRemains()) remains.delete(other)
       if (process.hasRemains()) remains.add(process)
     }
 
     /** Forks what a process lives on: its reports, its close, and the time it is kept after that. */
-    const live = (process: ManagedProcess) =>
+    const live = (process: ManagedProcess, weight: number) =>
       Effect.async<void>((resume) => process.listen(() => resume(Effect.void))).pipe(
         Effect.zipRight(
           Effect.suspend(() => {
@@ -156,7 +168,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           // An effect around it would wait in memory with it.
           fiber.addObserver((exit) => {
             if (Exit.isInterrupted(exit)) process.signal("SIGKILL", "tree")
-            remove(process)
+            remove(process, weight)
           })
         )
       )
@@ -229,6 +241,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
       Effect.gen(function* () {
         const refusal = check(params)
         if (refusal !== undefined) return yield* refusal
+        const weight = weightOfStart(params)
+        const excess = allowance.take(weight)
+        if (excess !== undefined) return yield* excess
         const output = yield* buffers.make
         const policy = params.restart === undefined ? undefined : yield* RestartPolicy.make(params.restart)
         const spec: ChildSpec = {
@@ -249,7 +264,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           output,
           events,
           limits.stdinQueueBytesPerProcess,
-          policy?.allows ?? never
+          policy?.allows ?? never,
+          allowance
         )
         processes.set(params.processId, process)
         open++
@@ -263,7 +279,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           Effect.onError(() =>
             Effect.sync(() => {
               open--
-              remove(process)
+              remove(process, weight)
               process.spawnFailed()
             })
           )
@@ -275,7 +291,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           process.listen()
           process.signal("SIGKILL", "tree")
         }
-        yield* live(process)
+        yield* live(process, weight)
         if (policy !== undefined) yield* fork(keepUp(process, confined, policy))
         if (params.timeoutMs !== undefined) yield* fork(expire(process, params.timeoutMs))
         return { pid: child.pid, confined: isConfined }
@@ -374,9 +390,12 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
       const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner.Confiner, SkipGrace)(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
+      const allowances = new Allowances(Context.get(services, ProcessLimits))
       return {
         make: (events) =>
-          Effect.flatMap(Effect.scope, (scope) => Effect.provide(make(events, runFork, scope), services))
+          Effect.flatMap(Effect.scope, (scope) =>
+            Effect.provide(make(events, runFork, scope, allowances.make()), services)
+          )
       }
     })
   )
