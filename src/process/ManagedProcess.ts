@@ -30,10 +30,12 @@ import type {
   WaitResult,
   WriteResult
 } from "../protocol/ExecApi.js"
+import type { LimitReached } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
 import * as Denial from "../sandbox/Denial.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
+import { type Allowance, unlimited } from "./Allowance.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
 import * as ProcessReport from "./ProcessReport.js"
@@ -84,7 +86,9 @@ export class ManagedProcess implements EventSource {
     private readonly events: ProcessEvents,
     private readonly stdinLimit: number,
     /** Whether an end of the leader is followed by another start. */
-    private readonly mayRestart: (status: ExitStatus) => boolean
+    private readonly mayRestart: (status: ExitStatus) => boolean,
+    /** For the input that waits. */
+    private readonly allowance: Allowance
   ) {
     this.idJson = JSON.stringify(description.processId)
   }
@@ -96,10 +100,11 @@ export class ManagedProcess implements EventSource {
     output: RetainedOutput,
     events: ProcessEvents,
     stdinLimit: number,
-    mayRestart: (status: ExitStatus) => boolean
+    mayRestart: (status: ExitStatus) => boolean,
+    allowance: Allowance = unlimited
   ): Effect.Effect<ManagedProcess> {
     return Effect.flatMap(Scope.fork(within, ExecutionStrategy.sequential), (scope) => {
-      const process = new ManagedProcess(scope, description, output, events, stdinLimit, mayRestart)
+      const process = new ManagedProcess(scope, description, output, events, stdinLimit, mayRestart, allowance)
       return Effect.as(
         Scope.addFinalizer(
           scope,
@@ -138,8 +143,8 @@ export class ManagedProcess implements EventSource {
   spawned(child: Child): void {
     this.state = transition(this.state, Event.Spawned({ child }))
     if (this.description.hasStdin) {
-      this.writeIds ??= new StdinQueue.WriteIds()
-      this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds)
+      this.writeIds ??= new StdinQueue.WriteIds(this.allowance)
+      this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds, this.allowance)
       if (this.stdinEnded) this.stdin.end()
     }
     this.waiters.wake()
@@ -242,8 +247,8 @@ export class ManagedProcess implements EventSource {
   }
 
   /** Queues input; see `StdinQueue`. */
-  write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"]> {
-    return Immediate.make((): Effect.Effect<WriteResult["status"]> => {
+  write(bytes: Buffer, writeId: string | undefined): Effect.Effect<WriteResult["status"], LimitReached> {
+    return Immediate.make((): Effect.Effect<WriteResult["status"], LimitReached> => {
       if (this.state._tag === "Restarting") return Effect.succeed(this.stdinEnded ? "stdinClosed" : "starting")
       return this.stdin === undefined ? Effect.succeed("stdinClosed") : this.stdin.write(bytes, writeId)
     })
@@ -336,6 +341,8 @@ export class ManagedProcess implements EventSource {
   /** Nobody will ask for its output any more. */
   releaseOutput(): void {
     this.output.release()
+    this.stdin?.close()
+    this.writeIds?.clear()
   }
 
   /** The scope closes: what is left of the tree is killed. */

@@ -17,6 +17,10 @@ export interface Limits {
   readonly retainedOutputBytesTotal: number
   /** Input queued for one child; beyond it, writes wait. */
   readonly stdinQueueBytesPerProcess: number
+  /** Memory kept for the processes of one session besides output: ids, arguments, queued input. */
+  readonly processBytesPerSession: number
+  /** The same for all sessions together; each has 256 KiB in any case. */
+  readonly processBytesTotal: number
   /** How long a closed process can still be read; its id cannot be reused until then. */
   readonly closedProcessRetentionMs: number
   /** How long processes have between SIGTERM and SIGKILL when the server ends. */
@@ -34,6 +38,8 @@ export const defaults: Limits = {
   retainedOutputBytesPerProcess: 1048576,
   retainedOutputBytesTotal: 268435456,
   stdinQueueBytesPerProcess: 4194304,
+  processBytesPerSession: 67108864,
+  processBytesTotal: 268435456,
   closedProcessRetentionMs: 30000,
   shutdownGracePeriodMs: 2000,
   allowDirectExec: true,

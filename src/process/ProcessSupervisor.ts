@@ -19,6 +19,7 @@ import type { ProcessId } from "../protocol/Ids.js"
 import * as Confiner from "../sandbox/Confiner.js"
 import type { Child, ChildSpec, Env, SpawnError } from "../spawn/Child.js"
 import { Spawner } from "../spawn/Spawner.js"
+import { type Allowance, Allowances, weightOf, weightOfAll } from "./Allowance.js"
 import * as EnvPolicy from "./EnvPolicy.js"
 import { ManagedProcess } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
@@ -85,7 +86,17 @@ const withMetadata = (env: Env, metadata: StartParams["metadata"]): Env =>
 /** No restart. That of a process which has no policy must not keep what it was started with. */
 const never = () => false
 
-const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
+/** What a process takes in memory besides its strings and its output, in bytes. */
+const processBytes = 1024
+
+/** What is kept of a start; all of it where there may be another one. */
+const weightOfStart = ({ processId, argv, env, envPolicy, restart }: StartParams): number =>
+  processBytes +
+  weightOf(processId) +
+  weightOfAll(argv) +
+  (restart === undefined ? 0 : weightOfAll(env) + weightOfAll(envPolicy?.set ?? {}))
+
+const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowance: Allowance) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
     const events = ProcessMetrics.observe(observer)
@@ -132,9 +143,10 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
     const remains = new Set<ManagedProcess>()
 
     /** Nobody can ask for a process any more. */
-    const forget = (process: ManagedProcess) =>
+    const forget = (process: ManagedProcess, weight: number) =>
       Effect.suspend(() => {
         processes.delete(process.processId)
+        allowance.give(weight)
         process.releaseOutput()
         remains.add(process)
         const ended = Array.from(remains).filter((other) => !other.hasRemains())
@@ -148,15 +160,16 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
       Effect.sync(() => {
         processes.clear()
         remains.clear()
+        allowance.close()
       })
     )
 
     /** Starts the reports of a process; once it has closed, it is kept for some time and then forgotten. */
-    const live = (process: ManagedProcess) =>
+    const live = (process: ManagedProcess, weight: number) =>
       process.listen(() => {
         open--
         // The session's: what closes the scope of the process cannot be in it.
-        forkIn(fibers, Effect.zipRight(Effect.sleep(limits.closedProcessRetentionMs), forget(process)))
+        forkIn(fibers, Effect.zipRight(Effect.sleep(limits.closedProcessRetentionMs), forget(process, weight)))
       })
 
     const spawn = (spec: ChildSpec): Effect.Effect<Child, SpawnError> =>
@@ -177,6 +190,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
       Effect.gen(function* () {
         const refusal = check(params)
         if (refusal !== undefined) return yield* refusal
+        const weight = weightOfStart(params)
+        const excess = allowance.take(weight)
+        if (excess !== undefined) return yield* excess
         const output = yield* buffers.make
         const policy = params.restart === undefined ? undefined : yield* RestartPolicy.make(params.restart)
         const spec: ChildSpec = {
@@ -198,7 +214,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           output,
           events,
           limits.stdinQueueBytesPerProcess,
-          policy?.allows ?? never
+          policy?.allows ?? never,
+          allowance
         )
         processes.set(params.processId, process)
         open++
@@ -213,7 +230,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
             Effect.suspend(() => {
               open--
               process.spawnFailed()
-              return forget(process)
+              return forget(process, weight)
             })
           )
         )
@@ -224,7 +241,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope) =>
           process.listen()
           process.signal("SIGKILL", "tree")
         }
-        yield* fork(Effect.sync(() => live(process)))
+        yield* fork(Effect.sync(() => live(process, weight)))
         if (policy !== undefined) yield* forkFor(process, ProcessFibers.keepUp(process, confined, policy, spawn))
         if (params.timeoutMs !== undefined) yield* forkFor(process, ProcessFibers.expire(process, params.timeoutMs))
         return { pid: child.pid, confined: isConfined }
@@ -313,9 +330,12 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
       const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner.Confiner, SkipGrace)(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
+      const allowances = new Allowances(Context.get(services, ProcessLimits))
       return {
         make: (events) =>
-          Effect.flatMap(Effect.scope, (scope) => Effect.provide(make(events, runFork, scope), services))
+          Effect.flatMap(Effect.scope, (scope) =>
+            Effect.provide(make(events, runFork, scope, allowances.make()), services)
+          )
       }
     })
   )

@@ -5,7 +5,10 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Immediate from "../internal/Immediate.js"
+import type { LimitReached } from "../protocol/Failure.js"
+import { type Allowance, unlimited, weightOf } from "./Allowance.js"
 
 /** The outcome of a write. */
 export type WriteStatus = "accepted" | "stdinClosed"
@@ -30,9 +33,9 @@ interface Waiting {
 export interface StdinQueue {
   /**
    * Queues bytes. Its place in the order is fixed by the call; it completes when the queue has room. A repeated writeId
-   * changes nothing and completes as the first one does.
+   * changes nothing and completes as the first one does. Fails if the session has no memory left for it.
    */
-  readonly write: (bytes: Buffer, writeId: string | undefined) => Effect.Effect<WriteStatus>
+  readonly write: (bytes: Buffer, writeId: string | undefined) => Effect.Effect<WriteStatus, LimitReached>
   /** Ends stdin after everything queued. Idempotent. */
   readonly end: () => void
   /** The child has exited or closed its end: waiting writes are refused. */
@@ -44,6 +47,9 @@ export class WriteIds {
   private readonly ids = new Set<string>()
   private chars = 0
 
+  /** Their weight is taken before `add`, and given back when they are forgotten. */
+  constructor(private readonly allowance: Allowance = unlimited) {}
+
   has(writeId: string): boolean {
     return this.ids.has(writeId)
   }
@@ -53,16 +59,36 @@ export class WriteIds {
     this.chars += writeId.length
     for (const oldest of this.ids) {
       if (this.ids.size <= maxIds && this.chars <= maxIdChars) break
-      this.ids.delete(oldest)
-      this.chars -= oldest.length
+      this.forget(oldest)
     }
+  }
+
+  /** Forgets all of them. */
+  clear(): void {
+    for (const id of this.ids) this.forget(id)
+  }
+
+  private forget(writeId: string): void {
+    this.ids.delete(writeId)
+    this.chars -= writeId.length
+    this.allowance.give(weightOf(writeId))
   }
 }
 
-/** A queue of at most `limit` bytes; a larger write is accepted when the queue is empty. */
-export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()): StdinQueue => {
+/**
+ * A queue of at most `limit` bytes; one larger write passes when the queue is empty. What is queued and what waits is
+ * taken from the allowance.
+ */
+export const make = (
+  sink: Sink,
+  limit: number,
+  ids: WriteIds = new WriteIds(),
+  allowance: Allowance = unlimited
+): StdinQueue => {
   let state: "open" | "ending" | "closed" = "open"
   let queued = 0
+  /** Whether the bytes in the queue are still the session's: a child that is gone hands nothing over. */
+  let isTaken = true
   const waiting: Array<Waiting> = []
 
   const hasRoom = (bytes: Buffer) => queued === 0 || queued + bytes.length <= limit
@@ -72,6 +98,7 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
     queued += bytes.length
     sink.write(bytes, () => {
       queued -= bytes.length
+      if (isTaken) allowance.give(bytes.length)
       admit()
     })
   }
@@ -89,6 +116,10 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
       sink.endStdin()
     }
   }
+  const weigh = (bytes: Buffer, writeId: string | undefined) =>
+    bytes.length + (writeId === undefined ? 0 : weightOf(writeId))
+  /** Gives back what was taken for a write that is not carried out. */
+  const forgo = ({ bytes, writeId }: Waiting) => allowance.give(weigh(bytes, writeId))
   /** Bytes of waiting writes whose clients have disconnected. */
   const unheard = () =>
     waiting.reduce((sum, { bytes, resumers }) => (resumers.size === 0 ? sum + bytes.length : sum), 0)
@@ -100,19 +131,23 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
         entry.resumers.delete(resumer)
         // A received write is carried out although its client has gone, and a retry by writeId joins it. The limit holds.
         const index = waiting.indexOf(entry)
-        if (index !== -1 && unheard() > limit) waiting.splice(index, 1)
+        if (index === -1 || unheard() <= limit) return
+        waiting.splice(index, 1)
+        forgo(entry)
       })
     })
 
   return {
     write: (bytes, writeId) =>
-      Immediate.make(() => {
+      Immediate.make((): Effect.Effect<WriteStatus, LimitReached> => {
         if (writeId !== undefined) {
           if (ids.has(writeId)) return Effect.succeed<WriteStatus>("accepted")
           const first = waiting.find((entry) => entry.writeId === writeId)
           if (first !== undefined) return wait(first)
         }
         if (state !== "open") return Effect.succeed<WriteStatus>("stdinClosed")
+        const refusal = allowance.take(weigh(bytes, writeId))
+        if (refusal !== undefined) return Exit.fail(refusal)
         if (waiting.length === 0 && hasRoom(bytes)) {
           pass(bytes, writeId)
           return Effect.succeed<WriteStatus>("accepted")
@@ -128,7 +163,12 @@ export const make = (sink: Sink, limit: number, ids: WriteIds = new WriteIds()):
     },
     close: () => {
       state = "closed"
-      for (const entry of waiting.splice(0)) settle(entry, "stdinClosed")
+      for (const entry of waiting.splice(0)) {
+        forgo(entry)
+        settle(entry, "stdinClosed")
+      }
+      if (isTaken) allowance.give(queued)
+      isTaken = false
     }
   }
 }

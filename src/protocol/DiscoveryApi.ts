@@ -6,6 +6,8 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import { maxItems } from "./Bounds.js"
+import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
@@ -20,6 +22,9 @@ const Layers = Schema.Struct({
 
 /** A path of keys in a TOML document. */
 const KeyPath = TextList
+
+/** The most roots of a request (ours). */
+const maxRoots = 256
 
 /** All discovery requests. */
 export class DiscoveryApi extends RpcGroup.make(
@@ -46,7 +51,7 @@ export class DiscoveryApi extends RpcGroup.make(
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({
-      roots: listOf(Schema.Struct({ id: Text, path: FilePath, sandbox: maybe(Sandbox) }))
+      roots: maxItems(listOf(Schema.Struct({ id: ClientId, path: FilePath, sandbox: maybe(Sandbox) })), maxRoots)
     }),
     success: Schema.Struct({
       roots: listOf(

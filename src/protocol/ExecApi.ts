@@ -9,15 +9,17 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import { alsoChecked, checked, unbounded } from "./Bounds.js"
 import { DiscoveryApi } from "./DiscoveryApi.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
-import { ProcessId, SessionId } from "./Ids.js"
+import { ClientId, ProcessId, SessionId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import { Bytes, Cells, Count, Flag, Integer, maybe, oneOf, Text, TextList, TextMap, withFallback } from "./Schemas.js"
 import { SignalName } from "./Signals.js"
+import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
 
 /** The stream that output came from; a terminal has one, `pty`, for both stdout and stderr. */
@@ -55,13 +57,18 @@ export const EnvironmentInfo = Schema.Struct({
 })
 export type EnvironmentInfo = typeof EnvironmentInfo.Type
 
-/** How a child's environment is derived from the server's own (May); `process/EnvPolicy` documents the steps. */
+const Patterns = checked(TextList, StartBounds.patterns)
+
+/**
+ * How a child's environment is derived from the server's own (May); `process/EnvPolicy` documents the steps. A list of
+ * patterns has at most 256, of 256 bytes each.
+ */
 export const EnvPolicy = Schema.Struct({
   inherit: oneOf("core", "all", "none"),
   ignoreDefaultExcludes: Flag,
-  exclude: TextList,
+  exclude: Patterns,
   set: TextMap,
-  includeOnly: TextList
+  includeOnly: Patterns
 })
 export type EnvPolicy = typeof EnvPolicy.Type
 
@@ -81,11 +88,10 @@ export type Restart = typeof Restart.Type
 
 const Uuid = Schema.UUID.annotations({ message: () => ({ message: "expected a UUID", override: true }) })
 
-/** The parameters of `process/start`. */
-export const StartParams = Schema.Struct({
+const startParams = Schema.Struct({
   processId: ProcessId,
   /** Program and arguments; a program without a slash is looked up in the child's own `PATH`. */
-  argv: TextList,
+  argv: unbounded(TextList),
   cwd: AbsolutePath,
   /** The child's whole environment; with `envPolicy`, variables that are added to the inherited ones. */
   env: TextMap,
@@ -102,7 +108,7 @@ export const StartParams = Schema.Struct({
   /**
    * The client's own ids for the process (current), passed to the child as `CODEX_THREAD_ID` and `CODEX_TOOL_CALL_ID`.
    */
-  metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(Text) })),
+  metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(ClientId) })),
   /** The size of the terminal (ours); 24 rows by 80 columns by default. */
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),
   /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
@@ -112,6 +118,11 @@ export const StartParams = Schema.Struct({
   /** The client has already resolved the command; spawn it exactly as given (from v0's design notes). */
   prepared: maybe(Flag)
 })
+
+/**
+ * The parameters of `process/start`. Arguments and environment have at most 2 MiB together, a `PATH` 64 KiB (ours).
+ */
+export const StartParams = alsoChecked(startParams, StartBounds.start)
 export type StartParams = typeof StartParams.Type
 
 /** How `process/terminate` ends the tree (ours): SIGKILL at once, or SIGTERM first and SIGKILL `timeoutMs` later. */
@@ -221,7 +232,7 @@ export class ExecApi extends RpcGroup.make(
     largeAnswer: false,
     payload: Schema.Struct({
       clientName: Text,
-      resumeSessionId: Schema.optional(Schema.NullOr(Text)),
+      resumeSessionId: Schema.optional(Schema.NullOr(ClientId)),
       capabilities: Schema.optional(Schema.NullOr(Capabilities))
     }),
     success: Schema.Struct({
@@ -279,7 +290,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({
       ...processFields,
       chunk: Bytes,
-      writeId: maybe(Text.pipe(Schema.nonEmptyString({ message: () => "writeId must not be empty" })))
+      writeId: maybe(ClientId.pipe(Schema.nonEmptyString({ message: () => "writeId must not be empty" })))
     }),
     success: WriteResult
   }),

@@ -9,6 +9,8 @@
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import { maxItems, unbounded } from "./Bounds.js"
+import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
@@ -102,7 +104,7 @@ export const WalkResult = Schema.Struct({
 export type WalkResult = typeof WalkResult.Type
 
 /** The id the client chooses for an open file: at most 32 bytes, unique within the connection. */
-const handleFields = { handleId: Text }
+const handleFields = { handleId: ClientId }
 
 /** All requests on files and directories. */
 export class FileSystemApi extends RpcGroup.make(
@@ -119,7 +121,7 @@ export class FileSystemApi extends RpcGroup.make(
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
-    payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: Text }),
+    payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: unbounded(Text) }),
     success: Empty
   }),
   /** Creates a directory. With `recursive` (the default) it also creates parents and accepts an existing directory. */
@@ -228,7 +230,7 @@ export class FileSystemApi extends RpcGroup.make(
     largeAnswer: false,
     payload: Schema.Struct({
       watchId: Count,
-      missing: sequenceOf(FilePath),
+      missing: maxItems(sequenceOf(FilePath), 256),
       /** An existing path to watch as well, for changes to it but not to what a directory contains. */
       present: maybe(FilePath)
     }),

@@ -5,6 +5,8 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import { maxItems } from "./Bounds.js"
+import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { Bytes, Count, Flag, Integer, listOf, maybe, oneOf, Text } from "./Schemas.js"
 
@@ -20,18 +22,21 @@ export const HttpHeaderParam = Schema.Struct({
 export const HttpHeader = Schema.Struct({ name: Text, value: Text })
 export type HttpHeader = typeof HttpHeader.Type
 
+/** The most headers of a request (ours). */
+const maxHeaders = 256
+
 /** The parameters of `http/request`: one exchange, including its redirects. */
 export const HttpRequestParams = Schema.Struct({
   /** Any HTTP token, sent unchanged. */
   method: Text,
   /** An absolute `http` or `https` URL. */
   url: Text,
-  headers: Schema.optionalWith(listOf(HttpHeaderParam), { default: () => [] }),
+  headers: Schema.optionalWith(maxItems(listOf(HttpHeaderParam), maxHeaders), { default: () => [] }),
   bodyBase64: maybe(Bytes),
   /** The deadline of the whole exchange, including the response body, in milliseconds; by default there is none. */
   timeoutMs: maybe(Count),
   /** The id the client chooses for the exchange, unique among the open streams of its connection. */
-  requestId: Text,
+  requestId: ClientId,
   /** Respond once the headers have arrived; the body follows as `http/request/bodyDelta` notifications. */
   streamResponse: Schema.optionalWith(Flag, { default: () => false }),
   /** `stop` returns a redirect as the response instead of following it. */

@@ -4,10 +4,14 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { maxBytes, maxIdBytes } from "./Bounds.js"
 import { Text } from "./Schemas.js"
 
+/** An id that a client chooses: any string of at most 1 KiB. */
+export const ClientId = maxBytes(Text, maxIdBytes)
+
 /** The id a client chooses for a process: any string, even an empty one; unique within a session. Not an OS pid. */
-export const ProcessId = Text.pipe(Schema.brand("ProcessId"))
+export const ProcessId = ClientId.pipe(Schema.brand("ProcessId"))
 export type ProcessId = typeof ProcessId.Type
 
 /** The id the server gives a session: a version 4 UUID. */

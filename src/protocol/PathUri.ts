@@ -10,7 +10,8 @@ import { pathToFileURL } from "node:url"
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
-import { invalid, Text } from "./Schemas.js"
+import { maxBytes } from "./Bounds.js"
+import { clip, invalid, Text } from "./Schemas.js"
 
 /** An absolute native path, and the form it had on the wire. */
 export interface AbsolutePath {
@@ -23,6 +24,14 @@ export interface FilePath {
   readonly bytes: Buffer
   readonly form: "plain" | "uri"
 }
+
+/**
+ * The longest path that is read, in bytes: the longest of Linux, all of it percent-encoded, with some to spare. Longer
+ * ones no system call would take.
+ */
+const maxPathBytes = 16384
+
+const PathText = maxBytes(Text, maxPathBytes)
 
 const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):/
 
@@ -44,23 +53,23 @@ const percentDecode = (text: string): Buffer => {
 const parseBytes = (text: string): Either.Either<FilePath, string> => {
   if (text.startsWith("/")) {
     return text.includes("\0")
-      ? Either.left(`the path ${JSON.stringify(text)} contains a NUL byte`)
+      ? Either.left(`the path ${JSON.stringify(clip(text))} contains a NUL byte`)
       : Either.right({ bytes: Buffer.from(text), form: "plain" })
   }
   const named = scheme.exec(text)?.[1]
   if (named === undefined) {
     return Either.left(
-      `invalid URI: relative URL without a base; ${JSON.stringify(text)} is neither an absolute path nor a \`file:\` URI`
+      `invalid URI: relative URL without a base; ${JSON.stringify(clip(text))} is neither an absolute path nor a \`file:\` URI`
     )
   }
-  if (named.toLowerCase() !== "file") return Either.left(`unsupported path URI scheme \`${named}\``)
-  if (!URL.canParse(text)) return Either.left(`invalid URI: ${JSON.stringify(text)}`)
+  if (named.toLowerCase() !== "file") return Either.left(`unsupported path URI scheme \`${clip(named)}\``)
+  if (!URL.canParse(text)) return Either.left(`invalid URI: ${JSON.stringify(clip(text))}`)
   const url = new URL(text)
-  if (url.host !== "") return Either.left(`'${text}' is invalid on '${process.platform}'`)
+  if (url.host !== "") return Either.left(`'${clip(text)}' is invalid on '${process.platform}'`)
   if (url.search !== "") return Either.left("query parameters are not allowed in path URIs")
   if (url.hash !== "") return Either.left("fragments are not allowed in path URIs")
   const bytes = percentDecode(url.pathname)
-  if (bytes.includes(0)) return Either.left(`'${text}' is invalid on '${process.platform}'`)
+  if (bytes.includes(0)) return Either.left(`'${clip(text)}' is invalid on '${process.platform}'`)
   return Either.right({ bytes, form: "uri" })
 }
 
@@ -69,7 +78,7 @@ export const parse = (text: string): Either.Either<AbsolutePath, string> =>
   Either.flatMap(parseBytes(text), ({ bytes, form }) =>
     isUtf8(bytes)
       ? Either.right({ path: bytes.toString(), form })
-      : Either.left(`'${text}' is not valid UTF-8 after percent-decoding`)
+      : Either.left(`'${clip(text)}' is not valid UTF-8 after percent-decoding`)
   )
 
 /**
@@ -101,7 +110,7 @@ export const format = (path: string, form: AbsolutePath["form"]): string =>
 
 /** An absolute path in either form, kept as it is. Must be UTF-8. */
 export const AbsolutePath: Schema.Schema<AbsolutePath, string> = Schema.transformOrFail(
-  Text,
+  PathText,
   Schema.declare((value: unknown): value is AbsolutePath => typeof value === "object" && value !== null),
   {
     strict: true,
@@ -116,7 +125,7 @@ export const AbsolutePath: Schema.Schema<AbsolutePath, string> = Schema.transfor
 
 /** The path of a file in either form. `.` and `..` are resolved lexically, as in a URI, not through links. */
 export const FilePath: Schema.Schema<FilePath, string> = Schema.transformOrFail(
-  Text,
+  PathText,
   Schema.declare((value: unknown): value is FilePath => typeof value === "object" && value !== null),
   {
     strict: true,

@@ -4,13 +4,20 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { maxBytes, maxItems } from "./Bounds.js"
 import { AbsolutePath } from "./PathUri.js"
 import { listOf, maybe, oneOf, Text } from "./Schemas.js"
+import { maxPatternBytes } from "./StartBounds.js"
+
+/** The most roots of a workspace (ours). */
+const maxRoots = 256
+
+const Roots = maxItems(listOf(AbsolutePath), maxRoots)
 
 /** What an entry applies to: a path, a glob pattern, or a name for paths that depend on the machine or the request. */
 const Place = Schema.Union(
   Schema.Struct({ type: oneOf("path"), path: AbsolutePath }),
-  Schema.Struct({ type: oneOf("glob_pattern"), pattern: Text }),
+  Schema.Struct({ type: oneOf("glob_pattern"), pattern: maxBytes(Text, maxPatternBytes) }),
   Schema.Struct({
     type: oneOf("special"),
     value: Schema.Struct({
@@ -47,9 +54,9 @@ export const Sandbox = Schema.Struct({
   /** The path of `current_working_directory`. */
   cwd: maybe(AbsolutePath),
   /** The paths of `project_roots`; by default `cwd`. */
-  workspaceRoots: maybe(listOf(AbsolutePath)),
+  workspaceRoots: maybe(Roots),
   /** Overrides both: `project_roots` is then these `workspaceRoots` only, without the default. */
-  policyContext: maybe(Schema.Struct({ cwd: maybe(AbsolutePath), workspaceRoots: maybe(listOf(AbsolutePath)) })),
+  policyContext: maybe(Schema.Struct({ cwd: maybe(AbsolutePath), workspaceRoots: maybe(Roots) })),
   windowsSandboxLevel: Text
 })
 export type Sandbox = typeof Sandbox.Type

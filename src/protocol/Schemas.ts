@@ -4,14 +4,19 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
+import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import type * as AST from "effect/SchemaAST"
+import * as AST from "effect/SchemaAST"
 import type * as Types from "effect/Types"
+import { checked, defaults, listCheck, textCheck, unbounded } from "./Bounds.js"
 
 /** The longest string value that an error message quotes in full, in characters. */
 const maxQuoted = 80
+
+/** The longest error message about params, in characters. */
+const maxMessage = 1000
 
 /** Shortens a client's text for an error message. */
 export const clip = (text: string): string => (text.length > maxQuoted ? `${text.slice(0, maxQuoted)}...` : text)
@@ -36,11 +41,22 @@ export const Text = Schema.String.annotations(expected("a string"))
 /** A JSON boolean. */
 export const Flag = Schema.Boolean.annotations(expected("a boolean"))
 
+const readTextList = (value: unknown, _: AST.ParseOptions, ast: AST.Declaration) => {
+  if (!Array.isArray(value)) return invalid(ast, value, mismatch(value, "a sequence"))
+  const index = value.findIndex((element) => typeof element !== "string")
+  if (index === -1) return ParseResult.succeed<ReadonlyArray<string>>(value)
+  const issue = new ParseResult.Type(ast, value[index], mismatch(value[index], "a string"))
+  return ParseResult.fail(new ParseResult.Pointer(index, value, issue))
+}
+
 /** A list of anything. */
 export const listOf = <A, I, R>(item: Schema.Schema<A, I, R>) => Schema.Array(item).annotations(expected("a sequence"))
 
-/** A list of strings. */
-export const TextList = listOf(Text)
+/** A list of strings. Not a Schema.Array: that takes microseconds for each. */
+export const TextList: Schema.Schema<ReadonlyArray<string>> = checked(
+  Schema.declare([], { decode: () => readTextList, encode: () => readTextList }),
+  listCheck(defaults.items, textCheck(defaults.textBytes))
+)
 
 /** An object whose values are all strings. Not a Schema.Record: that would lose the key `__proto__`. */
 export const TextMap = Schema.declare(
@@ -100,18 +116,21 @@ export const oneOf = <const Values extends readonly [string, ...Array<string>]>(
 
 /** Why a string is not strict base64 (standard alphabet, padding required, no white space), and at which offset. */
 export const base64Fault = (text: string): string => {
-  const symbol = /[^A-Za-z0-9+/=]/.exec(text) ?? /=(?==*[^=])/.exec(text)
-  if (symbol !== null) return `Invalid symbol ${text.charCodeAt(symbol.index)}, offset ${symbol.index}.`
-  const unpadded = text.replace(/=+$/, "")
-  const last = unpadded.length - 1
-  return unpadded.length % 4 !== 1 && text.length % 4 === 0 && text.length - unpadded.length <= 2
-    ? `Invalid last symbol ${text.charCodeAt(last)}, offset ${last}.`
+  const symbol = text.search(/[^A-Za-z0-9+/=]/)
+  // Not /=+$/: where the padding is not at the end, that takes the square of its length.
+  let length = text.length
+  while (length > 0 && text[length - 1] === "=") length--
+  const padding = text.indexOf("=")
+  const fault = symbol !== -1 ? symbol : padding < length ? padding : -1
+  if (fault !== -1) return `Invalid symbol ${text.charCodeAt(fault)}, offset ${fault}.`
+  return length % 4 !== 1 && text.length % 4 === 0 && text.length - length <= 2
+    ? `Invalid last symbol ${text.charCodeAt(length - 1)}, offset ${length - 1}.`
     : "Invalid padding"
 }
 
 /** Bytes: strict base64 in JSON, a Buffer in memory. */
 export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
-  Text,
+  unbounded(Text),
   Schema.declare((value: unknown): value is Buffer => Buffer.isBuffer(value)),
   {
     strict: true,
@@ -135,10 +154,51 @@ export const maybe = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optiona
 export const withFallback = <A, I>(schema: Schema.Schema<A, I>, fallback: () => Types.NoInfer<A>) =>
   Schema.optionalWith(schema, { default: fallback })
 
+/** How much of a value an error message quotes: so many members, nested so deep. */
+const quoted = { members: 8, depth: 3 } as const
+
+/** What of a value is quoted. Effect would quote all of it, which takes seconds for a large one. */
+const excerpt = (value: unknown, depth: number = quoted.depth): unknown => {
+  if (typeof value === "string") return clip(value)
+  if (Array.isArray(value)) {
+    return depth === 0 ? [] : value.slice(0, quoted.members).map((element) => excerpt(element, depth - 1))
+  }
+  if (!isRecord(value)) return value
+  const names = depth === 0 ? [] : Object.keys(value).slice(0, quoted.members)
+  return Object.fromEntries(names.map((name) => [clip(name), excerpt(value[name], depth - 1)]))
+}
+
+/** The first error alone: a formatter formats all of them, with all of each value. */
+const firstIssue = (issue: ParseResult.ParseIssue): ParseResult.ParseIssue => {
+  switch (issue._tag) {
+    case "Composite": {
+      const first = Array.isArray(issue.issues) ? issue.issues[0] : issue.issues
+      return new ParseResult.Composite(issue.ast, issue.actual, firstIssue(first))
+    }
+    case "Pointer":
+      return new ParseResult.Pointer(issue.path, issue.actual, firstIssue(issue.issue))
+    case "Refinement":
+      return new ParseResult.Refinement(issue.ast, issue.actual, issue.kind, firstIssue(issue.issue))
+    case "Transformation":
+      return new ParseResult.Transformation(issue.ast, issue.actual, issue.kind, firstIssue(issue.issue))
+    case "Type":
+      return issue.message === undefined && Option.isNone(AST.getMessageAnnotation(issue.ast))
+        ? new ParseResult.Type(issue.ast, excerpt(issue.actual))
+        : issue
+    default:
+      return issue
+  }
+}
+
 /** Formats the first error of a payload, naming the field. */
 export const formatParseError = (error: ParseResult.ParseError): string => {
-  const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+  const [issue] = ParseResult.ArrayFormatter.formatIssueSync(firstIssue(error.issue))
   if (issue === undefined) return "invalid params"
+  const message = describeIssue(issue)
+  return message.length > maxMessage ? `${message.slice(0, maxMessage)}...` : message
+}
+
+const describeIssue = (issue: ParseResult.ArrayFormatterIssue): string => {
   const field = issue.path[issue.path.length - 1]
   if (field === undefined) return issue.message
   const parent = issue.path.slice(0, -1).join(".")

@@ -6,10 +6,12 @@
  */
 
 import * as Brand from "effect/Brand"
+import * as Either from "effect/Either"
 import { isRecord } from "effect/Predicate"
+import { maxIdBytes, textCheck } from "./Bounds.js"
 import type { NotificationJson, NotificationMethod } from "./ExecNotifications.js"
 
-/** A request's id as JSON text: a string, or a signed 64-bit integer, which a number in JavaScript could not hold. */
+/** A request's id as JSON text: a string of at most 1 KiB, or a signed 64-bit integer, which a number in JavaScript could not hold. */
 export type RequestId = string & Brand.Brand<"RequestId">
 const RequestId = Brand.nominal<RequestId>()
 
@@ -110,8 +112,17 @@ const idDigits = (text: string): string | undefined => {
 /** The usual position of the id, first in the message; then the text need not be searched. */
 const leadingId = /^\{\s*(?:"jsonrpc"\s*:\s*"2.0"\s*,\s*)?"id"\s*:\s*-?\d+\s*[,}]/
 
-const parseId = (id: unknown, text: string): RequestId | undefined => {
-  if (typeof id === "string") return RequestId(JSON.stringify(id))
+const idCheck = textCheck(maxIdBytes)
+
+/** The id, or what is wrong with it. */
+const parseId = (id: unknown, text: string): Either.Either<RequestId, string> => {
+  const excess = idCheck(id, "id")
+  if (excess !== undefined) return Either.left(excess)
+  const found = typeof id === "string" ? RequestId(JSON.stringify(id)) : integerId(id, text)
+  return found === undefined ? Either.left("`id` must be a string or a 64-bit integer") : Either.right(found)
+}
+
+const integerId = (id: unknown, text: string): RequestId | undefined => {
   if (typeof id !== "number" || !Number.isInteger(id)) return undefined
   if (Number.isSafeInteger(id) && leadingId.test(text)) return RequestId(String(id))
   const digits = idDigits(text)
@@ -122,8 +133,9 @@ const parseId = (id: unknown, text: string): RequestId | undefined => {
 
 const parseResponse = (message: Record<string, unknown>, text: string): Message => {
   if (!("id" in message)) return malformed("missing field `id`")
-  const id = parseId(message["id"], text)
-  if (id === undefined) return malformed("`id` must be a string or a 64-bit integer")
+  const parsed = parseId(message["id"], text)
+  if (Either.isLeft(parsed)) return malformed(parsed.left)
+  const id = parsed.right
   if ("error" in message) {
     const error = message["error"]
     return isRecord(error) && typeof error["code"] === "number" && typeof error["message"] === "string"
@@ -152,10 +164,10 @@ export const parse = (text: string): Message => {
   if (typeof method !== "string") return malformed("`method` must be a string")
   if (!("id" in message)) return { _tag: "Notification", method, params: message["params"] }
   const id = parseId(message["id"], text)
-  if (id === undefined) return malformed("`id` must be a string or a 64-bit integer")
+  if (Either.isLeft(id)) return malformed(id.left)
   const trace = message["trace"] ?? undefined
   if (trace !== undefined && !isRecord(trace)) return malformed("`trace` must be an object")
-  return { _tag: "Request", id, method, params: message["params"], trace }
+  return { _tag: "Request", id: id.right, method, params: message["params"], trace }
 }
 
 /** Formats a response with a result. */

@@ -54,6 +54,10 @@ export interface Options {
   readonly retainedOutputBytesTotal?: number | undefined
   /** Input that waits for one process, in bytes; then a write waits; 4 MiB. */
   readonly stdinQueueBytesPerProcess?: number | undefined
+  /** What is kept for the processes of one session besides output, in bytes: ids, arguments, input; 64 MiB. */
+  readonly processBytesPerSession?: number | undefined
+  /** The same for all sessions, of which each has 256 KiB in any case; 256 MiB. */
+  readonly processBytesTotal?: number | undefined
   /** How long a closed process can still be read, and its id is taken; 30 seconds. */
   readonly closedProcessRetention?: Duration.DurationInput | undefined
   /** How long processes have between SIGTERM and SIGKILL when the server ends; 2 seconds. */

@@ -270,6 +270,14 @@ export const settings = {
       processes.stdinQueueBytesPerProcess,
       "input waiting for one process, in bytes; then a write waits"
     ),
+    processBytesPerSession: count(
+      processes.processBytesPerSession,
+      "kept for the processes of one session besides output (ids, arguments, waiting input), in bytes"
+    ),
+    processBytesTotal: count(
+      processes.processBytesTotal,
+      "the same for all sessions, in bytes; each has 256 KiB in any case"
+    ),
     contain: make<"choice", Containment>(
       "choice",
       "none",

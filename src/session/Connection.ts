@@ -33,6 +33,9 @@ import type { SessionRegistry } from "./SessionRegistry.js"
 /** How many times over the high-water mark even small answers stop. */
 const smallAnswerFactor = 4
 
+/** The longest message that is decoded before the handshake is done, in characters: nothing of it needs a longer one. */
+const maxEarlyLength = 65536
+
 /** Serves a peer; when the scope closes, what was begun for it ends. */
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
@@ -103,6 +106,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       if (confirmed === "too early") {
         return end({ code: 1002, reason: "received `initialized` notification before `initialize`" })
       }
+      isEarly = false
       if (confirmed === "repeated") return
       deadline?.unsafeInterruptAsFork(FiberId.none)
       deadline = undefined
@@ -113,7 +117,14 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
     }
 
+    let isEarly = true
+
     const receive = (text: string) => {
+      if (isEarly && text.length > maxEarlyLength) {
+        return malformed(
+          `the message has ${text.length} characters; before \`initialized\` the limit is ${maxEarlyLength}`
+        )
+      }
       const message = Wire.parse(text)
       switch (message._tag) {
         case "Request":

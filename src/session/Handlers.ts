@@ -124,7 +124,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         Immediate.flatMap(initialized, ({ session, dialect }) => {
           const status = session.supervisor.act(
             processId,
-            (found): Effect.Effect<WriteResult["status"]> =>
+            (found): Effect.Effect<WriteResult["status"], Failure> =>
               found === undefined ? Exit.succeed("unknownProcess") : found.write(chunk, writeId)
           )
           return Immediate.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {

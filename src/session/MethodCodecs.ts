@@ -10,6 +10,7 @@ import * as Either from "effect/Either"
 import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import { type Check, checkOf } from "../protocol/Bounds.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
@@ -20,6 +21,8 @@ export interface Route {
   readonly takesParams: boolean
   /** See `Facts`. */
   readonly isLarge: boolean
+  /** What of the params is too large to be decoded. */
+  readonly check: Check | undefined
   readonly decode: (params: unknown) => Either.Either<unknown, ParseResult.ParseError>
   readonly encode: (result: unknown) => unknown
 }
@@ -40,6 +43,7 @@ const makeRoute = ({ _tag: tag, annotations, payloadSchema, successSchema }: Any
     tag,
     takesParams: !("fields" in payload) || Object.keys(payload.fields as object).length > 0,
     isLarge: Context.get(annotations, MethodFacts).largeAnswer,
+    check: checkOf(payload.ast),
     decode: Schema.decodeUnknownEither(payload),
     encode: Schema.encodeSync(success)
   }
@@ -65,5 +69,6 @@ export const decode = (route: Route, params: unknown): Either.Either<unknown, st
     return Either.left(`invalid type: ${found}, expected ${route.takesParams ? "an object of params" : "unit"}`)
   }
   if (!route.takesParams && Object.keys(value).length > 0) return Either.left("invalid type: map, expected unit")
-  return Either.mapLeft(route.decode(value), formatParseError)
+  const excess = route.check?.(value, "")
+  return excess === undefined ? Either.mapLeft(route.decode(value), formatParseError) : Either.left(excess)
 }

@@ -25,9 +25,13 @@ const fault = (file: string): string | undefined => {
   }
 }
 
+/** The longest name of a file, in bytes: in no folder there is one with a longer name. */
+const maxNameBytes = 255
+
 const locate = (name: string, spec: ChildSpec): string => {
   if (name.includes("/")) return resolve(spec.cwd, name)
   let reason = "ENOENT"
+  if (name.length > maxNameBytes) throw new SpawnError({ message: OsError.text(reason) })
   for (const folder of (spec.env["PATH"] ?? defaultPath).split(":")) {
     const file = resolve(spec.cwd, folder, name)
     const found = fault(file)

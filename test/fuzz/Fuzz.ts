@@ -9,17 +9,19 @@ import type { Tally } from "./Ledger.js"
 import * as LineLane from "./LineLane.js"
 import * as MessageLane from "./MessageLane.js"
 import * as RelayLane from "./RelayLane.js"
+import * as SlowLane from "./SlowLane.js"
 import * as SocketLane from "./SocketLane.js"
 import * as Target from "./Target.js"
 import * as World from "./World.js"
 
 /** The lanes, with their share of all frames in a hundred, and the frames of one batch. */
 export const lanes = {
-  message: { share: 85, size: 200 },
+  message: { share: 84, size: 200 },
   socket: { share: 3, size: 20 },
   line: { share: 5, size: 2000 },
   relay: { share: 6, size: 200 },
-  config: { share: 1, size: 100 }
+  config: { share: 1, size: 100 },
+  slow: { share: 1, size: 100 }
 } as const
 
 export type Lane = keyof typeof lanes
@@ -58,7 +60,7 @@ export interface Figures {
 }
 
 /** Batches of one lane that are under way at a time. */
-const concurrency: Readonly<Record<Lane, number>> = { message: 4, socket: 2, line: 1, relay: 1, config: 1 }
+const concurrency: Readonly<Record<Lane, number>> = { message: 4, socket: 2, line: 1, relay: 1, config: 1, slow: 1 }
 
 const observe = async (url: string, pid: number) => {
   const child: ChildProcess = spawn(process.execPath, [resolve("test/fuzz/observer.mjs"), url, String(pid)], {
@@ -120,7 +122,8 @@ export const run = async (options: Options): Promise<Figures> => {
         runLane("socket", options, (batch) => SocketLane.run(url, batch)),
         runLane("line", options, (batch) => LineLane.run(batch, ground)),
         runLane("relay", options, relay.run),
-        runLane("config", options, (batch) => ConfigLane.run(batch, ground))
+        runLane("config", options, (batch) => ConfigLane.run(batch, ground)),
+        runLane("slow", options, SlowLane.run)
       ])
       await Target.eventually("no child is left", () => Target.children(server).length === 0)
       await Target.eventually("descriptors are back", () => Target.descriptors(server) <= before + 4)

@@ -157,6 +157,7 @@ const byAst: ReadonlyMap<AST.AST, Make> = new Map<AST.AST, Make>([
   [Schemas.Integer.ast, number],
   [Schemas.Cells.ast, (random) => random.pick([1, 24, 80, 65535, 0])],
   [Schemas.TextMap.ast, env],
+  [Schemas.TextList.ast, (random) => random.list(3, () => text(random))],
   [
     SignalName.ast,
     (random) => random.pick(["interrupt", "SIGTERM", "SIGKILL", "SIGCONT", "SIGSTOP", "SIGWINCH", "SIGNO"])
@@ -164,7 +165,7 @@ const byAst: ReadonlyMap<AST.AST, Make> = new Map<AST.AST, Make>([
 ])
 
 /** A value that fits a schema in its encoded form, or nearly so. */
-const fromAst = (ast: AST.AST, random: Random, world: World): unknown => {
+export const fromAst = (ast: AST.AST, random: Random, world: World): unknown => {
   const known = byAst.get(ast)
   if (known !== undefined) return known(random, world)
   switch (ast._tag) {

@@ -7,13 +7,13 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import type { Limits } from "../../src/process/ProcessLimits.js"
-import type { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
+import { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
 import type { TerminateMode } from "../../src/protocol/ExecApi.js"
 import { codeOf } from "../../src/protocol/Failure.js"
 import { Confiner } from "../../src/sandbox/Confiner.js"
 import { ExitStatus } from "../../src/spawn/Child.js"
 import { diesOf, type FakeSpawner, immortal, type Plan, stubborn } from "../../src/testing/FakeSpawner.js"
-import { type Bench, bench, failureOf, id, params, settle, supervisorLayer } from "../support/fake.js"
+import { type Bench, bench, failureOf, id, params, recorder, settle, supervisorLayer } from "../support/fake.js"
 import { sandbox } from "../support/sandbox.js"
 
 const force: TerminateMode = { type: "force" }
@@ -139,6 +139,81 @@ describe("start", () => {
       assert.deepStrictEqual(all("p"), [["failed", "No such file or directory (os error 2)"]])
       yield* start("p")
     }))
+
+  test(
+    "refuses what is more than processBytesPerSession together, until closed processes are forgotten",
+    ({ supervisor, start }) =>
+      Effect.gen(function* () {
+        const argv = ["program", "x".repeat(5000)]
+        const { child } = yield* start("a", { argv })
+        const failure = yield* failureOf(supervisor.start(params("b", { argv })))
+        assert.strictEqual(codeOf(failure), -32600)
+        assert.include(failure.message, "the limit processBytesPerSession (20000) is reached")
+        assert.isUndefined(supervisor.find(id("b")))
+        yield* start("small")
+        child.finish(0)
+        yield* settle
+        assert.include((yield* failureOf(supervisor.start(params("b", { argv })))).message, "processBytesPerSession")
+        yield* TestClock.adjust("30 seconds")
+        yield* start("b", { argv })
+      }),
+    {},
+    { processBytesPerSession: 20_000 }
+  )
+
+  test(
+    "keeps an environment for restarts alone",
+    ({ supervisor, start }) =>
+      Effect.gen(function* () {
+        const env = { A: "x".repeat(8000) }
+        yield* start("a", { env })
+        yield* start("b", { env })
+        const restart = { policy: "always", maxRestarts: 1, withinMs: 1, backoffMs: 1, maxBackoffMs: 1 }
+        const failure = yield* failureOf(supervisor.start(params("c", { env, restart })))
+        assert.include(failure.message, "processBytesPerSession")
+      }),
+    {},
+    { processBytesPerSession: 16_000 }
+  )
+
+  test(
+    "counts waiting input and the ids of writes until they are gone",
+    ({ start }) =>
+      Effect.gen(function* () {
+        const { process, child } = yield* start("a", { pipeStdin: true })
+        const other = yield* start("b", { pipeStdin: true })
+        const chunk = Buffer.alloc(4000)
+        assert.strictEqual(yield* process.write(chunk, "w"), "accepted")
+        assert.strictEqual(yield* other.process.write(chunk, undefined), "accepted")
+        for (const each of [process, other.process]) {
+          const { message } = yield* failureOf(each.write(chunk, undefined))
+          assert.include(message, "the limit processBytesPerSession (12000) is reached")
+        }
+        // The first one was accepted: to hear so again takes nothing.
+        assert.strictEqual(yield* process.write(chunk, "w"), "accepted")
+        child.exit(ExitStatus.Exited({ code: 0 }))
+        yield* settle
+        assert.strictEqual(yield* other.process.write(chunk, undefined), "accepted")
+        assert.include((yield* failureOf(other.process.write(Buffer.alloc(2000), undefined))).message, "(12000)")
+      }),
+    { holdWrites: true },
+    { processBytesPerSession: 12_000 }
+  )
+
+  it.scoped("who needs little starts processes when other sessions have taken processBytesTotal", () =>
+    Effect.gen(function* () {
+      const { make } = yield* ProcessSupervisor
+      const [greedy, modest] = [yield* make(recorder().events), yield* make(recorder().events)]
+      const argv = ["program", "x".repeat(90_000)]
+      yield* greedy.start(params("a", { argv }))
+      yield* greedy.start(params("b", { argv }))
+      const failure = yield* failureOf(greedy.start(params("c", { argv })))
+      assert.include(failure.message, "the limit processBytesTotal (400000) is reached")
+      yield* modest.start(params("a", { argv }))
+      const large = yield* failureOf(modest.start(params("b", { argv })))
+      assert.include(large.message, "processBytesTotal")
+    }).pipe(Effect.provide(supervisorLayer({}, { processBytesTotal: 400_000 })))
+  )
 
   test(
     "refuses more processes than maxProcessesPerSession; closed ones do not count, exited ones do",

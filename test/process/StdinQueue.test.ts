@@ -74,7 +74,7 @@ describe("writes", () => {
       yield* write("0123456789")
       const fibers = [yield* wait("a"), yield* wait("bbbbbbbbbb"), yield* wait("c")]
       take()
-      assert.strictEqual(yield* Fiber.join(fibers[0] as Fiber.Fiber<string>), "accepted")
+      assert.strictEqual(yield* Fiber.join(fibers[0] as Fiber.Fiber<string, unknown>), "accepted")
       yield* settle
       assert.isNull((fibers[2] as Fiber.RuntimeFiber<string>).unsafePoll())
       take()

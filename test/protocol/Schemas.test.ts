@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import * as Schemas from "../../src/protocol/Schemas.js"
+import { growth, linear } from "../support/growth.js"
 
 const params = Schema.Struct({
   text: Schema.optional(Schemas.Text),
@@ -135,6 +136,17 @@ describe("base64", () => {
     assert.include(refused("YR=="), "Invalid last symbol 82, offset 1.")
     assert.include(refused("YWJ="), "Invalid last symbol 74, offset 2.")
   })
+
+  for (const [name, make] of [
+    ["padding alone", (size: number) => "=".repeat(size)],
+    ["padding before the end", (size: number) => `${"=".repeat(size)}A`],
+    ["many paddings", (size: number) => "A=".repeat(size / 2)],
+    ["no padding", (size: number) => "A".repeat(size + 1)]
+  ] as const) {
+    it(`what is wrong with it is found in linear time: ${name}`, () => {
+      assert.isBelow(growth(make, Schemas.base64Fault, 32_768), linear)
+    })
+  }
 
   it("padding in the middle is refused", () => {
     refused("YQ==YQ==")

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { type ChildSpec, SpawnError } from "../../src/spawn/Child.js"
 import { find } from "../../src/spawn/Program.js"
+import { cpuMs } from "../support/growth.js"
 
 const root = mkdtempSync(join(tmpdir(), "program-"))
 afterAll(() => rmSync(root, { recursive: true }))
@@ -75,6 +76,13 @@ describe("find", () => {
     assert.strictEqual(find(spec("./local")), local)
     assert.strictEqual(find(spec("sub/deep")), inSub)
     assert.strictEqual(find(spec("../bin/tool")), tool)
+  })
+
+  it("does not look for a name that no file can have", () => {
+    const PATH = Array.from({ length: 1024 }, (_, i) => `${root}/${i}`).join(":")
+    const name = "x".repeat(1_000_000)
+    const taken = cpuMs(() => assert.strictEqual(refusal(spec(name, { env: { PATH } })), missing))
+    assert.isBelow(taken, 2000)
   })
 
   for (const io of [pipe, pty]) {
