@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { posix } from "node:path"
-import { fileURLToPath, pathToFileURL } from "node:url"
+import { pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
@@ -14,6 +14,7 @@ import * as RelayLink from "../client/RelayLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
+import * as PathUri from "../protocol/PathUri.js"
 import * as Memory from "./Memory.js"
 import { UsageError } from "./Outcome.js"
 
@@ -92,6 +93,16 @@ const entryOf = (target: Target): Either.Either<EnvironmentConfig.Entry | undefi
 /** Whether it can be connected to, as far as its flags and the configuration say. */
 export const check = (target: Target): Either.Either<void, EntryError> => Either.map(entryOf(target), () => undefined)
 
+/** The directory that relative paths start from, where the server tells it. */
+const startOf = ({ info }: Environment.Environment): Either.Either<string, string> =>
+  Either.map(PathUri.parse(info.cwd ?? info.userHomeDir ?? "/"), ({ path }) => path)
+
+const checkStart = (environment: Environment.Environment) =>
+  Either.match(startOf(environment), {
+    onLeft: (why) => new ClientError.ProtocolViolation({ detail: `the server's working directory: ${why}` }),
+    onRight: () => Effect.void
+  })
+
 /** Connects; the connection ends with the scope, and on this machine everything that runs with it. */
 export const connect = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -99,7 +110,8 @@ export const connect = (target: Target): Effect.Effect<Environment.Environment, 
     const entry = yield* entryOf(target)
     if (entry !== undefined) {
       return yield* Environment.remote(entry, { resumeSessionId: session }).pipe(
-        Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) })
+        Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) }),
+        Effect.tap(checkStart)
       )
     }
     if (session !== undefined) return yield* usage("--session needs --url, or --env with the environment it is in")
@@ -121,9 +133,10 @@ export const uriIn = (environment: Environment.Environment, path: string): strin
 }
 
 /** A path as it is meant there: from the caller's own directory on this machine, from the server's elsewhere. */
-export const pathIn = ({ isLocal, info }: Environment.Environment, path: string): string => {
+export const pathIn = (environment: Environment.Environment, path: string): string => {
   if (isUri(path)) return path
-  return posix.resolve(isLocal ? process.cwd() : fileURLToPath(info.cwd ?? info.userHomeDir ?? "file:///"), path)
+  const start = environment.isLocal ? process.cwd() : Either.getOrElse(startOf(environment), () => "/")
+  return posix.resolve(start, path)
 }
 
 /** The flags that lead to the same place again. */
