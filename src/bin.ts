@@ -13,17 +13,20 @@ import * as Option from "effect/Option"
 import { Exited, statusOf } from "./command/Outcome.js"
 import { serve } from "./command/Serve.js"
 import * as ServerFlags from "./command/ServerFlags.js"
+import * as PlainText from "./internal/PlainText.js"
+import * as Logging from "./server/Logging.js"
 import * as ServerConfig from "./server/ServerConfig.js"
 
 /** A failed start is one line; what ends with a status has said why. */
 const explain = (cause: Cause.Cause<unknown>) =>
   Effect.sync(() => {
     const failure = Cause.failureOption(cause)
-    if (Option.isNone(failure)) process.stderr.write(`Error: ${Cause.pretty(cause)}\n`)
+    if (Option.isNone(failure))
+      process.stderr.write(`Error: ${Cause.pretty(cause).split("\n").map(PlainText.plain).join("\n")}\n`)
     else if (!(failure.value instanceof Exited)) {
       const { value } = failure
       const message = value instanceof Error ? value.message : String(value)
-      process.stderr.write(`Error: ${message.replace(/\s*\n\s*/g, " ")}\n`)
+      process.stderr.write(`Error: ${PlainText.plain(message.replace(/\s*\n\s*/g, " "))}\n`)
     }
   })
 
@@ -48,7 +51,7 @@ const run: Effect.Effect<void, unknown> = Option.match(alone, {
 
 const main = run.pipe(
   Effect.tapErrorCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : explain(cause))),
-  Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
+  Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logging.text)))
 )
 
 // On a full disk, or with nobody at the other end, a log line is lost, and not the server.

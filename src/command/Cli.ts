@@ -8,6 +8,7 @@
 import { isatty } from "node:tty"
 import * as Effect from "effect/Effect"
 import { version } from "../internal/Package.js"
+import * as PlainText from "../internal/PlainText.js"
 import * as ConfigPrint from "../server/ConfigPrint.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import type * as CommandLine from "./CommandLine.js"
@@ -19,7 +20,6 @@ import * as Help from "./Help.js"
 import { Exited } from "./Outcome.js"
 import { serve } from "./Serve.js"
 import * as ServerFlags from "./ServerFlags.js"
-import * as Table from "./Table.js"
 import * as Terminal from "./Terminal.js"
 
 /** 128 + SIGPIPE: what a program gets that writes to nobody. */
@@ -33,7 +33,7 @@ const printHelp = (command: Grammar.Command) =>
 
 /** Says what is wrong with the command line, in one line whatever its words are. */
 const refuse = (message: string) =>
-  Effect.zipRight(Terminal.write("stderr", `${Table.plain(message)}\n`), new Exited({ code: 2 }))
+  Effect.zipRight(Terminal.write("stderr", `${PlainText.plain(message)}\n`), new Exited({ code: 2 }))
 
 /** The settings, and where they came from. */
 const resolve = (values: CommandLine.Values) => {

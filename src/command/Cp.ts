@@ -14,6 +14,7 @@ import * as Stream from "effect/Stream"
 import type { ClientError } from "../client/ClientError.js"
 import type { Files } from "../client/Files.js"
 import * as ServerNames from "../client/ServerNames.js"
+import * as PlainText from "../internal/PlainText.js"
 import * as LocalFiles from "./LocalFiles.js"
 import * as LocalTree from "./LocalTree.js"
 import { CommandFailed, UsageError } from "./Outcome.js"
@@ -118,7 +119,7 @@ class Progress {
     this.shownAt = now
     const short = name.length > maxName ? `...${name.slice(-maxName)}` : name
     const share = size !== null && size > 0 ? ` ${Math.min(100, Math.floor((done / size) * 100))} %` : ""
-    process.stderr.write(`\r\u001b[K${Table.plain(short)} ${Table.bytes(done)}${share}`)
+    process.stderr.write(`\r\u001b[K${PlainText.plain(short)} ${Table.bytes(done)}${share}`)
   }
 
   end(): void {
@@ -215,7 +216,7 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
         Effect.sync(() => progress.end())
       )
       const ms = (yield* Clock.currentTimeMillis) - startedAt
-      if (json) yield* Terminal.write("stdout", `${JSON.stringify({ files, skipped, bytes: progress.bytes, ms })}\n`)
+      if (json) yield* Terminal.write("stdout", `${PlainText.json({ files, skipped, bytes: progress.bytes, ms })}\n`)
       else if (process.stderr.isTTY === true) {
         yield* Terminal.say(`${files} ${files === 1 ? "file" : "files"}, ${Table.bytes(progress.bytes)}, in ${ms} ms`)
       }

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type { StartOptions } from "../client/ExecClient.js"
 import { need, type ServerFeatures } from "../client/ServerFeatures.js"
 import type { Environment } from "../environment/Environment.js"
+import * as PlainText from "../internal/PlainText.js"
 import { interact } from "./Interact.js"
 import { Exited, UsageError } from "./Outcome.js"
 import { explain } from "./StartFailure.js"
@@ -122,9 +123,9 @@ export const run = (options: Options) =>
       const { sessionId } = client
       yield* Terminal.write(
         "stdout",
-        `${json ? JSON.stringify({ sessionId, processId, pid: remote.pid }) : sessionId}\n`
+        `${json ? PlainText.json({ sessionId, processId, pid: remote.pid }) : PlainText.plain(sessionId)}\n`
       )
-      const command = `exec-server attach ${Target.quote(processId)} --session ${sessionId} ${Target.flagsOf(target)}`
+      const command = `exec-server attach ${PlainText.quote(processId)} --session ${PlainText.quote(sessionId)} ${Target.flagsOf(target)}`
       yield* Terminal.say(`process ${processId} runs on. To come back to it: ${command}`)
       yield* Terminal.say("the server ends it if nobody does for as long as its --detached-session-ttl-ms says (30 s)")
     })

@@ -13,7 +13,6 @@ import type { ServerError } from "../client/ClientError.js"
 import type { Files } from "../client/Files.js"
 import * as OsError from "../protocol/OsError.js"
 import { CommandFailed, Exited } from "./Outcome.js"
-import * as Table from "./Table.js"
 import * as Terminal from "./Terminal.js"
 
 /** What was to be started, and how to look at files where that was. */
@@ -107,7 +106,7 @@ export const explain = (
       return yield* new CommandFailed({ message: `cannot run anything in ${cwdShown}: ${OsError.text(fault)}` })
     }
     const end = (why: string, status: number) =>
-      Effect.zipRight(Terminal.say(`${Table.plain(program)}: ${why}`), new Exited({ code: status }))
+      Effect.zipRight(Terminal.say(`${program}: ${why}`), new Exited({ code: status }))
     if (code !== "ENOENT") return yield* end(wordsOf(code), notExecutable)
     if (!program.includes("/")) return yield* end("command not found", notFound)
     // What is there, and yet is said not to be, names an interpreter that is not.

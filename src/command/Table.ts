@@ -3,18 +3,17 @@
  *
  * @since 0.1.0
  */
+import * as PlainText from "../internal/PlainText.js"
 
-/** What a terminal would take for more than a character: also whoever named a process may not write to it. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-const control = /[\u0000-\u001f\u007f-\u009f]/g
+/** The widest column, in characters: a longer cell moves what is right of it, in its own row alone. */
+const maxWidth = 64
 
-/** Text on one line, without anything that a terminal acts on. */
-export const plain = (text: string): string => text.replace(control, "?")
-
-/** Rows under a header, in columns as wide as their widest cell. */
+/** Rows under a header, in columns as wide as their widest cell, up to 64 characters. */
 export const format = (header: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const lines = [header, ...rows.map((row) => row.map(plain))]
-  const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
+  const lines = [header, ...rows.map((row) => row.map(PlainText.plain))]
+  const widths = header.map((_, column) =>
+    lines.reduce((widest, line) => Math.min(maxWidth, Math.max(widest, line[column]?.length ?? 0)), 0)
+  )
   return lines
     .map((line) =>
       line

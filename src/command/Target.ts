@@ -14,6 +14,7 @@ import * as RelayLink from "../client/RelayLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
+import * as PlainText from "../internal/PlainText.js"
 import * as PathUri from "../protocol/PathUri.js"
 import * as Memory from "./Memory.js"
 import { UsageError } from "./Outcome.js"
@@ -143,9 +144,5 @@ export const pathIn = (environment: Environment.Environment, path: string): stri
 export const flagsOf = ({ url, env, environments, tokenFile }: Target): string =>
   Object.entries({ url: url ?? (env === undefined ? process.env["EXEC_SERVER_URL"] : undefined), env, environments })
     .concat([["token-file", tokenFile]])
-    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${quote(value)}`]))
+    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${PlainText.quote(value)}`]))
     .join(" ")
-
-/** A word as a shell reads it. */
-export const quote = (word: string): string =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`

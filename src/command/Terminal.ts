@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as PlainText from "../internal/PlainText.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Posix from "../spawn/Posix.js"
 import { CommandFailed } from "./Outcome.js"
@@ -35,9 +36,12 @@ const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[
 
 const { stdin, stdout, stderr } = process
 
-/** A line for the person in front of it; in raw mode nobody but us goes back to where a line begins. */
+/**
+ * A line for the person in front of it, whatever a server may have put into the text; in raw mode nobody but us goes back to where a
+ * line begins.
+ */
 export const say = (text: string): Effect.Effect<void> =>
-  Effect.sync(() => void stderr.write(`exec-server: ${text}${stderr.isTTY ? "\r" : ""}\n`))
+  Effect.sync(() => void stderr.write(`exec-server: ${PlainText.plain(text)}${stderr.isTTY ? "\r" : ""}\n`))
 
 const streams = { stdout, stderr }
 
