@@ -13,7 +13,10 @@ import * as WebSocketLink from "./WebSocketLink.js"
  * that a rendezvous has for clients, which the original knows by `role=harness` in its query.
  */
 export interface Options
-  extends Pick<WebSocketLink.Options, "url" | "headers" | "token" | "connectTimeoutMs" | "maxMessageBytes"> {}
+  extends Pick<
+    WebSocketLink.Options,
+    "url" | "headers" | "token" | "insecure" | "connectTimeoutMs" | "maxMessageBytes"
+  > {}
 
 const isHarness = (url: string): boolean =>
   /^wss?:\/\//.test(url) && URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
@@ -38,6 +41,7 @@ export const open =
       if (address === undefined) {
         return yield* new ConnectFailed({ url, reason: "a relay URL is relay://HOST:PORT/ENVIRONMENT" })
       }
+      yield* WebSocketLink.checkSecret(address, options)
       // Not before somebody needs it: relay frames come with a library of their own.
       const { connect } = yield* Effect.promise(() => import("../remote/RelayClient.js"))
       const link = yield* connect(address, { headers: WebSocketLink.headersOf(options), maxMessageBytes }).pipe(

@@ -8,8 +8,9 @@ import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { isLoopback } from "../internal/Loopback.js"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
-import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
+import { ConnectFailed, ConnectTimeout, InsecureSecret } from "./ClientError.js"
 import type { Link, OpenLink } from "./TextChannel.js"
 
 /** How to reach a server. */
@@ -20,6 +21,11 @@ export interface Options {
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** A bearer token, shown to the server before it upgrades. */
   readonly token?: string | undefined
+  /**
+   * Send a token, or another secret of the request, also to other machines over `ws://`, where everybody on the way can
+   * read it. Refused without.
+   */
+  readonly insecure?: boolean | undefined
   /** How long the connection may take to come about, in milliseconds; 10 s. */
   readonly connectTimeoutMs?: number | undefined
   /** The longest message that is read, in bytes; 256 MiB. */
@@ -41,6 +47,25 @@ const dialled = (url: string): string =>
 /** The headers of a request that shows a token, if there is one. */
 export const headersOf = ({ headers, token }: Pick<Options, "headers" | "token">): Readonly<Record<string, string>> =>
   token === undefined ? { ...headers } : { ...headers, authorization: `Bearer ${token}` }
+
+/**
+ * Fails before anything is sent where a secret would travel in plain text to another machine: a token, a header that
+ * authorizes, or credentials in the address.
+ */
+export const checkSecret = (
+  address: string,
+  { headers = {}, token, insecure = false }: Pick<Options, "headers" | "token" | "insecure">
+): Effect.Effect<void, InsecureSecret> => {
+  if (insecure || !URL.canParse(address)) return Effect.void
+  const { protocol, hostname, username, password, searchParams } = new URL(address)
+  if ((protocol !== "ws:" && protocol !== "http:") || isLoopback(hostname)) return Effect.void
+  const isSecret =
+    token !== undefined ||
+    Object.keys(headers).some((name) => /^(proxy-)?authorization$|^cookie$/i.test(name)) ||
+    username + password !== "" ||
+    searchParams.has("token")
+  return isSecret ? new InsecureSecret({ url: address }) : Effect.void
+}
 
 /** Connects; interruption leaves nothing behind. `onOpen` is told of the socket at once, for whoever is to close it. */
 const connect = (
@@ -97,6 +122,7 @@ export const open =
     const { url, connectTimeoutMs = 10000, heartbeatMs = 15000 } = options
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
+        yield* checkSecret(url, options)
         let opened: WebSocketChannel | undefined
         let failure: string | undefined
         // Before the dial: it may succeed and be interrupted in the same turn, and then nobody gets what it gives.

@@ -33,7 +33,8 @@ const place = {
   }),
   tokenFile: Flag.text("token-file", "FILE", where, "a file with the bearer token to show to the server", {
     shown: "the token in EXEC_SERVER_TOKEN, if there is one"
-  })
+  }),
+  insecure: Flag.toggle("insecure", where, "show the token also to another machine over ws://, where it can be read")
 }
 
 const session = Flag.text("session", "ID", where, "the session to take up again, as `run --detach` printed it")
@@ -41,11 +42,12 @@ const session = Flag.text("session", "ID", where, "the session to take up again,
 /** The flags of a command that say where. */
 type Place = { readonly [K in keyof Target]?: Target[K] }
 
-const targetOf = ({ url, env, environments, tokenFile, session }: Place): Target => ({
+const targetOf = ({ url, env, environments, tokenFile, insecure = false, session }: Place): Target => ({
   url,
   env,
   environments,
   tokenFile,
+  insecure,
   session
 })
 

@@ -77,6 +77,7 @@ const nowhere: Target.Target = {
   env: "local",
   environments: "/dev/null",
   tokenFile: undefined,
+  insecure: false,
   session: undefined
 }
 

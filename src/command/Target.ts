@@ -26,6 +26,8 @@ export interface Target {
   /** A file to take environments from, instead of those that are configured. */
   readonly environments: string | undefined
   readonly tokenFile: string | undefined
+  /** Show the token also to another machine over `ws://`. */
+  readonly insecure: boolean
   /** The session to take up again. */
   readonly session: string | undefined
 }
@@ -58,7 +60,7 @@ const checkAddress = (url: string): Either.Either<void, UsageError> => {
 
 const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | undefined, EntryError> =>
   Either.gen(function* () {
-    const { env, environments, tokenFile } = target
+    const { env, environments, tokenFile, insecure } = target
     if (target.url !== undefined && env !== undefined) yield* usage("give --url or --env, not both")
     if (env === undefined) {
       const given = target.url ?? process.env["EXEC_SERVER_URL"]?.trim()
@@ -67,7 +69,7 @@ const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | unde
         EnvironmentConfig.parseUrl(given),
         ({ detail }) => new UsageError({ message: detail })
       )
-      const server = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile })
+      const server = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile, insecure })
       return { id: EnvironmentConfig.remoteId, target: server, initializeTimeoutMs: undefined }
     }
     const { entries, includeLocal } = yield* environments === undefined
@@ -79,9 +81,9 @@ const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | unde
       const known = [...(includeLocal ? [EnvironmentConfig.localId] : []), ...entries.map(({ id }) => id)]
       return yield* Either.left(new EnvironmentManager.UnknownEnvironment({ id: env, known }))
     }
-    return tokenFile === undefined || entry.target._tag !== "Url"
-      ? entry
-      : { ...entry, target: { ...entry.target, tokenFile } }
+    if (entry.target._tag !== "Url") return entry
+    const given = { ...(tokenFile === undefined ? {} : { tokenFile }), ...(insecure ? { insecure } : {}) }
+    return { ...entry, target: { ...entry.target, ...given } }
   })
 
 const entryOf = (target: Target): Either.Either<EnvironmentConfig.Entry | undefined, EntryError> =>
@@ -141,8 +143,9 @@ export const pathIn = (environment: Environment.Environment, path: string): stri
 }
 
 /** The flags that lead to the same place again. */
-export const flagsOf = ({ url, env, environments, tokenFile }: Target): string =>
+export const flagsOf = ({ url, env, environments, tokenFile, insecure }: Target): string =>
   Object.entries({ url: url ?? (env === undefined ? process.env["EXEC_SERVER_URL"] : undefined), env, environments })
     .concat([["token-file", tokenFile]])
     .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${PlainText.quote(value)}`]))
+    .concat(insecure ? ["--insecure"] : [])
     .join(" ")

@@ -102,11 +102,11 @@ export const remote = (
     if (target._tag === "Program") {
       return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }), enabled)
     }
-    const { url, connectTimeoutMs, tokenFile } = target
+    const { url, connectTimeoutMs, tokenFile, insecure } = target
     // The variable's token is for the server that a flag or a variable names, and no configured one's to have.
     const variables = id === remoteId ? process.env : {}
     const token = yield* Token.load({ tokenFile, variables })
-    return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token }), enabled)
+    return of(id, false, yield* ExecClient.connect({ ...options, url, connectTimeoutMs, token, insecure }), enabled)
   })
 
 /** Whether an environment is of no use any more: its connection has ended for good. */
