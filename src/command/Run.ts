@@ -31,7 +31,7 @@ export interface Options {
 }
 
 /** Variables of the server, and of this command, that are nobody else's business. */
-const secrets = ["EXEC_SERVER_*TOKEN"]
+const secrets = ["EXEC_SERVER_*TOKEN", "CODEX_API_KEY"]
 
 /** The size of a terminal that nobody looks at. */
 const defaultSize = { rows: 24, cols: 80 }

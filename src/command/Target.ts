@@ -15,9 +15,11 @@ import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
 import * as PlainText from "../internal/PlainText.js"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as PathUri from "../protocol/PathUri.js"
 import * as Memory from "./Memory.js"
 import { UsageError } from "./Outcome.js"
+import * as Terminal from "./Terminal.js"
 
 /** What the flags say of it. */
 export interface Target {
@@ -106,12 +108,21 @@ const checkStart = (environment: Environment.Environment) =>
     onRight: () => Effect.void
   })
 
+/** Says, once, that others may read the token. */
+const warnOfToken = ({ target }: EnvironmentConfig.Entry) =>
+  Effect.suspend(() => {
+    if (target._tag !== "Url" || target.tokenFile === undefined) return Effect.void
+    const warning = PrivateFile.warningOf("the token in", target.tokenFile)
+    return warning === undefined ? Effect.void : Terminal.say(`warning: ${warning}`)
+  })
+
 /** Connects; the connection ends with the scope, and on this machine everything that runs with it. */
 export const connect = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
   Effect.gen(function* () {
     const { session } = target
     const entry = yield* entryOf(target)
     if (entry !== undefined) {
+      yield* warnOfToken(entry)
       return yield* Environment.remote(entry, { resumeSessionId: session }).pipe(
         Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) }),
         Effect.tap(checkStart)

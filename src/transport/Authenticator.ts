@@ -13,6 +13,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 
 /** Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits. */
@@ -80,7 +81,8 @@ const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
       Effect.filterOrFail(
         ({ length }) => length > 0,
         () => fail("it is empty")
-      )
+      ),
+      Effect.zipLeft(PrivateFile.warn("the secret in", path))
     )
   })
 

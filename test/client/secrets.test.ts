@@ -1,12 +1,14 @@
 /** Secrets of a client, and connections on which everybody could read them. */
-import { writeFileSync } from "node:fs"
+import { chmodSync, readFileSync, writeFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as ExecClient from "../../src/client/ExecClient.js"
+import { selfSigned } from "../support/certificate.js"
 import { command, isOneLine } from "../support/command.js"
 import { failureOf } from "../support/fake.js"
 import { directory } from "../support/files.js"
-import { hostileServer, metadata } from "../support/hostile.js"
+import { hostileServer, metadata, sessionId } from "../support/hostile.js"
+import { eventually, webSocketServer } from "../support/servers.js"
 
 /** The same server at an address that is not known to be this machine. */
 const elsewhere = (url: string) => url.replace("127.0.0.1", "0.0.0.0")
@@ -90,6 +92,66 @@ describe("a secret and plain ws://", () => {
         // It got as far as to ask.
         assert.match((yield* copy(...args)).stderr, /is a directory; give --recursive/)
       }
+    })
+  )
+})
+
+describe("a file with a secret that others may read", () => {
+  it.scopedLive("is warned of once by a command, and by nothing that is private", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const url = yield* hostileServer({ "process/list": () => ({ processes: [] }) })
+      const file = `${folder}/token`
+      const at = ["ps", "--url", url, "--session", sessionId, "--token-file", file]
+      writeFileSync(file, "secret")
+      for (const [mode, warned] of [
+        [0o644, true],
+        [0o640, true],
+        [0o600, false],
+        [0o400, false]
+      ] as const) {
+        chmodSync(file, mode)
+        const { code, stderr } = yield* command(at)
+        assert.strictEqual(code, 0, stderr)
+        const expected = warned
+          ? /^exec-server: warning: others may read or change .*\/token \(mode 06\d\d\).*\n$/
+          : /^$/
+        assert.match(stderr, expected)
+        assert.notInclude(stderr, "secret ")
+      }
+    })
+  )
+
+  it.scopedLive("is warned of by a server: its token, and its key", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const [tokenFile, keyFile, certFile] = [`${folder}/token`, `${folder}/key`, `${folder}/cert`]
+      const { cert, key } = selfSigned()
+      writeFileSync(tokenFile, "secret")
+      writeFileSync(certFile, cert)
+      writeFileSync(keyFile, key)
+      const args = ["--tls-cert", certFile, "--tls-key", keyFile, "--ws-auth", "capability-token"]
+      const listen = "wss://127.0.0.1:0"
+      const open = yield* webSocketServer({ listen, args: [...args, "--ws-token-file", tokenFile] })
+      yield* eventually("both are warned of", () => open.stderr().split("others may read").length === 3)
+      for (const file of [tokenFile, keyFile]) assert.include(open.stderr(), `${file} (mode 0644)`)
+      for (const file of [tokenFile, keyFile]) chmodSync(file, 0o600)
+      const closed = yield* webSocketServer({ listen, args: [...args, "--ws-token-file", tokenFile] })
+      assert.notInclude(closed.stderr(), "others may read")
+    })
+  )
+
+  it.scopedLive("a program of a configured environment does not get the token for another server", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const file = `${folder}/environments.toml`
+      const dump = `${folder}/env`
+      writeFileSync(file, `[[environments]]\nid = "x"\nprogram = "sh"\nargs = ["-c", "env > ${dump}"]\n`)
+      const env = { EXEC_SERVER_TOKEN: "secret-token", MINE: "mine" }
+      yield* command(["run", "--environments", file, "--env", "x", "--", "true"], { env })
+      const got = readFileSync(dump, "utf8")
+      assert.include(got, "MINE=mine\n")
+      assert.notInclude(got, "secret-token")
     })
   )
 })
