@@ -27,6 +27,12 @@ const eventCost = 128
 const maxHeld = 1024
 const maxHeldBytes = 1048576
 
+/**
+ * Events that nothing is known of, and that can all have been restarts while the connection was lost. A server that
+ * names a higher number than that makes it up.
+ */
+const maxUnheardRestarts = 65536
+
 /** Restarts that a reader who is behind can still be told of. */
 const keptRestarts = 256
 
@@ -126,14 +132,15 @@ export class EventLog {
     const missing: Array<number> = []
     // Where nothing was dropped, what is missing of a process that may restart are its restarts.
     const restarts = this.mayRestart && !read.truncated
-    const enough = restarts ? Number.POSITIVE_INFINITY : 2
+    // One of them may be the exit.
+    const enough = restarts ? maxUnheardRestarts + 2 : 2
     for (let seq = this.last + 1; seq <= through && missing.length < enough; seq++) {
       if (!found.has(seq)) missing.push(seq)
     }
     const known = this.exited !== undefined || Array.from(this.held.values()).some(({ _tag }) => _tag === "Exited")
     // The exit, which is not in what was read either, is after them.
     const seq = read.exited && !known ? missing.pop() : undefined
-    if (missing.length > 0 && !restarts) return false
+    if (missing.length > (restarts ? maxUnheardRestarts : 0)) return false
     for (const seq of missing) found.set(seq, ProcessEvent.Restarted({ seq, attempt: undefined, pid: undefined }))
     if (seq !== undefined) {
       const { exitCode, signal, sandboxDenied } = read
