@@ -13,17 +13,20 @@ import * as Option from "effect/Option"
 import { Exited, exitStatusOf } from "./command/CommandExit.js"
 import { serve } from "./command/Serve.js"
 import * as ServerFlags from "./command/ServerFlags.js"
+import * as PlainText from "./internal/PlainText.js"
+import * as Logging from "./server/Logging.js"
 import * as ServerConfig from "./server/ServerConfig.js"
 
 /** Prints a failure on one line. `Exited` has already printed its message. */
 const explain = (cause: Cause.Cause<unknown>) =>
   Effect.sync(() => {
     const failure = Cause.failureOption(cause)
-    if (Option.isNone(failure)) process.stderr.write(`Error: ${Cause.pretty(cause)}\n`)
+    if (Option.isNone(failure))
+      process.stderr.write(`Error: ${Cause.pretty(cause).split("\n").map(PlainText.plain).join("\n")}\n`)
     else if (!(failure.value instanceof Exited)) {
       const { value } = failure
       const message = value instanceof Error ? value.message : String(value)
-      process.stderr.write(`Error: ${message.replace(/\s*\n\s*/g, " ")}\n`)
+      process.stderr.write(`Error: ${PlainText.plain(message.replace(/\s*\n\s*/g, " "))}\n`)
     }
   })
 
@@ -48,7 +51,7 @@ const run: Effect.Effect<void, unknown> = Option.match(serverFlags, {
 
 const main = run.pipe(
   Effect.tapErrorCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : explain(cause))),
-  Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
+  Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logging.text)))
 )
 
 // If stdout or stderr is closed or its disk is full, lose the line, not the server.

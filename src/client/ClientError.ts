@@ -43,6 +43,23 @@ export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
   }
 }
 
+/** A secret would have been sent in plain text to another machine; no connection was made. */
+export class InsecureSecret extends Data.TaggedError("InsecureSecret")<{
+  /** Without what may be secret in it. */
+  readonly url: string
+}> {
+  constructor({ url }: { readonly url: string }) {
+    super({ url: redactUrl(url) })
+  }
+
+  override get message() {
+    return (
+      `the token is not sent to \`${this.url}\`, because everybody on the way could read it: use wss://, or ` +
+      "an ssh tunnel (ssh -L) to a port of this machine, or allow it with --insecure (option or key `insecure`)"
+    )
+  }
+}
+
 /** The connection was not established in time. */
 export class ConnectTimeout extends Data.TaggedError("ConnectTimeout")<{
   /** Without what may be secret in it. */
@@ -185,6 +202,7 @@ export type ClientError =
   | LaunchFailed
   | LaunchTimeout
   | ConnectFailed
+  | InsecureSecret
   | ConnectTimeout
   | InitializeTimeout
   | TransportClosed
@@ -223,6 +241,7 @@ export const isRetryable = (error: ClientError): boolean => {
       return isAttached(error) || (error.code === brokenUpstream.code && error.reason === brokenUpstream.reason)
     case "LaunchFailed":
     case "LaunchTimeout":
+    case "InsecureSecret":
     case "ProtocolViolation":
     case "InvalidRequest":
     case "TooManyRequests":

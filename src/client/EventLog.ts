@@ -27,6 +27,12 @@ const eventCost = 128
 const maxHeld = 1024
 const maxHeldBytes = 1048576
 
+/**
+ * The most missing events that are taken for restarts during a lost connection. A server that reports a larger gap is
+ * wrong.
+ */
+const maxUnheardRestarts = 65536
+
 /** Retained restarts, for readers that are behind. */
 const keptRestarts = 256
 
@@ -126,14 +132,15 @@ export class EventLog {
     const missing: Array<number> = []
     // If nothing was dropped, the missing seqs of a process that may restart are its restarts.
     const restarts = this.mayRestart && !read.truncated
-    const enough = restarts ? Number.POSITIVE_INFINITY : 2
+    // One of them may be the exit.
+    const enough = restarts ? maxUnheardRestarts + 2 : 2
     for (let seq = this.last + 1; seq <= through && missing.length < enough; seq++) {
       if (!found.has(seq)) missing.push(seq)
     }
     const known = this.exited !== undefined || Array.from(this.held.values()).some(({ _tag }) => _tag === "Exited")
     // `process/read` does not return the exit either; it follows them.
     const seq = read.exited && !known ? missing.pop() : undefined
-    if (missing.length > 0 && !restarts) return false
+    if (missing.length > (restarts ? maxUnheardRestarts : 0)) return false
     for (const seq of missing) found.set(seq, ProcessEvent.Restarted({ seq, attempt: undefined, pid: undefined }))
     if (seq !== undefined) {
       const { exitCode, signal, sandboxDenied } = read

@@ -8,6 +8,7 @@ import { Buffer, isUtf8 } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -24,9 +25,10 @@ import { FilePath, formatBytes } from "../protocol/PathUri.js"
 import { Sandbox } from "../protocol/Sandbox.js"
 import { formatParseError } from "../protocol/Schemas.js"
 import type { Call } from "./Api.js"
-import { type ClientError, InvalidRequest, type Unsupported } from "./ClientError.js"
+import { type ClientError, InvalidRequest, ProtocolViolation, type Unsupported } from "./ClientError.js"
 import { walkByListing } from "./ListingWalk.js"
 import { need, type ServerFeatures } from "./ServerFeatures.js"
+import * as ServerNames from "./ServerNames.js"
 
 /** The most blocks of one file in flight, when reading ahead or writing. */
 const blocksAhead = 4
@@ -46,7 +48,7 @@ export interface Following extends Sandboxed {
 /** Options of a walk; its limits are the largest that every server accepts. */
 export interface Walking extends Partial<WalkOptions>, Sandboxed {}
 
-/** The file operations of a client. */
+/** The file operations of a client. A result that is impossible fails with `ProtocolViolation`. */
 export interface Files {
   /** Reads a regular file of at most 512 MiB. */
   readonly readFile: (path: string, options?: Following) => Effect.Effect<Buffer, ClientError>
@@ -76,12 +78,12 @@ export interface Files {
   readonly getMetadata: (path: string, options?: Following) => Effect.Effect<FileMetadata, ClientError>
   /** Resolves every symbolic link of a path, which must exist. */
   readonly canonicalize: (path: string, options?: Sandboxed) => Effect.Effect<string, ClientError>
-  /** Lists a directory, unsorted. */
+  /** Lists a directory, unsorted. Each name is a single component, never `.` or `..`. */
   readonly readDirectory: (
     path: string,
     options?: Sandboxed
   ) => Effect.Effect<ReadonlyArray<DirectoryEntry>, ClientError>
-  /** Lists a tree: to a depth of 64, at most 10,000 directories and 50,000 entries. */
+  /** Lists a tree: to a depth of 64, at most 10,000 directories and 50,000 entries, all of them below the path. */
   readonly walk: (path: string, options?: Walking) => Effect.Effect<WalkResult, ClientError>
   /**
    * Removes a file, a link (not its target) or a directory, with its content unless `recursive` is false. A missing
@@ -104,6 +106,14 @@ const defaultWalk: WalkOptions = {
   ...maxWalk,
   followDirectorySymlinks: false,
   pruneHiddenDirectories: false
+}
+
+/** The result of a walk, checked against its limits. */
+const checkWalk = (path: string, result: WalkResult, { maxDepth, maxEntries }: WalkOptions) => {
+  const refuse = (detail: string) => new ProtocolViolation({ detail: `fs/walk: ${detail}` })
+  if (result.entries.length > maxEntries) return refuse(`the server lists more than ${maxEntries} entries`)
+  const checked = ServerNames.check(path, result.entries, maxDepth)
+  return Either.isLeft(checked) ? refuse(checked.left) : Effect.succeed(result)
 }
 
 /** The common fields of requests on a path. */
@@ -201,9 +211,19 @@ export const make = (call: Call, features: ServerFeatures): Files => {
     return Stream.unwrapScoped(
       Effect.map(open(path, "read", options), (handleId) =>
         Stream.iterate(0, (offset) => offset + maxBlockBytes).pipe(
-          Stream.mapEffect((offset) => call("fs/readBlock", { handleId, offset, len: maxBlockBytes }), {
-            concurrency: blocksAhead
-          }),
+          Stream.mapEffect(
+            (offset) =>
+              Effect.filterOrFail(
+                call("fs/readBlock", { handleId, offset, len: maxBlockBytes }),
+                // Otherwise there would be a hole in the file, or no end to it.
+                ({ chunk, eof }) => chunk.length === maxBlockBytes || (eof && chunk.length < maxBlockBytes),
+                ({ chunk }) =>
+                  new ProtocolViolation({
+                    detail: `fs/readBlock gave ${chunk.length} bytes of ${maxBlockBytes} before the end of the file`
+                  })
+              ),
+            { concurrency: blocksAhead }
+          ),
           Stream.takeUntil(({ eof }) => eof),
           Stream.filterMap(({ chunk }) => (chunk.length > 0 ? Option.some(chunk) : Option.none()))
         )
@@ -269,7 +289,14 @@ export const make = (call: Call, features: ServerFeatures): Files => {
     at("fs/getMetadata", path, options, (on) => call("fs/getMetadata", on))
 
   const readDirectory: Files["readDirectory"] = (path, options = {}) =>
-    at("fs/readDirectory", path, options, (on) => Effect.map(call("fs/readDirectory", on), ({ entries }) => entries))
+    at("fs/readDirectory", path, options, (on) =>
+      Effect.flatMap(call("fs/readDirectory", on), ({ entries }) => {
+        const bad = entries.find(({ fileName }) => !ServerNames.isName(fileName))
+        return bad === undefined
+          ? Effect.succeed(entries)
+          : new ProtocolViolation({ detail: `fs/readDirectory gave ${ServerNames.quote(bad.fileName)} as a name` })
+      })
+    )
 
   return {
     readFile,
@@ -294,12 +321,14 @@ export const make = (call: Call, features: ServerFeatures): Files => {
             sandbox
           })
         }
-        return Effect.map(call("fs/walk", { ...on, options }), (result): WalkResult => {
+        return Effect.flatMap(call("fs/walk", { ...on, options }), (result) => {
           const asAskedIn = <A extends { readonly path: string }>(found: ReadonlyArray<A>) =>
             found.map((one) => ({ ...one, path: asAsked(one.path, asked) }))
-          return paths === "any"
-            ? result
-            : { ...result, entries: asAskedIn(result.entries), errors: asAskedIn(result.errors) }
+          const walked: WalkResult =
+            paths === "any"
+              ? result
+              : { ...result, entries: asAskedIn(result.entries), errors: asAskedIn(result.errors) }
+          return checkWalk(path, walked, options)
         })
       }),
     remove: (path, { recursive, force, ...options } = {}) =>

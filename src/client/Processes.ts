@@ -13,7 +13,14 @@ import { type Gap, type ReadResult, StartParams } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
 import { ProcessId } from "../protocol/Ids.js"
 import { formatParseError } from "../protocol/Schemas.js"
-import { type ClientError, DuplicateProcess, EventsLost, InvalidRequest, ServerError } from "./ClientError.js"
+import {
+  type ClientError,
+  DuplicateProcess,
+  EventsLost,
+  InvalidRequest,
+  ProtocolViolation,
+  ServerError
+} from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
 import { EventLog } from "./EventLog.js"
 import { type Numbered, ProcessEvent } from "./ProcessEvent.js"
@@ -55,6 +62,9 @@ const decodeParams = Schema.decodeUnknown(StartParams)
 const isRefusal = (error: ClientError): boolean =>
   error._tag === "ServerError" || error._tag === "InvalidRequest" || error._tag === "TooManyRequests"
 
+/** Readings of one process that may follow each other: the second one has no output, from a server that is honest. */
+const maxReadings = 8
+
 /**
  * Reads the retained output. Servers up to 0.143 include the end of a process in `nextSeq` only if the read returns no
  * output, so a process that has ended is read until there is none.
@@ -62,16 +72,21 @@ const isRefusal = (error: ClientError): boolean =>
 const readRetained = (
   session: ClientSession,
   processId: ProcessId,
-  afterSeq: number
+  afterSeq: number,
+  readings = maxReadings
 ): Effect.Effect<ReadResult, ClientError> =>
-  Effect.flatMap(session.call("process/read", { processId, afterSeq }), (read) =>
-    session.features.extensions || !read.exited || read.chunks.length === 0
-      ? Effect.succeed(read)
-      : Effect.map(readRetained(session, processId, read.nextSeq - 1), (rest) => ({
-          ...rest,
-          chunks: [...read.chunks, ...rest.chunks]
-        }))
-  )
+  Effect.flatMap(session.call("process/read", { processId, afterSeq }), (read) => {
+    if (session.features.extensions || !read.exited || read.chunks.length === 0) return Effect.succeed(read)
+    if (readings <= 1) {
+      return new ProtocolViolation({
+        detail: `process ${processId} has exited, and there is always more of its output`
+      })
+    }
+    return Effect.map(readRetained(session, processId, read.nextSeq - 1, readings - 1), (rest) => ({
+      ...rest,
+      chunks: [...read.chunks, ...rest.chunks]
+    }))
+  })
 
 /**
  * The dropped output. If the server does not report it, we assume that it keeps the newest output; `counted` says
@@ -223,7 +238,10 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
             before.reduce((sum, { chunk }) => sum + chunk.length, gap.bytes)
           )
         }
-        log.recover({ ...read, truncated: false })
+        if (!log.recover({ ...read, truncated: false }) && features.extensions) {
+          remove(entry)
+          return yield* new EventsLost({ processId, throughSeq: read.nextSeq - 1 })
+        }
         if (log.isOver) remove(entry)
         entry.started = true
         const isTerminal = tty ?? (first === undefined ? undefined : first.stream === "pty")

@@ -14,7 +14,10 @@ import * as WebSocketLink from "./WebSocketLink.js"
  * URL that a rendezvous has for clients, which the original knows by `role=harness` in its query.
  */
 export interface Options
-  extends Pick<WebSocketLink.Options, "url" | "headers" | "token" | "connectTimeout" | "maxMessageBytes"> {}
+  extends Pick<
+    WebSocketLink.Options,
+    "url" | "headers" | "token" | "insecure" | "connectTimeout" | "maxMessageBytes"
+  > {}
 
 const isHarness = (url: string): boolean =>
   /^wss?:\/\//.test(url) && URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
@@ -40,6 +43,7 @@ export const open =
       if (address === undefined) {
         return yield* new ConnectFailed({ url, reason: "a relay URL is relay://HOST:PORT/ENVIRONMENT" })
       }
+      yield* WebSocketLink.checkSecret(address, options)
       // Loaded on first use: relay frames need the protobuf library.
       const { connect } = yield* Effect.promise(() => import("../remote/RelayClient.js"))
       const link = yield* connect(address, { headers: WebSocketLink.headersOf(options), maxMessageBytes }).pipe(

@@ -13,12 +13,13 @@ import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import * as Lines from "../protocol/Lines.js"
 import { LaunchFailed } from "./ClientError.js"
+import { variableName } from "./Token.js"
 
 /** The server's program. */
 export interface Command {
   readonly command: string
   readonly args?: ReadonlyArray<string> | undefined
-  /** Variables to add to this process's environment. */
+  /** Variables to add to this process's environment, without `EXEC_SERVER_TOKEN`: that is for other servers. */
   readonly env?: Readonly<Record<string, string>> | undefined
   readonly cwd?: string | undefined
 }
@@ -69,7 +70,7 @@ const started = ({ command, args = [], env, cwd }: Command): Effect.Effect<Start
       const child = spawn(command, args, {
         detached: true,
         stdio: ["pipe", "pipe", "pipe"],
-        env: { ...process.env, ...env },
+        env: { ...process.env, [variableName]: undefined, ...env },
         ...(cwd === undefined ? {} : { cwd })
       })
       const exited = watchExit(child)

@@ -9,8 +9,9 @@ import type { Socket } from "node:net"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { isLoopback } from "../internal/Loopback.js"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
-import { ConnectFailed, ConnectTimeout } from "./ClientError.js"
+import { ConnectFailed, ConnectTimeout, InsecureSecret } from "./ClientError.js"
 import type { Link, OpenLink } from "./TextChannel.js"
 
 /** How to connect to a server. */
@@ -21,6 +22,8 @@ export interface Options {
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** The bearer token of the upgrade request. */
   readonly token?: string | undefined
+  /** Allows a token or another secret to be sent over plain `ws://` to another machine; refused by default. */
+  readonly insecure?: boolean | undefined
   /** The deadline for connecting; 10 seconds. */
   readonly connectTimeout?: Duration.DurationInput | undefined
   /** The longest message from the server, in bytes; 256 MiB. */
@@ -45,6 +48,25 @@ const dialled = (url: string): string =>
 /** The headers of the upgrade request, with the token if there is one. */
 export const headersOf = ({ headers, token }: Pick<Options, "headers" | "token">): Readonly<Record<string, string>> =>
   token === undefined ? { ...headers } : { ...headers, authorization: `Bearer ${token}` }
+
+/**
+ * Fails before anything is sent where a secret would travel in plain text to another machine: a token, a header that
+ * authorizes, or credentials in the address.
+ */
+export const checkSecret = (
+  address: string,
+  { headers = {}, token, insecure = false }: Pick<Options, "headers" | "token" | "insecure">
+): Effect.Effect<void, InsecureSecret> => {
+  if (insecure || !URL.canParse(address)) return Effect.void
+  const { protocol, hostname, username, password, searchParams } = new URL(address)
+  if ((protocol !== "ws:" && protocol !== "http:") || isLoopback(hostname)) return Effect.void
+  const isSecret =
+    token !== undefined ||
+    Object.keys(headers).some((name) => /^(proxy-)?authorization$|^cookie$/i.test(name)) ||
+    username + password !== "" ||
+    searchParams.has("token")
+  return isSecret ? new InsecureSecret({ url: address }) : Effect.void
+}
 
 /** Connects; an interruption leaves no socket behind. `onOpen` gets the socket at once, so that it can be closed. */
 const connect = (
@@ -103,6 +125,7 @@ export const open =
     const heartbeatMs = Math.min(Duration.toMillis(heartbeat), maxTimerMs)
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
+        yield* checkSecret(url, options)
         let opened: WebSocketChannel | undefined
         let failure: string | undefined
         // Registered before connecting: it may succeed and be interrupted in the same turn, and its result be lost.

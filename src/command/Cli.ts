@@ -8,6 +8,7 @@
 import { isatty } from "node:tty"
 import * as Effect from "effect/Effect"
 import { version } from "../internal/Package.js"
+import * as PlainText from "../internal/PlainText.js"
 import * as ConfigPrint from "../server/ConfigPrint.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import { Exited } from "./CommandExit.js"
@@ -19,7 +20,6 @@ import * as Grammar from "./Grammar.js"
 import * as Help from "./Help.js"
 import { serve } from "./Serve.js"
 import * as ServerFlags from "./ServerFlags.js"
-import * as Table from "./Table.js"
 import * as Terminal from "./Terminal.js"
 
 /** The status of a program killed by SIGPIPE: 128 + 13. */
@@ -33,7 +33,7 @@ const printHelp = (command: Grammar.Command) =>
 
 /** Prints a usage error on one line, without control characters, and exits with status 2. */
 const refuse = (message: string) =>
-  Effect.zipRight(Terminal.write("stderr", `${Table.plain(message)}\n`), new Exited({ code: 2 }))
+  Effect.zipRight(Terminal.write("stderr", `${PlainText.plain(message)}\n`), new Exited({ code: 2 }))
 
 /** Resolves the settings and the origin of each. */
 const resolve = (values: CommandLine.Values) => {

@@ -33,7 +33,8 @@ const serverFlags = {
   }),
   tokenFile: Flag.text("token-file", "FILE", where, "a file with the bearer token for the server", {
     defaultText: "the token in EXEC_SERVER_TOKEN, if there is one"
-  })
+  }),
+  insecure: Flag.toggle("insecure", where, "send the token over plain ws:// to another machine as well")
 }
 
 const session = Flag.text("session", "ID", where, "the session to resume, as printed by `run --detach`")
@@ -41,11 +42,12 @@ const session = Flag.text("session", "ID", where, "the session to resume, as pri
 /** The flags of a command that select the server and the session. */
 type TargetFlags = { readonly [K in keyof Target]?: Target[K] }
 
-const targetOf = ({ url, env, environments, tokenFile, session }: TargetFlags): Target => ({
+const targetOf = ({ url, env, environments, tokenFile, insecure = false, session }: TargetFlags): Target => ({
   url,
   env,
   environments,
   tokenFile,
+  insecure,
   session
 })
 

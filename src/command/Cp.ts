@@ -3,15 +3,21 @@
  *
  * @since 0.1.0
  */
-import { basename, join, posix } from "node:path"
+import { Buffer } from "node:buffer"
+import { basename, join } from "node:path"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ClientError } from "../client/ClientError.js"
 import type { Files } from "../client/Files.js"
+import * as ServerNames from "../client/ServerNames.js"
+import * as PlainText from "../internal/PlainText.js"
 import { CommandFailed, UsageError } from "./CommandExit.js"
 import * as LocalFiles from "./LocalFiles.js"
+import * as LocalTree from "./LocalTree.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -25,14 +31,25 @@ export interface Options {
   readonly json: boolean
 }
 
+/** The destination of a tree. */
+interface Tree {
+  /** Creates a directory in one that is there; it may exist. */
+  readonly createDirectory: (names: LocalTree.Names) => Effect.Effect<void, Fault>
+  readonly write: (names: LocalTree.Names, content: Stream.Stream<Buffer, Fault>) => Effect.Effect<void, Fault>
+}
+
 /** The file operations that a copy needs, on this machine or on the server. */
 interface Side {
   readonly inspect: (path: string) => Effect.Effect<LocalFiles.Inspected, Fault>
-  readonly walk: (
-    path: string
-  ) => Effect.Effect<{ directories: ReadonlyArray<string>; files: ReadonlyArray<string>; skipped: number }, Fault>
-  readonly createDirectory: (path: string) => Effect.Effect<void, Fault>
+  readonly walk: (path: string) => Effect.Effect<LocalFiles.Walked, Fault>
+  /** A directory to copy into, created with its parents if it is not there. */
+  readonly tree: (path: string) => Effect.Effect<Tree, Fault, Scope.Scope>
   readonly read: (path: string) => Stream.Stream<Buffer, Fault>
+  /**
+   * How much longer than it is said to be a file may turn out, in bytes, or twice as long: it may grow meanwhile, and
+   * those of /proc are said to be empty. A hostile server could fill the disk otherwise.
+   */
+  readonly mayGrowBytes: number
   readonly write: (path: string, content: Stream.Stream<Buffer, Fault>) => Effect.Effect<void, Fault>
 }
 
@@ -50,6 +67,13 @@ const about = <A>(path: string, effect: Effect.Effect<A, ClientError>): Effect.E
     error._tag === "ServerError" ? new CommandFailed({ message: `:${path}: ${error.reason}` }) : error
   )
 
+const writeTo = (files: Files, path: string, content: Stream.Stream<Buffer, Fault>) =>
+  Effect.mapError(files.write(path, content), (error) =>
+    error._tag === "ServerError" ? new CommandFailed({ message: `:${path}: ${error.reason}` }) : error
+  )
+
+const localSide: Side = { ...LocalFiles, tree: LocalTree.open, mayGrowBytes: Number.POSITIVE_INFINITY }
+
 const remoteSide = (files: Files): Side => ({
   inspect: (path) => about(path, files.getMetadata(path)),
   walk: (path) =>
@@ -60,19 +84,29 @@ const remoteSide = (files: Files): Side => ({
         return new CommandFailed({
           message: `:${path}: the directory is too large: the server lists only a part of it`
         })
-      const of = (wanted: "file" | "directory") =>
-        entries.filter(({ kind }) => kind === wanted).map((entry) => posix.relative(path, entry.path))
-      return Effect.succeed({ directories: of("directory"), files: of("file"), skipped: 0 })
+      return Either.match(ServerNames.check(path, entries), {
+        onLeft: (message) => new CommandFailed({ message: `:${path}: ${message}` }),
+        onRight: (listed) =>
+          Effect.succeed({
+            directories: listed.filter(({ kind }) => kind === "directory"),
+            files: listed.filter(({ kind }) => kind === "file"),
+            skipped: 0
+          })
+      })
     }),
-  createDirectory: (path) => about(path, files.createDirectory(path)),
+  tree: (path) => {
+    const at = (names: LocalTree.Names) => join(path, ...names.map(String))
+    return Effect.as(about(path, files.createDirectory(path)), {
+      createDirectory: (names) => about(at(names), files.createDirectory(at(names))),
+      write: (names, content) => writeTo(files, at(names), content)
+    })
+  },
   read: (path) =>
     Stream.mapError(files.read(path), (error) =>
       error._tag === "ServerError" ? new CommandFailed({ message: `:${path}: ${error.reason}` }) : error
     ),
-  write: (path, content) =>
-    Effect.mapError(files.write(path, content), (error) =>
-      error._tag === "ServerError" ? new CommandFailed({ message: `:${path}: ${error.reason}` }) : error
-    )
+  mayGrowBytes: 67108864,
+  write: (path, content) => writeTo(files, path, content)
 })
 
 /** Shows the progress of a copy at a terminal. */
@@ -88,7 +122,7 @@ class Progress {
     this.shownAt = now
     const short = name.length > maxName ? `...${name.slice(-maxName)}` : name
     const share = size !== null && size > 0 ? ` ${Math.min(100, Math.floor((done / size) * 100))} %` : ""
-    process.stderr.write(`\r\u001b[K${Table.plain(short)} ${Table.bytes(done)}${share}`)
+    process.stderr.write(`\r\u001b[K${PlainText.plain(short)} ${Table.bytes(done)}${share}`)
   }
 
   end(): void {
@@ -96,17 +130,28 @@ class Progress {
   }
 }
 
-const copyFile = (from: Side, source: string, to: Side, destination: string, progress: Progress) =>
+/** Copies a file; `write` puts its content where it belongs. */
+const copyFile = (
+  from: Side,
+  source: string,
+  write: (content: Stream.Stream<Buffer, Fault>) => Effect.Effect<void, Fault>,
+  progress: Progress
+) =>
   Effect.gen(function* () {
     const { size } = yield* from.inspect(source)
+    const limit = size === null ? Number.POSITIVE_INFINITY : size + Math.max(size, from.mayGrowBytes)
     let done = 0
     const content = Stream.tap(from.read(source), (chunk) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
         done += chunk.length
-        progress.add(basename(source), size, done, chunk.length, now)
+        if (done > limit) {
+          const message = `:${source}: is said to have ${size} bytes and has more than ${limit}; it is not copied`
+          return new CommandFailed({ message })
+        }
+        return Effect.sync(() => progress.add(basename(source), size, done, chunk.length, now))
       })
     )
-    yield* to.write(destination, content)
+    yield* write(content)
   })
 
 /** The existing destination, if any. Fails if it is a special file: these are not replaced. */
@@ -129,7 +174,7 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
       const environment = yield* Target.connect(target)
       const server = remoteSide(environment.files)
       const there = (path: string) => Target.pathIn(environment, path.slice(1) || ".")
-      const [from, to]: readonly [Side, Side] = isUpload ? [LocalFiles, server] : [server, LocalFiles]
+      const [from, to]: readonly [Side, Side] = isUpload ? [localSide, server] : [server, localSide]
       const root = isUpload ? source : there(source)
       const wanted = isUpload ? there(destination) : destination
       const existing = yield* existingAt(to, wanted, destination)
@@ -154,14 +199,19 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
               message: `${source} and ${destination} are the same file, by size and modification time; nothing was copied`
             })
           }
-          yield* copyFile(from, root, to, base, progress)
+          yield* copyFile(from, root, (content) => to.write(base, content), progress)
           return { files: 1, skipped: 0 }
         }
         if (!recursive) return yield* new UsageError({ message: `${source} is a directory; give --recursive` })
         const { directories, files, skipped } = yield* from.walk(root)
-        yield* to.createDirectory(base)
-        for (const directory of directories) yield* to.createDirectory(join(base, directory))
-        for (const file of files) yield* copyFile(from, join(root, file), to, join(base, file), progress)
+        // Below what was named on the command line: a link that was not named is not followed.
+        const tree = yield* to.tree(wanted)
+        const top = into && basename(root) !== "" ? [Buffer.from(basename(root))] : []
+        if (top.length > 0) yield* tree.createDirectory(top)
+        for (const { names } of directories) yield* tree.createDirectory([...top, ...names])
+        for (const { path, names } of files) {
+          yield* copyFile(from, path, (content) => tree.write([...top, ...names], content), progress)
+        }
         return { files: files.length, skipped }
       })
       const { files, skipped } = yield* Effect.ensuring(
@@ -169,7 +219,7 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
         Effect.sync(() => progress.end())
       )
       const ms = (yield* Clock.currentTimeMillis) - startedAt
-      if (json) yield* Terminal.write("stdout", `${JSON.stringify({ files, skipped, bytes: progress.bytes, ms })}\n`)
+      if (json) yield* Terminal.write("stdout", `${PlainText.json({ files, skipped, bytes: progress.bytes, ms })}\n`)
       else if (process.stderr.isTTY === true) {
         yield* Terminal.say(`${files} ${files === 1 ? "file" : "files"}, ${Table.bytes(progress.bytes)}, in ${ms} ms`)
       }

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import { bytesOf } from "../client/HeadTail.js"
 import { fromVariables } from "../environment/EnvironmentConfig.js"
 import { version } from "../internal/Package.js"
+import * as PlainText from "../internal/PlainText.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Wire from "../protocol/Wire.js"
 import * as ExecServer from "../server/ExecServer.js"
@@ -19,7 +20,6 @@ import * as NodeServices from "../server/NodeServices.js"
 import * as Memory from "../transport/Memory.js"
 import { Exited } from "./CommandExit.js"
 import { probes } from "./ServerProbes.js"
-import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
 
@@ -77,6 +77,7 @@ const localTarget: Target.Target = {
   env: "local",
   environments: "/dev/null",
   tokenFile: undefined,
+  insecure: false,
   session: undefined
 }
 
@@ -98,7 +99,7 @@ const runs = (name: string, tty: boolean, advice: string) =>
           .trim()
         return exit.exitCode === 0 && said === (tty ? "31 97" : "works")
           ? ok(name, tty ? "a terminal of the right size" : "a shell runs")
-          : failed(name, `status ${exit.exitCode}, ${JSON.stringify(Table.plain(said))}`, advice)
+          : failed(name, `status ${exit.exitCode}, ${JSON.stringify(said)}`, advice)
       })
     )
   )
@@ -227,7 +228,7 @@ const server = (target: Target.Target): Effect.Effect<ReadonlyArray<Finding>> =>
           Effect.map(isServed(client), (works) => (works ? ok(name, served) : failed(name, unserved, advice)))
         )
       )
-      return [ok("server", Table.plain(`${version}, in ${ms} ms`)), ...findings]
+      return [ok("server", `${version}, in ${ms} ms`), ...findings]
     })
     return Effect.scoped(asked)
   })
@@ -255,11 +256,11 @@ export const doctor = ({ target, json }: { readonly target: Target.Target; reado
     const here = yield* Effect.forEach(checks, (one) => one)
     const findings = [...here, ...(yield* server(target))]
     const lines = json
-      ? findings.map((finding) => `${JSON.stringify(finding)}\n`)
+      ? findings.map((finding) => `${PlainText.json(finding)}\n`)
       : [
           `exec-server ${version}\n`,
           ...findings.flatMap(({ name, status, detail, advice }) => [
-            `${marks[status]} ${name.padEnd(14)} ${detail}\n`,
+            `${marks[status]} ${name.padEnd(14)} ${PlainText.plain(detail)}\n`,
             ...(advice === undefined ? [] : [`   ${"".padEnd(14)} -> ${advice}\n`])
           ])
         ]

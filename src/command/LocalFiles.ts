@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
@@ -44,24 +45,34 @@ export const inspect = (path: string): Effect.Effect<Inspected, CommandFailed> =
 const isOther = (entry: { isDirectory: () => boolean; isFile: () => boolean }) =>
   !entry.isDirectory() && !entry.isFile()
 
+/** Something below a directory: its path, and the names that lead to it from there. */
+export interface Found {
+  readonly path: string
+  readonly names: ReadonlyArray<Buffer>
+}
+
+/** Everything below a directory, directories before what is in them; `skipped` are links and special files. */
+export interface Walked {
+  readonly directories: ReadonlyArray<Found>
+  readonly files: ReadonlyArray<Found>
+  readonly skipped: number
+}
+
 /** Lists a tree, parents first; `skipped` counts links and special files. */
-export const walk = (root: string) =>
+export const walk = (root: string): Effect.Effect<Walked, CommandFailed> =>
   Effect.gen(function* () {
-    const directories: Array<string> = []
-    const files: Array<string> = []
+    const directories: Array<Found> = []
+    const files: Array<Found> = []
     let skipped = 0
-    const waiting = [""]
-    for (let folder = waiting.shift(); folder !== undefined; folder = waiting.shift()) {
-      const path = join(root, folder)
+    const top: Found = { path: root, names: [] }
+    for (let folder: Found | undefined = top, next = 0; folder !== undefined; folder = directories[next++]) {
+      const { path, names } = folder
       const entries = yield* attempt(path, () => readdir(path, { withFileTypes: true }))
       for (const entry of entries) {
-        const relative = join(folder, entry.name)
+        const found = { path: join(path, entry.name), names: [...names, Buffer.from(entry.name)] }
         if (isOther(entry)) skipped++
-        else if (entry.isFile()) files.push(relative)
-        else {
-          directories.push(relative)
-          waiting.push(relative)
-        }
+        else if (entry.isFile()) files.push(found)
+        else directories.push(found)
       }
     }
     return { directories, files, skipped }
@@ -95,18 +106,22 @@ export const read = (path: string): Stream.Stream<Buffer, CommandFailed> =>
     )
   )
 
-/** Creates or replaces a file, atomically: it writes a temporary file and renames it. */
-export const write = <E>(path: string, content: Stream.Stream<Buffer, E>): Effect.Effect<void, CommandFailed | E> => {
-  // In the same directory, so that rename(2) works.
-  const part = `${path}.part-${randomUUID().slice(0, 8)}`
+/** Creates or replaces a file, atomically: it writes a temporary file and renames it. `shown` is its path in messages. */
+export const write = <E>(
+  path: string | Buffer,
+  content: Stream.Stream<Buffer, E>,
+  shown: string = path.toString()
+): Effect.Effect<void, CommandFailed | E> => {
+  // In the same directory, so that rename(2) works; it replaces a link and does not follow it.
+  const part = Buffer.concat([Buffer.from(path), Buffer.from(`.part-${randomUUID().slice(0, 8)}`)])
   const writeAll = (handle: FileHandle) =>
-    Stream.runForEach(content, (chunk) => attempt(path, () => handle.writeFile(chunk)))
+    Stream.runForEach(content, (chunk) => attempt(shown, () => handle.writeFile(chunk)))
   return Effect.acquireUseRelease(
-    attempt(path, () => open(part, "wx")),
+    attempt(shown, () => open(part, "wx")),
     (handle) =>
       Effect.zipRight(
         writeAll(handle),
-        attempt(path, () => rename(part, path))
+        attempt(shown, () => rename(part, path))
       ),
     (handle, exit) =>
       Effect.zipRight(

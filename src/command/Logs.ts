@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import * as PlainText from "../internal/PlainText.js"
 import type { OutputChunk } from "../protocol/ExecApi.js"
 import { ProcessId } from "../protocol/Ids.js"
 import * as Target from "./Target.js"
@@ -21,7 +22,7 @@ export interface Options {
 
 const print = ({ seq, stream, chunk }: OutputChunk, json: boolean) =>
   json
-    ? Terminal.write("stdout", `${JSON.stringify({ seq, stream, chunk: chunk.toString("base64") })}\n`)
+    ? Terminal.write("stdout", `${PlainText.json({ seq, stream, chunk: chunk.toString("base64") })}\n`)
     : Terminal.write(stream === "stderr" ? "stderr" : "stdout", chunk)
 
 const missed = (bytes: number) =>

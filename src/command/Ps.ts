@@ -6,6 +6,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { need } from "../client/ServerFeatures.js"
+import * as PlainText from "../internal/PlainText.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
@@ -15,12 +16,12 @@ const stateOf = ({ running, signal, exitCode }: ProcessInfo): string =>
   running ? "running" : signal === null ? `exited ${exitCode ?? "?"}` : `killed ${signal}`
 
 const rowOf = (info: ProcessInfo, now: number): ReadonlyArray<string> => [
-  info.processId,
+  PlainText.quote(info.processId),
   String(info.pid ?? "-"),
   stateOf(info),
   info.tty ? "yes" : "no",
   Table.duration(now - info.startedAtMs),
-  info.argv.map(Target.quote).join(" ")
+  info.argv.map(PlainText.quote).join(" ")
 ]
 
 /** Prints the processes as a table, or with `json` as one object per line. */
@@ -32,7 +33,7 @@ export const ps = ({ target, json }: { readonly target: Target.Target; readonly 
       const { processes } = yield* client.call("process/list", {})
       const now = yield* Clock.currentTimeMillis
       const text = json
-        ? processes.map((info) => `${JSON.stringify(info)}\n`).join("")
+        ? processes.map((info) => `${PlainText.json(info)}\n`).join("")
         : Table.format(
             ["ID", "PID", "STATE", "TTY", "AGE", "COMMAND"],
             processes.map((info) => rowOf(info, now))

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type { StartOptions } from "../client/ExecClient.js"
 import { need, type ServerFeatures } from "../client/ServerFeatures.js"
 import type { Environment } from "../environment/Environment.js"
+import * as PlainText from "../internal/PlainText.js"
 import { Exited, UsageError } from "./CommandExit.js"
 import { interact } from "./Interact.js"
 import { explain } from "./StartFailure.js"
@@ -29,8 +30,8 @@ export interface Options {
   readonly json: boolean
 }
 
-/** Variables of the server that the process must not see (patterns). */
-const secrets = ["EXEC_SERVER_*TOKEN"]
+/** Variables of the server and of this command that the process must not see (patterns). */
+const secrets = ["EXEC_SERVER_*TOKEN", "CODEX_API_KEY"]
 
 /** The terminal size if stdout is not a terminal. */
 const defaultSize = { rows: 24, cols: 80 }
@@ -124,9 +125,9 @@ export const run = (options: Options) =>
       const { sessionId } = client
       yield* Terminal.write(
         "stdout",
-        `${json ? JSON.stringify({ sessionId, processId, pid: remote.pid }) : sessionId}\n`
+        `${json ? PlainText.json({ sessionId, processId, pid: remote.pid }) : PlainText.plain(sessionId)}\n`
       )
-      const command = `exec-server attach ${Target.quote(processId)} --session ${sessionId} ${Target.flagsOf(target)}`
+      const command = `exec-server attach ${PlainText.quote(processId)} --session ${PlainText.quote(sessionId)} ${Target.flagsOf(target)}`
       yield* Terminal.say(`process ${processId} is running. To attach to it: ${command}`)
       yield* Terminal.say("the server ends it if nobody attaches within its --detached-session-ttl-ms (default 30 s)")
     })

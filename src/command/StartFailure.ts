@@ -13,7 +13,6 @@ import type { ServerError } from "../client/ClientError.js"
 import type { Files } from "../client/Files.js"
 import * as OsError from "../protocol/OsError.js"
 import { CommandFailed, Exited } from "./CommandExit.js"
-import * as Table from "./Table.js"
 import * as Terminal from "./Terminal.js"
 
 /** The failed start, and access to the server's files. */
@@ -109,7 +108,7 @@ export const explain = (
       })
     }
     const end = (why: string, status: number) =>
-      Effect.zipRight(Terminal.say(`${Table.plain(program)}: ${why}`), new Exited({ code: status }))
+      Effect.zipRight(Terminal.say(`${program}: ${why}`), new Exited({ code: status }))
     if (code !== "ENOENT") return yield* end(wordsOf(code), notExecutable)
     if (!program.includes("/")) return yield* end("command not found", notFound)
     // ENOENT for an existing file: its interpreter is missing.

@@ -3,18 +3,17 @@
  *
  * @since 0.1.0
  */
+import * as PlainText from "../internal/PlainText.js"
 
-/** Control characters: names of processes and files must not send escape sequences to the terminal. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-const control = /[\u0000-\u001f\u007f-\u009f]/g
+/** The widest column, in characters: a longer cell moves what is right of it, in its own row alone. */
+const maxWidth = 64
 
-/** Replaces control characters by "?"; the result is one line. */
-export const plain = (text: string): string => text.replace(control, "?")
-
-/** Formats rows below a header, in aligned columns. */
+/** Formats rows below a header, in aligned columns of at most 64 characters. */
 export const format = (header: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const lines = [header, ...rows.map((row) => row.map(plain))]
-  const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
+  const lines = [header, ...rows.map((row) => row.map(PlainText.plain))]
+  const widths = header.map((_, column) =>
+    lines.reduce((widest, line) => Math.min(maxWidth, Math.max(widest, line[column]?.length ?? 0)), 0)
+  )
   return lines
     .map((line) =>
       line

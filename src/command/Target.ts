@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { posix } from "node:path"
-import { fileURLToPath, pathToFileURL } from "node:url"
+import { pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
@@ -14,8 +14,12 @@ import * as RelayLink from "../client/RelayLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
+import * as PlainText from "../internal/PlainText.js"
+import * as PrivateFile from "../internal/PrivateFile.js"
+import * as PathUri from "../protocol/PathUri.js"
 import { UsageError } from "./CommandExit.js"
 import * as MemoryTuning from "./MemoryTuning.js"
+import * as Terminal from "./Terminal.js"
 
 /** The flags that select the target. */
 export interface Target {
@@ -24,6 +28,8 @@ export interface Target {
   /** A file of environments, instead of the configured one. */
   readonly environments: string | undefined
   readonly tokenFile: string | undefined
+  /** Send the token over plain `ws://` to another machine as well. */
+  readonly insecure: boolean
   /** The session to resume. */
   readonly session: string | undefined
 }
@@ -56,7 +62,7 @@ const checkAddress = (url: string): Either.Either<void, UsageError> => {
 
 const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | undefined, EntryError> =>
   Either.gen(function* () {
-    const { env, environments, tokenFile } = target
+    const { env, environments, tokenFile, insecure } = target
     if (target.url !== undefined && env !== undefined) yield* usage("give --url or --env, not both")
     if (env === undefined) {
       const given = target.url ?? process.env["EXEC_SERVER_URL"]?.trim()
@@ -65,7 +71,7 @@ const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | unde
         EnvironmentConfig.parseUrl(given),
         ({ detail }) => new UsageError({ message: detail })
       )
-      const server = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile })
+      const server = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile, insecure })
       return { id: EnvironmentConfig.remoteId, target: server, initializeTimeoutMs: undefined }
     }
     const { entries, includeLocal } = yield* environments === undefined
@@ -77,9 +83,9 @@ const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | unde
       const known = [...(includeLocal ? [EnvironmentConfig.localId] : []), ...entries.map(({ id }) => id)]
       return yield* Either.left(new EnvironmentManager.UnknownEnvironment({ id: env, known }))
     }
-    return tokenFile === undefined || entry.target._tag !== "Url"
-      ? entry
-      : { ...entry, target: { ...entry.target, tokenFile } }
+    if (entry.target._tag !== "Url") return entry
+    const given = { ...(tokenFile === undefined ? {} : { tokenFile }), ...(insecure ? { insecure } : {}) }
+    return { ...entry, target: { ...entry.target, ...given } }
   })
 
 const entryOf = (target: Target): Either.Either<EnvironmentConfig.Entry | undefined, EntryError> =>
@@ -92,14 +98,34 @@ const entryOf = (target: Target): Either.Either<EnvironmentConfig.Entry | undefi
 /** Checks the flags and the configuration, without connecting. */
 export const check = (target: Target): Either.Either<void, EntryError> => Either.map(entryOf(target), () => undefined)
 
+/** The base of relative paths on the server. */
+const startOf = ({ info }: Environment.Environment): Either.Either<string, string> =>
+  Either.map(PathUri.parse(info.cwd ?? info.userHomeDir ?? "/"), ({ path }) => path)
+
+const checkStart = (environment: Environment.Environment) =>
+  Either.match(startOf(environment), {
+    onLeft: (why) => new ClientError.ProtocolViolation({ detail: `the server's working directory: ${why}` }),
+    onRight: () => Effect.void
+  })
+
+/** Warns once if other users can read the token file. */
+const warnOfToken = ({ target }: EnvironmentConfig.Entry) =>
+  Effect.suspend(() => {
+    if (target._tag !== "Url" || target.tokenFile === undefined) return Effect.void
+    const warning = PrivateFile.warningOf("the token in", target.tokenFile)
+    return warning === undefined ? Effect.void : Terminal.say(`warning: ${warning}`)
+  })
+
 /** Connects to the target; the scope closes the connection, and ends the processes if it is this machine. */
 export const connect = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
   Effect.gen(function* () {
     const { session } = target
     const entry = yield* entryOf(target)
     if (entry !== undefined) {
+      yield* warnOfToken(entry)
       return yield* Environment.remote(entry, { resumeSessionId: session }).pipe(
-        Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) })
+        Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) }),
+        Effect.tap(checkStart)
       )
     }
     if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
@@ -121,18 +147,16 @@ export const uriIn = (environment: Environment.Environment, path: string): strin
 }
 
 /** Resolves a path: against this command's working directory if the target is local, otherwise the server's. */
-export const pathIn = ({ isLocal, info }: Environment.Environment, path: string): string => {
+export const pathIn = (environment: Environment.Environment, path: string): string => {
   if (isUri(path)) return path
-  return posix.resolve(isLocal ? process.cwd() : fileURLToPath(info.cwd ?? info.userHomeDir ?? "file:///"), path)
+  const start = environment.isLocal ? process.cwd() : Either.getOrElse(startOf(environment), () => "/")
+  return posix.resolve(start, path)
 }
 
 /** The flags that select the same target, quoted for a shell. */
-export const flagsOf = ({ url, env, environments, tokenFile }: Target): string =>
+export const flagsOf = ({ url, env, environments, tokenFile, insecure }: Target): string =>
   Object.entries({ url: url ?? (env === undefined ? process.env["EXEC_SERVER_URL"] : undefined), env, environments })
     .concat([["token-file", tokenFile]])
-    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${quote(value)}`]))
+    .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${PlainText.quote(value)}`]))
+    .concat(insecure ? ["--insecure"] : [])
     .join(" ")
-
-/** Quotes a word for a shell. */
-export const quote = (word: string): string =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`

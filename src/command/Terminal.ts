@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as PlainText from "../internal/PlainText.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Posix from "../spawn/Posix.js"
 import { CommandFailed } from "./CommandExit.js"
@@ -38,9 +39,9 @@ const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[
 
 const { stdin, stdout, stderr } = process
 
-/** Prints a message on stderr. In raw mode the terminal does not add the carriage return. */
+/** Prints a message on stderr, free of control characters. In raw mode the terminal does not add the carriage return. */
 export const say = (text: string): Effect.Effect<void> =>
-  Effect.sync(() => void stderr.write(`exec-server: ${text}${stderr.isTTY ? "\r" : ""}\n`))
+  Effect.sync(() => void stderr.write(`exec-server: ${PlainText.plain(text)}${stderr.isTTY ? "\r" : ""}\n`))
 
 const streams = { stdout, stderr }
 

@@ -103,14 +103,14 @@ export const remote = (
     if (target._tag === "Program") {
       return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }), enabled)
     }
-    const { url, connectTimeoutMs, tokenFile } = target
+    const { url, connectTimeoutMs, tokenFile, insecure } = target
     // EXEC_SERVER_TOKEN is for the server named by a flag or variable. Servers in the file must not receive it.
     const variables = id === remoteId ? process.env : {}
     const token = yield* Token.load({ tokenFile, variables })
     return of(
       id,
       false,
-      yield* ExecClient.connect({ ...options, url, connectTimeout: connectTimeoutMs, token }),
+      yield* ExecClient.connect({ ...options, url, connectTimeout: connectTimeoutMs, token, insecure }),
       enabled
     )
   })

@@ -31,6 +31,8 @@ export type Target = Data.TaggedEnum<{
     readonly connectTimeoutMs: number | undefined
     /** The path of a file with the bearer token. */
     readonly tokenFile: string | undefined
+    /** Show it also to another machine over `ws://`. */
+    readonly insecure: boolean
   }
   Program: {
     readonly command: string
@@ -124,6 +126,7 @@ const entryKeys: Readonly<Record<string, Kind>> = {
   },
   cwd: text,
   token_file: text,
+  insecure: boolean,
   connect_timeout_sec: seconds,
   initialize_timeout_sec: seconds,
   exec_enabled: boolean,
@@ -139,6 +142,7 @@ interface RawEntry {
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
   readonly token_file?: string
+  readonly insecure?: boolean
   readonly connect_timeout_sec?: number
   readonly initialize_timeout_sec?: number
   readonly exec_enabled?: boolean
@@ -190,7 +194,16 @@ export const parseUrl = (given: string): Checked<string> => {
 const milliseconds = (sec: number | undefined) => (sec === undefined ? undefined : Math.ceil(Number(sec) * 1000))
 
 const parseTarget = (id: string, raw: RawEntry, folder: string | undefined): Checked<Target> => {
-  const { program, url, args, env, cwd, token_file: tokenFile, connect_timeout_sec: connectTimeout } = raw
+  const {
+    program,
+    url,
+    args,
+    env,
+    cwd,
+    token_file: tokenFile,
+    insecure = false,
+    connect_timeout_sec: connectTimeout
+  } = raw
   if ((url === undefined) === (program === undefined)) {
     return fail(`environment \`${id}\` must set exactly one of url or program`)
   }
@@ -203,12 +216,14 @@ const parseTarget = (id: string, raw: RawEntry, folder: string | undefined): Che
       Target.Url({
         url,
         connectTimeoutMs: milliseconds(connectTimeout),
-        tokenFile: tokenFile === undefined ? undefined : resolved(tokenFile)
+        tokenFile: tokenFile === undefined ? undefined : resolved(tokenFile),
+        insecure
       })
     )
   }
   if (connectTimeout !== undefined) return fail(`environment \`${id}\` connect_timeout_sec requires url`)
   if (tokenFile !== undefined) return fail(`environment \`${id}\` token_file requires url`)
+  if (insecure) return fail(`environment \`${id}\` insecure requires url`)
   const command = program?.trim() ?? ""
   if (command === "") return fail(`environment \`${id}\` program cannot be empty`)
   if (cwd !== undefined && !isAbsolute(resolved(cwd))) return fail(`environment \`${id}\` cwd must be absolute`)
@@ -313,7 +328,7 @@ export const fromUrl = (given: string | undefined): Either.Either<EnvironmentCon
     entries: [
       {
         id: remoteId,
-        target: Target.Url({ url, connectTimeoutMs: undefined, tokenFile: undefined }),
+        target: Target.Url({ url, connectTimeoutMs: undefined, tokenFile: undefined, insecure: false }),
         initializeTimeoutMs: undefined
       }
     ],

@@ -194,7 +194,12 @@ export const makeProvided = (
           if (given.trim() === "") return yield* refuse("remote environment requires an exec-server url")
           yield* EnvironmentConfig.checkId(id)
           const url = yield* EnvironmentConfig.parseUrl(given)
-          const target = EnvironmentConfig.Target.Url({ url, connectTimeoutMs: undefined, tokenFile: undefined })
+          const target = EnvironmentConfig.Target.Url({
+            url,
+            connectTimeoutMs: undefined,
+            tokenFile: undefined,
+            insecure: false
+          })
           const old = slots.get(id)
           // Replace the slot before closing the old connection: new callers get the new one.
           add(EnvironmentProvider.sourceOf({ id, target, initializeTimeoutMs: undefined }))

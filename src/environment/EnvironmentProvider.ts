@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as Environment from "./Environment.js"
 import * as EnvironmentConfig from "./EnvironmentConfig.js"
 
@@ -26,6 +27,16 @@ export interface Provided extends Pick<EnvironmentConfig.EnvironmentConfig, "inc
   readonly sources: ReadonlyArray<Source>
 }
 
+/** Warns once if other users can read the token file. */
+const warnOnce = (target: EnvironmentConfig.Target): Effect.Effect<void> => {
+  let warned = false
+  return Effect.suspend(() => {
+    if (warned || target._tag !== "Url" || target.tokenFile === undefined) return Effect.void
+    warned = true
+    return PrivateFile.warn("the token in", target.tokenFile)
+  })
+}
+
 /** Makes the source of a configured environment. */
 export const sourceOf = (entry: EnvironmentConfig.Entry): Source => {
   const { id, target, execEnabled = true, filesystemEnabled = true } = entry
@@ -35,7 +46,7 @@ export const sourceOf = (entry: EnvironmentConfig.Entry): Source => {
     filesystemEnabled,
     // A program that cannot be started now will not work later either.
     mayBeStarting: target._tag === "Url",
-    connect: Environment.remote(entry)
+    connect: Effect.zipRight(warnOnce(target), Environment.remote(entry))
   }
 }
 

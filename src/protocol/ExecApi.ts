@@ -17,7 +17,20 @@ import { ClientId, ProcessId, SessionId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Cells, Count, Flag, Integer, maybe, oneOf, Text, TextList, TextMap, withFallback } from "./Schemas.js"
+import {
+  Bytes,
+  Cells,
+  Count,
+  Flag,
+  Integer,
+  maybe,
+  oneOf,
+  Seq,
+  Text,
+  TextList,
+  TextMap,
+  withFallback
+} from "./Schemas.js"
 import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
@@ -144,20 +157,20 @@ export const exitFields = {
 }
 
 /** One chunk of output: raw bytes, at most 64 KiB. */
-export const OutputChunk = Schema.Struct({ seq: Count, stream: OutputStream, chunk: Bytes })
+export const OutputChunk = Schema.Struct({ seq: Seq, stream: OutputStream, chunk: Bytes })
 export type OutputChunk = typeof OutputChunk.Type
 
 /**
  * Dropped output (ours): the `seq` of its first and last chunk, and its size in bytes. A process has at most one gap.
  */
-export const Gap = Schema.Struct({ fromSeq: Count, throughSeq: Count, bytes: Count })
+export const Gap = Schema.Struct({ fromSeq: Seq, throughSeq: Seq, bytes: Count })
 export type Gap = typeof Gap.Type
 
 /** The result of `process/read`: retained output after a cursor. */
 export const ReadResult = Schema.Struct({
   chunks: Schema.Array(OutputChunk),
   /** To continue, read with `afterSeq = nextSeq - 1`. */
-  nextSeq: Count,
+  nextSeq: Seq,
   exited: Flag,
   ...exitFields,
   closed: Flag,

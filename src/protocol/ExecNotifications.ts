@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 import { exitFields, OutputStream } from "./ExecApi.js"
 import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
-import { Bytes, Count, Flag, Integer, Text, withFallback } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.js"
 
 /**
  * All notifications. The client sends `initialized`; the server sends the others. The output, exit and close of one
@@ -19,13 +19,13 @@ export class ExecNotifications extends RpcGroup.make(
   /** The client is ready to receive notifications. The server ignores the parameters. */
   Rpc.make("initialized", { payload: Schema.Struct({}) }),
   Rpc.make("process/output", {
-    payload: Schema.Struct({ processId: ProcessId, seq: Count, stream: OutputStream, chunk: Bytes })
+    payload: Schema.Struct({ processId: ProcessId, seq: Seq, stream: OutputStream, chunk: Bytes })
   }),
   /** The leader was reaped. Output may still follow. */
   Rpc.make("process/exited", {
     payload: Schema.Struct({
       processId: ProcessId,
-      seq: Count,
+      seq: Seq,
       /** The exit status, or 128 + the signal's number; null if the system could not report it. */
       ...exitFields,
       sandboxDenied: withFallback(Flag, () => false),
@@ -34,12 +34,12 @@ export class ExecNotifications extends RpcGroup.make(
     })
   }),
   /** The leader was reaped and every byte of output was read. Nothing follows. */
-  Rpc.make("process/closed", { payload: Schema.Struct({ processId: ProcessId, seq: Count }) }),
+  Rpc.make("process/closed", { payload: Schema.Struct({ processId: ProcessId, seq: Seq }) }),
   /**
    * The process was restarted for the `attempt`th time (ours). `exited` and `closed` are sent for the final end only.
    */
   Rpc.make("process/restarted", {
-    payload: Schema.Struct({ processId: ProcessId, seq: Count, attempt: Count, pid: Integer })
+    payload: Schema.Struct({ processId: ProcessId, seq: Seq, attempt: Count, pid: Integer })
   }),
   /** With `capabilities.lifecycle` (ours): the process runs. */
   Rpc.make("process/started", { payload: Schema.Struct({ processId: ProcessId, pid: Integer }) }),

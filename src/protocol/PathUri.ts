@@ -50,7 +50,8 @@ const percentDecode = (text: string): Buffer => {
   return target.subarray(0, length)
 }
 
-const parseBytes = (text: string): Either.Either<FilePath, string> => {
+/** Parses a path in either form as bytes, without resolving anything; Left is a sentence that says what is wrong. */
+export const parseBytes = (text: string): Either.Either<FilePath, string> => {
   if (text.startsWith("/")) {
     return text.includes("\0")
       ? Either.left(`the path ${JSON.stringify(clip(text))} contains a NUL byte`)

@@ -92,6 +92,9 @@ const integerBetween = (minimum: number, maximum: number, range: string) =>
 /** An unsigned 64-bit integer: a sequence number, a count of bytes or of milliseconds. */
 export const Count = integerBetween(0, 2 ** 64, "of 0 or more")
 
+/** A number of an event of a process: those that a server sends fit into 53 bits, or adding one would change nothing. */
+export const Seq = integerBetween(0, Number.MAX_SAFE_INTEGER - 1, "from 0 to 2^53 - 2")
+
 /** An unsigned 16-bit integer above 0: a count of rows or columns. */
 export const Cells = integerBetween(1, 65535, "from 1 to 65535")
 

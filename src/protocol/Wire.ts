@@ -47,6 +47,12 @@ export type ResponseBody =
  */
 export const maxDepth = 64
 
+/**
+ * The most values of a message: members, elements, lists and objects. The longest answers have less than three million;
+ * a value takes up to thirty times the memory of its text.
+ */
+export const maxValues = 8_000_000
+
 const i64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n }
 
 const malformed = (detail: string): Message => ({ _tag: "Malformed", detail })
@@ -62,12 +68,20 @@ const stringEnd = (text: string, start: number): number => {
   return text.length
 }
 
-const code = { quote: 0x22, openBracket: 0x5b, closeBracket: 0x5d, openBrace: 0x7b, closeBrace: 0x7d } as const
+const code = {
+  quote: 0x22,
+  comma: 0x2c,
+  openBracket: 0x5b,
+  closeBracket: 0x5d,
+  openBrace: 0x7b,
+  closeBrace: 0x7d
+} as const
 
-/** Whether brackets outside strings nest too deep. Scans the text, so nothing is allocated for it. */
-const tooDeep = (text: string): boolean => {
-  if (text.length <= maxDepth) return false
+/** Why a message is not parsed: it nests too deep, or has too many values. Scans the text, so nothing is allocated. */
+const excessOf = (text: string): string | undefined => {
+  if (text.length <= maxDepth) return undefined
   let depth = 0
+  let values = 0
   for (let i = 0; i < text.length; i++) {
     switch (text.charCodeAt(i)) {
       case code.quote:
@@ -75,14 +89,18 @@ const tooDeep = (text: string): boolean => {
         break
       case code.openBracket:
       case code.openBrace:
-        if (++depth > maxDepth) return true
+        if (++depth > maxDepth) return `recursion limit exceeded: nested deeper than ${maxDepth}`
+        values++
+        break
+      case code.comma:
+        values++
         break
       case code.closeBracket:
       case code.closeBrace:
         depth--
     }
   }
-  return false
+  return values > maxValues ? `the message has more than ${maxValues} values` : undefined
 }
 
 const idNumber = /\s*:\s*(-?\d+)\s*[,}]/y
@@ -147,7 +165,8 @@ const parseResponse = (message: Record<string, unknown>, text: string): Message 
 
 /** Parses one message. Never throws: invalid text becomes `Malformed`, with a sentence that says why. */
 export const parse = (text: string): Message => {
-  if (tooDeep(text)) return malformed(`recursion limit exceeded: nested deeper than ${maxDepth}`)
+  const excess = excessOf(text)
+  if (excess !== undefined) return malformed(excess)
   let message: unknown
   try {
     message = JSON.parse(text)

@@ -15,6 +15,7 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
+import * as PlainText from "../internal/PlainText.js"
 import type { ServerConfig } from "./ServerConfig.js"
 
 const messageOf = (message: unknown): string => {
@@ -31,7 +32,7 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
   ({ annotations, cause, context, date, logLevel, message }) => {
     const services = FiberRefs.getOrDefault(context, FiberRef.currentContext)
     const span = Option.getOrUndefined(Context.getOption(services, Tracer.ParentSpan))
-    return JSON.stringify({
+    return PlainText.json({
       ...Object.fromEntries(HashMap.toEntries(annotations)),
       time: date.toISOString(),
       level: logLevel.label,
@@ -42,8 +43,11 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
   }
 )
 
+/** One line of `name=value` pairs. */
+export const text: Logger.Logger<unknown, string> = Logger.map(Logger.logfmtLogger, PlainText.escaped)
+
 const loggers: { readonly [K in ServerConfig["logFormat"]]: Logger.Logger<unknown, string> } = {
-  text: Logger.logfmtLogger,
+  text,
   json
 }
 

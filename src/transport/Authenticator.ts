@@ -13,6 +13,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 
 /**
@@ -112,7 +113,8 @@ const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
       Effect.filterOrFail(
         ({ length }) => length > 0,
         () => fail("it is empty")
-      )
+      ),
+      Effect.zipLeft(PrivateFile.warn("the secret in", path))
     )
   })
 

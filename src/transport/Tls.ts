@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs"
 import { createSecureContext } from "node:tls"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
@@ -81,5 +82,6 @@ export const load = ({ certFile, keyFile }: Files): Effect.Effect<Pair, ListenEr
         message: `the TLS key ${keyFile} does not belong to the certificate ${certFile}`
       })
     }
+    yield* PrivateFile.warn("the TLS key", keyFile)
     return { cert, key }
   })

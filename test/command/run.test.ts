@@ -1,6 +1,6 @@
 /** `run`, called by programs: streams, status, signals, and every way in which there is nowhere to run. */
 import { execFile } from "node:child_process"
-import { writeFileSync } from "node:fs"
+import { chmodSync, writeFileSync } from "node:fs"
 import { createServer, type Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -267,6 +267,7 @@ describe("where there is nowhere to run", () => {
         EXEC_SERVER_TOKEN: "a b"
       })
       writeFileSync(file, "\n")
+      chmodSync(file, 0o600)
       yield* fails(["--url", "ws://127.0.0.1:1", "--token-file", file], 1, /the token in .* is empty/)
       const none = yield* command(["run"])
       assert.strictEqual(none.code, 2)
@@ -283,7 +284,7 @@ describe("where there is nowhere to run", () => {
     Effect.gen(function* () {
       const folder = yield* directory
       const file = `${folder}/token`
-      writeFileSync(file, "secret-token\n")
+      writeFileSync(file, "secret-token\n", { mode: 0o600 })
       const { url } = yield* webSocketServer({ args: ["--ws-auth", "capability-token", "--ws-token-file", file] })
       yield* fails(["--url", url], 1, /the server answered 401 instead of an upgrade/)
       for (const [args, env] of [
@@ -303,12 +304,19 @@ describe("where there is nowhere to run", () => {
 
   it.scopedLive("the process gets the environment, but for the tokens of this command and of the server", () =>
     Effect.gen(function* () {
-      const env = { EXEC_SERVER_TOKEN: "secret-token", EXEC_SERVER_REMOTE_TOKEN: "secret-token", MINE: "mine" }
+      const env = {
+        EXEC_SERVER_TOKEN: "secret-token",
+        EXEC_SERVER_REMOTE_TOKEN: "secret-token",
+        CODEX_API_KEY: "secret-token",
+        MINE: "mine"
+      }
       const { stdout } = yield* command(["run", "--", "env"], { env })
       assert.include(stdout, "MINE=mine\n")
       assert.notInclude(stdout, "secret-token")
       const set = yield* command(["run", "--set", "EXEC_SERVER_TOKEN=given", "--", "env"], { env })
       assert.include(set.stdout, "EXEC_SERVER_TOKEN=given\n")
+      const key = yield* command(["run", "--set", "CODEX_API_KEY=given", "--", "env"], { env })
+      assert.include(key.stdout, "CODEX_API_KEY=given\n")
     })
   )
 

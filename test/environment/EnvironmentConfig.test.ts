@@ -48,7 +48,8 @@ describe("environments.toml", () => {
           target: EnvironmentConfig.Target.Url({
             url: "wss://box.example:443/path",
             connectTimeoutMs: 1500,
-            tokenFile: "/config/token"
+            tokenFile: "/config/token",
+            insecure: false
           })
         },
         {
@@ -97,6 +98,7 @@ describe("environments.toml", () => {
     [entry(`id = "x"\n${url}\n[environments.env]\nA = "b"`), "environment `x` args, env, and cwd require program"],
     [entry('id = "x"\nprogram = "p"\nconnect_timeout_sec = 1'), "environment `x` connect_timeout_sec requires url"],
     [entry('id = "x"\nprogram = "p"\ntoken_file = "t"'), "environment `x` token_file requires url"],
+    [entry('id = "x"\nprogram = "p"\ninsecure = true'), "environment `x` insecure requires url"],
     [entry('id = "x"\nprogram = " "'), "environment `x` program cannot be empty"],
     [entry('id = "x"\nurl = " "'), "environment url cannot be empty"],
     [entry('id = "x"\nurl = "http://h"'), "environment url `http://h` must use ws:// or wss://"],
