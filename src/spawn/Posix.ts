@@ -25,7 +25,7 @@ export type Stdio = Terminal | Descriptors
 export const isTerminal = (stdio: Stdio): stdio is Terminal => "path" in stdio
 
 /** Every call returns a negative error number when it fails. */
-interface Native {
+export interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
   readonly setPipeSize: (fd: number, bytes: number) => number
   readonly spawn: (
@@ -63,8 +63,23 @@ const buildFolder = join(Package.root, "src/spawn/native/build/Release")
 
 let loaded: Native | undefined
 
+/**
+ * The native module in a folder. It uses Node-API only, whose ABI is the same in all releases of Node.js, so a build
+ * need not be made again for another one. Throws a sentence that tells how to build it.
+ */
+export const loadFrom = (folder: string): Native => {
+  const path = join(folder, "posix.node")
+  try {
+    return load(path) as Native
+  } catch (cause) {
+    const [reason] = (cause instanceof Error ? cause.message : String(cause)).split("\n")
+    const remedy = `run npm rebuild in ${Package.root}`
+    throw new Error(`the native module ${path} cannot be loaded: ${reason}; ${remedy}`, { cause })
+  }
+}
+
 const native = (): Native => {
-  loaded ??= load(join(buildFolder, "posix.node")) as Native
+  loaded ??= loadFrom(buildFolder)
   return loaded
 }
 
