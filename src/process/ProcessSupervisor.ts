@@ -73,7 +73,7 @@ const conflictOf = ({ size, tty, prepared, envPolicy, metadata }: StartParams): 
   return undefined
 }
 
-/** Tells a child what its client knows it by (now): these variables win over all others. */
+/** Adds the identifiers that its client gave the process (current). These variables replace any of the same name. */
 const withMetadata = (env: Env, metadata: StartParams["metadata"]): Env =>
   metadata === undefined
     ? env
