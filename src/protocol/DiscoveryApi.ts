@@ -21,7 +21,11 @@ const Layers = Schema.Struct({
 /** A path of keys in a TOML document. */
 const KeyPath = TextList
 
-/** All discovery requests. */
+/**
+ * All discovery requests.
+ *
+ * @category schemas
+ */
 export class DiscoveryApi extends RpcGroup.make(
   /**
    * Reads parts of the original's configuration files. Refused if the machine has such files: an empty answer would

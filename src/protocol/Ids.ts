@@ -6,10 +6,18 @@
 import * as Schema from "effect/Schema"
 import { Text } from "./Schemas.js"
 
-/** The id a client chooses for a process: any string, even an empty one; unique within a session. Not an OS pid. */
+/**
+ * The id a client chooses for a process: any string, even an empty one; unique within a session. Not an OS pid.
+ *
+ * @category schemas
+ */
 export const ProcessId = Text.pipe(Schema.brand("ProcessId"))
 export type ProcessId = typeof ProcessId.Type
 
-/** The id the server gives a session: a version 4 UUID. */
+/**
+ * The id the server gives a session: a version 4 UUID.
+ *
+ * @category schemas
+ */
 export const SessionId = Text.pipe(Schema.brand("SessionId"))
 export type SessionId = typeof SessionId.Type

@@ -7,7 +7,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { NotAllowed } from "../protocol/Failure.js"
 
-/** What is recorded. Arguments, environments and payloads are not; of a command only the program is. */
+/**
+ * What is recorded. Arguments, environments and payloads are not; of a command only the program is.
+ *
+ * @category models
+ */
 export type Entry =
   | {
       readonly event: "session.opened" | "session.resumed" | "session.detached"
@@ -53,24 +57,40 @@ export type Entry =
       readonly timedOut: boolean
     }
 
-/** Whose doing it is: a session, and the peer that is, or was last, connected to it. */
+/**
+ * Whose doing it is: a session, and the peer that is, or was last, connected to it.
+ *
+ * @category models
+ */
 export interface Who {
   readonly sessionId: string
   readonly peer: string
 }
 
-/** Somewhere to record it. */
+/**
+ * Somewhere to record it.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Writes an entry, synchronously; says why if that failed. */
   readonly write: (who: Who, entry: Entry) => string | undefined
 }
 
-/** The audit log; nothing is recorded without one. */
+/**
+ * The audit log; nothing is recorded without one.
+ *
+ * @category tags
+ */
 export class AuditLog extends Context.Reference<AuditLog>()("exec-server/AuditLog", {
   defaultValue: (): Shape => ({ write: () => undefined })
 }) {}
 
-/** Records what must not happen unrecorded: a failure to do so is the answer. */
+/**
+ * Records what must not happen unrecorded: a failure to do so is the answer.
+ *
+ * @category utilities
+ */
 export const require = ({ write }: Shape, who: Who, entry: Entry): Effect.Effect<void, NotAllowed> =>
   Effect.suspend(() => {
     const reason = write(who, entry)

@@ -30,7 +30,11 @@ import * as HttpHandlers from "./HttpHandlers.js"
 import { requests } from "./MethodCodecs.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
-/** What answers requests. */
+/**
+ * What answers requests.
+ *
+ * @category models
+ */
 export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
 /** A handler as `toLayer` leaves it in the context, whatever its method; here none is an `Rpc.Wrapper`. */
@@ -51,7 +55,11 @@ const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> =>
   return Context.unsafeMake(new Map(entries))
 }
 
-/** The handlers of all connections: each request knows its own by `CurrentHandshake`. */
+/**
+ * The handlers of all connections: each request knows its own by `CurrentHandshake`.
+ *
+ * @category layers
+ */
 export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
   Effect.gen(function* () {
     const registry = yield* SessionRegistry

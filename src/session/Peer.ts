@@ -7,13 +7,21 @@
 import type { Buffer } from "node:buffer"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 
-/** Why a connection ends; the codes of WebSocket, which other transports merely log. */
+/**
+ * Why a connection ends; the codes of WebSocket, which other transports merely log.
+ *
+ * @category models
+ */
 export interface Ending {
   readonly code: 1000 | 1001 | 1002 | 1008
   readonly reason: string
 }
 
-/** What a peer reports. Every call comes from the event loop. */
+/**
+ * What a peer reports. Every call comes from the event loop.
+ *
+ * @category models
+ */
 export interface PeerEvents {
   /** One whole message. */
   readonly onMessage: (text: string) => void
@@ -28,10 +36,16 @@ export interface PeerEvents {
 /**
  * A peer with more unsent bytes than this is congested: its processes are not read and its requests not served until
  * it has taken everything. Large enough that the next bytes are on their way before the kernel's buffers run dry.
+ *
+ * @category constants
  */
 export const highWaterBytes = 262144
 
-/** One connected peer. Sending to one that is gone does nothing. */
+/**
+ * One connected peer. Sending to one that is gone does nothing.
+ *
+ * @category models
+ */
 export interface Peer {
   /** Who it is, as far as the transport knows: an address, or the kind of transport. */
   readonly name: string

@@ -25,7 +25,11 @@ import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { Event, State, transition } from "./SessionState.js"
 
-/** A client's processes, and whoever is connected to them now. */
+/**
+ * A client's processes, and whoever is connected to them now.
+ *
+ * @category models
+ */
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
 
@@ -70,7 +74,11 @@ export class Session {
   }
 }
 
-/** Sessions by their ids. */
+/**
+ * Sessions by their ids.
+ *
+ * @category models
+ */
 export interface Shape {
   /** A new session, attached to the caller. */
   readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
@@ -221,7 +229,11 @@ const make = Effect.gen(function* () {
   return { create, resume, detach, close, end } satisfies Shape
 })
 
-/** The sessions of a server. */
+/**
+ * The sessions of a server.
+ *
+ * @category tags
+ */
 export class SessionRegistry extends Context.Tag("exec-server/SessionRegistry")<SessionRegistry, Shape>() {
   /** No sessions at first; those that are left end with the Layer. */
   static readonly layer: Layer.Layer<SessionRegistry, never, ProcessSupervisor> = Layer.scoped(SessionRegistry, make)

@@ -11,15 +11,27 @@ import * as OsError from "../protocol/OsError.js"
 import type { Signal } from "../protocol/Signals.js"
 import type { Confinement } from "./Confinement.js"
 
-/** Names and values of environment variables. */
+/**
+ * Names and values of environment variables.
+ *
+ * @category models
+ */
 export type Env = { readonly [name: string]: string }
 
-/** A child's three standard descriptors: one terminal, or pipes with or without a writable stdin. */
+/**
+ * A child's three standard descriptors: one terminal, or pipes with or without a writable stdin.
+ *
+ * @category models
+ */
 export type Io =
   | { readonly _tag: "Pty"; readonly rows: number; readonly cols: number }
   | { readonly _tag: "Pipe"; readonly stdin: boolean }
 
-/** What to run: complete, nothing is inherited. */
+/**
+ * What to run: complete, nothing is inherited.
+ *
+ * @category models
+ */
 export interface ChildSpec {
   readonly argv: ReadonlyArray<string>
   readonly arg0?: string | undefined
@@ -30,7 +42,11 @@ export interface ChildSpec {
   readonly confinement?: Confinement | undefined
 }
 
-/** How a leader ended. `Lost` when the system could not tell: never a made-up number. */
+/**
+ * How a leader ended. `Lost` when the system could not tell: never a made-up number.
+ *
+ * @category models
+ */
 export type ExitStatus = Data.TaggedEnum<{
   Exited: { readonly code: number }
   Signaled: { readonly number: number; readonly signal: string }
@@ -38,10 +54,18 @@ export type ExitStatus = Data.TaggedEnum<{
 }>
 export const ExitStatus = Data.taggedEnum<ExitStatus>()
 
-/** Whom a signal reaches: the leader, its process group, or every descendant. */
+/**
+ * Whom a signal reaches: the leader, its process group, or every descendant.
+ *
+ * @category models
+ */
 export type SignalTarget = "leader" | "group" | "tree"
 
-/** What a child reports. Every call comes from the event loop, never from within a call to the child but `listen`. */
+/**
+ * What a child reports. Every call comes from the event loop, never from within a call to the child but `listen`.
+ *
+ * @category models
+ */
 export interface ChildEvents {
   /** Bytes, in order, at most 64 KiB; the buffer is only valid during the call. */
   readonly onOutput: (stream: OutputStream, bytes: Buffer) => void
@@ -53,7 +77,11 @@ export interface ChildEvents {
   readonly onStdinClosed: () => void
 }
 
-/** A running child. */
+/**
+ * A running child.
+ *
+ * @category models
+ */
 export interface Child {
   readonly pid: number
   /** Starts the reports; called once, soon after the spawn. Nothing is lost before. */
@@ -78,10 +106,18 @@ export interface Child {
   readonly abandonOutput: () => void
 }
 
-/** The child could not be started; the message is the operating system's. Nothing is left behind. */
+/**
+ * The child could not be started; the message is the operating system's. Nothing is left behind.
+ *
+ * @category errors
+ */
 export class SpawnError extends Data.TaggedError("SpawnError")<{ readonly message: string }> {}
 
-/** Starts children: the shape of every spawner service. */
+/**
+ * Starts children: the shape of every spawner service.
+ *
+ * @category models
+ */
 export interface Spawns {
   /**
    * Whether it keeps the `confinement` of a child or fails. Where it is false, starts with a sandbox that restricts
@@ -95,7 +131,11 @@ export interface Spawns {
   readonly spawn: (spec: ChildSpec) => Effect.Effect<Child, SpawnError>
 }
 
-/** Runs system calls that throw; what they throw becomes a `SpawnError` with the system's text. */
+/**
+ * Runs system calls that throw; what they throw becomes a `SpawnError` with the system's text.
+ *
+ * @category utilities
+ */
 export const attempt = <A>(spawn: () => A): Effect.Effect<A, SpawnError> =>
   Effect.try({
     try: spawn,

@@ -14,7 +14,11 @@ import type { Peer } from "../session/Peer.js"
  * @category errors
  */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
-/** There can be no further peer, and not because everything is over; the message is a sentence for the operator. */
+/**
+ * There can be no further peer, and not because everything is over; the message is a sentence for the operator.
+ *
+ * @category errors
+ */
 export class TransportFailed extends Data.TaggedError("TransportFailed")<{ readonly message: string }> {}
 
 /**
