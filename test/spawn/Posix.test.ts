@@ -9,9 +9,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 describe("the native module", () => {
   const refusal = (reason: string) =>
-    new RegExp(
-      `^the native module ${folder}/posix\\.node cannot be loaded: ${reason}; run npm rebuild in /.+$`
-    )
+    new RegExp(`^the native module ${folder}/posix\\.node cannot be loaded: ${reason}; run npm rebuild in /.+$`)
 
   it("that was not built is named in one line, with what builds it", () => {
     assert.throws(() => Posix.loadFrom(folder), refusal("Cannot find module '.*'"))
