@@ -90,7 +90,7 @@ const keys = new Map(
   )
 )
 
-/** The value of one option as services read it; undefined where it makes no sense. */
+/** The value of one option as services read it; undefined if it is invalid. */
 const accepted = (key: keyof Values, value: unknown): unknown => {
   const { kind, minimum, choices } = ServerConfig.settings[key]
   if (kind === "flag") return typeof value === "boolean" ? value : undefined
@@ -109,7 +109,7 @@ const expected = (key: keyof Values): string => {
   return key.endsWith("Ms") ? `a duration of ${minimum} ms or more` : `a whole number of ${minimum} or more`
 }
 
-/** What was asked for, as services read it; or what is wrong with it. */
+/** The given limits as services read them, or the error. */
 const read = (options: Options): Either.Either<Partial<Values>, string> => {
   const values: Array<readonly [string, unknown]> = []
   for (const [name, value] of Object.entries(options)) {
@@ -187,8 +187,8 @@ const changed = (given: Partial<Values>): Effect.Effect<Context.Context<never>> 
   })
 
 /**
- * The limits of everything that this layer is provided to; those that are not given stay as they are. A limit that makes
- * no sense is a defect, whose message names it; so is one for a transport or a service that was built before.
+ * The limits of everything that this layer is provided to; those that are not given stay as they are. An invalid
+ * limit is a defect, whose message names it; so is one for a transport or a service that was built before.
  *
  * @category layers
  * @example

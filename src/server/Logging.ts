@@ -62,7 +62,7 @@ export const levelOf = (word: ServerConfig["logLevel"]): LogLevel.LogLevel =>
  */
 export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | "logLevel">): Layer.Layer<never> =>
   Layer.scopedDiscard(
-    // In place of whatever there was: what the server logs is on stderr once, and on the spans that it belongs to.
+    // Replaces all loggers: each line is on stderr once, and on the span that it belongs to.
     Effect.locallyScoped(
       FiberRef.currentLoggers,
       HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)

@@ -1,6 +1,6 @@
 /**
- * What each request does. A request that acts on one process does so in its first, synchronous part: requests run in
- * the order they arrive, and only what waits lets others pass.
+ * The handlers of all requests. One that acts on a process does so in its first, synchronous part: requests run in the
+ * order in which they arrive, and only one that waits lets others pass.
  *
  * @since 0.1.0
  */
@@ -31,7 +31,7 @@ import { requests } from "./MethodCodecs.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
 /**
- * What answers requests.
+ * The handlers, as a service.
  *
  * @category models
  */

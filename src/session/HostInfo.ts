@@ -1,5 +1,5 @@
 /**
- * What a client is told of the machine.
+ * The description of the machine that clients get.
  *
  * @since 0.1.0
  */

@@ -29,7 +29,7 @@ export interface PeerEvents {
   readonly onMalformed: (detail: string) => void
   /** Everything sent has left this process; at the latest when `buffered` was above `highWaterBytes` before. */
   readonly onDrain: () => void
-  /** The peer is gone. Once; nothing follows. */
+  /** The connection has ended. Called once; no other report follows. */
   readonly onEnd: () => void
 }
 
@@ -47,16 +47,16 @@ export const highWaterBytes = 262144
  * @category models
  */
 export interface Peer {
-  /** Who it is, as far as the transport knows: an address, or the kind of transport. */
+  /** The peer's name, for logs: its address, or the kind of transport. */
   readonly name: string
-  /** What precedes the detail of a malformed message, naming the transport and the peer. */
+  /** The start of the error about a malformed message: names the transport and the peer. */
   readonly malformedPrefix: string
   /**
    * Whether a lost connection can be followed by another one: not on stdio, whose end is the server's. One that can
    * must finish its handshake in time.
    */
   readonly resumable: boolean
-  /** Who has the other end, where that is a process of this machine. */
+  /** The owner of the other end, where that is a process of this machine. */
   readonly owner?: SocketOwner | undefined
   /** Starts the reports. */
   readonly listen: (events: PeerEvents) => void
@@ -77,13 +77,13 @@ export interface Peer {
    * peer writes to: what surrounds the message on its way.
    */
   readonly roomAround?: { readonly before: number; readonly after: number }
-  /** The same with a binary message. A peer without it takes text alone. */
+  /** Sends a binary message in the same way. A peer without this method accepts text only. */
   readonly sendBinary?: (bytes: Buffer, onSent: () => void) => void
   /** Bytes sent that have not left this process. */
   readonly buffered: () => number
-  /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */
+  /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Says goodbye. `onEnd` follows. */
+  /** Closes the connection. `onEnd` follows. */
   readonly close: (ending: Ending) => void
 }

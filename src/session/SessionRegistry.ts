@@ -1,5 +1,5 @@
 /**
- * What outlives a connection: sessions, by their ids.
+ * The sessions of a server, by id. A session outlives its connections.
  *
  * @since 0.1.0
  */
@@ -45,17 +45,17 @@ export class Session {
     SessionMetrics.moved(undefined, this.state._tag)
   }
 
-  /** Whose doing it is what happens in it. */
+  /** The actor in audit entries about it. */
   get who(): Who {
     return { sessionId: this.id, peer: this.peer }
   }
 
-  /** Another peer is attached from now on. */
+  /** Attaches another peer. */
   belongsTo(peer: string): void {
     this.peer = peer
   }
 
-  /** Moves on, and says whether anything changed. */
+  /** Applies an event; returns whether the state changed. */
   advance(event: Event): boolean {
     const before = this.state
     this.state = transition(before, event)
@@ -107,7 +107,7 @@ const make = Effect.gen(function* () {
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
 
-  /** Records what became of a session, and logs it. */
+  /** Records and logs the new state of a session. */
   const tell = (session: Session, entry: Extract<Entry, { readonly event: `session.${string}` }>) =>
     Effect.suspend(() => {
       audit.write(session.who, entry)

@@ -9,7 +9,7 @@ import { join } from "node:path"
 import * as Package from "../internal/Package.js"
 import { codeName } from "../protocol/OsError.js"
 
-/** What a child gets for descriptors 0, 1, 2 and further ones: -1 is /dev/null. */
+/** The descriptors 0, 1, 2 and above of a child; -1 stands for /dev/null. */
 export type Descriptors = readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
 
 /** A terminal that becomes a child's own: the path of its slave, and the master's descriptor. */
@@ -18,7 +18,7 @@ export interface Terminal {
   readonly master: number
 }
 
-/** What a child reads and writes. */
+/** The standard descriptors of a child: a terminal, or separate descriptors. */
 export type Stdio = Terminal | Descriptors
 
 /** Whether a child gets a terminal. */
@@ -83,7 +83,7 @@ const native = (): Native => {
   return loaded
 }
 
-/** What a failed call of node:fs throws. */
+/** Throws for a negative result, with the `code` that node:fs would give. */
 const check = <A>(result: A | number): A | number => {
   if (typeof result !== "number" || result >= 0) return result
   const code = codeName(-result)

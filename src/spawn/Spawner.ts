@@ -1,5 +1,5 @@
 /**
- * Where children come from.
+ * The spawner service.
  *
  * @since 0.1.0
  */

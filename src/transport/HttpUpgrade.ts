@@ -21,7 +21,7 @@ import { SessionRegistry } from "../session/SessionRegistry.js"
 import { TransportLimits, timerMs } from "./TransportLimits.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
-/** A peer that gets what came before it listened. */
+/** A peer that also receives the messages that arrived before it listened. */
 const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string | Uint8Array>): Peer => ({
   ...peer,
   listen: (events) => {

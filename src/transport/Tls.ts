@@ -23,7 +23,7 @@ export interface Files {
 }
 
 /**
- * What two flags say; the failure is a sentence.
+ * The files that two flags name; the failure is a sentence for the operator.
  *
  * @category utilities
  */
@@ -38,7 +38,7 @@ export const fromFlags = (
 }
 
 /**
- * What was read.
+ * The certificate and key, as read.
  *
  * @category models
  */
