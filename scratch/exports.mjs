@@ -1,8 +1,10 @@
 /**
  * Part of `npm run check`: every export of every module of src has a sentence of JSDoc, and so has every static member
- * of an exported class. Two exports of one name, a type and its schema, share one.
+ * of an exported class. An export of a public module has a `@category` as well, one of those below. Two exports of one
+ * name, a type and its schema, share both.
  */
 import { readdirSync, readFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
 
@@ -11,6 +13,33 @@ const src = fileURLToPath(new URL("../src", import.meta.url))
 const modules = readdirSync(src, { recursive: true, encoding: "utf8" })
   .filter((file) => file.endsWith(".ts") && !file.startsWith("remote/gen/"))
   .sort()
+
+/** The index files that can be imported from; a module is public if one of these exports it. */
+const indexes = ["client", "environment", "protocol", "server", "testing"].map((folder) => `${folder}/index.ts`)
+const isPublic = new Set(
+  indexes.flatMap((index) =>
+    ts
+      .createSourceFile(index, readFileSync(`${src}/${index}`, "utf8"), ts.ScriptTarget.Latest)
+      .statements.filter(ts.isExportDeclaration)
+      .map(({ moduleSpecifier }) => join(dirname(index), moduleSpecifier.text).replace(/\.js$/, ".ts"))
+  )
+)
+
+const categories = [
+  "codecs",
+  "config",
+  "constants",
+  "constructors",
+  "context",
+  "errors",
+  "layers",
+  "models",
+  "predicates",
+  "running",
+  "schemas",
+  "tags",
+  "utilities"
+]
 
 const has = (node, kind) => ts.canHaveModifiers(node) && ts.getModifiers(node)?.some((found) => found.kind === kind)
 
@@ -21,6 +50,13 @@ const isDocumented = (node) =>
     .some(
       (found) => ts.isJSDoc(found) && found.pos > 0 && (ts.getTextOfJSDocComment(found.comment) ?? "").trim() !== ""
     )
+
+/** The categories in the comments before a node. */
+const categoriesOf = (node) =>
+  ts
+    .getJSDocTags(node)
+    .filter(({ tagName }) => tagName.text === "category")
+    .map(({ comment }) => (ts.getTextOfJSDocComment(comment) ?? "").trim())
 
 const declarationsOf = (statement) =>
   ts.isVariableStatement(statement) ? Array.from(statement.declarationList.declarations) : [statement]
@@ -42,14 +78,31 @@ const exportsOf = (file) =>
       })
     )
 
-const bare = modules.flatMap((path) => {
+/** What is wrong with the category of a public export. */
+const categoryFault = (found, exported) => {
+  const given = new Set(found.filter(({ name }) => name === exported).flatMap(({ node }) => categoriesOf(node)))
+  if (given.size === 0) return "is public without a @category"
+  if (given.size > 1) return `has several categories: ${Array.from(given).join(", ")}`
+  const [category] = given
+  return categories.includes(category) ? undefined : `has the category ${category}, not one of ${categories.join(", ")}`
+}
+
+const faults = modules.flatMap((path) => {
   const file = ts.createSourceFile(path, readFileSync(`${src}/${path}`, "utf8"), ts.ScriptTarget.Latest, true)
   const found = exportsOf(file)
   const documented = new Set(found.filter(({ node }) => isDocumented(node)).map(({ name }) => name))
-  return Array.from(new Set(found.map(({ name }) => name)))
+  const names = Array.from(new Set(found.map(({ name }) => name)))
+  const bare = names
     .filter((name) => !documented.has(name))
     .map((name) => `src/${path}: ${name} is exported without a sentence of JSDoc`)
+  // A static member belongs to the category of its class.
+  const ownNames = isPublic.has(path) ? names.filter((name) => !name.includes(".")) : []
+  const uncategorized = ownNames.flatMap((name) => {
+    const fault = categoryFault(found, name)
+    return fault === undefined ? [] : [`src/${path}: ${name} ${fault}`]
+  })
+  return [...bare, ...uncategorized]
 })
 
-for (const fault of bare) console.error(fault)
-if (bare.length > 0) process.exit(1)
+for (const fault of faults) console.error(fault)
+if (faults.length > 0) process.exit(1)

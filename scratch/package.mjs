@@ -68,7 +68,7 @@ try {
     "nothing is packed but sources, what was built, and what describes it",
     files.every((path) => expected.test(path))
   )
-  check("nothing of this machine is packed", !files.some((path) => /\.cache$|^src\/native\/build\//.test(path)))
+  check("nothing of this machine is packed", !files.some((path) => /\.cache$|^src\/spawn\/native\/build\//.test(path)))
   for (const path of [
     "docs/protocol.md",
     "dist/bin.js",

@@ -20,27 +20,55 @@ import { type ClientError, InvalidRequest } from "./ClientError.js"
 type Requests = RpcGroup.Rpcs<typeof ExecApi>
 type Notifications = RpcGroup.Rpcs<typeof ExecNotifications>
 
-/** The parameters of a method. */
+/**
+ * The parameters of a method.
+ *
+ * @category models
+ */
 export type Params<M extends Method> = Rpc.Payload<Rpc.ExtractTag<Requests, M>>
 
-/** The result of a method. */
+/**
+ * The result of a method.
+ *
+ * @category models
+ */
 export type Result<M extends Method> = Rpc.Success<Rpc.ExtractTag<Requests, M>>
 
-/** Calls any method of the server. */
+/**
+ * Calls any method of the server.
+ *
+ * @category models
+ */
 export type Call = <M extends Method>(method: M, params: Params<M>) => Effect.Effect<Result<M>, ClientError>
 
-/** The name of a notification that a server sends. */
+/**
+ * The name of a notification that a server sends.
+ *
+ * @category models
+ */
 export type NotificationMethod = Exclude<Notifications["_tag"], "initialized">
 
-/** The parameters of a notification. */
+/**
+ * The parameters of a notification.
+ *
+ * @category models
+ */
 export type NotificationParams<M extends NotificationMethod> = Rpc.Payload<Rpc.ExtractTag<Notifications, M>>
 
-/** A notification. */
+/**
+ * A notification.
+ *
+ * @category models
+ */
 export type Notification = {
   readonly [M in NotificationMethod]: { readonly method: M; readonly params: NotificationParams<M> }
 }[NotificationMethod]
 
-/** A checked request, ready to send or resend. */
+/**
+ * A checked request, ready to send or resend.
+ *
+ * @category models
+ */
 export interface Prepared {
   readonly method: Method
   /** The parameters. */
@@ -99,19 +127,35 @@ const prepare = (
   return Either.mapLeft(route[step](params), (detail) => new InvalidRequest({ method, detail }))
 }
 
-/** Checks a request for an in-process server. */
+/**
+ * Checks a request for an in-process server.
+ *
+ * @category codecs
+ */
 export const prepareValue = (method: Method, params: unknown): Either.Either<Prepared, InvalidRequest> =>
   Either.map(prepare(method, params, "validate"), () => ({ method, params, text: "" }))
 
-/** Checks a request and encodes its parameters. */
+/**
+ * Checks a request and encodes its parameters.
+ *
+ * @category codecs
+ */
 export const prepareText = (method: Method, params: unknown): Either.Either<Prepared, InvalidRequest> =>
   Either.map(prepare(method, params, "encode"), (encoded) => ({ method, params, text: JSON.stringify(encoded) }))
 
-/** Decodes a result; the failure is a sentence. */
+/**
+ * Decodes a result; the failure is a sentence.
+ *
+ * @category codecs
+ */
 export const decodeResult = (method: Method, result: unknown): Either.Either<unknown, string> =>
   routes.get(method)?.decode(result) ?? Either.left("there is no such method")
 
-/** Whether an unanswered request may be resent. `writeIds`: whether the server deduplicates writes by `writeId`. */
+/**
+ * Whether an unanswered request may be resent. `writeIds`: whether the server deduplicates writes by `writeId`.
+ *
+ * @category predicates
+ */
 export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): boolean => {
   switch (routes.get(method)?.repeatability ?? "never") {
     case "never":
@@ -123,7 +167,11 @@ export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): bool
   }
 }
 
-/** Decodes a notification; undefined for an unknown one. */
+/**
+ * Decodes a notification; undefined for an unknown one.
+ *
+ * @category codecs
+ */
 export const decodeNotification = (
   method: string,
   params: unknown

@@ -7,7 +7,11 @@ import * as Data from "effect/Data"
 import { Code } from "../protocol/Failure.js"
 import { redactUrl } from "../protocol/Redact.js"
 
-/** The server's program could not be started; `reason` is the system's error. */
+/**
+ * The server's program could not be started; `reason` is the system's error.
+ *
+ * @category errors
+ */
 export class LaunchFailed extends Data.TaggedError("LaunchFailed")<{
   readonly program: string
   readonly reason: string
@@ -17,14 +21,22 @@ export class LaunchFailed extends Data.TaggedError("LaunchFailed")<{
   }
 }
 
-/** A server that this client started did not print its address in time. */
+/**
+ * A server that this client started did not print its address in time.
+ *
+ * @category errors
+ */
 export class LaunchTimeout extends Data.TaggedError("LaunchTimeout")<{ readonly afterMs: number }> {
   override get message() {
     return `exec-server did not become ready within ${this.afterMs} ms`
   }
 }
 
-/** The connection failed: nothing listens at the address, or the WebSocket upgrade was refused. */
+/**
+ * The connection failed: nothing listens at the address, or the WebSocket upgrade was refused.
+ *
+ * @category errors
+ */
 export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
   /** Without what may be secret in it. */
   readonly url: string
@@ -43,7 +55,11 @@ export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
   }
 }
 
-/** A secret would have been sent in plain text to another machine; no connection was made. */
+/**
+ * A secret would have been sent in plain text to another machine; no connection was made.
+ *
+ * @category errors
+ */
 export class InsecureSecret extends Data.TaggedError("InsecureSecret")<{
   /** Without what may be secret in it. */
   readonly url: string
@@ -60,7 +76,11 @@ export class InsecureSecret extends Data.TaggedError("InsecureSecret")<{
   }
 }
 
-/** The connection was not established in time. */
+/**
+ * The connection was not established in time.
+ *
+ * @category errors
+ */
 export class ConnectTimeout extends Data.TaggedError("ConnectTimeout")<{
   /** Without what may be secret in it. */
   readonly url: string
@@ -75,14 +95,22 @@ export class ConnectTimeout extends Data.TaggedError("ConnectTimeout")<{
   }
 }
 
-/** The server did not answer `initialize` in time. */
+/**
+ * The server did not answer `initialize` in time.
+ *
+ * @category errors
+ */
 export class InitializeTimeout extends Data.TaggedError("InitializeTimeout")<{ readonly afterMs: number }> {
   override get message() {
     return `timed out waiting for exec-server initialize handshake after ${this.afterMs} ms`
   }
 }
 
-/** The connection ended; `reason` says why, if that is known. */
+/**
+ * The connection ended; `reason` says why, if that is known.
+ *
+ * @category errors
+ */
 export class TransportClosed extends Data.TaggedError("TransportClosed")<{ readonly reason: string | undefined }> {
   override get message() {
     return this.reason === undefined
@@ -91,21 +119,33 @@ export class TransportClosed extends Data.TaggedError("TransportClosed")<{ reado
   }
 }
 
-/** The server violated the protocol; the client closed the connection. */
+/**
+ * The server violated the protocol; the client closed the connection.
+ *
+ * @category errors
+ */
 export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ readonly detail: string }> {
   override get message() {
     return `exec-server protocol error: ${this.detail}`
   }
 }
 
-/** The server answered a request with an error; `code` and `reason` are the server's. */
+/**
+ * The server answered a request with an error; `code` and `reason` are the server's.
+ *
+ * @category errors
+ */
 export class ServerError extends Data.TaggedError("ServerError")<{ readonly code: number; readonly reason: string }> {
   override get message() {
     return `exec-server rejected request (${this.code}): ${this.reason}`
   }
 }
 
-/** The parameters of a request are invalid; nothing was sent. */
+/**
+ * The parameters of a request are invalid; nothing was sent.
+ *
+ * @category errors
+ */
 export class InvalidRequest extends Data.TaggedError("InvalidRequest")<{
   readonly method: string
   readonly detail: string
@@ -115,14 +155,22 @@ export class InvalidRequest extends Data.TaggedError("InvalidRequest")<{
   }
 }
 
-/** Too many requests await their responses; nothing was sent. */
+/**
+ * Too many requests await their responses; nothing was sent.
+ *
+ * @category errors
+ */
 export class TooManyRequests extends Data.TaggedError("TooManyRequests")<{ readonly limit: string }> {
   override get message() {
     return `more than ${this.limit} wait for an answer; wait for some of them first`
   }
 }
 
-/** The server does not support the operation; nothing was sent or changed. */
+/**
+ * The server does not support the operation; nothing was sent or changed.
+ *
+ * @category errors
+ */
 export class Unsupported extends Data.TaggedError("Unsupported")<{
   /** The name of the server in the message. */
   readonly server: string
@@ -136,7 +184,11 @@ export class Unsupported extends Data.TaggedError("Unsupported")<{
   }
 }
 
-/** The connection was lost and the session could not be resumed. */
+/**
+ * The connection was lost and the session could not be resumed.
+ *
+ * @category errors
+ */
 export class SessionLost extends Data.TaggedError("SessionLost")<{
   readonly disconnect: ClientError
   readonly cause: ClientError
@@ -146,7 +198,11 @@ export class SessionLost extends Data.TaggedError("SessionLost")<{
   }
 }
 
-/** Events of a process were lost during a long disconnection; the process was terminated. */
+/**
+ * Events of a process were lost during a long disconnection; the process was terminated.
+ *
+ * @category errors
+ */
 export class EventsLost extends Data.TaggedError("EventsLost")<{
   readonly processId: string
   readonly throughSeq: number
@@ -159,7 +215,11 @@ export class EventsLost extends Data.TaggedError("EventsLost")<{
   }
 }
 
-/** The body of a streamed HTTP response is incomplete; `reason` says why. */
+/**
+ * The body of a streamed HTTP response is incomplete; `reason` says why.
+ *
+ * @category errors
+ */
 export class BodyBroken extends Data.TaggedError("BodyBroken")<{
   readonly requestId: string
   readonly reason: string
@@ -169,14 +229,22 @@ export class BodyBroken extends Data.TaggedError("BodyBroken")<{
   }
 }
 
-/** A process of this client already has the id. */
+/**
+ * A process of this client already has the id.
+ *
+ * @category errors
+ */
 export class DuplicateProcess extends Data.TaggedError("DuplicateProcess")<{ readonly processId: string }> {
   override get message() {
     return `session already registered for process ${this.processId}`
   }
 }
 
-/** The process has no open stdin. */
+/**
+ * The process has no open stdin.
+ *
+ * @category errors
+ */
 export class WriteRefused extends Data.TaggedError("WriteRefused")<{
   readonly processId: string
   readonly status: "unknownProcess" | "starting" | "stdinClosed"
@@ -186,7 +254,11 @@ export class WriteRefused extends Data.TaggedError("WriteRefused")<{
   }
 }
 
-/** The reader was too slow, and output was dropped before it could read it. */
+/**
+ * The reader was too slow, and output was dropped before it could read it.
+ *
+ * @category errors
+ */
 export class OutputMissed extends Data.TaggedError("OutputMissed")<{
   readonly processId: string
   readonly events: number
@@ -197,7 +269,11 @@ export class OutputMissed extends Data.TaggedError("OutputMissed")<{
   }
 }
 
-/** Any failure between a client and its server. */
+/**
+ * Any failure between a client and its server.
+ *
+ * @category errors
+ */
 export type ClientError =
   | LaunchFailed
   | LaunchTimeout
@@ -215,7 +291,11 @@ export type ClientError =
   | EventsLost
   | DuplicateProcess
 
-/** Whether a session is attached to another connection, which may be closing. Before 0.141 only the text tells. */
+/**
+ * Whether a session is attached to another connection, which may be closing. Before 0.141 only the text tells.
+ *
+ * @category predicates
+ */
 export const isAttached = (error: ClientError): boolean =>
   error._tag === "ServerError" &&
   (error.code === Code.sessionAttached ||
@@ -228,7 +308,11 @@ const brokenUpstream = { code: -32000, reason: "JSON-RPC transport closed" }
 /** Whether a refused upgrade may succeed later: the server is overloaded, or (409) not registered yet. */
 const isPassing = (status: number) => status >= 500 || status === 408 || status === 409 || status === 429
 
-/** Whether a retry may succeed after this error. */
+/**
+ * Whether a retry may succeed after this error.
+ *
+ * @category predicates
+ */
 export const isRetryable = (error: ClientError): boolean => {
   switch (error._tag) {
     case "TransportClosed":

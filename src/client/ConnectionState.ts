@@ -7,7 +7,11 @@ import * as Data from "effect/Data"
 import type { ClientError } from "./ClientError.js"
 import type { Channel } from "./Connector.js"
 
-/** The state of the connection. */
+/**
+ * The state of the connection.
+ *
+ * @category models
+ */
 export type State = Data.TaggedEnum<{
   /** The first connection is being established. */
   Connecting: object
@@ -20,7 +24,11 @@ export type State = Data.TaggedEnum<{
 }>
 export const State = Data.taggedEnum<State>()
 
-/** The events that change the state. */
+/**
+ * The events that change the state.
+ *
+ * @category models
+ */
 export type Event = Data.TaggedEnum<{
   /** A connection is established and the handshake is complete. */
   Opened: { readonly channel: Channel }
@@ -33,7 +41,11 @@ export type Event = Data.TaggedEnum<{
 }>
 export const Event = Data.taggedEnum<Event>()
 
-/** The transition function. An event that does not apply to a state leaves it unchanged. */
+/**
+ * The transition function. An event that does not apply to a state leaves it unchanged.
+ *
+ * @category utilities
+ */
 export const transition = (state: State, event: Event): State => {
   switch (event._tag) {
     case "Opened":

@@ -10,7 +10,11 @@ import type { Method } from "../protocol/ExecApi.js"
 import type { Notification, Prepared } from "./Api.js"
 import type { ClientError, InvalidRequest, ServerError } from "./ClientError.js"
 
-/** The callbacks of a connection. They are called from the event loop, and never after `onEnd`. */
+/**
+ * The callbacks of a connection. They are called from the event loop, and never after `onEnd`.
+ *
+ * @category models
+ */
 export interface ChannelEvents {
   /** The response to a request: its result or the server's error. Called once for each request. */
   readonly onAnswer: (id: number, answer: Either.Either<unknown, ServerError>) => void
@@ -19,7 +23,11 @@ export interface ChannelEvents {
   readonly onEnd: (error: ClientError) => void
 }
 
-/** One connection. Sending after its end does nothing. */
+/**
+ * One connection. Sending after its end does nothing.
+ *
+ * @category models
+ */
 export interface Channel {
   /** Sends a request; `id` must be new on this connection. */
   readonly request: (id: number, prepared: Prepared) => void
@@ -30,7 +38,11 @@ export interface Channel {
   readonly resume: () => void
 }
 
-/** Connects to one server. */
+/**
+ * Connects to one server.
+ *
+ * @category models
+ */
 export interface Connector {
   /** Whether the client can reconnect and resume its session. */
   readonly resumable: boolean

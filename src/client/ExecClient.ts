@@ -28,10 +28,18 @@ import * as WebSocketLink from "./WebSocketLink.js"
 
 export type { StartOptions } from "./Processes.js"
 
-/** Options of a client. */
+/**
+ * Options of a client.
+ *
+ * @category models
+ */
 export interface Options extends ClientSession.Options {}
 
-/** A connected client. */
+/**
+ * A connected client.
+ *
+ * @category models
+ */
 export interface Shape extends Processes.Processes {
   readonly sessionId: SessionId
   /** The server's machine. */
@@ -64,7 +72,11 @@ export interface Shape extends Processes.Processes {
   readonly ended: Effect.Effect<ClientError>
 }
 
-/** Makes a client with any connector; the scope closes it. */
+/**
+ * Makes a client with any connector; the scope closes it.
+ *
+ * @category constructors
+ */
 export const make = (connector: Connector, options: Options = {}): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
     const session = yield* ClientSession.make(connector, options)
@@ -113,65 +125,123 @@ const withBinaryOutput = (options: Options): Options => ({
   capabilities: { binaryOutput: true, ...options.capabilities }
 })
 
-/** A client of the server at an address; a lost connection is replaced. */
+/**
+ * A client of the server at an address; a lost connection is replaced.
+ *
+ * @category constructors
+ */
 export const connectWebSocket = (
   options: Options & WebSocketLink.Options
 ): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   make(TextChannel.connector(WebSocketLink.open(options), true), withBinaryOutput(options))
 
-/** A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced. */
+/**
+ * A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced.
+ *
+ * @category constructors
+ */
 export const connectRelay = (options: Options & RelayLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   make(TextChannel.connector(RelayLink.open(options), true), withBinaryOutput(options))
 
-/** A client of the server at a URL: `ws://`, `wss://`, `unix://`, or `relay://` and `relays://` behind a rendezvous. */
+/**
+ * A client of the server at a URL: `ws://`, `wss://`, `unix://`, or `relay://` and `relays://` behind a rendezvous.
+ *
+ * @category constructors
+ */
 export const connect = (options: Options & WebSocketLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   RelayLink.isRelay(options.url) ? connectRelay(options) : connectWebSocket(options)
 
-/** A client on the stdin and stdout of a server that is started for it, and ends with it. */
+/**
+ * A client on the stdin and stdout of a server that is started for it, and ends with it.
+ *
+ * @category constructors
+ */
 export const connectStdio = (options: Options & StdioLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   make(TextChannel.connector(StdioLink.open(options), false), options)
 
 /**
  * A client of the server at the other end of two streams, one message a line; they stay the caller's. A lost connection
  * is not replaced.
+ *
+ * @category constructors
  */
 export const connectStreams = (options: Options & StreamLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
   make(TextChannel.connector(StreamLink.open(options), false), options)
 
-/** A client of the server in this process. */
+/**
+ * A client of the server in this process.
+ *
+ * @category constructors
+ */
 export const connectInProcess = (options: Options = {}) =>
   Effect.flatMap(InProcess.connector, (connector) => make(connector, options))
 
-/** Starts a WebSocket server of one's own on a free port; it ends with the scope. */
+/**
+ * Starts a WebSocket server of one's own on a free port; it ends with the scope.
+ *
+ * @category constructors
+ */
 export const launchLocal = LocalServer.launchLocal
 
-/** The client of an application. */
+/**
+ * The client of an application.
+ *
+ * @category tags
+ */
 export class ExecClient extends Context.Tag("exec-server/ExecClient")<ExecClient, Shape>() {}
 
-/** A client on any way to a server. */
+/**
+ * A client on any way to a server.
+ *
+ * @category layers
+ */
 export const layer = (connector: Connector, options: Options = {}): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, make(connector, options))
 
-/** A client of the server at an address; a lost connection is replaced. */
+/**
+ * A client of the server at an address; a lost connection is replaced.
+ *
+ * @category layers
+ */
 export const layerWebSocket = (options: Options & WebSocketLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectWebSocket(options))
 
-/** A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced. */
+/**
+ * A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced.
+ *
+ * @category layers
+ */
 export const layerRelay = (options: Options & RelayLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectRelay(options))
 
-/** A client on the stdin and stdout of a server that is started for it, and ends with it. */
+/**
+ * A client on the stdin and stdout of a server that is started for it, and ends with it.
+ *
+ * @category layers
+ */
 export const layerStdio = (options: Options & StdioLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectStdio(options))
 
-/** A client of the server at the other end of two streams, which stay the caller's. */
+/**
+ * A client of the server at the other end of two streams, which stay the caller's.
+ *
+ * @category layers
+ */
 export const layerStreams = (options: Options & StreamLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectStreams(options))
 
-/** A client of the server in this process: provide `ExecServer.layerSessions` and its services. */
+/**
+ * A client of the server in this process: provide `ExecServer.layerSessions` and its services.
+ *
+ * @category layers
+ */
 export const layerInProcess = (options: Options = {}) => Layer.scoped(ExecClient, connectInProcess(options))
 
-/** A client of a WebSocket server that is started for it, and ends with it. */
+/**
+ * A client of a WebSocket server that is started for it, and ends with it.
+ *
+ * @category layers
+ */
 export const layerLocal = (
   options: Options & LocalServer.Options & Omit<WebSocketLink.Options, "url">
 ): Layer.Layer<ExecClient, ClientError> =>

@@ -33,22 +33,38 @@ import * as ServerNames from "./ServerNames.js"
 /** The most blocks of one file in flight, when reading ahead or writing. */
 const blocksAhead = 4
 
-/** Restrictions of a file request. */
+/**
+ * Restrictions of a file request.
+ *
+ * @category models
+ */
 export interface Sandboxed {
   /** The files that the request may access (see `protocol/Sandbox`); the server enforces it or refuses. */
   readonly sandbox?: typeof Sandbox.Encoded | undefined
 }
 
-/** How a request treats symbolic links. */
+/**
+ * How a request treats symbolic links.
+ *
+ * @category models
+ */
 export interface Following extends Sandboxed {
   /** If false, a path with a symbolic link in any component is refused. By default links are followed. */
   readonly followSymlinks?: boolean | undefined
 }
 
-/** Options of a walk; its limits are the largest that every server accepts. */
+/**
+ * Options of a walk; its limits are the largest that every server accepts.
+ *
+ * @category models
+ */
 export interface Walking extends Partial<WalkOptions>, Sandboxed {}
 
-/** The file operations of a client. A result that is impossible fails with `ProtocolViolation`. */
+/**
+ * The file operations of a client. A result that is impossible fails with `ProtocolViolation`.
+ *
+ * @category models
+ */
 export interface Files {
   /** Reads a regular file of at most 512 MiB. */
   readonly readFile: (path: string, options?: Following) => Effect.Effect<Buffer, ClientError>
@@ -137,7 +153,11 @@ const given = <A extends object>(options: A) =>
     readonly [K in keyof A]?: Exclude<A[K], undefined>
   }
 
-/** Makes the file operations of a session. */
+/**
+ * Makes the file operations of a session.
+ *
+ * @category constructors
+ */
 export const make = (call: Call, features: ServerFeatures): Files => {
   const { paths, maxWriteBytes } = features
 

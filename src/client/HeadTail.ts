@@ -5,7 +5,11 @@
  */
 import { Buffer } from "node:buffer"
 
-/** Output, possibly without its middle. */
+/**
+ * Output, possibly without its middle.
+ *
+ * @category models
+ */
 export interface Collected {
   /** The beginning; all output if nothing was omitted. */
   readonly head: Buffer
@@ -14,10 +18,18 @@ export interface Collected {
   readonly omittedBytes: number
 }
 
-/** The kept bytes in one buffer. */
+/**
+ * The kept bytes in one buffer.
+ *
+ * @category utilities
+ */
 export const bytesOf = ({ head, tail }: Collected): Buffer => (tail.length === 0 ? head : Buffer.concat([head, tail]))
 
-/** Collects output; keeps at most `maxBytes`: half from the beginning, half from the end. */
+/**
+ * Collects output; keeps at most `maxBytes`: half from the beginning, half from the end.
+ *
+ * @category models
+ */
 export class HeadTail {
   private readonly head: Array<Buffer> = []
   private headBytes = 0

@@ -20,21 +20,33 @@ const maxQueuedBytes = 16777216
 
 type HttpParams = Params<"http/request">
 
-/** A request. */
+/**
+ * A request.
+ *
+ * @category models
+ */
 export interface Options
   extends Partial<Pick<HttpParams, "method" | "headers" | "bodyBase64" | "timeoutMs" | "redirectPolicy">> {
   /** An absolute `http` or `https` URL. */
   readonly url: string
 }
 
-/** A response, whatever its status. Header names are in lower case; the body is not decoded. */
+/**
+ * A response, whatever its status. Header names are in lower case; the body is not decoded.
+ *
+ * @category models
+ */
 export interface Response<Body> {
   readonly status: number
   readonly headers: ReadonlyArray<HttpHeader>
   readonly body: Body
 }
 
-/** The HTTP operations of a client. */
+/**
+ * The HTTP operations of a client.
+ *
+ * @category models
+ */
 export interface Http {
   /** Sends a request; returns the complete response. */
   readonly request: (options: Options) => Effect.Effect<Response<Buffer>, ClientError>
@@ -100,7 +112,11 @@ class Body {
   }
 }
 
-/** Makes the HTTP operations of a session. */
+/**
+ * Makes the HTTP operations of a session.
+ *
+ * @category constructors
+ */
 export const make = (session: ClientSession): Effect.Effect<Http> =>
   Effect.sync(() => {
     const bodies = new Map<string, Body>()

@@ -10,13 +10,14 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import * as LateLimits from "../internal/LateLimits.js"
 import type { EventSource } from "../process/ProcessEvents.js"
 import * as ConnectionCore from "../session/ConnectionCore.js"
 import * as Dispatcher from "../session/Dispatcher.js"
 import type { Handlers } from "../session/Handlers.js"
 import type { Notifier } from "../session/Notifier.js"
 import { ResponseBudget } from "../session/ResponseBudget.js"
-import type { SessionRegistry } from "../session/SessionRegistry.js"
+import { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
@@ -112,12 +113,13 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
   })
 
 /** Connects to the server in this process. Processes end with the client: there is no connection to lose. */
-export const connector: Effect.Effect<Connector, never, SessionRegistry | Handlers> = Effect.map(
-  Effect.context<SessionRegistry | Handlers>(),
-  (context) => ({
+export const connector: Effect.Effect<Connector, never, SessionRegistry | Handlers> = Effect.gen(function* () {
+  const context = yield* Effect.context<SessionRegistry | Handlers>()
+  yield* LateLimits.refuse("sessions", Context.get(context, SessionRegistry))
+  return {
     resumable: false,
     prepare: Api.prepareValue,
     open: (events) =>
       Effect.mapInputContext(open(events), (scope: Context.Context<Scope.Scope>) => Context.merge(context, scope))
-  })
-)
+  }
+})

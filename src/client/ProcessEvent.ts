@@ -6,7 +6,11 @@
 import * as Data from "effect/Data"
 import type { OutputStream } from "../protocol/ExecApi.js"
 
-/** How a process ended. */
+/**
+ * How a process ended.
+ *
+ * @category models
+ */
 export interface Exit {
   /** The status, or 128 + the signal's number; null if the system could not tell. */
   readonly exitCode: number | null
@@ -20,6 +24,8 @@ export interface Exit {
 /**
  * An event. Output, restarts, exit and close of a process share one counter: `seq` starts at 1 and has no gaps;
  * `Closed` is the last. Output may follow `Exited`.
+ *
+ * @category models
  */
 export type ProcessEvent = Data.TaggedEnum<{
   Output: { readonly seq: number; readonly stream: OutputStream; readonly chunk: Buffer }
@@ -42,8 +48,16 @@ export type ProcessEvent = Data.TaggedEnum<{
 }>
 export const ProcessEvent = Data.taggedEnum<ProcessEvent>()
 
-/** An event with a `seq` of the server. */
+/**
+ * An event with a `seq` of the server.
+ *
+ * @category models
+ */
 export type Numbered = Exclude<ProcessEvent, { readonly _tag: "Missed" }>
 
-/** The bytes of output in an event. */
+/**
+ * The bytes of output in an event.
+ *
+ * @category utilities
+ */
 export const lengthOf = (event: Numbered): number => (event._tag === "Output" ? event.chunk.length : 0)

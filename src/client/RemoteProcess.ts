@@ -26,7 +26,11 @@ const pieceBytes = 262144
 /** The default `maxBytes` of `communicate`, per stream. */
 const communicateBytes = 16777216
 
-/** The result of `communicate`. A terminal's output is in `terminal` only. */
+/**
+ * The result of `communicate`. A terminal's output is in `terminal` only.
+ *
+ * @category models
+ */
 export interface Communicated {
   readonly exit: Exit
   readonly stdout: Collected
@@ -36,7 +40,11 @@ export interface Communicated {
   readonly missedBytes: number
 }
 
-/** The result of one window of `collectFor`. */
+/**
+ * The result of one window of `collectFor`.
+ *
+ * @category models
+ */
 export interface Yielded {
   /** The output of all streams since the last window, in arrival order. */
   readonly output: Collected
@@ -48,13 +56,21 @@ export interface Yielded {
   readonly closed: boolean
 }
 
-/** The state of a process. */
+/**
+ * The state of a process.
+ *
+ * @category models
+ */
 export interface Standing {
   readonly exit: Exit | undefined
   readonly closed: boolean
 }
 
-/** A process on the server. */
+/**
+ * A process on the server.
+ *
+ * @category models
+ */
 export interface RemoteProcess {
   readonly processId: ProcessId
   /** The OS pid on the server's machine, for information; null if the server does not send it. */
@@ -127,7 +143,11 @@ interface Described {
 
 const newlines = new Set([0x0a, 0x0d, 0x04])
 
-/** Makes a process from its id and its event log. */
+/**
+ * Makes a process from its id and its event log.
+ *
+ * @category constructors
+ */
 export const make = (
   session: ClientSession,
   log: EventLog,

@@ -10,7 +10,11 @@ import { Code } from "../protocol/Failure.js"
 import type { Call, Result } from "./Api.js"
 import { type ClientError, Unsupported } from "./ClientError.js"
 
-/** What a server supports. */
+/**
+ * What a server supports.
+ *
+ * @category models
+ */
 export interface ServerFeatures {
   /** The name of the server in messages. */
   readonly server: string
@@ -41,7 +45,11 @@ export interface ServerFeatures {
   readonly maxWriteBytes: number
 }
 
-/** An environment of which nothing is known. */
+/**
+ * An environment of which nothing is known.
+ *
+ * @category utilities
+ */
 export const unknownEnvironment: EnvironmentInfo = {
   shell: null,
   executorVersion: null,
@@ -110,13 +118,21 @@ const featuresOf = (info: EnvironmentInfo, saidAtOnce: boolean): ServerFeatures 
   }
 }
 
-/** The identified server. */
+/**
+ * The identified server.
+ *
+ * @category models
+ */
 export interface Detected {
   readonly features: ServerFeatures
   readonly environmentInfo: EnvironmentInfo
 }
 
-/** Identifies a server by its result of `initialize`, or else by further requests. */
+/**
+ * Identifies a server by its result of `initialize`, or else by further requests.
+ *
+ * @category utilities
+ */
 export const detect = (hello: Result<"initialize">, call: Call): Effect.Effect<Detected, ClientError> => {
   const { protocolVersion, environmentInfo } = hello
   if (protocolVersion !== null) {
@@ -131,11 +147,19 @@ export const detect = (hello: Result<"initialize">, call: Call): Effect.Effect<D
   )
 }
 
-/** Whether an error says that the server does not know the method. */
+/**
+ * Whether an error says that the server does not know the method.
+ *
+ * @category predicates
+ */
 export const isUnknownMethod = (error: ClientError): boolean =>
   error._tag === "ServerError" && error.code === Code.methodNotFound
 
-/** Calls that fail with `Unsupported` if the server does not know the method. */
+/**
+ * Calls that fail with `Unsupported` if the server does not know the method.
+ *
+ * @category utilities
+ */
 export const asking = (call: Call, { server }: ServerFeatures): Call => {
   const ask: Call = (method, params) =>
     Effect.mapError(call(method, params), (error) =>
@@ -144,7 +168,11 @@ export const asking = (call: Call, { server }: ServerFeatures): Call => {
   return ask
 }
 
-/** Fails with `Unsupported` unless a feature is there; `what` completes the sentence "this server cannot". */
+/**
+ * Fails with `Unsupported` unless a feature is there; `what` completes the sentence "this server cannot".
+ *
+ * @category utilities
+ */
 export const need = (
   { server }: ServerFeatures,
   served: boolean,
@@ -160,7 +188,11 @@ const restricts = (sandbox: StartParams["sandbox"]): boolean => {
   return permissions.type === "managed" && permissions.file_system.type === "restricted"
 }
 
-/** Fails for fields of `process/start` that the server would silently ignore. */
+/**
+ * Fails for fields of `process/start` that the server would silently ignore.
+ *
+ * @category utilities
+ */
 export const needForStart = (features: ServerFeatures, params: StartParams): Effect.Effect<void, Unsupported> => {
   const { timeoutMs, restart, size, prepared, sandbox, enforceManagedNetwork } = params
   if (!features.extensions) {

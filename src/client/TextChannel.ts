@@ -17,7 +17,11 @@ import * as Api from "./Api.js"
 import { type ClientError, ProtocolViolation, ServerError, TransportClosed } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
-/** Carries messages to a server. Sending after its end does nothing. */
+/**
+ * Carries messages to a server. Sending after its end does nothing.
+ *
+ * @category models
+ */
 export interface Link {
   readonly send: (text: string) => void
   /** Closes the connection; no further callbacks are needed. */
@@ -27,7 +31,11 @@ export interface Link {
   readonly resume?: () => void
 }
 
-/** The callbacks of a link, called from the event loop. */
+/**
+ * The callbacks of a link, called from the event loop.
+ *
+ * @category models
+ */
 export interface LinkEvents {
   /** One complete text message. */
   readonly onMessage: (text: string) => void
@@ -39,7 +47,11 @@ export interface LinkEvents {
   readonly onEnd: (reason: string | undefined) => void
 }
 
-/** Opens a link; the scope closes it. */
+/**
+ * Opens a link; the scope closes it.
+ *
+ * @category models
+ */
 export type OpenLink = (events: LinkEvents) => Effect.Effect<Link, ClientError, Scope.Scope>
 
 const requestId = (id: Wire.RequestId): number | undefined => (/^\d+$/.test(id) ? Number(id) : undefined)
@@ -126,7 +138,11 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
     }
   })
 
-/** Makes a connector of links of one kind. */
+/**
+ * Makes a connector of links of one kind.
+ *
+ * @category constructors
+ */
 export const connector = (openLink: OpenLink, resumable: boolean): Connector => ({
   resumable,
   prepare: Api.prepareText,

@@ -7,14 +7,22 @@ import { readFileSync } from "node:fs"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 
-/** The token is missing or malformed; the message does not contain it. */
+/**
+ * The token is missing or malformed; the message does not contain it.
+ *
+ * @category errors
+ */
 export class TokenError extends Data.TaggedError("TokenError")<{
   readonly message: string
   /** Whether it comes from a file; otherwise from the variable. */
   readonly inFile: boolean
 }> {}
 
-/** The variable with the token, used if no file is given. */
+/**
+ * The variable with the token, used if no file is given.
+ *
+ * @category constants
+ */
 export const variableName = "EXEC_SERVER_TOKEN"
 
 const check = (token: string, source: string, inFile: boolean): Either.Either<string, TokenError> =>
@@ -27,7 +35,11 @@ const check = (token: string, source: string, inFile: boolean): Either.Either<st
         })
       )
 
-/** Reads the token from a file, or else from `EXEC_SERVER_TOKEN`; undefined if neither is given. */
+/**
+ * Reads the token from a file, or else from `EXEC_SERVER_TOKEN`; undefined if neither is given.
+ *
+ * @category constructors
+ */
 export const load = ({
   tokenFile,
   variables

@@ -19,10 +19,18 @@ import * as ExecServer from "../server/ExecServer.js"
 import * as NodeServices from "../server/NodeServices.js"
 import { allEnabled, type Enabled, type Entry, remoteId } from "./EnvironmentConfig.js"
 
-/** Why an environment could not be connected. */
+/**
+ * Why an environment could not be connected.
+ *
+ * @category errors
+ */
 export type EnvironmentError = ClientError | Token.TokenError
 
-/** A connected environment. Operations that its configuration disables fail with `Unsupported`. */
+/**
+ * A connected environment. Operations that its configuration disables fail with `Unsupported`.
+ *
+ * @category models
+ */
 export interface Environment extends Enabled {
   readonly id: string
   /** Whether it is the machine this program runs on. */
@@ -62,7 +70,11 @@ const noFiles = (error: Unsupported): Files => ({
   copy: () => error
 })
 
-/** Makes an environment from a connected client; for custom providers. */
+/**
+ * Makes an environment from a connected client; for custom providers.
+ *
+ * @category constructors
+ */
 export const of = (
   id: string,
   isLocal: boolean,
@@ -86,13 +98,21 @@ export const of = (
 /** What serves this machine in this process. */
 const sessions = ExecServer.layerSessions.pipe(provideInOrder(NodeServices.layer))
 
-/** Makes an environment of this machine, served within this process. The scope ends it. */
+/**
+ * Makes an environment of this machine, served within this process. The scope ends it.
+ *
+ * @category constructors
+ */
 export const local = (id: string): Effect.Effect<Environment, ClientError, Scope.Scope> =>
   Effect.flatMap(Layer.build(sessions), (server) =>
     Effect.map(Effect.provide(ExecClient.connectInProcess(), server), (client) => of(id, true, client))
   )
 
-/** Connects to a configured environment; the scope closes the connection. */
+/**
+ * Connects to a configured environment; the scope closes the connection.
+ *
+ * @category constructors
+ */
 export const remote = (
   { id, target, initializeTimeoutMs, execEnabled = true, filesystemEnabled = true }: Entry,
   { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
@@ -115,6 +135,10 @@ export const remote = (
     )
   })
 
-/** Whether the connection of an environment has ended for good. */
+/**
+ * Whether the connection of an environment has ended for good.
+ *
+ * @category predicates
+ */
 export const hasEnded = ({ client }: Environment): Effect.Effect<boolean> =>
   Effect.map(client.state, ({ _tag }) => _tag === "Ended")

@@ -13,7 +13,11 @@ import * as TOML from "smol-toml"
 import * as OsError from "../protocol/OsError.js"
 import { redactUrl } from "../protocol/Redact.js"
 
-/** A configuration is invalid or cannot be read; the message says why. */
+/**
+ * A configuration is invalid or cannot be read; the message says why.
+ *
+ * @category errors
+ */
 export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigError")<{
   readonly detail: string
   /** The file could not be read. */
@@ -24,7 +28,11 @@ export class EnvironmentConfigError extends Data.TaggedError("EnvironmentConfigE
   }
 }
 
-/** How to connect to an environment: at a URL, or by starting a program that serves on its stdin and stdout. */
+/**
+ * How to connect to an environment: at a URL, or by starting a program that serves on its stdin and stdout.
+ *
+ * @category models
+ */
 export type Target = Data.TaggedEnum<{
   Url: {
     readonly url: string
@@ -44,7 +52,11 @@ export type Target = Data.TaggedEnum<{
 /** The constructors of `Target`. */
 export const Target = Data.taggedEnum<Target>()
 
-/** What an environment may be used for. */
+/**
+ * What an environment may be used for.
+ *
+ * @category models
+ */
 export interface Enabled {
   /** Whether it may run processes. */
   readonly execEnabled: boolean
@@ -52,20 +64,36 @@ export interface Enabled {
   readonly filesystemEnabled: boolean
 }
 
-/** Everything is enabled: the default. */
+/**
+ * Everything is enabled: the default.
+ *
+ * @category constants
+ */
 export const allEnabled: Enabled = { execEnabled: true, filesystemEnabled: true }
 
-/** Nothing is enabled: no environment is selected. */
+/**
+ * Nothing is enabled: no environment is selected.
+ *
+ * @category constants
+ */
 export const noneEnabled: Enabled = { execEnabled: false, filesystemEnabled: false }
 
-/** A configured environment. */
+/**
+ * A configured environment.
+ *
+ * @category models
+ */
 export interface Entry extends Partial<Enabled> {
   readonly id: string
   readonly target: Target
   readonly initializeTimeoutMs: number | undefined
 }
 
-/** A parsed configuration. */
+/**
+ * A parsed configuration.
+ *
+ * @category models
+ */
 export interface EnvironmentConfig {
   /** In the order of the file. */
   readonly entries: ReadonlyArray<Entry>
@@ -77,10 +105,18 @@ export interface EnvironmentConfig {
   readonly initial: "all" | "default"
 }
 
-/** The id of this machine. */
+/**
+ * The id of this machine.
+ *
+ * @category constants
+ */
 export const localId = "local"
 
-/** The id of the environment at the URL of a flag or variable. */
+/**
+ * The id of the environment at the URL of a flag or variable.
+ *
+ * @category constants
+ */
 export const remoteId = "remote"
 
 const maxIdLength = 64
@@ -168,7 +204,11 @@ const faultIn = (table: object, kinds: Readonly<Record<string, Kind>>): string |
   return undefined
 }
 
-/** Checks the id of a configured environment; `local` and `none` are reserved. */
+/**
+ * Checks the id of a configured environment; `local` and `none` are reserved.
+ *
+ * @category utilities
+ */
 export const checkId = (id: string): Checked<void> => {
   if (id.trim() === "") return fail("environment id cannot be empty")
   if (id.trim() !== id) return fail(`environment id \`${id}\` must not contain surrounding whitespace`)
@@ -179,7 +219,11 @@ export const checkId = (id: string): Checked<void> => {
     : fail(`environment id \`${id}\` must contain only ASCII letters, numbers, '-' or '_'`)
 }
 
-/** Trims and checks a URL: `ws://`, `wss://` or, beyond the original, `unix://`, `relay://` or `relays://`. */
+/**
+ * Trims and checks a URL: `ws://`, `wss://` or, beyond the original, `unix://`, `relay://` or `relays://`.
+ *
+ * @category constructors
+ */
 export const parseUrl = (given: string): Checked<string> => {
   const url = given.trim()
   if (url === "") return fail("environment url cannot be empty")
@@ -282,6 +326,8 @@ const parseDocument = (content: string): Either.Either<RawConfig, string> =>
 /**
  * Parses a configuration. Error messages name `source`. Relative paths are resolved against `folder`; without it, a
  * relative `cwd` is refused.
+ *
+ * @category constructors
  */
 export const parse = (
   content: string,
@@ -299,7 +345,11 @@ export const parse = (
     return { entries, includeLocal, defaultId, initial: "all" } as const
   })
 
-/** Reads a configuration file; relative paths are resolved against its directory. */
+/**
+ * Reads a configuration file; relative paths are resolved against its directory.
+ *
+ * @category constructors
+ */
 export const load = (path: string): Either.Either<EnvironmentConfig, EnvironmentConfigError> =>
   Either.flatMap(
     Either.try({
@@ -316,6 +366,8 @@ export const load = (path: string): Either.Either<EnvironmentConfig, Environment
 /**
  * The configuration for a URL: only this machine if it is empty, no environment if it is `none` (in any case), else
  * only an environment `remote` at the URL.
+ *
+ * @category constructors
  */
 export const fromUrl = (given: string | undefined): Either.Either<EnvironmentConfig, EnvironmentConfigError> => {
   const url = given?.trim() ?? ""
@@ -341,6 +393,8 @@ export const fromUrl = (given: string | undefined): Either.Either<EnvironmentCon
 /**
  * The configuration of a program: `environments.toml` in `CODEX_HOME` (default `~/.codex`) if it exists, else the URL
  * in `EXEC_SERVER_URL` or `CODEX_EXEC_SERVER_URL`.
+ *
+ * @category constructors
  */
 export const fromVariables = (
   variables: NodeJS.ProcessEnv

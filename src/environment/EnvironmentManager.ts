@@ -21,7 +21,11 @@ import * as EnvironmentConfig from "./EnvironmentConfig.js"
 import type { Source } from "./EnvironmentProvider.js"
 import * as EnvironmentProvider from "./EnvironmentProvider.js"
 
-/** No environment has this id. */
+/**
+ * No environment has this id.
+ *
+ * @category errors
+ */
 export class UnknownEnvironment extends Data.TaggedError("UnknownEnvironment")<{
   readonly id: string
   readonly known: ReadonlyArray<string>
@@ -32,20 +36,32 @@ export class UnknownEnvironment extends Data.TaggedError("UnknownEnvironment")<{
   }
 }
 
-/** There is no default environment. */
+/**
+ * There is no default environment.
+ *
+ * @category errors
+ */
 export class NoDefaultEnvironment extends Data.TaggedError("NoDefaultEnvironment")<object> {
   override get message() {
     return "there is no default environment"
   }
 }
 
-/** Options of a manager. */
+/**
+ * Options of a manager.
+ *
+ * @category models
+ */
 export interface Options {
   /** How long to retry the connection to a server that may still be starting; 5 minutes by default. */
   readonly startFor?: Duration.DurationInput | undefined
 }
 
-/** The environments of a program. */
+/**
+ * The environments of a program.
+ *
+ * @category models
+ */
 export interface Shape {
   /** The ids of all environments: `local` first, if included, then in configured order. */
   readonly ids: Effect.Effect<ReadonlyArray<string>>
@@ -89,13 +105,21 @@ interface Slot extends Pick<Source, "connect" | "execEnabled" | "filesystemEnabl
   current: { readonly environment: Environment.Environment; readonly scope: Scope.CloseableScope } | undefined
 }
 
-/** Makes a manager of a configuration; the scope closes all connections. */
+/**
+ * Makes a manager of a configuration; the scope closes all connections.
+ *
+ * @category constructors
+ */
 export const make = (
   config: EnvironmentConfig.EnvironmentConfig,
   options: Options = {}
 ): Effect.Effect<Shape, never, Scope.Scope> => makeProvided(EnvironmentProvider.fromConfig(config), options)
 
-/** Makes a manager of a provider's environments; the scope closes all connections. */
+/**
+ * Makes a manager of a provider's environments; the scope closes all connections.
+ *
+ * @category constructors
+ */
 export const makeProvided = (
   { sources, includeLocal, defaultId, initial }: EnvironmentProvider.Provided,
   { startFor = "5 minutes" }: Options = {}
@@ -208,7 +232,11 @@ export const makeProvided = (
     } satisfies Shape
   })
 
-/** The environments of a program. */
+/**
+ * The environments of a program.
+ *
+ * @category tags
+ */
 export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentManager")<EnvironmentManager, Shape>() {
   /** A manager of the environments of the `EnvironmentProvider`. */
   static readonly layerProvider = (

@@ -12,7 +12,11 @@ import * as PrivateFile from "../internal/PrivateFile.js"
 import * as Environment from "./Environment.js"
 import * as EnvironmentConfig from "./EnvironmentConfig.js"
 
-/** One available environment. */
+/**
+ * One available environment.
+ *
+ * @category models
+ */
 export interface Source extends EnvironmentConfig.Enabled {
   readonly id: string
   /** Whether its server may not be running yet; then failed connection attempts are retried. */
@@ -21,7 +25,11 @@ export interface Source extends EnvironmentConfig.Enabled {
   readonly connect: Effect.Effect<Environment.Environment, Environment.EnvironmentError, Scope.Scope>
 }
 
-/** The environments of a provider. */
+/**
+ * The environments of a provider.
+ *
+ * @category models
+ */
 export interface Provided extends Pick<EnvironmentConfig.EnvironmentConfig, "includeLocal" | "defaultId" | "initial"> {
   /** In order, without this machine, which `includeLocal` adds in front. */
   readonly sources: ReadonlyArray<Source>
@@ -37,7 +45,11 @@ const warnOnce = (target: EnvironmentConfig.Target): Effect.Effect<void> => {
   })
 }
 
-/** Makes the source of a configured environment. */
+/**
+ * Makes the source of a configured environment.
+ *
+ * @category utilities
+ */
 export const sourceOf = (entry: EnvironmentConfig.Entry): Source => {
   const { id, target, execEnabled = true, filesystemEnabled = true } = entry
   return {
@@ -50,13 +62,21 @@ export const sourceOf = (entry: EnvironmentConfig.Entry): Source => {
   }
 }
 
-/** The environments of a configuration. */
+/**
+ * The environments of a configuration.
+ *
+ * @category constructors
+ */
 export const fromConfig = ({ entries, ...config }: EnvironmentConfig.EnvironmentConfig): Provided => ({
   ...config,
   sources: entries.map(sourceOf)
 })
 
-/** Provides the environments of a program; evaluated when the manager is built. */
+/**
+ * Provides the environments of a program; evaluated when the manager is built.
+ *
+ * @category tags
+ */
 export class EnvironmentProvider extends Context.Tag("exec-server/EnvironmentProvider")<
   EnvironmentProvider,
   Effect.Effect<Provided, EnvironmentConfig.EnvironmentConfigError>

@@ -23,19 +23,31 @@ import * as Remove from "./Remove.js"
 import { attempt, type FileError, mapToFileError, type SystemError } from "./SystemError.js"
 import * as Walk from "./Walk.js"
 
-/** How symbolic links in a path are treated. If false, an operation fails if any component of the path is a link. */
+/**
+ * How symbolic links in a path are treated. If false, an operation fails if any component of the path is a link.
+ *
+ * @category models
+ */
 export interface LinkOptions {
   readonly followSymlinks: boolean
 }
 
-/** A directory entry. The flags describe the target of a link. */
+/**
+ * A directory entry. The flags describe the target of a link.
+ *
+ * @category models
+ */
 export interface DirectoryEntry {
   readonly name: Buffer
   readonly isDirectory: boolean
   readonly isFile: boolean
 }
 
-/** The file operations. Paths are absolute, without `.`, `..` and a trailing slash. */
+/**
+ * The file operations. Paths are absolute, without `.`, `..` and a trailing slash.
+ *
+ * @category models
+ */
 export interface Files {
   /** Opens a regular file; the scope closes it. */
   readonly open: (
@@ -62,7 +74,11 @@ export interface Files {
   ) => Effect.Effect<boolean, never, Scope.Scope>
 }
 
-/** The files of a server. */
+/**
+ * The files of a server.
+ *
+ * @category models
+ */
 export interface Shape extends Files {
   /**
    * Whether these are the files that `FileViews` makes views of: the machine's own. Requests with a sandbox that
@@ -154,7 +170,11 @@ const readDirectory = (path: NativePath) =>
     return (yield* Effect.forEach(entries, (entry) => resolve(path, entry), { concurrency })).flat()
   })
 
-/** The file system that serves `fs/*` requests. */
+/**
+ * The file system that serves `fs/*` requests.
+ *
+ * @category tags
+ */
 export class FileSystem extends Context.Tag("exec-server/FileSystem")<FileSystem, Shape>() {
   /** The file system of this machine. */
   static readonly layer: Layer.Layer<FileSystem> = Layer.succeed(FileSystem, {

@@ -16,10 +16,18 @@ import { attempt, close, type FileError, mapToFileError, ofCode, type SystemErro
 /** The most bytes of one read or write call, so that large files do not starve other operations. */
 const pieceBytes = 1048576
 
-/** How to open a file: `read` it, or `replace` it (create or truncate, then write). */
+/**
+ * How to open a file: `read` it, or `replace` it (create or truncate, then write).
+ *
+ * @category models
+ */
 export type Mode = "read" | "replace"
 
-/** An open file; the scope it was opened in closes it. */
+/**
+ * An open file; the scope it was opened in closes it.
+ *
+ * @category models
+ */
 export interface OpenFile {
   /** The size when it was opened, in bytes. */
   readonly size: number
@@ -31,7 +39,11 @@ export interface OpenFile {
   readonly write: (offset: number, bytes: Buffer) => Effect.Effect<void, FileError>
 }
 
-/** The refusal of a path that is not a regular file. */
+/**
+ * The refusal of a path that is not a regular file.
+ *
+ * @category constants
+ */
 export const notAFile = (path: NativePath): FileRefused =>
   new FileRefused({ message: `path ${quote(path)} is not a file` })
 
@@ -105,13 +117,21 @@ const flags: { readonly [mode in Mode | "keep"]: number } = {
   keep: base | constants.O_WRONLY | constants.O_CREAT
 }
 
-/** An open regular file and its metadata. */
+/**
+ * An open regular file and its metadata.
+ *
+ * @category models
+ */
 export interface RegularFile {
   readonly handle: FileHandle
   readonly found: BigIntStats
 }
 
-/** Options for opening a regular file. */
+/**
+ * Options for opening a regular file.
+ *
+ * @category models
+ */
 export interface OpenOptions {
   /** Further flags of open(2). */
   readonly flags?: number
@@ -121,7 +141,11 @@ export interface OpenOptions {
   readonly displayPath?: NativePath
 }
 
-/** Opens a path that was just seen to be a regular file or missing; refused if that has changed. */
+/**
+ * Opens a path that was just seen to be a regular file or missing; refused if that has changed.
+ *
+ * @category constructors
+ */
 export const openKnown = (
   path: NativePath,
   mode: Mode | "keep",
@@ -139,6 +163,8 @@ export const openKnown = (
 /**
  * Opens a regular file, following links. Other types are refused without being opened. `keep` opens for writing without
  * truncating.
+ *
+ * @category constructors
  */
 export const openRegular = (
   path: NativePath,
@@ -156,7 +182,11 @@ export const openRegular = (
     return yield* openKnown(path, mode, options)
   })
 
-/** Opens a regular file, following links. */
+/**
+ * Opens a regular file, following links.
+ *
+ * @category constructors
+ */
 export const open = (
   path: NativePath,
   mode: Mode,

@@ -12,7 +12,11 @@ import type { HttpRequest } from "./HttpRequest.js"
 import type { ProxyRoutes, Route } from "./ProxyRoutes.js"
 import * as Redirect from "./Redirect.js"
 
-/** What a body reports. `onEnd` or `onError` is the last. */
+/**
+ * What a body reports. `onEnd` or `onError` is the last.
+ *
+ * @category models
+ */
 export interface BodyEvents {
   readonly onData: (chunk: Buffer) => void
   /** All of it has been reported. */
@@ -21,7 +25,11 @@ export interface BodyEvents {
   readonly onError: (reason: string) => void
 }
 
-/** The body of a response, as it was on the wire. */
+/**
+ * The body of a response, as it was on the wire.
+ *
+ * @category models
+ */
 export interface Body {
   /** Starts the reports, once. */
   readonly listen: (events: BodyEvents) => void
@@ -30,14 +38,22 @@ export interface Body {
   readonly resume: () => void
 }
 
-/** A response whose headers are there. */
+/**
+ * A response whose headers are there.
+ *
+ * @category models
+ */
 export interface Response {
   readonly status: number
   readonly headers: ReadonlyArray<HttpHeader>
   readonly body: Body
 }
 
-/** How the first half of an exchange ends. */
+/**
+ * How the first half of an exchange ends.
+ *
+ * @category models
+ */
 export interface ExchangeEvents {
   readonly onResponse: (response: Response) => void
   /** No response came, and why. */
@@ -79,7 +95,11 @@ const reasonOf = (error: NodeJS.ErrnoException & { readonly reason?: string }): 
   return /^ERR_TLS|CERT|SIGNATURE|CRL/.test(code) ? `: ${error.message}` : ""
 }
 
-/** One exchange. Once it is aborted, nothing is reported any more. */
+/**
+ * One exchange. Once it is aborted, nothing is reported any more.
+ *
+ * @category models
+ */
 export class Exchange {
   private current: ClientRequest | undefined
   private timer: NodeJS.Timeout | undefined

@@ -8,7 +8,11 @@ import * as Either from "effect/Either"
 import { InvalidParams } from "../protocol/Failure.js"
 import type { HttpRequestParams } from "../protocol/HttpApi.js"
 
-/** A header to send. */
+/**
+ * A header to send.
+ *
+ * @category models
+ */
 export interface Header {
   /** In lower case. */
   readonly name: string
@@ -18,7 +22,11 @@ export interface Header {
   readonly secret: boolean
 }
 
-/** A request that can be sent. */
+/**
+ * A request that can be sent.
+ *
+ * @category models
+ */
 export interface HttpRequest {
   readonly method: string
   /** Without user name, password and fragment. */
@@ -30,7 +38,11 @@ export interface HttpRequest {
   readonly redirectPolicy: "follow" | "stop"
 }
 
-/** The variables that headers may name, and those that name proxies. */
+/**
+ * The variables that headers may name, and those that name proxies.
+ *
+ * @category models
+ */
 export interface Environment {
   readonly [name: string]: string | undefined
 }
@@ -70,11 +82,19 @@ const parseUrl = (text: string): Either.Either<URL, string> => {
 const decoded = (text: string): string =>
   text.replace(/%([0-9a-f]{2})/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))
 
-/** The user name and password of a URL, as the value of a header. */
+/**
+ * The user name and password of a URL, as the value of a header.
+ *
+ * @category utilities
+ */
 export const basicAuthorization = ({ username, password }: URL): string =>
   `Basic ${Buffer.from(`${decoded(username)}:${decoded(password)}`, "latin1").toString("base64")}`
 
-/** Checks a request in the order of its members; the failures have the original's texts. */
+/**
+ * Checks a request in the order of its members; the failures have the original's texts.
+ *
+ * @category constructors
+ */
 export const fromParams = (
   params: HttpRequestParams,
   environment: Environment

@@ -13,7 +13,11 @@ import { Exchange, type Response } from "./Exchange.js"
 import type { HttpRequest } from "./HttpRequest.js"
 import { ProxyRoutes } from "./ProxyRoutes.js"
 
-/** Makes requests. */
+/**
+ * Makes requests.
+ *
+ * @category models
+ */
 export interface Shape {
   /**
    * Sends a request, follows its redirects, and succeeds when the headers of the response are there. The body is read
@@ -45,13 +49,21 @@ const make = Effect.gen(function* () {
   return { run } satisfies Shape
 })
 
-/** What requests are made with. */
+/**
+ * What requests are made with.
+ *
+ * @category tags
+ */
 export class HttpRunner extends Context.Tag("exec-server/HttpRunner")<HttpRunner, Shape>() {
   /** Requests on the network, through the proxies that the server's environment names. */
   static readonly layer: Layer.Layer<HttpRunner> = Layer.scoped(HttpRunner, make)
 }
 
-/** A response whose whole body is at hand, for mocks. */
+/**
+ * A response whose whole body is at hand, for mocks.
+ *
+ * @category utilities
+ */
 export const text = (status: number, body: string, headers: Response["headers"] = []): Response => ({
   status,
   headers,

@@ -13,14 +13,22 @@ import { type Budget, OutputRing } from "./OutputRing.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 
-/** Chunks after a cursor. */
+/**
+ * Chunks after a cursor.
+ *
+ * @category models
+ */
 export interface Selection {
   readonly chunks: ReadonlyArray<OutputChunk>
   /** Whether `maxBytes` held back a chunk. */
   readonly cut: boolean
 }
 
-/** The retained output of one process. */
+/**
+ * The retained output of one process.
+ *
+ * @category models
+ */
 export interface RetainedOutput {
   /** The largest chunk that fits well, in bytes: larger ones should be appended in pieces. */
   readonly maxChunkBytes: number
@@ -221,6 +229,8 @@ const make = (Kind: new (pool: Pool, limit: number) => Store) =>
 /**
  * Makes the retained output of processes, and shares out the memory among them: within `retainedOutputBytesPerProcess`
  * and `retainedOutputBytesTotal`.
+ *
+ * @category tags
  */
 export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
   OutputBuffer,

@@ -13,6 +13,7 @@ import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import { FiberGroup } from "../internal/FiberGroup.js"
 import * as Immediate from "../internal/Immediate.js"
+import * as LateLimits from "../internal/LateLimits.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
@@ -73,7 +74,7 @@ const conflictOf = ({ size, tty, prepared, envPolicy, metadata }: StartParams): 
   return undefined
 }
 
-/** Tells a child what its client knows it by (now): these variables win over all others. */
+/** Adds the identifiers that its client gave the process (current). These variables replace any of the same name. */
 const withMetadata = (env: Env, metadata: StartParams["metadata"]): Env =>
   metadata === undefined
     ? env
@@ -326,7 +327,9 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
   /** Supervisors of whatever children a spawner starts. */
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
-    Effect.map(Effect.runtime<Spawner | OutputBuffer>(), ({ context, fiberRefs }) => {
+    Effect.gen(function* () {
+      const { context, fiberRefs } = yield* Effect.runtime<Spawner | OutputBuffer>()
+      yield* LateLimits.refuse("retained output", Context.get(context, OutputBuffer))
       const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner.Confiner, SkipGrace)(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))

@@ -17,7 +17,11 @@ import * as Either from "effect/Either"
 import type { OutputStream } from "./ExecApi.js"
 import { ProcessId } from "./Ids.js"
 
-/** A decoded frame: one chunk of process output. */
+/**
+ * A decoded frame: one chunk of process output.
+ *
+ * @category models
+ */
 export interface Output {
   readonly processId: ProcessId
   readonly seq: number
@@ -36,7 +40,11 @@ const seqBytes = 8
 
 const maxIdBytes = 65535
 
-/** Encodes a processId for frames; undefined if it is longer than 65535 bytes. */
+/**
+ * Encodes a processId for frames; undefined if it is longer than 65535 bytes.
+ *
+ * @category codecs
+ */
 export const encodeId = (processId: ProcessId): Buffer | undefined => {
   const bytes = Buffer.from(processId)
   return bytes.length > maxIdBytes ? undefined : bytes
@@ -45,13 +53,23 @@ export const encodeId = (processId: ProcessId): Buffer | undefined => {
 /**
  * Whether a message is a binary frame, on a transport that does not mark messages as text or binary (the relay). JSON
  * text never begins with the byte 1.
+ *
+ * @category predicates
  */
 export const isFrame = (message: Uint8Array): boolean => message[0] === outputKind
 
-/** The length of a frame, in bytes. */
+/**
+ * The length of a frame, in bytes.
+ *
+ * @category codecs
+ */
 export const lengthOf = (id: Buffer, chunk: Buffer): number => headBytes + id.length + seqBytes + chunk.length
 
-/** Writes a frame to the start of a buffer of at least `lengthOf(id, chunk)` bytes; copies the chunk. */
+/**
+ * Writes a frame to the start of a buffer of at least `lengthOf(id, chunk)` bytes; copies the chunk.
+ *
+ * @category codecs
+ */
 export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): void => {
   const start = headBytes + id.length + seqBytes
   frame[0] = outputKind
@@ -64,7 +82,11 @@ export const write = (frame: Buffer, id: Buffer, seq: number, stream: OutputStre
   chunk.copy(frame, start)
 }
 
-/** Encodes a frame in a new buffer; copies the chunk. */
+/**
+ * Encodes a frame in a new buffer; copies the chunk.
+ *
+ * @category codecs
+ */
 export const encode = (id: Buffer, seq: number, stream: OutputStream, chunk: Buffer): Buffer => {
   const frame = Buffer.allocUnsafe(lengthOf(id, chunk))
   write(frame, id, seq, stream, chunk)
@@ -73,6 +95,8 @@ export const encode = (id: Buffer, seq: number, stream: OutputStream, chunk: Buf
 
 /**
  * Decodes a frame; Left is a sentence that says what is wrong with it. The chunk is a view of the frame, not a copy.
+ *
+ * @category codecs
  */
 export const decode = (frame: Buffer): Either.Either<Output, string> => {
   if (frame.length < headBytes) return Either.left("the frame is too short")

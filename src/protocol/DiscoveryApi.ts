@@ -26,7 +26,11 @@ const KeyPath = TextList
 /** The most roots of a request (ours). */
 const maxRoots = 256
 
-/** All discovery requests. */
+/**
+ * All discovery requests.
+ *
+ * @category schemas
+ */
 export class DiscoveryApi extends RpcGroup.make(
   /**
    * Reads parts of the original's configuration files. Refused if the machine has such files: an empty answer would

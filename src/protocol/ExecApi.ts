@@ -35,12 +35,18 @@ import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
 
-/** The stream that output came from; a terminal has one, `pty`, for both stdout and stderr. */
+/**
+ * The stream that output came from; a terminal has one, `pty`, for both stdout and stderr.
+ *
+ * @category schemas
+ */
 export const OutputStream = oneOf("stdout", "stderr", "pty")
 export type OutputStream = typeof OutputStream.Type
 
 /**
  * Optional features of a connection (ours): in the request, those the client asks for; in the result, those granted.
+ *
+ * @category schemas
  */
 export const Capabilities = Schema.Struct({
   /** Send `process/started` and `process/failed` notifications. */
@@ -56,6 +62,8 @@ const textList = withFallback(TextList, () => [])
 /**
  * The machine the server runs on (current). Directories are `file:` URIs. Fields that older servers do not send decode
  * as null or empty.
+ *
+ * @category schemas
  */
 export const EnvironmentInfo = Schema.Struct({
   shell: withFallback(Schema.NullOr(Schema.Struct({ name: Text, path: Text })), () => null),
@@ -75,6 +83,8 @@ const Patterns = checked(TextList, StartBounds.patterns)
 /**
  * How a child's environment is derived from the server's own (May); `process/EnvPolicy` documents the steps. A list of
  * patterns has at most 256, of 256 bytes each.
+ *
+ * @category schemas
  */
 export const EnvPolicy = Schema.Struct({
   inherit: oneOf("core", "all", "none"),
@@ -89,6 +99,8 @@ export type EnvPolicy = typeof EnvPolicy.Type
  * When to restart a process that exits on its own (ours). `onFailure` restarts after a signal or a non-zero status.
  * After `maxRestarts` restarts within `withinMs`, the next exit is final. The delay before a restart starts at
  * `backoffMs` and doubles up to `maxBackoffMs`. All times are in milliseconds.
+ *
+ * @category schemas
  */
 export const Restart = Schema.Struct({
   policy: oneOf("never", "onFailure", "always"),
@@ -134,11 +146,17 @@ const startParams = Schema.Struct({
 
 /**
  * The parameters of `process/start`. Arguments and environment have at most 2 MiB together, a `PATH` 64 KiB (ours).
+ *
+ * @category schemas
  */
 export const StartParams = alsoChecked(startParams, StartBounds.start)
 export type StartParams = typeof StartParams.Type
 
-/** How `process/terminate` ends the tree (ours): SIGKILL at once, or SIGTERM first and SIGKILL `timeoutMs` later. */
+/**
+ * How `process/terminate` ends the tree (ours): SIGKILL at once, or SIGTERM first and SIGKILL `timeoutMs` later.
+ *
+ * @category schemas
+ */
 export const TerminateMode = Schema.Union(
   Schema.Struct({ type: oneOf("force") }),
   Schema.Struct({ type: oneOf("graceful"), timeoutMs: Count })
@@ -150,23 +168,37 @@ export const TerminateMode = Schema.Union(
 })
 export type TerminateMode = typeof TerminateMode.Type
 
-/** The leader's exit status: `null` while it runs, 128 + n after signal n, whose name is then in `signal` (ours). */
+/**
+ * The leader's exit status: `null` while it runs, 128 + n after signal n, whose name is then in `signal` (ours).
+ *
+ * @category schemas
+ */
 export const exitFields = {
   exitCode: Schema.NullOr(Integer),
   signal: withFallback(Schema.NullOr(Text), () => null)
 }
 
-/** One chunk of output: raw bytes, at most 64 KiB. */
+/**
+ * One chunk of output: raw bytes, at most 64 KiB.
+ *
+ * @category schemas
+ */
 export const OutputChunk = Schema.Struct({ seq: Seq, stream: OutputStream, chunk: Bytes })
 export type OutputChunk = typeof OutputChunk.Type
 
 /**
  * Dropped output (ours): the `seq` of its first and last chunk, and its size in bytes. A process has at most one gap.
+ *
+ * @category schemas
  */
 export const Gap = Schema.Struct({ fromSeq: Seq, throughSeq: Seq, bytes: Count })
 export type Gap = typeof Gap.Type
 
-/** The result of `process/read`: retained output after a cursor. */
+/**
+ * The result of `process/read`: retained output after a cursor.
+ *
+ * @category schemas
+ */
 export const ReadResult = Schema.Struct({
   chunks: Schema.Array(OutputChunk),
   /** To continue, read with `afterSeq = nextSeq - 1`. */
@@ -185,7 +217,11 @@ export const ReadResult = Schema.Struct({
 })
 export type ReadResult = typeof ReadResult.Type
 
-/** The result of `process/write`. `accepted` means queued for the child, in order, not read by the child. */
+/**
+ * The result of `process/write`. `accepted` means queued for the child, in order, not read by the child.
+ *
+ * @category schemas
+ */
 export const WriteResult = Schema.Struct({
   /** Whether `status` is `accepted` (v0); later versions of the original do not send it. */
   accepted: Schema.optional(Flag),
@@ -193,15 +229,27 @@ export const WriteResult = Schema.Struct({
 })
 export type WriteResult = typeof WriteResult.Type
 
-/** The result of `process/wait` (ours): the state of the process when the wait ended. */
+/**
+ * The result of `process/wait` (ours): the state of the process when the wait ended.
+ *
+ * @category schemas
+ */
 export const WaitResult = Schema.Struct({ exited: Flag, ...exitFields, closed: Flag })
 export type WaitResult = typeof WaitResult.Type
 
-/** Dropped output of one stream (ours): `bytes` are missing at `offset` of the retained output. */
+/**
+ * Dropped output of one stream (ours): `bytes` are missing at `offset` of the retained output.
+ *
+ * @category schemas
+ */
 export const Omission = Schema.Struct({ offset: Count, bytes: Count })
 export type Omission = typeof Omission.Type
 
-/** The result of `process/snapshot` (ours): all retained output. A terminal's output is in `terminal` only. */
+/**
+ * The result of `process/snapshot` (ours): all retained output. A terminal's output is in `terminal` only.
+ *
+ * @category schemas
+ */
 export const SnapshotResult = Schema.Struct({
   stdout: Bytes,
   stderr: Bytes,
@@ -221,7 +269,11 @@ export const SnapshotResult = Schema.Struct({
 })
 export type SnapshotResult = typeof SnapshotResult.Type
 
-/** One process in the result of `process/list` (ours). `startedAtMs` is in milliseconds since 1970. */
+/**
+ * One process in the result of `process/list` (ours). `startedAtMs` is in milliseconds since 1970.
+ *
+ * @category schemas
+ */
 export const ProcessInfo = Schema.Struct({
   processId: ProcessId,
   pid: Schema.NullOr(Integer),
@@ -236,7 +288,11 @@ export type ProcessInfo = typeof ProcessInfo.Type
 const Empty = Schema.Struct({})
 const processFields = { processId: ProcessId }
 
-/** All requests. */
+/**
+ * All requests.
+ *
+ * @category schemas
+ */
 export class ExecApi extends RpcGroup.make(
   /** Opens a session; the first request of a connection. With `resumeSessionId`, resumes a detached session instead. */
   request("initialize", {
@@ -369,5 +425,9 @@ export class ExecApi extends RpcGroup.make(
   })
 ).merge(FileSystemApi, HttpApi, DiscoveryApi) {}
 
-/** The name of a request. */
+/**
+ * The name of a request.
+ *
+ * @category models
+ */
 export type Method = RpcGroup.Rpcs<typeof ExecApi>["_tag"]

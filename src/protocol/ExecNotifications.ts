@@ -14,6 +14,8 @@ import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.
 /**
  * All notifications. The client sends `initialized`; the server sends the others. The output, exit and close of one
  * process share one counter: `seq` starts at 1 and has no gaps, and `process/closed` has the last number.
+ *
+ * @category schemas
  */
 export class ExecNotifications extends RpcGroup.make(
   /** The client is ready to receive notifications. The server ignores the parameters. */
@@ -53,7 +55,11 @@ export class ExecNotifications extends RpcGroup.make(
 
 type Notifications = RpcGroup.Rpcs<typeof ExecNotifications>
 
-/** The name of a notification. */
+/**
+ * The name of a notification.
+ *
+ * @category models
+ */
 export type NotificationMethod = Notifications["_tag"]
 
 type Encoded<R> =
@@ -61,5 +67,9 @@ type Encoded<R> =
     ? Schema.Schema.Encoded<Payload>
     : never
 
-/** The parameters of a notification, as JSON. */
+/**
+ * The parameters of a notification, as JSON.
+ *
+ * @category models
+ */
 export type NotificationJson<M extends NotificationMethod> = Encoded<Rpc.ExtractTag<Notifications, M>>

@@ -6,7 +6,11 @@
 import * as Schema from "effect/Schema"
 import { ProcessId } from "./Ids.js"
 
-/** Error codes: those of JSON-RPC, and two of the original's own (`notFound`, `sessionAttached`). */
+/**
+ * Error codes: those of JSON-RPC, and two of the original's own (`notFound`, `sessionAttached`).
+ *
+ * @category constants
+ */
 export const Code = {
   invalidRequest: -32600,
   methodNotFound: -32601,
@@ -16,24 +20,40 @@ export const Code = {
   sessionAttached: -32010
 } as const
 
-/** The request is not allowed at this point of the handshake. */
+/**
+ * The request is not allowed at this point of the handshake.
+ *
+ * @category errors
+ */
 export class HandshakeOrder extends Schema.TaggedError<HandshakeOrder>()("HandshakeOrder", {
   message: Schema.String
 }) {}
 
-/** A parameter that its schema accepts is invalid in context: a combination of fields, for example. */
+/**
+ * A parameter that its schema accepts is invalid in context: a combination of fields, for example.
+ *
+ * @category errors
+ */
 export class InvalidParams extends Schema.TaggedError<InvalidParams>()("InvalidParams", {
   message: Schema.String
 }) {}
 
-/** The session has no process of this id, or no longer retains it. */
+/**
+ * The session has no process of this id, or no longer retains it.
+ *
+ * @category errors
+ */
 export class UnknownProcess extends Schema.TaggedError<UnknownProcess>()("UnknownProcess", { processId: ProcessId }) {
   override get message() {
     return `unknown process id ${this.processId}`
   }
 }
 
-/** The process is still being spawned. */
+/**
+ * The process is still being spawned.
+ *
+ * @category errors
+ */
 export class ProcessStarting extends Schema.TaggedError<ProcessStarting>()("ProcessStarting", {
   processId: ProcessId
 }) {
@@ -42,37 +62,65 @@ export class ProcessStarting extends Schema.TaggedError<ProcessStarting>()("Proc
   }
 }
 
-/** The id is in use: its process is starting, running, or closed but still retained. */
+/**
+ * The id is in use: its process is starting, running, or closed but still retained.
+ *
+ * @category errors
+ */
 export class ProcessExists extends Schema.TaggedError<ProcessExists>()("ProcessExists", { processId: ProcessId }) {
   override get message() {
     return `process ${this.processId} already exists`
   }
 }
 
-/** The operating system could not start the program; the message is the system's. */
+/**
+ * The operating system could not start the program; the message is the system's.
+ *
+ * @category errors
+ */
 export class SpawnFailed extends Schema.TaggedError<SpawnFailed>()("SpawnFailed", { message: Schema.String }) {}
 
-/** v0 clients only: the process has no open stdin. Other clients get a `status` in the result of `process/write`. */
+/**
+ * v0 clients only: the process has no open stdin. Other clients get a `status` in the result of `process/write`.
+ *
+ * @category errors
+ */
 export class StdinClosed extends Schema.TaggedError<StdinClosed>()("StdinClosed", { processId: ProcessId }) {
   override get message() {
     return `stdin is closed for process ${this.processId}`
   }
 }
 
-/** The process has no terminal, so it cannot be resized. */
+/**
+ * The process has no terminal, so it cannot be resized.
+ *
+ * @category errors
+ */
 export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATerminal", { processId: ProcessId }) {
   override get message() {
     return `process ${this.processId} has no terminal; start it with \`tty: true\` to resize it`
   }
 }
 
-/** The server does not support or does not permit the request; the message says what is allowed. */
+/**
+ * The server does not support or does not permit the request; the message says what is allowed.
+ *
+ * @category errors
+ */
 export class NotAllowed extends Schema.TaggedError<NotAllowed>()("NotAllowed", { message: Schema.String }) {}
 
-/** An HTTP exchange failed: there was no response, or an incomplete one. */
+/**
+ * An HTTP exchange failed: there was no response, or an incomplete one.
+ *
+ * @category errors
+ */
 export class HttpFailed extends Schema.TaggedError<HttpFailed>()("HttpFailed", { message: Schema.String }) {}
 
-/** A configured limit is reached; the message names it. */
+/**
+ * A configured limit is reached; the message names it.
+ *
+ * @category errors
+ */
 export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReached", {
   limit: Schema.String,
   value: Schema.Number,
@@ -83,7 +131,11 @@ export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReach
   }
 }
 
-/** No session has this id, or it has expired. */
+/**
+ * No session has this id, or it has expired.
+ *
+ * @category errors
+ */
 export class UnknownSession extends Schema.TaggedError<UnknownSession>()("UnknownSession", {
   sessionId: Schema.String
 }) {
@@ -92,7 +144,11 @@ export class UnknownSession extends Schema.TaggedError<UnknownSession>()("Unknow
   }
 }
 
-/** The session has a live connection. Clients retry `initialize` on this error code, and only on this one. */
+/**
+ * The session has a live connection. Clients retry `initialize` on this error code, and only on this one.
+ *
+ * @category errors
+ */
 export class SessionAttached extends Schema.TaggedError<SessionAttached>()("SessionAttached", {
   sessionId: Schema.String
 }) {
@@ -101,16 +157,32 @@ export class SessionAttached extends Schema.TaggedError<SessionAttached>()("Sess
   }
 }
 
-/** A file or directory does not exist; the message is the system's. */
+/**
+ * A file or directory does not exist; the message is the system's.
+ *
+ * @category errors
+ */
 export class FileNotFound extends Schema.TaggedError<FileNotFound>()("FileNotFound", { message: Schema.String }) {}
 
-/** A file operation is not permitted: by permissions, by an argument out of range, or by the type of the file. */
+/**
+ * A file operation is not permitted: by permissions, by an argument out of range, or by the type of the file.
+ *
+ * @category errors
+ */
 export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused", { message: Schema.String }) {}
 
-/** Any other file error of the system; the message is the system's. */
+/**
+ * Any other file error of the system; the message is the system's.
+ *
+ * @category errors
+ */
 export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", { message: Schema.String }) {}
 
-/** The connection has no open file of this handle id. */
+/**
+ * The connection has no open file of this handle id.
+ *
+ * @category errors
+ */
 export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("UnknownFileHandle", {
   handleId: Schema.String
 }) {
@@ -119,7 +191,11 @@ export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("
   }
 }
 
-/** Every failure of a request. */
+/**
+ * Every failure of a request.
+ *
+ * @category errors
+ */
 export const Failure = Schema.Union(
   HandshakeOrder,
   InvalidParams,
@@ -141,7 +217,11 @@ export const Failure = Schema.Union(
 )
 export type Failure = typeof Failure.Type
 
-/** The error code of a failure. Its `message` is sent unchanged. */
+/**
+ * The error code of a failure. Its `message` is sent unchanged.
+ *
+ * @category utilities
+ */
 export const codeOf = (failure: Failure): number => {
   switch (failure._tag) {
     case "InvalidParams":

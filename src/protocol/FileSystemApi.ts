@@ -17,10 +17,18 @@ import { Sandbox } from "./Sandbox.js"
 import { Bytes, Count, Flag, Integer, maybe, oneOf, listOf as sequenceOf, Text, withFallback } from "./Schemas.js"
 import { policyFields } from "./Unenforced.js"
 
-/** The largest file that `fs/readFile` returns, in bytes. */
+/**
+ * The largest file that `fs/readFile` returns, in bytes.
+ *
+ * @category constants
+ */
 export const maxFileBytes = 536870912
 
-/** The largest block of `fs/readBlock` and `fs/writeBlock`, in bytes. */
+/**
+ * The largest block of `fs/readBlock` and `fs/writeBlock`, in bytes.
+ *
+ * @category constants
+ */
 export const maxBlockBytes = 1048576
 
 const Empty = Schema.Struct({})
@@ -37,7 +45,11 @@ const pathFields = { path: FilePath, ...sandboxFields }
 /** If false (current), a path with a symbolic link in any component is refused. By default links are followed. */
 const linkFields = { followSymlinks: maybe(Flag) }
 
-/** The result of `fs/getMetadata`: the target of the path. Only `isSymlink` describes the path itself. */
+/**
+ * The result of `fs/getMetadata`: the target of the path. Only `isSymlink` describes the path itself.
+ *
+ * @category schemas
+ */
 export const FileMetadata = Schema.Struct({
   isDirectory: Flag,
   isFile: Flag,
@@ -59,29 +71,49 @@ const listOf = <A>(is: (value: { readonly [key: string]: unknown }) => boolean) 
       Array.isArray(value) && value.every((element) => isRecord(element) && is(element))
   )
 
-/** A directory entry. The flags describe the target of a link. Invalid UTF-8 in a name is replaced by U+FFFD. */
+/**
+ * A directory entry. The flags describe the target of a link. Invalid UTF-8 in a name is replaced by U+FFFD.
+ *
+ * @category models
+ */
 export interface DirectoryEntry {
   readonly fileName: string
   readonly isDirectory: boolean
   readonly isFile: boolean
 }
 
-/** A file or directory that `fs/walk` found. */
+/**
+ * A file or directory that `fs/walk` found.
+ *
+ * @category models
+ */
 export interface WalkEntry {
   readonly path: string
   readonly kind: "file" | "directory"
 }
 
-/** A directory that could not be read, and why. */
+/**
+ * A directory that could not be read, and why.
+ *
+ * @category models
+ */
 export interface WalkError {
   readonly path: string
   readonly message: string
 }
 
-/** The largest `WalkOptions` that `fs/walk` accepts (current). */
+/**
+ * The largest `WalkOptions` that `fs/walk` accepts (current).
+ *
+ * @category constants
+ */
 export const maxWalk = { maxDepth: 64, maxDirectories: 10000, maxEntries: 50000 } as const
 
-/** Limits of `fs/walk` (current), at most those of `maxWalk`. `maxDirectories` and `maxEntries` are at least 1. */
+/**
+ * Limits of `fs/walk` (current), at most those of `maxWalk`. `maxDirectories` and `maxEntries` are at least 1.
+ *
+ * @category schemas
+ */
 export const WalkOptions = Schema.Struct({
   /** 0 lists only the directory itself, no subdirectories. */
   maxDepth: Count,
@@ -94,7 +126,11 @@ export const WalkOptions = Schema.Struct({
 })
 export type WalkOptions = typeof WalkOptions.Type
 
-/** The result of `fs/walk` (current): breadth first, sorted by name within each directory. */
+/**
+ * The result of `fs/walk` (current): breadth first, sorted by name within each directory.
+ *
+ * @category schemas
+ */
 export const WalkResult = Schema.Struct({
   entries: listOf<WalkEntry>(({ path, kind }) => typeof path === "string" && (kind === "file" || kind === "directory")),
   errors: listOf<WalkError>(({ path, message }) => typeof path === "string" && typeof message === "string"),
@@ -106,7 +142,11 @@ export type WalkResult = typeof WalkResult.Type
 /** The id the client chooses for an open file: at most 32 bytes, unique within the connection. */
 const handleFields = { handleId: ClientId }
 
-/** All requests on files and directories. */
+/**
+ * All requests on files and directories.
+ *
+ * @category schemas
+ */
 export class FileSystemApi extends RpcGroup.make(
   /** Reads a regular file of at most 512 MiB. */
   request("fs/readFile", {

@@ -10,7 +10,11 @@ import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { Bytes, Count, Flag, Integer, listOf, maybe, oneOf, Text } from "./Schemas.js"
 
-/** A request header. A name may occur several times. */
+/**
+ * A request header. A name may occur several times.
+ *
+ * @category schemas
+ */
 export const HttpHeaderParam = Schema.Struct({
   name: Text,
   value: Text,
@@ -18,14 +22,22 @@ export const HttpHeaderParam = Schema.Struct({
   valueEnvVar: maybe(Text)
 })
 
-/** A response header, its name in lower case. Headers with a value outside visible ASCII are omitted. */
+/**
+ * A response header, its name in lower case. Headers with a value outside visible ASCII are omitted.
+ *
+ * @category schemas
+ */
 export const HttpHeader = Schema.Struct({ name: Text, value: Text })
 export type HttpHeader = typeof HttpHeader.Type
 
 /** The most headers of a request (ours). */
 const maxHeaders = 256
 
-/** The parameters of `http/request`: one exchange, including its redirects. */
+/**
+ * The parameters of `http/request`: one exchange, including its redirects.
+ *
+ * @category schemas
+ */
 export const HttpRequestParams = Schema.Struct({
   /** Any HTTP token, sent unchanged. */
   method: Text,
@@ -44,7 +56,11 @@ export const HttpRequestParams = Schema.Struct({
 })
 export type HttpRequestParams = typeof HttpRequestParams.Type
 
-/** The response, whatever its status. The body is not decoded (`content-encoding` stays); empty if it is streamed. */
+/**
+ * The response, whatever its status. The body is not decoded (`content-encoding` stays); empty if it is streamed.
+ *
+ * @category schemas
+ */
 export const HttpRequestResult = Schema.Struct({
   status: Integer,
   headers: Schema.Array(HttpHeader),
@@ -52,10 +68,18 @@ export const HttpRequestResult = Schema.Struct({
 })
 export type HttpRequestResult = typeof HttpRequestResult.Type
 
-/** The largest piece of a body in one notification, in bytes (current); clients refuse larger ones. */
+/**
+ * The largest piece of a body in one notification, in bytes (current); clients refuse larger ones.
+ *
+ * @category constants
+ */
 export const maxBodyDeltaBytes = 1048576
 
-/** `http/request/bodyDelta`: a piece of a streamed body. */
+/**
+ * `http/request/bodyDelta`: a piece of a streamed body.
+ *
+ * @category schemas
+ */
 export const HttpBodyDelta = Schema.Struct({
   requestId: Text,
   /** Starts at 1, without gaps. */
@@ -68,7 +92,11 @@ export const HttpBodyDelta = Schema.Struct({
 })
 export type HttpBodyDelta = typeof HttpBodyDelta.Type
 
-/** The HTTP request. */
+/**
+ * The HTTP request.
+ *
+ * @category schemas
+ */
 export class HttpApi extends RpcGroup.make(
   /** Sends an HTTP request. The response precedes the first piece of a streamed body. */
   request("http/request", {

@@ -7,13 +7,25 @@ import * as Schema from "effect/Schema"
 import { maxBytes, maxIdBytes } from "./Bounds.js"
 import { Text } from "./Schemas.js"
 
-/** An id that a client chooses: any string of at most 1 KiB. */
+/**
+ * An id that a client chooses: any string of at most 1 KiB.
+ *
+ * @category schemas
+ */
 export const ClientId = maxBytes(Text, maxIdBytes)
 
-/** The id a client chooses for a process: any string, even an empty one; unique within a session. Not an OS pid. */
+/**
+ * The id a client chooses for a process: any string, even an empty one; unique within a session. Not an OS pid.
+ *
+ * @category schemas
+ */
 export const ProcessId = ClientId.pipe(Schema.brand("ProcessId"))
 export type ProcessId = typeof ProcessId.Type
 
-/** The id the server gives a session: a version 4 UUID. */
+/**
+ * The id the server gives a session: a version 4 UUID.
+ *
+ * @category schemas
+ */
 export const SessionId = Text.pipe(Schema.brand("SessionId"))
 export type SessionId = typeof SessionId.Type

@@ -12,6 +12,8 @@ import { Failure } from "./Failure.js"
 /**
  * The groups of methods, by the original's words. All but `handshake` need a connection that has sent `initialize` and
  * `initialized`.
+ *
+ * @category models
  */
 export type Family =
   | "handshake"
@@ -22,10 +24,18 @@ export type Family =
   | "environment config"
   | "capability discovery"
 
-/** `always`: the method is idempotent. `withWriteId`: idempotent if the request has a `writeId`. */
+/**
+ * `always`: the method is idempotent. `withWriteId`: idempotent if the request has a `writeId`.
+ *
+ * @category models
+ */
 export type Repeatability = "never" | "always" | "withWriteId"
 
-/** What is true of a request. */
+/**
+ * What is true of a request.
+ *
+ * @category models
+ */
 export interface Facts {
   /** The group of methods it belongs to. */
   readonly family: Family
@@ -38,15 +48,27 @@ export interface Facts {
   readonly largeAnswer: boolean
 }
 
-/** The annotation of a request that holds its facts. */
+/**
+ * The annotation of a request that holds its facts.
+ *
+ * @category tags
+ */
 export class MethodFacts extends Context.Tag("exec-server/MethodFacts")<MethodFacts, Facts>() {}
 
-/** A type of requests whose facts are known. Without them it does not compile where they are read. */
+/**
+ * A type of requests whose facts are known. Without them it does not compile where they are read.
+ *
+ * @category models
+ */
 export interface WithFacts {
   readonly annotations: Context.Context<MethodFacts>
 }
 
-/** Defines a request: its name, its facts, its parameters and its result. It fails with any `Failure`. */
+/**
+ * Defines a request: its name, its facts, its parameters and its result. It fails with any `Failure`.
+ *
+ * @category constructors
+ */
 export const request = <const Tag extends string, Payload extends Schema.Schema.Any, Success extends Schema.Schema.Any>(
   tag: Tag,
   { payload, success, ...facts }: Facts & { readonly payload: Payload; readonly success: Success }

@@ -13,13 +13,21 @@ import * as Schema from "effect/Schema"
 import { maxBytes } from "./Bounds.js"
 import { clip, invalid, Text } from "./Schemas.js"
 
-/** An absolute native path, and the form it had on the wire. */
+/**
+ * An absolute native path, and the form it had on the wire.
+ *
+ * @category schemas
+ */
 export interface AbsolutePath {
   readonly path: string
   readonly form: "plain" | "uri"
 }
 
-/** An absolute path of a file, as bytes: file names need not be UTF-8. */
+/**
+ * An absolute path of a file, as bytes: file names need not be UTF-8.
+ *
+ * @category schemas
+ */
 export interface FilePath {
   readonly bytes: Buffer
   readonly form: "plain" | "uri"
@@ -50,7 +58,11 @@ const percentDecode = (text: string): Buffer => {
   return target.subarray(0, length)
 }
 
-/** Parses a path in either form as bytes, without resolving anything; Left is a sentence that says what is wrong. */
+/**
+ * Parses a path in either form as bytes, without resolving anything; Left is a sentence that says what is wrong.
+ *
+ * @category codecs
+ */
 export const parseBytes = (text: string): Either.Either<FilePath, string> => {
   if (text.startsWith("/")) {
     return text.includes("\0")
@@ -74,7 +86,11 @@ export const parseBytes = (text: string): Either.Either<FilePath, string> => {
   return Either.right({ bytes, form: "uri" })
 }
 
-/** Parses a path in either form; Left is a sentence that says what is wrong with it. */
+/**
+ * Parses a path in either form; Left is a sentence that says what is wrong with it.
+ *
+ * @category codecs
+ */
 export const parse = (text: string): Either.Either<AbsolutePath, string> =>
   Either.flatMap(parseBytes(text), ({ bytes, form }) =>
     isUtf8(bytes)
@@ -91,7 +107,11 @@ const normalize = (bytes: Buffer): Buffer => {
   return Buffer.from(path === "/" ? path : path.replace(/\/$/, ""), "latin1")
 }
 
-/** Formats the bytes of a path. A URI preserves every byte; a plain path replaces invalid UTF-8 by U+FFFD. */
+/**
+ * Formats the bytes of a path. A URI preserves every byte; a plain path replaces invalid UTF-8 by U+FFFD.
+ *
+ * @category codecs
+ */
 export const formatBytes = (bytes: Buffer, form: FilePath["form"]): string => {
   if (form === "plain") return bytes.toString()
   const characters = bytes.toString("latin1")
@@ -105,7 +125,11 @@ export const formatBytes = (bytes: Buffer, form: FilePath["form"]): string => {
   return `file://${escaped}`
 }
 
-/** Formats a path as plain text or as a `file:` URI. */
+/**
+ * Formats a path as plain text or as a `file:` URI.
+ *
+ * @category codecs
+ */
 export const format = (path: string, form: AbsolutePath["form"]): string =>
   form === "uri" ? pathToFileURL(path).href : path
 

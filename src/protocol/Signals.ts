@@ -11,7 +11,11 @@ import { clip, invalid, Text } from "./Schemas.js"
 /** A real-time signal in bash's notation. Node.js has no names for them. */
 type RealTimeSignal = "SIGRTMIN" | "SIGRTMAX" | `SIGRTMIN+${number}` | `SIGRTMAX-${number}`
 
-/** A POSIX signal name, such as `SIGTERM` or `SIGRTMIN+1`. */
+/**
+ * A POSIX signal name, such as `SIGTERM` or `SIGRTMIN+1`.
+ *
+ * @category models
+ */
 export type Signal = NodeJS.Signals | RealTimeSignal
 
 /** The real-time signals on Linux. The kernel's begin at 32; C libraries reserve the first two. */
@@ -39,10 +43,18 @@ const names: ReadonlyMap<number, Signal> = new Map(
 
 const isSignal = (text: string): text is Signal => numbers.has(text)
 
-/** The number of a signal on this platform; 0 if it has none. */
+/**
+ * The number of a signal on this platform; 0 if it has none.
+ *
+ * @category utilities
+ */
 export const numberOf = (signal: Signal): number => numbers.get(signal) ?? 0
 
-/** The name of a signal number. Real-time signals read `SIGRTMIN+n` as in bash, unknown ones `SIG<number>`. */
+/**
+ * The name of a signal number. Real-time signals read `SIGRTMIN+n` as in bash, unknown ones `SIG<number>`.
+ *
+ * @category utilities
+ */
 export const nameOf = (number: number): string => {
   const name = names.get(number)
   if (name !== undefined) return name
@@ -51,7 +63,11 @@ export const nameOf = (number: number): string => {
   return number === first ? "SIGRTMIN" : `SIGRTMIN+${number - first}`
 }
 
-/** `"interrupt"` (the only signal of the original) or any POSIX name (ours). */
+/**
+ * `"interrupt"` (the only signal of the original) or any POSIX name (ours).
+ *
+ * @category schemas
+ */
 export const SignalName: Schema.Schema<Signal, string> = Schema.transformOrFail(
   Text,
   Schema.declare((value: unknown): value is Signal => typeof value === "string" && isSignal(value)),

@@ -11,20 +11,37 @@ import { isRecord } from "effect/Predicate"
 import { maxIdBytes, textCheck } from "./Bounds.js"
 import type { NotificationJson, NotificationMethod } from "./ExecNotifications.js"
 
-/** A request's id as JSON text: a string of at most 1 KiB, or a signed 64-bit integer, which a number in JavaScript could not hold. */
+/**
+ * A request's id as JSON text: a string of at most 1 KiB, or a signed 64-bit integer, which a number in JavaScript could
+ * not hold.
+ *
+ * @category models
+ */
 export type RequestId = string & Brand.Brand<"RequestId">
 const RequestId = Brand.nominal<RequestId>()
 
-/** The id of the response to a malformed message (May, current). */
+/**
+ * The id of the response to a malformed message (May, current).
+ *
+ * @category constants
+ */
 export const malformedId = RequestId("-1")
 
-/** The W3C trace context of a request. It does not affect the response. */
+/**
+ * The W3C trace context of a request. It does not affect the response.
+ *
+ * @category models
+ */
 export interface Trace {
   readonly traceparent?: string
   readonly tracestate?: string
 }
 
-/** A message from a peer. */
+/**
+ * A message from a peer.
+ *
+ * @category models
+ */
 export type Message =
   | {
       readonly _tag: "Request"
@@ -37,19 +54,27 @@ export type Message =
   | { readonly _tag: "Response"; readonly id: RequestId; readonly body: ResponseBody }
   | { readonly _tag: "Malformed"; readonly detail: string }
 
-/** The outcome in a response: a result or an error. */
+/**
+ * The outcome in a response: a result or an error.
+ *
+ * @category models
+ */
 export type ResponseBody =
   | { readonly _tag: "Result"; readonly result: unknown }
   | { readonly _tag: "Error"; readonly code: number; readonly message: string }
 
 /**
  * The deepest nesting accepted. The protocol needs far less, and a message of nothing but brackets costs much memory.
+ *
+ * @category constants
  */
 export const maxDepth = 64
 
 /**
  * The most values of a message: members, elements, lists and objects. The longest answers have less than three million;
  * a value takes up to thirty times the memory of its text.
+ *
+ * @category constants
  */
 export const maxValues = 8_000_000
 
@@ -163,7 +188,11 @@ const parseResponse = (message: Record<string, unknown>, text: string): Message 
   return { _tag: "Response", id, body: { _tag: "Result", result: message["result"] } }
 }
 
-/** Parses one message. Never throws: invalid text becomes `Malformed`, with a sentence that says why. */
+/**
+ * Parses one message. Never throws: invalid text becomes `Malformed`, with a sentence that says why.
+ *
+ * @category codecs
+ */
 export const parse = (text: string): Message => {
   const excess = excessOf(text)
   if (excess !== undefined) return malformed(excess)
@@ -189,12 +218,18 @@ export const parse = (text: string): Message => {
   return { _tag: "Request", id: id.right, method, params: message["params"], trace }
 }
 
-/** Formats a response with a result. */
+/**
+ * Formats a response with a result.
+ *
+ * @category codecs
+ */
 export const success = (id: RequestId, result: unknown): string => `{"id":${id},"result":${JSON.stringify(result)}}`
 
 /**
  * Formats a response with a result except for one string member: its value, which must need no escapes, goes between
  * `head` and `tail`. A large value is then sent in parts.
+ *
+ * @category codecs
  */
 export const successAround = (
   id: RequestId,
@@ -206,10 +241,18 @@ export const successAround = (
   return { head: `{"id":${id},"result":${before}${before === "{" ? "" : ","}${JSON.stringify(name)}:"`, tail: '"}}' }
 }
 
-/** Formats a response with an error. */
+/**
+ * Formats a response with an error.
+ *
+ * @category codecs
+ */
 export const failure = (id: RequestId, code: number, message: string): string =>
   `{"error":{"code":${code},"message":${JSON.stringify(message)}},"id":${id}}`
 
-/** Formats a notification. */
+/**
+ * Formats a notification.
+ *
+ * @category codecs
+ */
 export const notification = <M extends NotificationMethod>(method: M, params: NotificationJson<M>): string =>
   `{"method":${JSON.stringify(method)},"params":${JSON.stringify(params)}}`

@@ -11,12 +11,20 @@ import { isRecord } from "effect/Predicate"
 import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
 import { RemoteAuth } from "./RemoteAuth.js"
 
-/** The registration cannot be requested with these options; the message says what to give. */
+/**
+ * The registration cannot be requested with these options; the message says what to give.
+ *
+ * @category errors
+ */
 export class RegistrationConfigError extends Data.TaggedError("RegistrationConfigError")<{
   readonly message: string
 }> {}
 
-/** Which executor registers, and where. */
+/**
+ * Which executor registers, and where.
+ *
+ * @category models
+ */
 export interface Target {
   readonly environmentId: string
   /** Where requests go. */
@@ -37,7 +45,11 @@ const maxIdLength = 256
 /** Statuses after which a retry may succeed. */
 const retryableStatus = (status: number) => status >= 500 || status === 408 || status === 429
 
-/** Validates the URL and the id: the id becomes part of the path of a request that carries a credential. */
+/**
+ * Validates the URL and the id: the id becomes part of the path of a request that carries a credential.
+ *
+ * @category constructors
+ */
 export const parseTarget = (base: string, environmentId: string): Either.Either<Target, RegistrationConfigError> => {
   const fail = (message: string) => Either.left(new RegistrationConfigError({ message }))
   const trimmed = base.trim().replace(/\/+$/, "")
@@ -153,7 +165,11 @@ const read = (
     : fail("environment registry returned a different environment id")
 }
 
-/** Registers once; no redirect is followed. */
+/**
+ * Registers once; no redirect is followed.
+ *
+ * @category utilities
+ */
 export const register = (target: Target): Effect.Effect<string, EndpointError, RemoteAuth> =>
   Effect.gen(function* () {
     const auth = yield* RemoteAuth
@@ -164,7 +180,11 @@ export const register = (target: Target): Effect.Effect<string, EndpointError, R
     return yield* read(yield* post(target.url, headers), target)
   })
 
-/** The rendezvous that a registry names: registers for each address, and calls `onRegistered` after each success. */
+/**
+ * The rendezvous that a registry names: registers for each address, and calls `onRegistered` after each success.
+ *
+ * @category layers
+ */
 export const layer = (
   target: Target,
   onRegistered: (environmentId: string) => Effect.Effect<void>

@@ -5,7 +5,11 @@
  */
 import * as Context from "effect/Context"
 
-/** Limits of every relay stream, and of the socket they share. */
+/**
+ * Limits of every relay stream, and of the socket they share.
+ *
+ * @category models
+ */
 export interface Limits {
   /** Streams of one socket. */
   readonly maxStreams: number
@@ -21,7 +25,11 @@ export interface Limits {
   readonly maxHeldBytes: number
 }
 
-/** The limits in force. */
+/**
+ * The limits in force.
+ *
+ * @category tags
+ */
 export class RelayLimits extends Context.Reference<RelayLimits>()("exec-server/RelayLimits", {
   defaultValue: (): Limits => ({
     maxStreams: 256,

@@ -1,7 +1,7 @@
 /**
  * The sending half of a relay stream: cuts messages into segments, and keeps each until it is acknowledged.
  *
- * Pure: time is an argument, and frames are asked for.
+ * No I/O: the caller passes the time and asks for frames.
  *
  * @since 0.1.0
  */
@@ -14,16 +14,16 @@ export const distance = (from: number, to: number): number => (to - from) | 0
 /** Sequence numbers are unsigned 32-bit integers. */
 export const advance = (seq: number, by: number): number => (seq + by) >>> 0
 
-/** Times after which a segment is sent again, in milliseconds: before anything was measured, least, and most. */
+/** The retransmission timeout in milliseconds: initial, minimum and maximum. */
 const timeoutMs = { first: 1000, least: 500, most: 16000 } as const
 
-/** A segment is taken for lost when one this far behind it was acknowledged: fewer may just be out of order. */
+/** A segment counts as lost when one this far behind it was acknowledged; a smaller distance may be reordering. */
 const overtakenBy = 3
 
-/** Segments sent again when time ran out without any acknowledgement; doubled with each that comes then. */
+/** Segments retransmitted after a timeout without any acknowledgement; doubles with each acknowledgement after it. */
 const firstBurst = 8
 
-/** A segment that is not acknowledged. It is what is sent as well: with much output, each object counts. */
+/** A segment in flight. The same object is the frame that is sent, to save an allocation. */
 interface Flight extends Data {
   sentAt: number
   attempts: number
@@ -33,11 +33,11 @@ interface Flight extends Data {
 export class RelaySender {
   private readonly queue: Array<Message> = []
   private queued = 0
-  /** What is sent of the first message in the queue. */
+  /** The next segment of the first queued message, and the number of its segments. */
   private index = 0
   private count = 0
   private nextSeq = 0
-  /** How many segments were sent at all. */
+  /** The number of segments sent so far. */
   private sent = 0
   private readonly flights = new Map<number, Flight>()
   private flightBytes = 0
@@ -61,7 +61,7 @@ export class RelaySender {
     return this.queued
   }
 
-  /** When a segment is to be sent again. */
+  /** The time of the next retransmission. */
   get deadline(): number | undefined {
     return this.timeoutAt
   }
@@ -71,12 +71,12 @@ export class RelaySender {
     return this.queue.length === 0
   }
 
-  /** Whether anything waits for its acknowledgement. */
+  /** Whether any segment is unacknowledged. */
   get isWaiting(): boolean {
     return this.flights.size > 0
   }
 
-  /** How often the oldest segment without an acknowledgement was sent. */
+  /** The number of transmissions of the oldest unacknowledged segment. */
   get attempts(): number {
     for (const { attempts } of this.flights.values()) return attempts
     return 0
@@ -109,7 +109,7 @@ export class RelaySender {
     this.capable = true
   }
 
-  /** Nothing will be sent any more. */
+  /** Discards the queue: nothing more is sent. */
   release(): void {
     this.forget()
     this.queue.length = 0
@@ -147,7 +147,7 @@ export class RelaySender {
     if (progress) this.progressed(now)
   }
 
-  /** What to send again, or for the first time, if anything. */
+  /** The next segment to send or retransmit, if any. */
   next(now: number): Data | undefined {
     while (this.capable && this.lost.length > 0) {
       const flight = this.flights.get(this.lost.shift() ?? 0)
@@ -161,7 +161,7 @@ export class RelaySender {
     return this.fresh(now)
   }
 
-  /** To be called when the deadline has passed; says whether it had. */
+  /** Handles the deadline; returns whether it had passed. */
   expire(now: number): boolean {
     if (this.timeoutAt === undefined || now < this.timeoutAt) return false
     this.backOff = Math.min(this.backOff * 2, timeoutMs.most)
@@ -208,7 +208,7 @@ export class RelaySender {
     this.flights.delete(seq)
     room?.release()
     this.flightBytes -= payload.byteLength
-    // Of a segment that was repeated nobody knows which one was acknowledged.
+    // Karn's rule: the acknowledgement of a retransmitted segment is ambiguous and gives no measurement.
     if (attempts === 1) this.measure(now - sentAt)
   }
 
@@ -238,7 +238,7 @@ export class RelaySender {
     this.arm(now)
   }
 
-  /** Sends again the oldest segments that were sent before a moment; says whether there were any. */
+  /** Retransmits the oldest segments that were sent before a time; returns whether there were any. */
   private resend(before: number): boolean {
     let left = this.burst
     for (const flight of this.flights.values()) {

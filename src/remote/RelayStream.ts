@@ -2,8 +2,8 @@
  * One virtual connection over relay frames: messages go in and come out, each once and in order, whatever is lost,
  * doubled or out of order in between.
  *
- * Pure: time is an argument, frames are given to `receive` and asked for with `next`. The peer may be one that knows
- * nothing of acknowledgements, repetition and segments; it shows by what it sends.
+ * No I/O: the caller passes the time, gives frames to `receive` and asks for them with `next`. A peer may not support
+ * acknowledgements, retransmission and segments; its frames show whether it does.
  *
  * @since 0.1.0
  */
@@ -12,13 +12,13 @@ import type { Limits } from "./RelayLimits.js"
 import { type Budget, RelayReceiver } from "./RelayReceiver.js"
 import { RelaySender } from "./RelaySender.js"
 
-/** How long an acknowledgement waits for a frame to travel with, in milliseconds. */
+/** The delay of an acknowledgement that may be carried by another frame, in milliseconds. */
 const ackDelayMs = 25
 
-/** Segments and bytes after which it does not wait. */
+/** The segments and bytes after which an acknowledgement is sent at once. */
 const ackEvery = { segments: 16, bytes: 1048576 } as const
 
-/** How long a reliable stream may be without a frame of ours, in milliseconds: its peer takes silence for the end. */
+/** The heartbeat interval of a reliable stream, in milliseconds: its peer treats silence as the end. */
 const heartbeatMs = 20000
 
 /** How long a peer that sends heartbeats may be silent, in milliseconds. */
@@ -97,7 +97,7 @@ export class RelayStream {
     return this.end
   }
 
-  /** Bytes of messages that wait for their turn. */
+  /** Bytes of messages that are queued. */
   get queuedBytes(): number {
     return this.sender.queuedBytes
   }
@@ -112,7 +112,7 @@ export class RelayStream {
     return this.kind === "Reliable"
   }
 
-  /** When `next` may have something although nothing has happened. */
+  /** The time of the next timer: `next` may return a frame then. */
   get deadline(): number | undefined {
     if (this.end !== undefined) return undefined
     const forever = Number.POSITIVE_INFINITY
@@ -137,7 +137,7 @@ export class RelayStream {
     this.receiver.release()
   }
 
-  /** While nobody listens to the peer, its silence means nothing. */
+  /** Sets whether the peer is being read. Its silence counts only while it is. */
   listen(listens: boolean, now: number): void {
     this.listens = listens
     this.heardAt = now
@@ -148,7 +148,7 @@ export class RelayStream {
     if (this.end === undefined) this.finish(end)
   }
 
-  /** Takes a frame in. Then messages can be taken, and frames sent. */
+  /** Processes a received frame. Messages may be ready afterwards, and frames to send. */
   receive(frame: Frame, now: number): void {
     if (this.end !== undefined) return
     this.heardAt = now
@@ -210,7 +210,7 @@ export class RelayStream {
     return this.vows && now >= this.sentAt + heartbeatMs ? { _tag: "Heartbeat" } : undefined
   }
 
-  /** Whether time has ended the stream. */
+  /** Whether a timeout has ended the stream. */
   private isOver(now: number): boolean {
     if (this.closing !== undefined && now >= this.closing.by) this.violate(this.closing.reason)
     else if (this.vows && this.listens && now >= this.heardAt + silenceMs)

@@ -28,7 +28,11 @@ const goodbyeMs = 2000
 
 const sleepNever = Effect.dieMessage("the waits between attempts never end")
 
-/** Peers over a rendezvous. Building the layer fails without an address; later, retryable errors are retried. */
+/**
+ * Peers over a rendezvous. Building the layer fails without an address; later, retryable errors are retried.
+ *
+ * @category layers
+ */
 export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer.effect(
   Transport,
   Effect.gen(function* () {

@@ -12,10 +12,18 @@ import * as Layer from "effect/Layer"
 import { isLoopback } from "../internal/Loopback.js"
 import * as OsError from "../protocol/OsError.js"
 
-/** There is no credential for this registry; the message is a sentence for the operator and holds no secret. */
+/**
+ * There is no credential for this registry; the message is a sentence for the operator and holds no secret.
+ *
+ * @category errors
+ */
 export class RemoteAuthError extends Data.TaggedError("RemoteAuthError")<{ readonly message: string }> {}
 
-/** A source of credentials. */
+/**
+ * A source of credentials.
+ *
+ * @category models
+ */
 export interface Shape {
   /** The headers of one request to this URL; asked for again for each. */
   readonly headers: (url: URL) => Effect.Effect<Readonly<Record<string, string>>, RemoteAuthError>
@@ -43,7 +51,11 @@ const checked = (token: string, source: string): Checked<Readonly<Record<string,
     ? Either.right({ authorization: `Bearer ${token}` })
     : fail(`the remote token in ${source} is empty, or not one line of printable ASCII without spaces`)
 
-/** Where an executor's token comes from. */
+/**
+ * Where an executor's token comes from.
+ *
+ * @category models
+ */
 export interface BearerOptions {
   /** A file that holds it; it takes precedence over the variables. */
   readonly tokenFile: string | undefined
@@ -85,7 +97,11 @@ const sourceOf = ({ tokenFile, variables, insecure }: BearerOptions, url: URL): 
       )
 }
 
-/** Whether the options name a token that may be sent to this URL; its file is not read. */
+/**
+ * Whether the options name a token that may be sent to this URL; its file is not read.
+ *
+ * @category utilities
+ */
 export const check = (options: BearerOptions, url: URL): Either.Either<void, RemoteAuthError> =>
   Either.map(sourceOf(options, url), () => undefined)
 
@@ -93,6 +109,8 @@ export const check = (options: BearerOptions, url: URL): Either.Either<void, Rem
  * A bearer token: from a file, which is read again for every request, so that a token can be renewed; or else from
  * `EXEC_SERVER_REMOTE_TOKEN`, or `CODEX_API_KEY`. None of them is sent over plain http to another machine, unless
  * `insecure`; the last one is sent only to its issuer and to this machine.
+ *
+ * @category constructors
  */
 export const make = (options: BearerOptions): Shape => ({
   headers: (url) =>
@@ -103,7 +121,11 @@ export const make = (options: BearerOptions): Shape => ({
     })
 })
 
-/** The credentials of an executor. */
+/**
+ * The credentials of an executor.
+ *
+ * @category tags
+ */
 export class RemoteAuth extends Context.Tag("exec-server/RemoteAuth")<RemoteAuth, Shape>() {
   /** A bearer token, from a file or the environment. */
   static readonly layerBearer = (options: BearerOptions): Layer.Layer<RemoteAuth> =>

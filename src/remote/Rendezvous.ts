@@ -20,7 +20,11 @@ import type { ListenError } from "../transport/Transport.js"
 import * as RelaySocket from "./RelaySocket.js"
 import { type Limits, RendezvousRouter } from "./RendezvousRouter.js"
 
-/** What a rendezvous is made with. */
+/**
+ * What a rendezvous is made with.
+ *
+ * @category models
+ */
 export interface Options {
   readonly address: Listener.Address
   /** Serves TLS with this certificate. */
@@ -34,13 +38,21 @@ export interface Options {
   readonly limits?: Partial<RendezvousLimits> | undefined
 }
 
-/** What bounds a rendezvous. */
+/**
+ * What bounds a rendezvous.
+ *
+ * @category models
+ */
 export interface RendezvousLimits extends Limits {
   readonly maxEnvironments: number
   readonly maxMessageBytes: number
 }
 
-/** A running rendezvous. */
+/**
+ * A running rendezvous.
+ *
+ * @category tags
+ */
 export class Rendezvous extends Context.Tag("exec-server/Rendezvous")<
   Rendezvous,
   {

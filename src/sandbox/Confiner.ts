@@ -32,7 +32,11 @@ const unenforceable = (why: string): NotAllowed =>
       "or unrestricted managed ones"
   })
 
-/** Turns sandboxes into confinements. */
+/**
+ * Turns sandboxes into confinements.
+ *
+ * @category models
+ */
 export interface Shape {
   /**
    * The confinement that enforces a sandbox with the files as they are now; undefined if it restricts nothing. Fails if
@@ -66,7 +70,11 @@ const refusing = (why: string): Shape => ({
   isConfined: () => false
 })
 
-/** The confiner of a server. The default refuses every restriction. */
+/**
+ * The confiner of a server. The default refuses every restriction.
+ *
+ * @category tags
+ */
 export class Confiner extends Context.Reference<Confiner>()("exec-server/Confiner", {
   defaultValue: (): Shape => refusing("it was composed without bubblewrap")
 }) {
@@ -104,10 +112,18 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
   )
 }
 
-/** The confiner for processes of a spawner: one that refuses where the spawner keeps no confinement. */
+/**
+ * The confiner for processes of a spawner: one that refuses where the spawner keeps no confinement.
+ *
+ * @category utilities
+ */
 export const forSpawner = ({ confines }: Pick<Spawns, "confines">): Effect.Effect<Shape> =>
   confines ? Confiner : Effect.succeed(refusing("what starts its processes does not confine them"))
 
-/** The confiner for requests on files: one that refuses where there are no views of these files. */
+/**
+ * The confiner for requests on files: one that refuses where there are no views of these files.
+ *
+ * @category utilities
+ */
 export const forFiles = ({ isConfinable }: Pick<FileSystem["Type"], "isConfinable">): Effect.Effect<Shape> =>
   isConfinable ? Confiner : Effect.succeed(refusing("it has no sandboxed view of its files"))

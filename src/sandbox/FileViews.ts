@@ -38,13 +38,21 @@ const startMs = 20_000
 
 const program = join(Package.root, "dist/fileWorker.js")
 
-/** The views of one session. */
+/**
+ * The views of one session.
+ *
+ * @category models
+ */
 export interface Views {
   /** Opens the file system of a confinement, until the scope closes. Fails if `maxViews` confinements are in use. */
   readonly open: (confinement: Confinement) => Effect.Effect<Files, Failure, Scope.Scope>
 }
 
-/** Makes the views of sessions. */
+/**
+ * Makes the views of sessions.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Makes the views of one session; the scope ends their workers. */
   readonly make: Effect.Effect<Views, never, Scope.Scope>
@@ -208,7 +216,11 @@ const make = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, Scope
     return { open: (confinement) => Effect.flatMap(views, ({ open }) => open(confinement)) }
   })
 
-/** The sandboxed file views of a server. The default refuses to open any. */
+/**
+ * The sandboxed file views of a server. The default refuses to open any.
+ *
+ * @category tags
+ */
 export class FileViews extends Context.Reference<FileViews>()("exec-server/FileViews", {
   defaultValue: (): Shape => ({
     make: Effect.succeed({ open: () => new NotAllowed({ message: "this server has no sandboxed view of files" }) })

@@ -46,7 +46,7 @@ const open = (path: string) =>
       })
   })
 
-/** Writes all of a line, or says why not. */
+/** Writes a whole line, or returns the reason why it could not. */
 const append = (fd: number, line: string): string | undefined => {
   try {
     let rest = Buffer.from(line)
@@ -71,7 +71,7 @@ const make = (path: string) =>
         const line = JSON.stringify({ time, event, sessionId, peer, ...what })
         const reason = append(fd, `${torn ? "\n" : ""}${line}\n`)
         torn = reason !== undefined
-        // Once, not with every attempt.
+        // Logged once, not on every attempt.
         if (reason !== undefined && !failing) {
           runFork(
             Effect.logError(`the audit log ${path} cannot be written: ${reason}; no process is started until it can`)

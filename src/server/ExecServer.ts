@@ -14,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
+import * as LateLimits from "../internal/LateLimits.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import type { OutputBuffer } from "../process/OutputBuffer.js"
 import { ProcessLimits } from "../process/ProcessLimits.js"
@@ -128,7 +129,10 @@ export class Running extends Context.Tag("exec-server/ExecServer/Running")<
 export const layerServe: Layer.Layer<Running, never, Transport | Sessions> = Layer.scoped(
   Running,
   Effect.gen(function* () {
-    const { address } = yield* Transport
+    const transport = yield* Transport
+    yield* LateLimits.refuse("transport", transport)
+    yield* LateLimits.refuse("sessions", yield* SessionRegistry)
+    const { address } = transport
     const done = yield* Deferred.make<void, TransportFailed>()
     let isAwaited = false
     yield* serve.pipe(

@@ -3,6 +3,7 @@
  *
  * Limits are references with defaults, which services read when they are built. So this layer is provided last, after
  * the transport and the services: what is provided later is built first, and everything before it sees the limits.
+ * Provided before them it would have no effect on them; the server then fails to build, with a defect that says so.
  *
  * ```ts
  * const server = ExecServer.layer.pipe(
@@ -25,8 +26,12 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { HttpLimits, type Limits as OfHttp, defaults as ofHttp } from "../http/HttpLimits.js"
+import { LateLimits } from "../internal/LateLimits.js"
+import { OutputBuffer } from "../process/OutputBuffer.js"
 import { type Limits as OfProcesses, defaults as ofProcesses, ProcessLimits } from "../process/ProcessLimits.js"
 import { type Limits as OfSessions, defaults as ofSessions, SessionLimits } from "../session/SessionLimits.js"
+import { SessionRegistry } from "../session/SessionRegistry.js"
+import { Transport } from "../transport/Transport.js"
 import { type Limits as OfTransports, defaults as ofTransports, TransportLimits } from "../transport/TransportLimits.js"
 import * as ServerConfig from "./ServerConfig.js"
 
@@ -89,7 +94,7 @@ const keys = new Map(
   )
 )
 
-/** The value of one option as services read it; undefined where it makes no sense. */
+/** The value of one option as services read it; undefined if it is invalid. */
 const accepted = (key: keyof Values, value: unknown): unknown => {
   const { kind, minimum, choices } = ServerConfig.settings[key]
   if (kind === "flag") return typeof value === "boolean" ? value : undefined
@@ -108,7 +113,7 @@ const expected = (key: keyof Values): string => {
   return key.endsWith("Ms") ? `a duration of ${minimum} ms or more` : `a whole number of ${minimum} or more`
 }
 
-/** What was asked for, as services read it; or what is wrong with it. */
+/** The given limits as services read them, or the error. */
 const read = (options: Options): Either.Either<Partial<Values>, string> => {
   const values: Array<readonly [string, unknown]> = []
   for (const [name, value] of Object.entries(options)) {
@@ -129,20 +134,65 @@ const replaced = <L extends object>(current: L, given: Partial<Values>): L => ({
   ...Object.fromEntries(Object.entries(given).filter(([key]) => key in current))
 })
 
+/** A service that reads limits when it is built. */
+interface Reader {
+  /** The service among those at hand, if it is there. */
+  readonly find: (context: Context.Context<never>) => Option.Option<object>
+  readonly reads: ReadonlyArray<keyof Values>
+}
+
+const readers: ReadonlyArray<Reader> = [
+  {
+    find: Context.getOption(Transport),
+    reads: ["maxMessageBytes", "maxConnections", "pingIntervalMs", "handshakeTimeoutMs"]
+  },
+  {
+    find: Context.getOption(OutputBuffer),
+    reads: ["retain", "retainedOutputBytesPerProcess", "retainedOutputBytesTotal"]
+  },
+  {
+    find: Context.getOption(SessionRegistry),
+    reads: [
+      "maxSessions",
+      "detachedSessionTtlMs",
+      "maxProcessesPerSession",
+      "stdinQueueBytesPerProcess",
+      "closedProcessRetentionMs",
+      "allowDirectExec",
+      "allowPreparedExec"
+    ]
+  }
+]
+
+/** The services at hand that were built without these limits, each with the names of those it reads. */
+const builtWithout = (context: Context.Context<never>, limits: ReadonlySet<string>) =>
+  readers.flatMap(({ find, reads }) => {
+    const names = reads.filter((key) => limits.has(key)).map((key) => key.replace(/Ms$/, ""))
+    return names.length === 0 ? [] : Option.toArray(Option.map(find(context), (service) => [service, names] as const))
+  })
+
 /** All limits, those that are not given as they are around this layer. */
 const changed = (given: Partial<Values>): Effect.Effect<Context.Context<never>> =>
   Effect.gen(function* () {
+    const processes = yield* ProcessLimits
+    const sessions = yield* SessionLimits
+    const http = yield* HttpLimits
+    const transports = yield* TransportLimits
+    const current: Values = { ...processes, ...sessions, ...http, ...transports }
+    const differing = Object.entries(given).filter(([key, value]) => current[key as keyof Values] !== value)
+    const late = builtWithout(yield* Effect.context<never>(), new Set(differing.map(([key]) => key)))
     return Context.empty().pipe(
-      Context.add(ProcessLimits, replaced(yield* ProcessLimits, given)),
-      Context.add(SessionLimits, replaced(yield* SessionLimits, given)),
-      Context.add(HttpLimits, replaced(yield* HttpLimits, given)),
-      Context.add(TransportLimits, replaced(yield* TransportLimits, given))
+      Context.add(LateLimits, new Map([...(yield* LateLimits), ...late])),
+      Context.add(ProcessLimits, replaced(processes, given)),
+      Context.add(SessionLimits, replaced(sessions, given)),
+      Context.add(HttpLimits, replaced(http, given)),
+      Context.add(TransportLimits, replaced(transports, given))
     )
   })
 
 /**
- * The limits of everything that this layer is provided to; those that are not given stay as they are. A limit that makes
- * no sense is a defect, whose message names it.
+ * The limits of everything that this layer is provided to; those that are not given stay as they are. An invalid
+ * limit is a defect, whose message names it; so is one for a transport or a service that was built before.
  *
  * @category layers
  * @example

@@ -1,5 +1,5 @@
 /**
- * Where the server listens, and who may connect: what the settings say of it, checked as a whole.
+ * The listener and its access control, from the settings, which are checked together.
  *
  * @since 0.1.0
  */
@@ -22,7 +22,7 @@ import * as Metrics from "./Metrics.js"
 import { ConfigError, defaults, type ServerConfig } from "./ServerConfig.js"
 
 /**
- * Whom a WebSocket server lets in.
+ * The access control of a WebSocket server.
  *
  * @category models
  */
@@ -47,7 +47,7 @@ export const ListenConfig = Data.taggedEnum<ListenConfig>()
 
 const refuse = (message: string) => Either.left(new ConfigError({ message }))
 
-/** What is not given, or blank. */
+/** The trimmed text; undefined if it is absent or blank. */
 const trimmed = (text: string | undefined) => text?.trim() || undefined
 
 /**
@@ -160,7 +160,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
           "set --ws-auth, or pass --insecure if something in front of it authenticates"
       )
     }
-    // Whoever listens on a public address without authentication lets everybody in.
+    // A public address without authentication accepts everybody.
     const allowLocalUsers = config.allowLocalUsers || !isLocal
     return ListenConfig.WebSocket({ address, auth, options: { tls, allowOrigin, allowLocalUsers } })
   })

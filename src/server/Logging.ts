@@ -43,7 +43,11 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
   }
 )
 
-/** One line of `name=value` pairs. */
+/**
+ * One line of `name=value` pairs.
+ *
+ * @category utilities
+ */
 export const text: Logger.Logger<unknown, string> = Logger.map(Logger.logfmtLogger, PlainText.escaped)
 
 const loggers: { readonly [K in ServerConfig["logFormat"]]: Logger.Logger<unknown, string> } = {
@@ -66,7 +70,7 @@ export const levelOf = (word: ServerConfig["logLevel"]): LogLevel.LogLevel =>
  */
 export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | "logLevel">): Layer.Layer<never> =>
   Layer.scopedDiscard(
-    // In place of whatever there was: what the server logs is on stderr once, and on the spans that it belongs to.
+    // Replaces all loggers: each line is on stderr once, and on the span that it belongs to.
     Effect.locallyScoped(
       FiberRef.currentLoggers,
       HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)

@@ -20,15 +20,15 @@ export interface Limits {
 /** The limits of every connection, but for what is configured. */
 export const limits: Limits = { maxServed: 4096, maxInFlight: 4096, maxDeferred: 256, maxSize: 67108864 }
 
-/** What admission looks at and acts on. */
+/** The connection, as admission sees it. */
 export interface Gate {
-  /** Whether the peer is so far behind that requests for large answers wait. */
+  /** Whether the peer is so far behind that requests with large answers must wait. */
   readonly isCongested: () => boolean
   /** Whether the peer is so far behind that nothing more is served. */
   readonly isBlocked: () => boolean
   /** Handles a message; may call `begin` and `defer`. */
   readonly serve: (text: string) => void
-  /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */
+  /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
 }
@@ -81,9 +81,9 @@ export class Admission {
     }
   }
 
-  /** Serves what waited, as far as there is room by now. */
+  /** Serves waiting requests as far as the limits allow. */
   advance(): void {
-    // An answer given within the loop calls this again: the loop is already at it.
+    // An answer sent within the loop calls this function again; the outer loop continues the work.
     if (this.isServing || this.isEnded || (this.held.length === 0 && this.deferred.length === 0)) return
     this.isServing = true
     while (this.deferred.length > 0 && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {

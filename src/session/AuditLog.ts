@@ -1,5 +1,6 @@
 /**
- * Who started, signalled and ended what: told before it happens, or at the latest before the client hears of it.
+ * The audit log: who started, signalled and ended which process. An entry is written before the action, or at the
+ * latest before the client gets the response.
  *
  * @since 0.1.0
  */
@@ -7,7 +8,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { NotAllowed } from "../protocol/Failure.js"
 
-/** What is recorded. Arguments, environments and payloads are not; of a command only the program is. */
+/**
+ * What is recorded. Arguments, environments and payloads are not; of a command only the program is.
+ *
+ * @category models
+ */
 export type Entry =
   | {
       readonly event: "session.opened" | "session.resumed" | "session.detached"
@@ -27,7 +32,7 @@ export type Entry =
     }
   | { readonly event: "process.started"; readonly processId: string; readonly pid: number }
   | {
-      /** It was not started; by the kind of failure, whose text may hold anything. */
+      /** The start failed. Only the kind of failure is recorded: its text may contain arguments. */
       readonly event: "process.refused"
       readonly processId: string
       readonly failure: string
@@ -53,24 +58,40 @@ export type Entry =
       readonly timedOut: boolean
     }
 
-/** Whose doing it is: a session, and the peer that is, or was last, connected to it. */
+/**
+ * The actor of an entry: a session, and the peer that is, or was last, connected to it.
+ *
+ * @category models
+ */
 export interface Who {
   readonly sessionId: string
   readonly peer: string
 }
 
-/** Somewhere to record it. */
+/**
+ * A destination for audit entries.
+ *
+ * @category models
+ */
 export interface Shape {
-  /** Writes an entry, synchronously; says why if that failed. */
+  /** Writes an entry synchronously; returns the reason if that failed. */
   readonly write: (who: Who, entry: Entry) => string | undefined
 }
 
-/** The audit log; nothing is recorded without one. */
+/**
+ * The audit log; nothing is recorded without one.
+ *
+ * @category tags
+ */
 export class AuditLog extends Context.Reference<AuditLog>()("exec-server/AuditLog", {
   defaultValue: (): Shape => ({ write: () => undefined })
 }) {}
 
-/** Records what must not happen unrecorded: a failure to do so is the answer. */
+/**
+ * Records an action that must not happen unrecorded: if the entry cannot be written, the request fails.
+ *
+ * @category utilities
+ */
 export const require = ({ write }: Shape, who: Who, entry: Entry): Effect.Effect<void, NotAllowed> =>
   Effect.suspend(() => {
     const reason = write(who, entry)

@@ -1,5 +1,5 @@
 /**
- * Base64 of much, in slices: whoever else uses the event loop gets a turn after each.
+ * Base64 of large values, in slices: the event loop serves other work after each slice.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ export const sliceBytes = 393216
 
 const sliceLength = (sliceBytes / 3) * 4
 
-/** A turn of the event loop for others. */
+/** Yields to the event loop. */
 const turn: Effect.Effect<void> = Effect.async((resume) => {
   const immediate = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(immediate))
@@ -21,7 +21,7 @@ const turn: Effect.Effect<void> = Effect.async((resume) => {
 /** The length of the base64 of so many bytes. */
 export const lengthOf = (bytes: number): number => Math.ceil(bytes / 3) * 4
 
-/** Decodes strict base64; the failure says where and why it is none. */
+/** Decodes strict base64; the failure gives the position and the reason. */
 export const decode = (text: string): Effect.Effect<Buffer, string> =>
   Effect.gen(function* () {
     const target = Buffer.allocUnsafe(Buffer.byteLength(text, "base64"))

@@ -30,7 +30,7 @@ import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import type { SessionRegistry } from "./SessionRegistry.js"
 
-/** How many times over the high-water mark even small answers stop. */
+/** The multiple of the high-water mark above which small answers stop as well. */
 const smallAnswerFactor = 4
 
 /** The longest message that is decoded before the handshake is done, in characters: nothing of it needs a longer one. */
@@ -140,7 +140,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       }
     }
 
-    /** A bug in what a message leads to must not end the server that others use. */
+    /** A defect in the handling of one message must not end the server. */
     const accept = (text: string) => {
       try {
         receive(text)
@@ -164,14 +164,14 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       { ...limits, maxServed: concurrentRequests }
     )
 
-    // Whoever never gets as far as a session must not hold a connection for ever.
+    // A peer that never completes the handshake must not hold a connection for ever.
     let deadline = peer.resumable
       ? yield* Effect.sync(() => {
           end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
         }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkIn(scope))
       : undefined
 
-    /** The peer has taken something: whoever waited for that may go on, as far as there is space. */
+    /** The peer has read data: what waited for that continues as far as there is space. */
     const onSpace = () => {
       responseBudget.advance()
       if (!isCongested()) core.onDrain()

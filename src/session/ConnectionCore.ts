@@ -22,7 +22,7 @@ import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
-/** What differs between ways to be connected. */
+/** What differs between the kinds of connection. */
 export interface Options extends Pick<Connection, "peer" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
   /** Whether output can go to the client in binary frames. */
   readonly takesBinary: boolean
@@ -50,7 +50,7 @@ export interface ConnectionCore {
   readonly onDrain: () => void
   /** Whether the connection is ending: requests are being interrupted, and nobody waits for their answers. */
   readonly isLeaving: () => boolean
-  /** Runs what belongs to the connection, but is no request. */
+  /** Runs an effect that belongs to the connection but is not a request. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
@@ -73,7 +73,7 @@ export const make = (
 
     SessionMetrics.connected.unsafeUpdate(1, [])
     SessionMetrics.connections.unsafeModify(1, [])
-    // Added first, so that it runs last: when no request is under way any more.
+    // Added first, so that it runs last: when no request is in flight any more.
     yield* Scope.addFinalizer(
       scope,
       Effect.suspend(() => {

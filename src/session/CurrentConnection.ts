@@ -1,5 +1,5 @@
 /**
- * What a request can know of the connection it came on.
+ * The connection of a request, as its handler sees it.
  *
  * @since 0.1.0
  */
@@ -9,21 +9,21 @@ import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 
-/** Sends a notification of those that are no process's. */
+/** Sends a notification that belongs to no process. */
 export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/missingChanged">) => void
 
 /** One connection. */
 export interface Connection {
-  /** Who is at its other end. */
+  /** The name of its peer. */
   readonly peer: string
   /** The process at its other end, where that is one of this machine. */
   readonly owner?: SocketOwner | undefined
   readonly responseBudget: ResponseBudget
   /** The most bytes that one answer can hold as base64. */
   readonly maxContentBytes: number
-  /** Tells the client of something; nothing once the connection has ended. */
+  /** Sends a notification to the client; does nothing once the connection has ended. */
   readonly notify: Notify
-  /** Adds to what is done when the connection has ended and none of its requests is under way. */
+  /** Adds a finalizer, which runs when the connection has ended and none of its requests is in flight. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
 

@@ -1,5 +1,5 @@
 /**
- * What the requests for configuration, plugins and skills do.
+ * The handlers of the requests for configuration, plugins and skills.
  *
  * @since 0.1.0
  */
@@ -37,7 +37,7 @@ const checkPaths = (paths: ReadonlyArray<ReadonlyArray<string>>): Effect.Effect<
     : new InvalidParams({ message: "TOML paths must contain at least one key segment" })
 }
 
-/** The handlers, for the layer of all of them. */
+/** These handlers, for the layer of all handlers. */
 export const make = Effect.gen(function* () {
   const files = yield* FileSystem
 

@@ -29,7 +29,7 @@ import type { Requests } from "./MethodCodecs.js"
 /** How a request ended. */
 export type RequestExit = Exit.Exit<unknown, Failure>
 
-/** What whoever asked is told of a request that did not succeed; of a defect nothing but that. */
+/** The error response for a request that failed. A defect is reported without its details. */
 export const refusalOf = (cause: Cause.Cause<Failure>): { readonly code: number; readonly message: string } => {
   const failure = Cause.failureOption(cause)
   if (Option.isSome(failure)) return { code: codeOf(failure.value), message: failure.value.message }
@@ -37,11 +37,11 @@ export const refusalOf = (cause: Cause.Cause<Failure>): { readonly code: number;
   return { code: Code.internal, message }
 }
 
-/** Whether a request did not succeed because of a bug, which is to be logged. */
+/** Whether a request failed with a defect, which must be logged. */
 export const isDefect = (cause: Cause.Cause<Failure>): boolean =>
   !Cause.isFailure(cause) && !Cause.isInterruptedOnly(cause)
 
-/** What is done around a handler, in its fiber. */
+/** Wraps a handler, in its fiber. */
 export type Decorate = (handler: Handler) => Handler
 
 /** Runs requests. */
@@ -56,7 +56,7 @@ export interface Dispatcher {
     onExit: (exit: RequestExit) => void,
     decorate?: Decorate
   ) => void
-  /** Runs what belongs to the connection, but is no request. */
+  /** Runs an effect that belongs to the connection but is not a request. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 

@@ -1,5 +1,5 @@
 /**
- * What the requests on files do.
+ * The handlers of the requests on files.
  *
  * Requests of one session take their place among those on its files in their first, synchronous part: in the order they
  * arrive. What changes files is carried out once it was received, also when its connection ends; what only reads them
@@ -79,7 +79,7 @@ export const make = Effect.gen(function* () {
     const access = { queue, handles, watches, connection }
     accesses.set(connection, access)
     connection.onEnd(watches.end)
-    // After everything that was received.
+    // After all requests that were received before.
     connection.onEnd(Effect.asVoid(queue.enqueue(handles.closeAll, scope)))
     return access
   }
@@ -100,14 +100,14 @@ export const make = Effect.gen(function* () {
       return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, limits) }
     })
 
-  /** Reads, among others that do. */
+  /** Runs a read, concurrently with other reads. */
   const read = <A>(
     limits: Limits,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
   ): Effect.Effect<A, Failure> =>
     Effect.flatMap(enter(limits), (access) => access.queue.read(Effect.scoped(Effect.suspend(() => use(access)))))
 
-  /** Changes something, alone. */
+  /** Runs a change, exclusively. */
   const write = <A>(
     limits: Limits,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>

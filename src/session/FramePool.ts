@@ -16,20 +16,20 @@ const frameBytes = Math.ceil(maxChunkBytes / 3) * 4 + 4096
  */
 const maxIdle = 128
 
-/** Fewer bytes are not worth it. */
+/** The smallest message, in bytes, for which reuse pays. */
 export const minBytes = 16384
 
 /** The buffers of one server. */
 export class FramePool {
   private readonly idle: Array<Buffer> = []
 
-  /** A buffer of at least this size, with whatever is in it. */
+  /** A buffer of at least this size, with undefined content. */
   take(bytes: number): Buffer {
     if (bytes < minBytes || bytes > frameBytes) return Buffer.allocUnsafe(bytes)
     return this.idle.pop() ?? Buffer.allocUnsafeSlow(frameBytes)
   }
 
-  /** Takes a buffer back that nobody reads any more. */
+  /** Returns a buffer to the pool; nobody may read it any more. */
   give(buffer: Buffer): void {
     if (buffer.length === frameBytes && this.idle.length < maxIdle) this.idle.push(buffer)
   }

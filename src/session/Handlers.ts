@@ -1,6 +1,6 @@
 /**
- * What each request does. A request that acts on one process does so in its first, synchronous part: requests run in
- * the order they arrive, and only what waits lets others pass.
+ * The handlers of all requests. One that acts on a process does so in its first, synchronous part: requests run in the
+ * order in which they arrive, and only one that waits lets others pass.
  *
  * @since 0.1.0
  */
@@ -30,7 +30,11 @@ import * as HttpHandlers from "./HttpHandlers.js"
 import { requests } from "./MethodCodecs.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
-/** What answers requests. */
+/**
+ * The handlers, as a service.
+ *
+ * @category models
+ */
 export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
 /** A handler as `toLayer` leaves it in the context, whatever its method; here none is an `Rpc.Wrapper`. */
@@ -51,7 +55,11 @@ const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> =>
   return Context.unsafeMake(new Map(entries))
 }
 
-/** The handlers of all connections: each request knows its own by `CurrentHandshake`. */
+/**
+ * The handlers of all connections: each request knows its own by `CurrentHandshake`.
+ *
+ * @category layers
+ */
 export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
   Effect.gen(function* () {
     const registry = yield* SessionRegistry

@@ -1,5 +1,5 @@
 /**
- * How far a connection has come: `initialize`, then `initialized`, then everything else.
+ * The handshake of a connection: `initialize`, then `initialized`, then everything else.
  *
  * @since 0.1.0
  */
@@ -29,7 +29,7 @@ export class Handshake {
   private starting = false
   private confirmed = false
 
-  /** What `initialize` made of this connection, if it has succeeded. */
+  /** The result of `initialize` on this connection, if it has succeeded. */
   get initialized(): Initialized | undefined {
     return this.current
   }
@@ -86,7 +86,7 @@ export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exe
   defaultValue: () => new Handshake(false)
 }) {}
 
-/** Runs a request of this family, or fails because its connection has not come that far. */
+/** Runs a request of this family, or fails if the handshake of its connection does not allow it yet. */
 export const guard = <A, E>(family: Family, request: () => Effect.Effect<A, E>): Effect.Effect<A, E | HandshakeOrder> =>
   Immediate.make((context): Effect.Effect<A, E | HandshakeOrder> => {
     const refusal = Context.get(context, CurrentHandshake).refusal(family)

@@ -1,5 +1,5 @@
 /**
- * What a client is told of the machine.
+ * The description of the machine that clients get.
  *
  * @since 0.1.0
  */
@@ -38,7 +38,11 @@ const describe = (): EnvironmentInfo => {
   }
 }
 
-/** Describes the machine; provide another value to describe another one. */
+/**
+ * Describes the machine; provide another value to describe another one.
+ *
+ * @category tags
+ */
 export class HostInfo extends Context.Reference<HostInfo>()("exec-server/HostInfo", {
   defaultValue: () => ({ describe })
 }) {}

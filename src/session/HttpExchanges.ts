@@ -21,15 +21,15 @@ type Run = Effect.Effect<Response, HttpFailed | InvalidParams, Scope.Scope>
 
 const noBody = Buffer.alloc(0)
 
-/** Where the pieces of streamed bodies go. */
+/** The destination of the chunks of streamed bodies. */
 export interface Deltas {
-  /** Takes one piece; its bytes are not touched again. */
+  /** Sends one chunk; its bytes do not change afterwards. */
   readonly send: (delta: HttpBodyDelta) => void
-  /** Bytes taken that have not left this process. */
+  /** Bytes sent that have not left this process. */
   readonly buffered: () => number
 }
 
-/** Pieces as JSON to a peer. */
+/** Sends chunks to a peer as JSON. */
 export const toPeer = (peer: Pick<Peer, "send" | "buffered">): Deltas => ({
   // The base64 of a piece is built once, and never scanned for what JSON would escape.
   send: ({ requestId, seq, deltaBase64, done, error }) =>
@@ -88,7 +88,7 @@ export class HttpExchanges {
     )
   }
 
-  /** The peer takes more: bodies that were held up are read again. */
+  /** The peer can take more: reading of paused bodies resumes. */
   onDrain(): void {
     const held = Array.from(this.paused)
     this.paused.clear()
@@ -179,7 +179,7 @@ export class HttpExchanges {
       this.deltas.send({ requestId, seq: ++seq, deltaBase64: piece, done: false, error: null })
     const finish = (error: string | null) => {
       this.paused.delete(body)
-      // The id is free before the client hears of the end.
+      // The id is free before the client is notified of the end.
       Effect.runFork(this.close(requestId))
       this.deltas.send({ requestId, seq: ++seq, deltaBase64: noBody, done: true, error })
     }

@@ -1,5 +1,5 @@
 /**
- * What `http/request` does.
+ * The handler of `http/request`.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import { HttpRunner } from "../http/HttpRunner.js"
 import { HttpApi } from "../protocol/HttpApi.js"
 import { CurrentHttpExchanges } from "./HttpExchanges.js"
 
-/** The handler, for the layer of all of them. */
+/** The handler, for the layer of all handlers. */
 export const make = Effect.map(HttpRunner, ({ run }) =>
   HttpApi.of({
     "http/request": (params) =>

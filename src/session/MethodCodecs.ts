@@ -1,5 +1,5 @@
 /**
- * How the params of each method are read, and its results written.
+ * The codecs of each method: decode its params and encode its results.
  *
  * @since 0.1.0
  */
@@ -30,7 +30,7 @@ export interface Route {
 /** All requests. */
 export type Requests = RpcGroup.Rpcs<typeof ExecApi>
 
-/** Any request, with what is true of it. */
+/** Any request, with its facts. */
 type AnyRequest = Rpc.AnyWithProps & WithFacts & { readonly _tag: Requests["_tag"] }
 
 /** All requests by their names: the edge where methods, each with types of its own, meet in one table. */
@@ -51,7 +51,7 @@ const makeRoute = ({ _tag: tag, annotations, payloadSchema, successSchema }: Any
 
 const routes = new Map<string, Route>()
 
-/** The route of a method, made when it is first asked for: making them all is a part of start-up that shows. */
+/** The codecs of a method, built on first use: building all of them would slow the start measurably. */
 export const routeOf = (method: string): Route | undefined => {
   const known = routes.get(method)
   const rpc = known === undefined ? requests.get(method) : undefined

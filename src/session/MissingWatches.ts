@@ -1,5 +1,5 @@
 /**
- * The watch of one connection on paths where nothing is: one at a time, told of once.
+ * The watch of one connection on missing paths: one at a time, notified once.
  *
  * @since 0.1.0
  */
@@ -46,7 +46,7 @@ export class MissingWatches {
         watchMissing(watched, () => this.onChange(watch)),
         watch.scope
       )
-      // What has changed by now, whoever asked will see.
+      // Changes before this point are visible to the client when it looks.
       if (!watching || watch.hasChanged || this.current !== watch) {
         yield* this.close(watch)
         return { watching: false }
@@ -64,7 +64,7 @@ export class MissingWatches {
     })
   }
 
-  /** Ends the watch, if there is one: nothing is told any more. */
+  /** Ends the watch, if there is one: no notification follows. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => (this.current === undefined ? Effect.void : this.close(this.current)))
   }

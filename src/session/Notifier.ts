@@ -1,5 +1,5 @@
 /**
- * Tells one peer of the events of processes, in order, and no faster than it listens.
+ * Notifies one peer of the events of processes, in order, and no faster than it reads.
  *
  * Nothing here schedules: a chunk is encoded once and handed to the transport in the callback that read it.
  *
@@ -15,22 +15,22 @@ import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** Events to one peer. */
 export interface Notifier extends ProcessEvents {
-  /** The peer takes more: processes that were held up are read again. */
+  /** The peer can take more: reading of paused processes resumes. */
   readonly onDrain: () => void
-  /** The peer is gone: nothing is sent any more, and nothing held up. */
+  /** The peer has disconnected: nothing is sent any more, and no process stays paused. */
   readonly stop: () => void
 }
 
-/** All before the base64 of output, and all after it. */
+/** The text before the base64 of output, and the text after it. */
 const headOf = ({ idJson }: EventSource, seq: number, stream: OutputStream) =>
   `{"method":"process/output","params":{"processId":${idJson},"seq":${seq},"stream":"${stream}","chunk":"`
 const tail = '"}}'
 
-/** No less than what `writeText` writes; any other member of its head has a few digits. */
+/** An upper bound of what `writeText` writes; the other members of its head have a few digits each. */
 const lengthOfText = ({ idJson }: EventSource, bytes: Buffer) =>
   Buffer.byteLength(idJson) + Math.ceil(bytes.length / 3) * 4 + 256
 
-/** Writes the notification as UTF-8 into a buffer; gives where it ends. */
+/** Writes the notification as UTF-8 into a buffer; returns the end offset. */
 const writeText = (
   buffer: Buffer,
   start: number,

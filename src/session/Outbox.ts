@@ -12,14 +12,14 @@ import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** A message of which one value is the base64 of bytes. */
 export interface Large {
-  /** All before the base64, the quotation mark included. */
+  /** The text before the base64, including the quotation mark. */
   readonly head: string
   readonly bytes: Buffer
-  /** All after it. */
+  /** The text after the base64. */
   readonly tail: string
 }
 
-/** A message that is in a buffer already. */
+/** A message that is already in a buffer. */
 interface Frame {
   readonly bytes: Buffer
   readonly send: NonNullable<Peer["sendBinary"]>
@@ -38,13 +38,13 @@ export interface Outbox extends Pick<Peer, "send" | "sendUtf8" | "roomAround" | 
   readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
   /** Sends a large message; what is sent after it waits for its end. */
   readonly sendLarge: (message: Large) => void
-  /** Whether a large message is on its way. */
+  /** Whether a large message is in progress. */
   readonly isSending: () => boolean
   /** The most bytes that a message can carry. */
   readonly maxContentBytes: number
-  /** The peer takes more. */
+  /** The peer can take more. */
   readonly onDrain: () => void
-  /** The peer is gone: nothing more is made for it. */
+  /** The peer has disconnected: no further part is encoded. */
   readonly stop: () => void
 }
 
@@ -67,7 +67,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   let stopped = false
   const { sendPart, sendUtf8, roomAround, sendBinary } = peer
 
-  /** Sends the next part; says whether it was the last. */
+  /** Sends the next part; returns whether it was the last. */
   const advance = ({ head, bytes, tail }: Large): boolean => {
     const start = offset
     offset = Math.min(bytes.length, start + Base64.sliceBytes)
@@ -106,7 +106,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
     onSent()
   }
 
-  /** Behind a large message that is on its way. */
+  /** Queues a message behind a large one that is in progress. */
   const wait = (message: string | Frame, length: number) => {
     queue.push(message)
     waitingLength += length

@@ -7,13 +7,21 @@
 import type { Buffer } from "node:buffer"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 
-/** Why a connection ends; the codes of WebSocket, which other transports merely log. */
+/**
+ * Why a connection ends; the codes of WebSocket, which other transports merely log.
+ *
+ * @category models
+ */
 export interface Ending {
   readonly code: 1000 | 1001 | 1002 | 1008
   readonly reason: string
 }
 
-/** What a peer reports. Every call comes from the event loop. */
+/**
+ * What a peer reports. Every call comes from the event loop.
+ *
+ * @category models
+ */
 export interface PeerEvents {
   /** One whole message. */
   readonly onMessage: (text: string) => void
@@ -21,28 +29,34 @@ export interface PeerEvents {
   readonly onMalformed: (detail: string) => void
   /** Everything sent has left this process; at the latest when `buffered` was above `highWaterBytes` before. */
   readonly onDrain: () => void
-  /** The peer is gone. Once; nothing follows. */
+  /** The connection has ended. Called once; no other report follows. */
   readonly onEnd: () => void
 }
 
 /**
  * A peer with more unsent bytes than this is congested: its processes are not read and its requests not served until
  * it has taken everything. Large enough that the next bytes are on their way before the kernel's buffers run dry.
+ *
+ * @category constants
  */
 export const highWaterBytes = 262144
 
-/** One connected peer. Sending to one that is gone does nothing. */
+/**
+ * One connected peer. Sending to one that is gone does nothing.
+ *
+ * @category models
+ */
 export interface Peer {
-  /** Who it is, as far as the transport knows: an address, or the kind of transport. */
+  /** The peer's name, for logs: its address, or the kind of transport. */
   readonly name: string
-  /** What precedes the detail of a malformed message, naming the transport and the peer. */
+  /** The start of the error about a malformed message: names the transport and the peer. */
   readonly malformedPrefix: string
   /**
    * Whether a lost connection can be followed by another one: not on stdio, whose end is the server's. One that can
    * must finish its handshake in time.
    */
   readonly resumable: boolean
-  /** Who has the other end, where that is a process of this machine. */
+  /** The owner of the other end, where that is a process of this machine. */
   readonly owner?: SocketOwner | undefined
   /** Starts the reports. */
   readonly listen: (events: PeerEvents) => void
@@ -63,13 +77,13 @@ export interface Peer {
    * peer writes to: what surrounds the message on its way.
    */
   readonly roomAround?: { readonly before: number; readonly after: number }
-  /** The same with a binary message. A peer without it takes text alone. */
+  /** Sends a binary message in the same way. A peer without this method accepts text only. */
   readonly sendBinary?: (bytes: Buffer, onSent: () => void) => void
   /** Bytes sent that have not left this process. */
   readonly buffered: () => number
-  /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */
+  /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Says goodbye. `onEnd` follows. */
+  /** Closes the connection. `onEnd` follows. */
   readonly close: (ending: Ending) => void
 }

@@ -25,22 +25,22 @@ import * as SessionMetrics from "./SessionMetrics.js"
 
 /** A request that is being served. */
 export interface Request {
-  /** As its client wrote it. */
+  /** The id, as its client wrote it. */
   readonly id: string
   readonly method: Requests["_tag"]
-  /** By the clock of `performance`, in milliseconds. */
+  /** The arrival time by `performance.now()`, in milliseconds. */
   readonly arrivedAt: number
-  /** The span of the client that it belongs to. */
+  /** The client's span, which is its parent. */
   readonly parent: Tracer.ExternalSpan | undefined
 }
 
 /** The reports of one connection. */
 export interface RequestReport {
-  /** What is done around a request's handler; undefined where nobody would see it. */
+  /** Wraps a request's handler; undefined where neither a tracer nor a logger would see it. */
   readonly around: (request: Request) => Dispatcher.Decorate | undefined
   /** The request is over. */
   readonly answered: (request: Request, exit: Dispatcher.RequestExit) => void
-  /** Logs the defect that a request died of. */
+  /** Logs the defect that ended a request. */
   readonly died: (request: Request, cause: Cause.Cause<unknown>) => Effect.Effect<void>
 }
 

@@ -1,5 +1,5 @@
 /**
- * What bounds sessions. A reference with defaults: provide another value to change them.
+ * The limits of sessions: a reference with defaults. Provide another value to change them.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ export interface Limits {
   readonly concurrentRequests: number
 }
 
-/** The limits that hold where no others are provided. */
+/** The default limits. */
 export const defaults: Limits = {
   maxSessions: 1024,
   detachedSessionTtlMs: 30000,

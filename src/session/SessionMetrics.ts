@@ -1,5 +1,5 @@
 /**
- * What is counted of connections, sessions and requests.
+ * The metrics of connections, sessions and requests.
  *
  * Labels come from fixed sets: methods of the protocol, codes, states. Nothing that a client chooses becomes one.
  *
@@ -16,7 +16,7 @@ const unlabelled: ReadonlyArray<MetricLabel.MetricLabel> = []
 /** Peers that are served now, whatever the transport. */
 export const connections = Metric.gauge("exec_server_connections", { description: "Connections that are open." })
 
-/** Peers that were ever served. */
+/** Peers served since the start. */
 export const connected = Metric.counter("exec_server_connections_total", {
   description: "Connections that were accepted.",
   incremental: true
@@ -86,7 +86,7 @@ const answersOf = (method: string, outcome: Outcome): Answers => {
   return found
 }
 
-/** A request is over. The method is one of the protocol, or says why it is none. */
+/** Counts a completed request. The method is one of the protocol, or the reason why it is none. */
 export const answered = (method: string, outcome: Outcome, ms: number): void => {
   const { count, seconds } = answersOf(method, outcome)
   count.unsafeUpdate(1, unlabelled)

@@ -1,5 +1,5 @@
 /**
- * What outlives a connection: sessions, by their ids.
+ * The sessions of a server, by id. A session outlives its connections.
  *
  * @since 0.1.0
  */
@@ -25,7 +25,11 @@ import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { Event, State, transition } from "./SessionState.js"
 
-/** A client's processes, and whoever is connected to them now. */
+/**
+ * A client's processes, and whoever is connected to them now.
+ *
+ * @category models
+ */
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
 
@@ -41,17 +45,17 @@ export class Session {
     SessionMetrics.moved(undefined, this.state._tag)
   }
 
-  /** Whose doing it is what happens in it. */
+  /** The actor in audit entries about it. */
   get who(): Who {
     return { sessionId: this.id, peer: this.peer }
   }
 
-  /** Another peer is attached from now on. */
+  /** Attaches another peer. */
   belongsTo(peer: string): void {
     this.peer = peer
   }
 
-  /** Moves on, and says whether anything changed. */
+  /** Applies an event; returns whether the state changed. */
   advance(event: Event): boolean {
     const before = this.state
     this.state = transition(before, event)
@@ -70,7 +74,11 @@ export class Session {
   }
 }
 
-/** Sessions by their ids. */
+/**
+ * Sessions by their ids.
+ *
+ * @category models
+ */
 export interface Shape {
   /** A new session, attached to the caller. */
   readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
@@ -99,7 +107,7 @@ const make = Effect.gen(function* () {
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
 
-  /** Records what became of a session, and logs it. */
+  /** Records and logs the new state of a session. */
   const tell = (session: Session, entry: Extract<Entry, { readonly event: `session.${string}` }>) =>
     Effect.suspend(() => {
       audit.write(session.who, entry)
@@ -221,7 +229,11 @@ const make = Effect.gen(function* () {
   return { create, resume, detach, close, end } satisfies Shape
 })
 
-/** The sessions of a server. */
+/**
+ * The sessions of a server.
+ *
+ * @category tags
+ */
 export class SessionRegistry extends Context.Tag("exec-server/SessionRegistry")<SessionRegistry, Shape>() {
   /** No sessions at first; those that are left end with the Layer. */
   static readonly layer: Layer.Layer<SessionRegistry, never, ProcessSupervisor> = Layer.scoped(SessionRegistry, make)

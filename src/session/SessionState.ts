@@ -1,5 +1,5 @@
 /**
- * Where a session stands, and how it gets from one state to the next.
+ * The states of a session and the transitions between them.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,7 @@ export type State = Data.TaggedEnum<{
 }>
 export const State = Data.taggedEnum<State>()
 
-/** What moves a session. */
+/** What may cause a transition. */
 export type Event = Data.TaggedEnum<{
   ClientReady: { readonly notifier: Notifier }
   ConnectionLost: object
@@ -23,7 +23,7 @@ export type Event = Data.TaggedEnum<{
 }>
 export const Event = Data.taggedEnum<Event>()
 
-/** Every transition there is. An event that has no place in a state leaves it as it is. */
+/** All transitions. An event that does not apply to a state leaves it unchanged. */
 export const transition = (state: State, event: Event): State => {
   switch (event._tag) {
     case "ClientReady":

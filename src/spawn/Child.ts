@@ -1,5 +1,5 @@
 /**
- * What a spawner is asked for, and what it gives: a child, its reports, and how it ended.
+ * The interface of spawners: the specification of a child, the child, its reports and its exit status.
  *
  * @since 0.1.0
  */
@@ -11,26 +11,42 @@ import * as OsError from "../protocol/OsError.js"
 import type { Signal } from "../protocol/Signals.js"
 import type { Confinement } from "./Confinement.js"
 
-/** Names and values of environment variables. */
+/**
+ * Names and values of environment variables.
+ *
+ * @category models
+ */
 export type Env = { readonly [name: string]: string }
 
-/** A child's three standard descriptors: one terminal, or pipes with or without a writable stdin. */
+/**
+ * A child's three standard descriptors: one terminal, or pipes with or without a writable stdin.
+ *
+ * @category models
+ */
 export type Io =
   | { readonly _tag: "Pty"; readonly rows: number; readonly cols: number }
   | { readonly _tag: "Pipe"; readonly stdin: boolean }
 
-/** What to run: complete, nothing is inherited. */
+/**
+ * The specification of a child. It is complete: nothing is inherited.
+ *
+ * @category models
+ */
 export interface ChildSpec {
   readonly argv: ReadonlyArray<string>
   readonly arg0?: string | undefined
   readonly cwd: string
   readonly env: Env
   readonly io: Io
-  /** What it may see and reach; everything, without it. A spawner is given it only where it `confines`. */
+  /** The restrictions of the child; none if absent. Only a spawner that `confines` is given it. */
   readonly confinement?: Confinement | undefined
 }
 
-/** How a leader ended. `Lost` when the system could not tell: never a made-up number. */
+/**
+ * The exit status of a leader. `Lost` if the system did not report one; no number is made up.
+ *
+ * @category models
+ */
 export type ExitStatus = Data.TaggedEnum<{
   Exited: { readonly code: number }
   Signaled: { readonly number: number; readonly signal: string }
@@ -38,25 +54,37 @@ export type ExitStatus = Data.TaggedEnum<{
 }>
 export const ExitStatus = Data.taggedEnum<ExitStatus>()
 
-/** Whom a signal reaches: the leader, its process group, or every descendant. */
+/**
+ * The target of a signal: the leader, its process group, or the whole tree.
+ *
+ * @category models
+ */
 export type SignalTarget = "leader" | "group" | "tree"
 
-/** What a child reports. Every call comes from the event loop, never from within a call to the child but `listen`. */
+/**
+ * What a child reports. Every call comes from the event loop, never from within a call to the child but `listen`.
+ *
+ * @category models
+ */
 export interface ChildEvents {
   /** Bytes, in order, at most 64 KiB; the buffer is only valid during the call. */
   readonly onOutput: (stream: OutputStream, bytes: Buffer) => void
-  /** The leader was reaped. Once. */
+  /** The leader was reaped. Called once. */
   readonly onExit: (status: ExitStatus) => void
-  /** Every byte of output was given to `onOutput`. Once; before or after `onExit`. */
+  /** All output was passed to `onOutput`. Called once, before or after `onExit`. */
   readonly onOutputEnd: () => void
-  /** Nothing more can be written: the child closed its end. At most once. */
+  /** The child closed its end of stdin: nothing more can be written. Called at most once. */
   readonly onStdinClosed: () => void
 }
 
-/** A running child. */
+/**
+ * A running child.
+ *
+ * @category models
+ */
 export interface Child {
   readonly pid: number
-  /** Starts the reports; called once, soon after the spawn. Nothing is lost before. */
+  /** Starts the reports; call it once, soon after the spawn. Earlier events are kept until then. */
   readonly listen: (events: ChildEvents) => void
   /** Stops reading output; the child blocks once its pipe is full. */
   readonly pause: () => void
@@ -68,20 +96,28 @@ export interface Child {
   readonly endStdin: () => void
   /** Sets the size of the terminal. */
   readonly resize: (rows: number, cols: number) => void
-  /** Sends a signal; nobody left to get it is no error. SIGKILL to the tree leaves no descendant time to escape. */
+  /** Sends a signal; a process that is gone is no error. SIGKILL to the tree stops all members before it kills them. */
   readonly signal: (signal: Signal, target: SignalTarget) => void
-  /** Whether something of the tree may live on after the leader's exit; cheap, and true when in doubt. */
+  /** Whether members of the tree may have survived the leader. Cheap; true when in doubt. */
   readonly hasRemains: () => boolean
-  /** The same for certain, once the leader has exited; takes a reading of the process table. */
+  /** The same with certainty, once the leader has exited. Reads the process table. */
   readonly findRemains: () => boolean
-  /** Tells what was written so far and then `onOutputEnd`, soon, whoever still holds the other end. */
+  /** Reports the output written so far, then `onOutputEnd`, even if a process still holds the other end. */
   readonly abandonOutput: () => void
 }
 
-/** The child could not be started; the message is the operating system's. Nothing is left behind. */
+/**
+ * The child could not be started; the message is the operating system's. Nothing is left behind.
+ *
+ * @category errors
+ */
 export class SpawnError extends Data.TaggedError("SpawnError")<{ readonly message: string }> {}
 
-/** Starts children: the shape of every spawner service. */
+/**
+ * The shape of a spawner service, which starts children.
+ *
+ * @category models
+ */
 export interface Spawns {
   /**
    * Whether it keeps the `confinement` of a child or fails. Where it is false, starts with a sandbox that restricts
@@ -95,7 +131,11 @@ export interface Spawns {
   readonly spawn: (spec: ChildSpec) => Effect.Effect<Child, SpawnError>
 }
 
-/** Runs system calls that throw; what they throw becomes a `SpawnError` with the system's text. */
+/**
+ * Runs system calls that throw; what they throw becomes a `SpawnError` with the system's text.
+ *
+ * @category utilities
+ */
 export const attempt = <A>(spawn: () => A): Effect.Effect<A, SpawnError> =>
   Effect.try({
     try: spawn,

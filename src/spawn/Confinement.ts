@@ -1,5 +1,5 @@
 /**
- * What a confined program may see and reach: what a launcher is told to enforce.
+ * The restrictions of a confined program, which a launcher enforces.
  *
  * @since 0.1.0
  */
@@ -13,12 +13,12 @@ export type Mount =
   /** A link that the rules' paths lead through. */
   | { readonly _tag: "Link"; readonly path: string; readonly target: string }
 
-/** What a confined program may see and reach. */
+/** The mounts and the network of a confined program. */
 export interface Confinement {
   /** From the outermost path to the innermost; undefined: all files as they are. */
   readonly mounts: ReadonlyArray<Mount> | undefined
   /** Paths where there is nothing, and nothing may appear: they are directories while somebody is confined. */
   readonly placeholders: ReadonlyArray<string>
-  /** Whether the network is one of its own. */
+  /** Whether it gets a network namespace of its own. */
   readonly isolated: boolean
 }

@@ -31,32 +31,32 @@ const quietMs = 60_000
 /** A guard that leaves so many messages unread has stopped, and is replaced. */
 const maxUnread = 100_000
 
-/** Watches over leaders. */
+/** Ends the trees of leaders when the server dies. */
 export interface Shape {
   /**
    * The socket on which processes register themselves while they are started, for `Posix.spawn`. Starts the guard; -1
    * while none can be started, whereupon a later one is told of all that were registered meanwhile.
    */
   readonly socket: () => number
-  /** From now on the tree of this leader ends with the server. */
+  /** Adds a leader: its tree ends with the server. */
   readonly register: (leader: Identity) => void
-  /** Nothing is left of the tree. */
+  /** Removes a leader: its tree is empty. */
   readonly unregister: (leader: Identity) => void
   /** The server has closed this leader's terminal: the guard does not keep it open any longer. */
   readonly closeTerminal: (leader: Identity) => void
-  /** From now on this folder, empty as it is, ends with the server. */
+  /** Adds an empty folder, which is removed when the server ends. */
   readonly addFolder: (path: string) => void
-  /** The folder is somebody else's business from now on. */
+  /** Releases the folder: the guard does not remove it any more. */
   readonly removeFolder: (path: string) => void
 }
 
-/** A guard that was started. */
+/** A running guard. */
 export interface Running {
   /** Where processes register themselves. */
   readonly socket: number
-  /** Tells it something, if it still runs. */
+  /** Sends it a message, if it still runs. */
   readonly write: (line: string) => void
-  /** Nothing more will be told. */
+  /** Closes its socket: no further message follows. */
   readonly end: () => void
 }
 
@@ -193,7 +193,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
         tellOrStart(`+ ${leader.pid} ${leader.startTime}`)
       },
       unregister: (leader) => {
-        // Its number may have been given to another one meanwhile.
+        // The pid may have been reused meanwhile.
         if (leaders.get(leader.pid) !== leader) return
         leaders.delete(leader.pid)
         tell(`- ${leader.pid} ${leader.startTime}`)
@@ -220,7 +220,7 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
   /** A process of its own. */
   static readonly layer: Layer.Layer<Guard> = Guard.layerOf(startProgram)
 
-  /** Nobody watches: for systems without /proc, and for tests. */
+  /** No guard: for systems without /proc, and for tests. */
   static readonly layerNone: Layer.Layer<Guard> = Layer.succeed(Guard, {
     socket: () => -1,
     register: () => {},

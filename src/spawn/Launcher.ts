@@ -13,10 +13,10 @@ import * as Posix from "./Posix.js"
 import { ProcessTrees, type Tree, type Shape as TreesShape } from "./ProcessTrees.js"
 import * as Program from "./Program.js"
 
-/** What runs a file that is executable and neither a program nor a script that names its interpreter. */
+/** The shell that runs an executable file without a known format or a `#!` line. */
 const shell = "/bin/sh"
 
-/** A process of ours. */
+/** A running child process. */
 export interface Running {
   readonly pid: number
   /** Calls back once with how it ended, whenever that was or will be; for one listener. */
@@ -33,7 +33,7 @@ export const statusOf = (code: number, signal: number): ExitStatus => {
   return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
 }
 
-/** Something that happens once, for one listener, whichever comes first. */
+/** An event that happens once, for one listener; either may come first. */
 export const makeExit = (): Pick<Running, "onExit"> & { readonly report: (status: ExitStatus) => void } => {
   let status: ExitStatus | undefined
   let listener: ((status: ExitStatus) => void) | undefined
@@ -107,7 +107,7 @@ export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exe
 export class Launcher extends Context.Tag("exec-server/Launcher")<
   Launcher,
   {
-    /** Whether it keeps the `confinement` of a child; a launcher that does not fails on one. */
+    /** Whether it enforces the `confinement` of a child; one that does not fails when given one. */
     readonly confines: boolean
     /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
     readonly launch: Launch

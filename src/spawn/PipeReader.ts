@@ -1,6 +1,6 @@
 /**
- * Reads the pipes of children, and makes larger what much comes through: a child and a reader that wake each other for
- * every chunk have four fifths of the rate (`node scratch/bench.mjs --only pipe,binary`).
+ * Reads the pipes of children, and enlarges busy ones: a child and a reader that wake each other for every chunk
+ * have four fifths of the throughput (`node scratch/bench.mjs --only pipe,binary`).
  *
  * @since 0.1.0
  */

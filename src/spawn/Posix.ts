@@ -9,7 +9,7 @@ import { join } from "node:path"
 import * as Package from "../internal/Package.js"
 import { codeName } from "../protocol/OsError.js"
 
-/** What a child gets for descriptors 0, 1, 2 and further ones: -1 is /dev/null. */
+/** The descriptors 0, 1, 2 and above of a child; -1 stands for /dev/null. */
 export type Descriptors = readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
 
 /** A terminal that becomes a child's own: the path of its slave, and the master's descriptor. */
@@ -18,14 +18,14 @@ export interface Terminal {
   readonly master: number
 }
 
-/** What a child reads and writes. */
+/** The standard descriptors of a child: a terminal, or separate descriptors. */
 export type Stdio = Terminal | Descriptors
 
 /** Whether a child gets a terminal. */
 export const isTerminal = (stdio: Stdio): stdio is Terminal => "path" in stdio
 
 /** Every call returns a negative error number when it fails. */
-interface Native {
+export interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
   readonly setPipeSize: (fd: number, bytes: number) => number
   readonly spawn: (
@@ -63,12 +63,27 @@ const buildFolder = join(Package.root, "src/spawn/native/build/Release")
 
 let loaded: Native | undefined
 
+/**
+ * The native module in a folder. It uses Node-API only, whose ABI is the same in all releases of Node.js, so a build
+ * need not be made again for another one. Throws a sentence that tells how to build it.
+ */
+export const loadFrom = (folder: string): Native => {
+  const path = join(folder, "posix.node")
+  try {
+    return load(path) as Native
+  } catch (cause) {
+    const [reason] = (cause instanceof Error ? cause.message : String(cause)).split("\n")
+    const remedy = `run npm rebuild in ${Package.root}`
+    throw new Error(`the native module ${path} cannot be loaded: ${reason}; ${remedy}`, { cause })
+  }
+}
+
 const native = (): Native => {
-  loaded ??= load(join(buildFolder, "posix.node")) as Native
+  loaded ??= loadFrom(buildFolder)
   return loaded
 }
 
-/** What a failed call of node:fs throws. */
+/** Throws for a negative result, with the `code` that node:fs would give. */
 const check = <A>(result: A | number): A | number => {
   if (typeof result !== "number" || result >= 0) return result
   const code = codeName(-result)

@@ -26,11 +26,11 @@ export interface Root extends Identity {
   readonly strays?: ReadonlyArray<Identity>
 }
 
-/** Whether another process has a leader's pid by now. */
+/** Whether the leader's pid was reused. */
 export const isStranger = (leader: Identity, { pid, startTime }: Entry): boolean =>
   pid === leader.pid && leader.startTime !== 0 && startTime !== leader.startTime
 
-/** How often a tree is looked at again while it still shows new members. */
+/** The maximum number of readings of a tree while new members appear. */
 const maxRounds = 20
 
 /** Reads `/proc/<pid>/stat`; undefined for a process that is gone. */
@@ -83,7 +83,7 @@ export const table = (): ReadonlyArray<Entry> => {
   return entries
 }
 
-/** A process table by what is asked of it. */
+/** An index of a process table. */
 interface Index {
   readonly byPid: ReadonlyMap<number, Entry>
   readonly byParent: ReadonlyMap<number, ReadonlyArray<Entry>>
@@ -146,7 +146,7 @@ export const kill = (pid: number, signal: Signal): void => {
   try {
     process.kill(pid, numberOf(signal))
   } catch {
-    // Gone already, or not ours to signal (a set-uid descendant): there is nobody else to ask.
+    // The process is gone, or may not be signalled (a set-uid descendant). Nothing else can be done.
   }
 }
 
@@ -171,7 +171,7 @@ export const recipientsOf = (
   return [...own, ...Array.from(members).flatMap(({ pid, group }) => (group === leader.pid ? [] : [pid]))]
 }
 
-/** Stops every member first, so that none can fork its way out of the table, then kills them all. */
+/** Stops every member first, so that none can escape by forking, then kills them all. */
 export const killAll = (leaders: ReadonlyArray<Root>) => {
   const groups = leaders.flatMap((leader) => recipientsOf(leader, "group", []))
   for (const group of groups) kill(group, "SIGSTOP")

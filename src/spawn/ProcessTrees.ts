@@ -33,15 +33,15 @@ export interface Tree {
   readonly signal: (signal: Signal, target: SignalTarget) => void
   /** The leader was reaped. What is left of the tree stays with the guard. */
   readonly reaped: () => void
-  /** Whether something of the tree may live on after its leader; cheap, and true when in doubt. */
+  /** Whether members of the tree may have survived the leader. Cheap; true when in doubt. */
   readonly hasRemains: () => boolean
-  /** The same for certain: reads the process table. */
+  /** The same with certainty. Reads the process table. */
   readonly findRemains: () => boolean
   /** The server has closed the leader's terminal. */
   readonly closeTerminal: () => void
 }
 
-/** Where trees stand. */
+/** The trees of all children. */
 export interface Shape {
   /** The tree of a leader that was just started, has not been reaped, and leads a session of its own. */
   readonly track: (pid: number) => Tree
@@ -66,7 +66,7 @@ const make = Effect.gen(function* () {
     doomed.push(leader)
   }
 
-  // Likewise those that are signalled otherwise.
+  // The same for other signals.
   let shared: ReadonlyArray<Entry> | undefined
   const tableOfThisTurn = () => {
     if (shared === undefined) {

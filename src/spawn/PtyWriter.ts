@@ -1,5 +1,5 @@
 /**
- * Writes to a terminal without ever blocking: what it does not take now waits until it does.
+ * Writes to a terminal without blocking: input that the terminal does not accept yet is queued.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import * as Posix from "./Posix.js"
 export interface PtyWriter {
   /** Queues bytes; `done` follows when the terminal has taken them. */
   readonly write: (bytes: Buffer, done: () => void) => void
-  /** Gives up what waits. */
+  /** Discards the queue. */
   readonly close: () => void
 }
 

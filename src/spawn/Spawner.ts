@@ -1,5 +1,5 @@
 /**
- * Where children come from.
+ * The spawner service.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,11 @@ import { PipeSpawner } from "./PipeSpawner.js"
 import { ProcessTrees } from "./ProcessTrees.js"
 import { PtySpawner } from "./PtySpawner.js"
 
-/** Starts children of either kind. */
+/**
+ * Starts children of either kind.
+ *
+ * @category tags
+ */
 export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>() {
   /** Terminals by `PtySpawner`, pipes by `PipeSpawner`. */
   static readonly layerDispatch: Layer.Layer<Spawner, never, PipeSpawner | PtySpawner> = Layer.effect(

@@ -59,7 +59,7 @@ export class SecretError extends Data.TaggedError("SecretError")<{ readonly mess
  * @category models
  */
 export interface Shape {
-  /** Whether nobody has to show anything. Then only the server's own user is let in from this machine. */
+  /** Whether no token is required. Then, of this machine's users, only the server's own may connect. */
   readonly isOpen?: true
   /** Succeeds if a request with this `Authorization` header may connect. */
   readonly authenticate: (authorization: string | undefined) => Effect.Effect<void, Unauthorized>
@@ -77,7 +77,7 @@ export class Authenticator extends Context.Reference<Authenticator>()("exec-serv
 }) {}
 
 /**
- * Everybody may connect.
+ * Accepts every client.
  *
  * @category layers
  */
@@ -119,7 +119,7 @@ const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
   })
 
 /**
- * Whoever has the one token may connect.
+ * Accepts clients that present the token.
  *
  * @category layers
  */

@@ -12,15 +12,16 @@ import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequ
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { WebSocket } from "ws"
+import * as LateLimits from "../internal/LateLimits.js"
 import * as Connection from "../session/Connection.js"
 import type { Handlers } from "../session/Handlers.js"
 import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
-import type { SessionRegistry } from "../session/SessionRegistry.js"
+import { SessionRegistry } from "../session/SessionRegistry.js"
 import { TransportLimits, timerMs } from "./TransportLimits.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
-/** A peer that gets what came before it listened. */
+/** A peer that also receives the messages that arrived before it listened. */
 const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string | Uint8Array>): Peer => ({
   ...peer,
   listen: (events) => {
@@ -49,6 +50,7 @@ export const serve: Effect.Effect<
   HttpServerRequest | SessionRegistry | Handlers
 > = Effect.gen(function* () {
   const request = yield* HttpServerRequest
+  yield* LateLimits.refuse("sessions", yield* SessionRegistry)
   const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
   const { pingIntervalMs } = yield* TransportLimits
   const { handshakeTimeoutMs } = yield* SessionLimits

@@ -1,5 +1,5 @@
 /**
- * What `--listen` says, of the server and of the rendezvous.
+ * Parses `--listen`, for the server and for the rendezvous.
  *
  * @since 0.1.0
  */

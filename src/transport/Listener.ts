@@ -44,13 +44,13 @@ export interface Options {
 }
 
 /**
- * A server that listens.
+ * A listening server.
  *
  * @category models
  */
 export interface Listener {
   readonly server: Server
-  /** Where clients find it. */
+  /** The address that clients connect to. */
   readonly url: string
   readonly pending: PendingConnections.PendingConnections
 }

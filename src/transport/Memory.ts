@@ -20,7 +20,7 @@ export interface Link {
   readonly send: (text: string) => void
   /** Ends the connection. */
   readonly close: () => void
-  /** Stops, or goes on with, taking messages; what is not taken stays with the server. */
+  /** Pauses and resumes receiving; messages that are not received stay with the server. */
   readonly pause: () => void
   readonly resume: () => void
 }
@@ -96,7 +96,7 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
       server = events
       queueMicrotask(() => {
         deliver()
-        // The client may have gone before anybody listened.
+        // The client may have disconnected before the server listened.
         if (ended) tellServer()
       })
     },

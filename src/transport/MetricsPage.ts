@@ -1,5 +1,5 @@
 /**
- * What `/metrics` answers, where a transport has such a thing.
+ * The page that `/metrics` returns, on transports that serve HTTP.
  *
  * @since 0.1.0
  */

@@ -24,7 +24,7 @@ export interface Files {
 }
 
 /**
- * What two flags say; the failure is a sentence.
+ * The files that two flags name; the failure is a sentence for the operator.
  *
  * @category utilities
  */
@@ -39,7 +39,7 @@ export const fromFlags = (
 }
 
 /**
- * What was read.
+ * The certificate and key, as read.
  *
  * @category models
  */

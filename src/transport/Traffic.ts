@@ -36,7 +36,7 @@ export class Traffic {
     })
   }
 
-  /** Counts what went over the sockets since the last time. */
+  /** Counts the bytes since the last call. */
   countAll(): void {
     for (const socket of this.seen.keys()) this.count(socket)
   }

@@ -1,5 +1,5 @@
 /**
- * Where peers come from.
+ * The transport service.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,11 @@ import type { Peer } from "../session/Peer.js"
  * @category errors
  */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
-/** There can be no further peer, and not because everything is over; the message is a sentence for the operator. */
+/**
+ * The transport failed and accepts no further peer; the message is a sentence for the operator.
+ *
+ * @category errors
+ */
 export class TransportFailed extends Data.TaggedError("TransportFailed")<{ readonly message: string }> {}
 
 /**
@@ -23,7 +27,7 @@ export class TransportFailed extends Data.TaggedError("TransportFailed")<{ reado
  * @category models
  */
 export interface Shape {
-  /** Where clients find it, as they would write it. */
+  /** The address that clients connect to, in the form in which they write it. */
   readonly address: string
   /**
    * Serves every peer with the given effect, each in a fiber of its own, until there can be no further peer. When

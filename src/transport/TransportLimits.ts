@@ -1,5 +1,5 @@
 /**
- * What bounds messages and connections. A reference with defaults: provide another value to change them.
+ * The limits of messages and connections: a reference with defaults. Provide another value to change them.
  *
  * @since 0.1.0
  */
@@ -15,7 +15,7 @@ export interface Limits {
   readonly pingIntervalMs: number
 }
 
-/** The limits that hold where no others are provided. */
+/** The default limits. */
 export const defaults: Limits = { maxMessageBytes: 67108864, maxConnections: 1024, pingIntervalMs: 30000 }
 
 /** The limits in force. */
@@ -26,5 +26,5 @@ export class TransportLimits extends Context.Reference<TransportLimits>()("exec-
 /** What a Node.js timer can wait, in milliseconds; longer ones fire at once. */
 const maxTimerMs = 2147483647
 
-/** A time as a Node.js timer takes it. */
+/** A time limited to what a Node.js timer accepts. */
 export const timerMs = (ms: number): number => Math.min(ms, maxTimerMs)

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
@@ -68,6 +68,29 @@ describe("docs/cli.md", () => {
     for (const command of Grammar.all(Cli.root).filter(({ run, path }) => run !== undefined && path.length > 0)) {
       assert.match(cli, new RegExp(`^\\| \`exec-server ${command.path.join(" ")}\\b`, "m"))
     }
+  })
+})
+
+describe("CONTRIBUTING.md", () => {
+  const places = ["src/protocol/ExecApi.ts", "src/session/Handlers.ts", "src/client/RemoteProcess.ts"]
+  const flush = (text: string) => text.replaceAll(/^ +/gm, "")
+
+  it("shows a new method as the sources have it", () => {
+    const blocks = Array.from(
+      read("CONTRIBUTING.md").matchAll(/^ {3}```ts\n([\s\S]*?)\n {3}```$/gm),
+      ([, code = ""]) => code
+    )
+    assert.lengthOf(blocks, places.length)
+    for (const [index, place] of places.entries()) assert.include(flush(read(place)), flush(blocks[index] ?? ""), place)
+  })
+
+  it("names files that are there", () => {
+    const paths = Array.from(
+      read("CONTRIBUTING.md").matchAll(/`((?:src|test|scratch)\/[\w./-]+)`/g),
+      ([, path = ""]) => path
+    )
+    assert.isNotEmpty(paths)
+    for (const path of paths) assert.isTrue(existsSync(`${root}${path}`), path)
   })
 })
 

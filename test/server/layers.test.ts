@@ -432,6 +432,74 @@ describe("limits", () => {
     })
   )
 
+  /** Why a server is not built; it must be for a defect. */
+  const refusalOf = <A, E>(server: Layer.Layer<A, E>) =>
+    Effect.map(Effect.flip(Effect.sandbox(Effect.scoped(Layer.build(server)))), (cause) => {
+      assert.isTrue(Cause.isDie(cause))
+      return Cause.pretty(cause).split("\n")[0]
+    })
+  const withoutEffect = (limits: string, service: string) =>
+    `Error: Limits.layer({ ${limits} }) has no effect on the ${service}, built before it: ` +
+    "provide Limits.layer last, after the transport and the services"
+
+  it.effect("refuse a transport that was built before them", () =>
+    Effect.gen(function* () {
+      const server = ExecServer.layer.pipe(
+        Layer.provide(Limits.layer({ maxMessageBytes: 1000, pingInterval: "1 minute", maxSessions: 2 })),
+        Layer.provide(Memory.layer),
+        Layer.provide(fake),
+        Layer.provide(NodeServices.layer)
+      )
+      assert.strictEqual(yield* refusalOf(server), withoutEffect("maxMessageBytes, pingInterval", "transport"))
+    })
+  )
+
+  it.effect("refuse retained output that was built before them", () =>
+    Effect.gen(function* () {
+      const server = ExecServer.layer.pipe(
+        Layer.provide(Limits.layerConfig(Config.succeed({ retain: "head-tail" as const }))),
+        Layer.provide(fake),
+        Layer.provide(NodeServices.layer),
+        Layer.provide(Memory.layer)
+      )
+      assert.strictEqual(yield* refusalOf(server), withoutEffect("retain", "retained output"))
+    })
+  )
+
+  it.effect("refuse sessions that were built before them, with a transport and without", () =>
+    Effect.gen(function* () {
+      const late = Limits.layer({ detachedSessionTtl: 0, concurrentRequests: 1 })
+      const sessions = ExecServer.layerSessions.pipe(Layer.provide(fake), Layer.provide(NodeServices.layer))
+      const served = ExecServer.layerServe.pipe(
+        Layer.provide(late),
+        Layer.provide(sessions),
+        Layer.provide(Memory.layer)
+      )
+      const client = ExecClient.layerInProcess().pipe(Layer.provide(late), Layer.provide(sessions))
+      assert.strictEqual(yield* refusalOf(served), withoutEffect("detachedSessionTtl", "sessions"))
+      assert.strictEqual(yield* refusalOf(client), withoutEffect("detachedSessionTtl", "sessions"))
+    })
+  )
+
+  it.scoped("bound sessions alone, beside a transport and another server that were there before", () =>
+    Effect.gen(function* () {
+      // Of a transport that is there this reads nothing, and the bytes of the messages are for another one.
+      const sessions = Limits.layer({ maxProcessesPerSession: 1, shutdownGracePeriod: 0, maxConnections: 1024 })
+      const built = yield* Layer.build(
+        Layer.provideMerge(Layer.provide(ExecServer.layer, sessions), Memory.layer)
+      ).pipe(
+        Effect.provide(Layer.provide(fake, Limits.layer({ maxMessageBytes: 1000 }))),
+        Effect.provide(NodeServices.layer)
+      )
+      assert.match(yield* Effect.provide(oneTooMany, built), /maxProcessesPerSession/)
+      const other = yield* Effect.provide(Layer.build(memoryServer(fake, { maxMessageBytes: 1000 })), built)
+      yield* Effect.provide(
+        Effect.flatMap(memoryClient, (client) => client.handshake()),
+        other
+      )
+    })
+  )
+
   it.effect("that make no sense are a defect that names them", () =>
     Effect.gen(function* () {
       const wrong: ReadonlyArray<readonly [options: object, message: string]> = [
