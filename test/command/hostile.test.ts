@@ -1,8 +1,11 @@
 /** Commands, and servers that say what no server should. */
+import { readdirSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { command } from "../support/command.js"
-import { type Answers, hello, hostileServer, metadata, sessionId } from "../support/hostile.js"
+import { command, start } from "../support/command.js"
+import { directory } from "../support/files.js"
+import { type Answers, type Asked, hello, hostileServer, metadata, sessionId } from "../support/hostile.js"
+import { eventually, isAlive, residentMb } from "../support/servers.js"
 
 /** What a terminal acts on, and what looks different from what it is. */
 const evil = "\u001b]0;owned\u0007\u009b31m\u007f\u202egpj\u2028\ud800"
@@ -112,6 +115,123 @@ describe("text of a server", () => {
         assert.include(doctor.stdout, "owned")
         assert.notMatch(doctor.stdout + doctor.stderr, control)
       }
+    })
+  )
+})
+
+/** As much as a command may take whatever a server says, in MB: without one it takes about a third. */
+const boundMb = 600
+
+/** Runs a command to its end; also gives the most memory that it was seen to take. */
+const watched = (args: ReadonlyArray<string>, whenRunning: (pid: number) => void = () => {}) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { child, pid, exit, stdout, stderr } = yield* start(args)
+      child.stdin?.end()
+      let peakMb = 0
+      const timer = setInterval(() => {
+        if (isAlive(pid)) peakMb = Math.max(peakMb, residentMb(pid))
+      }, 20)
+      whenRunning(pid)
+      const code = yield* Effect.ensuring(
+        exit,
+        Effect.sync(() => clearInterval(timer))
+      )
+      yield* eventually("its output has ended", () => child.stderr?.readableEnded !== false)
+      return { code, peakMb, stdout: stdout(), stderr: stderr() }
+    })
+  )
+
+/** The head of a text frame of a tebibyte. */
+const giant = Buffer.from([0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0])
+
+/** What is said instead of an answer. */
+const behaviours: { readonly [what: string]: (asked: Asked) => void } = {
+  garbage: ({ ws }) => ws.send(Buffer.from(evil), { binary: false }),
+  "binary garbage": ({ ws }) => ws.send(Buffer.alloc(70_000, 0xff)),
+  "a giant": ({ ws }) => Reflect.get(ws, "_socket").write(giant),
+  "wrong ids": ({ say, id }) => say({ id: id + 1000, result: {} }),
+  "wrong types": ({ say, id }) => say({ id, result: [evil, { processes: -1, entries: 1, chunk: {} }] })
+}
+
+const everything = [
+  "process/list",
+  "process/read",
+  "process/start",
+  "process/signal",
+  "process/terminate",
+  "process/closeStdin",
+  "process/resize",
+  "fs/getMetadata",
+  "fs/walk",
+  "fs/open"
+]
+
+describe("every command, and a server that answers with", () => {
+  for (const [what, say] of Object.entries(behaviours)) {
+    it.scopedLive(`${what}: one line, status 1, nothing written, and little memory taken`, () =>
+      Effect.gen(function* () {
+        const folder = yield* directory
+        const answers: Answers = Object.fromEntries(
+          everything.map((method) => [method, (asked: Asked) => void say(asked)])
+        )
+        const url = yield* hostileServer(answers)
+        const calls: ReadonlyArray<ReadonlyArray<string>> = [
+          ["run", "--url", url, "--", "true"],
+          ["ps", ...at(url)],
+          ["attach", ...at(url), "p1"],
+          ["logs", ...at(url), "p1"],
+          ["logs", "--follow", ...at(url), "p1"],
+          ["kill", ...at(url), "p1"],
+          ["cp", "-r", "--url", url, ":/x", `${folder}/x`],
+          ["doctor", "--url", url]
+        ]
+        for (const args of calls) {
+          const ended = yield* watched(args)
+          const shown = `${args.slice(0, 2).join(" ")}: ${ended.stderr}`
+          assert.strictEqual(ended.code, 1, shown)
+          // The doctor's findings are its output.
+          if (args[0] !== "doctor") assert.match(ended.stderr, /^Error: exec-server [^\n]+\n$/, shown)
+          assert.notMatch(ended.stderr + ended.stdout, control, shown)
+          assert.isBelow(ended.peakMb, boundMb, shown)
+        }
+        assert.deepStrictEqual(readdirSync(folder), [])
+      })
+    )
+  }
+
+  it.scopedLive("notifications without end and no answer: little memory taken, and ^C ends it", () =>
+    Effect.gen(function* () {
+      const chunk = Buffer.alloc(65536, 1).toString("base64")
+      let sent = 0
+      let pid = -1
+      const url = yield* hostileServer({
+        "process/list": ({ ws }) => {
+          const flood = () => {
+            if (ws.readyState !== ws.OPEN) return
+            sent++
+            if (sent === 5000) process.kill(pid, "SIGINT")
+            const params = { processId: `x${sent}`, seq: sent, stream: "stdout", chunk }
+            ws.send(JSON.stringify({ method: "process/output", params }), flood)
+          }
+          flood()
+        }
+      })
+      const ended = yield* watched(["ps", ...at(url)], (started) => {
+        pid = started
+      })
+      assert.isAtLeast(sent, 5000)
+      assert.isBelow(ended.peakMb, boundMb)
+    })
+  )
+
+  it.scopedLive("300,000 processes: all are shown", () =>
+    Effect.gen(function* () {
+      const processes = Array.from({ length: 300_000 }, (_, i) => ({ ...listed, processId: `p${i}` }))
+      const url = yield* hostileServer({ "process/list": () => ({ processes }) })
+      const { code, stdout, stderr } = yield* command(["ps", ...at(url)])
+      assert.strictEqual(code, 0, stderr)
+      assert.lengthOf(stdout.trimEnd().split("\n"), processes.length + 1)
     })
   )
 })

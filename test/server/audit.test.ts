@@ -1,5 +1,5 @@
 /** The audit log of real servers: who started, signalled and ended what. */
-import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -216,6 +216,24 @@ describe("--audit-log", () => {
         assert.strictEqual(yield* server.exit, 1)
         assert.include(server.stderr(), `Error: cannot open the audit log ${given}: ${why}`)
       }
+    })
+  )
+
+  it.scopedLive("goes on in a new file once it is renamed, and long ids are clipped in it", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "audit.log")
+      const server = yield* webSocketServer({ args: ["--audit-log", path] })
+      const client = yield* server.connect
+      const { sessionId } = yield* client.handshake()
+      renameSync(path, `${path}.1`)
+      yield* client.sh("p".repeat(100_000), "exit 0")
+      yield* client.exited("p".repeat(100_000))
+      assert.deepStrictEqual(said(`${path}.1`, sessionId), [{ event: "session.opened" }])
+      const [start] = said(path, sessionId)
+      assert.deepInclude(start, { event: "process.start", processId: `${"p".repeat(1024)}...` })
+      assert.strictEqual(said(path, sessionId).at(-1)?.event, "process.exited")
+      assert.strictEqual(statSync(path).mode & 0o777, 0o600)
+      assert.isBelow(statSync(path).size, 10_000)
     })
   )
 })
