@@ -77,6 +77,8 @@ export interface Options {
   readonly httpBufferBytesPerConnection?: number | undefined
   /** The longest message that is read, in bytes; 64 MiB. */
   readonly maxMessageBytes?: number | undefined
+  /** Messages of all WebSocket connections that have not arrived in full, in bytes; 256 MiB. */
+  readonly unfinishedMessageBytesTotal?: number | undefined
   /** WebSocket connections at a time; 1024. */
   readonly maxConnections?: number | undefined
   /** Time between pings on WebSocket; a client that leaves three unanswered is cut off; 30 seconds. */

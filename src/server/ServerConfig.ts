@@ -226,6 +226,11 @@ export const settings = {
     ),
     // To the WebSocket library 0 means that there is no limit.
     maxMessageBytes: count(transports.maxMessageBytes, "longest message that is read, in bytes", 1),
+    unfinishedMessageBytesTotal: count(
+      transports.unfinishedMessageBytesTotal,
+      "messages of all connections that have not arrived in full, in bytes; the largest is cut off",
+      1
+    ),
     maxHttpRequestsPerConnection: count(
       http.maxHttpRequestsPerConnection,
       "HTTP exchanges of one connection under way"

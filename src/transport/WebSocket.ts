@@ -19,6 +19,7 @@ import type * as Tls from "./Tls.js"
 import { Traffic } from "./Traffic.js"
 import { type ListenError, Transport } from "./Transport.js"
 import { TransportLimits, timerMs } from "./TransportLimits.js"
+import { UnfinishedMessages } from "./UnfinishedMessages.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
 /**
@@ -77,7 +78,8 @@ export const layer = (
   Layer.scoped(
     Transport,
     Effect.gen(function* () {
-      const { maxMessageBytes, maxConnections, pingIntervalMs } = yield* TransportLimits
+      const { maxMessageBytes, maxConnections, pingIntervalMs, unfinishedMessageBytesTotal } = yield* TransportLimits
+      const unfinished = new UnfinishedMessages(unfinishedMessageBytesTotal)
       const { handshakeTimeoutMs } = yield* SessionLimits
       const { authenticate, isOpen = false } = yield* Authenticator
       const page = yield* MetricsPage
@@ -186,7 +188,7 @@ export const layer = (
                 if (ws.readyState === WebSocket.CLOSED) resume(Effect.void)
                 else ws.once("close", () => resume(Effect.void))
               })
-              const peer = WebSocketPeer.make(ws, request.socket, nameOf(request), timerMs(pingIntervalMs))
+              const peer = WebSocketPeer.make(ws, request.socket, nameOf(request), timerMs(pingIntervalMs), unfinished)
               fork(Effect.ensuring(serve(peer), gone))
             }
             yield* Effect.addFinalizer(() =>

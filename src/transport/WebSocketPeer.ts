@@ -10,6 +10,7 @@ import { WebSocketChannel } from "../internal/WebSocketChannel.js"
 import type { Peer } from "../session/Peer.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { SmallMessages } from "./SmallMessages.js"
+import { UnfinishedMessages } from "./UnfinishedMessages.js"
 
 /** Pings that a peer may leave unanswered before it is taken for gone. */
 const maxUnansweredPings = 3
@@ -28,13 +29,39 @@ export class ServerSocket extends WebSocket {
 /** A text message whose UTF-8 is at hand. */
 const utf8 = { binary: false } as const
 
+/** The bytes of a client's ping or pong besides its payload, RFC 6455 section 5.2: two of the head, four of the mask. */
+const controlFrameBytes = 6
+
+/** Weighs what has arrived of a message, and cuts the connection off if all connections have too much of theirs. */
+const weigh = (ws: WebSocket, socket: Socket, channel: WebSocketChannel, all: UnfinishedMessages) => {
+  const unfinished = all.make((reason) => {
+    channel.close(1008, reason)
+    // Nothing more may arrive while the close frame is on its way; its answer is not waited for.
+    channel.pause()
+  })
+  // Before ws reads the same bytes: the end of a message comes after they were counted.
+  socket.prependListener("data", ({ length }: Buffer) => unfinished.grow(length))
+  ws.prependListener("message", unfinished.finish)
+  for (const event of ["ping", "pong"]) {
+    ws.on(event, ({ length }: Buffer) => unfinished.shrink(length + controlFrameBytes))
+  }
+  channel.onceClosed(unfinished.finish)
+}
+
 /** A peer; `name` says who it is, for the messages that it gets about what it sent. */
-export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs: number): Peer => {
+export const make = (
+  ws: WebSocket,
+  socket: Socket,
+  name: string,
+  pingIntervalMs: number,
+  unfinished: UnfinishedMessages = new UnfinishedMessages(Number.POSITIVE_INFINITY)
+): Peer => {
   const channel = new WebSocketChannel(ws, socket, {
     intervalMs: pingIntervalMs,
     maxUnanswered: maxUnansweredPings,
     countsWhilePaused: true
   })
+  weigh(ws, socket, channel, unfinished)
   const small = new SmallMessages(socket)
   // Only there it is known when ws sends a close frame by itself.
   const gathers = ws instanceof ServerSocket
