@@ -2,7 +2,8 @@
  * The actor: one process, from the request to start it until nobody can ask for it any more.
  *
  * Its state moves one way only, Starting, Running, Exited, Closed, and its events are numbered in one place. Under a
- * restart policy it may go from Running to Restarting and back before that.
+ * restart policy it may go from Running to Restarting and back before that. This module has what changes a process;
+ * `ProcessView`, which it extends, has what only reads it.
  *
  * Every process has a scope of its own within the scope of its session. The child reports through callbacks, so a process
  * that runs needs no fiber. A fiber of it waits for what may never come: the next child under a restart policy, the time
@@ -21,41 +22,20 @@ import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Scope from "effect/Scope"
 import { FiberGroup } from "../internal/FiberGroup.js"
 import * as Immediate from "../internal/Immediate.js"
-import * as BinaryFrame from "../protocol/BinaryFrame.js"
-import type {
-  OutputStream,
-  ProcessInfo,
-  ReadResult,
-  SnapshotResult,
-  WaitResult,
-  WriteResult
-} from "../protocol/ExecApi.js"
+import type { OutputStream, WriteResult } from "../protocol/ExecApi.js"
 import type { LimitReached } from "../protocol/Failure.js"
-import type { ProcessId } from "../protocol/Ids.js"
 import type { Signal } from "../protocol/Signals.js"
 import * as Denial from "../sandbox/Denial.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
 import { type Allowance, unlimited } from "./Allowance.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
-import * as ProcessReport from "./ProcessReport.js"
-import { Event, type ExitReport, reportOf, State, stillRunning, transition } from "./ProcessState.js"
+import { Event, transition } from "./ProcessState.js"
+import { type Description, ProcessView } from "./ProcessView.js"
 import * as StdinQueue from "./StdinQueue.js"
-import { Waiters } from "./Waiters.js"
-
-/** What is known of a process before it runs. */
-export interface Description {
-  readonly processId: ProcessId
-  readonly argv: ReadonlyArray<string>
-  readonly tty: boolean
-  readonly hasStdin: boolean
-  readonly startedAtMs: number
-}
 
 /** One process. Its methods act at once; those that wait are Effects that can be interrupted without consequence. */
-export class ManagedProcess implements EventSource {
-  private state: State = State.Starting()
-  private nextSeq = 1
+export class ManagedProcess extends ProcessView implements EventSource {
   private expired = false
   private stdinEnded = false
   private killed: Child | undefined
@@ -63,26 +43,19 @@ export class ManagedProcess implements EventSource {
   private paused = false
   private final = false
   private confined = false
-  private denied = false
   private attempts = 0
-  private failure: string | null = null
   private writeIds: StdinQueue.WriteIds | undefined
   private size: { readonly rows: number; readonly cols: number } | undefined
-  private readonly waiters = new Waiters()
   private stdin: StdinQueue.StdinQueue | undefined
   private onClosed = () => {}
-
-  /** The processId as JSON text, for messages that are put together by hand. */
-  readonly idJson: string
-  private idBytes: Buffer | undefined | null = null
 
   private group: FiberGroup | undefined
 
   private constructor(
     /** Ends when nobody can ask for the process any more, and nothing of its tree is left; or with its session. */
     readonly scope: Scope.CloseableScope,
-    readonly description: Description,
-    private readonly output: RetainedOutput,
+    description: Description,
+    output: RetainedOutput,
     private readonly events: ProcessEvents,
     private readonly stdinLimit: number,
     /** Whether an end of the leader is followed by another start. */
@@ -90,7 +63,7 @@ export class ManagedProcess implements EventSource {
     /** For the input that waits. */
     private readonly allowance: Allowance
   ) {
-    this.idJson = JSON.stringify(description.processId)
+    super(description, output)
   }
 
   /** A process that has no child yet, in a scope of its own that closes at the latest with `within`. */
@@ -125,20 +98,6 @@ export class ManagedProcess implements EventSource {
     })
   }
 
-  get processId(): ProcessId {
-    return this.description.processId
-  }
-
-  /** The processId as it stands in binary frames; undefined if it is too long to. */
-  get frameId(): Buffer | undefined {
-    if (this.idBytes === null) this.idBytes = BinaryFrame.encodeId(this.processId)
-    return this.idBytes
-  }
-
-  get tag(): State["_tag"] {
-    return this.state._tag
-  }
-
   /** The child was forked; its reports begin with `listen`. */
   spawned(child: Child): void {
     this.state = transition(this.state, Event.Spawned({ child }))
@@ -153,11 +112,6 @@ export class ManagedProcess implements EventSource {
   /** What it may see and reach is restricted: a failure may come from that. */
   confine(): void {
     this.confined = true
-  }
-
-  /** Whether it has exited, and its restrictions are the likely cause. */
-  get sandboxDenied(): boolean {
-    return this.denied
   }
 
   /** There will be no child. */
@@ -203,16 +157,6 @@ export class ManagedProcess implements EventSource {
     this.advance(Event.RestartAbandoned())
   }
 
-  /** Completes when the process is not in this state any more. */
-  untilLeft(tag: "Starting" | "Running" | "Restarting"): Effect.Effect<void> {
-    return this.waiters.until(() => this.state._tag !== tag, Number.POSITIVE_INFINITY)
-  }
-
-  /** Completes when all output of a child that is to be replaced was read, or after `waitMs`. */
-  untilDrained(waitMs: number): Effect.Effect<void> {
-    return this.waiters.until(() => this.state._tag !== "Restarting" || this.state.outputEnded, waitMs)
-  }
-
   /** Stops reading the child's output. */
   pause(): void {
     this.paused = true
@@ -223,27 +167,6 @@ export class ManagedProcess implements EventSource {
   resume(): void {
     this.paused = false
     this.child()?.resume()
-  }
-
-  /** Retained output after `afterSeq`. Waits up to `waitMs` for output, for the news of the exit, or for the close. */
-  read(afterSeq: number, maxBytes: number, waitMs: number): Effect.Effect<ReadResult> {
-    const ready = () =>
-      this.output.hasAfter(afterSeq) ||
-      this.state._tag === "Closed" ||
-      (this.state._tag === "Exited" && afterSeq < this.nextSeq - 1)
-    return Immediate.map(this.waiters.until(ready, waitMs), () =>
-      ProcessReport.read(this.output, this.standing(), afterSeq, maxBytes)
-    )
-  }
-
-  /** The process as it stands once it has exited, or closed, or after `waitMs`. */
-  wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
-    const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
-    return Immediate.map(this.waiters.until(ready, waitMs), () => ({
-      exited: this.exited(),
-      ...this.exit(),
-      closed: this.state._tag === "Closed"
-    }))
   }
 
   /** Queues input; see `StdinQueue`. */
@@ -287,16 +210,6 @@ export class ManagedProcess implements EventSource {
     if (this.state._tag !== "Closed" || this.hasRemains()) this.child()?.signal(signal, target)
   }
 
-  /** Whether something of the tree may live on after the leader's exit. */
-  hasRemains(): boolean {
-    return this.child()?.hasRemains() ?? false
-  }
-
-  /** The same for certain, once the leader has exited; takes a reading of the process table. */
-  findRemains(): boolean {
-    return this.child()?.findRemains() ?? false
-  }
-
   /** Kills the tree because its time has run out. Whether that ended it, its exit tells: it may be ending by itself. */
   expire(): void {
     this.expired = true
@@ -314,30 +227,6 @@ export class ManagedProcess implements EventSource {
     if (this.state._tag === "Exited" || this.state._tag === "Restarting") this.state.child.abandonOutput()
   }
 
-  /** Completes when the process has closed, or after `waitMs`. */
-  untilClosed(waitMs: number): Effect.Effect<void> {
-    return this.waiters.until(() => this.state._tag === "Closed", waitMs)
-  }
-
-  /** All retained output, and the process as it stands. */
-  snapshot(): SnapshotResult {
-    return ProcessReport.snapshot(this.output, this.standing())
-  }
-
-  /** A line for a list. */
-  info(): ProcessInfo {
-    const { processId, argv, tty, startedAtMs } = this.description
-    return {
-      processId,
-      pid: this.state._tag === "Restarting" ? null : (this.child()?.pid ?? null),
-      argv,
-      tty,
-      running: !this.exited(),
-      ...this.exit(),
-      startedAtMs
-    }
-  }
-
   /** Nobody will ask for its output any more. */
   releaseOutput(): void {
     this.output.release()
@@ -349,18 +238,6 @@ export class ManagedProcess implements EventSource {
   private release(): void {
     this.kill()
     this.output.release()
-  }
-
-  private child(): Child | undefined {
-    return this.state._tag === "Starting" || this.state._tag === "Failed" ? undefined : this.state.child
-  }
-
-  private exited(): boolean {
-    return this.state._tag === "Exited" || this.state._tag === "Closed"
-  }
-
-  private exit(): ExitReport {
-    return this.state._tag === "Exited" || this.state._tag === "Closed" ? reportOf(this.state.status) : stillRunning
   }
 
   private onOutput(stream: OutputStream, bytes: Buffer): void {
@@ -406,16 +283,5 @@ export class ManagedProcess implements EventSource {
       this.onClosed()
     }
     this.waiters.wake()
-  }
-
-  private standing(): ProcessReport.Standing {
-    return {
-      exited: this.exited(),
-      exit: this.exit(),
-      closed: this.state._tag === "Closed",
-      nextSeq: this.nextSeq,
-      failure: this.failure,
-      sandboxDenied: this.denied
-    }
   }
 }

@@ -1,0 +1,154 @@
+/**
+ * What can be asked of a process without changing it: its identity, where it stands, its retained output, and waits for
+ * its next state.
+ *
+ * @since 0.1.0
+ */
+import type { Buffer } from "node:buffer"
+import type * as Effect from "effect/Effect"
+import * as Immediate from "../internal/Immediate.js"
+import * as BinaryFrame from "../protocol/BinaryFrame.js"
+import type { ProcessInfo, ReadResult, SnapshotResult, WaitResult } from "../protocol/ExecApi.js"
+import type { ProcessId } from "../protocol/Ids.js"
+import type { Child } from "../spawn/Child.js"
+import type { RetainedOutput } from "./OutputBuffer.js"
+import * as ProcessReport from "./ProcessReport.js"
+import { type ExitReport, reportOf, State, stillRunning } from "./ProcessState.js"
+import { Waiters } from "./Waiters.js"
+
+/** What is known of a process before it runs. */
+export interface Description {
+  readonly processId: ProcessId
+  readonly argv: ReadonlyArray<string>
+  readonly tty: boolean
+  readonly hasStdin: boolean
+  readonly startedAtMs: number
+}
+
+/** The part of a process that reads its state. `ManagedProcess` is the part that changes it, and wakes the waiters. */
+export abstract class ProcessView {
+  protected state: State = State.Starting()
+  /** The number of the next event. */
+  protected nextSeq = 1
+  protected denied = false
+  protected failure: string | null = null
+  protected readonly waiters = new Waiters()
+
+  /** The processId as JSON text, for messages that are put together by hand. */
+  readonly idJson: string
+  private idBytes: Buffer | undefined | null = null
+
+  constructor(
+    readonly description: Description,
+    protected readonly output: RetainedOutput
+  ) {
+    this.idJson = JSON.stringify(description.processId)
+  }
+
+  get processId(): ProcessId {
+    return this.description.processId
+  }
+
+  /** The processId as it stands in binary frames; undefined if it is too long to. */
+  get frameId(): Buffer | undefined {
+    if (this.idBytes === null) this.idBytes = BinaryFrame.encodeId(this.processId)
+    return this.idBytes
+  }
+
+  get tag(): State["_tag"] {
+    return this.state._tag
+  }
+
+  /** Whether it has exited, and its restrictions are the likely cause. */
+  get sandboxDenied(): boolean {
+    return this.denied
+  }
+
+  /** Completes when the process is not in this state any more. */
+  untilLeft(tag: "Starting" | "Running" | "Restarting"): Effect.Effect<void> {
+    return this.waiters.until(() => this.state._tag !== tag, Number.POSITIVE_INFINITY)
+  }
+
+  /** Completes when all output of a child that is to be replaced was read, or after `waitMs`. */
+  untilDrained(waitMs: number): Effect.Effect<void> {
+    return this.waiters.until(() => this.state._tag !== "Restarting" || this.state.outputEnded, waitMs)
+  }
+
+  /** Retained output after `afterSeq`. Waits up to `waitMs` for output, for the news of the exit, or for the close. */
+  read(afterSeq: number, maxBytes: number, waitMs: number): Effect.Effect<ReadResult> {
+    const ready = () =>
+      this.output.hasAfter(afterSeq) ||
+      this.state._tag === "Closed" ||
+      (this.state._tag === "Exited" && afterSeq < this.nextSeq - 1)
+    return Immediate.map(this.waiters.until(ready, waitMs), () =>
+      ProcessReport.read(this.output, this.standing(), afterSeq, maxBytes)
+    )
+  }
+
+  /** The process as it stands once it has exited, or closed, or after `waitMs`. */
+  wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
+    const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
+    return Immediate.map(this.waiters.until(ready, waitMs), () => ({
+      exited: this.exited(),
+      ...this.exit(),
+      closed: this.state._tag === "Closed"
+    }))
+  }
+
+  /** Whether something of the tree may live on after the leader's exit. */
+  hasRemains(): boolean {
+    return this.child()?.hasRemains() ?? false
+  }
+
+  /** The same for certain, once the leader has exited; takes a reading of the process table. */
+  findRemains(): boolean {
+    return this.child()?.findRemains() ?? false
+  }
+
+  /** Completes when the process has closed, or after `waitMs`. */
+  untilClosed(waitMs: number): Effect.Effect<void> {
+    return this.waiters.until(() => this.state._tag === "Closed", waitMs)
+  }
+
+  /** All retained output, and the process as it stands. */
+  snapshot(): SnapshotResult {
+    return ProcessReport.snapshot(this.output, this.standing())
+  }
+
+  /** A line for a list. */
+  info(): ProcessInfo {
+    const { processId, argv, tty, startedAtMs } = this.description
+    return {
+      processId,
+      pid: this.state._tag === "Restarting" ? null : (this.child()?.pid ?? null),
+      argv,
+      tty,
+      running: !this.exited(),
+      ...this.exit(),
+      startedAtMs
+    }
+  }
+
+  protected child(): Child | undefined {
+    return this.state._tag === "Starting" || this.state._tag === "Failed" ? undefined : this.state.child
+  }
+
+  protected exited(): boolean {
+    return this.state._tag === "Exited" || this.state._tag === "Closed"
+  }
+
+  protected exit(): ExitReport {
+    return this.state._tag === "Exited" || this.state._tag === "Closed" ? reportOf(this.state.status) : stillRunning
+  }
+
+  private standing(): ProcessReport.Standing {
+    return {
+      exited: this.exited(),
+      exit: this.exit(),
+      closed: this.state._tag === "Closed",
+      nextSeq: this.nextSeq,
+      failure: this.failure,
+      sandboxDenied: this.denied
+    }
+  }
+}
