@@ -16,7 +16,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
 import { connected, connectTo, eventually, hasBubblewrap, isAlive, webSocketServer } from "../support/servers.js"
-import type { TestClient } from "../support/TestClient.js"
+import { startParams, type TestClient } from "../support/TestClient.js"
 
 /** A project that may be written, beside something that is nobody's business. */
 const project = Effect.acquireRelease(
@@ -357,6 +357,39 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
       yield* client.closed("swap")
       assert.isAbove(refused, 0)
       assert.strictEqual(readFileSync(`${dir}/private/secret`, "utf8"), "secret")
+    })
+  )
+
+  it.scopedLive("sandboxes with many writable folders take nothing from later ones", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const dir = yield* project
+      for (let round = 0; round < 6; round++) {
+        const folders = Array.from({ length: 180 }, (_, i) => `${dir}/${round}-${i}`)
+        for (const folder of folders) mkdirSync(folder)
+        const box = sandbox([readRoot, ...folders.map((folder) => entry(at(folder), "write"))])
+        assert.strictEqual((yield* runs(client, `p${round}`, "true", box)).exitCode, 0)
+      }
+      const minimal = sandbox([entry(special("minimal"), "read")])
+      assert.strictEqual((yield* runs(client, "minimal", "echo hi", minimal, { cwd: "file:///" })).output, "hi\n")
+    })
+  )
+
+  it.scopedLive("a link is refused while a sandboxed process can replace it, and followed afterwards", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const dir = yield* project
+      symlinkSync("sub", `${dir}/ws/link`)
+      const writer = sandbox([readRoot, entry(at(`${dir}/ws`), "write")])
+      yield* client.sh("writer", "echo up; sleep 1000", { sandbox: writer })
+      yield* client.sees("writer", "up")
+      const box = sandbox([readRoot, entry(at(`${dir}/ws/link`), "write")])
+      const { error } = yield* client.call("process/start", startParams("early", ["true"], { sandbox: box }))
+      assert.strictEqual(error.code, -32600)
+      assert.match(error.message, /contains the link .*ws\/link, which a running sandbox .* can change/)
+      yield* client.ask("process/terminate", { processId: "writer" })
+      yield* client.closed("writer")
+      assert.strictEqual((yield* runs(client, "late", `echo a > ${dir}/ws/link/a`, box)).exitCode, 0)
     })
   )
 
