@@ -20,6 +20,7 @@ import { Bubblewrap } from "./Bubblewrap.js"
 import { plan } from "./MountPlan.js"
 import * as SandboxPolicy from "./SandboxPolicy.js"
 import * as Seccomp from "./Seccomp.js"
+import { ServerFiles } from "./ServerFiles.js"
 import { maxFolders } from "./WritableFolders.js"
 
 /** The refusal of a restricting sandbox that this server cannot enforce. */
@@ -74,6 +75,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
     Effect.gen(function* () {
       const bubblewrap = yield* Bubblewrap
       const { writable } = bubblewrap
+      const serverFiles = yield* ServerFiles
 
       const confine: Shape["confine"] = (sandbox, env) =>
         Effect.gen(function* () {
@@ -83,7 +85,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
           if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
             return yield* unenforceable(`the network cannot be restricted on this CPU architecture (${process.arch})`)
           }
-          const confinement = yield* plan(policy, writable.around)
+          const confinement = yield* plan(policy, writable.around, serverFiles)
           if (!writable.hasRoomFor(confinement)) {
             return yield* new LimitReached({
               limit: "writable folders of running sandboxes",

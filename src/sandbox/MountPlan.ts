@@ -186,6 +186,19 @@ const mountsOf = (places: ReadonlyMap<string, Place>) => {
   return { mounts: outermostFirst(mounts.values()), placeholders }
 }
 
+/** Hides the server's own files wherever the rules would show them. */
+const hiddenPlaces = (
+  files: ReadonlyArray<string>,
+  places: ReadonlyMap<string, Place>,
+  resolvePath: typeof resolveLinks
+): ReadonlyArray<Place> =>
+  files
+    .map((path): Place => ({ ...locate({ path, access: "none", entry: `\`${path}\`` }, resolvePath), links: [] }))
+    .filter(({ path, kind }) => kind === "file" && (places.get(path) ?? inherited(path, places)).access !== "none")
+
+/** What a policy without rules for files allows. */
+const everything: ReadonlyArray<Rule> = [{ path: "/", access: "write", entry: "`:root` (write)" }]
+
 /** The folder around a path that a running sandbox can write, if there is one. */
 type WritableAround = (path: string) => string | undefined
 
@@ -200,22 +213,26 @@ const impliedPlaces = (places: ReadonlyMap<string, Place>, resolvePath: typeof r
 
 /**
  * The confinement that enforces a policy; fails with `NotAllowed` if that is impossible. Links in folders that a running
- * sandbox can write, which `writableAround` finds, are not trusted, whatever this policy allows.
+ * sandbox can write, which `writableAround` finds, are not trusted, whatever this policy allows. The files of the
+ * server itself, `serverFiles`, are hidden.
  */
 export const plan = (
   { files, isolated }: Policy,
   writableAround: WritableAround = () => undefined,
+  serverFiles: ReadonlyArray<string> = [],
   resolvePath: typeof resolveLinks = resolveLinks
 ): Either.Either<Confinement, NotAllowed> => {
-  if (files === undefined) return Either.right({ mounts: undefined, placeholders: [], isolated })
+  if (files === undefined && serverFiles.length === 0)
+    return Either.right({ mounts: undefined, placeholders: [], isolated })
   return Either.try({
     try: () => {
-      const named = merge(files.map((rule) => locate(rule, resolvePath)))
+      const named = merge((files ?? everything).map((rule) => locate(rule, resolvePath)))
       for (const place of named.values()) checkEnforceable(place, named, writableAround)
       const places = new Map([
         ...named,
         ...impliedPlaces(named, resolvePath).map((place) => [place.path, place] as const)
       ])
+      for (const hidden of hiddenPlaces(serverFiles, places, resolvePath)) places.set(hidden.path, hidden)
       const { mounts, placeholders } = mountsOf(places)
       if (mounts.length > maxMounts) throw new Unenforceable(`the sandbox needs more than ${maxMounts} mounts`)
       return { mounts, placeholders, isolated }

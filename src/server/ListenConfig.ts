@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { resolve } from "node:path"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -164,6 +165,23 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
     const allowLocalUsers = config.allowLocalUsers || !isLocal
     return ListenConfig.WebSocket({ address, auth, options: { tls, allowOrigin, allowLocalUsers } })
   })
+
+/**
+ * The server's own files, which no sandbox may see: its socket, tokens, keys, audit log and configuration.
+ *
+ * @category utilities
+ */
+export const serverFiles = (
+  config: ServerConfig,
+  listen: ListenConfig,
+  configFile: string | undefined
+): ReadonlyArray<string> => {
+  const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
+  const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog } = config
+  return [socket, wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog, configFile].flatMap((path) =>
+    path === undefined ? [] : [resolve(path)]
+  )
+}
 
 /** The authenticator for what the settings say. */
 const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> = Auth.$match({

@@ -360,6 +360,44 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
     })
   )
 
+  it.scopedLive("the server's own socket, tokens and audit log are never there, whatever the entries allow", () =>
+    Effect.gen(function* () {
+      const dir = yield* project
+      writeFileSync(`${dir}/private/token`, "correct-token")
+      symlinkSync("private/token", `${dir}/token`)
+      writeFileSync(`${dir}/config.toml`, "maxSessions = 7\n")
+      const path = `${dir}/ws/socket`
+      const auth = ["--ws-auth", "capability-token", "--ws-token-file", `${dir}/token`]
+      const more = ["--audit-log", `${dir}/audit`, "--config", `${dir}/config.toml`]
+      yield* webSocketServer({ listen: `unix://${path}`, args: [...auth, ...more] })
+      const client = yield* connectTo(`ws+unix:${path}:/`, { headers: { Authorization: "Bearer correct-token" } })
+      yield* client.handshake()
+      const own = [`${dir}/private/token`, `${dir}/config.toml`, `${dir}/audit`]
+      const connect = `
+        const socket = require("node:net").connect(${JSON.stringify({ path })})
+        socket.on("error", ({ code }) => console.log(code)).on("connect", () => console.log("connected"))`
+      const script = `
+        for file in ${own.join(" ")}; do cat $file && echo x >> $file; rm -f $file; mv $file ${dir}/ws/moved; done 2>/dev/null
+        ${process.execPath} -e '${connect}'; cat ${dir}/private/secret`
+      const named = entry(at(`${dir}/private/token`), "read")
+      const boxes = {
+        read: sandbox([readRoot], {}, "enabled"),
+        named: sandbox([readRoot, named], {}, "enabled"),
+        write: sandbox([readRoot, entry(at(dir), "write"), named], {}, "enabled"),
+        files: { permissions: { type: "external", network: "restricted" }, windowsSandboxLevel: "disabled" }
+      }
+      for (const [id, box] of Object.entries(boxes)) {
+        const { output } = yield* runs(client, id, script, box)
+        assert.match(output, /^(EACCES|ECONNREFUSED|EPERM)\nsecret$/, id)
+        for (const file of own) {
+          const { error } = yield* client.call("fs/readFile", { path: `file://${file}`, sandbox: boxes.write })
+          assert.match(error.message, /os error 13/)
+        }
+      }
+      assert.strictEqual(readFileSync(`${dir}/private/token`, "utf8"), "correct-token")
+    })
+  )
+
   it.scopedLive("sandboxes with many writable folders take nothing from later ones", () =>
     Effect.gen(function* () {
       const { client } = yield* connected()
