@@ -17,6 +17,7 @@ import * as NodeServices from "../server/NodeServices.js"
 import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
 import { Transport } from "../transport/Transport.js"
+import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 
 /** Prints a line for each registration (the original's text). */
@@ -101,6 +102,8 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       Effect.provide(Limits.ofSettings(config)),
       Effect.provideService(ServerFiles, ListenConfig.serverFiles(config, listen, configFile)),
       Effect.provide(Telemetry.layer(config)),
-      Effect.provide(secondSignal)
+      Effect.provide(secondSignal),
+      // Before anything else: whatever starts later must not inherit them.
+      (server) => Effect.zipRight(eraseSecrets, server)
     )
   )

@@ -8,6 +8,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as ServerSecrets from "../internal/ServerSecrets.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
@@ -115,7 +116,7 @@ const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArra
 const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecure }: ServerConfig) =>
   Either.gen(function* () {
     const target = yield* Registration.parseTarget(remote, environmentId)
-    const auth = { tokenFile: remoteTokenFile, variables: process.env, insecure }
+    const auth = { tokenFile: remoteTokenFile, variables: ServerSecrets.select(process.env), insecure }
     yield* RemoteAuth.check(auth, target.url)
     return ListenConfig.Remote({ target, auth })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
