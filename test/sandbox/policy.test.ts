@@ -214,7 +214,9 @@ describe("policies", () => {
   })
 
   it("the filter of system calls is known for the common processors only", () => {
-    for (const name of ["x64", "arm64"]) assert.strictEqual((Seccomp.noForeignSockets(name)?.length ?? 1) % 8, 0)
-    assert.isUndefined(Seccomp.noForeignSockets("mips"))
+    for (const filter of [Seccomp.base, Seccomp.noForeignSockets]) {
+      for (const name of ["x64", "arm64"]) assert.strictEqual((filter(name)?.length ?? 1) % 8, 0)
+      assert.isUndefined(filter("mips"))
+    }
   })
 })

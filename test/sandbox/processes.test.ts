@@ -10,7 +10,7 @@ import {
   writeFileSync
 } from "node:fs"
 import { createServer } from "node:net"
-import { tmpdir } from "node:os"
+import { constants, tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -397,6 +397,27 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
       assert.strictEqual(readFileSync(`${dir}/private/token`, "utf8"), "correct-token")
     })
   )
+
+  for (const network of ["enabled", "restricted"]) {
+    it.scopedLive(`network ${network}: no io_uring, no keyrings, no vsock, and ordinary calls as ever`, () =>
+      Effect.gen(function* () {
+        const { client } = yield* connected()
+        const addKey = process.arch === "x64" ? 248 : 217
+        const script = `
+          my $buffer = "\\0" x 256;
+          for my $number (425, 426, 427, ${[addKey, addKey + 1, addKey + 2].join(", ")}) {
+            $! = 0; syscall($number, 0, $buffer, 0, 0, 0); print $! + 0, " ";
+          }
+          print socket(my $vsock, 40, 1, 0) ? "vsock" : $! + 0, " ";
+          print socket(my $inet, 2, 1, 0) ? "inet" : $! + 0`
+        const box = sandbox([readRoot], {}, network)
+        yield* client.start("p", ["perl", "-e", script], { sandbox: box, env: { PATH: "/usr/bin:/bin" } })
+        yield* client.closed("p")
+        const { ENOSYS, EPERM } = constants.errno
+        assert.strictEqual(client.output("p", "stdout").toString(), `${`${ENOSYS} `.repeat(6)}${EPERM} inet`)
+      })
+    )
+  }
 
   it.scopedLive("sandboxes with many writable folders take nothing from later ones", () =>
     Effect.gen(function* () {
