@@ -41,7 +41,10 @@ const args = process.argv.slice(2)
 const serverFlags = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(args)
 
 const run: Effect.Effect<void, unknown> = Option.match(serverFlags, {
-  onSome: ({ texts, config }) => Effect.flatMap(ServerConfig.load(texts, process.env, config), serve),
+  onSome: ({ texts, config }) =>
+    Effect.flatMap(ServerConfig.load(texts, process.env, config), (settings) =>
+      serve(settings, ServerConfig.fileOf(config, process.env))
+    ),
   onNone: () =>
     Effect.flatMap(
       Effect.promise(() => import("./command/Cli.js")),

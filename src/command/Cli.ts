@@ -113,7 +113,12 @@ export const root: Grammar.Command = Grammar.make(
     Effect.flatMap(
       resolve(values),
       (resolved): Effect.Effect<void, unknown> =>
-        wantsHelp(values, resolved) ? printHelp(root) : serve(ServerConfig.valuesOf(resolved))
+        wantsHelp(values, resolved)
+          ? printHelp(root)
+          : serve(
+              ServerConfig.valuesOf(resolved),
+              ServerConfig.fileOf(ServerFlags.settingsOf(values).config, process.env)
+            )
     ),
   [...Commands.all, config, completion, help]
 )

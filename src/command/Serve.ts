@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import { SkipGrace } from "../process/SkipGrace.js"
+import { ServerFiles } from "../sandbox/ServerFiles.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as Limits from "../server/Limits.js"
 import * as ListenConfig from "../server/ListenConfig.js"
@@ -16,6 +17,7 @@ import * as NodeServices from "../server/NodeServices.js"
 import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
 import { Transport } from "../transport/Transport.js"
+import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 
 /** Prints a line for each registration (the original's text). */
@@ -83,8 +85,11 @@ const stdinClosed = Effect.async<void>((resume) => {
 const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }: ListenConfig.ListenConfig) =>
   exitOnStdinClose && _tag !== "Stdio"
 
-/** Serves until it is interrupted or the last peer of a stdio server is gone. Fails if it cannot start. */
-export const serve = (config: ServerConfig.ServerConfig) =>
+/**
+ * Serves until it is interrupted or the last peer of a stdio server is gone. Fails if it cannot start. `configFile` is
+ * the path of the configuration file that was read.
+ */
+export const serve = (config: ServerConfig.ServerConfig, configFile: string | undefined) =>
   Effect.flatMap(ListenConfig.parse(config), (listen) =>
     announceServer(listen).pipe(
       Effect.zipRight(MemoryTuning.tuneServer),
@@ -95,7 +100,10 @@ export const serve = (config: ServerConfig.ServerConfig) =>
       Effect.provide(ListenConfig.layer(listen, announceRegistration)),
       Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
       Effect.provide(Limits.ofSettings(config)),
+      Effect.provideService(ServerFiles, ListenConfig.serverFiles(config, listen, configFile)),
       Effect.provide(Telemetry.layer(config)),
-      Effect.provide(secondSignal)
+      Effect.provide(secondSignal),
+      // Before anything else: whatever starts later must not inherit them.
+      (server) => Effect.zipRight(eraseSecrets, server)
     )
   )

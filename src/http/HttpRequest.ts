@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer"
 import * as Either from "effect/Either"
+import { isServerSecret } from "../internal/ServerSecrets.js"
 import { InvalidParams } from "../protocol/Failure.js"
 import type { HttpRequestParams } from "../protocol/HttpApi.js"
 
@@ -107,6 +108,12 @@ export const fromParams = (
   const headers: Array<Header> = []
   for (const { name, value, valueEnvVar } of params.headers) {
     if (!token.test(name)) return refuse("http/request header name is invalid: invalid HTTP header name")
+    if (valueEnvVar !== undefined && isServerSecret(valueEnvVar)) {
+      return refuse(
+        `http/request header ${name} names ${valueEnvVar}, which may hold a secret of the server itself; ` +
+          "give the value under another name"
+      )
+    }
     const variable = valueEnvVar === undefined ? "" : environment[valueEnvVar]
     if (variable === undefined) {
       return refuse(`http/request header ${name} requires executor environment variable ${valueEnvVar}`)

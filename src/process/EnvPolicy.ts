@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { isServerSecret } from "../internal/ServerSecrets.js"
 import type { EnvPolicy } from "../protocol/ExecApi.js"
 import type { Env } from "../spawn/Child.js"
 
@@ -60,7 +61,7 @@ const matcher = (patterns: ReadonlyArray<string>): ((name: string) => boolean) =
 }
 
 /**
- * The child's environment: `env` alone without a policy; otherwise inherit, drop the default excludes, drop `exclude`,
+ * The child's environment: `env` alone without a policy; otherwise inherit all but the server's secrets, drop the default excludes, drop `exclude`,
  * insert `set`, keep `includeOnly` (which also filters `set`), and lay `env` over it unfiltered.
  */
 export const resolve = (env: Env, policy: EnvPolicy | undefined, server: NodeJS.ProcessEnv): Env => {
@@ -72,7 +73,7 @@ export const resolve = (env: Env, policy: EnvPolicy | undefined, server: NodeJS.
   for (const [name, value] of Object.entries(server)) {
     if (policy.inherit === "none" || value === undefined) continue
     if (policy.inherit === "core" && !coreNames.has(name)) continue
-    if (isDefaultExclude(name) || isExcluded(name)) continue
+    if (isServerSecret(name) || isDefaultExclude(name) || isExcluded(name)) continue
     result[name] = value
   }
   for (const [name, value] of Object.entries(policy.set)) result[name] = value

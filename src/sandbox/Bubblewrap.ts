@@ -29,6 +29,7 @@ import * as Program from "../spawn/Program.js"
 import { Spawner } from "../spawn/Spawner.js"
 import * as Mounting from "./Mounting.js"
 import { Placeholders, type Shape as PlaceholdersShape } from "./Placeholders.js"
+import * as WritableFolders from "./WritableFolders.js"
 
 /** Bubblewrap is not installed or cannot create namespaces here; the message says what to do. */
 export class BubblewrapUnavailable extends Data.TaggedError("BubblewrapUnavailable")<{ readonly message: string }> {}
@@ -157,6 +158,7 @@ interface Needs {
   readonly places: PlaceholdersShape
   /** The processes that enclose confined programs, by their pids. */
   readonly confined: Set<number>
+  readonly writable: WritableFolders.WritableFolders
 }
 
 /** Starts bubblewrap, `init` and the program; `reports` reads the report pipe. */
@@ -182,13 +184,19 @@ const spawnBubblewrap = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: P
   }
 }
 
-/** Holds the placeholders of a confinement; returns their release. */
-const hold = (places: PlaceholdersShape, confinement: Confinement | undefined): (() => void) =>
-  places.hold(confinement?.placeholders ?? [], confinement?.mounts?.map(({ path }) => path) ?? [])
+/** Holds the placeholders and the writable folders of a confinement; returns their release. */
+const hold = ({ places, writable }: Needs, confinement: Confinement | undefined): (() => void) => {
+  const releasePlaces = places.hold(confinement?.placeholders ?? [], confinement?.mounts?.map(({ path }) => path) ?? [])
+  const releaseFolders = writable.hold(confinement)
+  return () => {
+    releasePlaces()
+    releaseFolders()
+  }
+}
 
-/** Starts bubblewrap with the placeholders of the confinement held, until `release` is called. */
+/** Starts bubblewrap with what the confinement needs held, until `release` is called. */
 const spawnHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
-  const release = hold(needs.places, spec.confinement)
+  const release = hold(needs, spec.confinement)
   try {
     return { ...spawnBubblewrap(needs, spec, stdio), release }
   } catch (error) {
@@ -274,12 +282,13 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
   )
 
 const startWorker = (
-  { bubblewrap, trees, places }: Needs,
+  needs: Needs,
   argv: readonly [program: string, ...args: ReadonlyArray<string>],
   confinement: Confinement,
   stdio: readonly [stdin: number, stdout: number, stderr: number]
 ): Running & Pick<Tree, "signal"> => {
-  const release = hold(places, confinement)
+  const { bubblewrap, trees } = needs
+  const release = hold(needs, confinement)
   try {
     const { args, fds } = Mounting.forWorker(confinement, stdio.length)
     try {
@@ -329,6 +338,8 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
     /** The roots of the trees of confined programs that run now, by pid. */
     readonly confined: () => ReadonlySet<number>
+    /** The folders that running sandboxes can write. */
+    readonly writable: WritableFolders.WritableFolders
     /** Starts a file worker with the files of a confinement at `viewPath`, its root once it calls chroot. */
     readonly startWorker: (
       argv: readonly [program: string, ...args: ReadonlyArray<string>],
@@ -344,19 +355,21 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
       const trees = yield* ProcessTrees
       const places = yield* Placeholders
       const confined = new Set<number>()
+      const writable = WritableFolders.make()
       const program = yield* checkedOnce(find)
       return {
         check: Effect.asVoid(program),
         confined: () => confined,
+        writable,
         checkConfining: yield* checkedOnce(Effect.flatMap(program, checkDescriptors)),
         launch: (spec, stdio) =>
           program.pipe(
             Effect.mapError(({ message }) => new SpawnError({ message })),
-            Effect.flatMap((bubblewrap) => launch({ bubblewrap, trees, places, confined }, spec, stdio))
+            Effect.flatMap((bubblewrap) => launch({ bubblewrap, trees, places, confined, writable }, spec, stdio))
           ),
         startWorker: (argv, confinement, stdio) =>
           Effect.flatMap(program, (bubblewrap) =>
-            attempt(() => startWorker({ bubblewrap, trees, places, confined }, argv, confinement, stdio))
+            attempt(() => startWorker({ bubblewrap, trees, places, confined, writable }, argv, confinement, stdio))
           )
       }
     })

@@ -11,18 +11,17 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
-import { type InvalidParams, NotAllowed } from "../protocol/Failure.js"
+import { type InvalidParams, LimitReached, NotAllowed } from "../protocol/Failure.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
 import type { Env, Spawns } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Bubblewrap } from "./Bubblewrap.js"
-import { isWithin, plan } from "./MountPlan.js"
+import { plan } from "./MountPlan.js"
 import * as SandboxPolicy from "./SandboxPolicy.js"
 import * as Seccomp from "./Seccomp.js"
-
-/** The most writable folders that are remembered. */
-const maxFolders = 1024
+import { ServerFiles } from "./ServerFiles.js"
+import { maxFolders } from "./WritableFolders.js"
 
 /** The refusal of a restricting sandbox that this server cannot enforce. */
 const unenforceable = (why: string): NotAllowed =>
@@ -46,7 +45,7 @@ export interface Shape {
   readonly confine: (
     sandbox: Sandbox | undefined,
     env?: Env
-  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams>
+  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams | LimitReached>
   /** Whether a socket is, or may be, that of a process which is confined now. */
   readonly isConfined: (owner: SocketOwner.SocketOwner) => boolean
 }
@@ -83,17 +82,8 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
     Confiner,
     Effect.gen(function* () {
       const bubblewrap = yield* Bubblewrap
-      // Folders that sandboxed processes could write: no sandbox trusts links in them.
-      let writable: ReadonlyArray<string> = []
-
-      const remember = ({ mounts = [] }: Confinement) => {
-        for (const mount of mounts) {
-          if (mount._tag !== "Bind" || !mount.writable || mount.path === "/") continue
-          if (writable.some((folder) => isWithin(mount.path, folder))) continue
-          writable = [...writable.filter((folder) => !isWithin(folder, mount.path)), mount.path]
-        }
-        if (writable.length > maxFolders) writable = ["/"]
-      }
+      const { writable } = bubblewrap
+      const serverFiles = yield* ServerFiles
 
       const confine: Shape["confine"] = (sandbox, env) =>
         Effect.gen(function* () {
@@ -103,8 +93,14 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
           if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
             return yield* unenforceable(`the network cannot be restricted on this CPU architecture (${process.arch})`)
           }
-          const confinement = yield* plan(policy, writable)
-          remember(confinement)
+          const confinement = yield* plan(policy, writable.around, serverFiles)
+          if (!writable.hasRoomFor(confinement)) {
+            return yield* new LimitReached({
+              limit: "writable folders of running sandboxes",
+              value: maxFolders,
+              advice: "end some sandboxed processes first, or name fewer writable paths"
+            })
+          }
           return confinement
         })
       return { confine, isConfined: (owner) => SocketOwner.isWithin(owner, bubblewrap.confined()) }

@@ -123,7 +123,7 @@ const locate = (rule: Rule, resolvePath: typeof resolveLinks): Place => {
  * Refuses rules that cannot be enforced: they hide what every program needs, or depend on a link that another rule lets
  * a program change.
  */
-const checkEnforceable = (place: Place, places: ReadonlyMap<string, Place>, writable: ReadonlyArray<string>) => {
+const checkEnforceable = (place: Place, places: ReadonlyMap<string, Place>, writableAround: WritableAround) => {
   const { path, access, entry, links } = place
   if (path === "/dev" || isWithin(path, "/proc")) {
     if (access !== "read") refuse(entry, "every sandboxed program has its own /dev and /proc")
@@ -137,9 +137,12 @@ const checkEnforceable = (place: Place, places: ReadonlyMap<string, Place>, writ
         `its path contains the link ${link.path}, which a program with write access to ${owner.path} can change`
       )
     }
-    const folder = writable.find((other) => isWithin(link.path, other))
+    const folder = writableAround(link.path)
     if (folder !== undefined) {
-      refuse(entry, `its path contains the link ${link.path}, and sandboxed processes could write ${folder}`)
+      refuse(
+        entry,
+        `its path contains the link ${link.path}, which a running sandbox with write access to ${folder} can change`
+      )
     }
   }
 }
@@ -183,6 +186,22 @@ const mountsOf = (places: ReadonlyMap<string, Place>) => {
   return { mounts: outermostFirst(mounts.values()), placeholders }
 }
 
+/** Hides the server's own files wherever the rules would show them. */
+const hiddenPlaces = (
+  files: ReadonlyArray<string>,
+  places: ReadonlyMap<string, Place>,
+  resolvePath: typeof resolveLinks
+): ReadonlyArray<Place> =>
+  files
+    .map((path): Place => ({ ...locate({ path, access: "none", entry: `\`${path}\`` }, resolvePath), links: [] }))
+    .filter(({ path, kind }) => kind === "file" && (places.get(path) ?? inherited(path, places)).access !== "none")
+
+/** What a policy without rules for files allows. */
+const everything: ReadonlyArray<Rule> = [{ path: "/", access: "write", entry: "`:root` (write)" }]
+
+/** The folder around a path that a running sandbox can write, if there is one. */
+type WritableAround = (path: string) => string | undefined
+
 /** The implied rules: `protectedNames` in writable folders are read-only. */
 const impliedPlaces = (places: ReadonlyMap<string, Place>, resolvePath: typeof resolveLinks): ReadonlyArray<Place> =>
   Array.from(places.values())
@@ -193,23 +212,27 @@ const impliedPlaces = (places: ReadonlyMap<string, Place>, resolvePath: typeof r
     .filter(({ kind, links }) => kind !== "missing" && links.length === 0)
 
 /**
- * The confinement that enforces a policy; fails with `NotAllowed` if that is impossible. `writable` are folders that
- * other confined programs may have written: links in them are not trusted, whatever this policy allows.
+ * The confinement that enforces a policy; fails with `NotAllowed` if that is impossible. Links in folders that a running
+ * sandbox can write, which `writableAround` finds, are not trusted, whatever this policy allows. The files of the
+ * server itself, `serverFiles`, are hidden.
  */
 export const plan = (
   { files, isolated }: Policy,
-  writable: ReadonlyArray<string> = [],
+  writableAround: WritableAround = () => undefined,
+  serverFiles: ReadonlyArray<string> = [],
   resolvePath: typeof resolveLinks = resolveLinks
 ): Either.Either<Confinement, NotAllowed> => {
-  if (files === undefined) return Either.right({ mounts: undefined, placeholders: [], isolated })
+  if (files === undefined && serverFiles.length === 0)
+    return Either.right({ mounts: undefined, placeholders: [], isolated })
   return Either.try({
     try: () => {
-      const named = merge(files.map((rule) => locate(rule, resolvePath)))
-      for (const place of named.values()) checkEnforceable(place, named, writable)
+      const named = merge((files ?? everything).map((rule) => locate(rule, resolvePath)))
+      for (const place of named.values()) checkEnforceable(place, named, writableAround)
       const places = new Map([
         ...named,
         ...impliedPlaces(named, resolvePath).map((place) => [place.path, place] as const)
       ])
+      for (const hidden of hiddenPlaces(serverFiles, places, resolvePath)) places.set(hidden.path, hidden)
       const { mounts, placeholders } = mountsOf(places)
       if (mounts.length > maxMounts) throw new Unenforceable(`the sandbox needs more than ${maxMounts} mounts`)
       return { mounts, placeholders, isolated }

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Buffer } from "node:buffer"
 import { closeSync, constants, openSync, readlinkSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import { SpawnError } from "../spawn/Child.js"
@@ -87,19 +88,28 @@ export const forProgram = ({ mounts, isolated }: Confinement, firstFd: number): 
   collect(firstFd, (add) => {
     const devices = ["--dev", "/dev", "--proc", "/proc", ...machine, "--ro-bind", Posix.initProgram(), initPath]
     const files = mounts === undefined ? ["--bind", "/", "/", ...devices] : mount(mounts, "/", devices, add)
-    return [...files, ...(isolated ? isolate(add) : [])]
+    return [...files, ...isolate(isolated, add)]
   })
 
-const isolate = (add: (fd: number) => string): ReadonlyArray<string> => {
-  const filter = Seccomp.noForeignSockets()
-  if (filter === undefined) {
-    throw new SpawnError({ message: `the network cannot be restricted on this CPU architecture (${process.arch})` })
-  }
+/** Adds a filter of system calls; bubblewrap reads it from a descriptor. */
+const filterArguments = (filter: Buffer, add: (fd: number) => string): ReadonlyArray<string> => {
   const [readEnd, writeEnd] = Posix.pipe()
   // Fits in the pipe's buffer, so it does not block.
   writeSync(writeEnd, filter)
   closeSync(writeEnd)
-  return ["--unshare-net", "--seccomp", add(readEnd)]
+  return ["--add-seccomp-fd", add(readEnd)]
+}
+
+/** The filter of every sandbox where the architecture is known, and a network of its own if that is asked for. */
+const isolate = (isolated: boolean, add: (fd: number) => string): ReadonlyArray<string> => {
+  const base = Seccomp.base()
+  const filtered = base === undefined ? [] : filterArguments(base, add)
+  if (!isolated) return filtered
+  const filter = Seccomp.noForeignSockets()
+  if (filter === undefined) {
+    throw new SpawnError({ message: `the network cannot be restricted on this CPU architecture (${process.arch})` })
+  }
+  return [...filtered, "--unshare-net", ...filterArguments(filter, add)]
 }
 
 /** The path of the confinement's files in a worker's mount namespace. */

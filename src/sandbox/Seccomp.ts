@@ -1,5 +1,10 @@
 /**
- * A seccomp filter for the sockets that a network namespace does not isolate: unix sockets, which any program can use
+ * Seccomp filters for what namespaces do not isolate.
+ *
+ * The one for every sandboxed program refuses io_uring, which creates sockets and opens files without the usual system
+ * calls; the kernel's keyrings, which belong to the user; and vsock, the sockets of a virtual machine to its host.
+ *
+ * The other one is for restricted networks. It refuses the sockets that a network namespace does not isolate: unix sockets, which any program can use
  * that sees their path, and vsock, the sockets of a virtual machine to its host.
  *
  * An isolated program may create internet and netlink sockets, which belong to its own network namespace, and connected
@@ -24,28 +29,66 @@ const offset = { number: 0, architecture: 4, first: 16, second: 24 }
 const allow = 0x7fff0000
 const refuse = (error: number) => 0x00050000 | error
 
-/** AUDIT_ARCH, and the system call numbers of socket(2) and socketpair(2). */
-const architectures: { readonly [name: string]: readonly [audit: number, socket: number, socketpair: number] } = {
-  x64: [0xc000003e, 41, 53],
-  arm64: [0xc00000b7, 198, 199]
+/** AUDIT_ARCH, and the system call numbers of socket(2), socketpair(2), and add_key(2) with its two successors. */
+const architectures: {
+  readonly [name: string]: readonly [audit: number, socket: number, socketpair: number, addKey: number]
+} = {
+  x64: [0xc000003e, 41, 53, 248],
+  arm64: [0xc00000b7, 198, 199, 217]
 }
 
-/** The system call number of io_uring_setup(2) on every architecture. */
+/** The system call number of io_uring_setup(2) on every architecture; io_uring_enter(2) and the rest follow it. */
 const ioUringSetup = 425
 /** The first system call number of the x32 ABI on x86-64: the same calls under other numbers. */
 const otherAbi = 0x40000000
 
-const family = { inet: 2, inet6: 10, netlink: 16 }
+const family = { inet: 2, inet6: 10, netlink: 16, vsock: 40 }
 const stream = 1
 const seqpacket = 5
 
 type Step = readonly [code: number, value: number, ifTrue?: number, ifFalse?: number]
 
-/** The filter as a BPF program for the kernel; undefined for an architecture whose numbers are not in the table. */
+/** The steps as a BPF program for the kernel. */
+const assemble = (steps: ReadonlyArray<Step>): Buffer => {
+  const program = Buffer.alloc(steps.length * 8)
+  steps.forEach(([code, value, ifTrue = 0, ifFalse = 0], index) => {
+    program.writeUInt16LE(code, index * 8)
+    program.writeUInt8(ifTrue, index * 8 + 2)
+    program.writeUInt8(ifFalse, index * 8 + 3)
+    program.writeUInt32LE(value, index * 8 + 4)
+  })
+  return program
+}
+
+/** The filter for every sandboxed program; undefined for an architecture whose numbers are not in the table. */
+export const base = (architecture: string = process.arch): Buffer | undefined => {
+  const [audit, socket, , addKey] = architectures[architecture] ?? []
+  if (audit === undefined || socket === undefined || addKey === undefined) return undefined
+  return assemble([
+    [load, offset.architecture],
+    [equal, audit, 0, 11],
+    [load, offset.number],
+    [atLeast, otherAbi, 9, 0],
+    [equal, ioUringSetup, 8, 0],
+    [equal, ioUringSetup + 1, 7, 0],
+    [equal, ioUringSetup + 2, 6, 0],
+    [equal, addKey, 5, 0],
+    [equal, addKey + 1, 4, 0],
+    [equal, addKey + 2, 3, 0],
+    [equal, socket, 0, 3],
+    [load, offset.first],
+    [equal, family.vsock, 2, 1],
+    [ret, refuse(constants.errno.ENOSYS)],
+    [ret, allow],
+    [ret, refuse(constants.errno.EPERM)]
+  ])
+}
+
+/** The filter for restricted networks; undefined for an architecture whose numbers are not in the table. */
 export const noForeignSockets = (architecture: string = process.arch): Buffer | undefined => {
   const [audit, socket, socketpair] = architectures[architecture] ?? []
   if (audit === undefined || socket === undefined || socketpair === undefined) return undefined
-  const steps: ReadonlyArray<Step> = [
+  return assemble([
     [load, offset.architecture],
     [equal, audit, 0, 15],
     [load, offset.number],
@@ -67,13 +110,5 @@ export const noForeignSockets = (architecture: string = process.arch): Buffer | 
     [ret, refuse(constants.errno.EPERM)],
     [ret, refuse(constants.errno.ENOSYS)],
     [ret, allow]
-  ]
-  const program = Buffer.alloc(steps.length * 8)
-  steps.forEach(([code, value, ifTrue = 0, ifFalse = 0], index) => {
-    program.writeUInt16LE(code, index * 8)
-    program.writeUInt8(ifTrue, index * 8 + 2)
-    program.writeUInt8(ifFalse, index * 8 + 3)
-    program.writeUInt32LE(value, index * 8 + 4)
-  })
-  return program
+  ])
 }

@@ -3,10 +3,12 @@
  *
  * @since 0.1.0
  */
+import { resolve } from "node:path"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as ServerSecrets from "../internal/ServerSecrets.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
@@ -114,7 +116,7 @@ const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArra
 const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecure }: ServerConfig) =>
   Either.gen(function* () {
     const target = yield* Registration.parseTarget(remote, environmentId)
-    const auth = { tokenFile: remoteTokenFile, variables: process.env, insecure }
+    const auth = { tokenFile: remoteTokenFile, variables: ServerSecrets.select(process.env), insecure }
     yield* RemoteAuth.check(auth, target.url)
     return ListenConfig.Remote({ target, auth })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
@@ -164,6 +166,23 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
     const allowLocalUsers = config.allowLocalUsers || !isLocal
     return ListenConfig.WebSocket({ address, auth, options: { tls, allowOrigin, allowLocalUsers } })
   })
+
+/**
+ * The server's own files, which no sandbox may see: its socket, tokens, keys, audit log and configuration.
+ *
+ * @category utilities
+ */
+export const serverFiles = (
+  config: ServerConfig,
+  listen: ListenConfig,
+  configFile: string | undefined
+): ReadonlyArray<string> => {
+  const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
+  const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog } = config
+  return [socket, wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog, configFile].flatMap((path) =>
+    path === undefined ? [] : [resolve(path)]
+  )
+}
 
 /** The authenticator for what the settings say. */
 const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> = Auth.$match({

@@ -442,6 +442,14 @@ const readFile = (path: string): Texts => {
 export const fileVariable = "EXEC_SERVER_CONFIG"
 
 /**
+ * The path of the configuration file, if there is one.
+ *
+ * @category utilities
+ */
+export const fileOf = (fileFlag: string | undefined, environment: NodeJS.ProcessEnv): string | undefined =>
+  fileFlag ?? environment[fileVariable]
+
+/**
  * Flag before environment before file before default; with where each value came from.
  *
  * @category utilities
@@ -453,7 +461,7 @@ export const resolve = (
 ): Either.Either<Resolved, ConfigError | ConfigUnreadable> =>
   Either.try({
     try: () => {
-      const file = fileFlag ?? environment[fileVariable]
+      const file = fileOf(fileFlag, environment)
       if (file === "") {
         throw new ConfigError({ message: `${fileVariable}: "" is not the name of a file; leave it out instead` })
       }

@@ -55,6 +55,7 @@ export interface Native {
   readonly onWritable: (fd: number, callback: () => void) => number
   readonly cancel: (token: number) => number
   readonly keepFreed: (bytes: number) => void
+  readonly eraseVariable: (name: string) => number
 }
 
 const load = createRequire(import.meta.url)
@@ -182,6 +183,11 @@ export const onWritable = (fd: number, callback: () => void): (() => void) => {
   return () => {
     native().cancel(token)
   }
+}
+
+/** Overwrites the value of a variable that this process was started with. Throws like node:fs. */
+export const eraseVariable = (name: string): void => {
+  check(native().eraseVariable(name))
 }
 
 /** Freed memory beyond this goes back to the system from each heap of this process; where its C library is glibc. */

@@ -4,7 +4,7 @@ import * as Schema from "effect/Schema"
 import * as HttpRequest from "../../src/http/HttpRequest.js"
 import { HttpRequestParams } from "../../src/protocol/HttpApi.js"
 
-const environment = { TOKEN: "s3cret", EMPTY: "", BROKEN: "a\nb" }
+const environment = { TOKEN: "s3cret", EXEC_SERVER_REMOTE_TOKEN: "own", EMPTY: "", BROKEN: "a\nb" }
 
 const request = (more: object) =>
   HttpRequest.fromParams(
@@ -34,6 +34,11 @@ describe("a request that is refused", () => {
     ["a file", { url: "file:///etc/passwd" }, "http/request only supports http and https URLs, got file"],
     ["a name with a space", header("bad name", ""), "http/request header name is invalid: invalid HTTP header name"],
     ["an empty name", header("", "x"), "http/request header name is invalid: invalid HTTP header name"],
+    [
+      "a variable that may be the server's own secret",
+      header("x", "", "EXEC_SERVER_REMOTE_TOKEN"),
+      "http/request header x names EXEC_SERVER_REMOTE_TOKEN, which may hold a secret of the server itself; give the value under another name"
+    ],
     [
       "a value of two lines",
       header("x", "a\nb"),

@@ -145,7 +145,7 @@ describe("what is sent", () => {
 
   test("a header may take its value from the server's environment, and the client never sees it", (client) =>
     Effect.gen(function* () {
-      const name = "EXEC_SERVER_TEST_TOKEN"
+      const name = "TEST_UPSTREAM_TOKEN"
       process.env[name] = "s3cret"
       yield* Effect.addFinalizer(() => Effect.sync(() => delete process.env[name]))
       const server = yield* hello

@@ -44,6 +44,17 @@ describe("EnvPolicy", () => {
     assert.deepStrictEqual(names({ inherit: "core" }), ["HOME", "LANG", "LC_ALL", "PATH"])
   })
 
+  it("never inherits what may be a secret of the server", () => {
+    const own = ["CODEX_API_KEY", "EXEC_SERVER_REMOTE_TOKEN", "EXEC_SERVER_TOKEN", "CODEX_EXEC_SERVER_AUTH_TOKEN"]
+    const variables = Object.fromEntries([...own, "API_TOKEN"].map((name) => [name, "x"]))
+    assert.deepStrictEqual(resolve({}, policy({}), variables), { API_TOKEN: "x" })
+    // The client's own values are its own.
+    assert.deepStrictEqual(resolve({ CODEX_API_KEY: "mine" }, policy({}), variables), {
+      API_TOKEN: "x",
+      CODEX_API_KEY: "mine"
+    })
+  })
+
   it("the core is what the original takes over", () => {
     const core = "PATH SHELL TMPDIR TEMP TMP HOME LANG LC_ALL LC_CTYPE LOGNAME USER".split(" ")
     const everything = Object.fromEntries([...core, "TERM", "PWD", "EDITOR"].map((name) => [name, "x"]))

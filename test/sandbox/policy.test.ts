@@ -8,6 +8,8 @@ import * as Sandbox from "../../src/protocol/Sandbox.js"
 import { plan } from "../../src/sandbox/MountPlan.js"
 import * as SandboxPolicy from "../../src/sandbox/SandboxPolicy.js"
 import * as Seccomp from "../../src/sandbox/Seccomp.js"
+import * as WritableFolders from "../../src/sandbox/WritableFolders.js"
+import type { Confinement } from "../../src/spawn/Confinement.js"
 import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
 
 const dir = realpathSync(mkdtempSync(join(tmpdir(), "policy-")))
@@ -20,9 +22,9 @@ symlinkSync(join(dir, "other"), join(dir, "ws/out"))
 const policyOf = (json: object) => SandboxPolicy.policyOf(Schema.decodeUnknownSync(Sandbox.Sandbox)(json), undefined)
 
 /** The mounts of a sandbox, a line each, or why there are none. */
-const lines = (json: object, writable: ReadonlyArray<string> = []): ReadonlyArray<string> | string =>
+const lines = (json: object, writable = WritableFolders.make()): ReadonlyArray<string> | string =>
   Either.match(
-    Either.flatMap(policyOf(json), (policy) => plan(policy ?? { files: undefined, isolated: false }, writable)),
+    Either.flatMap(policyOf(json), (policy) => plan(policy ?? { files: undefined, isolated: false }, writable.around)),
     {
       onLeft: ({ message }) => message.replaceAll(dir, ""),
       onRight: ({ mounts = [], placeholders }) => [
@@ -35,6 +37,13 @@ const lines = (json: object, writable: ReadonlyArray<string> = []): ReadonlyArra
       ]
     }
   )
+
+/** A confinement with writable folders. */
+const writing = (...paths: ReadonlyArray<string>): Confinement => ({
+  mounts: [...paths].sort().map((path) => ({ _tag: "Bind", path, writable: true })),
+  placeholders: [],
+  isolated: false
+})
 
 const ws = at(`${dir}/ws`)
 
@@ -179,14 +188,35 @@ describe("policies", () => {
     })
   }
 
-  it("a link is not trusted where sandboxed processes could write, whatever the new sandbox says of it", () => {
+  it("a link is not trusted while a running sandbox can write its folder, whatever the new sandbox says of it", () => {
     const json = sandbox([readRoot, entry(at(`${dir}/ws/out`), "write")])
-    assert.deepStrictEqual(lines(json), ["read /", "write /other"])
-    assert.match(String(lines(json, [`${dir}/ws`])), /sandboxed processes could write/)
+    const writable = WritableFolders.make()
+    assert.deepStrictEqual(lines(json, writable), ["read /", "write /other"])
+    const release = [writing(`${dir}/ws`), writing(`${dir}/ws`, `${dir}/ws/a`)].map(writable.hold)
+    assert.match(String(lines(json, writable)), /a running sandbox with write access to \/ws can change/)
+    release[0]?.()
+    // A release counts once.
+    release[0]?.()
+    assert.match(String(lines(json, writable)), /a running sandbox with write access to \/ws can change/)
+    release[1]?.()
+    assert.deepStrictEqual(lines(json, writable), ["read /", "write /other"])
+  })
+
+  it("there is room for folders that are held already, and for as many others as the limit leaves", () => {
+    const writable = WritableFolders.make(2)
+    const release = writable.hold(writing("/a", "/b"))
+    assert.isTrue(writable.hasRoomFor(writing("/a", "/b/c", "/b")))
+    assert.isFalse(writable.hasRoomFor(writing("/c")))
+    // However many are held, nothing else is distrusted.
+    assert.isUndefined(writable.around("/c/link"))
+    release()
+    assert.isTrue(writable.hasRoomFor(writing("/c", "/d")))
   })
 
   it("the filter of system calls is known for the common processors only", () => {
-    for (const name of ["x64", "arm64"]) assert.strictEqual((Seccomp.noForeignSockets(name)?.length ?? 1) % 8, 0)
-    assert.isUndefined(Seccomp.noForeignSockets("mips"))
+    for (const filter of [Seccomp.base, Seccomp.noForeignSockets]) {
+      for (const name of ["x64", "arm64"]) assert.strictEqual((filter(name)?.length ?? 1) % 8, 0)
+      assert.isUndefined(filter("mips"))
+    }
   })
 })

@@ -10,13 +10,13 @@ import {
   writeFileSync
 } from "node:fs"
 import { createServer } from "node:net"
-import { tmpdir } from "node:os"
+import { constants, tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { at, entry, readRoot, root, sandbox, special } from "../support/sandbox.js"
 import { connected, connectTo, eventually, hasBubblewrap, isAlive, webSocketServer } from "../support/servers.js"
-import type { TestClient } from "../support/TestClient.js"
+import { startParams, type TestClient } from "../support/TestClient.js"
 
 /** A project that may be written, beside something that is nobody's business. */
 const project = Effect.acquireRelease(
@@ -357,6 +357,98 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
       yield* client.closed("swap")
       assert.isAbove(refused, 0)
       assert.strictEqual(readFileSync(`${dir}/private/secret`, "utf8"), "secret")
+    })
+  )
+
+  it.scopedLive("the server's own socket, tokens and audit log are never there, whatever the entries allow", () =>
+    Effect.gen(function* () {
+      const dir = yield* project
+      writeFileSync(`${dir}/private/token`, "correct-token")
+      symlinkSync("private/token", `${dir}/token`)
+      writeFileSync(`${dir}/config.toml`, "maxSessions = 7\n")
+      const path = `${dir}/ws/socket`
+      const auth = ["--ws-auth", "capability-token", "--ws-token-file", `${dir}/token`]
+      const more = ["--audit-log", `${dir}/audit`, "--config", `${dir}/config.toml`]
+      yield* webSocketServer({ listen: `unix://${path}`, args: [...auth, ...more] })
+      const client = yield* connectTo(`ws+unix:${path}:/`, { headers: { Authorization: "Bearer correct-token" } })
+      yield* client.handshake()
+      const own = [`${dir}/private/token`, `${dir}/config.toml`, `${dir}/audit`]
+      const connect = `
+        const socket = require("node:net").connect(${JSON.stringify({ path })})
+        socket.on("error", ({ code }) => console.log(code)).on("connect", () => console.log("connected"))`
+      const script = `
+        for file in ${own.join(" ")}; do cat $file && echo x >> $file; rm -f $file; mv $file ${dir}/ws/moved; done 2>/dev/null
+        ${process.execPath} -e '${connect}'; cat ${dir}/private/secret`
+      const named = entry(at(`${dir}/private/token`), "read")
+      const boxes = {
+        read: sandbox([readRoot], {}, "enabled"),
+        named: sandbox([readRoot, named], {}, "enabled"),
+        write: sandbox([readRoot, entry(at(dir), "write"), named], {}, "enabled"),
+        files: { permissions: { type: "external", network: "restricted" }, windowsSandboxLevel: "disabled" }
+      }
+      for (const [id, box] of Object.entries(boxes)) {
+        const { output } = yield* runs(client, id, script, box)
+        assert.match(output, /^(EACCES|ECONNREFUSED|EPERM)\nsecret$/, id)
+        for (const file of own) {
+          const { error } = yield* client.call("fs/readFile", { path: `file://${file}`, sandbox: boxes.write })
+          assert.match(error.message, /os error 13/)
+        }
+      }
+      assert.strictEqual(readFileSync(`${dir}/private/token`, "utf8"), "correct-token")
+    })
+  )
+
+  for (const network of ["enabled", "restricted"]) {
+    it.scopedLive(`network ${network}: no io_uring, no keyrings, no vsock, and ordinary calls as ever`, () =>
+      Effect.gen(function* () {
+        const { client } = yield* connected()
+        const addKey = process.arch === "x64" ? 248 : 217
+        const script = `
+          my $buffer = "\\0" x 256;
+          for my $number (425, 426, 427, ${[addKey, addKey + 1, addKey + 2].join(", ")}) {
+            $! = 0; syscall($number, 0, $buffer, 0, 0, 0); print $! + 0, " ";
+          }
+          print socket(my $vsock, 40, 1, 0) ? "vsock" : $! + 0, " ";
+          print socket(my $inet, 2, 1, 0) ? "inet" : $! + 0`
+        const box = sandbox([readRoot], {}, network)
+        yield* client.start("p", ["perl", "-e", script], { sandbox: box, env: { PATH: "/usr/bin:/bin" } })
+        yield* client.closed("p")
+        const { ENOSYS, EPERM } = constants.errno
+        assert.strictEqual(client.output("p", "stdout").toString(), `${`${ENOSYS} `.repeat(6)}${EPERM} inet`)
+      })
+    )
+  }
+
+  it.scopedLive("sandboxes with many writable folders take nothing from later ones", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const dir = yield* project
+      for (let round = 0; round < 6; round++) {
+        const folders = Array.from({ length: 180 }, (_, i) => `${dir}/${round}-${i}`)
+        for (const folder of folders) mkdirSync(folder)
+        const box = sandbox([readRoot, ...folders.map((folder) => entry(at(folder), "write"))])
+        assert.strictEqual((yield* runs(client, `p${round}`, "true", box)).exitCode, 0)
+      }
+      const minimal = sandbox([entry(special("minimal"), "read")])
+      assert.strictEqual((yield* runs(client, "minimal", "echo hi", minimal, { cwd: "file:///" })).output, "hi\n")
+    })
+  )
+
+  it.scopedLive("a link is refused while a sandboxed process can replace it, and followed afterwards", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const dir = yield* project
+      symlinkSync("sub", `${dir}/ws/link`)
+      const writer = sandbox([readRoot, entry(at(`${dir}/ws`), "write")])
+      yield* client.sh("writer", "echo up; sleep 1000", { sandbox: writer })
+      yield* client.sees("writer", "up")
+      const box = sandbox([readRoot, entry(at(`${dir}/ws/link`), "write")])
+      const { error } = yield* client.call("process/start", startParams("early", ["true"], { sandbox: box }))
+      assert.strictEqual(error.code, -32600)
+      assert.match(error.message, /contains the link .*ws\/link, which a running sandbox .* can change/)
+      yield* client.ask("process/terminate", { processId: "writer" })
+      yield* client.closed("writer")
+      assert.strictEqual((yield* runs(client, "late", `echo a > ${dir}/ws/link/a`, box)).exitCode, 0)
     })
   )
 

@@ -19,10 +19,12 @@
 // onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
 //                        the whole event loop while a child does not read.
 // keepFreed(bytes):      how much freed memory each heap of this process keeps at its end.
+// eraseVariable(name):   overwrites the value of a variable in the initial environment, which /proc/PID/environ shows.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #ifdef __linux__
 #include <linux/capability.h>
 #include <linux/close_range.h>
@@ -877,6 +879,36 @@ static napi_value keep_freed(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+// The bounds of the initial environment are the fields 50 and 51 of /proc/self/stat.
+static napi_value erase_variable(napi_env env, napi_callback_info info) {
+#ifdef __linux__
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  char *name = count == 1 ? text(env, argument) : NULL;
+  if (name == NULL) return number(env, -EINVAL);
+  char stat[4096] = "";
+  int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  ssize_t got = fd == -1 ? -1 : read(fd, stat, sizeof stat - 1);
+  int error = got == -1 ? -errno : 0;
+  if (fd != -1) close(fd);
+  // The name of the program is in parentheses and may contain spaces; field 3 follows it.
+  char *field = strrchr(stat, ')');
+  for (int skipped = 2; field != NULL && skipped < 50; skipped++) field = strchr(field + 1, ' ');
+  uintptr_t start = 0, end = 0;
+  if (field != NULL) sscanf(field, " %" SCNuPTR " %" SCNuPTR, &start, &end);
+  size_t length = strlen(name);
+  for (char *at = (char *)start; error == 0 && at < (char *)end; at += strnlen(at, end - (uintptr_t)at) + 1) {
+    size_t all = strnlen(at, end - (uintptr_t)at);
+    if (all > length && at[length] == '=' && memcmp(at, name, length) == 0) memset(at + length + 1, 0, all - length - 1);
+  }
+  free(name);
+  return number(env, error);
+#else
+  return number(env, 0);
+#endif
+}
+
 static void export(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, NULL, &function);
@@ -913,5 +945,6 @@ NAPI_MODULE_INIT() {
   export(env, exports, "onWritable", on_writable);
   export(env, exports, "cancel", cancel);
   export(env, exports, "keepFreed", keep_freed);
+  export(env, exports, "eraseVariable", erase_variable);
   return exports;
 }

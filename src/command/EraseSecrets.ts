@@ -1,0 +1,20 @@
+/**
+ * Erases the secrets in the environment of the server, once its settings are read.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as ServerSecrets from "../internal/ServerSecrets.js"
+import * as Posix from "../spawn/Posix.js"
+
+/**
+ * Deletes the variables from `process.env`, and overwrites their values in the memory that /proc/PID/environ shows to
+ * every process of the same user. The server stays dumpable: otherwise /proc/self/fd would belong to root, and requests
+ * on files, which resolve paths there, would fail for other users.
+ */
+export const eraseSecrets: Effect.Effect<void> = Effect.sync(() => {
+  for (const name of Object.keys(ServerSecrets.select(process.env))) {
+    delete process.env[name]
+    Posix.eraseVariable(name)
+  }
+})

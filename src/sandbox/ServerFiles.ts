@@ -1,0 +1,12 @@
+/**
+ * The server's own files that no sandbox may see, whatever its entries allow: the socket it listens on, its
+ * configuration, tokens, keys and audit log. With these a sandboxed program could become a client, which has no sandbox.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+
+/** Absolute paths; they may contain links, and files that do not exist are skipped. The default is none. */
+export class ServerFiles extends Context.Reference<ServerFiles>()("exec-server/ServerFiles", {
+  defaultValue: (): ReadonlyArray<string> => []
+}) {}

@@ -1,0 +1,27 @@
+/** The secrets in the server's environment: no client and no process gets them. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { connected } from "../support/servers.js"
+
+const env = {
+  EXEC_SERVER_TOKEN: "own-secret-1",
+  EXEC_SERVER_REMOTE_TOKEN: "own-secret-2",
+  CODEX_API_KEY: "own-secret-3",
+  TEST_VISIBLE: "visible"
+}
+
+describe.runIf(process.platform === "linux")("the server's secrets", () => {
+  it.scopedLive("are not in the environment of its children, nor in what /proc shows of its own", () =>
+    Effect.gen(function* () {
+      const { server, client } = yield* connected({ env })
+      const envPolicy = { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set: {}, includeOnly: [] }
+      const script = `env; tr '\\0' '\\n' < /proc/$PPID/environ; tr '\\0' '\\n' < /proc/${server.child.pid}/environ`
+      yield* client.sh("p", script, { envPolicy })
+      assert.strictEqual((yield* client.closed("p")).exitCode, 0)
+      const output = client.output("p", "stdout").toString()
+      assert.include(output, "TEST_VISIBLE=visible")
+      assert.include(output, "EXEC_SERVER_TOKEN=\n")
+      assert.notInclude(output, "own-secret")
+    })
+  )
+})
