@@ -21,7 +21,7 @@ import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
-/** The name of such a client in logs, spans and the audit log. */
+/** The name and the subject of such a client in logs, spans and the audit log. */
 const peer = "in process"
 
 /** Converts notifications to events. While `isHeld`, processes are not read (backpressure). */
@@ -74,6 +74,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
     const core = yield* ConnectionCore.make(
       {
         peer,
+        grant: { id: peer },
         takesBinary: false,
         resumable: false,
         responseBudget: new ResponseBudget(() => false),

@@ -66,9 +66,9 @@ const make = (path: string) =>
     // A line that was cut short must not be joined by the next one.
     let torn = false
     return {
-      write: ({ sessionId, peer }, { event, ...what }) => {
+      write: ({ sessionId, subject, peer }, { event, ...what }) => {
         const time = new Date(clock.unsafeCurrentTimeMillis()).toISOString()
-        const line = JSON.stringify({ time, event, sessionId, peer, ...what })
+        const line = JSON.stringify({ time, event, sessionId, subject, peer, ...what })
         const reason = append(fd, `${torn ? "\n" : ""}${line}\n`)
         torn = reason !== undefined
         // Once, not with every attempt.

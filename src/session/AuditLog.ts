@@ -53,9 +53,10 @@ export type Entry =
       readonly timedOut: boolean
     }
 
-/** Whose doing it is: a session, and the peer that is, or was last, connected to it. */
+/** Whose doing it is: a session, the subject that it belongs to, and the peer that is, or was last, connected to it. */
 export interface Who {
   readonly sessionId: string
+  readonly subject: string
   readonly peer: string
 }
 

@@ -45,6 +45,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     const core = yield* ConnectionCore.make(
       {
         peer: peer.name,
+        grant: peer.grant,
         owner: peer.owner,
         takesBinary: peer.sendBinary !== undefined,
         resumable: peer.resumable,

@@ -23,7 +23,8 @@ import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
 /** What differs between ways to be connected. */
-export interface Options extends Pick<Connection, "peer" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
+export interface Options
+  extends Pick<Connection, "peer" | "grant" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
   /** Whether output can go to the client in binary frames. */
   readonly takesBinary: boolean
   /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
@@ -63,10 +64,11 @@ export const make = (
   scope: Scope.Scope
 ): Effect.Effect<ConnectionCore, never, SessionRegistry | Handlers> =>
   Effect.gen(function* () {
-    const { peer, owner, responseBudget, maxContentBytes, notify } = options
+    const { peer, grant, owner, responseBudget, maxContentBytes, notify } = options
     const registry = yield* SessionRegistry
     const handshake = new Handshake(options.takesBinary)
-    const report = yield* RequestReport.make(peer, handshake)
+    const client = { peer, subject: grant.id }
+    const report = yield* RequestReport.make(client, handshake)
     const ends: Array<Effect.Effect<void>> = []
     let notifier: Notifier | undefined
     let leaving = false
@@ -87,11 +89,11 @@ export const make = (
             : registry.detach(current.session, current.dialect === "session" && options.resumable)
         return Effect.all(ends, { discard: true }).pipe(
           Effect.zipRight(detached),
-          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { peer, ...told }))
+          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { ...client, ...told }))
         )
       })
     )
-    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), "peer", peer)
+    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), client)
 
     // Before the dispatcher, so that its requests are interrupted first.
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)
@@ -99,6 +101,7 @@ export const make = (
 
     const connection: Connection = {
       peer,
+      grant,
       owner,
       responseBudget,
       maxContentBytes,

@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
+import type { Grant } from "./Grant.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 
 /** Sends a notification of those that are no process's. */
@@ -16,6 +17,8 @@ export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/
 export interface Connection {
   /** Who is at its other end. */
   readonly peer: string
+  /** Whose connection it is. */
+  readonly grant: Grant
   /** The process at its other end, where that is one of this machine. */
   readonly owner?: SocketOwner | undefined
   readonly responseBudget: ResponseBudget
@@ -31,6 +34,7 @@ export interface Connection {
 export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
   defaultValue: (): Connection => ({
     peer: "in process",
+    grant: { id: "in process" },
     responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},

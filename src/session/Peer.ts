@@ -6,6 +6,7 @@
 
 import type { Buffer } from "node:buffer"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
+import type { Grant } from "./Grant.js"
 
 /** Why a connection ends; the codes of WebSocket, which other transports merely log. */
 export interface Ending {
@@ -42,6 +43,8 @@ export interface Peer {
    * must finish its handshake in time.
    */
   readonly resumable: boolean
+  /** Whose connection it is. */
+  readonly grant: Grant
   /** Who has the other end, where that is a process of this machine. */
   readonly owner?: SocketOwner | undefined
   /** Starts the reports. */

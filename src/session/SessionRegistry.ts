@@ -31,6 +31,8 @@ export class Session {
 
   constructor(
     readonly id: SessionId,
+    /** Whom it belongs to: nobody else resumes it. */
+    readonly subject: string,
     readonly supervisor: Supervisor,
     readonly views: Views,
     /** For what is sent of its output. */
@@ -43,11 +45,11 @@ export class Session {
 
   /** Whose doing it is what happens in it. */
   get who(): Who {
-    return { sessionId: this.id, peer: this.peer }
+    return { sessionId: this.id, subject: this.subject, peer: this.peer }
   }
 
   /** Another peer is attached from now on. */
-  belongsTo(peer: string): void {
+  isHeldBy(peer: string): void {
     this.peer = peer
   }
 
@@ -72,9 +74,9 @@ export class Session {
 
 /** Sessions by their ids. */
 export interface Shape {
-  /** A new session, attached to the caller. */
+  /** A new session of the caller's subject, attached to the caller. */
   readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
-  /** A detached session, attached to the caller from now on. */
+  /** A detached session, attached to the caller from now on. To another subject it is unknown. */
   readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
@@ -163,7 +165,8 @@ const make = Effect.gen(function* () {
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
     const views = yield* Scope.extend(fileViews.make, sessionScope)
-    session = new Session(SessionId.make(randomUUID()), supervisor, views, frames, (yield* CurrentConnection).peer)
+    const { grant, peer } = yield* CurrentConnection
+    session = new Session(SessionId.make(randomUUID()), grant.id, supervisor, views, frames, peer)
     sessions.set(session.id, { session, scope: sessionScope })
     yield* tell(session, { event: "session.opened" })
     return session
@@ -173,12 +176,13 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       yield* refuseConfined
       const session = sessions.get(id)?.session
-      if (session === undefined) return yield* new UnknownSession({ sessionId: id })
+      const { grant, peer } = yield* CurrentConnection
+      if (session === undefined || session.subject !== grant.id) return yield* new UnknownSession({ sessionId: id })
       if (!session.advance(Event.Resumed())) return yield* new SessionAttached({ sessionId: id })
       const expiry = expiries.get(session)
       expiries.delete(session)
       if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
-      session.belongsTo((yield* CurrentConnection).peer)
+      session.isHeldBy(peer)
       yield* tell(session, { event: "session.resumed" })
       return session
     }).pipe(Effect.uninterruptible)

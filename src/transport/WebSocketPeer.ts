@@ -7,6 +7,7 @@ import { type Buffer, isUtf8 } from "node:buffer"
 import type { Socket } from "node:net"
 import { WebSocket } from "ws"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
+import * as Grant from "../session/Grant.js"
 import type { Peer } from "../session/Peer.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { SmallMessages } from "./SmallMessages.js"
@@ -28,8 +29,18 @@ export class ServerSocket extends WebSocket {
 /** A text message whose UTF-8 is at hand. */
 const utf8 = { binary: false } as const
 
-/** A peer; `name` says who it is, for the messages that it gets about what it sent. */
-export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs: number): Peer => {
+/** What is known of a peer beside its socket. */
+export interface Options {
+  /** Where it is, for the messages that it gets about what it sent. */
+  readonly name: string
+  /** Whose connection it is; undefined if it did not authenticate. */
+  readonly grant: Grant.Grant | undefined
+  readonly pingIntervalMs: number
+}
+
+/** A peer on a WebSocket and the connection below it. */
+export const make = (ws: WebSocket, socket: Socket, { name, grant, pingIntervalMs }: Options): Peer => {
+  const owner = SocketOwner.of(socket)
   const channel = new WebSocketChannel(ws, socket, {
     intervalMs: pingIntervalMs,
     maxUnanswered: maxUnansweredPings,
@@ -41,7 +52,8 @@ export const make = (ws: WebSocket, socket: Socket, name: string, pingIntervalMs
   if (gathers) ws.beforeClose = () => small.flush()
   return {
     name,
-    owner: SocketOwner.of(socket),
+    grant: grant ?? Grant.ofOwner(owner),
+    owner,
     malformedPrefix: `failed to parse websocket JSON-RPC message from exec-server websocket ${name}`,
     resumable: true,
     listen: ({ onMessage, onMalformed, onDrain, onEnd }) => {
