@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -32,6 +33,17 @@ import type { SessionRegistry } from "./SessionRegistry.js"
 
 /** How many times over the high-water mark even small answers stop. */
 const smallAnswerFactor = 4
+
+/** The longest single wait for the end of a credential, in milliseconds: timers have a limit, and clocks are set. */
+const maxExpiryWaitMs = 3_600_000
+
+/** Waits until a credential has expired. */
+const expired = (expiresAtMs: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    now >= expiresAtMs
+      ? Effect.void
+      : Effect.zipRight(Effect.sleep(Math.min(expiresAtMs - now, maxExpiryWaitMs)), expired(expiresAtMs))
+  )
 
 /** Serves a peer; when the scope closes, what was begun for it ends. */
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
@@ -160,6 +172,16 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
           end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
         }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkIn(scope))
       : undefined
+
+    if (peer.grant.expiresAtMs !== undefined) {
+      const endExpired = Effect.sync(() =>
+        end({ code: 1008, reason: "the token has expired; connect again with a new one" })
+      )
+      yield* Effect.zipRight(expired(peer.grant.expiresAtMs), endExpired).pipe(
+        Effect.interruptible,
+        Effect.forkIn(scope)
+      )
+    }
 
     /** The peer has taken something: whoever waited for that may go on, as far as there is space. */
     const onSpace = () => {

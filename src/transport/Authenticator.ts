@@ -190,7 +190,8 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
         Effect.tryPromise({
           try: async (): Promise<Grant.Grant> => {
             const { payload } = await jwtVerify(token, secret, { ...options, currentDate: new Date(now) })
-            return { id: subjectOf(payload) }
+            const { exp = 0 } = payload
+            return { id: subjectOf(payload), expiresAtMs: (exp + clockTolerance) * 1000 }
           },
           catch: (error) => new Unauthorized({ message: error instanceof Error ? error.message : String(error) })
         })

@@ -401,6 +401,26 @@ describe("the handshake", () => {
       yield* Fiber.join(serving)
     }))
 
+  test(
+    "is no longer than the credential lasts, which ends a connection that has finished it; its session is detached",
+    ({ peer, serving }) =>
+      Effect.gen(function* () {
+        peer.handshake()
+        const { sessionId } = peer.reply(1).result
+        yield* TestClock.adjust("9 hours")
+        assert.isUndefined(peer.ending)
+        yield* TestClock.adjust("1 hour")
+        const reason = "the token has expired; connect again with a new one"
+        assert.deepStrictEqual(peer.ending, { code: 1008, reason })
+        yield* Fiber.join(serving)
+        const again = yield* served({})
+        again.peer.handshake({ resumeSessionId: sessionId })
+        yield* settle
+        assert.strictEqual(again.peer.reply(1).result.sessionId, sessionId)
+      }),
+    { grant: { id: "fake", expiresAtMs: 36_000_000 } }
+  )
+
   test("that came in time leaves the connection alone afterwards", ({ peer }) =>
     Effect.gen(function* () {
       peer.handshake()

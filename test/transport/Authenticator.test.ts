@@ -287,6 +287,19 @@ describe("signed bearer token", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("is granted until its exp, and the skew after it", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(now * 1000)
+      const secretFile = yield* file(secret)
+      for (const maxClockSkewSeconds of [0, 7]) {
+        const layer = Authenticator.layerSignedBearerToken({ secretFile, maxClockSkewSeconds })
+        const { authenticate } = yield* Effect.provide(Authenticator.Authenticator, layer)
+        const { expiresAtMs } = yield* authenticate(`Bearer ${token({ exp: now + 60.5 })}`)
+        assert.strictEqual(expiresAtMs, (now + 60.5 + maxClockSkewSeconds) * 1000)
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("that expires while the server runs", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(now * 1000)

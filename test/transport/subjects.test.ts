@@ -38,6 +38,26 @@ const signed = (args: ReadonlyArray<string> = []) =>
 
 const resume = (sessionId: string) => ({ clientName: "test", resumeSessionId: sessionId })
 
+describe("a connection", () => {
+  it.scopedLive("ends with its token; a client with a new one of the same subject resumes the session", () =>
+    Effect.gen(function* () {
+      const { connect } = yield* signed(["--ws-max-clock-skew-seconds", "1"])
+      const client = yield* connect({ sub: "alice", exp: nowSeconds() + 2 })
+      const { sessionId } = yield* client.handshake({ resumeSessionId: null })
+      yield* client.start("p", ["cat"], { pipeStdin: true })
+      assert.deepStrictEqual(yield* client.ended(), {
+        code: 1008,
+        reason: "the token has expired; connect again with a new one"
+      })
+      const again = yield* connect({ sub: "alice" })
+      again.knows("p")
+      assert.strictEqual((yield* again.resume(sessionId)).sessionId, sessionId)
+      yield* again.write("p", "hello\n")
+      yield* again.sees("p", "hello")
+    })
+  )
+})
+
 describe("a session", () => {
   it.scopedLive("is resumed by its subject, with any token; to others it is as unknown as one that never was", () =>
     Effect.gen(function* () {
