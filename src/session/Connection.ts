@@ -54,6 +54,12 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     const outbox = Outbox.make(peer, () => onSpace())
     const responseBudget = new ResponseBudget(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
 
+    const { probe } = peer
+    const isAlive =
+      probe === undefined
+        ? Effect.succeed(true)
+        : Effect.async<boolean>((resume) => probe((answer) => resume(Effect.succeed(answer))))
+
     const core = yield* ConnectionCore.make(
       {
         peer: peer.name,
@@ -64,6 +70,10 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         responseBudget,
         maxContentBytes: outbox.maxContentBytes,
         notify: (method, params) => outbox.send(Wire.notification(method, params)),
+        endIfGone: Effect.map(isAlive, (alive) => {
+          if (!alive) end({ code: 1008, reason: "the client has resumed the session on another connection" })
+          return !alive
+        }),
         deltas: toPeer(outbox),
         notifierOf: (capabilities, { frames }) => Notifier.make(outbox, capabilities, frames),
         onEnd: () => {

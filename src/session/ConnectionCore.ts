@@ -6,6 +6,7 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -22,6 +23,9 @@ import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
+/** How long a connection whose client is gone may take to give its session back, in milliseconds. */
+const releaseMs = 2000
+
 /** What differs between ways to be connected. */
 export interface Options
   extends Pick<Connection, "peer" | "grant" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
@@ -29,6 +33,8 @@ export interface Options
   readonly takesBinary: boolean
   /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
   readonly resumable: boolean
+  /** Begins to end the connection if its client does not answer any more; says whether it does. */
+  readonly endIfGone: Effect.Effect<boolean>
   /** Where the pieces of streamed HTTP bodies go. */
   readonly deltas: Deltas
   /** Where the events of processes go, for a client that was granted these capabilities. */
@@ -72,6 +78,9 @@ export const make = (
     const ends: Array<Effect.Effect<void>> = []
     let notifier: Notifier | undefined
     let leaving = false
+    const released = yield* Deferred.make<void>()
+
+    const isResumable = () => handshake.initialized?.dialect === "session" && options.resumable
 
     SessionMetrics.connected.unsafeUpdate(1, [])
     SessionMetrics.connections.unsafeModify(1, [])
@@ -83,12 +92,10 @@ export const make = (
         notifier?.stop()
         const told = options.onEnd()
         const current = handshake.initialized
-        const detached =
-          current === undefined
-            ? Effect.void
-            : registry.detach(current.session, current.dialect === "session" && options.resumable)
+        const detached = current === undefined ? Effect.void : registry.detach(current.session, isResumable())
         return Effect.all(ends, { discard: true }).pipe(
           Effect.zipRight(detached),
+          Effect.zipRight(Deferred.succeed(released, undefined)),
           Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { ...client, ...told }))
         )
       })
@@ -106,6 +113,10 @@ export const make = (
       responseBudget,
       maxContentBytes,
       notify,
+      // A session that cannot be resumed would end.
+      endIfGone: Effect.suspend(() => (isResumable() ? options.endIfGone : Effect.succeed(false))).pipe(
+        Effect.tap((isGone) => (isGone ? Effect.timeoutOption(Deferred.await(released), releaseMs) : Effect.void))
+      ),
       onEnd: (effect) => ends.push(effect)
     }
     const dispatcher = yield* Dispatcher.make(

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 import type { Grant } from "./Grant.js"
@@ -26,6 +26,11 @@ export interface Connection {
   readonly maxContentBytes: number
   /** Tells the client of something; nothing once the connection has ended. */
   readonly notify: Notify
+  /**
+   * Ends the connection, so that its session can be resumed, if its client does not answer any more; says whether it has.
+   * Bounded by a few seconds.
+   */
+  readonly endIfGone: Effect.Effect<boolean>
   /** Adds to what is done when the connection has ended and none of its requests is under way. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
@@ -38,6 +43,7 @@ export class CurrentConnection extends Context.Reference<CurrentConnection>()("e
     responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},
+    endIfGone: Effect.succeed(false),
     onEnd: () => {}
   })
 }) {}

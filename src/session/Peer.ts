@@ -73,6 +73,11 @@ export interface Peer {
   /** Stops, or goes on with, reading from the peer. A few messages may still come after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
+  /**
+   * Says, within a few seconds, whether the peer is still there: one that was heard of lately is, and one that was not is
+   * asked. A peer without it is there until it ends.
+   */
+  readonly probe?: (onAnswer: (isAlive: boolean) => void) => void
   /** Says goodbye. `onEnd` follows. */
   readonly close: (ending: Ending) => void
 }

@@ -18,7 +18,7 @@ import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
-import { CurrentConnection } from "./CurrentConnection.js"
+import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
 import { SessionLimits } from "./SessionLimits.js"
@@ -37,20 +37,25 @@ export class Session {
     readonly views: Views,
     /** For what is sent of its output. */
     readonly frames: FramePool,
-    /** The name of the peer that is, or was last, attached. */
-    private peer: string
+    /** The connection that is, or was last, attached. */
+    private connection: Connection
   ) {
     SessionMetrics.moved(undefined, this.state._tag)
   }
 
   /** Whose doing it is what happens in it. */
   get who(): Who {
-    return { sessionId: this.id, subject: this.subject, peer: this.peer }
+    return { sessionId: this.id, subject: this.subject, peer: this.connection.peer }
   }
 
-  /** Another peer is attached from now on. */
-  isHeldBy(peer: string): void {
-    this.peer = peer
+  /** Another connection is attached from now on. */
+  isHeldBy(connection: Connection): void {
+    this.connection = connection
+  }
+
+  /** Detaches a client that does not answer any more; an attached one that answers stays. Bounded. */
+  get detachIfGone(): Effect.Effect<void> {
+    return this.state._tag === "Attached" ? Effect.asVoid(this.connection.endIfGone) : Effect.void
   }
 
   /** Moves on, and says whether anything changed. */
@@ -76,7 +81,10 @@ export class Session {
 export interface Shape {
   /** A new session of the caller's subject, attached to the caller. */
   readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
-  /** A detached session, attached to the caller from now on. To another subject it is unknown. */
+  /**
+   * A detached session, attached to the caller from now on. To another subject it is unknown. One whose client does not
+   * answer any more is detached first, which takes a few seconds.
+   */
   readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
@@ -165,8 +173,8 @@ const make = Effect.gen(function* () {
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
     const views = yield* Scope.extend(fileViews.make, sessionScope)
-    const { grant, peer } = yield* CurrentConnection
-    session = new Session(SessionId.make(randomUUID()), grant.id, supervisor, views, frames, peer)
+    const connection = yield* CurrentConnection
+    session = new Session(SessionId.make(randomUUID()), connection.grant.id, supervisor, views, frames, connection)
     sessions.set(session.id, { session, scope: sessionScope })
     yield* tell(session, { event: "session.opened" })
     return session
@@ -175,14 +183,18 @@ const make = Effect.gen(function* () {
   const resume = (id: string) =>
     Effect.gen(function* () {
       yield* refuseConfined
+      const connection = yield* CurrentConnection
+      const unknown = new UnknownSession({ sessionId: id })
       const session = sessions.get(id)?.session
-      const { grant, peer } = yield* CurrentConnection
-      if (session === undefined || session.subject !== grant.id) return yield* new UnknownSession({ sessionId: id })
-      if (!session.advance(Event.Resumed())) return yield* new SessionAttached({ sessionId: id })
+      if (session === undefined || session.subject !== connection.grant.id) return yield* unknown
+      yield* Effect.interruptible(session.detachIfGone)
+      if (!session.advance(Event.Resumed())) {
+        return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
+      }
       const expiry = expiries.get(session)
       expiries.delete(session)
       if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
-      session.isHeldBy(peer)
+      session.isHeldBy(connection)
       yield* tell(session, { event: "session.resumed" })
       return session
     }).pipe(Effect.uninterruptible)

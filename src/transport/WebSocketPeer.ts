@@ -15,6 +15,9 @@ import { SmallMessages } from "./SmallMessages.js"
 /** Pings that a peer may leave unanswered before it is taken for gone. */
 const maxUnansweredPings = 3
 
+/** How long a peer that was silent may take to answer a ping once its client wants its session back, in milliseconds. */
+const probeMs = 2000
+
 /** Answers a client that closes without a code with 1000 instead of without one. */
 export class ServerSocket extends WebSocket {
   /** What must be written before the close frame, which ws may send by itself. */
@@ -86,6 +89,7 @@ export const make = (ws: WebSocket, socket: Socket, { name, grant, pingIntervalM
     buffered: () => channel.buffered + small.waiting,
     pause: () => channel.pause(),
     resume: () => channel.resume(),
+    probe: (onAnswer) => (channel.isSilent ? channel.probe(probeMs, onAnswer) : onAnswer(true)),
     close: ({ code, reason }) => channel.close(code, reason)
   }
 }
