@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { isLoopback } from "../internal/Loopback.js"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 
 /** There is no credential for this registry; the message is a sentence for the operator and holds no secret. */
@@ -107,7 +108,13 @@ export const make = (options: BearerOptions): Shape => ({
 export class RemoteAuth extends Context.Tag("exec-server/RemoteAuth")<RemoteAuth, Shape>() {
   /** A bearer token, from a file or the environment. */
   static readonly layerBearer = (options: BearerOptions): Layer.Layer<RemoteAuth> =>
-    Layer.succeed(RemoteAuth, make(options))
+    Layer.effect(
+      RemoteAuth,
+      Effect.as(
+        options.tokenFile === undefined ? Effect.void : PrivateFile.warnIfShared("the remote token", options.tokenFile),
+        make(options)
+      )
+    )
 }
 
 /**

@@ -13,6 +13,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Grant from "../session/Grant.js"
 
@@ -103,7 +104,7 @@ const bearerOf = (authorization: string | undefined): Effect.Effect<string, Unau
 /** Compares hashes: the time of the comparison does not depend on how much of the token is right. */
 const digest = (token: Buffer): Buffer => createHash("sha256").update(token).digest()
 
-const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
+const readText = (file: string): Effect.Effect<Buffer, SecretError> =>
   Effect.suspend(() => {
     const path = resolve(file)
     const fail = (why: string) => new SecretError({ message: `failed to read websocket auth secret ${path}: ${why}` })
@@ -119,6 +120,9 @@ const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
       )
     )
   })
+
+const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
+  Effect.zipRight(PrivateFile.warnIfShared("the secret of clients", file), readText(file))
 
 /** How much of the digest of a token tells it from others, in hex digits. */
 const shownDigits = 12

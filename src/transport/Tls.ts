@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs"
 import { createSecureContext } from "node:tls"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
@@ -57,6 +58,7 @@ const attempt = <A>(f: () => A, message: (why: string) => string): Effect.Effect
  */
 export const load = ({ certFile, keyFile }: Files): Effect.Effect<Pair, ListenError> =>
   Effect.gen(function* () {
+    yield* PrivateFile.warnIfShared("the TLS key", keyFile)
     const cert = yield* attempt(
       () => readFileSync(certFile),
       (why) => `cannot read the TLS certificate ${certFile}: ${why}`
