@@ -22,7 +22,7 @@ import * as Api from "./Api.js"
 import { ServerError } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
-/** The name of such a client in logs, spans and the audit log. */
+/** The name and the subject of such a client in logs, spans and the audit log. */
 const peer = "in process"
 
 /** Converts notifications to events. While `isHeld`, processes are not read (backpressure). */
@@ -75,11 +75,13 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
     const core = yield* ConnectionCore.make(
       {
         peer,
+        grant: { id: peer },
         takesBinary: false,
         resumable: false,
         responseBudget: new ResponseBudget(() => false),
         maxContentBytes: Number.POSITIVE_INFINITY,
         notify: (method, params) => events.onNotification({ method, params }),
+        endIfGone: Effect.succeed(false),
         deltas: {
           send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
           buffered: () => (held ? Number.POSITIVE_INFINITY : 0)

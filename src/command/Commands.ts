@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as RendezvousConfig from "../remote/RendezvousConfig.js"
 import * as Logging from "../server/Logging.js"
 import * as ServerConfig from "../server/ServerConfig.js"
@@ -260,7 +261,14 @@ const rendezvous = typed(
       // Loaded here only: servers do not need it.
       const { Rendezvous } = yield* Effect.promise(() => import("../remote/Rendezvous.js"))
       const config = yield* RendezvousConfig.load(flags, process.env)
+      const { executorTokenFile, clientTokenFile } = flags
+      const warnings = Effect.forEach(
+        [executorTokenFile, clientTokenFile].filter((file) => file !== undefined),
+        (file) => PrivateFile.warn("the token in", file),
+        { discard: true }
+      )
       yield* Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address)).pipe(
+        Effect.zipRight(warnings),
         Effect.zipRight(MemoryTuning.tuneServer),
         Effect.zipRight(Effect.never),
         Effect.provide(Rendezvous.layer(config)),

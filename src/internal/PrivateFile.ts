@@ -1,5 +1,5 @@
 /**
- * Files that hold a secret, and should be nobody else's to read.
+ * Files that hold a secret, and should be readable by their owner alone.
  *
  * @since 0.1.0
  */
@@ -26,7 +26,7 @@ export const warningOf = (what: string, path: string): string | undefined => {
   const found = look(path)
   if (found?.isFile() !== true || (found.mode & others) === 0) return undefined
   const mode = (found.mode & 0o777).toString(8).padStart(4, "0")
-  return `others may read or change ${what} ${path} (mode ${mode}): make it private with chmod 600`
+  return `others may read or change ${what} ${path} (mode ${mode}): run chmod 600 ${path}`
 }
 
 /** Logs that warning, if there is something to warn of. */

@@ -14,6 +14,9 @@ const closeMs = 1000
 /** The longest reason that a close frame holds, in bytes: RFC 6455, section 5.5. */
 const maxReasonBytes = 123
 
+/** Events that only a peer that is there causes. */
+const signs = ["pong", "ping", "message"] as const
+
 /** When a peer is given up. */
 export interface Heartbeat {
   /** The time between pings, in milliseconds. */
@@ -124,8 +127,49 @@ export class WebSocketChannel {
     this.socket.uncork()
   }
 
+  /** Whether nothing has come from the peer, and it has taken nothing, since it was pinged last. */
+  get isSilent(): boolean {
+    return this.unanswered > 0 && !this.livesSince(this.received, this.taken, this.waiting)
+  }
+
+  /** Pings the peer at once, and says within this time, in milliseconds, whether it is still there. */
+  probe(withinMs: number, onAnswer: (isAlive: boolean) => void): void {
+    const { ws, socket, takenNow } = this
+    const received = socket.bytesRead
+    const waits = socket.writableLength > 0
+    const isOpen = ws.readyState === WebSocket.OPEN
+    // Of a peer that is not read, and has nothing to take, nothing can be learnt.
+    const isDeaf = ws.isPaused && !(this.heartbeat.countsWhilePaused && waits)
+    if (!isOpen || isDeaf) {
+      onAnswer(isOpen)
+      return
+    }
+    let isAnswered = false
+    const answer = (isAlive: boolean) => {
+      if (isAnswered) return
+      isAnswered = true
+      clearTimeout(timer)
+      for (const sign of signs) ws.off(sign, onSign)
+      ws.off("close", onClose)
+      onAnswer(isAlive)
+    }
+    const onSign = () => answer(true)
+    const onClose = () => answer(false)
+    const judge = () => answer(this.livesSince(received, takenNow, waits))
+    // What came while this process stood still is read before the verdict.
+    const timer = setTimeout(() => setImmediate(judge), withinMs)
+    for (const sign of signs) ws.on(sign, onSign)
+    ws.once("close", onClose)
+    ws.ping()
+  }
+
   private terminateSoon(): void {
     setTimeout(() => this.ws.terminate(), closeMs).unref()
+  }
+
+  /** Whether the peer has said anything since so much was received, or taken anything since so much of more was taken. */
+  private livesSince(received: number, taken: number, waiting: boolean): boolean {
+    return this.socket.bytesRead !== received || (waiting && this.takenNow !== taken)
   }
 
   private get takenNow(): number {
@@ -141,7 +185,7 @@ export class WebSocketChannel {
     const { intervalMs, maxUnanswered, countsWhilePaused, onSilent } = heartbeat
     const now = performance.now()
     const waits = socket.writableLength > 0
-    const lives = socket.bytesRead !== this.received || (this.waiting && takenNow !== this.taken)
+    const lives = this.livesSince(this.received, this.taken, this.waiting)
     // What is not read cannot be heard, and nothing is read while this process is stopped.
     const isDeaf = (ws.isPaused && !(countsWhilePaused && waits)) || now - this.lookedAt > 2 * intervalMs
     if (lives || isDeaf) this.unanswered = 0

@@ -7,12 +7,19 @@
 import { Buffer, isUtf8 } from "node:buffer"
 import * as Either from "effect/Either"
 import type { FramePool } from "../session/FramePool.js"
+import type { Grant } from "../session/Grant.js"
 import type { Peer, PeerEvents } from "../session/Peer.js"
 import { RelayDriver, Turns } from "./RelayDriver.js"
 import * as RelayFrame from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
 import type { RelaySocket } from "./RelaySocket.js"
 import { RelayStream } from "./RelayStream.js"
+
+/**
+ * Nothing says which client a stream belongs to: all clients that the rendezvous leads to this environment are one
+ * subject.
+ */
+const anyClient: Grant = { id: "relay" }
 
 /** Ended streams whose next sequence number is remembered, at most. */
 const maxRemembered = 1024
@@ -82,6 +89,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
     streams.set(streamId, driver)
     const peer: Peer = {
       name: `relay stream ${streamId}`,
+      grant: anyClient,
       malformedPrefix: `failed to parse JSON-RPC message from exec-server relay stream ${streamId}`,
       resumable: true,
       listen: (given) => {

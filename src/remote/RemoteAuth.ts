@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { isLoopback } from "../internal/Loopback.js"
+import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 
 /**
@@ -129,7 +130,13 @@ export const make = (options: BearerOptions): Shape => ({
 export class RemoteAuth extends Context.Tag("exec-server/RemoteAuth")<RemoteAuth, Shape>() {
   /** A bearer token, from a file or the environment. */
   static readonly layerBearer = (options: BearerOptions): Layer.Layer<RemoteAuth> =>
-    Layer.succeed(RemoteAuth, make(options))
+    Layer.effect(
+      RemoteAuth,
+      Effect.as(
+        options.tokenFile === undefined ? Effect.void : PrivateFile.warn("the token in", options.tokenFile),
+        make(options)
+      )
+    )
 }
 
 /**

@@ -96,9 +96,9 @@ const make = (path: string) =>
     // A line that was cut short must not be joined by the next one.
     let torn = false
     return {
-      write: ({ sessionId, peer }, { event, ...what }) => {
+      write: ({ sessionId, subject, peer }, { event, ...what }) => {
         const time = new Date(clock.unsafeCurrentTimeMillis()).toISOString()
-        const line = JSON.stringify({ time, event, sessionId, peer, ...what }, clipped)
+        const line = JSON.stringify({ time, event, sessionId, subject, peer, ...what }, clipped)
         const reason = append(opened, path, `${torn ? "\n" : ""}${line}\n`)
         torn = reason !== undefined
         // Logged once, not on every attempt.

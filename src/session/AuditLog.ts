@@ -59,12 +59,13 @@ export type Entry =
     }
 
 /**
- * The actor of an entry: a session, and the peer that is, or was last, connected to it.
+ * The actor of an entry: a session, its subject, and the peer that is, or was last, connected to it.
  *
  * @category models
  */
 export interface Who {
   readonly sessionId: string
+  readonly subject: string
   readonly peer: string
 }
 

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -36,6 +37,17 @@ const smallAnswerFactor = 4
 /** The longest message that is decoded before the handshake is done, in characters: nothing of it needs a longer one. */
 const maxEarlyLength = 65536
 
+/** The longest single wait for the end of a credential, in milliseconds: timers have a limit, and clocks are set. */
+const maxExpiryWaitMs = 3_600_000
+
+/** Waits until a credential has expired. */
+const expired = (expiresAtMs: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    now >= expiresAtMs
+      ? Effect.void
+      : Effect.zipRight(Effect.sleep(Math.min(expiresAtMs - now, maxExpiryWaitMs)), expired(expiresAtMs))
+  )
+
 /** Serves a peer; when the scope closes, what was begun for it ends. */
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
@@ -45,15 +57,26 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     const outbox = Outbox.make(peer, () => onSpace())
     const responseBudget = new ResponseBudget(() => outbox.isSending() || outbox.buffered() > highWaterBytes)
 
+    const { probe } = peer
+    const isAlive =
+      probe === undefined
+        ? Effect.succeed(true)
+        : Effect.async<boolean>((resume) => probe((answer) => resume(Effect.succeed(answer))))
+
     const core = yield* ConnectionCore.make(
       {
         peer: peer.name,
+        grant: peer.grant,
         owner: peer.owner,
         takesBinary: peer.sendBinary !== undefined,
         resumable: peer.resumable,
         responseBudget,
         maxContentBytes: outbox.maxContentBytes,
         notify: (method, params) => outbox.send(Wire.notification(method, params)),
+        endIfGone: Effect.map(isAlive, (alive) => {
+          if (!alive) end({ code: 1008, reason: "the client has resumed the session on another connection" })
+          return !alive
+        }),
         deltas: toPeer(outbox),
         notifierOf: (capabilities, { frames }) => Notifier.make(outbox, capabilities, frames),
         onEnd: () => {
@@ -170,6 +193,16 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
           end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
         }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkIn(scope))
       : undefined
+
+    if (peer.grant.expiresAtMs !== undefined) {
+      const endExpired = Effect.sync(() =>
+        end({ code: 1008, reason: "the token has expired; connect again with a new one" })
+      )
+      yield* Effect.zipRight(expired(peer.grant.expiresAtMs), endExpired).pipe(
+        Effect.interruptible,
+        Effect.forkIn(scope)
+      )
+    }
 
     /** The peer has read data: what waited for that continues as far as there is space. */
     const onSpace = () => {

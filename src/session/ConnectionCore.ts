@@ -6,6 +6,7 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -22,12 +23,18 @@ import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
+/** How long a connection whose client is gone may take to give its session back, in milliseconds. */
+const releaseMs = 2000
+
 /** What differs between the kinds of connection. */
-export interface Options extends Pick<Connection, "peer" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
+export interface Options
+  extends Pick<Connection, "peer" | "grant" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
   /** Whether output can go to the client in binary frames. */
   readonly takesBinary: boolean
   /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
   readonly resumable: boolean
+  /** Begins to end the connection if its client does not answer any more; says whether it does. */
+  readonly endIfGone: Effect.Effect<boolean>
   /** Where the pieces of streamed HTTP bodies go. */
   readonly deltas: Deltas
   /** Where the events of processes go, for a client that was granted these capabilities. */
@@ -63,13 +70,17 @@ export const make = (
   scope: Scope.Scope
 ): Effect.Effect<ConnectionCore, never, SessionRegistry | Handlers> =>
   Effect.gen(function* () {
-    const { peer, owner, responseBudget, maxContentBytes, notify } = options
+    const { peer, grant, owner, responseBudget, maxContentBytes, notify } = options
     const registry = yield* SessionRegistry
     const handshake = new Handshake(options.takesBinary)
-    const report = yield* RequestReport.make(peer, handshake)
+    const client = { peer, subject: grant.id }
+    const report = yield* RequestReport.make(client, handshake)
     const ends: Array<Effect.Effect<void>> = []
     let notifier: Notifier | undefined
     let leaving = false
+    const released = yield* Deferred.make<void>()
+
+    const isResumable = () => handshake.initialized?.dialect === "session" && options.resumable
 
     SessionMetrics.connected.unsafeUpdate(1, [])
     SessionMetrics.connections.unsafeModify(1, [])
@@ -81,17 +92,15 @@ export const make = (
         notifier?.stop()
         const told = options.onEnd()
         const current = handshake.initialized
-        const detached =
-          current === undefined
-            ? Effect.void
-            : registry.detach(current.session, current.dialect === "session" && options.resumable)
+        const detached = current === undefined ? Effect.void : registry.detach(current.session, isResumable())
         return Effect.all(ends, { discard: true }).pipe(
           Effect.zipRight(detached),
-          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { peer, ...told }))
+          Effect.zipRight(Deferred.succeed(released, undefined)),
+          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { ...client, ...told }))
         )
       })
     )
-    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), "peer", peer)
+    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), client)
 
     // Before the dispatcher, so that its requests are interrupted first.
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)
@@ -99,10 +108,15 @@ export const make = (
 
     const connection: Connection = {
       peer,
+      grant,
       owner,
       responseBudget,
       maxContentBytes,
       notify,
+      // A session that cannot be resumed would end.
+      endIfGone: Effect.suspend(() => (isResumable() ? options.endIfGone : Effect.succeed(false))).pipe(
+        Effect.tap((isGone) => (isGone ? Effect.timeoutOption(Deferred.await(released), releaseMs) : Effect.void))
+      ),
       onEnd: (effect) => ends.push(effect)
     }
     const dispatcher = yield* Dispatcher.make(

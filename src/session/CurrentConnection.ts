@@ -4,9 +4,10 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
+import type { Grant } from "./Grant.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 
 /** Sends a notification that belongs to no process. */
@@ -16,6 +17,8 @@ export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/
 export interface Connection {
   /** The name of its peer. */
   readonly peer: string
+  /** Whose connection it is. */
+  readonly grant: Grant
   /** The process at its other end, where that is one of this machine. */
   readonly owner?: SocketOwner | undefined
   readonly responseBudget: ResponseBudget
@@ -23,6 +26,11 @@ export interface Connection {
   readonly maxContentBytes: number
   /** Sends a notification to the client; does nothing once the connection has ended. */
   readonly notify: Notify
+  /**
+   * Ends the connection, so that its session can be resumed, if its client does not answer any more; says whether it has.
+   * Bounded by a few seconds.
+   */
+  readonly endIfGone: Effect.Effect<boolean>
   /** Adds a finalizer, which runs when the connection has ended and none of its requests is in flight. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
@@ -31,9 +39,11 @@ export interface Connection {
 export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
   defaultValue: (): Connection => ({
     peer: "in process",
+    grant: { id: "in process" },
     responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},
+    endIfGone: Effect.succeed(false),
     onEnd: () => {}
   })
 }) {}

@@ -6,6 +6,7 @@
 
 import type { Buffer } from "node:buffer"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
+import type { Grant } from "./Grant.js"
 
 /**
  * Why a connection ends; the codes of WebSocket, which other transports merely log.
@@ -56,6 +57,8 @@ export interface Peer {
    * must finish its handshake in time.
    */
   readonly resumable: boolean
+  /** Whose connection it is. */
+  readonly grant: Grant
   /** The owner of the other end, where that is a process of this machine. */
   readonly owner?: SocketOwner | undefined
   /** Starts the reports. */
@@ -84,6 +87,11 @@ export interface Peer {
   /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
+  /**
+   * Says, within a few seconds, whether the peer is still there: one that was heard of lately is, and one that was not is
+   * asked. A peer without it is there until it ends.
+   */
+  readonly probe?: (onAnswer: (isAlive: boolean) => void) => void
   /** Closes the connection. `onEnd` follows. */
   readonly close: (ending: Ending) => void
 }

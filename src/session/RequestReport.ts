@@ -61,14 +61,20 @@ const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
   return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : refusalOf(exit.cause).code
 }
 
-/** Reports of the requests of a peer, to the tracer and the loggers of the fiber at hand. */
-export const make = (peer: string, handshake: Handshake): Effect.Effect<RequestReport> =>
+/** The client of a connection: where it is, and who. */
+export interface Client {
+  readonly peer: string
+  readonly subject: string
+}
+
+/** Reports of the requests of a client, to the tracer and the loggers of the fiber at hand. */
+export const make = (client: Client, handshake: Handshake): Effect.Effect<RequestReport> =>
   Effect.gen(function* () {
     const isTraced = yield* isTracerSet
     const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
 
     const idsOf = ({ id }: Request) => ({
-      peer,
+      ...client,
       requestId: clip(id),
       ...(handshake.initialized === undefined ? {} : { sessionId: handshake.initialized.session.id })
     })

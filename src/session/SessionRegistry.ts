@@ -18,7 +18,7 @@ import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
-import { CurrentConnection } from "./CurrentConnection.js"
+import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
 import { SessionLimits } from "./SessionLimits.js"
@@ -35,24 +35,31 @@ export class Session {
 
   constructor(
     readonly id: SessionId,
+    /** Whom it belongs to: nobody else resumes it. */
+    readonly subject: string,
     readonly supervisor: Supervisor,
     readonly views: Views,
     /** For what is sent of its output. */
     readonly frames: FramePool,
-    /** The name of the peer that is, or was last, attached. */
-    private peer: string
+    /** The connection that is, or was last, attached. */
+    private connection: Connection
   ) {
     SessionMetrics.moved(undefined, this.state._tag)
   }
 
   /** The actor in audit entries about it. */
   get who(): Who {
-    return { sessionId: this.id, peer: this.peer }
+    return { sessionId: this.id, subject: this.subject, peer: this.connection.peer }
   }
 
-  /** Attaches another peer. */
-  belongsTo(peer: string): void {
-    this.peer = peer
+  /** Attaches another connection. */
+  isHeldBy(connection: Connection): void {
+    this.connection = connection
+  }
+
+  /** Detaches a client that does not answer any more; an attached one that answers stays. Bounded. */
+  get detachIfGone(): Effect.Effect<void> {
+    return this.state._tag === "Attached" ? Effect.asVoid(this.connection.endIfGone) : Effect.void
   }
 
   /** Applies an event; returns whether the state changed. */
@@ -80,9 +87,12 @@ export class Session {
  * @category models
  */
 export interface Shape {
-  /** A new session, attached to the caller. */
+  /** A new session of the caller's subject, attached to the caller. */
   readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
-  /** A detached session, attached to the caller from now on. */
+  /**
+   * A detached session, attached to the caller from now on. To another subject it is unknown. One whose client does not
+   * answer any more is detached first, which takes a few seconds.
+   */
   readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
@@ -171,7 +181,8 @@ const make = Effect.gen(function* () {
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
     const views = yield* Scope.extend(fileViews.make, sessionScope)
-    session = new Session(SessionId.make(randomUUID()), supervisor, views, frames, (yield* CurrentConnection).peer)
+    const connection = yield* CurrentConnection
+    session = new Session(SessionId.make(randomUUID()), connection.grant.id, supervisor, views, frames, connection)
     sessions.set(session.id, { session, scope: sessionScope })
     yield* tell(session, { event: "session.opened" })
     return session
@@ -180,13 +191,18 @@ const make = Effect.gen(function* () {
   const resume = (id: string) =>
     Effect.gen(function* () {
       yield* refuseConfined
+      const connection = yield* CurrentConnection
+      const unknown = new UnknownSession({ sessionId: id })
       const session = sessions.get(id)?.session
-      if (session === undefined) return yield* new UnknownSession({ sessionId: id })
-      if (!session.advance(Event.Resumed())) return yield* new SessionAttached({ sessionId: id })
+      if (session === undefined || session.subject !== connection.grant.id) return yield* unknown
+      yield* Effect.interruptible(session.detachIfGone)
+      if (!session.advance(Event.Resumed())) {
+        return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
+      }
       const expiry = expiries.get(session)
       expiries.delete(session)
       if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
-      session.belongsTo((yield* CurrentConnection).peer)
+      session.isHeldBy(connection)
       yield* tell(session, { event: "session.resumed" })
       return session
     }).pipe(Effect.uninterruptible)

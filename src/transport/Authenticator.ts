@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
+import * as Grant from "../session/Grant.js"
 
 /**
  * Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits.
@@ -59,13 +60,16 @@ export class SecretError extends Data.TaggedError("SecretError")<{ readonly mess
  * @category models
  */
 export interface Shape {
-  /** Whether no token is required. Then, of this machine's users, only the server's own may connect. */
+  /**
+   * Whether no token is required. Then, of this machine's users, only the server's own may connect, and the subject of a
+   * connection is the user whose process it is.
+   */
   readonly isOpen?: true
-  /** Succeeds if a request with this `Authorization` header may connect. */
-  readonly authenticate: (authorization: string | undefined) => Effect.Effect<void, Unauthorized>
+  /** Succeeds if a request with this `Authorization` header may connect, and says who it is. */
+  readonly authenticate: (authorization: string | undefined) => Effect.Effect<Grant.Grant, Unauthorized>
 }
 
-const everybody: Shape = { isOpen: true, authenticate: () => Effect.void }
+const everybody: Shape = { isOpen: true, authenticate: () => Effect.succeed(Grant.anonymous) }
 
 /**
  * Decides who may connect; everybody may, unless another value is provided.
@@ -100,7 +104,7 @@ const bearerOf = (authorization: string | undefined): Effect.Effect<string, Unau
 /** Compares hashes: the time of the comparison does not depend on how much of the token is right. */
 const digest = (token: Buffer): Buffer => createHash("sha256").update(token).digest()
 
-const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
+const readText = (file: string): Effect.Effect<Buffer, SecretError> =>
   Effect.suspend(() => {
     const path = resolve(file)
     const fail = (why: string) => new SecretError({ message: `failed to read websocket auth secret ${path}: ${why}` })
@@ -118,8 +122,12 @@ const readSecret = (file: string): Effect.Effect<Buffer, SecretError> =>
     )
   })
 
+/** How much of the digest of a token tells it from others, in hex digits. */
+const shownDigits = 12
+
 /**
- * Accepts clients that present the token.
+ * Accepts clients that present the token. All of them are one subject, named after the first digits of the token's
+ * SHA-256.
  *
  * @category layers
  */
@@ -127,23 +135,36 @@ export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, Se
   Layer.effect(
     Authenticator,
     Effect.gen(function* () {
-      const expected = "file" in source ? digest(yield* readSecret(source.file)) : Buffer.from(source.sha256, "hex")
+      const expected = "file" in source ? digest(yield* readText(source.file)) : Buffer.from(source.sha256, "hex")
       if (expected.length !== 32)
         return yield* new SecretError({ message: "the token's SHA-256 must be 64 hex digits" })
+      const grant: Grant.Grant = { id: `token:${expected.toString("hex").slice(0, shownDigits)}` }
       return {
         authenticate: (authorization) =>
           Effect.flatMap(bearerOf(authorization), (token) =>
             // A header is text of one byte a character.
             timingSafeEqual(digest(Buffer.from(token, "latin1")), expected)
-              ? Effect.void
+              ? Effect.succeed(grant)
               : new Unauthorized({ message: "the token is wrong" })
           )
       } satisfies Shape
     })
   )
 
+/** A claim as it stands in a URL. One that is not text, which no rule of this server asks for, is marked with `$`. */
+const encodeClaim = (claim: unknown): string =>
+  typeof claim === "string" ? encodeURIComponent(claim) : `$${encodeURIComponent(JSON.stringify(claim))}`
+
 /**
- * Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect.
+ * The subject of a token: `jwt:SUB@ISS`, encoded so that no two pairs look the same. Tokens of one issuer without `sub`
+ * are one subject.
+ */
+const subjectOf = ({ sub = "", iss = "" }: { readonly sub?: unknown; readonly iss?: unknown }): string =>
+  `jwt:${encodeClaim(sub)}@${encodeClaim(iss)}`
+
+/**
+ * Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect, until the token
+ * expires. The subject is the token's `sub` of its `iss`.
  *
  * @category layers
  */
@@ -151,7 +172,7 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
   Layer.effect(
     Authenticator,
     Effect.gen(function* () {
-      const secret = yield* readSecret(rules.secretFile)
+      const secret = yield* readText(rules.secretFile)
       if (secret.length < minSecretBytes) {
         return yield* new SecretError({
           message: `signed websocket bearer secret ${resolve(rules.secretFile)} must be at least ${minSecretBytes} bytes`
@@ -159,22 +180,27 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
       }
       // Servers without it need not load it.
       const { jwtVerify } = yield* Effect.promise(() => import("jose/jwt/verify"))
+      const clockTolerance = rules.maxClockSkewSeconds ?? defaultMaxClockSkewSeconds
       const options = {
         algorithms: ["HS256"],
         requiredClaims: ["exp"],
-        clockTolerance: rules.maxClockSkewSeconds ?? defaultMaxClockSkewSeconds,
+        clockTolerance,
         ...(rules.issuer === undefined ? {} : { issuer: rules.issuer }),
         ...(rules.audience === undefined ? {} : { audience: rules.audience })
       }
       const verify = (token: string, now: number) =>
         Effect.tryPromise({
-          try: () => jwtVerify(token, secret, { ...options, currentDate: new Date(now) }),
+          try: async (): Promise<Grant.Grant> => {
+            const { payload } = await jwtVerify(token, secret, { ...options, currentDate: new Date(now) })
+            const { exp = 0 } = payload
+            return { id: subjectOf(payload), expiresAtMs: (exp + clockTolerance) * 1000 }
+          },
           catch: (error) => new Unauthorized({ message: error instanceof Error ? error.message : String(error) })
         })
       return {
         authenticate: (authorization) =>
           Effect.flatMap(bearerOf(authorization), (token) =>
-            Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.asVoid(verify(token, now)))
+            Effect.flatMap(Clock.currentTimeMillis, (now) => verify(token, now))
           )
       } satisfies Shape
     })

@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import type { WebSocket } from "ws"
 import * as LateLimits from "../internal/LateLimits.js"
 import * as Connection from "../session/Connection.js"
+import { CurrentGrant } from "../session/Grant.js"
 import type { Handlers } from "../session/Handlers.js"
 import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
@@ -37,8 +38,8 @@ const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string | Uint8Arra
 
 /**
  * Answers a request by upgrading it to a WebSocket and serving the peer on it: the handler of a route, on the server of
- * `NodeHttpServer`. Who may connect, and from which origin, is for the application's middleware to say; the longest
- * message is what its server allows.
+ * `NodeHttpServer`. Who may connect, and from which origin, is for the application's middleware to say, and who it is as
+ * well: the subject of the session is `Grant.CurrentGrant`. The longest message is what its server allows.
  *
  * @category running
  * @example
@@ -54,6 +55,7 @@ export const serve: Effect.Effect<
   const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
   const { pingIntervalMs } = yield* TransportLimits
   const { handshakeTimeoutMs } = yield* SessionLimits
+  const grant = yield* CurrentGrant
   const upgraded = yield* request.upgrade
   const opened = yield* Deferred.make<WebSocket>()
   const early: Array<string | Uint8Array> = []
@@ -79,7 +81,7 @@ export const serve: Effect.Effect<
     const ws = yield* Effect.timeoutOption(Deferred.await(opened), handshakeTimeoutMs)
     if (ws._tag === "None") return
     const name = `${socket.remoteAddress}:${socket.remotePort}`
-    const peer = WebSocketPeer.make(ws.value, socket, name, timerMs(pingIntervalMs))
+    const peer = WebSocketPeer.make(ws.value, socket, { name, grant, pingIntervalMs: timerMs(pingIntervalMs) })
     yield* Connection.serve(withEarly(peer, takeEarly))
   })
   // The end of the socket is told to the peer as well, which then ends in its own order.

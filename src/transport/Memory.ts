@@ -90,6 +90,7 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
   }
   const peer: Peer = {
     name: "memory",
+    grant: { id: "memory" },
     malformedPrefix: "failed to parse JSON-RPC message from exec-server memory",
     resumable: true,
     listen: (events) => {

@@ -24,6 +24,7 @@ export const makePeer = (input: Readable, output: Writable, maxMessageBytes: num
   let end = () => {}
   return {
     name: "stdio",
+    grant: { id: "stdio" },
     malformedPrefix: "failed to parse JSON-RPC message from exec-server stdio",
     resumable: false,
     listen: ({ onMessage, onMalformed, onDrain, onEnd }) => {

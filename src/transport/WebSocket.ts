@@ -5,10 +5,13 @@
  */
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { WebSocket, WebSocketServer } from "ws"
+import type { Grant } from "../session/Grant.js"
 import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import { Authenticator, Unauthorized } from "./Authenticator.js"
@@ -87,7 +90,7 @@ export const layer = (
       const fork = yield* FiberSet.makeRuntime<never>()
       const origins = new Set(allowOrigin.map((origin) => origin.toLowerCase()))
       /** Takes an open WebSocket; undefined while nobody serves, before and after. */
-      let accept: ((ws: WebSocket, request: IncomingMessage) => void) | undefined
+      let accept: ((ws: WebSocket, request: IncomingMessage, grant: Grant | undefined) => void) | undefined
 
       /** Health checks need no authentication. */
       const health = (request: IncomingMessage): Status | undefined => {
@@ -111,26 +114,32 @@ export const layer = (
         return log(`refused ${name}: ${why}`)
       }
 
-      /** The status of a request that is answered before its path matters; undefined if it may go on. */
-      const verdict = (request: IncomingMessage): Effect.Effect<Status | undefined> => {
+      /**
+       * Whose request it is, if it may go on; undefined if nobody has to say. Fails with the status of one that is answered
+       * before its path matters.
+       */
+      const verdict = (request: IncomingMessage): Effect.Effect<Grant | undefined, Status> => {
         const { origin, authorization } = request.headers
         // Web pages may not connect, unless their origin is allowed.
-        if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.succeed(403)
+        if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.fail(403)
         const known = health(request)
-        if (known !== undefined) return Effect.succeed(known)
+        if (known !== undefined) return Effect.fail(known)
         const name = nameOf(request)
         const why = localRefusal(request)
-        if (why !== undefined) return Effect.as(logRefusal(name, why), 403)
+        if (why !== undefined) return Effect.zipRight(logRefusal(name, why), Effect.fail(403 as const))
         return Effect.suspend(() => authenticate(authorization)).pipe(
           Effect.timeoutFail({
             duration: handshakeTimeoutMs,
             onTimeout: () => new Unauthorized({ message: "it could not be authenticated in time" })
           }),
-          Effect.as(undefined),
-          Effect.catchTag("Unauthorized", ({ message }) =>
-            Effect.as(Effect.logInfo(`refused ${name}: ${message}`), 401 as const)
+          Effect.map((grant) => (isOpen ? undefined : grant)),
+          Effect.catchAllCause((cause) =>
+            Option.match(Cause.failureOption(cause), {
+              onNone: () => Effect.zipRight(Effect.logError("authentication died", cause), Effect.fail(500 as const)),
+              onSome: ({ message }) =>
+                Effect.zipRight(Effect.logInfo(`refused ${name}: ${message}`), Effect.fail(401 as const))
+            })
           ),
-          Effect.catchAllCause((cause) => Effect.as(Effect.logError("authentication died", cause), 500 as const)),
           Effect.interruptible
         )
       }
@@ -142,14 +151,14 @@ export const layer = (
       }
 
       const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-        const respond = (status: Status | undefined) => {
-          if (status !== undefined) answer(response, status)
-          else if (page !== undefined && pathOf(request) === "/metrics") metrics(page, request, response)
+        const onRefused = (status: Status) => answer(response, status)
+        const onAllowed = () => {
+          if (page !== undefined && pathOf(request) === "/metrics") metrics(page, request, response)
           else if (pathOf(request) === "/" && request.method === "GET") {
             answer(response, 400, "Connection header did not include 'upgrade'")
           } else answer(response, 404)
         }
-        fork(Effect.map(verdict(request), respond))
+        fork(Effect.match(verdict(request), { onFailure: onRefused, onSuccess: onAllowed }))
       }
 
       const listener = yield* Listener.listen(address, { tls, acceptWithinMs: handshakeTimeoutMs, onRequest })
@@ -160,35 +169,40 @@ export const layer = (
         WebSocket: WebSocketPeer.ServerSocket
       })
 
-      const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer, grant: Grant | undefined) => {
         if (pathOf(request) !== "/") return refuse(socket, 404)
         if (accept === undefined || upgrades.clients.size >= maxConnections) return refuse(socket, 503)
         const take = accept
         upgrades.handleUpgrade(request, socket, head, (ws) => {
           listener.pending.accepted(request.socket)
           traffic.add(request.socket)
-          take(ws, request)
+          take(ws, request, grant)
         })
       }
 
       listener.server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
         destroyOnError(socket)
-        const proceed = (status: Status | undefined) =>
-          status === undefined ? upgrade(request, socket, head) : refuse(socket, status)
-        fork(Effect.map(verdict(request), proceed))
+        const onRefused = (status: Status) => refuse(socket, status)
+        const onAllowed = (grant: Grant | undefined) => upgrade(request, socket, head, grant)
+        fork(Effect.match(verdict(request), { onFailure: onRefused, onSuccess: onAllowed }))
       })
 
       const run = <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) =>
         Effect.scoped(
           Effect.gen(function* () {
             const fork = yield* FiberSet.makeRuntime<R>()
-            accept = (ws, request) => {
+            accept = (ws, request, grant) => {
               // The close handshake takes a while after the serving fiber has ended; shutdown waits for it.
               const gone = Effect.async<void>((resume) => {
                 if (ws.readyState === WebSocket.CLOSED) resume(Effect.void)
                 else ws.once("close", () => resume(Effect.void))
               })
-              const peer = WebSocketPeer.make(ws, request.socket, nameOf(request), timerMs(pingIntervalMs), unfinished)
+              const peer = WebSocketPeer.make(ws, request.socket, {
+                name: nameOf(request),
+                grant,
+                pingIntervalMs: timerMs(pingIntervalMs),
+                unfinished
+              })
               fork(Effect.ensuring(serve(peer), gone))
             }
             yield* Effect.addFinalizer(() =>

@@ -7,6 +7,7 @@ import { type Buffer, isUtf8 } from "node:buffer"
 import type { Socket } from "node:net"
 import { WebSocket } from "ws"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
+import * as Grant from "../session/Grant.js"
 import type { Peer } from "../session/Peer.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { SmallMessages } from "./SmallMessages.js"
@@ -14,6 +15,9 @@ import { UnfinishedMessages } from "./UnfinishedMessages.js"
 
 /** Pings that a peer may leave unanswered before it is taken for gone. */
 const maxUnansweredPings = 3
+
+/** How long a peer that was silent may take to answer a ping once its client wants its session back, in milliseconds. */
+const probeMs = 2000
 
 /** Answers a client that closes without a code with 1000 instead of without one. */
 export class ServerSocket extends WebSocket {
@@ -48,14 +52,21 @@ const weigh = (ws: WebSocket, socket: Socket, channel: WebSocketChannel, all: Un
   channel.onceClosed(unfinished.finish)
 }
 
-/** A peer; `name` says who it is, for the messages that it gets about what it sent. */
-export const make = (
-  ws: WebSocket,
-  socket: Socket,
-  name: string,
-  pingIntervalMs: number,
-  unfinished: UnfinishedMessages = new UnfinishedMessages(Number.POSITIVE_INFINITY)
-): Peer => {
+/** What is known of a peer beside its socket. */
+export interface Options {
+  /** Where it is, for the messages that it gets about what it sent. */
+  readonly name: string
+  /** Whose connection it is; undefined if it did not authenticate. */
+  readonly grant: Grant.Grant | undefined
+  readonly pingIntervalMs: number
+  /** The messages of all connections that have not arrived in full; without it they have no limit. */
+  readonly unfinished?: UnfinishedMessages | undefined
+}
+
+/** A peer on a WebSocket and the connection below it. */
+export const make = (ws: WebSocket, socket: Socket, options: Options): Peer => {
+  const { name, grant, pingIntervalMs, unfinished = new UnfinishedMessages(Number.POSITIVE_INFINITY) } = options
+  const owner = SocketOwner.of(socket)
   const channel = new WebSocketChannel(ws, socket, {
     intervalMs: pingIntervalMs,
     maxUnanswered: maxUnansweredPings,
@@ -68,7 +79,8 @@ export const make = (
   if (gathers) ws.beforeClose = () => small.flush()
   return {
     name,
-    owner: SocketOwner.of(socket),
+    grant: grant ?? Grant.ofOwner(owner),
+    owner,
     malformedPrefix: `failed to parse websocket JSON-RPC message from exec-server websocket ${name}`,
     resumable: true,
     listen: ({ onMessage, onMalformed, onDrain, onEnd }) => {
@@ -101,6 +113,7 @@ export const make = (
     buffered: () => channel.buffered + small.waiting,
     pause: () => channel.pause(),
     resume: () => channel.resume(),
+    probe: (onAnswer) => (channel.isSilent ? channel.probe(probeMs, onAnswer) : onAnswer(true)),
     close: ({ code, reason }) => channel.close(code, reason)
   }
 }

@@ -58,7 +58,6 @@ describe("half-open connections", () => {
       yield* proxy.swallow
       const client = yield* connectTo(server.url)
       const params = { clientName: "again", resumeSessionId: sessionId }
-      assert.strictEqual((yield* client.call("initialize", params)).error.code, -32010)
       yield* Effect.repeat(client.call("initialize", params), {
         until: ({ error }) => error === undefined
       }).pipe(Effect.timeout("20 seconds"))
@@ -68,6 +67,22 @@ describe("half-open connections", () => {
       yield* client.sees("p", "hello")
       yield* client.ask("process/terminate", { processId: "p" })
       yield* client.closed("p")
+    })
+  )
+
+  it.scopedLive("its session is resumed as soon as it has left one ping unanswered", () =>
+    Effect.gen(function* () {
+      // Without a resumption it is given up after four of these.
+      const server = yield* webSocketServer({ args: ["--ping-interval-ms", "8000"] })
+      const proxy = yield* swallowingProxy(server.url)
+      const lost = yield* connectTo(proxy.url)
+      const { sessionId } = yield* lost.handshake({ resumeSessionId: null })
+      yield* proxy.swallow
+      const client = yield* connectTo(server.url)
+      const params = { clientName: "again", resumeSessionId: sessionId }
+      assert.strictEqual((yield* client.call("initialize", params)).error.code, -32010)
+      const again = client.call("initialize", params).pipe(Effect.delay("100 millis"))
+      yield* Effect.repeat(again, { until: ({ error }) => error === undefined }).pipe(Effect.timeout("20 seconds"))
     })
   )
 

@@ -108,6 +108,41 @@ describe("a peer that is silent", () => {
   )
 })
 
+describe("a peer that is asked whether it is there", () => {
+  const probe = (channel: WebSocketChannel) =>
+    Effect.async<boolean>((resume) => channel.probe(300, (isAlive) => resume(Effect.succeed(isAlive))))
+
+  it.scopedLive("is, if it says anything, and is not, if it says nothing or ends", () =>
+    Effect.gen(function* () {
+      const quiet = { intervalMs: 60_000 }
+      const answering = yield* opened(quiet)
+      answering.peer.on("data", () => answering.peer.write(frame(10, "")))
+      assert.isTrue(yield* probe(answering.channel))
+      const silent = yield* opened(quiet)
+      assert.isFalse(yield* probe(silent.channel))
+      const ending = yield* opened(quiet)
+      ending.peer.on("data", () => ending.peer.destroy())
+      assert.isFalse(yield* probe(ending.channel))
+      assert.isFalse(yield* probe(ending.channel))
+      // Its answer could not be heard.
+      const paused = yield* opened(quiet)
+      paused.channel.pause()
+      assert.isTrue(yield* probe(paused.channel))
+    })
+  )
+
+  it.scopedLive("was silent only if nothing has come since the last ping", () =>
+    Effect.gen(function* () {
+      const { channel, peer } = yield* opened({ maxUnanswered: 1000 })
+      assert.isFalse(channel.isSilent)
+      yield* receives(peer, (bytes) => pings(bytes) === 2)
+      assert.isTrue(channel.isSilent)
+      peer.write(frame(10, ""))
+      yield* eventually("it is heard", () => !channel.isSilent)
+    })
+  )
+})
+
 describe("an open WebSocket", () => {
   it.scopedLive("writes what is sent in one turn in one system call", () =>
     Effect.gen(function* () {

@@ -14,11 +14,11 @@ const entries = (path: string): ReadonlyArray<Json> =>
     .slice(0, -1)
     .map((line) => JSON.parse(line))
 
-/** What they say beside the time and the peer. */
+/** What they say beside the time and who it was. */
 const said = (path: string, sessionId: string, event = "") =>
   entries(path)
     .filter((entry) => entry.sessionId === sessionId && entry.event.startsWith(event))
-    .map(({ time: _time, peer: _peer, sessionId: _sessionId, ...what }) => what)
+    .map(({ time: _time, peer: _peer, subject: _subject, sessionId: _sessionId, ...what }) => what)
 
 const program = "/bin/sh"
 

@@ -54,6 +54,70 @@ const running = (peer: FakePeer) =>
 
 const wait = { processId: "p", until: "closed", waitMs: 60_000 }
 
+describe("a session whose client has another connection", () => {
+  /** A peer that is there or not, and how often that was asked. */
+  const probed = (isAlive: boolean) => {
+    let count = 0
+    const probe = (onAnswer: (isAlive: boolean) => void) => {
+      count++
+      onAnswer(isAlive)
+    }
+    return { probe, count: () => count }
+  }
+
+  /** Tries to resume the session of a peer from another connection; gives the answer. */
+  const resumed = (peer: FakePeer, more: Partial<Peer> = {}) =>
+    Effect.gen(function* () {
+      const other = yield* served(more)
+      const id = other.peer.post("initialize", { clientName: "b", resumeSessionId: peer.reply(1).result.sessionId })
+      yield* settle
+      return other.peer.reply(id)
+    })
+
+  test(
+    "is given to it if the first does not answer",
+    ({ peer, serving }) =>
+      Effect.gen(function* () {
+        peer.handshake()
+        const answer = yield* resumed(peer)
+        assert.strictEqual(answer.result?.sessionId, peer.reply(1).result.sessionId)
+        const reason = "the client has resumed the session on another connection"
+        assert.deepStrictEqual(peer.ending, { code: 1008, reason })
+        yield* Fiber.join(serving)
+      }),
+    { probe: probed(false).probe }
+  )
+
+  test(
+    "stays where it is if the first answers",
+    ({ peer }) =>
+      Effect.gen(function* () {
+        peer.handshake()
+        assert.strictEqual((yield* resumed(peer)).error.code, -32010)
+        assert.isUndefined(peer.ending)
+      }),
+    { probe: probed(true).probe }
+  )
+
+  for (const [title, params, more] of [
+    ["is not asked about for another subject", { resumeSessionId: null }, { grant: { id: "bob" } }],
+    ["is not asked about if it would end with the first", {}, {}]
+  ] as const) {
+    const asked = probed(false)
+    test(
+      title,
+      ({ peer }) =>
+        Effect.gen(function* () {
+          peer.handshake(params)
+          assert.isDefined((yield* resumed(peer, more)).error)
+          assert.strictEqual(asked.count(), 0)
+          assert.isUndefined(peer.ending)
+        }),
+      { probe: asked.probe }
+    )
+  }
+})
+
 describe("requests in flight", () => {
   test("are as many as the limit; the peer is not read beyond it, and the next one is served after an answer", ({
     peer,
@@ -419,6 +483,26 @@ describe("the handshake", () => {
       yield* settle
       assert.isDefined(peer.reply(id).result)
     }))
+
+  test(
+    "is no longer than the credential lasts, which ends a connection that has finished it; its session is detached",
+    ({ peer, serving }) =>
+      Effect.gen(function* () {
+        peer.handshake()
+        const { sessionId } = peer.reply(1).result
+        yield* TestClock.adjust("9 hours")
+        assert.isUndefined(peer.ending)
+        yield* TestClock.adjust("1 hour")
+        const reason = "the token has expired; connect again with a new one"
+        assert.deepStrictEqual(peer.ending, { code: 1008, reason })
+        yield* Fiber.join(serving)
+        const again = yield* served({})
+        again.peer.handshake({ resumeSessionId: sessionId })
+        yield* settle
+        assert.strictEqual(again.peer.reply(1).result.sessionId, sessionId)
+      }),
+    { grant: { id: "fake", expiresAtMs: 36_000_000 } }
+  )
 
   test("that came in time leaves the connection alone afterwards", ({ peer }) =>
     Effect.gen(function* () {

@@ -15,6 +15,7 @@ const setup = (capabilities = {}) => {
   const nothing = () => {}
   const peer: Peer = {
     name: "",
+    grant: { id: "test" },
     malformedPrefix: "",
     resumable: true,
     listen: nothing,

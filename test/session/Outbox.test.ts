@@ -13,6 +13,7 @@ const makePeer = (parts: boolean) => {
   const state = { stuck: false, size: 0, largestPart: 0, partial: "" }
   const peer: Peer = {
     name: "",
+    grant: { id: "test" },
     malformedPrefix: "",
     resumable: true,
     listen: () => {},

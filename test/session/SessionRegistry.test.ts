@@ -258,6 +258,24 @@ describe("resume", () => {
       assert.strictEqual(failure.message, "unknown session id nope")
     }))
 
+  test("of a session of another subject fails as that of an unknown one does, and changes nothing", (registry) =>
+    Effect.gen(function* () {
+      const as = (id: string) =>
+        Effect.provideServiceEffect(
+          CurrentConnection,
+          Effect.map(CurrentConnection, (connection) => ({ ...connection, grant: { id } }))
+        )
+      const session = yield* registry.create.pipe(as("alice"))
+      for (const isDetached of [false, true]) {
+        if (isDetached) yield* registry.detach(session, true)
+        const failure = yield* failureOf(registry.resume(session.id).pipe(as("bob")))
+        assert.strictEqual(codeOf(failure), -32600)
+        assert.strictEqual(failure.message, `unknown session id ${session.id}`)
+      }
+      assert.strictEqual(session.tag, "Detached")
+      assert.strictEqual(yield* registry.resume(session.id).pipe(as("alice")), session)
+    }))
+
   test("of an attached session fails with a code of its own and leaves it attached", (registry) =>
     Effect.gen(function* () {
       const session = yield* registry.create
@@ -401,7 +419,7 @@ describe("the audit log", () => {
       yield* registry.resume(session.id).pipe(from("two"))
       yield* registry.detach(session, true)
       yield* TestClock.adjust("30 seconds")
-      const who = (peer: string) => ({ sessionId: session.id, peer })
+      const who = (peer: string) => ({ sessionId: session.id, subject: "in process", peer })
       assert.deepStrictEqual(log, [
         [who("one"), { event: "session.opened" }],
         [who("one"), { event: "session.detached" }],

@@ -20,6 +20,7 @@ export class FakePeer {
   peerWith(more: Partial<Peer>): Peer {
     return {
       name: "fake",
+      grant: { id: "fake" },
       malformedPrefix: "failed to parse JSON-RPC message from fake",
       resumable: true,
       listen: (events) => {

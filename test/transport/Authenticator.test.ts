@@ -17,6 +17,12 @@ const isLetIn = (authorization: string | undefined) =>
     Effect.catchTag("Unauthorized", () => Effect.succeed(false))
   )
 
+/** Who a header shows its sender to be. */
+const subjectOf = (authorization: string | undefined) =>
+  Effect.flatMap(Authenticator.Authenticator, ({ authenticate }) =>
+    Effect.map(authenticate(authorization), ({ id }) => id)
+  )
+
 const verdicts = (headers: ReadonlyArray<string | undefined>) => Effect.forEach(headers, isLetIn)
 
 /** A file with this content. */
@@ -142,6 +148,21 @@ describe("capability token", () => {
     })
   )
 
+  it.scoped("is one subject, however it is written and stored; its name does not contain the token", () =>
+    Effect.gen(function* () {
+      const sha256 = createHash("sha256").update(token).digest("hex")
+      for (const layer of [
+        Authenticator.layerCapabilityToken({ file: yield* file(token) }),
+        Authenticator.layerCapabilityToken({ sha256: sha256.toUpperCase() })
+      ]) {
+        for (const header of right) {
+          const subject = yield* Effect.provide(subjectOf(header), layer)
+          assert.strictEqual(subject, `token:${sha256.slice(0, 12)}`)
+        }
+      }
+    })
+  )
+
   it.scoped("of any characters, as the bytes that a header carries", () =>
     Effect.gen(function* () {
       const layer = Authenticator.layerCapabilityToken({ file: yield* file("pässwörd ☃") })
@@ -240,6 +261,43 @@ describe("signed bearer token", () => {
         ...{ justExpired: true, expired: true, almostThere: true, early: true }
       })
     })
+  )
+
+  it.effect("whose sub of its iss is the subject; those of an issuer without sub are one", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(now * 1000)
+      const layer = Authenticator.layerSignedBearerToken({ secretFile: yield* file(secret) })
+      const cases = [
+        [{ sub: "alice", iss: "https://a.example" }, "jwt:alice@https%3A%2F%2Fa.example"],
+        [{ sub: "alice" }, "jwt:alice@"],
+        [{ sub: "a@b", iss: "c" }, "jwt:a%40b@c"],
+        [{ sub: "a", iss: "b@c" }, "jwt:a@b%40c"],
+        [{ iss: "c" }, "jwt:@c"],
+        [{}, "jwt:@"],
+        [{ sub: ["i"] }, "jwt:$%5B%22i%22%5D@"],
+        [{ sub: '$["i"]' }, "jwt:%24%5B%22i%22%5D@"],
+        [{ sub: "two\nlines" }, "jwt:two%0Alines@"]
+      ] as const
+      for (const [claims, expected] of cases) {
+        const subject = yield* Effect.provide(subjectOf(`Bearer ${token({ ...valid, ...claims })}`), layer)
+        assert.strictEqual(subject, expected)
+      }
+      // Half of a surrogate pair cannot be encoded.
+      assert.isFalse(yield* Effect.provide(isLetIn(`Bearer ${token({ ...valid, sub: "\ud800" })}`), layer))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("is granted until its exp, and the skew after it", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(now * 1000)
+      const secretFile = yield* file(secret)
+      for (const maxClockSkewSeconds of [0, 7]) {
+        const layer = Authenticator.layerSignedBearerToken({ secretFile, maxClockSkewSeconds })
+        const { authenticate } = yield* Effect.provide(Authenticator.Authenticator, layer)
+        const { expiresAtMs } = yield* authenticate(`Bearer ${token({ exp: now + 60.5 })}`)
+        assert.strictEqual(expiresAtMs, (now + 60.5 + maxClockSkewSeconds) * 1000)
+      }
+    }).pipe(Effect.scoped)
   )
 
   it.effect("that expires while the server runs", () =>

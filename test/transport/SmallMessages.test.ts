@@ -27,7 +27,11 @@ const pair = Effect.acquireRelease(
     const messages: Array<{ readonly data: Buffer; readonly isBinary: boolean }> = []
     client.on("message", (data: Buffer, isBinary) => messages.push({ data, isBinary }))
     const [[ws, request]] = await Promise.all([once(server, "connection"), once(client, "open")])
-    const peer: Peer = WebSocketPeer.make(ws, request.socket, "the client", 60_000)
+    const peer: Peer = WebSocketPeer.make(ws, request.socket, {
+      name: "the client",
+      grant: undefined,
+      pingIntervalMs: 60_000
+    })
     return { http, server, client, messages, peer }
   }),
   ({ client, http, server }) =>

@@ -21,7 +21,7 @@ const acceptedWith = (pingIntervalMs: number) =>
         const http = createServer()
         const upgrades = new WebSocketServer({ server: http, WebSocket: WebSocketPeer.ServerSocket })
         upgrades.on("connection", (ws, request) => {
-          const peer = WebSocketPeer.make(ws, request.socket, "the client", pingIntervalMs)
+          const peer = WebSocketPeer.make(ws, request.socket, { name: "the client", grant: undefined, pingIntervalMs })
           peer.listen({
             onMessage: (text) => told.push(text),
             onMalformed: (detail) => told.push(`malformed: ${detail}`),
