@@ -204,4 +204,22 @@ describe("real children", () => {
       yield* eventually("all are gone", () => !members.some(({ pid }) => isAlive(pid)))
     })
   )
+
+  it.scopedLive("killAll leaves nobody behind of members that fork all the time in sessions of their own", () =>
+    Effect.gen(function* () {
+      // Bounded, for the case that they are not killed.
+      const forker = "setsid sh -c 'i=0; while [ $i -lt 150 ]; do sleep 1000 & i=$((i+1)); done; wait' &"
+      const pid = pidOf(yield* child("/bin/sh", "-c", `${forker.repeat(6)} wait`))
+      const leader = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+      const sessions = new Set<number>()
+      const others = () => table().filter(({ session, zombie }) => sessions.has(session) && !zombie)
+      yield* Effect.addFinalizer(() => Effect.sync(() => killAll([...sessions].map((pid) => ({ pid, startTime: 0 })))))
+      yield* eventually("all fork", () => {
+        for (const { session } of membersOf(leader, table()).values()) if (session !== pid) sessions.add(session)
+        return sessions.size === 6 && others().length > 60
+      })
+      killAll([leader])
+      yield* eventually("all are gone", () => others().length === 0, 3000)
+    })
+  )
 })
