@@ -57,6 +57,7 @@ const tests = {
   "transport/HttpUpgrade": [],
   "transport/Tls": ["server/ListenConfig"],
   "transport/Listener": ["transport/Tls"],
+  "transport/UnixSocket": [],
   "transport/LocalClient": [],
   "transport/Stdio": [],
   "transport/Authenticator": [],
