@@ -58,7 +58,6 @@ const tests = {
   "transport/Tls": ["server/ListenConfig"],
   "transport/Listener": ["transport/Tls"],
   "transport/UnixSocket": [],
-  "transport/LocalClient": [],
   "transport/Stdio": [],
   "transport/Authenticator": [],
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
