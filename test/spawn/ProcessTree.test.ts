@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, symlinkSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { constants, tmpdir } from "node:os"
 import { join } from "node:path"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import {
   childrenOf,
@@ -200,8 +200,49 @@ describe("real children", () => {
       const ready = () => found().length === 6 && found().filter(({ pid, group }) => pid === group).length === 4
       yield* eventually("all six run, two of them in sessions of their own", ready)
       const members = found()
+      const sent: Array<readonly [pid: number, signal: unknown]> = []
+      const { kill } = process
+      yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          vi.spyOn(process, "kill").mockImplementation((pid, signal) => {
+            sent.push([pid, signal])
+            return kill.call(process, pid, signal)
+          })
+        ),
+        (spy) => Effect.sync(() => spy.mockRestore())
+      )
       killAll(members.filter(({ pid }) => leaders.includes(pid)))
+      const named = (signal: number) => sent.filter(([, other]) => other === signal).map(([pid]) => pid)
+      const [stopped, killed] = [named(constants.signals.SIGSTOP), named(constants.signals.SIGKILL)]
+      assert.includeMembers(
+        killed,
+        members.map(({ pid, group }) => (leaders.includes(group) ? -group : pid))
+      )
+      assert.sameMembers(stopped, killed)
+      assert.deepStrictEqual(
+        sent.map(([pid]) => pid),
+        [...stopped, ...killed],
+        "all are stopped before one is killed"
+      )
       yield* eventually("all are gone", () => !members.some(({ pid }) => isAlive(pid)))
+    })
+  )
+
+  it.scopedLive("killAll leaves nobody behind of members that fork all the time in sessions of their own", () =>
+    Effect.gen(function* () {
+      // Bounded, for the case that they are not killed.
+      const forker = "setsid sh -c 'i=0; while [ $i -lt 150 ]; do sleep 1000 & i=$((i+1)); done; wait' &"
+      const pid = pidOf(yield* child("/bin/sh", "-c", `${forker.repeat(6)} wait`))
+      const leader = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+      const sessions = new Set<number>()
+      const others = () => table().filter(({ session, zombie }) => sessions.has(session) && !zombie)
+      yield* Effect.addFinalizer(() => Effect.sync(() => killAll([...sessions].map((pid) => ({ pid, startTime: 0 })))))
+      yield* eventually("all fork", () => {
+        for (const { session } of membersOf(leader, table()).values()) if (session !== pid) sessions.add(session)
+        return sessions.size === 6 && others().length > 60
+      })
+      killAll([leader])
+      yield* eventually("all are gone", () => others().length === 0, 3000)
     })
   )
 })

@@ -161,6 +161,17 @@ describe("a peer on a WebSocket", () => {
     })
   )
 
+  it.scopedLive("that leaves them unanswered is cut off, however often it is resumed without having been paused", () =>
+    Effect.gen(function* () {
+      const { peer, told } = yield* acceptedWith(50)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => setInterval(() => peer.resume(), 10)),
+        (timer) => Effect.sync(() => clearInterval(timer))
+      )
+      yield* eventually("its end is told", () => told.includes("end"))
+    })
+  )
+
   it.scopedLive("that takes nothing of what waits for it, and says nothing, is cut off, paused or not", () =>
     Effect.gen(function* () {
       for (const isPaused of [false, true]) {

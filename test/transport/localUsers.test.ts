@@ -1,11 +1,9 @@
 /** A server that asks for no token: which programs of this machine may use it. */
 import { spawn } from "node:child_process"
 import { chmodSync } from "node:fs"
-import { createServer, Socket } from "node:net"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as SocketOwner from "../../src/spawn/SocketOwner.js"
 import * as Authenticator from "../../src/transport/Authenticator.js"
 import { exposed, folder } from "../support/exposed.js"
 import { answer, receives, upgrade } from "../support/raw.js"
@@ -100,47 +98,4 @@ describe("the Host header", () => {
       assert.strictEqual((yield* answer(`${url}/`, "GET")).status, 400)
     })
   )
-})
-
-describe("the owner of a socket", () => {
-  const accepted = (host: string, to = host) =>
-    Effect.acquireRelease(
-      Effect.async<{ readonly socket: Socket; readonly end: () => void }>((resume) => {
-        const server = createServer((socket) => {
-          server.close()
-          resume(Effect.succeed({ socket, end: () => void client.destroy() }))
-        })
-        const client = new Socket()
-        server.listen(0, host, () => {
-          const address = server.address()
-          client.connect(typeof address === "object" && address !== null ? address.port : 0, to)
-        })
-      }),
-      ({ socket, end }) =>
-        Effect.sync(() => {
-          end()
-          socket.destroy()
-        })
-    )
-
-  for (const [host, to] of [
-    ["127.0.0.1", "127.0.0.1"],
-    ["::1", "::1"],
-    ["::", "127.0.0.1"]
-  ] as const) {
-    it.scopedLive(`is found for a connection from ${to} to ${host}, by diagnostics as in the table`, () =>
-      Effect.gen(function* () {
-        const { socket, end } = yield* accepted(host, to)
-        const owner = SocketOwner.of(socket)
-        assert.strictEqual(owner?._tag === "Tcp" ? owner.uid : undefined, process.getuid?.())
-        const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = socket
-        assert.deepStrictEqual(SocketOwner.findInTable({ remoteAddress, remotePort, localAddress, localPort }), owner)
-        const closed = new Promise((resolve) => socket.once("close", resolve))
-        socket.resume()
-        end()
-        yield* Effect.promise(() => closed)
-        assert.strictEqual(SocketOwner.of(socket)?._tag, "Unknown")
-      })
-    )
-  }
 })
