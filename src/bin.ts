@@ -12,6 +12,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import { Exited, exitStatusOf } from "./command/CommandExit.js"
 import { serve } from "./command/Serve.js"
+import * as ServerExit from "./command/ServerExit.js"
 import * as ServerFlags from "./command/ServerFlags.js"
 import * as PlainText from "./internal/PlainText.js"
 import * as Logging from "./server/Logging.js"
@@ -68,5 +69,5 @@ NodeRuntime.runMain(main, {
   disableErrorReporting: true,
   disablePrettyLogger: true,
   // Exit explicitly: an open descriptor, of a half-open connection for example, must not keep the process alive.
-  teardown: (exit) => process.exit(exitCode(exit))
+  teardown: (exit) => (Option.isSome(serverFlags) ? ServerExit.exit : process.exit)(exitCode(exit))
 })

@@ -19,6 +19,7 @@ import * as Telemetry from "../server/Telemetry.js"
 import { Transport } from "../transport/Transport.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
+import * as ServerExit from "./ServerExit.js"
 
 /** Prints a line for each registration (the original's text). */
 const announceRegistration = (environmentId: string) =>
@@ -59,7 +60,7 @@ const secondSignal = Layer.scoped(
     const onSignal = (_: NodeJS.Signals, number: number) => {
       count++
       if (count === 2) Deferred.unsafeDone(came, Exit.void)
-      if (count > 2) process.exit(128 + number)
+      if (count > 2) ServerExit.exit(128 + number)
     }
     yield* Effect.acquireRelease(
       Effect.sync(() => void process.on("SIGINT", onSignal).on("SIGTERM", onSignal)),

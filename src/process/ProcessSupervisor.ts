@@ -19,6 +19,7 @@ import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } f
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Confiner from "../sandbox/Confiner.js"
 import type { Child, ChildSpec, Env, SpawnError } from "../spawn/Child.js"
+import { StuckStarts } from "../spawn/SlowStarts.js"
 import { Spawner } from "../spawn/Spawner.js"
 import { type Allowance, Allowances, weightOf, weightOfAll } from "./Allowance.js"
 import * as EnvPolicy from "./EnvPolicy.js"
@@ -106,6 +107,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const confiner = yield* Confiner.forSpawner(spawner)
     const skipGrace = yield* SkipGrace
     const processes = new Map<ProcessId, ManagedProcess>()
+    const stuckStarts = { count: 0 }
     let open = 0
     let ending = false
 
@@ -176,7 +178,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const spawn = (spec: ChildSpec): Effect.Effect<Child, SpawnError> =>
       Effect.suspend(() => {
         const startedAt = performance.now()
-        return Effect.map(spawner.spawn(spec), (child) => {
+        return Effect.map(Effect.provideService(spawner.spawn(spec), StuckStarts, stuckStarts), (child) => {
           ProcessMetrics.spawnSeconds.unsafeUpdate((performance.now() - startedAt) / 1000, [])
           return child
         })

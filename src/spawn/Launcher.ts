@@ -12,6 +12,8 @@ import { attempt, type ChildSpec, ExitStatus, SpawnError } from "./Child.js"
 import * as Posix from "./Posix.js"
 import { ProcessTrees, type Tree, type Shape as TreesShape } from "./ProcessTrees.js"
 import * as Program from "./Program.js"
+import { SlowMounts, type Shape as SlowMountsShape } from "./SlowMounts.js"
+import * as SlowStarts from "./SlowStarts.js"
 
 /** The shell that runs an executable file without a known format or a `#!` line. */
 const shell = "/bin/sh"
@@ -78,8 +80,7 @@ const runProgram = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Run
   }
 }
 
-const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Leader => {
-  const { pid, onExit } = runProgram(trees, spec, stdio)
+const toLeader = (trees: TreesShape, { pid, onExit }: Running): Leader => {
   const tree = trees.track(pid)
   return {
     pid,
@@ -94,6 +95,36 @@ const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Leader 
     closeTerminal: tree.closeTerminal
   }
 }
+
+const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio) =>
+  attempt(() => toLeader(trees, runProgram(trees, spec, stdio)))
+
+const launchSlowly = (
+  {
+    mounts,
+    trees,
+    stuck
+  }: { readonly mounts: SlowMountsShape; readonly trees: TreesShape; readonly stuck: SlowStarts.Count },
+  spec: ChildSpec,
+  stdio: Posix.Stdio
+) =>
+  Effect.suspend(() => {
+    const { report, onExit } = makeExit()
+    const options: SlowStarts.Options = {
+      mounts,
+      spec,
+      stdio,
+      guard: trees.guardSocket(),
+      all: stuck,
+      onExit: (code, signal) => report(statusOf(code, signal)),
+      onLate: (pid) => {
+        const late = toLeader(trees, { pid, onExit })
+        late.onExit(() => {})
+        late.signal("SIGKILL", "tree")
+      }
+    }
+    return Effect.map(SlowStarts.start(options, shell), (pid) => toLeader(trees, { pid, onExit }))
+  })
 
 /** Starts leaders on descriptors, or as the owner of a terminal. */
 type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
@@ -113,16 +144,23 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
     readonly launch: Launch
   }
 >() {
-  /** Leaders among the server's own processes, whose starts are synchronous; confined ones by `ConfinedLauncher`. */
+  /**
+   * Leaders among the server's own processes; confined ones by `ConfinedLauncher`. The starts are synchronous, unless
+   * there is a mount whose file system may hang.
+   */
   static readonly layer: Layer.Layer<Launcher, never, ProcessTrees> = Layer.effect(
     Launcher,
     Effect.gen(function* () {
       const trees = yield* ProcessTrees
       const confined = yield* ConfinedLauncher
+      const mounts = yield* SlowMounts
+      const stuck: SlowStarts.Count = { count: 0 }
       return {
         confines: confined !== undefined,
         launch: (spec, stdio) => {
-          if (spec.confinement === undefined) return attempt(() => launch(trees, spec, stdio))
+          if (spec.confinement === undefined) {
+            return mounts.isPresent() ? launchSlowly({ mounts, trees, stuck }, spec, stdio) : launch(trees, spec, stdio)
+          }
           if (confined !== undefined) return confined.launch(spec, stdio)
           return new SpawnError({ message: "this server cannot confine a process" })
         }

@@ -29,15 +29,19 @@ export interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
   readonly setPipeSize: (fd: number, bytes: number) => number
   readonly spawn: (
-    file: string,
+    files: ReadonlyArray<string>,
     argv: ReadonlyArray<string>,
     env: ReadonlyArray<string>,
     cwd: string,
     stdio: string | Descriptors,
     onExit: (code: number, signal: number) => void,
     guard: number,
-    held: number
+    held: number,
+    onStarted?: (result: number, index: number) => void
   ) => number
+  readonly abandon: (token: number) => number
+  readonly hasChanged: (fd: number) => boolean
+  readonly exitNow: (code: number) => never
   readonly guardSocket: () => readonly [own: number, theirs: number] | number
   readonly tell: (fd: number, line: string) => number
   readonly socketOwner: (
@@ -123,8 +127,47 @@ export const spawn = (
 ): number => {
   const terminal = isTerminal(stdio) ? stdio : undefined
   const given = isTerminal(stdio) ? stdio.path : stdio
-  return check(native().spawn(file, argv, env, cwd, given, onExit, guard, terminal?.master ?? -1)) as number
+  return check(native().spawn([file], argv, env, cwd, given, onExit, guard, terminal?.master ?? -1)) as number
 }
+
+/** A start on a thread of its own. */
+export interface SlowStart {
+  /** The executables to look for, by absolute paths: the first one that can be executed is started. */
+  readonly files: ReadonlyArray<string>
+  readonly argv: ReadonlyArray<string>
+  readonly env: ReadonlyArray<string>
+  readonly cwd: string
+  readonly stdio: Stdio
+  readonly guard: number
+  /** Called as by `spawn`. */
+  readonly onExit: (code: number, signal: number) => void
+  /** Called once, later, with a pid or a negative error number, and which of the files it was. */
+  readonly onStarted: (result: number, index: number) => void
+}
+
+/**
+ * Like `spawn`, but another thread waits for file systems that take their time. The descriptors may be closed at once.
+ * Gives what kills the child if it still waits; `onStarted` is called even then, once the kill has worked. Throws like
+ * node:fs if there can be no such thread.
+ */
+export const spawnSlowly = ({ files, argv, env, cwd, stdio, guard, onExit, onStarted }: SlowStart): (() => void) => {
+  const terminal = isTerminal(stdio) ? stdio : undefined
+  const given = isTerminal(stdio) ? stdio.path : stdio
+  const held = terminal?.master ?? -1
+  const token = check(native().spawn(files, argv, env, cwd, given, onExit, guard, held, onStarted)) as number
+  return () => {
+    native().abandon(token)
+  }
+}
+
+/** Whether the table of mounts has changed since this descriptor of it was opened or last asked about. */
+export const hasChanged = (fd: number): boolean => native().hasChanged(fd)
+
+/**
+ * Ends this process at once with a status. `process.exit` ends in exit(3), which joins libuv's threads: it never returns
+ * while one of them waits for a file system that does not answer.
+ */
+export const exitNow = (code: number): never => native().exitNow(code)
 
 /** The two ends of a guard's socket, both closed on exec. Throws like node:fs. */
 export const guardSocket = (): readonly [own: number, theirs: number] =>

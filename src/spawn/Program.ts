@@ -28,12 +28,16 @@ const fault = (file: string): string | undefined => {
 /** The longest name of a file, in bytes: in no folder there is one with a longer name. */
 const maxNameBytes = 255
 
-const locate = (name: string, spec: ChildSpec): string => {
-  if (name.includes("/")) return resolve(spec.cwd, name)
+/** Where the program of a child may be, in order of preference. */
+const candidatesOf = (name: string, spec: ChildSpec): ReadonlyArray<string> => {
+  if (name.includes("/")) return [resolve(spec.cwd, name)]
+  if (name.length > maxNameBytes) return []
+  return (spec.env["PATH"] ?? defaultPath).split(":").map((folder) => resolve(spec.cwd, folder, name))
+}
+
+const locate = (candidates: ReadonlyArray<string>): string => {
   let reason = "ENOENT"
-  if (name.length > maxNameBytes) throw new SpawnError({ message: OsError.text(reason) })
-  for (const folder of (spec.env["PATH"] ?? defaultPath).split(":")) {
-    const file = resolve(spec.cwd, folder, name)
+  for (const file of candidates) {
     const found = fault(file)
     if (found === undefined) return file
     if (found === "EACCES") reason = found
@@ -42,10 +46,10 @@ const locate = (name: string, spec: ChildSpec): string => {
 }
 
 /**
- * The absolute path of a child's program: a name without a slash is looked up in the `PATH` of the child. Throws
- * `SpawnError` with the texts of the original for one that is not there, and for strings that no program can be given.
+ * The absolute paths where a child's program may be: a name without a slash is looked up in the `PATH` of the child.
+ * Touches none of them. Throws `SpawnError` with the texts of the original for strings that no program can be given.
  */
-export const find = (spec: ChildSpec): string => {
+export const candidates = (spec: ChildSpec): ReadonlyArray<string> => {
   const [name = ""] = spec.argv
   if (name === "") {
     throw new SpawnError({ message: `missing program for ${spec.io._tag === "Pty" ? "PTY" : "pipe"} spawn` })
@@ -57,5 +61,15 @@ export const find = (spec: ChildSpec): string => {
   if (Object.entries(spec.env).some(([variable, value]) => hasNul(variable) || hasNul(value))) {
     throw new SpawnError({ message: "data provided contains a nul byte" })
   }
-  return locate(name, spec)
+  return candidatesOf(name, spec)
+}
+
+/**
+ * The absolute path of a child's program. Throws `SpawnError` with the texts of the original for one that is not there,
+ * and for strings that no program can be given.
+ */
+export const find = (spec: ChildSpec): string => {
+  const all = candidates(spec)
+  const [first = ""] = all
+  return spec.argv[0]?.includes("/") === true ? first : locate(all)
 }

@@ -20,6 +20,8 @@
 //                        the whole event loop while a child does not read.
 // keepFreed(bytes):      how much freed memory each heap of this process keeps at its end.
 // eraseVariable(name):   overwrites the value of a variable in the initial environment, which /proc/PID/environ shows.
+// hasChanged(fd):        whether the table of mounts has changed since the last call.
+// exitNow(code):         ends the process at once. exit(3) joins libuv's threads, and one of them may hang.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -37,12 +39,14 @@
 #include <malloc.h>
 #endif
 #include <node_api.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -366,22 +370,29 @@ static char **texts(napi_env env, napi_value array) {
 
 // What a child is made of, and what became of its start.
 typedef struct {
-  char *file, *cwd, *terminal;
+  char *cwd, *terminal;
+  // The first one that can be executed is started. Where there is only one, it is not examined before.
+  char **files;
   char **argv, **envp;
   int stdio[max_descriptors];
   int length;
   // The guard's socket, or -1; and a descriptor that the guard holds for the child, or -1.
   int guard, held;
   // The same as stdio, but none of them is among the numbers that the child gets.
-  int moved[max_descriptors];
+  int moved[2 * max_descriptors];
   int moved_count;
   pid_t pid;
   int error;
+  // Which one of the files was found. Written by the child, which shares our memory.
+  volatile int found;
+  // The child before it runs its program, if another thread may end it: 0 before and after. Guarded by jobs_lock,
+  // except that the child itself sets it.
+  volatile pid_t starting;
 } plan;
 
 static void free_plan(plan *of) {
   for (int i = 0; i < of->moved_count; i++) close(of->moved[i]);
-  free(of->file);
+  free_texts(of->files);
   free(of->cwd);
   free(of->terminal);
   free_texts(of->argv);
@@ -446,9 +457,25 @@ static void reset_signals(void) {
 #endif
 }
 
+// Finds the first file that can be executed, if there are several; an error number if none can.
+static int search(plan *of) {
+  int reason = ENOENT;
+  if (of->files[0] != NULL && of->files[1] == NULL) return 0;
+  for (int i = 0; of->files[i] != NULL; i++) {
+    struct stat found;
+    int is_found = stat(of->files[i], &found) == 0;
+    if (is_found && S_ISREG(found.st_mode) && access(of->files[i], X_OK) == 0) {
+      of->found = i;
+      return 0;
+    }
+    if (is_found || errno == EACCES) reason = EACCES;
+  }
+  return reason;
+}
+
 // A new session, no signal blocked or ignored, and nothing open but these descriptors. Only system calls: the memory is
 // the server's. Gives an error number, or does not return.
-static int become(const plan *of) {
+static int become(plan *of) {
   sigset_t none;
   if (setsid() == -1) return errno;
   // Before anything of the child's own: from here on the guard ends it, whatever happens to the server.
@@ -468,17 +495,28 @@ static int become(const plan *of) {
       if (of->stdio[i] == -1 && fd != i) close(fd);
     }
   }
-#if defined(SYS_close_range) && defined(CLOSE_RANGE_CLOEXEC)
-  // Our own descriptors are all closed on exec; this is for those of other native modules. The guard's is still needed.
-  syscall(SYS_close_range, (unsigned)of->length, ~0U, CLOSE_RANGE_CLOEXEC);
+#ifdef SYS_close_range
+  // At once, not on exec: if the file system of the program hangs, the child must hold no socket of the server. The
+  // guard's is still needed.
+  unsigned first = (unsigned)of->length;
+  if (of->guard >= of->length) {
+    if (of->guard > of->length) syscall(SYS_close_range, first, (unsigned)of->guard - 1, 0);
+    first = (unsigned)of->guard + 1;
+  }
+  syscall(SYS_close_range, first, ~0U, 0);
 #endif
+  int error = search(of);
+  if (error != 0) return error;
   if (chdir(of->cwd) == -1) return errno;
   reset_signals();
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
-  execve(of->file, of->argv, of->envp);
+  execve(of->files[of->found], of->argv, of->envp);
   return errno;
 }
+
+// Guards `owner` of all jobs, `finished` of all states and `starting` of all plans.
+static pthread_mutex_t jobs_lock = PTHREAD_MUTEX_INITIALIZER;
 
 // Starts the child and waits until it runs its program. vfork(2) copies no memory: its cost does not grow with the
 // server's. posix_spawn(3) does the same, but lets nothing be done in the child that it does not know.
@@ -491,12 +529,16 @@ static void start(plan *of) {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   of->pid = vfork();
   if (of->pid == 0) {
+    of->starting = getpid();
     of->error = become(of);
     tell_of_itself(of, '-', -1);
     _exit(127);
   }
   if (of->pid == -1) of->error = errno;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_mutex_lock(&jobs_lock);
+  of->starting = 0;
+  pthread_mutex_unlock(&jobs_lock);
   // It never became the program: there is nobody to tell of its end.
   if (of->pid != -1 && of->error != 0) {
     while (waitpid(of->pid, NULL, 0) == -1 && errno == EINTR) {
@@ -511,11 +553,9 @@ struct job {
   state *owner;
   child *created;
   napi_ref started;
+  int64_t token;
   struct job *next_finished, *next;
 };
-
-// Guards `owner` of all jobs and `finished` of all states.
-static pthread_mutex_t jobs_lock = PTHREAD_MUTEX_INITIALIZER;
 
 // The child belongs to the environment until it was reaped.
 static void adopt(state *own, child *created, pid_t pid) {
@@ -569,7 +609,10 @@ static void on_job_done(uv_async_t *async) {
     finished = done->next_finished;
     forget_job(own, done);
     napi_ref started = done->started;
-    napi_value result = number(env, done->plan.error == 0 ? done->plan.pid : -done->plan.error);
+    napi_value arguments[2] = {
+        number(env, done->plan.error == 0 ? done->plan.pid : -done->plan.error),
+        number(env, done->plan.found),
+    };
     if (done->plan.error == 0) {
       adopt(own, done->created, done->plan.pid);
       done->created = NULL;
@@ -577,7 +620,7 @@ static void on_job_done(uv_async_t *async) {
       napi_delete_reference(env, done->created->callback);
     }
     free_job(done);
-    call(env, started, 1, &result);
+    call(env, started, 2, arguments);
   }
   if (own->jobs == NULL) uv_unref((uv_handle_t *)&own->job_done);
   // Some may have ended before they were ours.
@@ -592,6 +635,8 @@ static int start_job(job *created) {
   int error = pthread_attr_init(&attributes);
   if (error != 0) return error;
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  // It may hang for as long as a file system does: the usual 8 MB are not needed.
+  pthread_attr_setstacksize(&attributes, 256 * 1024);
   error = pthread_create(&thread, &attributes, run_job, created);
   pthread_attr_destroy(&attributes);
   return error;
@@ -616,23 +661,38 @@ static int read_plan(napi_env env, const napi_value *arguments, plan *to) {
     to->stdio[i] = integer(env, element, -1);
   }
   to->length = (int)length;
-  to->file = text(env, arguments[0]);
+  to->files = texts(env, arguments[0]);
   to->argv = texts(env, arguments[1]);
   to->envp = texts(env, arguments[2]);
   to->cwd = text(env, arguments[3]);
   to->terminal = kind == napi_string ? text(env, arguments[4]) : NULL;
   to->guard = integer(env, arguments[6], -1);
   to->held = integer(env, arguments[7], -1);
-  int is_whole = to->file != NULL && to->argv != NULL && to->envp != NULL && to->cwd != NULL &&
+  int is_whole = to->files != NULL && to->argv != NULL && to->envp != NULL && to->cwd != NULL &&
                  (kind != napi_string || to->terminal != NULL);
   return is_whole ? 0 : ENOMEM;
 }
 
-// (file, argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f, guard, held, g?) => pid | -errno
-// A descriptor of -1 is /dev/null. f(status, 0), f(-1, signal) or, where the status was lost, f(-1, 0) is called once,
+// Copies of the descriptors that a start on another thread needs: ours may be closed before it is done.
+static int copy_descriptors(plan *of) {
+  for (int i = 0; of->terminal == NULL && i < of->length; i++) {
+    if (of->stdio[i] < 0) continue;
+    int copy = fcntl(of->stdio[i], F_DUPFD_CLOEXEC, of->length);
+    if (copy == -1) return errno;
+    of->moved[of->moved_count++] = of->stdio[i] = copy;
+  }
+  if (of->held == -1) return 0;
+  int held = fcntl(of->held, F_DUPFD_CLOEXEC, of->length);
+  if (held == -1) return errno;
+  of->moved[of->moved_count++] = of->held = held;
+  return 0;
+}
+
+// ([file, more...], argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f, guard, held, g?) => pid | -errno
+// Of several files, the first one that can be executed is started. A descriptor of -1 is /dev/null. f(status, 0), f(-1, signal) or, where the status was lost, f(-1, 0) is called once,
 // in a later turn of the event loop. The child tells the guard of itself, and gives it the descriptor that is to be held;
-// -1 is none. With g, the child is started by another thread; the result is 0, and g(pid | -errno) is called once later.
-// The descriptors must stay open until then.
+// -1 is none. With g, the child is started by another thread; the result is a token for abandon(), and
+// g(pid | -errno, index of the file) is called once later. The guard's socket must stay open until then.
 static napi_value spawn(napi_env env, napi_callback_info info) {
   size_t count = 9;
   napi_value arguments[9];
@@ -657,12 +717,14 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
     napi_create_reference(env, arguments[5], 1, &future->callback);
     napi_create_reference(env, arguments[8], 1, &created->started);
     created->owner = own;
-    error = start_job(created);
+    created->token = own->next_token++;
+    error = copy_descriptors(of);
+    if (error == 0) error = start_job(created);
     if (error == 0) {
       created->next = own->jobs;
       own->jobs = created;
       uv_ref((uv_handle_t *)&own->job_done);
-      return number(env, 0);
+      return number(env, created->token);
     }
     napi_delete_reference(env, future->callback);
     napi_delete_reference(env, created->started);
@@ -679,6 +741,36 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   if (own->children == NULL && own->jobs == NULL) uv_signal_stop(&own->reaper);
   free_job(created);
   return result;
+}
+
+// (token) => 0: kills a child that another thread is still starting. g is called all the same, once the kill works: not
+// before the file system answers, if the child waits for it uninterruptibly.
+static napi_value abandon(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  int64_t token = 0;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  if (count == 1) napi_get_value_int64(env, argument, &token);
+  pthread_mutex_lock(&jobs_lock);
+  for (job *found = state_of(env)->jobs; found != NULL; found = found->next) {
+    if (found->token == token && found->plan.starting > 0) kill(found->plan.starting, SIGKILL);
+  }
+  pthread_mutex_unlock(&jobs_lock);
+  return number(env, 0);
+}
+
+// (fd of /proc/self/mountinfo) => whether the table has changed since it was opened or last asked about
+static napi_value has_changed(napi_env env, napi_callback_info info) {
+  struct pollfd table = {.fd = descriptor(env, info), .events = POLLPRI};
+  napi_value result;
+  napi_get_boolean(env, poll(&table, 1, 0) != 0, &result);
+  return result;
+}
+
+// (code): does not return, and runs no destructor. libuv's joins its threads: with one that waits for a file system, the
+// process would never end.
+static napi_value exit_now(napi_env env, napi_callback_info info) {
+  _exit(descriptor(env, info));
 }
 
 // () => [ours, the guard's] | -errno: a socket of packets. What is sent to it waits a second at most.
@@ -946,5 +1038,8 @@ NAPI_MODULE_INIT() {
   export(env, exports, "cancel", cancel);
   export(env, exports, "keepFreed", keep_freed);
   export(env, exports, "eraseVariable", erase_variable);
+  export(env, exports, "abandon", abandon);
+  export(env, exports, "hasChanged", has_changed);
+  export(env, exports, "exitNow", exit_now);
   return exports;
 }

@@ -1,0 +1,22 @@
+import { assert, describe, it } from "@effect/vitest"
+import { parse } from "../../src/spawn/SlowMounts.js"
+
+const line = (path: string, type: string) => `36 27 0:31 / ${path} rw,relatime shared:1 - ${type} source rw\n`
+
+describe("parse", () => {
+  it("finds the file systems of other machines and of processes, and no others", () => {
+    const types = ["fuse", "fuseblk", "fuse.sshfs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "autofs", "virtiofs"]
+    for (const type of types) assert.deepStrictEqual(parse(line("/m", type)).get("/m"), { path: "/m", type })
+    for (const type of ["ext4", "fusectl", "tmpfs", "proc", "overlay", "nfsd"]) {
+      assert.strictEqual(parse(line("/m", type)).size, 0, type)
+    }
+  })
+
+  it("decodes the characters that the table escapes", () => {
+    assert.isTrue(parse(line("/a\\040b\\134c", "nfs")).has("/a b\\c"))
+  })
+
+  it("leaves out the root, on which the server itself lives", () => {
+    assert.strictEqual(parse(line("/", "virtiofs")).size, 0)
+  })
+})
