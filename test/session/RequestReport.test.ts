@@ -69,7 +69,7 @@ describe("the span of the client", () => {
 describe("around a request", () => {
   it.effect("nothing is done where nobody would see it", () =>
     Effect.gen(function* () {
-      const { around } = yield* RequestReport.make("peer", before)
+      const { around } = yield* RequestReport.make({ peer: "peer", subject: "subject" }, before)
       assert.isUndefined(around(request()))
     })
   )
@@ -77,15 +77,15 @@ describe("around a request", () => {
   it.effect("without a tracer, the handler is in the span of its client, and makes none", () => {
     const { lines, logs } = keeper()
     return Effect.gen(function* () {
-      const { around } = yield* RequestReport.make("peer", before)
+      const { around } = yield* RequestReport.make({ peer: "peer", subject: "subject" }, before)
       assert.strictEqual(yield* around(request({ parent }))?.(found) ?? Effect.void, parent)
       assert.deepStrictEqual(lines, [])
     }).pipe(Effect.provide(logs))
   })
 
   for (const [handshake, ids] of [
-    [before, { peer: "peer", requestId: '"r"' }],
-    [after, { peer: "peer", requestId: '"r"', sessionId: "s" }]
+    [before, { peer: "peer", subject: "subject", requestId: '"r"' }],
+    [after, { peer: "peer", subject: "subject", requestId: '"r"', sessionId: "s" }]
   ] as const) {
     for (const [code, handler] of [
       ["ok", Effect.succeed("done")],
@@ -97,7 +97,7 @@ describe("around a request", () => {
       it.effect(`a tracer gets a span that says how it ended: ${code}, ${session}`, () => {
         const { spans, lines, traces, logs } = keeper()
         return Effect.gen(function* () {
-          const { around } = yield* RequestReport.make("peer", handshake)
+          const { around } = yield* RequestReport.make({ peer: "peer", subject: "subject" }, handshake)
           yield* Effect.exit(around(request({ parent }))?.(handler) ?? Effect.void)
           assert.lengthOf(spans, 1)
           const [span] = spans
@@ -111,7 +111,7 @@ describe("around a request", () => {
       it.effect(`at the level of traces, a line says how it ended: ${code}, ${session}`, () => {
         const { lines, logs } = keeper()
         return Effect.gen(function* () {
-          const { around } = yield* RequestReport.make("peer", handshake)
+          const { around } = yield* RequestReport.make({ peer: "peer", subject: "subject" }, handshake)
           yield* Effect.exit(around(request())?.(handler) ?? Effect.void)
           assert.lengthOf(lines, 1)
           const { ms, ...line } = { ms: 0, ...lines[0] }
@@ -127,18 +127,18 @@ describe("around a request", () => {
 it.effect("a defect is logged with the request that died of it, in the span of its client", () => {
   const { lines, logs } = keeper()
   return Effect.gen(function* () {
-    const { died } = yield* RequestReport.make("peer", after)
+    const { died } = yield* RequestReport.make({ peer: "peer", subject: "subject" }, after)
     yield* died(request({ parent }), Cause.die(new Error("a bug")))
     const { message, ...line } = { message: undefined, ...lines[0] }
     assert.include(String(message), "a request died of a defect")
-    const ids = { peer: "peer", requestId: '"r"', sessionId: "s", method: "process/read" }
+    const ids = { peer: "peer", subject: "subject", requestId: '"r"', sessionId: "s", method: "process/read" }
     assert.deepStrictEqual<object>(line, { level: "ERROR", cause: "some", ...ids })
   }).pipe(Effect.provide(logs))
 })
 
 it.effect("what was answered is counted by its outcome, with the time that it took", () =>
   Effect.gen(function* () {
-    const { answered } = yield* RequestReport.make("peer", before)
+    const { answered } = yield* RequestReport.make({ peer: "peer", subject: "subject" }, before)
     /** How often, and how many seconds in all. */
     const counted = (code: string) => {
       let [count, seconds] = [0, 0]
