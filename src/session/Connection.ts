@@ -34,9 +34,6 @@ import type { SessionRegistry } from "./SessionRegistry.js"
 /** The multiple of the high-water mark above which small answers stop as well. */
 const smallAnswerFactor = 4
 
-/** The longest message that is decoded before the handshake is done, in characters: nothing of it needs a longer one. */
-const maxEarlyLength = 65536
-
 /** The longest single wait for the end of a credential, in milliseconds: timers have a limit, and clocks are set. */
 const maxExpiryWaitMs = 3_600_000
 
@@ -129,7 +126,6 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       if (confirmed === "too early") {
         return end({ code: 1002, reason: "received `initialized` notification before `initialize`" })
       }
-      isEarly = false
       if (confirmed === "repeated") return
       deadline?.unsafeInterruptAsFork(FiberId.none)
       deadline = undefined
@@ -140,14 +136,8 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
     }
 
-    let isEarly = true
 
     const receive = (text: string) => {
-      if (isEarly && text.length > maxEarlyLength) {
-        return malformed(
-          `the message has ${text.length} characters; before \`initialized\` the limit is ${maxEarlyLength}`
-        )
-      }
       const message = Wire.parse(text)
       switch (message._tag) {
         case "Request":

@@ -219,18 +219,18 @@ describe("--audit-log", () => {
     })
   )
 
-  it.scopedLive("goes on in a new file once it is renamed, and long ids are clipped in it", () =>
+  it.scopedLive("goes on in a new file once it is renamed, with ids of any length that they can have", () =>
     Effect.gen(function* () {
       const path = join(yield* folder, "audit.log")
       const server = yield* webSocketServer({ args: ["--audit-log", path] })
       const client = yield* server.connect
       const { sessionId } = yield* client.handshake()
       renameSync(path, `${path}.1`)
-      yield* client.sh("p".repeat(100_000), "exit 0")
-      yield* client.exited("p".repeat(100_000))
+      yield* client.sh("p".repeat(1024), "exit 0")
+      yield* client.exited("p".repeat(1024))
       assert.deepStrictEqual(said(`${path}.1`, sessionId), [{ event: "session.opened" }])
       const [start] = said(path, sessionId)
-      assert.deepInclude(start, { event: "process.start", processId: `${"p".repeat(1024)}...` })
+      assert.deepInclude(start, { event: "process.start", processId: "p".repeat(1024) })
       assert.strictEqual(said(path, sessionId).at(-1)?.event, "process.exited")
       assert.strictEqual(statSync(path).mode & 0o777, 0o600)
       assert.isBelow(statSync(path).size, 10_000)

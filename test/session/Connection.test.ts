@@ -465,25 +465,6 @@ describe("the handshake", () => {
       yield* Fiber.join(serving)
     }))
 
-  test("comes before large messages: until it is done they are refused unread, afterwards not", ({ peer }) =>
-    Effect.gen(function* () {
-      const padding = "x".repeat(70_000)
-      peer.post("initialize", { clientName: "test", padding })
-      // Not even JSON.
-      peer.raw(padding)
-      peer.post("initialize", { clientName: "test" })
-      peer.post("process/list", { padding })
-      const refusals = peer.sent.filter(({ id }) => id === -1).map(({ error }) => error.message)
-      assert.lengthOf(refusals, 3)
-      for (const message of refusals) {
-        assert.match(message, /the message has 70\d\d\d characters; before `initialized` the limit is 65536$/)
-      }
-      peer.raw('{"method":"initialized"}')
-      const id = peer.post("process/start", startParams("p", ["program", padding]))
-      yield* settle
-      assert.isDefined(peer.reply(id).result)
-    }))
-
   test(
     "is no longer than the credential lasts, which ends a connection that has finished it; its session is detached",
     ({ peer, serving }) =>
