@@ -40,8 +40,9 @@ const controlFrameBytes = 6
 const weigh = (ws: WebSocket, socket: Socket, channel: WebSocketChannel, all: UnfinishedMessages) => {
   const unfinished = all.make((reason) => {
     channel.close(1008, reason)
-    // Nothing more may arrive while the close frame is on its way; its answer is not waited for.
+    // What has arrived is held until the connection is gone: the answer to the close frame is not waited for.
     channel.pause()
+    setImmediate(() => ws.terminate())
   })
   // Before ws reads the same bytes: the end of a message comes after they were counted.
   socket.prependListener("data", ({ length }: Buffer) => unfinished.grow(length))

@@ -51,7 +51,7 @@ describe("the memory of a server", () => {
         const before = residentMb(server.pid)
         const head = Buffer.from([0x01, 0xff, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0])
         const half = Buffer.alloc(32 * mb, 0x20)
-        const sockets = yield* Effect.forEach(Array(24), () => rawSocket(server.url))
+        const sockets = yield* Effect.forEach(Array(12), () => rawSocket(server.url))
         for (const socket of sockets) {
           yield* asks(socket, upgrade())
           socket.write(head)
@@ -63,8 +63,8 @@ describe("the memory of a server", () => {
           60_000
         )
         assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
-        // Of 768 MB that were sent, some of what was cut off is still garbage.
-        assert.isBelow(residentMb(server.pid) - before, 450)
+        // 384 MB were sent; some of what was cut off is garbage that is not collected yet.
+        assert.isBelow(residentMb(server.pid) - before, 340)
       }),
     120_000
   )
