@@ -136,7 +136,6 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
     }
 
-
     const receive = (text: string) => {
       const message = Wire.parse(text)
       switch (message._tag) {

@@ -204,7 +204,11 @@ describe("the command", () => {
       }).pipe(Effect.repeat({ until: (answer) => answer !== "Unexpected server response: 409" }))
       assert.strictEqual(answer, "open")
       yield* eventually("it is logged", () => running.stderr().includes("is dropped"))
-      const logged = running.stderr().trim().split("\n").find((line) => line.includes("is dropped"))
+      const logged = running
+        .stderr()
+        .trim()
+        .split("\n")
+        .find((line) => line.includes("is dropped"))
       assert.include(JSON.parse(logged ?? "").message, "is dropped")
     })
   )
