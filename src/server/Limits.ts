@@ -146,7 +146,7 @@ interface Reader {
 const readers: ReadonlyArray<Reader> = [
   {
     find: Context.getOption(Transport),
-    reads: ["maxMessageBytes", "maxConnections", "pingIntervalMs", "handshakeTimeoutMs"]
+    reads: ["maxMessageBytes", "unfinishedMessageBytesTotal", "maxConnections", "pingIntervalMs", "handshakeTimeoutMs"]
   },
   {
     find: Context.getOption(OutputBuffer),
@@ -159,6 +159,8 @@ const readers: ReadonlyArray<Reader> = [
       "detachedSessionTtlMs",
       "maxProcessesPerSession",
       "stdinQueueBytesPerProcess",
+      "processBytesPerSession",
+      "processBytesTotal",
       "closedProcessRetentionMs",
       "allowDirectExec",
       "allowPreparedExec"

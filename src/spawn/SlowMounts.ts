@@ -38,9 +38,7 @@ export interface Shape {
   /** Whether there is any slow mount now. */
   readonly isPresent: () => boolean
   /** The slow mount that a path leads to or through, if there is one. The path is absolute. */
-  readonly find: (path: string | Buffer) => SlowMount | undefined
-  /** The same, or else one that is mounted below the path. */
-  readonly findWithin: (path: string | Buffer) => SlowMount | undefined
+  readonly find: (path: string) => SlowMount | undefined
 }
 
 /** Paths in the table have some characters as octal numbers. */
@@ -107,8 +105,6 @@ const readAll = (fd: number): string => {
   return Buffer.concat(pieces).toString("latin1")
 }
 
-const toText = (path: string | Buffer): string => Buffer.from(path as string).toString("latin1")
-
 /** Follows the table of mounts of this process. Where there is no such table, no mount is known to be slow. */
 const make = (): Shape => {
   let fd: number | undefined
@@ -129,20 +125,10 @@ const make = (): Shape => {
   }
   const find: Shape["find"] = (path) => {
     if (!isPresent()) return undefined
-    const found = follow(mounts, toText(path))
+    const found = follow(mounts, Buffer.from(path).toString("latin1"))
     return typeof found === "string" ? undefined : found
   }
-  return {
-    isPresent,
-    find,
-    findWithin: (path) => {
-      if (!isPresent()) return undefined
-      const found = follow(mounts, toText(path))
-      if (typeof found !== "string") return found
-      for (const mount of mounts.values()) if (mount.path.startsWith(`${found}/`)) return mount
-      return undefined
-    }
-  }
+  return { isPresent, find }
 }
 
 /** The slow mounts of this process. */

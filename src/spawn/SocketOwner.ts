@@ -132,7 +132,9 @@ const holds = (pid: number, inode: number): boolean => {
  * Whether the owner is, or may be, one of these processes or descends from them. Only an owner that is found outside of
  * them is none: a socket can be passed on while the process table is read.
  */
-export const isWithin = (owner: SocketOwner, roots: Iterable<number>): boolean => {
+export const isWithin = (owner: SocketOwner, roots: ReadonlySet<number>): boolean => {
+  // The usual case: it must not cost a reading of the process table.
+  if (roots.size === 0) return false
   const entries = table()
   const members = new Set<number>()
   for (const pid of roots) {
@@ -142,10 +144,7 @@ export const isWithin = (owner: SocketOwner, roots: Iterable<number>): boolean =
   if (members.size === 0) return false
   if (owner._tag === "Unknown") return true
   if (owner._tag === "Unix") return members.has(owner.pid) || entryOf(owner.pid) === undefined
-  const isHeld = ({ pid }: { readonly pid: number }) => holds(pid, owner.inode)
-  const [within, without] = [
-    entries.filter(({ pid }) => members.has(pid)),
-    entries.filter(({ pid }) => !members.has(pid))
-  ]
-  return within.some(isHeld) || !without.some(isHeld)
+  const isHeld = (byMembers: boolean) =>
+    entries.some(({ pid }) => members.has(pid) === byMembers && holds(pid, owner.inode))
+  return isHeld(true) || !isHeld(false)
 }

@@ -14,11 +14,12 @@ import * as Effect from "effect/Effect"
 import type { WebSocket } from "ws"
 import * as LateLimits from "../internal/LateLimits.js"
 import * as Connection from "../session/Connection.js"
-import { CurrentGrant } from "../session/Grant.js"
+import * as Grant from "../session/Grant.js"
 import type { Handlers } from "../session/Handlers.js"
 import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
+import * as SocketOwner from "../spawn/SocketOwner.js"
 import { TransportLimits, timerMs } from "./TransportLimits.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
@@ -55,7 +56,7 @@ export const serve: Effect.Effect<
   const { socket } = NodeHttpServerRequest.toIncomingMessage(request)
   const { pingIntervalMs } = yield* TransportLimits
   const { handshakeTimeoutMs } = yield* SessionLimits
-  const grant = yield* CurrentGrant
+  const grant = yield* Grant.CurrentGrant
   const upgraded = yield* request.upgrade
   const opened = yield* Deferred.make<WebSocket>()
   const early: Array<string | Uint8Array> = []
@@ -81,7 +82,13 @@ export const serve: Effect.Effect<
     const ws = yield* Effect.timeoutOption(Deferred.await(opened), handshakeTimeoutMs)
     if (ws._tag === "None") return
     const name = `${socket.remoteAddress}:${socket.remotePort}`
-    const peer = WebSocketPeer.make(ws.value, socket, { name, grant, pingIntervalMs: timerMs(pingIntervalMs) })
+    const owner = SocketOwner.of(socket)
+    const peer = WebSocketPeer.make(ws.value, socket, {
+      name,
+      owner,
+      grant: grant ?? Grant.ofOwner(owner),
+      pingIntervalMs: timerMs(pingIntervalMs)
+    })
     yield* Connection.serve(withEarly(peer, takeEarly))
   })
   // The end of the socket is told to the peer as well, which then ends in its own order.

@@ -8,7 +8,7 @@ import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 import { isLoopback, withoutBrackets } from "../internal/Loopback.js"
 import { clip } from "../protocol/Schemas.js"
-import * as SocketOwner from "../spawn/SocketOwner.js"
+import type { SocketOwner } from "../spawn/SocketOwner.js"
 
 const advice = "pass --allow-local-users, or have clients authenticate with --ws-auth"
 
@@ -16,11 +16,10 @@ const advice = "pass --allow-local-users, or have clients authenticate with --ws
 const nameOf = (host: string) => withoutBrackets(host.replace(/:\d*$/, ""))
 
 /** The other end belongs to another user, or the kernel does not say whose it is. */
-const strangerOf = (request: IncomingMessage): string | undefined => {
+const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
   const own = process.geteuid?.()
   // Where users are unknown to the system, there is nobody else.
   if (own === undefined || process.platform !== "linux") return undefined
-  const owner = SocketOwner.of(request.socket)
   if (owner === undefined) return undefined
   if (owner._tag === "Unknown") return `the kernel does not tell whose connection it is (${owner.reason}); ${advice}`
   return owner.uid === own
@@ -32,14 +31,14 @@ const strangerOf = (request: IncomingMessage): string | undefined => {
 const isHarmless = (name: string) => isIP(name) !== 0 || isLoopback(name) || (name !== "" && !name.includes("."))
 
 /**
- * Why a request from this machine is refused; undefined if it is not, or if it comes from another machine. A browser
- * sends the name by which it found the server, and whoever owns a domain can make it lead here (DNS rebinding).
+ * Why a request is refused whose connection has this owner; undefined if it is allowed. A browser sends the name by
+ * which it found the server, and whoever owns a domain can make it lead here (DNS rebinding).
  */
-export const refusal = (request: IncomingMessage): string | undefined => {
-  const { remoteAddress } = request.socket
-  const name = nameOf(request.headers.host ?? "")
+export const refusal = ({ socket, headers }: IncomingMessage, owner: SocketOwner | undefined): string | undefined => {
+  const { remoteAddress } = socket
+  const name = nameOf(headers.host ?? "")
   if (remoteAddress !== undefined && isLoopback(remoteAddress) && !isHarmless(name)) {
     return `its Host header says ${JSON.stringify(clip(name))}, which is neither an address nor a name of this machine, such as localhost`
   }
-  return strangerOf(request)
+  return strangerOf(owner)
 }

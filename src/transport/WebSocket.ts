@@ -11,9 +11,10 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { WebSocket, WebSocketServer } from "ws"
-import type { Grant } from "../session/Grant.js"
+import * as Grant from "../session/Grant.js"
 import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
+import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Authenticator, Unauthorized } from "./Authenticator.js"
 import * as Listener from "./Listener.js"
 import * as LocalClient from "./LocalClient.js"
@@ -41,6 +42,9 @@ export interface Options {
    */
   readonly allowLocalUsers?: boolean | undefined
 }
+
+/** Whose connection it is, and the process that has its other end. */
+type Client = Pick<Peer, "grant" | "owner">
 
 /** An HTTP status that a request is answered with. */
 type Status = 200 | 400 | 401 | 403 | 404 | 405 | 500 | 503
@@ -90,7 +94,7 @@ export const layer = (
       const fork = yield* FiberSet.makeRuntime<never>()
       const origins = new Set(allowOrigin.map((origin) => origin.toLowerCase()))
       /** Takes an open WebSocket; undefined while nobody serves, before and after. */
-      let accept: ((ws: WebSocket, request: IncomingMessage, grant: Grant | undefined) => void) | undefined
+      let accept: ((ws: WebSocket, request: IncomingMessage, client: Client) => void) | undefined
 
       /** Health checks need no authentication. */
       const health = (request: IncomingMessage): Status | undefined => {
@@ -104,8 +108,10 @@ export const layer = (
         "path" in address ? `unix://${address.path}` : `${socket.remoteAddress}:${socket.remotePort}`
 
       /** Why a client of this machine may not connect to a server that asks for no token; undefined if it may. */
-      const localRefusal = (request: IncomingMessage): string | undefined =>
-        !isOpen || allowLocalUsers ? undefined : LocalClient.refusal(request)
+      const localRefusal = (
+        request: IncomingMessage,
+        owner: SocketOwner.SocketOwner | undefined
+      ): string | undefined => (!isOpen || allowLocalUsers ? undefined : LocalClient.refusal(request, owner))
       // Other users must not be able to fill the log: the operator needs to be told once.
       let hasWarned = false
       const logRefusal = (name: string, why: string) => {
@@ -114,25 +120,23 @@ export const layer = (
         return log(`refused ${name}: ${why}`)
       }
 
-      /**
-       * Whose request it is, if it may go on; undefined if nobody has to say. Fails with the status of one that is answered
-       * before its path matters.
-       */
-      const verdict = (request: IncomingMessage): Effect.Effect<Grant | undefined, Status> => {
+      /** Whose request it is, if it may go on. Fails with the status of one that is answered before its path matters. */
+      const verdict = (request: IncomingMessage): Effect.Effect<Client, Status> => {
         const { origin, authorization } = request.headers
         // Web pages may not connect, unless their origin is allowed.
         if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.fail(403)
         const known = health(request)
         if (known !== undefined) return Effect.fail(known)
         const name = nameOf(request)
-        const why = localRefusal(request)
+        const owner = SocketOwner.of(request.socket)
+        const why = localRefusal(request, owner)
         if (why !== undefined) return Effect.zipRight(logRefusal(name, why), Effect.fail(403 as const))
         return Effect.suspend(() => authenticate(authorization)).pipe(
           Effect.timeoutFail({
             duration: handshakeTimeoutMs,
             onTimeout: () => new Unauthorized({ message: "it could not be authenticated in time" })
           }),
-          Effect.map((grant) => (isOpen ? undefined : grant)),
+          Effect.map((grant) => ({ owner, grant: isOpen ? Grant.ofOwner(owner) : grant })),
           Effect.catchAllCause((cause) =>
             Option.match(Cause.failureOption(cause), {
               onNone: () => Effect.zipRight(Effect.logError("authentication died", cause), Effect.fail(500 as const)),
@@ -169,21 +173,21 @@ export const layer = (
         WebSocket: WebSocketPeer.ServerSocket
       })
 
-      const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer, grant: Grant | undefined) => {
+      const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer, client: Client) => {
         if (pathOf(request) !== "/") return refuse(socket, 404)
         if (accept === undefined || upgrades.clients.size >= maxConnections) return refuse(socket, 503)
         const take = accept
         upgrades.handleUpgrade(request, socket, head, (ws) => {
           listener.pending.accepted(request.socket)
           traffic.add(request.socket)
-          take(ws, request, grant)
+          take(ws, request, client)
         })
       }
 
       listener.server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
         destroyOnError(socket)
         const onRefused = (status: Status) => refuse(socket, status)
-        const onAllowed = (grant: Grant | undefined) => upgrade(request, socket, head, grant)
+        const onAllowed = (client: Client) => upgrade(request, socket, head, client)
         fork(Effect.match(verdict(request), { onFailure: onRefused, onSuccess: onAllowed }))
       })
 
@@ -191,15 +195,15 @@ export const layer = (
         Effect.scoped(
           Effect.gen(function* () {
             const fork = yield* FiberSet.makeRuntime<R>()
-            accept = (ws, request, grant) => {
+            accept = (ws, request, client) => {
               // The close handshake takes a while after the serving fiber has ended; shutdown waits for it.
               const gone = Effect.async<void>((resume) => {
                 if (ws.readyState === WebSocket.CLOSED) resume(Effect.void)
                 else ws.once("close", () => resume(Effect.void))
               })
               const peer = WebSocketPeer.make(ws, request.socket, {
+                ...client,
                 name: nameOf(request),
-                grant,
                 pingIntervalMs: timerMs(pingIntervalMs),
                 unfinished
               })

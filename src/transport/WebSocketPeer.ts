@@ -7,9 +7,9 @@ import { type Buffer, isUtf8 } from "node:buffer"
 import type { Socket } from "node:net"
 import { WebSocket } from "ws"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
-import * as Grant from "../session/Grant.js"
+import type { Grant } from "../session/Grant.js"
 import type { Peer } from "../session/Peer.js"
-import * as SocketOwner from "../spawn/SocketOwner.js"
+import type { SocketOwner } from "../spawn/SocketOwner.js"
 import { SmallMessages } from "./SmallMessages.js"
 import { UnfinishedMessages } from "./UnfinishedMessages.js"
 
@@ -57,8 +57,10 @@ const weigh = (ws: WebSocket, socket: Socket, channel: WebSocketChannel, all: Un
 export interface Options {
   /** Where it is, for the messages that it gets about what it sent. */
   readonly name: string
-  /** Whose connection it is; undefined if it did not authenticate. */
-  readonly grant: Grant.Grant | undefined
+  /** Whose connection it is. */
+  readonly grant: Grant
+  /** The owner of the other end, where that is a process of this machine. */
+  readonly owner?: SocketOwner | undefined
   readonly pingIntervalMs: number
   /** The messages of all connections that have not arrived in full; without it they have no limit. */
   readonly unfinished?: UnfinishedMessages | undefined
@@ -66,8 +68,7 @@ export interface Options {
 
 /** A peer on a WebSocket and the connection below it. */
 export const make = (ws: WebSocket, socket: Socket, options: Options): Peer => {
-  const { name, grant, pingIntervalMs, unfinished = new UnfinishedMessages(Number.POSITIVE_INFINITY) } = options
-  const owner = SocketOwner.of(socket)
+  const { name, grant, owner, pingIntervalMs, unfinished = new UnfinishedMessages(Number.POSITIVE_INFINITY) } = options
   const channel = new WebSocketChannel(ws, socket, {
     intervalMs: pingIntervalMs,
     maxUnanswered: maxUnansweredPings,
@@ -80,7 +81,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Peer => {
   if (gathers) ws.beforeClose = () => small.flush()
   return {
     name,
-    grant: grant ?? Grant.ofOwner(owner),
+    grant,
     owner,
     malformedPrefix: `failed to parse websocket JSON-RPC message from exec-server websocket ${name}`,
     resumable: true,

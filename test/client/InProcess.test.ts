@@ -2,12 +2,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as Tracer from "effect/Tracer"
 import { prepareValue } from "../../src/client/Api.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as InProcess from "../../src/client/InProcess.js"
@@ -19,6 +17,7 @@ import { realSessions } from "../support/composed.js"
 import { failureOf, serverLayer, settle } from "../support/fake.js"
 import { read, type Samples } from "../support/metrics.js"
 import { hasBubblewrap } from "../support/servers.js"
+import { spanKeeper } from "../support/traces.js"
 
 /** A bare connection, and everything it reports in short. */
 const bare = Effect.gen(function* () {
@@ -162,16 +161,7 @@ describe("a server in the same process", () => {
   })
 
   it.scoped("gives every request a span, where there is a tracer", () => {
-    const spans: Array<Tracer.Span> = []
-    const native = Effect.runSync(Effect.tracer)
-    const tracer = Tracer.make({
-      span: (...args) => {
-        const span = native.span(...args)
-        spans.push(span)
-        return span
-      },
-      context: (f, fiber) => native.context(f, fiber)
-    })
+    const { spans, layer } = spanKeeper()
     return Effect.gen(function* () {
       const client = yield* ExecClient.connectInProcess()
       yield* client.start({ processId: "p", argv: ["program"], cwd: "/" })
@@ -180,7 +170,7 @@ describe("a server in the same process", () => {
       assert.strictEqual(request?.attributes.get("code"), "ok")
       const spawn = spans.find(({ name }) => name === "ProcessSupervisor.spawn")
       assert.strictEqual(Option.getOrUndefined(spawn?.parent ?? Option.none())?.spanId, request?.spanId)
-    }).pipe(Effect.provide(serverLayer()), Effect.provide(Layer.setTracer(tracer)))
+    }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
   })
 
   it.scopedLive.runIf(hasBubblewrap)("says of a process whether its sandbox was in its way", () =>

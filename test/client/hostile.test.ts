@@ -6,7 +6,7 @@ import { EventLog } from "../../src/client/EventLog.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as Wire from "../../src/protocol/Wire.js"
 import { failureOf } from "../support/fake.js"
-import { type Answers, type Asked, hostileServer, sessionId } from "../support/hostile.js"
+import { type Answers, type Asked, hostileServer, listed, sessionId } from "../support/hostile.js"
 
 const inTime = Effect.timeoutFail({ duration: "20 seconds", onTimeout: () => new Error("it takes too long") })
 
@@ -24,17 +24,6 @@ const read = {
   exitCode: null,
   closed: false,
   failure: null
-}
-
-const listed = {
-  processId: "p",
-  pid: 1,
-  argv: ["sh"],
-  tty: false,
-  running: true,
-  exitCode: null,
-  signal: null,
-  startedAtMs: 0
 }
 
 describe("numbers of events", () => {

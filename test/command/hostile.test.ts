@@ -4,7 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { command, start } from "../support/command.js"
 import { directory } from "../support/files.js"
-import { type Answers, type Asked, hello, hostileServer, metadata, sessionId } from "../support/hostile.js"
+import { type Answers, type Asked, hello, hostileServer, listed, metadata, sessionId } from "../support/hostile.js"
 import { eventually, isAlive, residentMb } from "../support/servers.js"
 
 /** What a terminal acts on, and what looks different from what it is. */
@@ -13,35 +13,26 @@ const evil = "\u001b]0;owned\u0007\u009b31m\u007f\u202egpj\u2028\ud800"
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
 const control = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e]|\ufffd/
 
-/** A process, as a list has it. */
-const listed = {
-  processId: "p1",
-  pid: 1,
-  argv: ["sh"],
-  tty: false,
-  running: true,
-  exitCode: null,
-  signal: null,
-  startedAtMs: 0
-}
-
 const at = (url: string) => ["--url", url, "--session", sessionId]
+
+/** What the commands ask for. */
+const methods = [
+  "process/list",
+  "process/read",
+  "process/start",
+  "process/signal",
+  "process/terminate",
+  "process/closeStdin",
+  "process/resize",
+  "fs/getMetadata",
+  "fs/walk",
+  "fs/open",
+  "fs/readFile"
+]
 
 /** Refuses whatever it is asked for. */
 const refusing: Answers = Object.fromEntries(
-  [
-    "process/list",
-    "process/read",
-    "process/start",
-    "process/signal",
-    "process/terminate",
-    "process/closeStdin",
-    "process/resize",
-    "fs/getMetadata",
-    "fs/walk",
-    "fs/open",
-    "fs/readFile"
-  ].map((method) => [method, ({ id, say }) => say({ id, error: { code: -32600, message: `no ${evil}\nnever` } })])
+  methods.map((method) => [method, ({ id, say }) => say({ id, error: { code: -32600, message: `no ${evil}\nnever` } })])
 )
 
 describe("text of a server", () => {
@@ -154,26 +145,13 @@ const behaviours: { readonly [what: string]: (asked: Asked) => void } = {
   "wrong types": ({ say, id }) => say({ id, result: [evil, { processes: -1, entries: 1, chunk: {} }] })
 }
 
-const everything = [
-  "process/list",
-  "process/read",
-  "process/start",
-  "process/signal",
-  "process/terminate",
-  "process/closeStdin",
-  "process/resize",
-  "fs/getMetadata",
-  "fs/walk",
-  "fs/open"
-]
-
 describe("every command, and a server that answers with", () => {
   for (const [what, say] of Object.entries(behaviours)) {
     it.scopedLive(`${what}: one line, status 1, nothing written, and little memory taken`, () =>
       Effect.gen(function* () {
         const folder = yield* directory
         const answers: Answers = Object.fromEntries(
-          everything.map((method) => [method, (asked: Asked) => void say(asked)])
+          methods.map((method) => [method, (asked: Asked) => void say(asked)])
         )
         const url = yield* hostileServer(answers)
         const calls: ReadonlyArray<ReadonlyArray<string>> = [

@@ -445,12 +445,22 @@ describe("limits", () => {
   it.effect("refuse a transport that was built before them", () =>
     Effect.gen(function* () {
       const server = ExecServer.layer.pipe(
-        Layer.provide(Limits.layer({ maxMessageBytes: 1000, pingInterval: "1 minute", maxSessions: 2 })),
+        Layer.provide(
+          Limits.layer({
+            maxMessageBytes: 1000,
+            unfinishedMessageBytesTotal: 2000,
+            pingInterval: "1 minute",
+            maxSessions: 2
+          })
+        ),
         Layer.provide(Memory.layer),
         Layer.provide(fake),
         Layer.provide(NodeServices.layer)
       )
-      assert.strictEqual(yield* refusalOf(server), withoutEffect("maxMessageBytes, pingInterval", "transport"))
+      assert.strictEqual(
+        yield* refusalOf(server),
+        withoutEffect("maxMessageBytes, unfinishedMessageBytesTotal, pingInterval", "transport")
+      )
     })
   )
 
@@ -468,7 +478,12 @@ describe("limits", () => {
 
   it.effect("refuse sessions that were built before them, with a transport and without", () =>
     Effect.gen(function* () {
-      const late = Limits.layer({ detachedSessionTtl: 0, concurrentRequests: 1 })
+      const late = Limits.layer({
+        detachedSessionTtl: 0,
+        processBytesPerSession: 1,
+        processBytesTotal: 1,
+        concurrentRequests: 1
+      })
       const sessions = ExecServer.layerSessions.pipe(Layer.provide(fake), Layer.provide(NodeServices.layer))
       const served = ExecServer.layerServe.pipe(
         Layer.provide(late),
@@ -476,8 +491,14 @@ describe("limits", () => {
         Layer.provide(Memory.layer)
       )
       const client = ExecClient.layerInProcess().pipe(Layer.provide(late), Layer.provide(sessions))
-      assert.strictEqual(yield* refusalOf(served), withoutEffect("detachedSessionTtl", "sessions"))
-      assert.strictEqual(yield* refusalOf(client), withoutEffect("detachedSessionTtl", "sessions"))
+      assert.strictEqual(
+        yield* refusalOf(served),
+        withoutEffect("detachedSessionTtl, processBytesPerSession, processBytesTotal", "sessions")
+      )
+      assert.strictEqual(
+        yield* refusalOf(client),
+        withoutEffect("detachedSessionTtl, processBytesPerSession, processBytesTotal", "sessions")
+      )
     })
   )
 

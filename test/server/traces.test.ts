@@ -6,29 +6,14 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import { serverLayer } from "../support/fake.js"
 import { eventually, launch, memoryClient, webSocketServer } from "../support/servers.js"
 import { type Json, startParams, type TestClient } from "../support/TestClient.js"
+import { spanKeeper } from "../support/traces.js"
 
 const traceId = "0af7651916cd43dd8448eb211c80319c"
 const parentId = "b7ad6b7169203331"
 const traceparent = `00-${traceId}-${parentId}-01`
-
-/** A tracer that keeps its spans, as Effect's own makes them. */
-const keeper = () => {
-  const spans: Array<Tracer.Span> = []
-  const native = Effect.runSync(Effect.tracer)
-  const tracer = Tracer.make({
-    span: (...args) => {
-      const span = native.span(...args)
-      spans.push(span)
-      return span
-    },
-    context: (f, fiber) => native.context(f, fiber)
-  })
-  return { spans, layer: Layer.setTracer(tracer) }
-}
 
 /** A collector of spans on a port of its own. */
 const collector: Effect.Effect<
@@ -81,7 +66,7 @@ const startTraced = (client: TestClient, processId: string, trace: unknown) =>
 
 describe("spans", () => {
   it.scopedLive("a request continues its client's trace, and what it does is below it", () => {
-    const { spans, layer } = keeper()
+    const { spans, layer } = spanKeeper()
     return Effect.gen(function* () {
       const client = yield* memoryClient
       const { sessionId } = yield* client.handshake()
@@ -103,7 +88,7 @@ describe("spans", () => {
   })
 
   it.scopedLive("without a trace context, or with none that can be read, a request begins a trace", () => {
-    const { spans, layer } = keeper()
+    const { spans, layer } = spanKeeper()
     return Effect.gen(function* () {
       const client = yield* memoryClient
       yield* client.handshake()

@@ -4,17 +4,16 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HashMap from "effect/HashMap"
-import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
-import * as Tracer from "effect/Tracer"
 import { UnknownProcess } from "../../src/protocol/Failure.js"
 import { ProcessId } from "../../src/protocol/Ids.js"
 import type { Handshake } from "../../src/session/Handshake.js"
 import * as RequestReport from "../../src/session/RequestReport.js"
+import { spanKeeper } from "../support/traces.js"
 
 const traceId = "0af7651916cd43dd8448eb211c80319c"
 const spanId = "b7ad6b7169203331"
@@ -34,22 +33,13 @@ const request = (more: Partial<RequestReport.Request> = {}): RequestReport.Reque
 
 /** A tracer and a logger that keep what they get. */
 const keeper = () => {
-  const spans: Array<Tracer.Span> = []
-  const native = Effect.runSync(Effect.tracer)
-  const tracer = Tracer.make({
-    span: (...args) => {
-      const span = native.span(...args)
-      spans.push(span)
-      return span
-    },
-    context: (f, fiber) => native.context(f, fiber)
-  })
+  const { spans, layer } = spanKeeper()
   const lines: Array<{ readonly level: string; readonly message: unknown; readonly cause: string } & object> = []
   const logger = Logger.make<unknown, void>(({ annotations, cause, logLevel, message }) => {
     const annotated = Object.fromEntries(HashMap.toEntries(annotations))
     lines.push({ level: logLevel.label, message, cause: Cause.isEmpty(cause) ? "" : "some", ...annotated })
   })
-  return { spans, lines, traces: Layer.setTracer(tracer), logs: Logger.replace(Logger.defaultLogger, logger) }
+  return { spans, lines, traces: layer, logs: Logger.replace(Logger.defaultLogger, logger) }
 }
 
 /** The span that a handler finds itself in. */

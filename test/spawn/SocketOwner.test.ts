@@ -131,11 +131,11 @@ describe("an owner is one of some processes, or is not", () => {
         const owner = SocketOwner.of(socket)
         if (owner === undefined) return yield* Effect.dieMessage("it has no owner")
         const other = pidOf(yield* child("/bin/sleep", "1000"))
-        assert.isTrue(SocketOwner.isWithin(owner, [pid]))
-        assert.isTrue(SocketOwner.isWithin(owner, [other, pid]))
-        assert.isTrue(SocketOwner.isWithin(owner, [process.pid]), "it descends from this process")
-        assert.isFalse(SocketOwner.isWithin(owner, [other]))
-        assert.isFalse(SocketOwner.isWithin(owner, []))
+        assert.isTrue(SocketOwner.isWithin(owner, new Set([pid])))
+        assert.isTrue(SocketOwner.isWithin(owner, new Set([other, pid])))
+        assert.isTrue(SocketOwner.isWithin(owner, new Set([process.pid])), "it descends from this process")
+        assert.isFalse(SocketOwner.isWithin(owner, new Set([other])))
+        assert.isFalse(SocketOwner.isWithin(owner, new Set()))
       })
     )
   }
@@ -146,8 +146,8 @@ describe("an owner is one of some processes, or is not", () => {
       const { Tcp, Unix, Unknown } = SocketOwner.SocketOwner
       const gone = 2 ** 22 + 1
       for (const owner of [Tcp({ uid, inode: 0 }), Unix({ uid, pid: gone }), Unknown({ reason: "" })]) {
-        assert.isTrue(SocketOwner.isWithin(owner, [pid]), owner._tag)
-        assert.isFalse(SocketOwner.isWithin(owner, []), owner._tag)
+        assert.isTrue(SocketOwner.isWithin(owner, new Set([pid])), owner._tag)
+        assert.isFalse(SocketOwner.isWithin(owner, new Set()), owner._tag)
       }
     })
   )

@@ -4,12 +4,12 @@ import type { AddressInfo } from "node:net"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type WebSocket, WebSocketServer } from "ws"
+import type { Json } from "./TestClient.js"
 
 /** A request, and the connection that it came on. */
 export interface Asked {
   readonly id: number
-  // biome-ignore lint/suspicious/noExplicitAny: what a client sends, as JSON
-  readonly params: any
+  readonly params: Json
   readonly ws: WebSocket
   /** Sends a message, as JSON if it is no text. */
   readonly say: (message: unknown) => void
@@ -65,6 +65,18 @@ export const hostileServer = (answers: Answers): Effect.Effect<string, never, Sc
     }),
     ({ close }) => close
   ).pipe(Effect.map(({ url }) => url))
+
+/** A process, as a list has it. */
+export const listed = {
+  processId: "p",
+  pid: 1,
+  argv: ["sh"],
+  tty: false,
+  running: true,
+  exitCode: null,
+  signal: null,
+  startedAtMs: 0
+}
 
 /** The metadata of a file, or of a directory. */
 export const metadata = (kind: "file" | "directory", size = 5) => ({

@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { WebSocket, WebSocketServer } from "ws"
+import { anonymous } from "../../src/session/Grant.js"
 import type { Peer } from "../../src/session/Peer.js"
 import { SmallMessages } from "../../src/transport/SmallMessages.js"
 import * as WebSocketPeer from "../../src/transport/WebSocketPeer.js"
@@ -29,7 +30,7 @@ const pair = Effect.acquireRelease(
     const [[ws, request]] = await Promise.all([once(server, "connection"), once(client, "open")])
     const peer: Peer = WebSocketPeer.make(ws, request.socket, {
       name: "the client",
-      grant: undefined,
+      grant: anonymous,
       pingIntervalMs: 60_000
     })
     return { http, server, client, messages, peer }

@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { WebSocketServer } from "ws"
+import { anonymous } from "../../src/session/Grant.js"
 import type { Peer } from "../../src/session/Peer.js"
 import * as WebSocketPeer from "../../src/transport/WebSocketPeer.js"
 import { fill, settle } from "../support/fake.js"
@@ -21,7 +22,7 @@ const acceptedWith = (pingIntervalMs: number) =>
         const http = createServer()
         const upgrades = new WebSocketServer({ server: http, WebSocket: WebSocketPeer.ServerSocket })
         upgrades.on("connection", (ws, request) => {
-          const peer = WebSocketPeer.make(ws, request.socket, { name: "the client", grant: undefined, pingIntervalMs })
+          const peer = WebSocketPeer.make(ws, request.socket, { name: "the client", grant: anonymous, pingIntervalMs })
           peer.listen({
             onMessage: (text) => told.push(text),
             onMalformed: (detail) => told.push(`malformed: ${detail}`),

@@ -94,6 +94,14 @@ static napi_value number(napi_env env, int64_t value) {
   return result;
 }
 
+static napi_value pair(napi_env env, int64_t first, int64_t second) {
+  napi_value result;
+  napi_create_array_with_length(env, 2, &result);
+  napi_set_element(env, result, 0, number(env, first));
+  napi_set_element(env, result, 1, number(env, second));
+  return result;
+}
+
 static state *state_of(napi_env env) {
   void *found = NULL;
   napi_get_instance_data(env, &found);
@@ -118,10 +126,7 @@ static napi_value make_pipe(napi_env env, napi_callback_info info) {
   fcntl(fds[0], F_SETFD, FD_CLOEXEC);
   fcntl(fds[1], F_SETFD, FD_CLOEXEC);
 #endif
-  napi_value ends;
-  napi_create_array_with_length(env, 2, &ends);
-  for (uint32_t i = 0; i < 2; i++) napi_set_element(env, ends, i, number(env, fds[i]));
-  return ends;
+  return pair(env, fds[0], fds[1]);
 }
 
 // (fd, bytes) => bytes | -errno
@@ -780,10 +785,7 @@ static napi_value guard_socket(napi_env env, napi_callback_info info) {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == -1) return number(env, -errno);
   setsockopt(fds[0], SOL_SOCKET, SO_SNDTIMEO, &longest, sizeof longest);
   setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-  napi_value ends;
-  napi_create_array_with_length(env, 2, &ends);
-  for (uint32_t i = 0; i < 2; i++) napi_set_element(env, ends, i, number(env, fds[i]));
-  return ends;
+  return pair(env, fds[0], fds[1]);
 }
 
 // (fd, line) => 0 | -errno, without waiting
@@ -846,11 +848,7 @@ static napi_value socket_owner(napi_env env, napi_callback_info info) {
   }
   const struct inet_diag_msg *found = NLMSG_DATA(&answer.header);
   if (answer.header.nlmsg_len < NLMSG_LENGTH(sizeof *found)) return number(env, -EPROTO);
-  napi_value owner;
-  napi_create_array_with_length(env, 2, &owner);
-  napi_set_element(env, owner, 0, number(env, found->idiag_uid));
-  napi_set_element(env, owner, 1, number(env, found->idiag_inode));
-  return owner;
+  return pair(env, found->idiag_uid, found->idiag_inode);
 #else
   return number(env, -ENOSYS);
 #endif
@@ -862,11 +860,7 @@ static napi_value peer_credentials(napi_env env, napi_callback_info info) {
   struct ucred peer;
   socklen_t size = sizeof peer;
   if (getsockopt(descriptor(env, info), SOL_SOCKET, SO_PEERCRED, &peer, &size) == -1) return number(env, -errno);
-  napi_value result;
-  napi_create_array_with_length(env, 2, &result);
-  napi_set_element(env, result, 0, number(env, peer.uid));
-  napi_set_element(env, result, 1, number(env, peer.pid));
-  return result;
+  return pair(env, peer.uid, peer.pid);
 #else
   return number(env, -ENOSYS);
 #endif
