@@ -81,7 +81,8 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
         responseBudget: new ResponseBudget(() => false),
         maxContentBytes: Number.POSITIVE_INFINITY,
         notify: (method, params) => events.onNotification({ method, params }),
-        endIfGone: Effect.succeed(false),
+        isAlive: Effect.succeed(true),
+        end: () => {},
         deltas: {
           send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
           buffered: () => (held ? Number.POSITIVE_INFINITY : 0)

@@ -10,6 +10,9 @@
  */
 export type Dialect = "v0" | "session"
 
-/** v0 clients send neither member; later ones always send `resumeSessionId`, if only as `null`. */
+/** Later clients always send `resumeSessionId`, if only as `null`; the others are our extensions for sessions. */
+const laterMembers = ["resumeSessionId", "capabilities", "takeover", "sessionTtlMs", "name"]
+
+/** v0 clients send none of the later members. */
 export const of = (initialize: object): Dialect =>
-  "resumeSessionId" in initialize || "capabilities" in initialize ? "session" : "v0"
+  laterMembers.some((member) => member in initialize) ? "session" : "v0"

@@ -13,7 +13,7 @@ import { alsoChecked, checked, unbounded } from "./Bounds.js"
 import { DiscoveryApi } from "./DiscoveryApi.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
-import { ClientId, ProcessId, SessionId } from "./Ids.js"
+import { ClientId, ProcessId, SessionId, SessionName } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
@@ -302,6 +302,15 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({
       clientName: Text,
       resumeSessionId: Schema.optional(Schema.NullOr(ClientId)),
+      /** Resumes the session also if it is attached; its other connection is closed (ours). */
+      takeover: maybe(Flag),
+      /**
+       * How long the session waits for its client after a lost connection, in milliseconds (ours); null: until it is
+       * ended. Without it, `detachedSessionTtlMs`; at most `maxSessionTtlMs`.
+       */
+      sessionTtlMs: Schema.optional(Schema.NullOr(Count)),
+      /** A name for the session, which no other session of the same subject has (ours). */
+      name: maybe(SessionName),
       capabilities: Schema.optional(Schema.NullOr(Capabilities))
     }),
     success: Schema.Struct({

@@ -5,7 +5,7 @@
  */
 import * as Schema from "effect/Schema"
 import { maxBytes, maxIdBytes } from "./Bounds.js"
-import { Text } from "./Schemas.js"
+import { clip, Text } from "./Schemas.js"
 
 /**
  * An id that a client chooses: any string of at most 1 KiB.
@@ -21,6 +21,18 @@ export const ClientId = maxBytes(Text, maxIdBytes)
  */
 export const ProcessId = ClientId.pipe(Schema.brand("ProcessId"))
 export type ProcessId = typeof ProcessId.Type
+
+/**
+ * A name by which people find a session (ours): a letter or a digit, then up to 63 letters, digits, `.`, `_` and `-`.
+ *
+ * @category schemas
+ */
+export const SessionName = maxBytes(Text, maxIdBytes).pipe(
+  Schema.pattern(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, {
+    message: ({ actual }) =>
+      `invalid session name ${JSON.stringify(clip(String(actual)))}: expected a letter or a digit, then up to 63 letters, digits, ".", "_" or "-"`
+  })
+)
 
 /**
  * The id the server gives a session: a version 4 UUID.

@@ -45,6 +45,8 @@ export interface Options {
   readonly maxSessions?: number | undefined
   /** How long a session waits for its client to come back; 30 seconds. */
   readonly detachedSessionTtl?: Duration.DurationInput | undefined
+  /** The longest such time that a client may ask for its own session; no limit: until it is ended. */
+  readonly maxSessionTtl?: Duration.DurationInput | undefined
   /** How long a connection may take to become a session: first to be accepted, then to `initialized`; 10 seconds. */
   readonly handshakeTimeout?: Duration.DurationInput | undefined
   /** Requests of one connection that are served at a time; further ones wait, in order; 4096. */
@@ -157,6 +159,7 @@ const readers: ReadonlyArray<Reader> = [
     reads: [
       "maxSessions",
       "detachedSessionTtlMs",
+      "maxSessionTtlMs",
       "maxProcessesPerSession",
       "stdinQueueBytesPerProcess",
       "processBytesPerSession",

@@ -247,6 +247,12 @@ export const settings = {
       sessions.detachedSessionTtlMs,
       "how long a session waits for its client to come back, in milliseconds"
     ),
+    maxSessionTtlMs: make(
+      "count",
+      sessions.maxSessionTtlMs,
+      "the longest such time that a client may ask for its session, in milliseconds; without it, also for ever",
+      { shown: "no limit" }
+    ),
     closedProcessRetentionMs: count(
       processes.closedProcessRetentionMs,
       "how long a closed process can still be read, in milliseconds"

@@ -70,10 +70,8 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         responseBudget,
         maxContentBytes: outbox.maxContentBytes,
         notify: (method, params) => outbox.send(Wire.notification(method, params)),
-        endIfGone: Effect.map(isAlive, (alive) => {
-          if (!alive) end({ code: 1008, reason: "the client has resumed the session on another connection" })
-          return !alive
-        }),
+        isAlive,
+        end: (ending) => end(ending),
         deltas: toPeer(outbox),
         notifierOf: (capabilities, { frames }) => Notifier.make(outbox, capabilities, frames),
         onEnd: () => {

@@ -9,6 +9,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { HttpLimits } from "../http/HttpLimits.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
@@ -19,6 +20,7 @@ import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake, type Initialized } from "./Handshake.js"
 import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "./HttpExchanges.js"
 import type { Notifier } from "./Notifier.js"
+import type { Ending } from "./Peer.js"
 import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
@@ -33,8 +35,10 @@ export interface Options
   readonly takesBinary: boolean
   /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
   readonly resumable: boolean
-  /** Begins to end the connection if its client does not answer any more; says whether it does. */
-  readonly endIfGone: Effect.Effect<boolean>
+  /** Whether the client still answers; asks it, if it was silent for a while. Bounded by a few seconds. */
+  readonly isAlive: Effect.Effect<boolean>
+  /** Begins to end the connection. */
+  readonly end: (ending: Ending) => void
   /** Where the pieces of streamed HTTP bodies go. */
   readonly deltas: Deltas
   /** Where the events of processes go, for a client that was granted these capabilities. */
@@ -106,6 +110,15 @@ export const make = (
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)
     yield* Scope.addFinalizer(scope, http.end)
 
+    /** Ends the connection for another one that resumes its session, and waits for the session. */
+    const giveUp = (reason: string) =>
+      Effect.suspend(() => {
+        // A session that cannot be resumed would end.
+        if (!isResumable()) return Effect.succeed(false)
+        options.end({ code: 1008, reason })
+        return Effect.map(Effect.timeoutOption(Deferred.await(released), releaseMs), Option.isSome)
+      })
+
     const connection: Connection = {
       peer,
       grant,
@@ -113,10 +126,11 @@ export const make = (
       responseBudget,
       maxContentBytes,
       notify,
-      // A session that cannot be resumed would end.
-      endIfGone: Effect.suspend(() => (isResumable() ? options.endIfGone : Effect.succeed(false))).pipe(
-        Effect.tap((isGone) => (isGone ? Effect.timeoutOption(Deferred.await(released), releaseMs) : Effect.void))
+      resumable: options.resumable,
+      endIfGone: Effect.flatMap(options.isAlive, (isAlive) =>
+        isAlive ? Effect.succeed(false) : giveUp("the client has resumed the session on another connection")
       ),
+      yieldSession: giveUp("the session was taken over"),
       onEnd: (effect) => ends.push(effect)
     }
     const dispatcher = yield* Dispatcher.make(

@@ -26,11 +26,15 @@ export interface Connection {
   readonly maxContentBytes: number
   /** Sends a notification to the client; does nothing once the connection has ended. */
   readonly notify: Notify
+  /** Whether a session can outlive the connection. */
+  readonly resumable: boolean
   /**
-   * Ends the connection, so that its session can be resumed, if its client does not answer any more; says whether it has.
-   * Bounded by a few seconds.
+   * Ends the connection if its client does not answer any more, so that its session can be resumed on another one; says
+   * whether the session is free. Bounded by a few seconds.
    */
   readonly endIfGone: Effect.Effect<boolean>
+  /** Ends the connection because another one takes its session over; says whether the session is free. Bounded. */
+  readonly yieldSession: Effect.Effect<boolean>
   /** Adds a finalizer, which runs when the connection has ended and none of its requests is in flight. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
@@ -43,7 +47,9 @@ export class CurrentConnection extends Context.Reference<CurrentConnection>()("e
     responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},
+    resumable: true,
     endIfGone: Effect.succeed(false),
+    yieldSession: Effect.succeed(false),
     onEnd: () => {}
   })
 }) {}

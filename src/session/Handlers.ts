@@ -16,7 +16,14 @@ import * as Immediate from "../internal/Immediate.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import * as ProcessMetrics from "../process/ProcessMetrics.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
-import { type Failure, NotATerminal, ProcessStarting, StdinClosed, UnknownProcess } from "../protocol/Failure.js"
+import {
+  type Failure,
+  InvalidParams,
+  NotATerminal,
+  ProcessStarting,
+  StdinClosed,
+  UnknownProcess
+} from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import { MethodFacts } from "../protocol/MethodFacts.js"
 import { clip } from "../protocol/Schemas.js"
@@ -86,9 +93,15 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
       ...discovery,
 
       initialize: (params) => {
-        const { resumeSessionId } = params
+        const { resumeSessionId, takeover = false, sessionTtlMs, name } = params
+        if (takeover && resumeSessionId == null) {
+          return new InvalidParams({ message: "`takeover` needs `resumeSessionId`" })
+        }
+        const options = { name, ttlMs: sessionTtlMs === null ? Number.POSITIVE_INFINITY : sessionTtlMs }
         const open: Effect.Effect<Session, Failure> =
-          resumeSessionId == null ? registry.create : registry.resume(resumeSessionId)
+          resumeSessionId == null
+            ? registry.create(options)
+            : registry.resume(resumeSessionId, { ...options, takeover })
         const opened = Effect.flatMap(CurrentHandshake, (handshake) => handshake.initialize(params, open))
         return Effect.map(opened, ({ session, capabilities }) => ({
           protocolVersion: "exec-server.v0",

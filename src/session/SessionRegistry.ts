@@ -32,6 +32,10 @@ import { Event, State, transition } from "./SessionState.js"
  */
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
+  /** How people find it, if its client gave it a name. */
+  name: string | undefined
+  /** How long it waits for its client after a lost connection, in milliseconds, if its client asked for a time. */
+  ttlMs: number | undefined
 
   constructor(
     readonly id: SessionId,
@@ -57,9 +61,10 @@ export class Session {
     this.connection = connection
   }
 
-  /** Detaches a client that does not answer any more; an attached one that answers stays. Bounded. */
-  get detachIfGone(): Effect.Effect<void> {
-    return this.state._tag === "Attached" ? Effect.asVoid(this.connection.endIfGone) : Effect.void
+  /** Detaches a client that does not answer any more, or any client where it is `forced`. Bounded. */
+  free(forced: boolean): Effect.Effect<void> {
+    if (this.state._tag !== "Attached") return Effect.void
+    return Effect.asVoid(forced ? this.connection.yieldSession : this.connection.endIfGone)
   }
 
   /** Applies an event; returns whether the state changed. */
@@ -82,18 +87,33 @@ export class Session {
 }
 
 /**
+ * What a client asks of its session; what it does not mention stays as it is.
+ *
+ * @category models
+ */
+export interface Options {
+  /** A name that no other session of the subject has. */
+  readonly name?: string | undefined
+  /** How long the session waits for its client after a lost connection, in milliseconds; infinite: until it is ended. */
+  readonly ttlMs?: number | undefined
+}
+
+/**
  * Sessions by their ids.
  *
  * @category models
  */
 export interface Shape {
   /** A new session of the caller's subject, attached to the caller. */
-  readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
+  readonly create: (options?: Options) => Effect.Effect<Session, LimitReached | NotAllowed>
   /**
    * A detached session, attached to the caller from now on. To another subject it is unknown. One whose client does not
-   * answer any more is detached first, which takes a few seconds.
+   * answer any more is detached first, which takes a few seconds; with `takeover` any client is.
    */
-  readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
+  readonly resume: (
+    id: string,
+    options?: Options & { readonly takeover?: boolean }
+  ) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
   /** From now on there is no new session, and lost connections end none: `end` will. */
@@ -104,6 +124,13 @@ export interface Shape {
    */
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
+
+/** The longest time that a timer takes, in milliseconds. */
+const maxTimerMs = 2 ** 31 - 1
+
+/** Sleeps for any time. */
+const sleep = (ms: number): Effect.Effect<void> =>
+  ms <= maxTimerMs ? Effect.sleep(ms) : Effect.zipRight(Effect.sleep(maxTimerMs), sleep(ms - maxTimerMs))
 
 const make = Effect.gen(function* () {
   const supervisors = yield* ProcessSupervisor
@@ -167,35 +194,67 @@ const make = Effect.gen(function* () {
         })
   )
 
-  const create = Effect.gen(function* () {
-    yield* refuseConfined
-    if (sessions.size >= limits.maxSessions || ending) {
-      return yield* new LimitReached({
-        limit: "maxSessions",
-        value: limits.maxSessions,
-        advice: ending ? "the server is shutting down" : "end some connections, or wait for detached sessions to expire"
+  /** Why a client cannot have what it asks of its session. */
+  const refusalOf = (connection: Connection, options: Options, session?: Session): NotAllowed | undefined => {
+    const { name, ttlMs } = options
+    if (ttlMs !== undefined && !connection.resumable) {
+      return new NotAllowed({ message: "sessionTtlMs: a session ends with its connection on this transport" })
+    }
+    if (ttlMs !== undefined && ttlMs > limits.maxSessionTtlMs) {
+      return new NotAllowed({ message: `sessionTtlMs may be at most ${limits.maxSessionTtlMs} (maxSessionTtlMs)` })
+    }
+    const isTaken = ({ session: other }: { readonly session: Session }) =>
+      other !== session && other.name === name && other.subject === connection.grant.id
+    if (name !== undefined && Array.from(sessions.values()).some(isTaken)) {
+      return new NotAllowed({
+        message: `another session has the name ${name}; resume or end it, or choose another name`
       })
     }
-    // Not a child of the registry's scope: its processes are ended, and waited for, before it is closed.
-    const sessionScope = yield* Scope.make()
-    let session: Session | undefined
-    const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
-    const views = yield* Scope.extend(fileViews.make, sessionScope)
-    const connection = yield* CurrentConnection
-    session = new Session(SessionId.make(randomUUID()), connection.grant.id, supervisor, views, frames, connection)
-    sessions.set(session.id, { session, scope: sessionScope })
-    yield* tell(session, { event: "session.opened" })
-    return session
-  }).pipe(Effect.uninterruptible)
+    return undefined
+  }
 
-  const resume = (id: string) =>
+  const applyTo = (session: Session, { name, ttlMs }: Options) => {
+    session.name = name ?? session.name
+    session.ttlMs = ttlMs ?? session.ttlMs
+  }
+
+  const create = (options: Options = {}) =>
+    Effect.gen(function* () {
+      yield* refuseConfined
+      const connection = yield* CurrentConnection
+      const refusal = refusalOf(connection, options)
+      if (refusal !== undefined) return yield* refusal
+      if (sessions.size >= limits.maxSessions || ending) {
+        return yield* new LimitReached({
+          limit: "maxSessions",
+          value: limits.maxSessions,
+          advice: ending
+            ? "the server is shutting down"
+            : "end some connections, or wait for detached sessions to expire"
+        })
+      }
+      // Not a child of the registry's scope: its processes are ended, and waited for, before it is closed.
+      const sessionScope = yield* Scope.make()
+      let session: Session | undefined
+      const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
+      const views = yield* Scope.extend(fileViews.make, sessionScope)
+      session = new Session(SessionId.make(randomUUID()), connection.grant.id, supervisor, views, frames, connection)
+      applyTo(session, options)
+      sessions.set(session.id, { session, scope: sessionScope })
+      yield* tell(session, { event: "session.opened" })
+      return session
+    }).pipe(Effect.uninterruptible)
+
+  const resume: Shape["resume"] = (id, { takeover = false, ...options } = {}) =>
     Effect.gen(function* () {
       yield* refuseConfined
       const connection = yield* CurrentConnection
       const unknown = new UnknownSession({ sessionId: id })
       const session = sessions.get(id)?.session
       if (session === undefined || session.subject !== connection.grant.id) return yield* unknown
-      yield* Effect.interruptible(session.detachIfGone)
+      const refusal = refusalOf(connection, options, session)
+      if (refusal !== undefined) return yield* refusal
+      yield* Effect.interruptible(session.free(takeover))
       if (!session.advance(Event.Resumed())) {
         return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
       }
@@ -203,6 +262,7 @@ const make = Effect.gen(function* () {
       expiries.delete(session)
       if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
       session.isHeldBy(connection)
+      applyTo(session, options)
       yield* tell(session, { event: "session.resumed" })
       return session
     }).pipe(Effect.uninterruptible)
@@ -210,7 +270,7 @@ const make = Effect.gen(function* () {
   /** Ends a session whose client did not come back. The state decides: a resumption may win against the clock. */
   const expire = (session: Session) =>
     Effect.zipRight(
-      Effect.sleep(limits.detachedSessionTtlMs),
+      sleep(session.ttlMs ?? limits.detachedSessionTtlMs),
       Effect.suspend(() =>
         session.tag === "Detached" ? Effect.asVoid(endSession(session, 0, "expired")) : Effect.void
       )

@@ -19,7 +19,7 @@ describe("sessions", () => {
       Effect.gen(function* () {
         const registry = yield* SessionRegistry
         const fake = yield* FakeSpawner
-        const session = yield* registry.create
+        const session = yield* registry.create()
         yield* session.supervisor.start(params("p"))
         yield* settle
         const child = yield* fake.child(0)
@@ -48,7 +48,7 @@ describe("sessions", () => {
   it.scoped("a resume while the expired session is still ending finds no session", () =>
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* registry.detach(session, true)
       yield* TestClock.adjust("30 seconds")
@@ -61,7 +61,7 @@ describe("sessions", () => {
   it.scoped("a second loss of the connection is given its full time again", () =>
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* registry.detach(session, true)
       yield* TestClock.adjust("29 seconds")
       yield* registry.resume(session.id)
@@ -77,7 +77,7 @@ describe("sessions", () => {
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
       const fake = yield* FakeSpawner
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       const ending = yield* Effect.fork(registry.end(2000))

@@ -101,7 +101,7 @@ describe("while a spawn is still asynchronous", () => {
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
       const fake = yield* FakeSpawner
-      const session = yield* registry.create
+      const session = yield* registry.create()
       const gate = yield* Deferred.make<void, SpawnError>()
       fake.next({ before: Deferred.await(gate) })
       const starting = yield* Effect.fork(Effect.either(session.supervisor.start(params("p"))))

@@ -24,7 +24,7 @@ describe("a graceful termination that is pending", () => {
   it.scoped("when the session ends: the tree is killed at once, and nothing happens at the old time", () =>
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       yield* session.supervisor.terminate(id("p"), graceful(60_000))
@@ -170,7 +170,7 @@ describe("the end of a session", () => {
   it.scoped("when a process closes meanwhile: it is waited for no longer", () =>
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       const child = yield* (yield* FakeSpawner).child(0)
@@ -187,7 +187,7 @@ describe("the end of a session", () => {
     Effect.gen(function* () {
       const registry = yield* SessionRegistry
       const fake = yield* FakeSpawner
-      const session = yield* registry.create
+      const session = yield* registry.create()
       fake.next({ onSignal: immortal })
       yield* session.supervisor.start(params("slow"))
       yield* settle

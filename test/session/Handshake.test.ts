@@ -13,10 +13,10 @@ const message = (effect: Effect.Effect<unknown, { readonly message: string }>) =
 
 const test = (
   title: string,
-  body: (handshake: Handshake, open: SessionRegistry["Type"]["create"]) => Effect.Effect<unknown, unknown>
+  body: (handshake: Handshake, open: ReturnType<SessionRegistry["Type"]["create"]>) => Effect.Effect<unknown, unknown>
 ) =>
   it.scoped(title, () =>
-    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(false), create)).pipe(
+    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(false), create())).pipe(
       Effect.provide(registryLayer())
     )
   )

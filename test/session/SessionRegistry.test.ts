@@ -33,6 +33,7 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
             Layer.succeed(SessionLimits, {
               maxSessions: 1024,
               detachedSessionTtlMs: 30_000,
+              maxSessionTtlMs: Number.POSITIVE_INFINITY,
               handshakeTimeoutMs: 10_000,
               concurrentRequests: 4096,
               ...limits
@@ -87,8 +88,8 @@ describe("transition", () => {
 describe("create", () => {
   test("gives every session an id of its own, a UUID of version 4", (registry) =>
     Effect.gen(function* () {
-      const a = yield* registry.create
-      const b = yield* registry.create
+      const a = yield* registry.create()
+      const b = yield* registry.create()
       for (const { id } of [a, b]) {
         assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
       }
@@ -97,8 +98,8 @@ describe("create", () => {
 
   test("processes of two sessions may have the same id", (registry) =>
     Effect.gen(function* () {
-      const a = yield* registry.create
-      const b = yield* registry.create
+      const a = yield* registry.create()
+      const b = yield* registry.create()
       yield* a.supervisor.start(params("p"))
       yield* b.supervisor.start(params("p"))
     }))
@@ -107,14 +108,14 @@ describe("create", () => {
     "refuses more than maxSessions, detached ones included, and names the limit",
     (registry) =>
       Effect.gen(function* () {
-        const a = yield* registry.create
-        const b = yield* registry.create
+        const a = yield* registry.create()
+        const b = yield* registry.create()
         yield* registry.detach(a, true)
-        const failure = yield* failureOf(registry.create)
+        const failure = yield* failureOf(registry.create())
         assert.strictEqual(codeOf(failure), -32600)
         assert.include(failure.message, "maxSessions")
         yield* registry.detach(b, false)
-        yield* registry.create
+        yield* registry.create()
       }),
     {},
     { maxSessions: 2 }
@@ -124,7 +125,7 @@ describe("create", () => {
 describe("events", () => {
   test("nobody hears of them before the client is ready", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       const child = yield* fake.child(0)
@@ -136,7 +137,7 @@ describe("events", () => {
 
   test("nobody hears of them while the session is detached, and they are retained", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       const before = ready(session)
       yield* session.supervisor.start(params("p"))
       yield* settle
@@ -155,7 +156,7 @@ describe("events", () => {
 
   test("a resumed client hears of them after its own `initialized`, the old one never again", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       const before = ready(session)
       yield* session.supervisor.start(params("p"))
       yield* settle
@@ -173,7 +174,7 @@ describe("events", () => {
 describe("detach", () => {
   test("of a session that cannot be resumed ends it: its trees are killed at once", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       yield* registry.detach(session, false)
@@ -186,7 +187,7 @@ describe("detach", () => {
 
   test("leaves processes running until the time is over, then kills their trees", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       yield* registry.detach(session, true)
@@ -204,7 +205,7 @@ describe("detach", () => {
     "waits as long as configured",
     (registry) =>
       Effect.gen(function* () {
-        const session = yield* registry.create
+        const session = yield* registry.create()
         yield* registry.detach(session, true)
         yield* TestClock.adjust("89 seconds")
         assert.strictEqual(session.tag, "Detached")
@@ -217,7 +218,7 @@ describe("detach", () => {
 
   test("a second time changes nothing", (registry) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* registry.detach(session, true)
       yield* registry.detach(session, false)
       assert.strictEqual(session.tag, "Detached")
@@ -225,8 +226,8 @@ describe("detach", () => {
 
   test("of one session leaves the others alone", (registry, fake) =>
     Effect.gen(function* () {
-      const a = yield* registry.create
-      const b = yield* registry.create
+      const a = yield* registry.create()
+      const b = yield* registry.create()
       yield* a.supervisor.start(params("p"))
       yield* b.supervisor.start(params("p"))
       yield* settle
@@ -239,7 +240,7 @@ describe("detach", () => {
 describe("resume", () => {
   test("gives the same session with its processes, as often as it is detached", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       for (let i = 0; i < 3; i++) {
         yield* registry.detach(session, true)
@@ -265,7 +266,7 @@ describe("resume", () => {
           CurrentConnection,
           Effect.map(CurrentConnection, (connection) => ({ ...connection, grant: { id } }))
         )
-      const session = yield* registry.create.pipe(as("alice"))
+      const session = yield* registry.create().pipe(as("alice"))
       for (const isDetached of [false, true]) {
         if (isDetached) yield* registry.detach(session, true)
         const failure = yield* failureOf(registry.resume(session.id).pipe(as("bob")))
@@ -278,7 +279,7 @@ describe("resume", () => {
 
   test("of an attached session fails with a code of its own and leaves it attached", (registry) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       const heard = ready(session)
       const failure = yield* failureOf(registry.resume(session.id))
       assert.strictEqual(codeOf(failure), -32010)
@@ -294,8 +295,8 @@ describe("end", () => {
     "gives the processes of every session their grace, and takes no session in any more",
     (registry, fake) =>
       Effect.gen(function* () {
-        const a = yield* registry.create
-        const b = yield* registry.create
+        const a = yield* registry.create()
+        const b = yield* registry.create()
         yield* a.supervisor.start(params("p"))
         yield* b.supervisor.start(params("p"))
         yield* registry.detach(b, true)
@@ -303,7 +304,7 @@ describe("end", () => {
         const ending = yield* Effect.fork(registry.end(2000))
         yield* settle
         for (const child of fake.children) assert.deepStrictEqual(child.signals, [["SIGTERM", "tree"]])
-        assert.include((yield* failureOf(registry.create)).message, "shutting down")
+        assert.include((yield* failureOf(registry.create())).message, "shutting down")
         yield* TestClock.adjust("3 seconds")
         yield* Fiber.join(ending)
         for (const child of fake.children) assert.deepStrictEqual(child.signals.at(-1), ["SIGKILL", "tree"])
@@ -314,7 +315,7 @@ describe("end", () => {
 
   test("gives the processes that ran, of all sessions", (registry) =>
     Effect.gen(function* () {
-      for (const name of ["a", "b"]) yield* (yield* registry.create).supervisor.start(params(name))
+      for (const name of ["a", "b"]) yield* (yield* registry.create()).supervisor.start(params(name))
       yield* settle
       const ran = yield* registry.end(0)
       assert.sameMembers(
@@ -326,7 +327,7 @@ describe("end", () => {
 
   test("of one that has ended by itself meanwhile is none", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       yield* registry.detach(session, false)
@@ -336,11 +337,11 @@ describe("end", () => {
 
   test("is ahead once the registry is closed: nobody gets in, and a lost connection ends nothing", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       yield* registry.close
-      assert.include((yield* failureOf(registry.create)).message, "shutting down")
+      assert.include((yield* failureOf(registry.create())).message, "shutting down")
       yield* registry.detach(session, false)
       const child = yield* fake.child(0)
       assert.deepStrictEqual(child.signals, [])
@@ -353,7 +354,7 @@ describe("end", () => {
     "is bounded where a child does not even die of SIGKILL",
     (registry) =>
       Effect.gen(function* () {
-        const session = yield* registry.create
+        const session = yield* registry.create()
         yield* session.supervisor.start(params("p"))
         const ending = yield* Effect.fork(registry.end(2000))
         yield* TestClock.adjust("10 seconds")
@@ -367,7 +368,7 @@ describe("end", () => {
       const scope = yield* Scope.make()
       const context = yield* Scope.extend(Layer.build(registryLayer()), scope)
       yield* Effect.gen(function* () {
-        const session = yield* (yield* SessionRegistry).create
+        const session = yield* (yield* SessionRegistry).create()
         yield* session.supervisor.start(params("p"))
         yield* settle
         yield* Scope.close(scope, Exit.void)
@@ -379,7 +380,7 @@ describe("end", () => {
 
   test("of a session leaves nothing that still runs for it", (registry, fake) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       yield* session.supervisor.start(params("p"))
       yield* settle
       const child = yield* fake.child(0)
@@ -414,7 +415,7 @@ describe("the audit log", () => {
 
   audited("has a session from its beginning to its end, and whoever was connected to it", (registry, log) =>
     Effect.gen(function* () {
-      const session = yield* registry.create.pipe(from("one"))
+      const session = yield* registry.create().pipe(from("one"))
       yield* registry.detach(session, true)
       yield* registry.resume(session.id).pipe(from("two"))
       yield* registry.detach(session, true)
@@ -432,8 +433,8 @@ describe("the audit log", () => {
 
   audited("says why a session has ended", (registry, log) =>
     Effect.gen(function* () {
-      yield* registry.detach(yield* registry.create, false)
-      yield* registry.create
+      yield* registry.detach(yield* registry.create(), false)
+      yield* registry.create()
       yield* registry.end(0)
       assert.deepStrictEqual(
         log.flatMap(([, entry]) => (entry.event === "session.ended" ? [entry.reason] : [])),
@@ -444,7 +445,7 @@ describe("the audit log", () => {
 
   audited("has the restarts and the ends of processes, also of those that end with their session", (registry, log) =>
     Effect.gen(function* () {
-      const session = yield* registry.create
+      const session = yield* registry.create()
       const heard: Array<string> = []
       session.advance(
         Event.ClientReady({
@@ -483,7 +484,7 @@ describe("the sessions that are counted", () => {
           return Number((found?.metricState as unknown as { readonly value: number } | undefined)?.value ?? 0)
         })
       const [attached = 0, detached = 0] = counted()
-      const session = yield* registry.create
+      const session = yield* registry.create()
       assert.deepStrictEqual(counted(), [attached + 1, detached])
       session.advance(Event.ClientReady({ notifier: listener().notifier }))
       assert.deepStrictEqual(counted(), [attached + 1, detached])
