@@ -61,6 +61,7 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
       paused.delete(process)
       tell({ method: "process/closed", params: { processId: process.processId, seq } })
     },
+    acknowledge: () => {},
     onDrain: release,
     stop: () => {
       stopped = true
@@ -76,7 +77,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       {
         peer,
         grant: { id: peer },
-        takesBinary: false,
+        offer: { binaryOutput: false, outputWindow: false },
         resumable: false,
         responseBudget: new ResponseBudget(() => false),
         maxContentBytes: Number.POSITIVE_INFINITY,

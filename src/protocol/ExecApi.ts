@@ -52,7 +52,12 @@ export const Capabilities = Schema.Struct({
   /** Send `process/started` and `process/failed` notifications. */
   lifecycle: Schema.optional(Flag),
   /** Send output as binary frames instead of `process/output`; see `BinaryFrame`. On WebSocket and relays. */
-  binaryOutput: Schema.optional(Flag)
+  binaryOutput: Schema.optional(Flag),
+  /**
+   * Do not read a process while so many bytes of its output are not acknowledged by `process/ack`: 16 KiB to 4 MiB. The
+   * result has the size that was granted. On every transport, but not in process.
+   */
+  outputWindow: Schema.optional(Count)
 })
 export type Capabilities = typeof Capabilities.Type
 

@@ -12,7 +12,14 @@ import { ProcessId } from "./Ids.js"
 import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.js"
 
 /**
- * All notifications. The client sends `initialized`; the server sends the others. The output, exit and close of one
+ * The parameters of `process/ack`.
+ *
+ * @category schemas
+ */
+export const AckParams = Schema.Struct({ processId: ProcessId, seq: Count })
+
+/**
+ * All notifications. The client sends `initialized` and `process/ack`; the server sends the others. The output, exit and close of one
  * process share one counter: `seq` starts at 1 and has no gaps, and `process/closed` has the last number.
  *
  * @category schemas
@@ -20,6 +27,11 @@ import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.
 export class ExecNotifications extends RpcGroup.make(
   /** The client is ready to receive notifications. The server ignores the parameters. */
   Rpc.make("initialized", { payload: Schema.Struct({}) }),
+  /**
+   * With `capabilities.outputWindow` (ours), from the client: it has shown the output of the process up to `seq`. May skip
+   * numbers and repeat them; an unknown process is ignored.
+   */
+  Rpc.make("process/ack", { payload: AckParams }),
   Rpc.make("process/output", {
     payload: Schema.Struct({ processId: ProcessId, seq: Seq, stream: OutputStream, chunk: Bytes })
   }),

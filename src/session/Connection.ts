@@ -12,9 +12,11 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import { AckParams } from "../protocol/ExecNotifications.js"
 import { Code, type Failure } from "../protocol/Failure.js"
-import { clip } from "../protocol/Schemas.js"
+import { clip, formatParseError } from "../protocol/Schemas.js"
 import * as Wire from "../protocol/Wire.js"
 import { Admission, limits } from "./Admission.js"
 import * as ConnectionCore from "./ConnectionCore.js"
@@ -45,6 +47,8 @@ const expired = (expiresAtMs: number): Effect.Effect<void> =>
       : Effect.zipRight(Effect.sleep(Math.min(expiresAtMs - now, maxExpiryWaitMs)), expired(expiresAtMs))
   )
 
+const decodeAcknowledgement = Schema.decodeUnknownEither(AckParams)
+
 /** Serves a peer; when the scope closes, what was begun for it ends. */
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
@@ -65,7 +69,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         peer: peer.name,
         grant: peer.grant,
         owner: peer.owner,
-        takesBinary: peer.sendBinary !== undefined,
+        offer: { binaryOutput: peer.sendBinary !== undefined, outputWindow: true },
         resumable: peer.resumable,
         responseBudget,
         maxContentBytes: outbox.maxContentBytes,
@@ -129,6 +133,15 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       deadline = undefined
     }
 
+    const onAcknowledged = (params: unknown) => {
+      const found = decodeAcknowledgement(params)
+      if (Either.isLeft(found)) {
+        return end({ code: 1002, reason: `process/ack: ${formatParseError(found.left)}` })
+      }
+      if (core.acknowledge(found.right.processId, found.right.seq)) return
+      end({ code: 1002, reason: "unexpected notification method: process/ack" })
+    }
+
     const malformed = (detail: string) => {
       SessionMetrics.answered("malformed", Code.invalidRequest, 0)
       outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
@@ -142,6 +155,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
           return serveRequest(message, text.length)
         case "Notification":
           if (message.method === "initialized") return onInitialized()
+          if (message.method === "process/ack") return onAcknowledged(message.params)
           return end({ code: 1002, reason: `unexpected notification method: ${message.method}` })
         case "Response":
           return end({ code: 1002, reason: `unexpected client response for request id ${message.id}` })

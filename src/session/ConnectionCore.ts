@@ -14,10 +14,11 @@ import * as Scope from "effect/Scope"
 import { HttpLimits } from "../http/HttpLimits.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import type { Failure } from "../protocol/Failure.js"
+import type { ProcessId } from "../protocol/Ids.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import * as Dispatcher from "./Dispatcher.js"
 import type { Handlers } from "./Handlers.js"
-import { CurrentHandshake, Handshake, type Initialized } from "./Handshake.js"
+import { CurrentHandshake, Handshake, type Initialized, type Offer } from "./Handshake.js"
 import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "./HttpExchanges.js"
 import type { Notifier } from "./Notifier.js"
 import type { Ending } from "./Peer.js"
@@ -31,8 +32,8 @@ const releaseMs = 2000
 /** What differs between the kinds of connection. */
 export interface Options
   extends Pick<Connection, "peer" | "grant" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
-  /** Whether output can go to the client in binary frames. */
-  readonly takesBinary: boolean
+  /** What the client can be granted. */
+  readonly offer: Offer
   /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
   readonly resumable: boolean
   /** Whether the client still answers; asks it, if it was silent for a while. Bounded by a few seconds. */
@@ -57,6 +58,8 @@ export interface ConnectionCore {
   ) => void
   /** Takes `initialized`. Gives the connection's state if this was the first one, and says if it came too early. */
   readonly confirm: () => Initialized | "repeated" | "too early"
+  /** The client has shown the output of a process up to `seq`. Says whether it was granted a window. */
+  readonly acknowledge: (processId: ProcessId, seq: number) => boolean
   /** The client takes more: processes and HTTP bodies that were held up are read again. */
   readonly onDrain: () => void
   /** Whether the connection is ending: requests are being interrupted, and nobody waits for their answers. */
@@ -76,7 +79,7 @@ export const make = (
   Effect.gen(function* () {
     const { peer, grant, owner, responseBudget, maxContentBytes, notify } = options
     const registry = yield* SessionRegistry
-    const handshake = new Handshake(options.takesBinary)
+    const handshake = new Handshake(options.offer)
     const client = { peer, subject: grant.id }
     const report = yield* RequestReport.make(client, handshake)
     const ends: Array<Effect.Effect<void>> = []
@@ -127,8 +130,10 @@ export const make = (
       maxContentBytes,
       notify,
       resumable: options.resumable,
-      endIfGone: Effect.flatMap(options.isAlive, (isAlive) =>
-        isAlive ? Effect.succeed(false) : giveUp("the client has resumed the session on another connection")
+      endIfGone: Effect.suspend(() => (isResumable() ? options.isAlive : Effect.succeed(true))).pipe(
+        Effect.flatMap((isAlive) =>
+          isAlive ? Effect.succeed(false) : giveUp("the client has resumed the session on another connection")
+        )
       ),
       yieldSession: giveUp("the session was taken over"),
       onEnd: (effect) => ends.push(effect)
@@ -174,6 +179,10 @@ export const make = (
         notifier = options.notifierOf(current.capabilities, current.session)
         current.session.advance({ _tag: "ClientReady", notifier })
         return current
+      },
+      acknowledge: (processId, seq) => {
+        notifier?.acknowledge(processId, seq)
+        return handshake.initialized?.capabilities.outputWindow !== undefined
       },
       onDrain: () => {
         notifier?.onDrain()

@@ -11,6 +11,7 @@ import * as Dialect from "../protocol/Dialect.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import { HandshakeOrder } from "../protocol/Failure.js"
 import type { Family } from "../protocol/MethodFacts.js"
+import { maxWindowBytes, minWindowBytes } from "./OutputWindow.js"
 import type { Session } from "./SessionRegistry.js"
 
 /** A connection that has initialized. */
@@ -20,10 +21,17 @@ export interface Initialized {
   readonly capabilities: Capabilities
 }
 
+/** What a connection can be granted. */
+export interface Offer {
+  /** Whether output can go to this client in binary frames. */
+  readonly binaryOutput: boolean
+  /** Whether this client can acknowledge output. */
+  readonly outputWindow: boolean
+}
+
 /** The progress of one connection. */
 export class Handshake {
-  /** `takesBinary`: whether output can go to this client in binary frames. */
-  constructor(private readonly takesBinary: boolean) {}
+  constructor(private readonly offer: Offer) {}
 
   private current: Initialized | undefined
   private starting = false
@@ -46,10 +54,13 @@ export class Handshake {
       this.starting = true
       return open.pipe(
         Effect.map((session) => {
-          const { lifecycle, binaryOutput } = params.capabilities ?? {}
+          const { lifecycle, binaryOutput, outputWindow } = params.capabilities ?? {}
           const capabilities: Capabilities = {
             ...(lifecycle === true ? { lifecycle } : {}),
-            ...(binaryOutput === true && this.takesBinary ? { binaryOutput } : {})
+            ...(binaryOutput === true && this.offer.binaryOutput ? { binaryOutput } : {}),
+            ...(outputWindow !== undefined && this.offer.outputWindow
+              ? { outputWindow: Math.min(Math.max(outputWindow, minWindowBytes), maxWindowBytes) }
+              : {})
           }
           this.current = { session, dialect: Dialect.of(params), capabilities }
           return this.current
@@ -83,7 +94,7 @@ export class Handshake {
 
 /** The handshake of the connection that a request came on. Outside of one, nothing has been initialized. */
 export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exec-server/CurrentHandshake", {
-  defaultValue: () => new Handshake(false)
+  defaultValue: () => new Handshake({ binaryOutput: false, outputWindow: false })
 }) {}
 
 /** Runs a request of this family, or fails if the handshake of its connection does not allow it yet. */

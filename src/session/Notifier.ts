@@ -9,12 +9,16 @@ import { Buffer } from "node:buffer"
 import type { EventSource, ProcessEvents } from "../process/ProcessEvents.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Capabilities, OutputStream } from "../protocol/ExecApi.js"
+import type { ProcessId } from "../protocol/Ids.js"
 import * as Wire from "../protocol/Wire.js"
 import { type FramePool, minBytes } from "./FramePool.js"
+import { OutputWindow } from "./OutputWindow.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** Events to one peer. */
 export interface Notifier extends ProcessEvents {
+  /** The client has shown the output of a process up to `seq`: one whose window was full is read again. */
+  readonly acknowledge: (processId: ProcessId, seq: number) => void
   /** The peer can take more: reading of paused processes resumes. */
   readonly onDrain: () => void
   /** The peer has disconnected: nothing is sent any more, and no process stays paused. */
@@ -50,16 +54,27 @@ export const make = (
   capabilities: Capabilities,
   frames: FramePool
 ): Notifier => {
-  const paused = new Set<EventSource>()
+  /** Those that are not read because the peer is congested. */
+  const congested = new Set<EventSource>()
+  const limit = capabilities.outputWindow
+  const windows = new Map<ProcessId, { readonly process: EventSource; readonly window: OutputWindow }>()
   const { sendUtf8, roomAround: { before, after } = { before: 0, after: 0 } } = peer
   const sendBinary = capabilities.binaryOutput === true ? peer.sendBinary : undefined
   let stopped = false
   const notify = (text: string) => {
     if (!stopped) peer.send(text)
   }
+  const isFull = (process: EventSource) => windows.get(process.processId)?.window.isFull === true
+  const windowOf = (process: EventSource, limit: number) => {
+    const known = windows.get(process.processId)
+    if (known !== undefined) return known.window
+    const window = new OutputWindow(limit)
+    windows.set(process.processId, { process, window })
+    return window
+  }
   const release = () => {
-    for (const process of paused) process.resume()
-    paused.clear()
+    for (const process of congested) if (!isFull(process)) process.resume()
+    congested.clear()
   }
   return {
     onStarted: (process, pid) => {
@@ -84,10 +99,11 @@ export const make = (
         const end = writeText(buffer, before, process, seq, stream, bytes)
         sendUtf8(buffer.subarray(before, end), () => frames.give(buffer))
       } else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
-      if (peer.buffered() > highWaterBytes) {
-        paused.add(process)
-        process.pause()
-      }
+      const window = limit === undefined ? undefined : windowOf(process, limit)
+      window?.add(seq, bytes.length)
+      const isCongested = peer.buffered() > highWaterBytes
+      if (isCongested) congested.add(process)
+      if (isCongested || window?.isFull === true) process.pause()
     },
     onRestarted: ({ processId }, seq, attempt, pid) =>
       notify(Wire.notification("process/restarted", { processId, seq, attempt, pid })),
@@ -96,13 +112,24 @@ export const make = (
       notify(Wire.notification("process/exited", timedOut ? { ...params, timedOut } : params))
     },
     onClosed: (process, seq) => {
-      paused.delete(process)
+      congested.delete(process)
+      windows.delete(process.processId)
       notify(Wire.notification("process/closed", { processId: process.processId, seq }))
+    },
+    acknowledge: (processId, seq) => {
+      const found = windows.get(processId)
+      if (found === undefined) return
+      const { process, window } = found
+      const wasFull = window.isFull
+      window.acknowledge(seq)
+      if (wasFull && !window.isFull && !congested.has(process)) process.resume()
     },
     onDrain: release,
     stop: () => {
       stopped = true
       release()
+      for (const { process } of windows.values()) process.resume()
+      windows.clear()
     }
   }
 }

@@ -11,12 +11,15 @@ import { registryLayer } from "../support/sessions.js"
 const message = (effect: Effect.Effect<unknown, { readonly message: string }>) =>
   Effect.map(failureOf(effect), (failure) => failure.message)
 
+/** A connection that can be granted nothing. */
+const nothing = { binaryOutput: false, outputWindow: false }
+
 const test = (
   title: string,
   body: (handshake: Handshake, open: ReturnType<SessionRegistry["Type"]["create"]>) => Effect.Effect<unknown, unknown>
 ) =>
   it.scoped(title, () =>
-    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(false), create())).pipe(
+    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(nothing), create())).pipe(
       Effect.provide(registryLayer())
     )
   )
@@ -77,10 +80,10 @@ describe("Handshake", () => {
       const { capabilities, dialect } = yield* handshake.initialize(params, open)
       assert.deepStrictEqual(capabilities, { lifecycle: true })
       assert.strictEqual(dialect, "session")
-      const v0 = yield* new Handshake(false).initialize({}, open)
+      const v0 = yield* new Handshake(nothing).initialize({}, open)
       assert.deepStrictEqual(v0.capabilities, {})
       assert.strictEqual(v0.dialect, "v0")
-      const declined = yield* new Handshake(false).initialize({ capabilities: { lifecycle: false } }, open)
+      const declined = yield* new Handshake(nothing).initialize({ capabilities: { lifecycle: false } }, open)
       assert.notStrictEqual(declined.capabilities.lifecycle, true)
     }))
 
@@ -88,7 +91,7 @@ describe("Handshake", () => {
     Effect.gen(function* () {
       const granted = (takesBinary: boolean, binaryOutput: boolean) =>
         Effect.map(
-          new Handshake(takesBinary).initialize({ capabilities: { binaryOutput } }, open),
+          new Handshake({ ...nothing, binaryOutput: takesBinary }).initialize({ capabilities: { binaryOutput } }, open),
           ({ capabilities }) => capabilities
         )
       assert.deepStrictEqual(yield* granted(true, true), { binaryOutput: true })

@@ -37,6 +37,7 @@ export const listener = (): { readonly notifier: Notifier; readonly heard: Reado
       onRestarted: (_, seq) => heard.push(`restarted ${seq}`),
       onExited: (_, seq) => heard.push(`exited ${seq}`),
       onClosed: (_, seq) => heard.push(`closed ${seq}`),
+      acknowledge: (_, seq) => heard.push(`acknowledge ${seq}`),
       onDrain: () => heard.push("drain"),
       stop: () => heard.push("stop")
     }
