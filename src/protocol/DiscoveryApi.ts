@@ -38,6 +38,7 @@ export class DiscoveryApi extends RpcGroup.make(
    */
   request("environmentConfig/read", {
     family: "environment config",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ cwd: FilePath, configPaths: listOf(KeyPath), requirementsPaths: listOf(KeyPath) }),
@@ -52,6 +53,7 @@ export class DiscoveryApi extends RpcGroup.make(
   /** Finds plugins and skills below directories. This server puts an `error` on each root: read the files instead. */
   request("capabilityRoots/discoverV1", {
     family: "capability discovery",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({
@@ -74,6 +76,7 @@ export class DiscoveryApi extends RpcGroup.make(
   /** Lists the plugins and skills of the server; this one has none. */
   request("capabilities/discoverV2", {
     family: "capability discovery",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ cwd: FilePath, sandbox: maybe(Sandbox) }),

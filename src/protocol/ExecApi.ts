@@ -302,6 +302,7 @@ export class ExecApi extends RpcGroup.make(
   /** Opens a session; the first request of a connection. With `resumeSessionId`, resumes a detached session instead. */
   request("initialize", {
     family: "handshake",
+    access: "open",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({
@@ -330,6 +331,7 @@ export class ExecApi extends RpcGroup.make(
   /** Describes the machine the server runs on (current). */
   request("environment/info", {
     family: "environment info",
+    access: "open",
     repeatable: "always",
     largeAnswer: false,
     payload: Empty,
@@ -338,6 +340,7 @@ export class ExecApi extends RpcGroup.make(
   /** Answers that the server is ready (current). */
   request("environment/status", {
     family: "environment info",
+    access: "open",
     repeatable: "always",
     largeAnswer: false,
     payload: Empty,
@@ -346,6 +349,7 @@ export class ExecApi extends RpcGroup.make(
   /** Starts a process. The response is sent before any notification of the process. */
   request("process/start", {
     family: "exec",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: StartParams,
@@ -360,6 +364,7 @@ export class ExecApi extends RpcGroup.make(
    */
   request("process/read", {
     family: "exec",
+    access: "view",
     repeatable: "always",
     largeAnswer: true,
     payload: Schema.Struct({ ...processFields, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
@@ -368,6 +373,7 @@ export class ExecApi extends RpcGroup.make(
   /** Queues bytes for the child's stdin. With a `writeId` it is idempotent: a repeated id writes nothing. */
   request("process/write", {
     family: "exec",
+    access: "control",
     repeatable: "withWriteId",
     largeAnswer: false,
     payload: Schema.Struct({
@@ -380,6 +386,7 @@ export class ExecApi extends RpcGroup.make(
   /** Closes stdin after earlier writes are delivered; a terminal gets its EOF character (ours). */
   request("process/closeStdin", {
     family: "exec",
+    access: "control",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct(processFields),
@@ -388,6 +395,7 @@ export class ExecApi extends RpcGroup.make(
   /** Resizes the terminal (ours). */
   request("process/resize", {
     family: "exec",
+    access: "control",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ ...processFields, rows: Cells, cols: Cells }),
@@ -396,6 +404,7 @@ export class ExecApi extends RpcGroup.make(
   /** Signals the process group (the default), the leader or the tree. Succeeds even if no process is left. */
   request("process/signal", {
     family: "exec",
+    access: "control",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({
@@ -408,6 +417,7 @@ export class ExecApi extends RpcGroup.make(
   /** Ends the whole tree. `running` says whether the leader was still running. */
   request("process/terminate", {
     family: "exec",
+    access: "control",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ ...processFields, mode: maybe(TerminateMode) }),
@@ -416,6 +426,7 @@ export class ExecApi extends RpcGroup.make(
   /** Waits until the process has exited, or is closed (ours); without `waitMs`, with no limit. */
   request("process/wait", {
     family: "exec",
+    access: "view",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ ...processFields, waitMs: maybe(Count), until: maybe(oneOf("exited", "closed")) }),
@@ -424,6 +435,7 @@ export class ExecApi extends RpcGroup.make(
   /** Returns all retained output and the state of the process in one response (ours). */
   request("process/snapshot", {
     family: "exec",
+    access: "view",
     repeatable: "always",
     largeAnswer: true,
     payload: Schema.Struct(processFields),
@@ -432,6 +444,7 @@ export class ExecApi extends RpcGroup.make(
   /** Lists the processes of the session in start order (ours). */
   request("process/list", {
     family: "exec",
+    access: "list",
     repeatable: "always",
     largeAnswer: true,
     payload: Empty,

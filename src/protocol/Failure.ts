@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import { ProcessId } from "./Ids.js"
 
 /**
- * Error codes: those of JSON-RPC, and two of the original's own (`notFound`, `sessionAttached`).
+ * Error codes: those of JSON-RPC, two of the original's own (`notFound`, `sessionAttached`), and `forbidden` (ours).
  *
  * @category constants
  */
@@ -16,6 +16,7 @@ export const Code = {
   methodNotFound: -32601,
   invalidParams: -32602,
   internal: -32603,
+  forbidden: -32003,
   notFound: -32004,
   sessionAttached: -32010
 } as const
@@ -108,6 +109,13 @@ export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATermin
  * @category errors
  */
 export class NotAllowed extends Schema.TaggedError<NotAllowed>()("NotAllowed", { message: Schema.String }) {}
+
+/**
+ * The token of the connection does not allow the request; the message says what would.
+ *
+ * @category errors
+ */
+export class Forbidden extends Schema.TaggedError<Forbidden>()("Forbidden", { message: Schema.String }) {}
 
 /**
  * An HTTP exchange failed: there was no response, or an incomplete one.
@@ -206,6 +214,7 @@ export const Failure = Schema.Union(
   StdinClosed,
   NotATerminal,
   NotAllowed,
+  Forbidden,
   HttpFailed,
   LimitReached,
   UnknownSession,
@@ -235,6 +244,8 @@ export const codeOf = (failure: Failure): number => {
       return Code.notFound
     case "SessionAttached":
       return Code.sessionAttached
+    case "Forbidden":
+      return Code.forbidden
     case "HandshakeOrder":
     case "UnknownProcess":
     case "ProcessStarting":

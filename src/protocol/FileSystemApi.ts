@@ -151,6 +151,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Reads a regular file of at most 512 MiB. */
   request("fs/readFile", {
     family: "filesystem",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ ...pathFields, ...linkFields }),
@@ -159,6 +160,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Creates a file or replaces its content, not atomically. Invalid base64 leaves the file untouched. */
   request("fs/writeFile", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: unbounded(Text) }),
@@ -167,6 +169,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Creates a directory. With `recursive` (the default) it also creates parents and accepts an existing directory. */
   request("fs/createDirectory", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({ ...pathFields, ...linkFields, recursive: maybe(Flag) }),
@@ -175,6 +178,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Describes the target of a path. */
   request("fs/getMetadata", {
     family: "filesystem",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ ...pathFields, ...linkFields }),
@@ -183,6 +187,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Resolves every symbolic link of a path (current). The path must exist. */
   request("fs/canonicalize", {
     family: "filesystem",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct(pathFields),
@@ -191,6 +196,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Lists a directory, unsorted, without dangling links. */
   request("fs/readDirectory", {
     family: "filesystem",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct(pathFields),
@@ -204,6 +210,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Lists the tree below a directory (current), without links to files and without special files. */
   request("fs/walk", {
     family: "filesystem",
+    access: "use",
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({ ...pathFields, options: WalkOptions }),
@@ -215,6 +222,7 @@ export class FileSystemApi extends RpcGroup.make(
    */
   request("fs/remove", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({ ...pathFields, ...linkFields, recursive: maybe(Flag), force: maybe(Flag) }),
@@ -225,6 +233,7 @@ export class FileSystemApi extends RpcGroup.make(
    */
   request("fs/copy", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({
@@ -238,6 +247,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Opens a regular file for reading; `replace` creates or truncates it for writing (current). */
   request("fs/open", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({ ...pathFields, ...handleFields, mode: maybe(oneOf("read", "replace")) }),
@@ -246,6 +256,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Reads 1 byte to 1 MiB at an offset (current). `eof` is true if the file ended before `len` bytes. */
   request("fs/readBlock", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({ ...handleFields, offset: Count, len: Count }),
@@ -254,6 +265,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Writes 1 byte to 1 MiB at an offset (current). A hole before the offset reads as zeros. */
   request("fs/writeBlock", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({ ...handleFields, offset: Count, chunk: Bytes }),
@@ -266,6 +278,7 @@ export class FileSystemApi extends RpcGroup.make(
    */
   request("fs/watchMissing", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({
@@ -280,6 +293,7 @@ export class FileSystemApi extends RpcGroup.make(
   /** Closes an open file (current). An unknown handle is no error. */
   request("fs/close", {
     family: "filesystem",
+    access: "use",
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct(handleFields),

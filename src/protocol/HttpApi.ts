@@ -101,6 +101,7 @@ export class HttpApi extends RpcGroup.make(
   /** Sends an HTTP request. The response precedes the first piece of a streamed body. */
   request("http/request", {
     family: "http",
+    access: "use",
     repeatable: "never",
     largeAnswer: true,
     payload: HttpRequestParams,

@@ -32,6 +32,20 @@ export type Family =
 export type Repeatability = "never" | "always" | "withWriteId"
 
 /**
+ * What a method does, as far as permission is concerned; `session/Access` says who may.
+ *
+ * - `open`: nothing that needs permission.
+ * - `use`: it uses the machine of the server: starts processes, reads and writes files, makes HTTP requests.
+ * - `list`: it lists sessions and their processes.
+ * - `view`: it reads the output and the state of one process.
+ * - `control`: it changes one process.
+ * - `manage`: it ends a session.
+ *
+ * @category models
+ */
+export type Access = "open" | "use" | "list" | "view" | "control" | "manage"
+
+/**
  * What is true of a request.
  *
  * @category models
@@ -39,6 +53,8 @@ export type Repeatability = "never" | "always" | "withWriteId"
 export interface Facts {
   /** The group of methods it belongs to. */
   readonly family: Family
+  /** What it does, as far as permission is concerned. */
+  readonly access: Access
   /** Whether a client may retry a request on its next connection if the response was lost. */
   readonly repeatable: Repeatability
   /**

@@ -21,7 +21,7 @@ import * as Tls from "../transport/Tls.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
 import * as Metrics from "./Metrics.js"
-import { ConfigError, defaults, type ServerConfig } from "./ServerConfig.js"
+import { ConfigError, defaults, flagName, type ServerConfig } from "./ServerConfig.js"
 
 /**
  * The access control of a WebSocket server.
@@ -43,7 +43,12 @@ export const Auth = Data.taggedEnum<Auth>()
 export type ListenConfig = Data.TaggedEnum<{
   Stdio: object
   Remote: { readonly target: Registration.Target; readonly auth: RemoteAuth.BearerOptions }
-  WebSocket: { readonly address: Listener.Address; readonly options: WebSocket.Options; readonly auth: Auth }
+  WebSocket: {
+    readonly address: Listener.Address
+    readonly options: WebSocket.Options
+    readonly auth: Auth
+    readonly roles: Authenticator.RoleTokens
+  }
 }>
 export const ListenConfig = Data.taggedEnum<ListenConfig>()
 
@@ -147,6 +152,10 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
     )
     if (place === undefined) {
       if (auth._tag !== "Nobody") return yield* refuse("WebSocket auth requires a WebSocket listener, not stdio")
+      for (const key of ["consoleTokenFile", "consoleViewerTokenFile"] as const) {
+        if (config[key] !== undefined)
+          return yield* refuse(`--${flagName(key)} requires a WebSocket listener, not stdio`)
+      }
       if (tls !== undefined) return yield* refuse("TLS requires a WebSocket listener, not stdio")
       if (allowOrigin.length > 0) return yield* refuse("--allow-origin requires a WebSocket listener, not stdio")
       if (config.allowLocalUsers) return yield* refuse("--allow-local-users requires a WebSocket listener, not stdio")
@@ -164,7 +173,8 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
     }
     // A public address without authentication accepts everybody.
     const allowLocalUsers = config.allowLocalUsers || !isLocal
-    return ListenConfig.WebSocket({ address, auth, options: { tls, allowOrigin, allowLocalUsers } })
+    const roles = { operatorFile: config.consoleTokenFile, viewerFile: config.consoleViewerTokenFile }
+    return ListenConfig.WebSocket({ address, auth, roles, options: { tls, allowOrigin, allowLocalUsers } })
   })
 
 /**
@@ -179,9 +189,9 @@ export const serverFiles = (
 ): ReadonlyArray<string> => {
   const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
   const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog } = config
-  return [socket, wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog, configFile].flatMap((path) =>
-    path === undefined ? [] : [resolve(path)]
-  )
+  const { consoleTokenFile, consoleViewerTokenFile } = config
+  const secrets = [wsTokenFile, wsSharedSecretFile, consoleTokenFile, consoleViewerTokenFile, tlsKey, remoteTokenFile]
+  return [socket, ...secrets, auditLog, configFile].flatMap((path) => (path === undefined ? [] : [resolve(path)]))
 }
 
 /** The authenticator for what the settings say. */
@@ -214,6 +224,8 @@ export const layer = (
             )
         )
       ),
-    WebSocket: ({ address, options, auth }) =>
-      WebSocket.layer(address, options).pipe(provideInOrder(layerAuth(auth), Metrics.layer))
+    WebSocket: ({ address, options, auth, roles }) =>
+      WebSocket.layer(address, options).pipe(
+        provideInOrder(layerAuth(auth), Authenticator.layerRoleTokens(roles), Metrics.layer)
+      )
   })

@@ -177,6 +177,8 @@ export const settings = {
     wsSharedSecretFile: file("a file that holds the secret, of 32 bytes or more, that signs bearer tokens"),
     wsIssuer: maybe("the `iss` that signed bearer tokens must have"),
     wsAudience: maybe("the `aud` that signed bearer tokens must have"),
+    consoleTokenFile: file("a file that holds the token of operators, who may do everything in all sessions"),
+    consoleViewerTokenFile: file("a file that holds the token of viewers, who may watch all sessions"),
     // Without a value unless given: it is an error to give it where nothing is signed.
     wsMaxClockSkewSeconds: make<"count", number | undefined>(
       "count",

@@ -79,7 +79,7 @@ export const make = (
   Effect.gen(function* () {
     const { peer, grant, owner, responseBudget, maxContentBytes, notify } = options
     const registry = yield* SessionRegistry
-    const handshake = new Handshake(options.offer)
+    const handshake = new Handshake(options.offer, grant)
     const client = { peer, subject: grant.id }
     const report = yield* RequestReport.make(client, handshake)
     const ends: Array<Effect.Effect<void>> = []

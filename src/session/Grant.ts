@@ -1,10 +1,30 @@
 /**
- * Who a connection belongs to, and for how long. Sessions belong to it as well.
+ * Who a connection belongs to, what it may do, and for how long. Sessions belong to a subject as well.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
+
+/**
+ * What a subject may do; `Access` has the table. `client`: everything in its own session. `viewer`: watch all sessions.
+ * `operator`: everything in all sessions.
+ *
+ * @category models
+ */
+export const roles = ["client", "viewer", "operator"] as const
+export type Role = (typeof roles)[number]
+
+/**
+ * The one process, or the processes of one session, that a viewer or an operator is limited to.
+ *
+ * @category models
+ */
+export interface Scope {
+  /** The public handle of the session. */
+  readonly session: string
+  readonly processId?: string | undefined
+}
 
 /**
  * What authentication has found out.
@@ -17,6 +37,10 @@ export interface Grant {
    * Logs and the audit log have it, so it must not be a secret.
    */
   readonly id: string
+  /** `client` by default. */
+  readonly role?: Role | undefined
+  /** What a viewer or an operator is limited to; without it, nothing. */
+  readonly scope?: Scope | undefined
   /** When the connection ends because the credential does, in milliseconds since 1970; undefined: it does not. */
   readonly expiresAtMs?: number | undefined
 }

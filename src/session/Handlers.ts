@@ -53,10 +53,10 @@ type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Fa
  * (`node scratch/bench.mjs --only requests`).
  */
 const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
-  const entries = Array.from(requests.values(), ({ key, annotations }) => {
+  const entries = Array.from(requests.values(), ({ _tag, key, annotations }) => {
     const entry: { readonly handler: Handler } = handlers.unsafeMap.get(key)
-    const { family } = Context.get(annotations, MethodFacts)
-    const handler: Handler = (payload, options) => guard(family, () => entry.handler(payload, options))
+    const facts = Context.get(annotations, MethodFacts)
+    const handler: Handler = (payload, options) => guard(_tag, facts, () => entry.handler(payload, options))
     return [key, { ...entry, handler, context: Context.empty() }] as const
   })
   return Context.unsafeMake(new Map(entries))

@@ -9,8 +9,10 @@ import * as Exit from "effect/Exit"
 import * as Immediate from "../internal/Immediate.js"
 import * as Dialect from "../protocol/Dialect.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
-import { HandshakeOrder } from "../protocol/Failure.js"
-import type { Family } from "../protocol/MethodFacts.js"
+import { type Forbidden, HandshakeOrder } from "../protocol/Failure.js"
+import type { Facts } from "../protocol/MethodFacts.js"
+import * as Access from "./Access.js"
+import type { Grant } from "./Grant.js"
 import { maxWindowBytes, minWindowBytes } from "./OutputWindow.js"
 import type { Session } from "./SessionRegistry.js"
 
@@ -31,7 +33,10 @@ export interface Offer {
 
 /** The progress of one connection. */
 export class Handshake {
-  constructor(private readonly offer: Offer) {}
+  constructor(
+    private readonly offer: Offer,
+    readonly grant: Grant
+  ) {}
 
   private current: Initialized | undefined
   private starting = false
@@ -81,9 +86,10 @@ export class Handshake {
     return this.current
   }
 
-  /** What the client must do before it may use methods of this family; undefined if it may. */
-  refusal(family: Family): HandshakeOrder | undefined {
-    if (family === "handshake" || this.confirmed) return undefined
+  /** Why a method is refused: something else must come first, or the grant does not allow it; undefined if it is not. */
+  refusal(method: string, { family, access }: Facts): HandshakeOrder | Forbidden | undefined {
+    if (family === "handshake") return undefined
+    if (this.confirmed) return Access.refusal(this.grant, method, access)
     const message =
       this.current === undefined
         ? `client must call initialize before using ${family} methods`
@@ -94,13 +100,17 @@ export class Handshake {
 
 /** The handshake of the connection that a request came on. Outside of one, nothing has been initialized. */
 export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exec-server/CurrentHandshake", {
-  defaultValue: () => new Handshake({ binaryOutput: false, outputWindow: false })
+  defaultValue: () => new Handshake({ binaryOutput: false, outputWindow: false }, { id: "in process" })
 }) {}
 
-/** Runs a request of this family, or fails if the handshake of its connection does not allow it yet. */
-export const guard = <A, E>(family: Family, request: () => Effect.Effect<A, E>): Effect.Effect<A, E | HandshakeOrder> =>
-  Immediate.make((context): Effect.Effect<A, E | HandshakeOrder> => {
-    const refusal = Context.get(context, CurrentHandshake).refusal(family)
+/** Runs a request, or fails if its connection does not allow it: not yet, or not at all. */
+export const guard = <A, E>(
+  method: string,
+  facts: Facts,
+  request: () => Effect.Effect<A, E>
+): Effect.Effect<A, E | HandshakeOrder | Forbidden> =>
+  Immediate.make((context): Effect.Effect<A, E | HandshakeOrder | Forbidden> => {
+    const refusal = Context.get(context, CurrentHandshake).refusal(method, facts)
     return refusal === undefined ? request() : Exit.fail(refusal)
   })
 

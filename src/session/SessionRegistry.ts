@@ -251,7 +251,8 @@ const make = Effect.gen(function* () {
       const connection = yield* CurrentConnection
       const unknown = new UnknownSession({ sessionId: id })
       const session = sessions.get(id)?.session
-      if (session === undefined || session.subject !== connection.grant.id) return yield* unknown
+      const { id: subject, role } = connection.grant
+      if (session === undefined || (session.subject !== subject && role !== "operator")) return yield* unknown
       const refusal = refusalOf(connection, options, session)
       if (refusal !== undefined) return yield* refusal
       yield* Effect.interruptible(session.free(takeover))

@@ -13,6 +13,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Grant from "../session/Grant.js"
@@ -61,8 +62,8 @@ export class SecretError extends Data.TaggedError("SecretError")<{ readonly mess
  */
 export interface Shape {
   /**
-   * Whether no token is required. Then, of this machine's users, only the server's own may connect, and the subject of a
-   * connection is the user whose process it is.
+   * Whether no token is required. Then, of this machine's users, only the server's own may connect without one, and the
+   * subject of such a connection is the user whose process it is.
    */
   readonly isOpen?: true
   /** Succeeds if a request with this `Authorization` header may connect, and says who it is. */
@@ -125,6 +126,8 @@ const readText = (file: string): Effect.Effect<Buffer, SecretError> =>
 /** How much of the digest of a token tells it from others, in hex digits. */
 const shownDigits = 12
 
+const shown = (hash: Buffer): string => hash.toString("hex").slice(0, shownDigits)
+
 /**
  * Accepts clients that present the token. All of them are one subject, named after the first digits of the token's
  * SHA-256.
@@ -138,7 +141,7 @@ export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, Se
       const expected = "file" in source ? digest(yield* readText(source.file)) : Buffer.from(source.sha256, "hex")
       if (expected.length !== 32)
         return yield* new SecretError({ message: "the token's SHA-256 must be 64 hex digits" })
-      const grant: Grant.Grant = { id: `token:${expected.toString("hex").slice(0, shownDigits)}` }
+      const grant: Grant.Grant = { id: `token:${shown(expected)}` }
       return {
         authenticate: (authorization) =>
           Effect.flatMap(bearerOf(authorization), (token) =>
@@ -162,9 +165,24 @@ const encodeClaim = (claim: unknown): string =>
 const subjectOf = ({ sub = "", iss = "" }: { readonly sub?: unknown; readonly iss?: unknown }): string =>
   `jwt:${encodeClaim(sub)}@${encodeClaim(iss)}`
 
+/** What the claims `role`, `session` and `processId` allow. A claim that makes no sense must not be overlooked. */
+const rightsOf = (claims: { readonly [name: string]: unknown }): Pick<Grant.Grant, "role" | "scope"> => {
+  const { role = "client", session, processId } = claims
+  const known = Grant.roles.find((known) => known === role)
+  if (known === undefined) throw new Error(`the token's role is none of ${Grant.roles.join(", ")}`)
+  if (session === undefined && processId === undefined) return { role: known }
+  if (known === "client") throw new Error("`session` and `processId` go with the role viewer or operator")
+  const isText = (claim: unknown) => claim === undefined || typeof claim === "string"
+  if (typeof session !== "string" || !isText(processId)) {
+    throw new Error("`session` must be the handle of a session, and `processId` one of its processes")
+  }
+  return { role: known, scope: { session, processId: processId as string | undefined } }
+}
+
 /**
  * Whoever has a token that was signed with the shared secret, and that keeps the rules, may connect, until the token
- * expires. The subject is the token's `sub` of its `iss`.
+ * expires. The subject is the token's `sub` of its `iss`. Its `role` is `client`, `viewer` or `operator`; `session` (a
+ * handle) and `processId` limit a viewer or an operator to them.
  *
  * @category layers
  */
@@ -193,7 +211,7 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
           try: async (): Promise<Grant.Grant> => {
             const { payload } = await jwtVerify(token, secret, { ...options, currentDate: new Date(now) })
             const { exp = 0 } = payload
-            return { id: subjectOf(payload), expiresAtMs: (exp + clockTolerance) * 1000 }
+            return { id: subjectOf(payload), ...rightsOf(payload), expiresAtMs: (exp + clockTolerance) * 1000 }
           },
           catch: (error) => new Unauthorized({ message: error instanceof Error ? error.message : String(error) })
         })
@@ -202,6 +220,60 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
           Effect.flatMap(bearerOf(authorization), (token) =>
             Effect.flatMap(Clock.currentTimeMillis, (now) => verify(token, now))
           )
+      } satisfies Shape
+    })
+  )
+
+/**
+ * Files with the tokens of those who look after the server.
+ *
+ * @category models
+ */
+export interface RoleTokens {
+  readonly operatorFile?: string | undefined
+  readonly viewerFile?: string | undefined
+}
+
+/**
+ * Accepts operators and viewers by their tokens, and decides about everybody else as the authenticator that is provided.
+ * Where that one asks for no token, whoever has one must have a right one.
+ *
+ * @category layers
+ */
+export const layerRoleTokens = ({ operatorFile, viewerFile }: RoleTokens): Layer.Layer<never, SecretError> =>
+  Layer.effect(
+    Authenticator,
+    Effect.gen(function* () {
+      const others = yield* Authenticator
+      const grants: Array<{ readonly hash: Buffer; readonly grant: Grant.Grant }> = []
+      for (const [role, file] of [
+        ["operator", operatorFile],
+        ["viewer", viewerFile]
+      ] as const) {
+        if (file === undefined) continue
+        const hash = digest(yield* readText(file))
+        if (grants.some((other) => other.hash.equals(hash))) {
+          return yield* new SecretError({
+            message: "operators and viewers have the same token; a viewer must have its own"
+          })
+        }
+        grants.push({ hash, grant: { id: `${role}:${shown(hash)}`, role } })
+      }
+      if (grants.length === 0) return others
+      const find = (token: string) => {
+        const hash = digest(Buffer.from(token, "latin1"))
+        return grants.find((known) => timingSafeEqual(known.hash, hash))?.grant
+      }
+      return {
+        ...others,
+        authenticate: (authorization) =>
+          Effect.flatMap(Effect.option(bearerOf(authorization)), (token) => {
+            const grant = Option.getOrUndefined(Option.flatMapNullable(token, find))
+            if (grant !== undefined) return Effect.succeed(grant)
+            if (others.isOpen === true && Option.isSome(token))
+              return new Unauthorized({ message: "the token is wrong" })
+            return others.authenticate(authorization)
+          })
       } satisfies Shape
     })
   )

@@ -16,6 +16,7 @@ import type { Peer } from "../session/Peer.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Authenticator, Unauthorized } from "./Authenticator.js"
+import * as BearerProtocol from "./BearerProtocol.js"
 import * as Listener from "./Listener.js"
 import * as LocalClient from "./LocalClient.js"
 import { MetricsPage, type Page } from "./MetricsPage.js"
@@ -120,23 +121,29 @@ export const layer = (
         return log(`refused ${name}: ${why}`)
       }
 
+      /** Whose request it is. One without a token must come from the server's own user. */
+      const allow = (request: IncomingMessage, grant: Grant.Grant): Effect.Effect<Client, Status> =>
+        Effect.suspend(() => {
+          const owner = SocketOwner.of(request.socket)
+          if (!isOpen || grant.id !== Grant.anonymous.id) return Effect.succeed({ owner, grant })
+          const why = localRefusal(request, owner)
+          if (why === undefined) return Effect.succeed({ owner, grant: Grant.ofOwner(owner) })
+          return Effect.zipRight(logRefusal(nameOf(request), why), Effect.fail(403 as const))
+        })
+
       /** Whose request it is, if it may go on. Fails with the status of one that is answered before its path matters. */
       const verdict = (request: IncomingMessage): Effect.Effect<Client, Status> => {
-        const { origin, authorization } = request.headers
+        const { origin } = request.headers
         // Web pages may not connect, unless their origin is allowed.
         if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.fail(403)
         const known = health(request)
         if (known !== undefined) return Effect.fail(known)
         const name = nameOf(request)
-        const owner = SocketOwner.of(request.socket)
-        const why = localRefusal(request, owner)
-        if (why !== undefined) return Effect.zipRight(logRefusal(name, why), Effect.fail(403 as const))
-        return Effect.suspend(() => authenticate(authorization)).pipe(
+        return Effect.suspend(() => authenticate(BearerProtocol.authorizationOf(request.headers))).pipe(
           Effect.timeoutFail({
             duration: handshakeTimeoutMs,
             onTimeout: () => new Unauthorized({ message: "it could not be authenticated in time" })
           }),
-          Effect.map((grant) => ({ owner, grant: isOpen ? Grant.ofOwner(owner) : grant })),
           Effect.catchAllCause((cause) =>
             Option.match(Cause.failureOption(cause), {
               onNone: () => Effect.zipRight(Effect.logError("authentication died", cause), Effect.fail(500 as const)),
@@ -144,6 +151,7 @@ export const layer = (
                 Effect.zipRight(Effect.logInfo(`refused ${name}: ${message}`), Effect.fail(401 as const))
             })
           ),
+          Effect.flatMap((grant) => allow(request, grant)),
           Effect.interruptible
         )
       }
@@ -156,8 +164,10 @@ export const layer = (
 
       const onRequest = (request: IncomingMessage, response: ServerResponse) => {
         const onRefused = (status: Status) => answer(response, status)
-        const onAllowed = () => {
-          if (page !== undefined && pathOf(request) === "/metrics") metrics(page, request, response)
+        const onAllowed = ({ grant }: Client) => {
+          // The figures are those of everybody.
+          if (grant.scope !== undefined) answer(response, 403)
+          else if (page !== undefined && pathOf(request) === "/metrics") metrics(page, request, response)
           else if (pathOf(request) === "/" && request.method === "GET") {
             answer(response, 400, "Connection header did not include 'upgrade'")
           } else answer(response, 404)
@@ -170,6 +180,7 @@ export const layer = (
         noServer: true,
         perMessageDeflate: false,
         maxPayload: maxMessageBytes,
+        handleProtocols: BearerProtocol.select,
         WebSocket: WebSocketPeer.ServerSocket
       })
 

@@ -3,6 +3,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { UnknownSession } from "../../src/protocol/Failure.js"
+import type { Facts } from "../../src/protocol/MethodFacts.js"
+import { anonymous } from "../../src/session/Grant.js"
 import { Handshake } from "../../src/session/Handshake.js"
 import { SessionRegistry } from "../../src/session/SessionRegistry.js"
 import { failureOf, settle } from "../support/fake.js"
@@ -10,6 +12,8 @@ import { registryLayer } from "../support/sessions.js"
 
 const message = (effect: Effect.Effect<unknown, { readonly message: string }>) =>
   Effect.map(failureOf(effect), (failure) => failure.message)
+
+const facts: Facts = { family: "exec", access: "use", repeatable: "never", largeAnswer: false }
 
 /** A connection that can be granted nothing. */
 const nothing = { binaryOutput: false, outputWindow: false }
@@ -19,7 +23,7 @@ const test = (
   body: (handshake: Handshake, open: ReturnType<SessionRegistry["Type"]["create"]>) => Effect.Effect<unknown, unknown>
 ) =>
   it.scoped(title, () =>
-    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(nothing), create())).pipe(
+    Effect.flatMap(SessionRegistry, ({ create }) => body(new Handshake(nothing, anonymous), create())).pipe(
       Effect.provide(registryLayer())
     )
   )
@@ -29,23 +33,23 @@ describe("Handshake", () => {
     Effect.gen(function* () {
       for (const family of ["exec", "http", "environment info"] as const) {
         assert.strictEqual(
-          handshake.refusal(family)?.message,
+          handshake.refusal("m", { ...facts, family })?.message,
           `client must call initialize before using ${family} methods`
         )
       }
-      assert.isUndefined(handshake.refusal("handshake"))
+      assert.isUndefined(handshake.refusal("m", { ...facts, family: "handshake" }))
       assert.isUndefined(handshake.confirm())
       yield* handshake.initialize({}, open)
       for (const family of ["exec", "http", "environment info"] as const) {
         assert.strictEqual(
-          handshake.refusal(family)?.message,
+          handshake.refusal("m", { ...facts, family })?.message,
           `client must send initialized before using ${family} methods`
         )
       }
       assert.strictEqual(handshake.confirm(), handshake.initialized)
-      assert.isUndefined(handshake.refusal("exec"))
+      assert.isUndefined(handshake.refusal("m", facts))
       assert.isUndefined(handshake.confirm())
-      assert.isUndefined(handshake.refusal("exec"))
+      assert.isUndefined(handshake.refusal("m", facts))
     }))
 
   test("initialize is done once, and a second one changes nothing", (handshake, open) =>
@@ -80,10 +84,10 @@ describe("Handshake", () => {
       const { capabilities, dialect } = yield* handshake.initialize(params, open)
       assert.deepStrictEqual(capabilities, { lifecycle: true })
       assert.strictEqual(dialect, "session")
-      const v0 = yield* new Handshake(nothing).initialize({}, open)
+      const v0 = yield* new Handshake(nothing, anonymous).initialize({}, open)
       assert.deepStrictEqual(v0.capabilities, {})
       assert.strictEqual(v0.dialect, "v0")
-      const declined = yield* new Handshake(nothing).initialize({ capabilities: { lifecycle: false } }, open)
+      const declined = yield* new Handshake(nothing, anonymous).initialize({ capabilities: { lifecycle: false } }, open)
       assert.notStrictEqual(declined.capabilities.lifecycle, true)
     }))
 
@@ -91,7 +95,10 @@ describe("Handshake", () => {
     Effect.gen(function* () {
       const granted = (takesBinary: boolean, binaryOutput: boolean) =>
         Effect.map(
-          new Handshake({ ...nothing, binaryOutput: takesBinary }).initialize({ capabilities: { binaryOutput } }, open),
+          new Handshake({ ...nothing, binaryOutput: takesBinary }, anonymous).initialize(
+            { capabilities: { binaryOutput } },
+            open
+          ),
           ({ capabilities }) => capabilities
         )
       assert.deepStrictEqual(yield* granted(true, true), { binaryOutput: true })
