@@ -43,9 +43,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
   private paused = false
   private final = false
   private confined = false
-  private attempts = 0
   private writeIds: StdinQueue.WriteIds | undefined
-  private size: { readonly rows: number; readonly cols: number } | undefined
   private stdin: StdinQueue.StdinQueue | undefined
   private onClosed = () => {}
 
@@ -139,8 +137,8 @@ export class ManagedProcess extends ProcessView implements EventSource {
   restarted(child: Child): void {
     this.spawned(child)
     this.failure = null
-    this.attempts++
-    this.events.onRestarted(this, this.nextSeq++, this.attempts, child.pid)
+    this.restarts++
+    this.events.onRestarted(this, this.nextSeq++, this.restarts, child.pid)
     this.listenTo(child)
     if (this.paused) child.pause()
   }
@@ -252,6 +250,8 @@ export class ManagedProcess extends ProcessView implements EventSource {
 
   private publish(stream: OutputStream, bytes: Buffer): void {
     const seq = this.nextSeq++
+    this.outputBytes += bytes.length
+    this.lastOutputAtMs = Date.now()
     this.output.append(seq, stream, bytes)
     this.events.onOutput(this, seq, stream, bytes)
     this.waiters.wake()

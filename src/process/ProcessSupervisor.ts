@@ -210,7 +210,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           {
             processId: params.processId,
             argv: params.argv,
+            cwd: params.cwd.path,
             tty: params.tty,
+            size: params.tty ? (params.size ?? defaultSize) : undefined,
             hasStdin: params.tty || params.pipeStdin,
             startedAtMs: yield* Clock.currentTimeMillis
           },

@@ -20,9 +20,18 @@ import { Waiters } from "./Waiters.js"
 export interface Description {
   readonly processId: ProcessId
   readonly argv: ReadonlyArray<string>
+  readonly cwd: string
   readonly tty: boolean
+  /** The size that its terminal has at first. */
+  readonly size?: Size | undefined
   readonly hasStdin: boolean
   readonly startedAtMs: number
+}
+
+/** The size of a terminal, in cells. */
+export interface Size {
+  readonly rows: number
+  readonly cols: number
 }
 
 /** The part of a process that reads its state. `ManagedProcess` is the part that changes it, and wakes the waiters. */
@@ -32,6 +41,13 @@ export abstract class ProcessView {
   protected nextSeq = 1
   protected denied = false
   protected failure: string | null = null
+  /** How often it was started again. */
+  protected restarts = 0
+  /** Output so far, in bytes, and when there last was some, in milliseconds since 1970. */
+  protected outputBytes = 0
+  protected lastOutputAtMs: number | null = null
+  /** The size of its terminal; undefined on pipes. */
+  protected size: Size | undefined
   protected readonly waiters = new Waiters()
 
   /** The processId as JSON text, for messages that are put together by hand. */
@@ -43,6 +59,7 @@ export abstract class ProcessView {
     protected readonly output: RetainedOutput
   ) {
     this.idJson = JSON.stringify(description.processId)
+    this.size = description.size
   }
 
   get processId(): ProcessId {
@@ -117,7 +134,7 @@ export abstract class ProcessView {
 
   /** A line for a list. */
   info(): ProcessInfo {
-    const { processId, argv, tty, startedAtMs } = this.description
+    const { processId, argv, cwd, tty, startedAtMs } = this.description
     return {
       processId,
       pid: this.state._tag === "Restarting" ? null : (this.child()?.pid ?? null),
@@ -125,7 +142,12 @@ export abstract class ProcessView {
       tty,
       running: !this.exited(),
       ...this.exit(),
-      startedAtMs
+      startedAtMs,
+      cwd,
+      ...(this.size === undefined ? {} : { size: this.size }),
+      restarts: this.restarts,
+      outputBytes: this.outputBytes,
+      lastOutputAtMs: this.lastOutputAtMs
     }
   }
 

@@ -13,7 +13,7 @@ import { alsoChecked, checked, unbounded } from "./Bounds.js"
 import { DiscoveryApi } from "./DiscoveryApi.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
-import { ClientId, ProcessId, SessionId, SessionName } from "./Ids.js"
+import { ClientId, ProcessId, SessionHandle, SessionId, SessionName } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
@@ -280,18 +280,55 @@ export type SnapshotResult = typeof SnapshotResult.Type
  * @category schemas
  */
 export const ProcessInfo = Schema.Struct({
+  /** The handle of its session; absent from older servers. */
+  session: Schema.optional(Text),
   processId: ProcessId,
   pid: Schema.NullOr(Integer),
   argv: TextList,
   tty: Flag,
   running: Flag,
   ...exitFields,
-  startedAtMs: Integer
+  startedAtMs: Integer,
+  cwd: Schema.optional(Text),
+  /** The size of its terminal. */
+  size: Schema.optional(Schema.Struct({ rows: Cells, cols: Cells })),
+  /** How often it was started again. */
+  restarts: Schema.optional(Count),
+  /** Bytes of output so far. */
+  outputBytes: Schema.optional(Count),
+  /** When it last had output, in milliseconds since 1970; null: never. */
+  lastOutputAtMs: Schema.optional(Schema.NullOr(Integer))
 })
 export type ProcessInfo = typeof ProcessInfo.Type
 
 const Empty = Schema.Struct({})
-const processFields = { processId: ProcessId }
+/** A process, of the own session or of another one (ours) that the grant of the connection reaches. */
+const processFields = { session: maybe(SessionHandle), processId: ProcessId }
+
+/**
+ * One session in the result of `session/list` (ours). Times are in milliseconds since 1970.
+ *
+ * @category schemas
+ */
+export const SessionInfo = Schema.Struct({
+  session: Text,
+  name: Schema.NullOr(Text),
+  clientName: Text,
+  /** The subject it belongs to. */
+  subject: Text,
+  /** The peer that is, or was last, connected to it. */
+  peer: Text,
+  state: oneOf("attached", "detached"),
+  openedAtMs: Integer,
+  /** When it ends unless its client comes back; null: not by itself. */
+  expiresAtMs: Schema.NullOr(Integer),
+  /** Its processes, and how many of them have not exited. */
+  processes: Count,
+  running: Count,
+  /** Whether it is the session of the connection that asks. */
+  own: Flag
+})
+export type SessionInfo = typeof SessionInfo.Type
 
 /**
  * All requests.
@@ -441,14 +478,32 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct(processFields),
     success: SnapshotResult
   }),
-  /** Lists the processes of the session in start order (ours). */
+  /** Lists the processes of a session, or with `session: "*"` of all that the grant reaches, in start order (ours). */
   request("process/list", {
     family: "exec",
     access: "list",
     repeatable: "always",
     largeAnswer: true,
-    payload: Empty,
+    payload: Schema.Struct({ session: maybe(SessionHandle) }),
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) })
+  }),
+  /** Lists the sessions that the grant reaches, oldest first (ours). */
+  request("session/list", {
+    family: "session",
+    access: "list",
+    repeatable: "always",
+    largeAnswer: true,
+    payload: Empty,
+    success: Schema.Struct({ sessions: Schema.Array(SessionInfo) })
+  }),
+  /** Ends a session: kills its processes and closes its connection (ours). `ended` is how many processes ran. */
+  request("session/end", {
+    family: "session",
+    access: "manage",
+    repeatable: "never",
+    largeAnswer: false,
+    payload: Schema.Struct({ session: SessionHandle }),
+    success: Schema.Struct({ ended: Count })
   })
 ).merge(FileSystemApi, HttpApi, DiscoveryApi) {}
 

@@ -35,6 +35,14 @@ export const SessionName = maxBytes(Text, maxIdBytes).pipe(
 )
 
 /**
+ * The handle of a session (ours), by which others than its client name it. It allows nothing: who knows it cannot resume
+ * the session.
+ *
+ * @category schemas
+ */
+export const SessionHandle = ClientId
+
+/**
  * The id the server gives a session: a version 4 UUID.
  *
  * @category schemas

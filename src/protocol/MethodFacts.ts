@@ -23,6 +23,7 @@ export type Family =
   | "filesystem"
   | "environment config"
   | "capability discovery"
+  | "session"
 
 /**
  * `always`: the method is idempotent. `withWriteId`: idempotent if the request has a `writeId`.

@@ -249,7 +249,7 @@ export const settings = {
       sessions.detachedSessionTtlMs,
       "how long a session waits for its client to come back, in milliseconds"
     ),
-    maxSessionTtlMs: make(
+    maxSessionTtlMs: make<"count", number | undefined>(
       "count",
       sessions.maxSessionTtlMs,
       "the longest such time that a client may ask for its session, in milliseconds; without it, also for ever",

@@ -47,7 +47,7 @@ export const refusal = (grant: Grant, method: string, access: Access): Forbidden
 
 /** What a request is about: a session by its handle, and one of its processes, if it is about one. */
 export interface Target {
-  readonly session: string
+  readonly session?: string | undefined
   readonly processId?: string | undefined
 }
 

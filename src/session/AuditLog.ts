@@ -20,7 +20,12 @@ export type Entry =
   | {
       /** Its processes are ended with it: each is followed by a `process.exited`. */
       readonly event: "session.ended"
-      readonly reason: "disconnected" | "expired" | "shutdown"
+      readonly reason: "disconnected" | "expired" | "ended" | "shutdown"
+    }
+  | {
+      /** A client asks for the end of a session, its own or another one. */
+      readonly event: "session.end"
+      readonly session: string
     }
   | {
       /** A start was asked for and will be tried. */

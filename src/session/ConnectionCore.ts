@@ -136,6 +136,7 @@ export const make = (
         )
       ),
       yieldSession: giveUp("the session was taken over"),
+      end: options.end,
       onEnd: (effect) => ends.push(effect)
     }
     const dispatcher = yield* Dispatcher.make(

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 import type { Grant } from "./Grant.js"
+import type { Ending } from "./Peer.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 
 /** Sends a notification that belongs to no process. */
@@ -35,6 +36,8 @@ export interface Connection {
   readonly endIfGone: Effect.Effect<boolean>
   /** Ends the connection because another one takes its session over; says whether the session is free. Bounded. */
   readonly yieldSession: Effect.Effect<boolean>
+  /** Begins to end the connection. */
+  readonly end: (ending: Ending) => void
   /** Adds a finalizer, which runs when the connection has ended and none of its requests is in flight. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
@@ -50,6 +53,7 @@ export class CurrentConnection extends Context.Reference<CurrentConnection>()("e
     resumable: true,
     endIfGone: Effect.succeed(false),
     yieldSession: Effect.succeed(false),
+    end: () => {},
     onEnd: () => {}
   })
 }) {}

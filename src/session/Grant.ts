@@ -7,12 +7,18 @@ import * as Context from "effect/Context"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 
 /**
+ * All roles.
+ *
+ * @category constants
+ */
+export const roles = ["client", "viewer", "operator"] as const
+
+/**
  * What a subject may do; `Access` has the table. `client`: everything in its own session. `viewer`: watch all sessions.
  * `operator`: everything in all sessions.
  *
  * @category models
  */
-export const roles = ["client", "viewer", "operator"] as const
 export type Role = (typeof roles)[number]
 
 /**

@@ -15,26 +15,27 @@ import type { HttpRunner } from "../http/HttpRunner.js"
 import * as Immediate from "../internal/Immediate.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import * as ProcessMetrics from "../process/ProcessMetrics.js"
-import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
+import { ExecApi, type Method, type WriteResult } from "../protocol/ExecApi.js"
 import {
   type Failure,
   InvalidParams,
   NotATerminal,
   ProcessStarting,
   StdinClosed,
-  UnknownProcess
+  UnknownProcess,
+  UnknownSession
 } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import { MethodFacts } from "../protocol/MethodFacts.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Unenforced from "../protocol/Unenforced.js"
+import * as Access from "./Access.js"
 import * as AuditLog from "./AuditLog.js"
 import * as DiscoveryHandlers from "./DiscoveryHandlers.js"
 import * as FileSystemHandlers from "./FileSystemHandlers.js"
 import { CurrentHandshake, guard, initialized } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
-import { requests } from "./MethodCodecs.js"
+import { factsOf, requests } from "./MethodCodecs.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
 /**
@@ -47,15 +48,18 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 /** A handler as `toLayer` leaves it in the context, whatever its method; here none is an `Rpc.Wrapper`. */
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
 
+/** In place of a handle: all sessions. */
+const everySession = "*"
+
 /**
  * Handlers that run when the handshake has come as far as their family needs, and without the context they were made in:
  * each has taken what it needs, and every request would copy it all, which is a tenth of what a small one costs
  * (`node scratch/bench.mjs --only requests`).
  */
 const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
-  const entries = Array.from(requests.values(), ({ _tag, key, annotations }) => {
+  const entries = Array.from(requests.values(), ({ _tag, key }) => {
     const entry: { readonly handler: Handler } = handlers.unsafeMap.get(key)
-    const facts = Context.get(annotations, MethodFacts)
+    const facts = factsOf(_tag)
     const handler: Handler = (payload, options) => guard(_tag, facts, () => entry.handler(payload, options))
     return [key, { ...entry, handler, context: Context.empty() }] as const
   })
@@ -76,16 +80,43 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
     const discovery = yield* DiscoveryHandlers.make
     const audit = yield* AuditLog.AuditLog
 
-    const supervisor = Immediate.map(initialized, ({ session }) => session.supervisor)
+    /** The session that a request is about, if its grant reaches it, and the actor for the audit log. */
+    const target = (method: Method, { session: handle, processId }: Access.Target) =>
+      Immediate.make((context): Effect.Effect<{ readonly session: Session; readonly who: AuditLog.Who }, Failure> => {
+        const { initialized, grant } = Context.get(context, CurrentHandshake)
+        if (initialized === undefined) return Exit.die(new Error("the connection has not initialized"))
+        const { session: own } = initialized
+        if (handle === undefined || handle === own.handle) return Exit.succeed({ session: own, who: own.who })
+        const { access } = factsOf(method)
+        const refusal = Access.refusalOfOther(grant, method, access, { session: handle, processId })
+        if (refusal !== undefined) return Exit.fail(refusal)
+        const found = registry.find(handle)
+        if (found === undefined) return Exit.fail(new UnknownSession({ sessionId: handle }))
+        return Exit.succeed({ session: found, who: { ...found.who, subject: grant.id, peer: own.who.peer } })
+      })
 
-    const process = <A, E>(processId: ProcessId, use: (process: ManagedProcess) => Effect.Effect<A, E>) =>
-      Immediate.flatMap(supervisor, ({ act }) =>
-        act(
-          processId,
+    const process = <A, E>(
+      method: Method,
+      about: Access.Target & { readonly processId: ProcessId },
+      use: (process: ManagedProcess) => Effect.Effect<A, E>
+    ) =>
+      Immediate.flatMap(target(method, about), ({ session }) =>
+        session.supervisor.act(
+          about.processId,
           (found): Effect.Effect<A, E | UnknownProcess> =>
-            found === undefined ? Exit.fail(new UnknownProcess({ processId })) : use(found)
+            found === undefined ? Exit.fail(new UnknownProcess(about)) : use(found)
         )
       )
+
+    /** All sessions that the grant of a request reaches with its lists. */
+    const reached = Immediate.make((context): Effect.Effect<ReadonlyArray<Session>> => {
+      const { initialized, grant } = Context.get(context, CurrentHandshake)
+      if (initialized === undefined) return Exit.die(new Error("the connection has not initialized"))
+      return Exit.succeed(Access.reachOf(grant, "list") === "all" ? registry.list() : [initialized.session])
+    })
+
+    const processesOf = ({ handle, supervisor }: Session) =>
+      supervisor.list().map((found) => ({ ...found.info(), session: handle }))
 
     return ExecApi.of({
       ...http,
@@ -93,11 +124,11 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
       ...discovery,
 
       initialize: (params) => {
-        const { resumeSessionId, takeover = false, sessionTtlMs, name } = params
+        const { clientName, resumeSessionId, takeover = false, sessionTtlMs, name } = params
         if (takeover && resumeSessionId == null) {
           return new InvalidParams({ message: "`takeover` needs `resumeSessionId`" })
         }
-        const options = { name, ttlMs: sessionTtlMs === null ? Number.POSITIVE_INFINITY : sessionTtlMs }
+        const options = { clientName, name, ttlMs: sessionTtlMs === null ? Number.POSITIVE_INFINITY : sessionTtlMs }
         const open: Effect.Effect<Session, Failure> =
           resumeSessionId == null
             ? registry.create(options)
@@ -138,16 +169,25 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
           )
         }),
 
-      "process/read": ({ processId, afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 }) =>
-        process(processId, (found) => found.read(afterSeq, maxBytes, waitMs)),
+      "process/read": (params) =>
+        process("process/read", params, (found) => {
+          const { afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 } = params
+          return found.read(afterSeq, maxBytes, waitMs)
+        }),
 
-      "process/write": ({ processId, chunk, writeId }) =>
-        Immediate.flatMap(initialized, ({ session, dialect }) => {
-          const status = session.supervisor.act(
-            processId,
-            (found): Effect.Effect<WriteResult["status"], Failure> =>
-              found === undefined ? Exit.succeed("unknownProcess") : found.write(chunk, writeId)
-          )
+      "process/write": (params) =>
+        Immediate.flatMap(initialized, ({ session: own, dialect }) => {
+          const { processId, chunk } = params
+          const status = Immediate.flatMap(target("process/write", params), ({ session }) => {
+            // Ids are those of one client: another one may choose the same.
+            const writeId =
+              session === own || params.writeId === undefined ? params.writeId : `${own.handle} ${params.writeId}`
+            return session.supervisor.act(
+              processId,
+              (found): Effect.Effect<WriteResult["status"], Failure> =>
+                found === undefined ? Exit.succeed("unknownProcess") : found.write(chunk, writeId)
+            )
+          })
           return Immediate.flatMap(status, (status): Effect.Effect<WriteResult, Failure> => {
             if (status === "accepted") ProcessMetrics.inputBytes.unsafeUpdate(chunk.length, [])
             if (status === "accepted" || dialect === "session") {
@@ -160,21 +200,22 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
           })
         }),
 
-      "process/closeStdin": ({ processId }) =>
-        process(processId, (found) => {
+      "process/closeStdin": (params) =>
+        process("process/closeStdin", params, (found) => {
           found.closeStdin()
           return Exit.succeed({})
         }),
 
-      "process/resize": ({ processId, rows, cols }) =>
-        process(processId, (found) => {
-          if (!found.description.tty) return Exit.fail(new NotATerminal({ processId }))
-          found.resize(rows, cols)
+      "process/resize": (params) =>
+        process("process/resize", params, (found) => {
+          if (!found.description.tty) return Exit.fail(new NotATerminal({ processId: params.processId }))
+          found.resize(params.rows, params.cols)
           return Exit.succeed({})
         }),
 
-      "process/signal": ({ processId, signal, target = "group" }) =>
-        Immediate.flatMap(initialized, ({ session: { who, supervisor } }) => {
+      "process/signal": (params) =>
+        Immediate.flatMap(target("process/signal", params), ({ session: { supervisor }, who }) => {
+          const { processId, signal, target = "group" } = params
           audit.write(who, { event: "process.signal", processId, signal, target })
           return supervisor.act(processId, (found) => {
             found?.signal(signal, target)
@@ -182,19 +223,35 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
           })
         }),
 
-      "process/terminate": ({ processId, mode = { type: "force" } }) =>
-        Effect.flatMap(initialized, ({ session: { who, supervisor } }) => {
+      "process/terminate": (params) =>
+        Effect.flatMap(target("process/terminate", params), ({ session: { supervisor }, who }) => {
+          const { processId, mode = { type: "force" } } = params
           audit.write(who, { event: "process.terminate", processId, mode: mode.type })
           return supervisor.terminate(processId, mode)
         }),
 
-      "process/wait": ({ processId, until = "exited", waitMs = Number.POSITIVE_INFINITY }) =>
-        process(processId, (found) => found.wait(until, waitMs)),
+      "process/wait": (params) =>
+        process("process/wait", params, (found) =>
+          found.wait(params.until ?? "exited", params.waitMs ?? Number.POSITIVE_INFINITY)
+        ),
 
-      "process/snapshot": ({ processId }) => process(processId, (found) => Exit.succeed(found.snapshot())),
+      "process/snapshot": (params) => process("process/snapshot", params, (found) => Exit.succeed(found.snapshot())),
 
-      "process/list": () =>
-        Immediate.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
+      "process/list": ({ session }) =>
+        session === everySession
+          ? Immediate.map(reached, (sessions) => ({ processes: sessions.flatMap(processesOf) }))
+          : Immediate.map(target("process/list", { session }), ({ session }) => ({ processes: processesOf(session) })),
+
+      "session/list": () =>
+        Immediate.flatMap(initialized, ({ session: own }) =>
+          Immediate.map(reached, (sessions) => ({ sessions: sessions.map((session) => session.info(session === own)) }))
+        ),
+
+      "session/end": (params) =>
+        Effect.flatMap(target("session/end", params), ({ session, who }) => {
+          audit.write(who, { event: "session.end", session: params.session })
+          return Effect.map(registry.endOne(session), (ended) => ({ ended: ended.length }))
+        })
     })
   })
 ).pipe(Layer.map(bind))

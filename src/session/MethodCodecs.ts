@@ -12,7 +12,7 @@ import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { type Check, checkOf } from "../protocol/Bounds.js"
 import { ExecApi } from "../protocol/ExecApi.js"
-import { MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
+import { type Facts, MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
 
 /** How to read and write one method's payloads. */
@@ -35,6 +35,13 @@ type AnyRequest = Rpc.AnyWithProps & WithFacts & { readonly _tag: Requests["_tag
 
 /** All requests by their names: the edge where methods, each with types of its own, meet in one table. */
 export const requests: ReadonlyMap<string, AnyRequest> = ExecApi.requests
+
+/** What is true of a method. */
+export const factsOf = (method: Requests["_tag"]): Facts => {
+  const rpc = ExecApi.requests.get(method)
+  if (rpc === undefined) throw new Error(`no method ${method}`)
+  return Context.get(rpc.annotations, MethodFacts)
+}
 
 const makeRoute = ({ _tag: tag, annotations, payloadSchema, successSchema }: AnyRequest): Route => {
   const payload = payloadSchema as unknown as Schema.Schema<unknown, unknown>

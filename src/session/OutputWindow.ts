@@ -5,8 +5,9 @@
  * @since 0.1.0
  */
 
-/** What a client may ask for, in bytes; what is outside is granted as the nearest of the two. */
+/** The smallest window, in bytes: a client that asks for less gets this one. */
 export const minWindowBytes = 16384
+/** The largest window, in bytes. */
 export const maxWindowBytes = 4194304
 
 /** Chunks are counted together up to this part of the window: many of one byte would take more memory than they are. */

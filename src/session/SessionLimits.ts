@@ -11,8 +11,8 @@ export interface Limits {
   readonly maxSessions: number
   /** How long a session waits for its client to come back, in milliseconds. */
   readonly detachedSessionTtlMs: number
-  /** The longest such time that a client may ask for its own session, in milliseconds; infinite: until it is ended. */
-  readonly maxSessionTtlMs: number
+  /** The longest such time that a client may ask for its own session, in milliseconds; undefined: as long as it likes. */
+  readonly maxSessionTtlMs: number | undefined
   /** How long a connection may take to become a session: first to be accepted, then to `initialized`; in milliseconds. */
   readonly handshakeTimeoutMs: number
   /** Requests of one connection that are served at a time, 4096 at most; further ones wait, in order. */
@@ -23,7 +23,7 @@ export interface Limits {
 export const defaults: Limits = {
   maxSessions: 1024,
   detachedSessionTtlMs: 30000,
-  maxSessionTtlMs: Number.POSITIVE_INFINITY,
+  maxSessionTtlMs: undefined,
   handshakeTimeoutMs: 10000,
   concurrentRequests: 4096
 }

@@ -3,7 +3,8 @@
  *
  * @since 0.1.0
  */
-import { randomUUID } from "node:crypto"
+import { randomBytes, randomUUID } from "node:crypto"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,7 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
-import type { ProcessInfo } from "../protocol/ExecApi.js"
+import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
 import { LimitReached, NotAllowed, SessionAttached, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
@@ -32,6 +33,8 @@ import { Event, State, transition } from "./SessionState.js"
  */
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
+  /** When it ends unless its client comes back, in milliseconds since 1970; infinite: not by itself. */
+  private expiresAtMs = Number.POSITIVE_INFINITY
   /** How people find it, if its client gave it a name. */
   name: string | undefined
   /** How long it waits for its client after a lost connection, in milliseconds, if its client asked for a time. */
@@ -39,6 +42,10 @@ export class Session {
 
   constructor(
     readonly id: SessionId,
+    /** By which others than its client name it. */
+    readonly handle: string,
+    readonly clientName: string,
+    readonly openedAtMs: number,
     /** Whom it belongs to: nobody else resumes it. */
     readonly subject: string,
     readonly supervisor: Supervisor,
@@ -67,6 +74,35 @@ export class Session {
     return Effect.asVoid(forced ? this.connection.yieldSession : this.connection.endIfGone)
   }
 
+  /** Its client is gone, and has so long to come back, in milliseconds. */
+  expiresIn(ms: number, now: number): void {
+    this.expiresAtMs = now + ms
+  }
+
+  /** Ends the connection that is attached, if there is one. */
+  disconnect(reason: string): void {
+    this.connection.end({ code: 1008, reason })
+  }
+
+  /** A line for a list; `own`: whether the one that asks is its client. */
+  info(own: boolean): SessionInfo {
+    const processes = this.supervisor.list().map((process) => process.info())
+    const isDetached = this.state._tag === "Detached"
+    return {
+      session: this.handle,
+      name: this.name ?? null,
+      clientName: this.clientName,
+      subject: this.subject,
+      peer: this.connection.peer,
+      state: isDetached ? "detached" : "attached",
+      openedAtMs: this.openedAtMs,
+      expiresAtMs: isDetached && this.expiresAtMs < Number.POSITIVE_INFINITY ? this.expiresAtMs : null,
+      processes: processes.length,
+      running: processes.filter(({ running }) => running).length,
+      own
+    }
+  }
+
   /** Applies an event; returns whether the state changed. */
   advance(event: Event): boolean {
     const before = this.state
@@ -92,6 +128,8 @@ export class Session {
  * @category models
  */
 export interface Options {
+  /** What the client calls itself; the name that it gave when it opened the session stays. */
+  readonly clientName?: string | undefined
   /** A name that no other session of the subject has. */
   readonly name?: string | undefined
   /** How long the session waits for its client after a lost connection, in milliseconds; infinite: until it is ended. */
@@ -114,6 +152,12 @@ export interface Shape {
     id: string,
     options?: Options & { readonly takeover?: boolean }
   ) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
+  /** The sessions, oldest first. */
+  readonly list: () => ReadonlyArray<Session>
+  /** A session by its handle. */
+  readonly find: (handle: string) => Session | undefined
+  /** Ends a session at once, and its connection once the caller has been answered. Gives the processes that ran. */
+  readonly endOne: (session: Session) => Effect.Effect<ReadonlyArray<ProcessInfo>>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
   /** From now on there is no new session, and lost connections end none: `end` will. */
@@ -152,7 +196,7 @@ const make = Effect.gen(function* () {
       return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
     })
 
-  const endSession = (session: Session, graceMs: number, reason: "disconnected" | "expired" | "shutdown") =>
+  const endSession = (session: Session, graceMs: number, reason: "disconnected" | "expired" | "ended" | "shutdown") =>
     Effect.suspend((): Effect.Effect<ReadonlyArray<ProcessInfo>> => {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
@@ -194,14 +238,21 @@ const make = Effect.gen(function* () {
         })
   )
 
+  /** A handle that no session has. */
+  const newHandle = (): string => {
+    const handle = `s-${randomBytes(4).toString("hex")}`
+    return find(handle) === undefined ? handle : newHandle()
+  }
+
   /** Why a client cannot have what it asks of its session. */
   const refusalOf = (connection: Connection, options: Options, session?: Session): NotAllowed | undefined => {
     const { name, ttlMs } = options
     if (ttlMs !== undefined && !connection.resumable) {
       return new NotAllowed({ message: "sessionTtlMs: a session ends with its connection on this transport" })
     }
-    if (ttlMs !== undefined && ttlMs > limits.maxSessionTtlMs) {
-      return new NotAllowed({ message: `sessionTtlMs may be at most ${limits.maxSessionTtlMs} (maxSessionTtlMs)` })
+    const { maxSessionTtlMs } = limits
+    if (ttlMs !== undefined && maxSessionTtlMs !== undefined && ttlMs > maxSessionTtlMs) {
+      return new NotAllowed({ message: `sessionTtlMs may be at most ${maxSessionTtlMs} (maxSessionTtlMs)` })
     }
     const isTaken = ({ session: other }: { readonly session: Session }) =>
       other !== session && other.name === name && other.subject === connection.grant.id
@@ -238,7 +289,17 @@ const make = Effect.gen(function* () {
       let session: Session | undefined
       const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
       const views = yield* Scope.extend(fileViews.make, sessionScope)
-      session = new Session(SessionId.make(randomUUID()), connection.grant.id, supervisor, views, frames, connection)
+      session = new Session(
+        SessionId.make(randomUUID()),
+        newHandle(),
+        options.clientName ?? "",
+        yield* Clock.currentTimeMillis,
+        connection.grant.id,
+        supervisor,
+        views,
+        frames,
+        connection
+      )
       applyTo(session, options)
       sessions.set(session.id, { session, scope: sessionScope })
       yield* tell(session, { event: "session.opened" })
@@ -281,9 +342,20 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       if (!session.advance(Event.ConnectionLost()) || ending) return
       if (!mayResume) return void (yield* endSession(session, 0, "disconnected"))
+      session.expiresIn(session.ttlMs ?? limits.detachedSessionTtlMs, yield* Clock.currentTimeMillis)
       yield* tell(session, { event: "session.detached" })
       expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session)), scope))
     })
+
+  const list = () => Array.from(sessions.values(), ({ session }) => session)
+
+  const find = (handle: string) => list().find((session) => session.handle === handle)
+
+  const endOne = (session: Session) =>
+    Effect.tap(endSession(session, 0, "ended"), () =>
+      // The caller may be its own client, whose answer goes first.
+      Effect.sync(() => setImmediate(() => session.disconnect("the session was ended")))
+    )
 
   const close = Effect.sync(() => {
     ending = true
@@ -303,7 +375,7 @@ const make = Effect.gen(function* () {
     })
 
   yield* Effect.addFinalizer(() => end(0))
-  return { create, resume, detach, close, end } satisfies Shape
+  return { create, resume, list, find, endOne, detach, close, end } satisfies Shape
 })
 
 /**

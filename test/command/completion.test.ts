@@ -105,7 +105,7 @@ describe("completions", () => {
           ["bash", "zsh", "fish"]
         ],
         [["--max-sessions", "3", "ps", "--ur"], ["--url"]],
-        [["--name", "ps", "--max-s"], ["--max-sessions"]],
+        [["--name", "ps", "--max-sessions"], ["--max-sessions"]],
         [
           ["--retain", ""],
           ["tail", "head-tail"]
@@ -116,7 +116,7 @@ describe("completions", () => {
           ["--retain", "="],
           ["tail", "head-tail"]
         ],
-        [["--retain", "=", "tail", "--max-s"], ["--max-sessions"]],
+        [["--retain", "=", "tail", "--max-sessions"], ["--max-sessions"]],
         [["--allow-direct-exec", "t"], ["true"]],
         [["rendezvous", "--log-level", "w"], ["warning"]],
         [

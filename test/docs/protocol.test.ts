@@ -43,6 +43,7 @@ const membersOf = (schema: Schema.Schema.All): ReadonlyArray<string> => {
 /** What has no place among the members of a request: where it is told of once for all of them. */
 const toldElsewhere: { readonly [member: string]: string } = {
   followSymlinks: "fs/readFile",
+  session: "Other sessions",
   sandbox: "fs/readFile",
   sandboxPolicy: "fs/readFile",
   environmentInfo: "Handshake",

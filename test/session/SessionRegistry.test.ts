@@ -33,7 +33,7 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
             Layer.succeed(SessionLimits, {
               maxSessions: 1024,
               detachedSessionTtlMs: 30_000,
-              maxSessionTtlMs: Number.POSITIVE_INFINITY,
+              maxSessionTtlMs: undefined,
               handshakeTimeoutMs: 10_000,
               concurrentRequests: 4096,
               ...limits

@@ -138,6 +138,9 @@ const fails = { argv: ["/bin/sh", "-c", "echo run; exit 3"] }
 const again = { policy: "onFailure", maxRestarts: 1, withinMs: 60_000, backoffMs: 0, maxBackoffMs: 0 }
 const restarts = "test/process/restart.test.ts"
 
+/** A session that there is not. */
+const otherSession = used("s-00000000")
+
 const onPath = (world: World) => ({ path: `${world.dir}/file` })
 const noLinks = used(false, ({ dir }: World) => ({ path: `${dir}/link` }))
 const walking = { maxDepth: 9, maxDirectories: 9, maxEntries: 9, followDirectorySymlinks: false }
@@ -152,6 +155,10 @@ const subjects: Readonly<Record<string, Subject>> = {
       resumeSessionId: used("00000000-0000-4000-8000-000000000000"),
       capabilities: used({ lifecycle: true }),
       "capabilities.lifecycle": used(true),
+      takeover: checked(true),
+      sessionTtlMs: shown("test/session/keeping.test.ts", "is how long the session waits for its client"),
+      name: checked("-"),
+      "capabilities.outputWindow": used(1),
       "capabilities.binaryOutput": shown("test/session/binaryOutput.test.ts", "is not granted to who does not ask")
     }
   },
@@ -201,6 +208,7 @@ const subjects: Readonly<Record<string, Subject>> = {
       client.write("p", "more")
     ),
     rows: {
+      session: otherSession,
       processId: used("q"),
       afterSeq: used(1),
       maxBytes: used(1),
@@ -218,12 +226,12 @@ const subjects: Readonly<Record<string, Subject>> = {
         return client.output("p").toString()
       })
     ),
-    rows: { processId: used("q"), chunk: used(bytes("y")), writeId: used("w") }
+    rows: { session: otherSession, processId: used("q"), chunk: used(bytes("y")), writeId: used("w") }
   },
   "process/closeStdin": {
     base: () => ({ processId: "p" }),
     observe: onProcess("process/closeStdin", "echo ready; exec cat", settled),
-    rows: { processId: used("q") }
+    rows: { session: otherSession, processId: used("q") }
   },
   "process/resize": {
     base: () => ({ processId: "p", rows: 10, cols: 20 }),
@@ -234,18 +242,19 @@ const subjects: Readonly<Record<string, Subject>> = {
         return client.output("p", "pty").toString()
       })
     ),
-    rows: { processId: used("q"), rows: used(11), cols: used(21) }
+    rows: { session: otherSession, processId: used("q"), rows: used(11), cols: used(21) }
   },
   "process/signal": {
     base: () => ({ processId: "p", signal: "SIGTERM" }),
     // A descendant holds the output open, unless it gets the signal as well.
     observe: onProcess("process/signal", "sleep 100 & echo ready; wait", settled),
-    rows: { processId: used("q"), signal: used("SIGKILL"), target: used("leader") }
+    rows: { session: otherSession, processId: used("q"), signal: used("SIGKILL"), target: used("leader") }
   },
   "process/terminate": {
     base: () => ({ processId: "p" }),
     observe: onProcess("process/terminate", 'trap "exit 7" TERM; echo ready; while :; do sleep 0.02; done', settled),
     rows: {
+      session: otherSession,
       processId: used("q"),
       mode: used({ type: "graceful", timeoutMs: 20_000 }),
       "mode.type": used("graceful", { mode: { type: "force", timeoutMs: 20_000 } }),
@@ -260,14 +269,16 @@ const subjects: Readonly<Record<string, Subject>> = {
     observe: onProcess("process/wait", "echo ready; read line; sleep 0.5 & exit 3", ({ client }) =>
       client.write("p", "\n")
     ),
-    rows: { processId: used("q"), waitMs: used(0), until: used("closed") }
+    rows: { session: otherSession, processId: used("q"), waitMs: used(0), until: used("closed") }
   },
   "process/snapshot": {
     base: () => ({ processId: "p" }),
     observe: onProcess("process/snapshot", "echo ready; exec cat"),
-    rows: { processId: used("q") }
+    rows: { session: otherSession, processId: used("q") }
   },
-  "process/list": { base: () => ({}), rows: {} },
+  "session/list": { base: () => ({}), rows: {} },
+  "session/end": { base: () => ({ session: "s-00000000" }), rows: { session: checked(1) } },
+  "process/list": { base: () => ({}), rows: { session: otherSession } },
   "fs/readFile": {
     base: onPath,
     rows: { path: used(({ dir }: World) => `${dir}/none`), ...limited, followSymlinks: noLinks }

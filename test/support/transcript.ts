@@ -1,6 +1,6 @@
 /**
  * Plays the exchanges of a page with a real server. A block has one JSON message after the other, each beginning at the
- * left margin: those with a `method` and an `id`, `initialized`, and arrays are sent; all others have to come.
+ * left margin: those with a `method` and an `id`, `initialized`, `process/ack`, and arrays are sent; all others have to come.
  */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -57,7 +57,10 @@ export const messagesOf = ({ text, page, line }: Block): ReadonlyArray<Json> =>
     })
 
 export const isSent = (message: Json): boolean =>
-  Array.isArray(message) || message.method === "initialized" || (message.method !== undefined && "id" in message)
+  Array.isArray(message) ||
+  message.method === "initialized" ||
+  message.method === "process/ack" ||
+  (message.method !== undefined && "id" in message)
 
 /** A binary frame is shown as a string of hexadecimal digits. */
 const frameOf = (shown: string): Json => JSON.parse(textOf(Buffer.from(shown.replaceAll(/[^0-9a-f]/g, ""), "hex")))
