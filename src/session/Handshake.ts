@@ -22,7 +22,7 @@ export interface Initialized {
 
 /** The progress of one connection. */
 export class Handshake {
-  /** `takesBinary`: whether output can go to this client in binary frames. */
+  /** `takesBinary`: whether this client accepts output in binary frames. */
   constructor(private readonly takesBinary: boolean) {}
 
   private current: Initialized | undefined
@@ -34,7 +34,7 @@ export class Handshake {
     return this.current
   }
 
-  /** Runs `initialize`, once: a failed one does not count. */
+  /** Runs `initialize`, once; failed attempts do not count. */
   initialize<E>(
     params: { readonly capabilities?: Capabilities | null | undefined },
     open: Effect.Effect<Session, E>
@@ -63,14 +63,14 @@ export class Handshake {
     })
   }
 
-  /** Takes `initialized`: the connection's state if this was the first, undefined if it was repeated or out of order. */
+  /** Handles `initialized`. Returns the connection's state the first time, undefined if repeated or out of order. */
   confirm(): Initialized | undefined {
     if (this.confirmed || this.current === undefined) return undefined
     this.confirmed = true
     return this.current
   }
 
-  /** What the client must do before it may use methods of this family; undefined if it may. */
+  /** The step of the handshake that methods of this family require; undefined if the client may use them. */
   refusal(family: Family): HandshakeOrder | undefined {
     if (family === "handshake" || this.confirmed) return undefined
     const message =
@@ -81,19 +81,19 @@ export class Handshake {
   }
 }
 
-/** The handshake of the connection that a request came on. Outside of one, nothing has been initialized. */
+/** The handshake of the current request's connection. By default, outside of a connection, it has not begun. */
 export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exec-server/CurrentHandshake", {
   defaultValue: () => new Handshake(false)
 }) {}
 
-/** Runs a request of this family, or fails if the handshake of its connection does not allow it yet. */
+/** Runs a request of this family, or fails if the handshake of its connection does not permit it yet. */
 export const guard = <A, E>(family: Family, request: () => Effect.Effect<A, E>): Effect.Effect<A, E | HandshakeOrder> =>
   Immediate.make((context): Effect.Effect<A, E | HandshakeOrder> => {
     const refusal = Context.get(context, CurrentHandshake).refusal(family)
     return refusal === undefined ? request() : Exit.fail(refusal)
   })
 
-/** What `initialize` made of the connection that a request came on; for requests that `guard` lets pass after it. */
+/** The initialized state of the current request's connection. Use it only after `guard`. */
 export const initialized: Effect.Effect<Initialized> = Immediate.make((context) => {
   const { initialized } = Context.get(context, CurrentHandshake)
   return initialized === undefined

@@ -26,7 +26,7 @@ import * as SessionMetrics from "./SessionMetrics.js"
 import { Event, State, transition } from "./SessionState.js"
 
 /**
- * A client's processes, and whoever is connected to them now.
+ * A client's processes, and the client's current connection.
  *
  * @category models
  */
@@ -35,19 +35,19 @@ export class Session {
 
   constructor(
     readonly id: SessionId,
-    /** Whom it belongs to: nobody else resumes it. */
+    /** The owner. No other subject can resume the session. */
     readonly subject: string,
     readonly supervisor: Supervisor,
     readonly views: Views,
-    /** For what is sent of its output. */
+    /** Buffers for sending its output. */
     readonly frames: FramePool,
-    /** The connection that is, or was last, attached. */
+    /** The current or last connection. */
     private connection: Connection
   ) {
     SessionMetrics.moved(undefined, this.state._tag)
   }
 
-  /** The actor in audit entries about it. */
+  /** The actor of its audit entries. */
   get who(): Who {
     return { sessionId: this.id, subject: this.subject, peer: this.connection.peer }
   }
@@ -57,7 +57,7 @@ export class Session {
     this.connection = connection
   }
 
-  /** Detaches a client that does not answer any more; an attached one that answers stays. Bounded. */
+  /** Detaches a client that does not answer any more, and leaves one that does. Bounded. */
   get detachIfGone(): Effect.Effect<void> {
     return this.state._tag === "Attached" ? Effect.asVoid(this.connection.endIfGone) : Effect.void
   }
@@ -75,7 +75,7 @@ export class Session {
     return this.state._tag
   }
 
-  /** Who is to be told of an event, if anybody is: while nobody is, output is retained and that is all. */
+  /** The notifier of the connected client. Without one, output is only retained. */
   get notifier(): Notifier | undefined {
     return this.state._tag === "Attached" ? this.state.notifier : undefined
   }
@@ -87,20 +87,20 @@ export class Session {
  * @category models
  */
 export interface Shape {
-  /** A new session of the caller's subject, attached to the caller. */
+  /** Creates a session of the caller's subject, attached to the caller. */
   readonly create: Effect.Effect<Session, LimitReached | NotAllowed>
   /**
-   * A detached session, attached to the caller from now on. To another subject it is unknown. One whose client does not
-   * answer any more is detached first, which takes a few seconds.
+   * Attaches a detached session to the caller. Sessions of other subjects appear unknown. A session whose client does
+   * not answer any more is detached first, which takes a few seconds.
    */
   readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
-  /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
+  /** The connection is lost: the session waits for another one if it may, or ends. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
-  /** From now on there is no new session, and lost connections end none: `end` will. */
+  /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
   readonly close: Effect.Effect<void>
   /**
-   * Ends all sessions, with this much time between SIGTERM and SIGKILL. Bounded by it and two seconds. Gives the
-   * processes that still ran.
+   * Ends all sessions, with `graceMs` between SIGTERM and SIGKILL. Bounded by that and two seconds. Returns the
+   * processes that were still running.
    */
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
@@ -156,7 +156,7 @@ const make = Effect.gen(function* () {
     onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
   })
 
-  /** A process that the server confines must not become its client: it could start others without a sandbox. */
+  /** A confined process of this server must not become its client: it could start processes without a sandbox. */
   const refuseConfined = Effect.flatMap(CurrentConnection, ({ owner }) =>
     owner === undefined || !confiner.isConfined(owner)
       ? Effect.void
@@ -176,7 +176,7 @@ const make = Effect.gen(function* () {
         advice: ending ? "the server is shutting down" : "end some connections, or wait for detached sessions to expire"
       })
     }
-    // Not a child of the registry's scope: its processes are ended, and waited for, before it is closed.
+    // Not a child of the registry's scope: its processes are ended and awaited before it closes.
     const sessionScope = yield* Scope.make()
     let session: Session | undefined
     const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
@@ -207,7 +207,7 @@ const make = Effect.gen(function* () {
       return session
     }).pipe(Effect.uninterruptible)
 
-  /** Ends a session whose client did not come back. The state decides: a resumption may win against the clock. */
+  /** Ends a session that was not resumed. The state decides: a resumption may come first. */
   const expire = (session: Session) =>
     Effect.zipRight(
       Effect.sleep(limits.detachedSessionTtlMs),
@@ -251,6 +251,6 @@ const make = Effect.gen(function* () {
  * @category tags
  */
 export class SessionRegistry extends Context.Tag("exec-server/SessionRegistry")<SessionRegistry, Shape>() {
-  /** No sessions at first; those that are left end with the Layer. */
+  /** An empty registry. Remaining sessions end with the layer. */
   static readonly layer: Layer.Layer<SessionRegistry, never, ProcessSupervisor> = Layer.scoped(SessionRegistry, make)
 }

@@ -32,9 +32,7 @@ interface NodePty {
 
 const load = createRequire(import.meta.url)
 
-/**
- * Loads only the native part of node-pty. Its unused streams would make each start of the server three times as slow.
- */
+/** Loads only the native part of node-pty. Loading its unused streams as well would take three times as long. */
 const loadNative = (): NodePty => {
   const utils = load("node-pty/lib/utils.js") as {
     readonly loadNativeModule: (name: string) => { readonly module: unknown }
