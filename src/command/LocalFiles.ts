@@ -45,13 +45,13 @@ export const inspect = (path: string): Effect.Effect<Inspected, CommandFailed> =
 const isOther = (entry: { isDirectory: () => boolean; isFile: () => boolean }) =>
   !entry.isDirectory() && !entry.isFile()
 
-/** Something below a directory: its path, and the names that lead to it from there. */
+/** An entry below a directory: its path, and the names that lead to it. */
 export interface Found {
   readonly path: string
   readonly names: ReadonlyArray<Buffer>
 }
 
-/** Everything below a directory, directories before what is in them; `skipped` are links and special files. */
+/** All entries below a directory, parents first; `skipped` counts links and special files. */
 export interface Walked {
   readonly directories: ReadonlyArray<Found>
   readonly files: ReadonlyArray<Found>
