@@ -106,7 +106,7 @@ export const read = (path: string): Stream.Stream<Buffer, CommandFailed> =>
     )
   )
 
-/** Creates or replaces a file, atomically: it writes a temporary file and renames it. `shown` is its path in messages. */
+/** Creates or replaces a file atomically, by renaming a temporary file. `shown` is its path in messages. */
 export const write = <E>(
   path: string | Buffer,
   content: Stream.Stream<Buffer, E>,

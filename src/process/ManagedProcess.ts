@@ -1,18 +1,18 @@
 /**
- * The actor: one process, from the request to start it until nobody can ask for it any more.
+ * The actor: one process, from the request to start it until it is forgotten.
  *
- * Its state moves one way only, Starting, Running, Exited, Closed, and its events are numbered in one place. Under a
- * restart policy it may go from Running to Restarting and back before that. This module has what changes a process;
- * `ProcessView`, which it extends, has what only reads it.
+ * Its state moves only forward: Starting, Running, Exited, Closed. Under a restart policy it may alternate between
+ * Running and Restarting. Its events are numbered in one place. This module changes a process; its base class
+ * `ProcessView` reads it.
  *
- * Every process has a scope of its own within the scope of its session. The child reports through callbacks, so a process
- * that runs needs no fiber. A fiber of it waits for what may never come: the next child under a restart policy, the time
- * limit, the kill after a graceful termination, and output that is held open after a kill (`ProcessFibers`).
+ * Every process has its own scope within its session's. The child reports through callbacks, so a running process needs
+ * no fiber. Fibers are used only for events that may never come: the next child under a restart policy, the time limit,
+ * the kill after a graceful termination, and the end of output that is held open after a kill (`ProcessFibers`).
  *
- * The supervisor closes the scope: some time after the process has closed, once nothing of its tree is left; or with the
- * session. First the fibers are interrupted and waited for, which includes a start that is under way. Then the tree is
- * killed, if anything is left of it, and the retained output is given back. Nobody waits there for the child to be
- * reaped: `Supervisor.end` does that before, and is bounded.
+ * The supervisor closes the scope with the session, or some time after the process has closed, once nothing of its tree
+ * is left. This interrupts the fibers and waits for them, a start in progress included. Then it kills the rest of the
+ * tree and frees the retained output. It does not wait for the child to be reaped: `Supervisor.end` does that before,
+ * and is bounded.
  *
  * @since 0.1.0
  */

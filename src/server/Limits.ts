@@ -2,8 +2,8 @@
  * The limits of a whole server: of its sessions, processes, HTTP exchanges and transports.
  *
  * Limits are references with defaults, which services read when they are built. Provide this layer last, after the
- * transport and the services: a layer provided later is built earlier. Provided before them it would have no effect, and
- * the server fails to build, with a defect that says so.
+ * transport and the services: a layer provided later is built earlier. Provided before them it would have no effect;
+ * the server then fails to build, with a defect that says so.
  *
  * ```ts
  * const server = ExecServer.layer.pipe(

@@ -15,8 +15,8 @@
  * the services one by one: `FakeSpawner.layer`, `OutputBuffer.layer`, `MemoryFileSystem.layer()`, `HttpRunner.layer`.
  *
  * Bubblewrap enforces sandboxes; it is looked up when the first one is requested. The services must support it: the
- * spawner `confines`, and the file system `isConfinable`. If a replacement does not, requests with a restrictive sandbox
- * are refused, and all others served.
+ * spawner `confines`, and the file system `isConfinable`. If a replacement does not, requests with a restrictive
+ * sandbox are refused, and all others served.
  *
  * @since 0.1.0
  */

@@ -153,13 +153,13 @@ export const settings = {
     }),
     tlsCert: file("a file with the certificate chain, in PEM, to serve TLS with"),
     tlsKey: file("a file with the certificate's private key, in PEM"),
-    exitOnStdinClose: make("flag", false, "end in order when stdin is closed, as on SIGTERM", {
+    exitOnStdinClose: make("flag", false, "shut down when stdin is closed, as on SIGTERM", {
       originalVariable: "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE"
     })
   }),
   ...under("Who may connect", {
-    insecure: flag(false, "listen on a public address although nobody has to authenticate"),
-    allowLocalUsers: flag(false, "let other users of this machine connect although nobody has to authenticate"),
+    insecure: flag(false, "listen on a public address without authentication"),
+    allowLocalUsers: flag(false, "let other users of this machine connect without authentication"),
     allowOrigin: make<"list", ReadonlyArray<string>>(
       "list",
       [],
@@ -172,16 +172,16 @@ export const settings = {
       `how WebSocket clients authenticate, with a bearer token: ${authModes.join(" or ")}`,
       { choices: authModes, placeholder: "MODE" }
     ),
-    wsTokenFile: file("a file that holds the capability token"),
+    wsTokenFile: file("a file with the capability token"),
     wsTokenSha256: maybe("the SHA-256 of the capability token, in hex", { secret: true, placeholder: "HEX" }),
-    wsSharedSecretFile: file("a file that holds the secret, of 32 bytes or more, that signs bearer tokens"),
+    wsSharedSecretFile: file("a file with the secret of signed bearer tokens, 32 bytes or more"),
     wsIssuer: maybe("the `iss` that signed bearer tokens must have"),
     wsAudience: maybe("the `aud` that signed bearer tokens must have"),
     // Undefined unless given: setting it without signed tokens is an error.
     wsMaxClockSkewSeconds: make<"count", number | undefined>(
       "count",
       undefined,
-      "how far the clock of whoever signs bearer tokens may be off, in seconds",
+      "clock skew tolerated in signed bearer tokens, in seconds",
       { shown: "30" }
     )
   }),
@@ -190,7 +190,7 @@ export const settings = {
       placeholder: "URL"
     }),
     environmentId: maybe("the environment to register as", { placeholder: "ID" }),
-    name: make("text", "codex-exec-server", "a name for this executor; taken and not sent", { placeholder: "NAME" }),
+    name: make("text", "codex-exec-server", "a name for this executor; accepted, but not sent", { placeholder: "NAME" }),
     remoteTokenFile: file("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN")
   }),
   ...under("Logs", {
@@ -198,17 +198,17 @@ export const settings = {
       choices: logLevels,
       placeholder: "LEVEL"
     }),
-    logFormat: make<"choice", LogFormat>("choice", "text", "text for people, or json: one object a line", {
+    logFormat: make<"choice", LogFormat>("choice", "text", "text for people, or json: one object per line", {
       choices: logFormats,
       placeholder: "FORMAT"
     }),
-    auditLog: file("a file, of mode 0600, to which is appended who started, signalled and ended what"),
+    auditLog: file("append to this file (mode 0600) who started, signalled and ended what"),
     otlpEndpoint: maybe("base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318, to send spans to", {
       placeholder: "URL"
     })
   }),
   ...under("Connections", {
-    maxConnections: count(transports.maxConnections, "WebSocket connections at a time", 1),
+    maxConnections: count(transports.maxConnections, "most WebSocket connections", 1),
     handshakeTimeoutMs: count(
       sessions.handshakeTimeoutMs,
       "how long a connection may take to be accepted, and then to initialize, in ms",
@@ -216,36 +216,36 @@ export const settings = {
     ),
     pingIntervalMs: count(
       transports.pingIntervalMs,
-      "time between pings; a client that leaves three unanswered is cut off; in ms",
+      "time between pings; a client that leaves three unanswered is disconnected; in ms",
       1
     ),
     concurrentRequests: count(
       sessions.concurrentRequests,
-      "requests of one connection that are served at a time; further ones wait",
+      "requests of one connection served at a time; further ones wait",
       1
     ),
     // For the WebSocket library, 0 would mean no limit.
     maxMessageBytes: count(transports.maxMessageBytes, "longest message that is read, in bytes", 1),
     unfinishedMessageBytesTotal: count(
       transports.unfinishedMessageBytesTotal,
-      "messages of all connections that have not arrived in full, in bytes; the largest is cut off",
+      "incomplete messages on all connections, in bytes; beyond it the largest is cut off",
       1
     ),
     maxHttpRequestsPerConnection: count(
       http.maxHttpRequestsPerConnection,
-      "HTTP exchanges of one connection under way"
+      "HTTP exchanges in progress on one connection"
     ),
     httpBufferBytesPerConnection: count(
       http.httpBufferBytesPerConnection,
-      "HTTP bodies of one connection that are not streamed, in bytes"
+      "unfinished HTTP bodies on one connection, unless streamed, in bytes"
     )
   }),
   ...under("Sessions", {
-    maxSessions: count(sessions.maxSessions, "sessions, attached or waiting for their client"),
+    maxSessions: count(sessions.maxSessions, "most sessions, attached or detached"),
     maxProcessesPerSession: count(processes.maxProcessesPerSession, "processes of one session that are not closed"),
     detachedSessionTtlMs: count(
       sessions.detachedSessionTtlMs,
-      "how long a session waits for its client to come back, in milliseconds"
+      "how long a detached session waits to be resumed, in milliseconds"
     ),
     closedProcessRetentionMs: count(
       processes.closedProcessRetentionMs,
@@ -253,14 +253,14 @@ export const settings = {
     ),
     shutdownGracePeriodMs: count(
       processes.shutdownGracePeriodMs,
-      "time between SIGTERM and SIGKILL when the server ends, in milliseconds"
+      "time between SIGTERM and SIGKILL when the server shuts down, in milliseconds"
     )
   }),
   ...under("Processes", {
     retain: make<"choice", Retention>(
       "choice",
       processes.retain,
-      "what is kept of output beyond the limits: tail (the newest) or head-tail (the beginning and the end)",
+      "output kept when limits are exceeded: tail (the newest) or head-tail (the beginning and the end)",
       { choices: retentions }
     ),
     retainedOutputBytesPerProcess: count(
@@ -269,24 +269,24 @@ export const settings = {
     ),
     retainedOutputBytesTotal: count(
       processes.retainedOutputBytesTotal,
-      "output kept of all processes, in bytes; closed processes give way first"
+      "output kept of all processes, in bytes; that of closed ones is dropped first"
     ),
     stdinQueueBytesPerProcess: count(
       processes.stdinQueueBytesPerProcess,
-      "input waiting for one process, in bytes; then a write waits"
+      "input queued for one process, in bytes; beyond it writes wait"
     ),
     processBytesPerSession: count(
       processes.processBytesPerSession,
-      "kept for the processes of one session besides output (ids, arguments, waiting input), in bytes"
+      "memory of one session's processes besides output (ids, arguments, queued input), in bytes"
     ),
     processBytesTotal: count(
       processes.processBytesTotal,
-      "the same for all sessions, in bytes; each has 256 KiB in any case"
+      "the same for all sessions, in bytes; each may take 256 KiB in any case"
     ),
     contain: make<"choice", Containment>(
       "choice",
       "none",
-      "none, or namespace: each process in a PID namespace of its own, which nothing outlives (needs bubblewrap)",
+      "none, or namespace: each process in its own PID namespace, whose processes end with it (needs bubblewrap)",
       { choices: containments }
     ),
     allowDirectExec: flag(processes.allowDirectExec, "start processes on plain requests"),

@@ -45,7 +45,7 @@ export interface Shape {
 const decodeOctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 
-/** Reads the slow mounts from the text of `/proc/self/mountinfo`. The root is left out: the server itself lives there. */
+/** Reads the slow mounts from `/proc/self/mountinfo`. Leaves out the root: the server itself lives there. */
 export const parse = (table: string): ReadonlyMap<string, SlowMount> => {
   const mounts = new Map<string, SlowMount>()
   for (const line of table.split("\n")) {

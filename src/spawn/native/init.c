@@ -1,5 +1,5 @@
-// init CWD FILE ARG0 [ARG...]: the first process of a PID namespace. Runs FILE in CWD, in a new session, with descriptor
-// 0 as its controlling terminal if that is one. Reaps orphans, and exits when FILE ends: the kernel then kills
+// init CWD FILE ARG0 [ARG...]: the first process of a PID namespace. Runs FILE in CWD, in a new session. If descriptor
+// 0 is a terminal, it becomes the controlling terminal. Reaps orphans, and exits when FILE ends: the kernel then kills
 // everything else in the namespace.
 // FILE gets the variables whose names begin with "+", without the "+". Under their own names some of them would affect
 // the program that makes the namespace, outside of it. Descriptors above 3 are closed: they lead out of the namespace.

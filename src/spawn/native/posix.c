@@ -802,8 +802,8 @@ static napi_value tell(napi_env env, napi_callback_info info) {
   return number(env, -error);
 }
 
-// (peerHost, peerPort, ourHost, ourPort) => [uid, inode] | -errno: the owner of the other end of a TCP connection within
-// this machine. The inode is 0 if the owner has closed its socket.
+// (peerHost, peerPort, ourHost, ourPort) => [uid, inode] | -errno: the owner of the other end of a local TCP
+// connection. The inode is 0 if the owner has closed its socket.
 static napi_value socket_owner(napi_env env, napi_callback_info info) {
 #ifdef __linux__
   size_t count = 4;
