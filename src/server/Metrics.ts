@@ -21,7 +21,7 @@ const nanosecondsPerSecond = 1e9
 const residentBytes = Metric.gauge("process_resident_memory_bytes", { description: "Resident memory, in bytes." })
 
 const delaySeconds = Metric.gauge("exec_server_event_loop_delay_seconds", {
-  description: "How late the event loop was, by quantile; since the last time that this was asked for."
+  description: "Delay of the event loop since the last scrape, by quantile."
 })
 
 const quantiles = [0.5, 0.99, 1].map((quantile) => ({

@@ -190,7 +190,9 @@ export const settings = {
       placeholder: "URL"
     }),
     environmentId: maybe("the environment to register as", { placeholder: "ID" }),
-    name: make("text", "codex-exec-server", "a name for this executor; accepted, but not sent", { placeholder: "NAME" }),
+    name: make("text", "codex-exec-server", "a name for this executor; accepted, but not sent", {
+      placeholder: "NAME"
+    }),
     remoteTokenFile: file("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN")
   }),
   ...under("Logs", {

@@ -14,16 +14,16 @@ import type { State } from "./SessionState.js"
 const unlabelled: ReadonlyArray<MetricLabel.MetricLabel> = []
 
 /** Currently connected peers, on any transport. */
-export const connections = Metric.gauge("exec_server_connections", { description: "Connections that are open." })
+export const connections = Metric.gauge("exec_server_connections", { description: "Open connections." })
 
 /** Peers served since the start. */
 export const connected = Metric.counter("exec_server_connections_total", {
-  description: "Connections that were accepted.",
+  description: "Accepted connections.",
   incremental: true
 })
 
 const sessions = Metric.gauge("exec_server_sessions", {
-  description: "Sessions, by whether a client is attached."
+  description: "Sessions, attached and detached."
 })
 
 const requestsKey = MetricKey.counter("exec_server_requests_total", {
@@ -34,7 +34,7 @@ const requestsKey = MetricKey.counter("exec_server_requests_total", {
 const requestSecondsKey = MetricKey.histogram(
   "exec_server_request_duration_seconds",
   MetricBoundaries.fromIterable([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5, 30]),
-  "Time from a request's arrival to its answer, waits that it asked for included; by method and code."
+  "Time from a request's arrival to its answer, requested waits included; by method and code."
 )
 
 const states: { readonly [K in State["_tag"]]: ReadonlyArray<MetricLabel.MetricLabel> | undefined } = {
