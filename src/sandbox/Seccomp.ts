@@ -2,7 +2,8 @@
  * Seccomp filters for what namespaces do not isolate.
  *
  * One is for every sandboxed program. It refuses io_uring, which creates sockets and opens files without the usual
- * system calls; the kernel's keyrings, which belong to the user; and vsock, the sockets of a virtual machine to its host.
+ * system calls; the kernel's keyrings, which belong to the user; and vsock, the sockets between a virtual machine and
+ * its host.
  *
  * The other is for restricted networks. It allows internet and netlink sockets, which belong to the program's network
  * namespace, and connected socket pairs. It refuses all other sockets, such as unix sockets, which any program can use
