@@ -1,4 +1,4 @@
-// Measures this server against a floor, and against other servers if given: `npm run bench -- --help` says how.
+// Measures this server against a floor, and against other servers if given. See `npm run bench -- --help`.
 import { spawnSync } from "node:child_process"
 import { cpus, loadavg } from "node:os"
 import { fileURLToPath } from "node:url"
@@ -19,7 +19,7 @@ const usage = `npm run bench -- [options]
   --scale           what this server costs with up to 1,000 connections and processes, and with 500 MB retained
 The original, if "codex" is on the PATH, is measured as well.`
 
-/** How much of each. */
+/** The size of each measurement. */
 const fullSize = {
   connections: 200,
   processes: 400,
@@ -61,7 +61,7 @@ const readOptions = () => {
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url))
 
-/** The command line of the original, where it is installed. */
+/** The command line of the original, if it is installed. */
 const original = () =>
   spawnSync("codex", ["exec-server", "--help"]).status === 0 ? ["codex exec-server --listen ws://127.0.0.1:0"] : []
 
@@ -84,7 +84,7 @@ const select = (only) => {
   return figures.filter((figure) => names.length === 0 || names.some((name) => matches(name)(figure)))
 }
 
-/** One round: all servers run, one is busy; each figure of one comes right after that of the other. */
+/** One round. All servers run, but only one is busy; each figure is measured for all servers in turn. */
 const runRound = async (round, { specs, wanted, size, values, failures }) => {
   const attempt = (spec, promise) =>
     promise.catch((error) => {
@@ -98,7 +98,7 @@ const runRound = async (round, { specs, wanted, size, values, failures }) => {
   const servers = []
   for (const spec of specs) servers.push({ spec, server: await attempt(spec, Servers.start(spec)) })
   const running = servers.filter(({ server }) => server !== undefined)
-  // Who goes first changes, in case it matters.
+  // Alternate the order, in case it matters.
   if (round % 2 === 0) running.reverse()
   for (const measure of new Set(wanted.map(({ measure }) => measure))) {
     const names = figures.filter((figure) => figure.measure === measure).map(({ name }) => name)
@@ -157,5 +157,5 @@ else {
   console.log(machine)
 }
 for (const failure of run.failures) console.error(`FAILED: ${failure}`)
-// Not left to the end of all work: what was given up may still wait for something.
+// Exit now: abandoned work may still be waiting.
 process.exit(run.failures.length > 0 ? 1 : 0)

@@ -1,6 +1,6 @@
-// Bundles the command: dist/bin.js starts dist/main-<hash>.cjs from compiled code that was made with it.
+// Bundles the command: dist/bin.js runs dist/main-<hash>.cjs from its compile cache.
 //
-// Compiling the bundle is a third of the server's start-up; `node scratch/bench.mjs --only startup` shows it.
+// Compiling the bundle would take a third of the server's start-up (`node scratch/bench.mjs --only startup`).
 import { createHash } from "node:crypto"
 import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import Module from "node:module"
@@ -11,7 +11,7 @@ import { build } from "esbuild"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
 
-// What carries out sandboxed requests on files, in a process of its own.
+// The worker process for sandboxed file requests.
 await build({
   entryPoints: [fileURLToPath(new URL("../src/sandbox/fileWorker.ts", import.meta.url))],
   bundle: true,
@@ -31,17 +31,17 @@ const { outputFiles } = await build({
   format: "cjs",
   external: ["node-pty"],
   write: false,
-  // A start reads all of it, and once counts its lines. Names stay, for stack traces.
+  // Each start reads the whole file. Names stay, for stack traces.
   minifyWhitespace: true,
   logLevel: "warning",
-  // What a module in a bundle of this format does not have.
+  // Not available in bundles of this format.
   define: { "import.meta.url": "importMetaUrl" },
   banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href' }
 })
-// In the function that gives a module its scope, so that a start need not copy it into one.
+// Wrapped like a CommonJS module here, so that a start need not copy the text.
 const source = Module.wrap(outputFiles[0].text)
 
-// V8 tells compiled code from another by its length alone: the name says which one it is.
+// V8 identifies cached code only by the length of its source. The name identifies the content.
 const name = `main-${createHash("sha256").update(source).digest("hex").slice(0, 16)}`
 for (const file of readdirSync(dist)) if (file.startsWith("main-")) rmSync(join(dist, file))
 writeFileSync(join(dist, `${name}.cjs`), source)
@@ -52,7 +52,7 @@ writeFileSync(
   `#!/usr/bin/env node
 import { createRequire } from "node:module"
 
-// Node's own modules as well: imported, each would be wrapped in a module of this kind first.
+// Includes Node's own modules: imported, each would first be wrapped in an ES module.
 const require = createRequire(import.meta.url)
 const { readFileSync } = require("node:fs")
 const { join } = require("node:path")
@@ -62,7 +62,7 @@ const vm = require("node:vm")
 const folder = fileURLToPath(new URL(".", import.meta.url))
 const file = join(folder, "${name}.cjs")
 
-// Made by another version of Node.js, or not there: the bundle is compiled as usual.
+// Missing, or made by another version of Node.js: the bundle is compiled normally.
 const compiled = () => {
   try {
     return readFileSync(file.replace(/cjs$/, "cache"))
@@ -81,13 +81,13 @@ script.runInThisContext()({}, require, { exports: {} }, file, folder)
 )
 chmodSync(bin, 0o755)
 
-// The functions that a start needs are compiled by now, and kept.
+// Runs one start, and caches the functions that it has compiled.
 process.argv = [process.execPath, bin, "--listen", "ws://127.0.0.1:0"]
 process.stderr.write = () => true
 process.stdout.write = () => {
   setImmediate(async () => {
     const { script } = await import(bin)
-    // Compiled code is taken only with the flags that it was made with, and the server has set these.
+    // V8 rejects cached code that was made with other flags, and the server has set these.
     for (const flag of ["semi-space-growth-factor=2", "parallel-scavenge", "concurrent-array-buffer-sweeping"]) {
       v8.setFlagsFromString(`--${flag}`)
     }

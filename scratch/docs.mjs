@@ -1,4 +1,4 @@
-// Writes dist/api.md: every export of every door of the package, with its sentence and its type, from the sources.
+// Writes dist/api.md from the sources: every public export with its description and its type.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -21,7 +21,7 @@ const examplesOf = (symbol) =>
     .filter(({ name }) => name === "example")
     .map(({ text }) => ts.displayPartsToString(text).trim())
 
-/** The sentence that opens a module. */
+/** The first sentence of a module's comment. */
 const moduleText = (file) => {
   const [, text = ""] = /^\/\*\*\n([\s\S]*?)\*\//.exec(file.text) ?? []
   return text
@@ -32,7 +32,7 @@ const moduleText = (file) => {
 
 const formatFlags = ts.TypeFormatFlags.NoTruncation | ts.TypeFormatFlags.UseAliasDefinedOutsideCurrentScope
 
-/** How it is written where that is short, and its type where that is; nothing for what is long to say. */
+/** The signature or the type of a symbol, if it is short; otherwise nothing. */
 const signatureOf = (symbol) => {
   const [declaration] = symbol.declarations ?? []
   if (declaration === undefined) return ""
@@ -45,7 +45,7 @@ const signatureOf = (symbol) => {
   return text.length < 2000 ? text.replace(/^export /, "") : `${ts.SyntaxKind[declaration.kind]} ${symbol.name}`
 }
 
-/** What a class offers without an instance: layers, mostly. */
+/** The static members of a class, mostly layers. */
 const staticsOf = (symbol) => {
   const declaration = symbol.declarations?.find(ts.isClassDeclaration)
   return (declaration?.members ?? []).flatMap((member) => {
@@ -67,7 +67,7 @@ for (const [index, door] of doors.entries()) {
     lines.push(`### ${exported.name}`, "", source === undefined ? "" : moduleText(source), "")
     for (const member of checker.getExportsOfModule(module)) {
       const symbol = target(member)
-      // What the module only hands on is told of where it is.
+      // Re-exports are described in their own module.
       if (symbol.declarations?.some((declaration) => declaration.getSourceFile() !== source)) continue
       lines.push(`#### ${exported.name}.${member.name}`, "", textOf(symbol), "")
       const signature = signatureOf(symbol)

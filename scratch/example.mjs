@@ -1,6 +1,6 @@
 // Runs an example on the built package: npm run example -- agent-tool
 //
-// Node.js strips types by itself from 22.18 on only; this does it for every version the package supports.
+// Node.js strips types on its own only from 22.18 on; this works with every supported version.
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"

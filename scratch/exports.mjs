@@ -1,7 +1,7 @@
 /**
- * Part of `npm run check`: every export of every module of src has a sentence of JSDoc, and so has every static member
- * of an exported class. An export of a public module has a `@category` as well, one of those below. Two exports of one
- * name, a type and its schema, share both.
+ * Part of `npm run check`. Every export in src, and every static member of an exported class, must have a sentence of
+ * JSDoc. Public exports also need a `@category` of those below. Two exports of one name, a type and its schema, share
+ * both.
  */
 import { readdirSync, readFileSync } from "node:fs"
 import { dirname, join } from "node:path"
@@ -14,7 +14,7 @@ const modules = readdirSync(src, { recursive: true, encoding: "utf8" })
   .filter((file) => file.endsWith(".ts") && !file.startsWith("remote/gen/"))
   .sort()
 
-/** The index files that can be imported from; a module is public if one of these exports it. */
+/** The index files of the package. A module is public if one of them exports it. */
 const indexes = ["client", "environment", "protocol", "server", "testing"].map((folder) => `${folder}/index.ts`)
 const isPublic = new Set(
   indexes.flatMap((index) =>
@@ -43,7 +43,7 @@ const categories = [
 
 const has = (node, kind) => ts.canHaveModifiers(node) && ts.getModifiers(node)?.some((found) => found.kind === kind)
 
-/** Whether a comment before a node says something beside its tags; the first one of a file belongs to the module. */
+/** Whether the comment before a node has text besides its tags. The first comment of a file belongs to the module. */
 const isDocumented = (node) =>
   ts
     .getJSDocCommentsAndTags(node)
@@ -61,7 +61,9 @@ const categoriesOf = (node) =>
 const declarationsOf = (statement) =>
   ts.isVariableStatement(statement) ? Array.from(statement.declarationList.declarations) : [statement]
 
-/** What is exported: names with the nodes that may carry the comment. What a module only hands on is told of elsewhere. */
+/**
+ * The exports of a file: names, and the nodes that may carry the comment. Re-exports are checked in their own module.
+ */
 const exportsOf = (file) =>
   file.statements
     .filter((statement) => has(statement, ts.SyntaxKind.ExportKeyword))
@@ -78,7 +80,7 @@ const exportsOf = (file) =>
       })
     )
 
-/** What is wrong with the category of a public export. */
+/** The fault in the category of a public export. */
 const categoryFault = (found, exported) => {
   const given = new Set(found.filter(({ name }) => name === exported).flatMap(({ node }) => categoriesOf(node)))
   if (given.size === 0) return "is public without a @category"

@@ -1,6 +1,6 @@
 /**
- * Part of `npm run check`: every setting, every command, and every flag and word of a command says what it is. They are
- * read from the tables that the program itself has.
+ * Part of `npm run check`. Every setting, every command, and every flag and argument of a command must have a help
+ * text. Reads the program's own tables.
  */
 import { mkdirSync } from "node:fs"
 import { fileURLToPath } from "node:url"

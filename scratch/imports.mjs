@@ -1,13 +1,13 @@
 /**
- * Which room of src may import which: the one place that says it. Part of `npm run check`, which fails on an import
- * against the order and on a cycle of modules, imports of types included.
+ * The order of imports between the folders of src. Part of `npm run check`, which fails on an import against the order
+ * and on a cycle of modules, type imports included.
  */
 import { readdirSync, readFileSync } from "node:fs"
 import { dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
 
-/** A room imports from those before it. `bin.ts` and `index.ts` beside them import from all. */
+/** A folder imports only from those before it. `bin.ts` and `index.ts` beside them import from all. */
 const order = [
   "internal",
   "protocol",
@@ -26,7 +26,7 @@ const order = [
   "command"
 ]
 
-/** Rooms that import from fewer, with the modules that are made to join the two. */
+/** Folders that import from fewer, and the modules that may connect the two. */
 const apart = [
   { room: "filesystem", from: ["spawn"], but: [] },
   { room: "http", from: ["spawn", "filesystem"], but: [] },
@@ -69,7 +69,7 @@ for (const [file, targets] of graph) {
   }
 }
 
-/** Depth first; what is met again on the way to itself is a cycle. */
+/** Depth-first search. A module on the current path that is reached again closes a cycle. */
 const done = new Set()
 const visit = (file, way) => {
   if (way.includes(file)) return faults.push(`a cycle: ${[...way.slice(way.indexOf(file)), file].join(" -> ")}`)

@@ -1,14 +1,14 @@
 /**
  * Mutation testing: changes the code in many small ways, one at a time, and lists the changes that no test notices.
  *
- *   npm run mutate -- process                      a room of src: process, session or transport
+ *   npm run mutate -- process                    a folder of src: process, session or transport
  *   npm run mutate -- spawn/Guard.ts             a file
  *   npm run mutate -- spawn/Guard.ts session/Outbox.ts
  *
- * Each file is run by itself, with the tests that scratch/mutate/tests.mjs names for it. Takes from seconds to a few
- * minutes for a file. MUTATE_CONCURRENCY says how many run at a time (2).
+ * Each file runs separately, with its tests in scratch/mutate/tests.mjs, and takes from seconds to a few minutes.
+ * MUTATE_CONCURRENCY sets how many mutants run at a time (2).
  *
- * Runs in a PID namespace of its own, by bubblewrap: a mutant of code that kills processes could kill any of yours.
+ * Runs in a PID namespace, with bubblewrap: a mutant of code that kills processes could kill any of yours.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
@@ -26,7 +26,7 @@ if (process.env.MUTATE_CONTAINED === undefined) {
   process.exit(status ?? 1)
 }
 
-/** The percentage of mutants of a target that must be noticed. */
+/** The percentage of a target's mutants that tests must notice. */
 const breakAt = 85
 
 const reports = "node_modules/.cache/mutate"
@@ -50,12 +50,12 @@ const runFile = async (file) => {
     testRunner: "vitest",
     vitest: { configFile: "scratch/mutate/vitest.config.ts", related: false },
     coverageAnalysis: "perTest",
-    // Code that only runs while a module is loaded: the modules stay loaded from one mutant to the next.
+    // Modules stay loaded between mutants, so code that only runs at load time is not tested.
     ignoreStatic: true,
     // Texts are for people, and the compiler checks tags.
     mutator: { excludedMutations: ["StringLiteral"] },
     concurrency: Number(process.env.MUTATE_CONCURRENCY ?? 2),
-    // What a mutant leaves behind, a child or a socket, is not to meet all later ones.
+    // What a mutant leaves behind, such as a child or a socket, must not affect all later ones.
     maxTestRunnerReuse: 60,
     timeoutMS: 2 * timeoutOf(tests),
     timeoutFactor: 2,

@@ -1,7 +1,7 @@
-// Runs the end-to-end tests on each release of Node.js that is supported: raw messages over each transport, and `run`.
-// The releases come from the `node` package of npm. `npm run test:nodes -- 22` runs them on one of these.
+// Runs the end-to-end tests on each supported release of Node.js: raw messages over each transport, and `run`. The
+// `node` package of npm provides the releases. `npm run test:nodes -- 22` selects one of them.
 //
-// Nothing is compiled again: src/spawn/native and node-pty use Node-API and libuv 1, which are the same for all of them.
+// Nothing is recompiled: src/spawn/native and node-pty use Node-API and libuv 1, which all releases share.
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 

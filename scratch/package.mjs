@@ -1,4 +1,5 @@
-// Packs the package, installs it into an empty folder, and uses it there: the command, a server, the library, its types.
+// Packs the package, installs it into an empty folder, and tests it there: the command, a server, the library, its
+// types.
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"

@@ -1,6 +1,7 @@
-// Shows how much of a direct connection's throughput is left over a rendezvous: node scratch/relay.mjs [MEGABYTES] [ROUNDS]
-// With output as text and as binary frames, which is what this project's client asks for. A round that is not counted
-// goes before the others: until their code is compiled, all of them are slow.
+// Compares the throughput over a rendezvous with a direct connection: node scratch/relay.mjs [MEGABYTES] [ROUNDS]
+//
+// Output is sent as text and as binary frames, which this project's client asks for. An uncounted first round warms up
+// the code.
 import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -46,10 +47,10 @@ const relayed = async (url, onMessage, onBinary) => {
   return { send: link.send, close: () => end() }
 }
 
-// As much garbage as output is made here: as it is collected by default, this process would be most of what is measured.
+// This process makes as much garbage as output. With default settings, collecting it would dominate the measurement.
 Effect.runSync(MemoryTuning.tuneCollector)
 
-/** Output of one process, in MB/s, and the round trip of a small request, in microseconds. */
+/** The output rate of one process, in MB/s, and the round trip of a small request, in microseconds. */
 const measure = async (connect, url, binaryOutput) => {
   let onMessage = () => {}
   let seen = 0

@@ -1,6 +1,6 @@
 // Writes the tables of docs/configuration.md from the settings in src/server/ServerConfig.ts.
 //
-// With `--check` it writes nothing, and ends with 1 where the two differ.
+// With `--check` it writes nothing, and exits with 1 if the tables differ.
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { build } from "esbuild"
@@ -23,7 +23,7 @@ const code = (text) => `\`${text}\``
 
 const row = (key) => {
   const { choices, shown, help, minimum, originalVariable } = settings[key]
-  // Numbers, and that there is none, are no words to type; a choice may have that name.
+  // Only words that can be typed are shown as code: not numbers, and not "none", unless it is a choice.
   const isWord = choices.includes(shown) || (shown !== "none" && !/^\d+$/.test(shown))
   const names = [key, `--${flagName(key)}`, variableName(key)].map(code)
   const more = [

@@ -1,4 +1,4 @@
-// A client that costs little, because it shares the machine with the server it measures.
+// A cheap client: it shares the machine with the server it measures.
 import { connect } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
 import WebSocket from "ws"
@@ -16,7 +16,7 @@ export const within = (promise, ms, what) => {
   return Promise.race([promise, late])
 }
 
-/** Only this server has it. */
+/** Only this server supports binary output. */
 export class NoBinaryOutput extends Error {}
 
 /** One connection. */
@@ -25,9 +25,9 @@ class Client {
   #corked = false
   #nextId = 1
   #binary
-  /** What is waited for: answers by id, ends of processes by process id. */
+  /** Pending waits: answers by id, and ends of processes by process id. */
   #waiters = new Map()
-  /** Called with the decoded length of every chunk, and a function that gives its bytes. */
+  /** Called for every chunk, with its decoded length and a function that returns its bytes. */
   onChunk = () => {}
 
   constructor(url, binary) {
@@ -50,7 +50,7 @@ class Client {
     this.#send({ method: "initialized" })
   }
 
-  /** Output is not parsed: finding the chunk and counting costs a fraction of JSON.parse. */
+  /** Finding the chunk and counting its bytes costs a fraction of JSON.parse. */
   #receive(data) {
     const marker = data.indexOf(chunkMarker)
     if (marker >= 0) {
@@ -74,7 +74,7 @@ class Client {
 
   #wait(key) {
     const promise = new Promise((resolve, reject) => this.#waiters.set(key, { resolve, reject }))
-    // Whoever waits sees the failure; that nobody waits any more is no second one.
+    // The caller gets the failure. Without a caller, it must not be reported as unhandled.
     promise.catch(() => {})
     return promise
   }
@@ -84,7 +84,9 @@ class Client {
     this.#waiters.clear()
   }
 
-  /** One write for all that one read made due: else a busy client's system calls would be what is measured. */
+  /**
+   * Batches the messages that one read triggers. Otherwise a busy client's system calls would dominate the measurement.
+   */
   #send(message) {
     if (!this.#corked) {
       this.#corked = true
@@ -97,7 +99,7 @@ class Client {
     this.ws.send(JSON.stringify(message))
   }
 
-  /** The answer, be it a result or an error. */
+  /** Sends a request; returns the answer, a result or an error. */
   call(method, params) {
     const id = this.#nextId++
     const answer = this.#wait(id)
@@ -111,7 +113,7 @@ class Client {
     return result
   }
 
-  /** Starts a process; `closed` is when its last event came. */
+  /** Starts a process. `closed` resolves with its last event. */
   async start(argv, { tty = false, pipeStdin = false } = {}) {
     const processId = `bench-${++processes}`
     const closed = this.#wait(processId)
@@ -135,7 +137,7 @@ class Client {
   }
 }
 
-/** Runs something on some connections of its own, for a bounded time. */
+/** Runs a function with new connections, for a bounded time. */
 export const withClients = async (count, url, what, f, binary = false) => {
   const clients = []
   const work = async () => {

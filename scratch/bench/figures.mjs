@@ -1,4 +1,4 @@
-// What is measured. A function gives one or more figures of one server, each a number, or none where it cannot.
+// The measurements. Each function returns figures of one server as numbers, and leaves out those it cannot measure.
 import { createHash } from "node:crypto"
 import { NoBinaryOutput, withClients } from "./client.mjs"
 import * as Output from "./output.mjs"
@@ -7,11 +7,13 @@ import * as Servers from "./servers.mjs"
 /** The value below which the given share of all values lies. */
 export const quantile = (values, share) => values.toSorted((a, b) => a - b)[Math.floor(values.length * share)]
 
-/** Servers that take long for each are measured on fewer. */
+/** Slow servers are measured with fewer repetitions. */
 const patienceMs = 20_000
 
-/** Durations, in milliseconds, of one thing after another, which gives its end. The first half only warms up: code
-    that is still being compiled takes milliseconds now and then, which would be all that a p99 shows. */
+/**
+ * Measures durations of consecutive calls, in milliseconds; each call returns its end. The first half is warm-up:
+ * compiling takes some milliseconds now and then, which would determine the p99.
+ */
 const durations = async (count, f) => {
   const taken = []
   const deadline = performance.now() + patienceMs
@@ -22,7 +24,7 @@ const durations = async (count, f) => {
   return taken.slice(-Math.ceil(taken.length / 2))
 }
 
-/** Does something `count` times, some of them at a time; the rate per second. */
+/** Makes `count` calls, `inFlight` at a time; returns the rate per second. */
 const rate = async (count, inFlight, f) => {
   let left = count
   const worker = async () => {
@@ -33,19 +35,19 @@ const rate = async (count, inFlight, f) => {
   return (count * 1000) / (performance.now() - startedAt)
 }
 
-/** A function that gives the processor time used since now; not a number if that cannot be known. */
+/** Returns a function that returns the processor time used since now; NaN if that is unknown. */
 const cpuClock = (server) => {
   const before = Servers.cpuSeconds(server)
   return () => Servers.cpuSeconds(server) - before
 }
 
-/** A request that does nothing; older servers lack the first one, and any answer will do. */
+/** A request that does nothing. Older servers lack the first one; any answer will do. */
 const cheapest = async (client) => {
   const { error } = await client.call("environment/status")
   return error?.code === -32601 ? ["process/read", { processId: "none" }] : ["environment/status"]
 }
 
-/** Memory is measured on new servers: the heap of one that was busy has room for what is to be measured. */
+/** Memory is measured on new servers: a used heap has free room, which would hide the growth. */
 const onNewServer = async (spec, f) => {
   if (spec.url !== undefined) return {}
   const server = await Servers.start(spec)
@@ -66,7 +68,7 @@ const startup = (_, { connections }, spec) =>
 const idleProcesses = (_, { processes }, spec) =>
   onNewServer(spec, (server) =>
     withClients(1, server.url, "idle processes", async (client) => {
-      // The first ones bring what all share, the room for garbage included: among few it would be most of the figure.
+      // The first processes pay for shared memory, such as room for garbage. Among few it would dominate the figure.
       for (let i = 0; i < processes / 8; i++) await client.run(["/bin/true"])
       const idle = await Servers.residentKb(server)
       const sleepers = await Promise.all(Array.from({ length: processes }, () => client.start(["/bin/sleep", "120"])))
@@ -105,7 +107,7 @@ const manyStarts = ({ url }, { manyStarts }) =>
     starts: await rate(manyStarts, 8, () => client.run(["/bin/true"]))
   }))
 
-/** A function that tells when there is a given text of output, which began with what was asked for before. */
+/** Returns a function that resolves when exactly the expected output has arrived since the last call. */
 const expectOutput = (client) => {
   let text = ""
   let check = () => {}
@@ -145,8 +147,8 @@ const echoPipe = echo.bind(null, false)
 const echoPty = echo.bind(null, true)
 
 /**
- * First a quarter of it, which warms up, and whose digest is checked. Then all of it, of which the bytes are counted: the
- * clock stops at the last one; that it was the last one is known when the process is closed.
+ * First prints a quarter, to warm up, and checks its digest. Then prints everything and counts the bytes. The clock
+ * stops at the last byte, which is known once the process is closed.
  */
 const throughput = async (name, pieces, command, server) => {
   const tty = name === "pty"
@@ -185,11 +187,13 @@ const binaryOutput = (server, { pipePieces }) =>
     throw error
   })
 
-/** node-pty loses the end of what a child printed that exits at once: the floor is spared that, others are not. */
+/**
+ * node-pty loses the last output of a child that exits at once. For the floor, the child waits; for others it does not.
+ */
 const ptyOutput = (server, { ptyPieces }, { losesTail }) =>
   throughput("pty", ptyPieces, (print) => `stty raw; ${print}${losesTail ? "; sleep 0.2" : ""}`, server)
 
-/** In the order they run: how to get it, name, what it is, unit, and whether more or less of it is better. */
+/** The figures in the order they run: function, name, description, unit, and whether more or less is better. */
 export const figures = [
   [startup, "startup", "spawn to address line", "ms", "less"],
   [startup, "rss-idle", "memory when idle", "MB", "less"],

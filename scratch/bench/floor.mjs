@@ -1,5 +1,5 @@
-// The floor: the least a Node program must do to start processes over WebSocket. No retention, no validation, no
-// supervision; what a real server costs beyond this is its own doing.
+// The floor: the least that a Node.js program must do to start processes over WebSocket, without retention, validation
+// or supervision. The difference to it is a real server's own cost.
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import pty from "node-pty"
@@ -17,7 +17,7 @@ const startTty = ([file, ...args], options, on) => {
   return child
 }
 
-/** A child on pipes, in the shape of node-pty's. */
+/** A child on pipes, with the interface of node-pty. */
 const startPipe = ([file, ...args], { pipeStdin, ...options }, on) => {
   const child = spawn(file, args, { ...options, stdio: [pipeStdin ? "pipe" : "ignore", "pipe", "pipe"] })
   for (const stream of ["stdout", "stderr"]) child[stream].on("data", (bytes) => on.output(stream, bytes))
@@ -43,7 +43,7 @@ const serve = (ws, socket) => {
       {
         output: (stream, bytes) => {
           notify("process/output", { stream, chunk: bytes.toString("base64") })
-          // Without this, a peer that is slower than a child makes memory grow without bound.
+          // Without this, a peer slower than the child would make memory grow without bound.
           if (ws.bufferedAmount < highWaterBytes) return
           child.pause()
           paused.add(child)
@@ -81,7 +81,7 @@ const serve = (ws, socket) => {
     const { id, method, params } = JSON.parse(text)
     handlers[method](id, params)
   })
-  // Not supervision, only manners: nothing the benchmark started may outlive it.
+  // Nothing that the benchmark started may outlive it.
   ws.on("close", () => {
     for (const child of processes.values()) child.kill("SIGKILL")
   })

@@ -1,10 +1,11 @@
-// What children print: bytes that repeat only after megabytes, so that a digest shows what is lost, doubled or displaced.
+// The output of children. It repeats only after megabytes, so that a digest detects lost, duplicated or reordered
+// bytes.
 import { createHash, randomBytes } from "node:crypto"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
-/** The length of a piece. */
+/** The length of a piece, in bytes. */
 export const pieceBytes = 2_500_000
 
 let made
@@ -17,10 +18,10 @@ const piece = () => {
   return made
 }
 
-/** A shell command that prints so many pieces. */
+/** A shell command that prints this many pieces. */
 export const print = (pieces) => `cat${` ${piece().file}`.repeat(pieces)}`
 
-/** The digest of so many pieces. */
+/** The digest of this many pieces. */
 export const digest = (pieces) => {
   const hash = createHash("sha256")
   for (let i = 0; i < pieces; i++) hash.update(piece().bytes)

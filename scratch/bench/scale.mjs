@@ -1,5 +1,5 @@
-// What this server costs as it fills up: memory by connections and processes, a small request beside 100 that print,
-// and starts while it retains 500 MB of output.
+// Measures the server under load: memory by connections and processes, the latency of a small request beside 100
+// printing processes, and starts while 500 MB of output are retained.
 import { fileURLToPath } from "node:url"
 import { withClients } from "./client.mjs"
 import { quantile } from "./figures.mjs"
@@ -24,7 +24,7 @@ const onServer = async (args, f) => {
   }
 }
 
-/** Memory in kB at each count of what `add` adds; how much each one of the last step costs. */
+/** Memory in kB at each count of what `add` adds, and the cost of each one in the last step. */
 const grow = async (server, add) => {
   const rows = []
   let before = { count: 0, kb: await Servers.residentKb(server) }
@@ -61,7 +61,7 @@ const processes = () =>
     withClients(1, server.url, "processes", (client) => grow(server, (count) => sleepers(client, count)))
   )
 
-/** Milliseconds of a small request, one after the other. */
+/** The latencies of consecutive small requests, in milliseconds. */
 const latencies = async (client) => {
   const taken = []
   for (let i = 0; i < requests; i++) {
@@ -76,7 +76,7 @@ const latencies = async (client) => {
 const crowd = () =>
   onServer(["--max-connections", "2000", "--max-sessions", "2000"], (server) =>
     withClients(1000, server.url, "a crowd", async (...clients) => {
-      // Not a shell that starts a program for every pause: a hundred of those are all that two processors do.
+      // Not a shell loop that starts a program for every pause: a hundred of these would occupy two processors.
       const print = [
         "perl",
         "-e",
@@ -109,7 +109,7 @@ const startOnce = async (client) => {
   return { p50: quantile(taken, 0.5), rate: (starts * 1000) / (performance.now() - startedAt) }
 }
 
-/** Medians: of two runs like this one, one after the other, the second may well have half the rate. */
+/** Medians: the second of two identical runs may have half the rate. */
 const startFigures = async (client) => {
   const runs = []
   for (let i = 0; i < startRuns; i++) runs.push(await startOnce(client))
@@ -148,7 +148,7 @@ const retained = () =>
       })
   )
 
-/** A bar for each row: flat bars are what is wanted. */
+/** A bar for each row. Flat bars mean constant cost. */
 const plot = (title, rows) => {
   const most = Math.max(...rows.map(({ each }) => each))
   console.log(`\n${title}, kB each`)
@@ -158,7 +158,7 @@ const plot = (title, rows) => {
   }
 }
 
-/** Measures and prints; each part has a server of its own. */
+/** Measures and prints. Each part uses its own server. */
 export const run = async () => {
   plot("connections", await connections())
   plot("processes", await processes())

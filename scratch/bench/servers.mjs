@@ -1,4 +1,4 @@
-// The servers under measurement: started, looked at through /proc, and ended whatever happens.
+// The servers under measurement: starts them, reads their figures from /proc, and always ends them.
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -9,7 +9,7 @@ const killGroup = ({ pid }, signal) => {
   try {
     process.kill(-pid, signal)
   } catch {
-    // Gone already, which is what was wanted.
+    // It is gone already.
   }
 }
 
@@ -30,12 +30,12 @@ const address = (child) =>
     child.once("exit", (code) => reject(new Error(`the server ended (${code}) before it said where it listens`)))
   })
 
-/** Starts a server; one given by URL runs already, and has no pid. */
+/** Starts a server. A server given by URL is already running, and its pid is unknown. */
 export const start = async (spec) => {
   if (spec.url !== undefined) return { url: spec.url }
   const [file, ...args] = spec.command
   const startedAt = performance.now()
-  // A group of its own: a command line may be a script that starts the server as a child.
+  // Its own process group: the command line may be a script that starts the server as a child.
   const child = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"], detached: true })
   live.add(child)
   child.once("exit", () => live.delete(child))
@@ -43,7 +43,7 @@ export const start = async (spec) => {
   return { url, pid: child.pid, child, startupMs: performance.now() - startedAt }
 }
 
-/** Ends a server: asks, and insists after fifteen seconds, which is a failure of the server. */
+/** Ends a server. Fails and kills it if it does not end within fifteen seconds. */
 export const stop = async ({ child }) => {
   if (!live.has(child)) return
   const gone = new Promise((resolve) => child.once("exit", resolve))
@@ -51,16 +51,16 @@ export const stop = async ({ child }) => {
   await within(gone, 15_000, "ending on SIGTERM").finally(() => killGroup(child, "SIGKILL"))
 }
 
-/** Processor time of a server's own, in seconds; its children are not in it. */
+/** The processor time of a server without its children, in seconds. */
 export const cpuSeconds = ({ pid }) => {
   if (pid === undefined) return undefined
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-  // After the name, which may hold spaces, fields 3 and on; Linux counts hundredths of a second.
+  // Fields count from the name, which may contain spaces. Linux counts hundredths of a second.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
-/** Resident memory in kB, once things have settled. */
+/** Resident memory in kB, after a pause. */
 export const residentKb = async ({ pid }) => {
   await sleep(500)
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1])

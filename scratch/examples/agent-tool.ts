@@ -1,5 +1,5 @@
-// The tool an agent runs commands with: it answers after a while with what there is, head and tail of it, and goes on
-// in the same process when it is asked again.
+// A tool for agents to run commands: it answers after a while with the head and tail of the output so far, and
+// continues in the same process when called again.
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -7,7 +7,7 @@ import * as Layer from "effect/Layer"
 import { ExecClient, type RemoteProcess } from "exec-server/client"
 import { ExecServer, NodeServices } from "exec-server/server"
 
-/** Bytes of output that one answer may hold: the model reads all of them. */
+/** The most bytes of output in one answer: the model reads all of them. */
 const maxBytes = 200
 
 const answer = ({ output, exit, closed }: RemoteProcess.Yielded): string => {
@@ -35,7 +35,7 @@ const makeTool = Effect.map(ExecClient.ExecClient, (client) => {
         sessions.set(id, process)
         return yield* look(id, process, duration)
       }),
-    /** Types something (or nothing) and looks again. */
+    /** Types some input, possibly none, and answers like `exec`. */
     type: (id: number, input: string, duration: Duration.DurationInput) =>
       Effect.gen(function* () {
         const process = sessions.get(id)

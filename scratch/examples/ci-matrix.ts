@@ -1,4 +1,4 @@
-// A CI runner: a matrix of jobs, two at a time, each with a time limit, and a table that is told of every change.
+// A CI runner: a matrix of jobs, two at a time, each with a time limit, and a table that shows every change.
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -14,7 +14,7 @@ const jobs = ["a", "b"].flatMap((suite) => [
 /** How long a job may take, in milliseconds. */
 const timeoutMs = 1500
 
-/** The table: on a terminal drawn anew at each change, elsewhere a line for each change. */
+/** The table: redrawn at each change on a terminal, one line per change elsewhere. */
 class Table {
   private readonly states = new Map(jobs.map(({ name }) => [name, "waiting"]))
   private drawn = false

@@ -1,4 +1,5 @@
-// A server inside an HTTP application: its own routes, and processes for WebSocket clients at /exec, on one port.
+// A server inside an HTTP application: the application's own routes, and processes for WebSocket clients at /exec, on
+// one port.
 import { createServer } from "node:http"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"

@@ -1,5 +1,5 @@
-// A test of an application that drives a terminal, with no terminal and no waiting: the child follows a script, and the
-// five seconds it takes are the test's own.
+// A test of an application that drives a terminal, without a terminal and without waiting: the child follows a script,
+// and its five seconds pass on the test clock.
 import { strictEqual } from "node:assert"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import { ExecClient, HeadTail } from "exec-server/client"
 import { ExecServer, NodeServices } from "exec-server/server"
 import { FakeSpawner, Script } from "exec-server/testing"
 
-/** What is tested: answers a password prompt, and gives what the program said. */
+/** The code under test: answers a password prompt, and returns what the program printed. */
 const logIn = (password: string) =>
   Effect.gen(function* () {
     const client = yield* ExecClient.ExecClient
@@ -38,14 +38,14 @@ const test = Effect.gen(function* () {
   yield* TestClock.adjust("3 seconds")
   const { exitCode, said } = yield* Fiber.join(result)
   strictEqual(child.spec.io._tag, "Pty")
-  // What was typed, and ^D for the end of it.
+  // The input, ended by ^D.
   strictEqual(child.written.split("\n")[0], "secret")
   strictEqual(said, "Password: Welcome\r\n")
   strictEqual(exitCode, 0)
   yield* Effect.sync(() => console.log("passed: 5 seconds of a terminal, in no time"))
 })
 
-// What is provided first is nearest: the fake children take the place of the real ones.
+// The layer provided first wins: the fake children replace the real ones.
 const layer = ExecClient.layerInProcess().pipe(
   Layer.provide(ExecServer.layerSessions),
   Layer.provideMerge(children),

@@ -1,4 +1,4 @@
-// A service under supervision: it is started again when it dies, asked whether it is healthy, and ended when it is not.
+// Supervises a service: restarts it when it dies, checks its health, and ends it when it is unhealthy.
 import { randomUUID } from "node:crypto"
 import { createServer } from "node:net"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -10,7 +10,7 @@ import { ExecServer, NodeServices } from "exec-server/server"
 
 const say = (text: string) => Effect.sync(() => console.log(text))
 
-/** A service that answers with its pid, and dies of a request to /crash. */
+/** A service that answers with its pid, and dies on a request to /crash. */
 const service = `
   require("node:http").createServer((request, response) => {
     if (request.url === "/crash") process.exit(1)
@@ -35,7 +35,7 @@ const request = (url: string) => ({
   streamResponse: false
 })
 
-/** The service's pid, by its own word; polled for up to ten seconds while it does not answer. */
+/** The pid that the service reports. Polls for up to ten seconds while it does not answer. */
 const health = (client: ExecClient.ExecClient["Type"], url: string) =>
   client.call("http/request", request(url)).pipe(
     Effect.map(({ bodyBase64 }) => Number(bodyBase64)),

@@ -1,21 +1,21 @@
 /**
- * The tests that look at each file, and that run its code in their own process: one that starts the built command
- * cannot notice a change. Of these, a mutant gets those that reach it.
+ * The tests of each file. They run its code in their own process: tests that start the built command cannot notice a
+ * mutant. A mutant gets those of them that reach it.
  */
 import { existsSync } from "node:fs"
 
-/** Processes of fake children: their clocks are the tests', and nothing takes long. */
+/** Processes with fake children. Their time is the test clock's, so they are fast. */
 const actors = ["process/ManagedProcess", "process/ProcessSupervisor", "process/restart", "races/exit", "races/spawn"]
 /** The same with sessions and clients. */
 const connections = ["races/termination", "races/stdin", "races/backPressure", "races/resume"]
-/** Real children. */
+/** With real children. */
 const children = ["spawn/PipeSpawner", "spawn/PtySpawner", "spawn/Launcher", "spawn/ProcessTrees"]
-/** Whole servers in this process. */
+/** Whole in-process servers. */
 const servers = ["testing/FaultyMemory", "client/InProcess"]
-/** Servers on sockets in this process. */
+/** In-process servers on sockets. */
 const sockets = ["transport/access", "transport/UnixSocket", "transport/WebSocket", "transport/Tls"]
 
-/** The tests of a file, besides that of its own name. */
+/** Tests of a file in addition to the one of the same name. */
 const tests = {
   "process/ProcessSupervisor": [...actors, "races/termination", "process/ProcessMetrics"],
   "process/ManagedProcess": [...actors, ...connections],
@@ -75,7 +75,7 @@ const tests = {
   "session/SessionRegistry": ["races/resume", "races/termination", "races/spawn"]
 }
 
-/** Those of a whole room, where the table says nothing. */
+/** Tests of a whole folder, for files not in the table above. */
 const rooms = {
   process: actors,
   spawn: children,
@@ -83,7 +83,7 @@ const rooms = {
   transport: sockets
 }
 
-/** Tests by file of src: their paths. */
+/** The paths of the tests of a file. */
 export const testsOf = (file) => {
   const name = file.replace(/\.ts$/, "")
   const others = tests[name] ?? rooms[name.split("/", 1)[0]] ?? []
@@ -93,5 +93,5 @@ export const testsOf = (file) => {
 const quick =
   /^test\/races\/|^test\/session\/(?!Connection)|^test\/process\/(ManagedProcess|OutputBuffer|ProcessMetrics|ProcessSupervisor|restart|StdinQueue|\w*Limits|EnvPolicy)\.|^test\/(?:internal|testing)\/|^test\/spawn\/Program\./
 
-/** How long one of these tests may take, in milliseconds: a mutant that makes one hang costs as much. */
+/** The time limit of one of these tests, in milliseconds. Each hanging mutant costs this much. */
 export const timeoutOf = (paths) => (paths.every((path) => quick.test(path)) ? 1500 : 5000)

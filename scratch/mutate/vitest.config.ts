@@ -3,12 +3,12 @@ import { type PoolOptions, type PoolWorker, ThreadsPoolWorker, type Vite } from 
 
 type Listener = Parameters<PoolWorker["on"]>[1]
 
-/** The thread that all runs share. */
+/** The thread shared by all runs. */
 let thread: ThreadsPoolWorker | undefined
 
 /**
- * A worker whose thread stays from one run to the next: importing the modules again for each mutant would take longer
- * than most tests do. Vitest imports the test files of a run again, and keeps all other modules.
+ * A worker whose thread is reused by all runs: importing the modules again for each mutant would take longer than most
+ * tests. Vitest imports the test files again and keeps all other modules.
  */
 const createPoolWorker = (options: PoolOptions): PoolWorker => {
   const listeners: Array<readonly [event: string, listener: Listener]> = []
@@ -25,7 +25,7 @@ const createPoolWorker = (options: PoolOptions): PoolWorker => {
     off: (event, listener) => current().off(event, listener),
     send: (message) => {
       if (message.type !== "stop") return current().send(message)
-      // A thread that was told to stop hears nothing any more.
+      // A stopped thread no longer answers.
       const stopped = { __vitest_worker_response__: true, type: "stopped" }
       for (const [event, listener] of [...listeners]) if (event === "message") listener(stopped)
     },
@@ -37,7 +37,7 @@ const createPoolWorker = (options: PoolOptions): PoolWorker => {
   }
 }
 
-/** Stryker asks for the pool of threads on its command line, which wins over a configuration. */
+/** Stryker selects the thread pool on its command line, which overrides the configuration. */
 const lasting: Vite.Plugin = {
   name: "lasting",
   configureVitest: ({ project }) => {

@@ -38,7 +38,7 @@ export class LaunchTimeout extends Data.TaggedError("LaunchTimeout")<{ readonly 
  * @category errors
  */
 export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
-  /** Without what may be secret in it. */
+  /** Without secrets. */
   readonly url: string
   readonly reason: string
   /** The HTTP status of a refused upgrade. */
@@ -61,7 +61,7 @@ export class ConnectFailed extends Data.TaggedError("ConnectFailed")<{
  * @category errors
  */
 export class InsecureSecret extends Data.TaggedError("InsecureSecret")<{
-  /** Without what may be secret in it. */
+  /** Without secrets. */
   readonly url: string
 }> {
   constructor({ url }: { readonly url: string }) {
@@ -82,7 +82,7 @@ export class InsecureSecret extends Data.TaggedError("InsecureSecret")<{
  * @category errors
  */
 export class ConnectTimeout extends Data.TaggedError("ConnectTimeout")<{
-  /** Without what may be secret in it. */
+  /** Without secrets. */
   readonly url: string
   readonly afterMs: number
 }> {

@@ -28,8 +28,7 @@ const maxHeld = 1024
 const maxHeldBytes = 1048576
 
 /**
- * The most missing events that are taken for restarts during a lost connection. A server that reports a larger gap is
- * wrong.
+ * The most missing events that count as restarts during a lost connection. A larger gap means that the server is wrong.
  */
 const maxUnheardRestarts = 65536
 
@@ -78,7 +77,7 @@ export class EventLog {
     private readonly mayRestart = false
   ) {}
 
-  /** Starts the log after a `seq`, before any event: earlier events, with so many bytes of output, are gone. */
+  /** Starts the log after a `seq`, before any event. Earlier events, with `bytes` of output, are gone. */
   begin(last: number, bytes: number): void {
     this.last = last
     this.evictedBytes = bytes
@@ -154,7 +153,7 @@ export class EventLog {
       const event = found.get(seq)
       if (event !== undefined) this.accept(event)
     }
-    // Events that did not fit among the waiting ones are part of this output.
+    // Waiting events that did not fit are part of this output.
     this.gap = this.held.size > 0
     return true
   }

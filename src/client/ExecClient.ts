@@ -60,8 +60,8 @@ export interface Shape extends Processes.Processes {
   /** Files of the server's machine. */
   readonly files: Files.Files
   /**
-   * Stops reading from the server while the scope is open (backpressure), so that it pauses its processes: for
-   * consumers that must not miss output and cannot take more now. Responses wait as well.
+   * Stops reading from the server while the scope is open (backpressure), so that it pauses its processes. For
+   * consumers that must not miss output and cannot accept more now. Responses wait as well.
    */
   readonly hold: Effect.Effect<void, never, Scope.Scope>
   /** The state of the connection. */
@@ -126,7 +126,7 @@ const withBinaryOutput = (options: Options): Options => ({
 })
 
 /**
- * A client of the server at an address; a lost connection is replaced.
+ * A client of the server at an address. It reconnects after a lost connection.
  *
  * @category constructors
  */
@@ -136,7 +136,7 @@ export const connectWebSocket = (
   make(TextChannel.connector(WebSocketLink.open(options), true), withBinaryOutput(options))
 
 /**
- * A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced.
+ * A client of the server that is registered as an environment at a rendezvous. It reconnects after a lost connection.
  *
  * @category constructors
  */
@@ -152,7 +152,7 @@ export const connect = (options: Options & WebSocketLink.Options): Effect.Effect
   RelayLink.isRelay(options.url) ? connectRelay(options) : connectWebSocket(options)
 
 /**
- * A client on the stdin and stdout of a server that is started for it, and ends with it.
+ * A client on the stdin and stdout of a server that is started for it and ends with it.
  *
  * @category constructors
  */
@@ -160,8 +160,8 @@ export const connectStdio = (options: Options & StdioLink.Options): Effect.Effec
   make(TextChannel.connector(StdioLink.open(options), false), options)
 
 /**
- * A client of the server at the other end of two streams, one message a line; they stay the caller's. A lost connection
- * is not replaced.
+ * A client of the server at the other end of two streams, one message per line. The caller owns the streams. It does
+ * not reconnect.
  *
  * @category constructors
  */
@@ -177,7 +177,7 @@ export const connectInProcess = (options: Options = {}) =>
   Effect.flatMap(InProcess.connector, (connector) => make(connector, options))
 
 /**
- * Starts a WebSocket server of one's own on a free port; it ends with the scope.
+ * Starts a new WebSocket server on a free port. It ends with the scope.
  *
  * @category constructors
  */
@@ -191,7 +191,7 @@ export const launchLocal = LocalServer.launchLocal
 export class ExecClient extends Context.Tag("exec-server/ExecClient")<ExecClient, Shape>() {}
 
 /**
- * A client on any way to a server.
+ * A client with any connector.
  *
  * @category layers
  */
@@ -199,7 +199,7 @@ export const layer = (connector: Connector, options: Options = {}): Layer.Layer<
   Layer.scoped(ExecClient, make(connector, options))
 
 /**
- * A client of the server at an address; a lost connection is replaced.
+ * A client of the server at an address. It reconnects after a lost connection.
  *
  * @category layers
  */
@@ -207,7 +207,7 @@ export const layerWebSocket = (options: Options & WebSocketLink.Options): Layer.
   Layer.scoped(ExecClient, connectWebSocket(options))
 
 /**
- * A client of the server that is registered as an environment at a rendezvous; a lost connection is replaced.
+ * A client of the server that is registered as an environment at a rendezvous. It reconnects after a lost connection.
  *
  * @category layers
  */
@@ -215,7 +215,7 @@ export const layerRelay = (options: Options & RelayLink.Options): Layer.Layer<Ex
   Layer.scoped(ExecClient, connectRelay(options))
 
 /**
- * A client on the stdin and stdout of a server that is started for it, and ends with it.
+ * A client on the stdin and stdout of a server that is started for it and ends with it.
  *
  * @category layers
  */
@@ -223,7 +223,7 @@ export const layerStdio = (options: Options & StdioLink.Options): Layer.Layer<Ex
   Layer.scoped(ExecClient, connectStdio(options))
 
 /**
- * A client of the server at the other end of two streams, which stay the caller's.
+ * A client of the server at the other end of two streams, which the caller owns.
  *
  * @category layers
  */

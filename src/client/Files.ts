@@ -61,7 +61,7 @@ export interface Following extends Sandboxed {
 export interface Walking extends Partial<WalkOptions>, Sandboxed {}
 
 /**
- * The file operations of a client. A result that is impossible fails with `ProtocolViolation`.
+ * The file operations of a client. Inconsistent responses fail with `ProtocolViolation`.
  *
  * @category models
  */
@@ -182,7 +182,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
     return decoded._tag === "Right" ? formatBytes(decoded.right.bytes, form) : path
   }
 
-  /** Uses a path, as the server takes it and as it was given, with what the request is told of sandbox and links. */
+  /** Uses a path in the server's form and in the caller's, with the sandbox and link options of the request. */
   const at = <A, E, R>(
     method: string,
     path: string,
@@ -235,7 +235,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
             (offset) =>
               Effect.filterOrFail(
                 call("fs/readBlock", { handleId, offset, len: maxBlockBytes }),
-                // Otherwise there would be a hole in the file, or no end to it.
+                // Otherwise the file would have a hole, or no end.
                 ({ chunk, eof }) => chunk.length === maxBlockBytes || (eof && chunk.length < maxBlockBytes),
                 ({ chunk }) =>
                   new ProtocolViolation({

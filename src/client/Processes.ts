@@ -62,7 +62,7 @@ const decodeParams = Schema.decodeUnknown(StartParams)
 const isRefusal = (error: ClientError): boolean =>
   error._tag === "ServerError" || error._tag === "InvalidRequest" || error._tag === "TooManyRequests"
 
-/** Readings of one process that may follow each other: the second one has no output, from a server that is honest. */
+/** The most readings of one process in a row. An honest server's second one has no output. */
 const maxReadings = 8
 
 /**

@@ -10,8 +10,8 @@ import type { Link, OpenLink } from "./TextChannel.js"
 import * as WebSocketLink from "./WebSocketLink.js"
 
 /**
- * How to reach a server behind a rendezvous: `relay://HOST:PORT/ENVIRONMENT`, `relays://` over TLS, or the WebSocket
- * URL that a rendezvous has for clients, which the original knows by `role=harness` in its query.
+ * How to reach a server behind a rendezvous: `relay://HOST:PORT/ENVIRONMENT`, `relays://` for TLS, or the WebSocket URL
+ * of a rendezvous for clients, recognized by `role=harness` in its query as in the original.
  */
 export interface Options
   extends Pick<
@@ -22,7 +22,7 @@ export interface Options
 const isHarness = (url: string): boolean =>
   /^wss?:\/\//.test(url) && URL.canParse(url) && new URL(url).searchParams.get("role") === "harness"
 
-/** Whether a URL is that of a rendezvous. */
+/** Whether a URL leads through a rendezvous. */
 export const isRelay = (url: string): boolean => /^relays?:\/\//.test(url) || isHarness(url)
 
 /** The WebSocket address of a relay URL; undefined if it is not a relay URL with an environment. */

@@ -1,6 +1,6 @@
 /**
- * Names of files in a server's answers. A server is not trusted: a name that is no single component, or a path that is
- * not below the directory that was asked for, could make whoever uses it reach any other file.
+ * Checks file names in a server's responses. Servers are not trusted: a name with several components, or a path outside
+ * of the requested directory, could lead to any other file.
  *
  * @since 0.1.0
  */
@@ -11,23 +11,23 @@ import { maxWalk, type WalkEntry } from "../protocol/FileSystemApi.js"
 import * as PathUri from "../protocol/PathUri.js"
 import { clip } from "../protocol/Schemas.js"
 
-/** Whether this is the name of something in a directory: one component, neither `.` nor `..`. */
+/** Whether this is a valid name in a directory: one component, neither `.` nor `..`. */
 export const isName = (name: string): boolean => name !== "" && name !== "." && name !== ".." && !/[/\0]/.test(name)
 
 /** Quotes a server's text in a message, on one line. */
 export const quote = (text: string): string => JSON.stringify(clip(text))
 
-// As latin1, in which every byte is a character: names need not be UTF-8.
+// As latin1, one character per byte: names need not be UTF-8.
 const pathOf = (text: string): string | undefined =>
   Either.getOrUndefined(PathUri.parseBytes(text))?.bytes.toString("latin1")
 
-/** The path of a directory that was asked for, without `.`, `..` and a slash at the end. */
+/** The path of a requested directory, without `.`, `..` and a trailing slash. */
 const rootOf = (text: string): string | undefined => {
   const path = pathOf(text)
   return path === undefined ? undefined : posix.normalize(path).replace(/\/+$/, "")
 }
 
-/** The names, as latin1, that lead from a directory to a path below it; undefined for any other path. */
+/** The names, as latin1, that lead from a directory to a path below it; undefined for other paths. */
 const namesBelow = (root: string, text: string): ReadonlyArray<string> | undefined => {
   const path = pathOf(text)
   if (path === undefined || !path.startsWith(`${root}/`)) return undefined
@@ -35,17 +35,17 @@ const namesBelow = (root: string, text: string): ReadonlyArray<string> | undefin
   return names.every(isName) ? names : undefined
 }
 
-/** What stands in a plain path for bytes that are not UTF-8: different names may look the same. */
+/** The replacement of invalid UTF-8 in a plain path. Different names may look the same. */
 const replaced = Buffer.from("\ufffd").toString("latin1")
 
-/** An entry of a walk, and the names that lead to it from where the walk began. */
+/** An entry of a walk, and the names that lead to it from the root of the walk. */
 export interface Listed extends WalkEntry {
   readonly names: ReadonlyArray<Buffer>
 }
 
 /**
- * What a server lists below a directory. The failure is a sentence: an entry that is not below it, that is too deep
- * or listed twice, or whose directory is not listed.
+ * Checks the entries that a server lists below a directory. Fails with a sentence if an entry is outside of it, too
+ * deep, listed twice, or in an unlisted directory.
  */
 export const check = (
   directory: string,

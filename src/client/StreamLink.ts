@@ -51,7 +51,7 @@ export const open =
           for (const stream of [input, output]) stream.on("error", onError)
           output.on("close", onEnd)
           const over = input.readableEnded || input.destroyed || output.writableEnded || output.destroyed
-          // Not before whoever opens the link has it.
+          // Delayed until the caller has the link.
           if (over) queueMicrotask(onEnd)
           const release = () => {
             leave()

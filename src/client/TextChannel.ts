@@ -109,16 +109,16 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
           case "Request":
             return violation(`the server sent the request ${clip(message.method)}`)
           case "Malformed":
-            return violation(`the server sent what is no message: ${message.detail}`)
+            return violation(`the server sent an invalid message: ${message.detail}`)
         }
       },
       onBinary: (bytes) => {
         if (over) return
         const output = BinaryFrame.decode(bytes)
-        if (Either.isLeft(output)) violation(`the server sent a binary frame that is none: ${output.left}`)
+        if (Either.isLeft(output)) violation(`the server sent an invalid binary frame: ${output.left}`)
         else events.onNotification({ method: "process/output", params: output.right })
       },
-      onMalformed: (detail) => violation(`the server sent what is no message: ${detail}`),
+      onMalformed: (detail) => violation(`the server sent an invalid message: ${detail}`),
       onEnd: (reason) => end(new TransportClosed({ reason }))
     })
     // The link ended before it was returned.

@@ -50,8 +50,8 @@ export const headersOf = ({ headers, token }: Pick<Options, "headers" | "token">
   token === undefined ? { ...headers } : { ...headers, authorization: `Bearer ${token}` }
 
 /**
- * Fails before anything is sent where a secret would travel in plain text to another machine: a token, a header that
- * authorizes, or credentials in the address.
+ * Fails, before anything is sent, if a secret would travel in plain text to another machine: a token, an authorization
+ * header, or credentials in the address.
  */
 export const checkSecret = (
   address: string,
@@ -128,7 +128,8 @@ export const open =
         yield* checkSecret(url, options)
         let opened: WebSocketChannel | undefined
         let failure: string | undefined
-        // Registered before connecting: it may succeed and be interrupted in the same turn, and its result be lost.
+        // Registered before connecting: a connection may succeed and be interrupted in the same turn, and its result be
+        // lost.
         yield* Effect.addFinalizer(() => (opened === undefined ? Effect.void : close(opened)))
         const connected = connect(options, (ws, socket) => {
           opened = new WebSocketChannel(ws, socket, {

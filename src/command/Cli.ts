@@ -44,7 +44,7 @@ const resolve = (values: CommandLine.Values) => {
 const configPrint = Grammar.make(
   ["config", "print"],
   {
-    summary: "Prints every setting and where it came from; secrets are masked.",
+    summary: "Prints every setting and its origin; secrets are masked.",
     note: "The output is a configuration file. Takes every flag of the server.",
     flags: Flag.ofServer,
     examples: [["exec-server config print --max-sessions 16 > exec-server.toml", "a file for --config"]]

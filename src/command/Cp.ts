@@ -33,7 +33,7 @@ export interface Options {
 
 /** The destination of a tree. */
 interface Tree {
-  /** Creates a directory in one that is there; it may exist. */
+  /** Creates a directory in an existing one, unless it exists. */
   readonly createDirectory: (names: LocalTree.Names) => Effect.Effect<void, Fault>
   readonly write: (names: LocalTree.Names, content: Stream.Stream<Buffer, Fault>) => Effect.Effect<void, Fault>
 }
@@ -42,12 +42,12 @@ interface Tree {
 interface Side {
   readonly inspect: (path: string) => Effect.Effect<LocalFiles.Inspected, Fault>
   readonly walk: (path: string) => Effect.Effect<LocalFiles.Walked, Fault>
-  /** A directory to copy into, created with its parents if it is not there. */
+  /** A directory to copy into. Creates it and its parents if missing. */
   readonly tree: (path: string) => Effect.Effect<Tree, Fault, Scope.Scope>
   readonly read: (path: string) => Stream.Stream<Buffer, Fault>
   /**
-   * How much longer than it is said to be a file may turn out, in bytes, or twice as long: it may grow meanwhile, and
-   * those of /proc are said to be empty. A hostile server could fill the disk otherwise.
+   * A file may exceed its reported size by this many bytes, or by that size again: it may grow meanwhile, and files in
+   * /proc report 0. Without a limit, a hostile server could fill the disk.
    */
   readonly mayGrowBytes: number
   readonly write: (path: string, content: Stream.Stream<Buffer, Fault>) => Effect.Effect<void, Fault>
@@ -130,7 +130,7 @@ class Progress {
   }
 }
 
-/** Copies a file; `write` puts its content where it belongs. */
+/** Copies a file. `write` receives its content. */
 const copyFile = (
   from: Side,
   source: string,
@@ -204,7 +204,7 @@ export const copy = ({ target, source, destination, recursive, json }: Options) 
         }
         if (!recursive) return yield* new UsageError({ message: `${source} is a directory; give --recursive` })
         const { directories, files, skipped } = yield* from.walk(root)
-        // Below what was named on the command line: a link that was not named is not followed.
+        // In a named directory: links found there are not followed, unlike one named on the command line.
         const tree = yield* to.tree(wanted)
         const top = into && basename(root) !== "" ? [Buffer.from(basename(root))] : []
         if (top.length > 0) yield* tree.createDirectory(top)

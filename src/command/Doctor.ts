@@ -71,7 +71,7 @@ const node: Check = Effect.sync(() =>
     : failed("node", process.version, `install Node.js ${minNode} or later`)
 )
 
-/** This machine, whatever is configured: the file of environments is empty. */
+/** This machine, regardless of the configuration: the file of environments is empty. */
 const localTarget: Target.Target = {
   url: undefined,
   env: "local",
@@ -177,7 +177,7 @@ const converse = (params: object) =>
     })
   )
 
-/** A server of this process, and the way to it. */
+/** An in-process server and a connector to it. */
 const conversing = ExecServer.layer.pipe(Layer.provideMerge(Memory.layer), Layer.provide(NodeServices.layer))
 
 const clients = check(

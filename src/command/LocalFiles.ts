@@ -45,13 +45,13 @@ export const inspect = (path: string): Effect.Effect<Inspected, CommandFailed> =
 const isOther = (entry: { isDirectory: () => boolean; isFile: () => boolean }) =>
   !entry.isDirectory() && !entry.isFile()
 
-/** Something below a directory: its path, and the names that lead to it from there. */
+/** An entry below a directory: its path, and the names that lead to it. */
 export interface Found {
   readonly path: string
   readonly names: ReadonlyArray<Buffer>
 }
 
-/** Everything below a directory, directories before what is in them; `skipped` are links and special files. */
+/** All entries below a directory, parents first; `skipped` counts links and special files. */
 export interface Walked {
   readonly directories: ReadonlyArray<Found>
   readonly files: ReadonlyArray<Found>
@@ -106,7 +106,7 @@ export const read = (path: string): Stream.Stream<Buffer, CommandFailed> =>
     )
   )
 
-/** Creates or replaces a file, atomically: it writes a temporary file and renames it. `shown` is its path in messages. */
+/** Creates or replaces a file atomically, by renaming a temporary file. `shown` is its path in messages. */
 export const write = <E>(
   path: string | Buffer,
   content: Stream.Stream<Buffer, E>,

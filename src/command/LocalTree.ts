@@ -1,9 +1,9 @@
 /**
- * A directory of this machine that a tree is copied into.
+ * A local directory that a tree is copied into.
  *
- * The names come from a server, which may be hostile, and others may change the directory meanwhile. So every name is a
- * single component, and is resolved below an open directory without following links: nothing outside of the tree is
- * created or replaced.
+ * The names come from a possibly hostile server, and other programs may change the directory meanwhile. So every name
+ * is a single component, and is resolved below an open directory without following links: nothing outside of the tree
+ * is created or replaced.
  *
  * @since 0.1.0
  */
@@ -18,18 +18,18 @@ import { attemptUnless, type SystemError } from "../filesystem/SystemError.js"
 import { CommandFailed } from "./CommandExit.js"
 import * as LocalFiles from "./LocalFiles.js"
 
-/** The names that lead from the top of a tree to something in it; none is the top itself. */
+/** The names that lead from the root of a tree to an entry; empty for the root itself. */
 export type Names = ReadonlyArray<Buffer>
 
-/** A directory of this machine that is open. */
+/** An open local directory. */
 export interface LocalTree {
-  /** Creates a directory in one that is there; it may exist. */
+  /** Creates a directory in an existing one, unless it exists. */
   readonly createDirectory: (names: Names) => Effect.Effect<void, CommandFailed>
-  /** Creates a file, or replaces it once all of its content is there. */
+  /** Creates or replaces a file, once all of its content has arrived. */
   readonly write: <E>(names: Names, content: Stream.Stream<Buffer, E>) => Effect.Effect<void, CommandFailed | E>
 }
 
-/** Opens a directory to copy into; it is created, with its parents, if it is not there. */
+/** Opens a directory to copy into. Creates it and its parents if missing. */
 export const open = (root: string): Effect.Effect<LocalTree, CommandFailed, Scope.Scope> =>
   Effect.gen(function* () {
     const shown = (names: Names) => [root.replace(/\/+$/, ""), ...names].join("/")
@@ -40,7 +40,7 @@ export const open = (root: string): Effect.Effect<LocalTree, CommandFailed, Scop
     yield* LocalFiles.createDirectory(root)
     const top = yield* Effect.mapError(Cursor.open(Buffer.from(root), true), failed([]))
 
-    /** Uses the directory that something is in, and its name there. */
+    /** Uses the parent directory of an entry, and its name there. */
     const inside = <A, E>(names: Names, use: (directory: Cursor.Cursor, name: Buffer) => Effect.Effect<A, E>) =>
       Effect.gen(function* () {
         const above = names.slice(0, -1)
@@ -59,7 +59,7 @@ export const open = (root: string): Effect.Effect<LocalTree, CommandFailed, Scop
       createDirectory: (names) =>
         inside(names, (directory, name) =>
           attemptUnless("EEXIST", () => mkdir(directory.at(name))).pipe(
-            // Whatever is there must be a directory itself.
+            // An existing entry must be a directory, not a link to one.
             Effect.zipRight(directory.down(name)),
             Effect.mapError(failed(names))
           )

@@ -5,7 +5,7 @@
  */
 import * as PlainText from "../internal/PlainText.js"
 
-/** The widest column, in characters: a longer cell moves what is right of it, in its own row alone. */
+/** The widest column, in characters. A longer cell shifts only the rest of its own row. */
 const maxWidth = 64
 
 /** Formats rows below a header, in aligned columns of at most 64 characters. */

@@ -39,7 +39,7 @@ const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[
 
 const { stdin, stdout, stderr } = process
 
-/** Prints a message on stderr, free of control characters. In raw mode the terminal does not add the carriage return. */
+/** Prints a message on stderr, without control characters. In raw mode the terminal does not add carriage returns. */
 export const say = (text: string): Effect.Effect<void> =>
   Effect.sync(() => void stderr.write(`exec-server: ${PlainText.plain(text)}${stderr.isTTY ? "\r" : ""}\n`))
 

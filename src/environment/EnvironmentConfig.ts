@@ -39,7 +39,7 @@ export type Target = Data.TaggedEnum<{
     readonly connectTimeoutMs: number | undefined
     /** The path of a file with the bearer token. */
     readonly tokenFile: string | undefined
-    /** Show it also to another machine over `ws://`. */
+    /** Whether to send it to another machine over plain `ws://`. */
     readonly insecure: boolean
   }
   Program: {

@@ -271,7 +271,7 @@ export class EnvironmentManager extends Context.Tag("exec-server/EnvironmentMana
 }
 
 /**
- * Those of a configuration.
+ * A manager of a configuration.
  *
  * @category layers
  */
@@ -281,7 +281,7 @@ export const layer: (
 ) => Layer.Layer<EnvironmentManager> = EnvironmentManager.layer
 
 /**
- * Those that a program's variables configure.
+ * A manager of the environments that a program's variables configure.
  *
  * @category layers
  * @example
@@ -293,7 +293,7 @@ export const layerVariables: (
 ) => Layer.Layer<EnvironmentManager, EnvironmentConfig.EnvironmentConfigError> = EnvironmentManager.layerVariables
 
 /**
- * Those that a provider has.
+ * A manager of a provider's environments.
  *
  * @category layers
  */

@@ -98,7 +98,7 @@ export class EnvironmentProvider extends Context.Tag("exec-server/EnvironmentPro
 }
 
 /**
- * Those of a configuration, or what is wrong with it.
+ * The environments of a configuration; fails with its error when used.
  *
  * @category layers
  */
@@ -107,7 +107,7 @@ export const layerConfig: (
 ) => Layer.Layer<EnvironmentProvider> = EnvironmentProvider.layerConfig
 
 /**
- * Those that a program's variables configure.
+ * The environments that a program's variables configure.
  *
  * @category layers
  */

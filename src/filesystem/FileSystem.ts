@@ -81,8 +81,8 @@ export interface Files {
  */
 export interface Shape extends Files {
   /**
-   * Whether these are the files that `FileViews` makes views of: the machine's own. Requests with a sandbox that
-   * restricts something go to such a view and not to this service; where this is false, they are refused.
+   * Whether these are the machine's own files, of which `FileViews` makes views. Requests with a restrictive sandbox go
+   * to such a view instead of this service; if this is false, they are refused.
    */
   readonly isConfinable: boolean
 }
@@ -93,7 +93,7 @@ const listBytes = 16_777_216
 /** Links resolved concurrently; Node.js has four threads for file operations. */
 const concurrency = 4
 
-/** Runs `use` with a path of the last component, relative to its open parent: no link was followed to get there. */
+/** Runs `use` with the path of the last component, relative to its open parent, reached without following links. */
 const withoutLinks = <A, E, R>(
   path: NativePath,
   use: (path: NativePath) => Effect.Effect<A, E, R>
@@ -109,7 +109,7 @@ const open = (path: NativePath, mode: OpenFile.Mode, followSymlinks: boolean) =>
         if (found._tag === "Some" && found.value.isSymbolicLink()) {
           return yield* new FileFailed({ message: "Symbolic link loop (os error 40)" })
         }
-        // The file outlives the cursor: it belongs to the caller's scope.
+        // The file outlives the cursor: its owner is the caller's scope.
         return yield* Scope.extend(OpenFile.open(last, mode, { flags: constants.O_NOFOLLOW, displayPath: path }), scope)
       })
     )

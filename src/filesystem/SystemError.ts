@@ -51,6 +51,6 @@ export const mapToFileError = <A, R>(
 ): Effect.Effect<A, FileError, R> =>
   Effect.mapError(effect, (error) => (error._tag === "SystemError" ? toFileError(error) : error))
 
-/** Closes a file or directory. Errors are ignored: nobody can act on them any more. */
+/** Closes a file or directory. Errors are ignored: they cannot be handled any more. */
 export const close = (open: { readonly close: () => Promise<void> }): Effect.Effect<void> =>
   Effect.ignore(attempt(() => open.close()))

@@ -18,7 +18,7 @@ export interface WalkResult {
   readonly truncated: boolean
 }
 
-/** The limit of all paths in a result together, in bytes; beyond it the walk is truncated. */
+/** The limit on the total length of the paths in a result, in bytes. Beyond it the walk is truncated. */
 const maxPathBytes = 8_388_608
 
 /** The memory limit of the listing of one directory, in bytes; about half a million names. */

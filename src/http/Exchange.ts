@@ -1,6 +1,6 @@
 /**
- * One exchange with Node's HTTP client, redirects included. Callbacks only: no fiber stands between a body and its
- * reader.
+ * One exchange with Node's HTTP client, including redirects. It uses only callbacks: no fiber runs between a body and
+ * its reader.
  *
  * @since 0.1.0
  */
@@ -13,33 +13,33 @@ import type { ProxyRoutes, Route } from "./ProxyRoutes.js"
 import * as Redirect from "./Redirect.js"
 
 /**
- * What a body reports. `onEnd` or `onError` is the last.
+ * The reports of a body. `onEnd` or `onError` is the last.
  *
  * @category models
  */
 export interface BodyEvents {
   readonly onData: (chunk: Buffer) => void
-  /** All of it has been reported. */
+  /** The whole body was reported. */
   readonly onEnd: () => void
   /** The body is incomplete, and why. */
   readonly onError: (reason: string) => void
 }
 
 /**
- * The body of a response, as it was on the wire.
+ * The body of a response, as on the wire.
  *
  * @category models
  */
 export interface Body {
   /** Starts the reports, once. */
   readonly listen: (events: BodyEvents) => void
-  /** Stops, or goes on with, reading from the server. Nothing is reported after `pause`. */
+  /** Pauses and resumes reading from the server. Nothing is reported after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
 }
 
 /**
- * A response whose headers are there.
+ * A response whose headers have arrived.
  *
  * @category models
  */
@@ -50,32 +50,32 @@ export interface Response {
 }
 
 /**
- * How the first half of an exchange ends.
+ * The outcome of the first half of an exchange.
  *
  * @category models
  */
 export interface ExchangeEvents {
   readonly onResponse: (response: Response) => void
-  /** No response came, and why. */
+  /** There is no response, for this reason. */
   readonly onError: (reason: string) => void
 }
 
 /** The original's message for an incomplete body, whatever the cause. */
 const brokenBody = "error decoding response body"
 
-/** The longest time a timer can be set to, in milliseconds. */
+/** The longest time of a Node.js timer, in milliseconds. */
 const maxTimerMs = 2 ** 31 - 1
 
 /** The largest head of a response, in bytes. */
 const maxHeaderSize = 65536
 
-/** Methods that may be sent again when a kept connection turns out to be closed. */
+/** Methods that may be resent if a reused connection turns out to be closed. */
 const idempotent: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 
 /** Visible ASCII, spaces and tabs. */
 const visible = /^[\t\x20-\x7e]*$/
 
-/** The headers of a response that are text, in the order they came. */
+/** The headers of a response that are text, in their order. */
 const headersOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<HttpHeader> => {
   const headers: Array<HttpHeader> = []
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
@@ -85,7 +85,7 @@ const headersOf = ({ rawHeaders }: IncomingMessage): ReadonlyArray<HttpHeader> =
   return headers
 }
 
-/** Why a TLS handshake failed, or a proxy refused: causes that a user can act on. Empty for all others. */
+/** The reason of a failed TLS handshake or a refusing proxy, which a user can act on. Empty for other errors. */
 const reasonOf = (error: NodeJS.ErrnoException & { readonly reason?: string }): string => {
   const { code } = error
   // Errors without a code are thrown by this module.
@@ -96,7 +96,7 @@ const reasonOf = (error: NodeJS.ErrnoException & { readonly reason?: string }): 
 }
 
 /**
- * One exchange. Once it is aborted, nothing is reported any more.
+ * One exchange. After `abort` nothing is reported.
  *
  * @category models
  */
@@ -125,7 +125,7 @@ export class Exchange {
     }
   }
 
-  /** Ends the exchange and its connection at once, unless it has ended by itself. */
+  /** Ends the exchange and its connection at once, unless it has ended already. */
   abort(): void {
     if (this.ended) return
     this.settle()
@@ -161,7 +161,7 @@ export class Exchange {
       this.listen(sent)
       this.write(sent, headers)
     } catch (error) {
-      // A proxy that cannot be used, or a header that Node.js refuses to send.
+      // An unusable proxy, or a header that Node.js refuses to send.
       this.failSending(error instanceof Error ? `: ${error.message}` : "")
       this.current?.destroy()
     }
@@ -172,7 +172,7 @@ export class Exchange {
       // A redirect has already destroyed this request.
       if (sent !== this.current || this.ended) return
       if (this.onBodyError !== undefined) return this.onBodyError()
-      // The server has closed a kept connection while the request was on its way.
+      // The server closed a reused connection while the request was being sent.
       const stale = sent.reusedSocket && (error.code === "ECONNRESET" || error.code === "EPIPE")
       if (stale && idempotent.has(this.request.method)) return this.send()
       this.failSending(reasonOf(error))
@@ -202,13 +202,13 @@ export class Exchange {
     for (const [name, value] of Object.entries(ofRoute)) add(name, value)
     if (body !== undefined && body.length > 0) add("content-length", String(body.length))
     for (const [name, values] of grouped) sent.setHeader(name, values.length === 1 ? (values[0] ?? "") : values)
-    // No `connection: keep-alive`: that is the default of HTTP/1.1.
+    // No `connection: keep-alive`: it is the default of HTTP/1.1.
     if (!grouped.has("connection")) sent.removeHeader("connection")
     sent.end(body)
   }
 
   private onResponse(sent: ClientRequest, response: IncomingMessage): void {
-    // An error without a listener would end the server.
+    // An error without a listener would crash the server.
     response.on("error", () => {})
     if (this.ended) return void sent.destroy()
     const status = response.statusCode ?? 0
@@ -224,7 +224,7 @@ export class Exchange {
     this.redirects++
     this.request = following.right
     this.current = undefined
-    // The body of the redirect may be of any length: it is not read.
+    // The body of a redirect may have any length: do not read it.
     sent.destroy()
     this.send()
   }
@@ -234,13 +234,13 @@ export class Exchange {
     let broken = false
     const breakOff = () => {
       if (this.ended || broken) return
-      // Kept for a listener that is not there yet.
+      // Kept for a later listener.
       broken = true
       if (events === undefined) return
       this.settle()
       events.onError(brokenBody)
     }
-    // A body whose end is that of its connection is whole for Node.js also when the connection was reset.
+    // For Node.js a body that ends with its connection is complete even if the connection was reset.
     const onError = () => {
       if (!response.complete) breakOff()
     }

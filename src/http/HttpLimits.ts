@@ -1,5 +1,5 @@
 /**
- * What bounds HTTP exchanges. A reference with defaults: provide another value to change them.
+ * The limits of HTTP exchanges. A reference with defaults: provide another value to change them.
  *
  * @since 0.1.0
  */
@@ -7,13 +7,13 @@ import * as Context from "effect/Context"
 
 /** Limits of the exchanges of one connection. */
 export interface Limits {
-  /** Exchanges under way, streamed or not. */
+  /** Exchanges in progress, streamed or not. */
   readonly maxHttpRequestsPerConnection: number
-  /** Bodies of all responses that are not streamed and not complete yet, in bytes; so no single one can be larger. */
+  /** Bodies of unfinished responses that are not streamed, in bytes. This also limits each single body. */
   readonly httpBufferBytesPerConnection: number
 }
 
-/** The limits that hold where no others are provided. */
+/** The default limits. */
 export const defaults: Limits = { maxHttpRequestsPerConnection: 256, httpBufferBytesPerConnection: 67108864 }
 
 /** The limits in force. */

@@ -1,5 +1,5 @@
 /**
- * A request as it goes out: checked, with the values of environment variables in its headers.
+ * Checks requests before they are sent, and inserts environment variables into their headers.
  *
  * @since 0.1.0
  */
@@ -17,9 +17,9 @@ import type { HttpRequestParams } from "../protocol/HttpApi.js"
 export interface Header {
   /** In lower case. */
   readonly name: string
-  /** The bytes of UTF-8, each as one character. */
+  /** UTF-8 bytes, one per character. */
   readonly value: string
-  /** Made from a variable of the server's environment: a redirect to another origin drops it. */
+  /** Contains a variable of the server's environment: a redirect to another origin drops it. */
   readonly secret: boolean
 }
 
@@ -34,13 +34,13 @@ export interface HttpRequest {
   readonly url: URL
   readonly headers: ReadonlyArray<Header>
   readonly body: Buffer | undefined
-  /** For the whole exchange, in milliseconds. */
+  /** The deadline of the whole exchange, in milliseconds. */
   readonly timeoutMs: number | undefined
   readonly redirectPolicy: "follow" | "stop"
 }
 
 /**
- * The variables that headers may name, and those that name proxies.
+ * Variables for headers and proxies.
  *
  * @category models
  */
@@ -48,18 +48,18 @@ export interface Environment {
   readonly [name: string]: string | undefined
 }
 
-/** RFC 9110: what a method, and the name of a header, is made of. */
+/** A token of RFC 9110: a method or the name of a header. */
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be in a header
 const control = /[\0-\x08\x0a-\x1f\x7f]/
 
-/** Headers that frame the body are ours: a wrong one from a client would corrupt the next request of the connection. */
+/** Framing headers are set here: a wrong one from a client would corrupt the next request of the connection. */
 const framing: ReadonlySet<string> = new Set(["content-length", "trailer", "transfer-encoding"])
 
 const asBytes = (text: string) => Buffer.from(text).toString("latin1")
 
-/** Why a URL is invalid, in the words of the original. */
+/** Why a URL is invalid, as the original says it. */
 const urlFault = (text: string): string => {
   const trimmed = text.trim()
   if (!/^[A-Za-z][A-Za-z0-9+.-]*:/.test(trimmed)) return "relative URL without a base"
@@ -79,12 +79,12 @@ const parseUrl = (text: string): Either.Either<URL, string> => {
     : Either.left(`http/request only supports http and https URLs, got ${url.protocol.slice(0, -1)}`)
 }
 
-/** Percent-encoded bytes, each as one character. What is no encoding stays as it is. */
+/** Decodes percent-encoding to one character per byte. Invalid encodings stay unchanged. */
 const decoded = (text: string): string =>
   text.replace(/%([0-9a-f]{2})/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16)))
 
 /**
- * The user name and password of a URL, as the value of a header.
+ * The `authorization` header for the user name and password of a URL.
  *
  * @category utilities
  */
@@ -92,7 +92,7 @@ export const basicAuthorization = ({ username, password }: URL): string =>
   `Basic ${Buffer.from(`${decoded(username)}:${decoded(password)}`, "latin1").toString("base64")}`
 
 /**
- * Checks a request in the order of its members; the failures have the original's texts.
+ * Checks a request, in the order of its members. Failures have the original's texts.
  *
  * @category constructors
  */

@@ -20,8 +20,8 @@ import { ProxyRoutes } from "./ProxyRoutes.js"
  */
 export interface Shape {
   /**
-   * Sends a request, follows its redirects, and succeeds when the headers of the response are there. The body is read
-   * as far as it is listened to, while the scope is open; when that closes, the exchange is aborted.
+   * Sends a request, follows redirects, and succeeds when the headers of the response have arrived. The body is read
+   * while it is listened to. When the scope closes, the exchange is aborted.
    */
   readonly run: (request: HttpRequest) => Effect.Effect<Response, HttpFailed, Scope.Scope>
 }
@@ -50,17 +50,17 @@ const make = Effect.gen(function* () {
 })
 
 /**
- * What requests are made with.
+ * The service that makes HTTP requests.
  *
  * @category tags
  */
 export class HttpRunner extends Context.Tag("exec-server/HttpRunner")<HttpRunner, Shape>() {
-  /** Requests on the network, through the proxies that the server's environment names. */
+  /** Makes requests on the network, through the proxies in the server's environment. */
   static readonly layer: Layer.Layer<HttpRunner> = Layer.scoped(HttpRunner, make)
 }
 
 /**
- * A response whose whole body is at hand, for mocks.
+ * A response with a complete body, for mocks.
  *
  * @category utilities
  */
@@ -78,7 +78,7 @@ export const text = (status: number, body: string, headers: Response["headers"] 
 })
 
 /**
- * Requests on the network, through the proxies that the server's environment names.
+ * Makes requests on the network, through the proxies in the server's environment.
  *
  * @category layers
  */

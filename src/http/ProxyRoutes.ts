@@ -1,9 +1,9 @@
 /**
- * Which way a request goes: straight, or through a proxy that the environment names.
+ * Chooses the route of a request: direct, or through a proxy named in the environment.
  *
- * Not `EnvHttpProxyAgent` of undici (tried with 7.30): it does not know `all_proxy`; it takes `http_proxy` for https as
- * well; it asks the proxy for 127.0.0.1, ::1 and localhost; it finds no IPv6 address in `no_proxy`; and one malformed
- * variable fails every request. The client below it refuses the headers `expect` and `upgrade`, which a caller may set.
+ * Not undici's `EnvHttpProxyAgent` (tried with 7.30): it ignores `all_proxy`; uses `http_proxy` for https too; asks the
+ * proxy for 127.0.0.1, ::1 and localhost; matches no IPv6 address in `no_proxy`; and one malformed variable fails every
+ * request. Its client refuses the headers `expect` and `upgrade`, which a caller may set.
  *
  * @since 0.1.0
  */
@@ -15,32 +15,32 @@ import * as Tls from "node:tls"
 import { isLoopback, withoutBrackets } from "../internal/Loopback.js"
 import { basicAuthorization, type Environment } from "./HttpRequest.js"
 
-/** How long an idle connection is kept for the next request, in milliseconds: less than servers commonly do. */
+/** How long an idle connection is kept, in milliseconds: less than most servers do. */
 const idleMs = 4000
 
 /** How long a proxy may take to open a tunnel, in milliseconds. */
 const tunnelMs = 30000
 
-/** Idle connections kept for one origin. */
+/** The most idle connections to one origin. */
 const maxIdle = 32
 
 const pooling = { keepAlive: true, timeout: idleMs, maxFreeSockets: maxIdle } as const
 
-/** The name of a host as the socket needs it. */
+/** The host of a URL, as sockets expect it. */
 const hostOf = ({ hostname }: URL): string => withoutBrackets(hostname)
 
 const portOf = (url: URL): number => Number(url.port) || (url.protocol === "https:" ? 443 : 80)
 
-/** The name a certificate is asked for; an IP address is none. */
+/** The server name for TLS; empty for an IP address. */
 const servernameOf = (url: URL): string => (isIP(hostOf(url)) === 0 ? hostOf(url) : "")
 
-/** The unspecified address, as a URL spells it. To connect to it is to connect to this machine. */
+/** The unspecified address in a URL. Connecting to it reaches this machine. */
 const isUnspecified = (host: string) => /^(0\.0\.0\.0|::|::ffff:0:0)$/.test(host)
 
-/** The names that RFC 6761 reserves for this machine. Enough to leave a proxy out, not enough to trust them. */
+/** The names that RFC 6761 reserves for this machine. Good enough for bypassing a proxy, but not for trusting them. */
 const isReservedName = (host: string) => /(^|\.)localhost\.?$/.test(host)
 
-/** Whether a request stays on this machine: a proxy elsewhere could only send it to its own. */
+/** Whether a request stays on this machine. A proxy elsewhere could not reach it. */
 const isLocal = (host: string) => isLoopback(host) || isUnspecified(host) || isReservedName(host)
 
 const isExempt = (url: URL, list: string): boolean => {
@@ -58,8 +58,8 @@ const isExempt = (url: URL, list: string): boolean => {
 }
 
 /**
- * The proxy for a URL, by the variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, or the same in upper
- * case. The machine itself is never reached through a proxy. What a variable says may turn out not to be a URL.
+ * The proxy for a URL, from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, or their upper-case forms. This
+ * machine is never reached through a proxy. The result may be an invalid URL.
  */
 export const proxyFor = (url: URL, environment: Environment): string | undefined => {
   const variable = (name: string) => environment[name] || environment[name.toUpperCase()] || undefined
@@ -79,7 +79,7 @@ const authorizationOf = (proxy: URL): Record<string, string> =>
 
 const clientOf = (url: URL) => (url.protocol === "https:" ? Https : Http)
 
-/** Connections to servers behind one proxy, each through a tunnel of its own. */
+/** Connections through one proxy, each in its own tunnel. */
 class TunnelAgent extends Https.Agent {
   constructor(private readonly proxy: URL) {
     super(pooling)
@@ -90,7 +90,7 @@ class TunnelAgent extends Https.Agent {
     callback?: (error: Error | null, stream: Duplex) => void
   ): undefined {
     const target = `${isIP(options.host ?? "") === 6 ? `[${options.host}]` : options.host}:${options.port}`
-    // The stream beside an error is not looked at.
+    // Node.js ignores the stream if there is an error.
     const fail = (error: Error) => callback?.(error, undefined as never)
     const connect = clientOf(this.proxy).request({
       host: hostOf(this.proxy),
@@ -117,15 +117,15 @@ class TunnelAgent extends Https.Agent {
   }
 }
 
-/** Where a request is sent, and how its target is written there. */
+/** The options of a request's route, and its target in the request line. */
 export interface Route {
   readonly client: typeof Http | typeof Https
   readonly options: Https.RequestOptions
-  /** What the proxy on the way needs to see. */
+  /** Headers for the proxy. */
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** The connections of a server, kept for a while when they are idle. */
+/** The connections of a server. Idle ones are kept for a while. */
 export class ProxyRoutes {
   private readonly http = new Http.Agent(pooling)
   private readonly https = new Https.Agent(pooling)
@@ -133,7 +133,7 @@ export class ProxyRoutes {
 
   constructor(private readonly environment: Environment) {}
 
-  /** The way to a URL. Throws if the environment names a proxy that cannot be used. */
+  /** The route to a URL. Throws if the environment names an unusable proxy. */
   to(url: URL): Route {
     const named = proxyFor(url, this.environment)
     const path = url.pathname + url.search
@@ -159,7 +159,7 @@ export class ProxyRoutes {
     }
   }
 
-  /** Ends the idle connections, and all others. */
+  /** Closes all connections. */
   destroy(): void {
     for (const agent of [this.http, this.https, ...this.tunnels.values()]) agent.destroy()
   }

@@ -1,5 +1,5 @@
 /**
- * What a redirect makes of a request: the rules of the Fetch standard, and a `referer`.
+ * Derives the next request from a redirect: the rules of the Fetch standard, plus a `referer`.
  *
  * @since 0.1.0
  */
@@ -7,12 +7,12 @@ import { Buffer } from "node:buffer"
 import * as Either from "effect/Either"
 import type { Header, HttpRequest } from "./HttpRequest.js"
 
-/** How many redirects of one exchange are followed (the original's number). */
+/** The most redirects of one exchange, as in the original. */
 export const maxRedirects = 10
 
 const statuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 
-/** Headers that are dropped when a redirect leads to another origin. */
+/** Headers dropped on a redirect to another origin. */
 const credentials: ReadonlySet<string> = new Set([
   "authorization",
   "cookie",
@@ -22,7 +22,7 @@ const credentials: ReadonlySet<string> = new Set([
   "www-authenticate"
 ])
 
-/** Headers that are dropped with the body. */
+/** Headers dropped together with the body. */
 const ofBody: ReadonlySet<string> = new Set([
   "content-encoding",
   "content-language",
@@ -34,15 +34,15 @@ const ofBody: ReadonlySet<string> = new Set([
 const dropsBody = (method: string, status: number) =>
   status === 303 ? method !== "GET" && method !== "HEAD" : (status === 301 || status === 302) && method === "POST"
 
-/** The `referer` that the next server gets; none after a downgrade from https to http. */
+/** The `referer` for the next server; none after a downgrade from https to http. */
 const referer = (from: URL, to: URL): ReadonlyArray<Header> => {
   if (from.protocol === "https:" && to.protocol === "http:") return []
   return [{ name: "referer", value: from.origin === to.origin ? from.href : `${from.origin}/`, secret: false }]
 }
 
 /**
- * The request that follows a response: undefined if the response is the last one, a failure if it leads nowhere that
- * could be asked. `followed` counts the redirects before this one.
+ * The request that follows a response. Undefined if there is no redirect; a failure if the redirect cannot be followed.
+ * `followed` counts the previous redirects.
  */
 export const next = (
   request: HttpRequest,
@@ -53,7 +53,7 @@ export const next = (
   if (request.redirectPolicy === "stop" || !statuses.has(status) || location === undefined) {
     return Either.right(undefined)
   }
-  // Header values come as one character a byte; the bytes are UTF-8 where they are not ASCII.
+  // Header values have one character per byte; non-ASCII ones are UTF-8.
   const target = Buffer.from(location, "latin1").toString()
   if (!URL.canParse(target, request.url.href)) return Either.right(undefined)
   const url = new URL(target, request.url.href)

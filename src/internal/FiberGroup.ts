@@ -1,6 +1,6 @@
 /**
  * Fibers that end with a scope and have no parent: a child fiber would keep the fiber that forked it in memory.
- * `FiberSet` of effect does the same, and takes 900 bytes more for each session.
+ * Effect's `FiberSet` does the same at a cost of 900 more bytes per session.
  *
  * @since 0.1.0
  */

@@ -1,6 +1,6 @@
 /**
- * Effects whose first part runs without a fiber. Most requests complete in it, and a fiber costs several times what they do
- * (`npm run bench -- --only requests`). Any Effect runtime can run them as well.
+ * Effects whose first part runs without a fiber. Most requests complete in it, and a fiber costs several times as much
+ * as such a request (`npm run bench -- --only requests`). Every Effect runtime can run them too.
  *
  * @since 0.1.0
  */
@@ -25,7 +25,7 @@ export const make = <A, E = never>(
   first: (context: Context.Context<never>) => Effect.Effect<A, E>
 ): Effect.Effect<A, E> => new Immediate(first)
 
-/** An effect that consists of a function only. */
+/** An effect that is only a function. */
 export const sync = <A>(f: () => A): Effect.Effect<A> => make(() => Exit.succeed(f()))
 
 /** Runs the first part of an effect: returns its exit if it needed no fiber, else the rest. Defects are thrown. */

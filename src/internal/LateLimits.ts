@@ -1,20 +1,20 @@
 /**
- * Limits that a service cannot have seen, because it was built before they were provided.
+ * Detects limits that have no effect because a service was built before they were provided.
  *
- * Limits are references with defaults, so the compiler accepts them anywhere. `Limits.layer` notes which services are
- * there already when it is built, and whoever is then given such a service together with these limits refuses it.
+ * Limits are references with defaults, so the compiler accepts them anywhere. `Limits.layer` records the services that
+ * already exist when it is built. Code that later gets such a service together with these limits refuses it.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
-/** The names of the limits that came too late, by the service that was built without them. */
+/** The names of ineffective limits, by the service that was built without them. */
 export class LateLimits extends Context.Reference<LateLimits>()("exec-server/LateLimits", {
   defaultValue: (): ReadonlyMap<object, ReadonlyArray<string>> => new Map()
 }) {}
 
-/** A defect where a service, called `what` in its message, was built without limits that are in force here. */
+/** Dies if a service was built before the limits in force here. `what` names it in the message. */
 export const refuse = (what: string, service: object): Effect.Effect<void> =>
   Effect.flatMap(LateLimits, (late) => {
     const names = late.get(service)

@@ -1,5 +1,5 @@
 /**
- * Which hosts are this machine.
+ * Recognizes hosts that are this machine.
  *
  * @since 0.1.0
  */
@@ -17,12 +17,11 @@ const loopback6 = () => {
 }
 
 /**
- * Whether what is sent to a host stays on this machine: 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104 in any spelling, with or
+ * Whether traffic to a host stays on this machine: 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104 in any spelling, with or
  * without brackets, and the name `localhost`.
  *
- * Not `localhost.` and not `a.localhost`: RFC 6761 reserves them, but the resolver of the C library looks them up in
- * DNS, and a credential would go to whatever host the answer names. Not 0.0.0.0 and not :: either: to listen there is to
- * be reachable from everywhere.
+ * Not `localhost.` and `a.localhost`: RFC 6761 reserves them, but the C library looks them up in DNS, and a credential
+ * would go to the resulting host. Not 0.0.0.0 and :: either: a server that listens there is reachable from everywhere.
  */
 export const isLoopback = (host: string): boolean => {
   const bare = withoutBrackets(host)

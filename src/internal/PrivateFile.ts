@@ -1,26 +1,26 @@
 /**
- * Files that hold a secret, and should be readable by their owner alone.
+ * Files with a secret, which only their owner should be able to read.
  *
  * @since 0.1.0
  */
 import { statSync } from "node:fs"
 import * as Effect from "effect/Effect"
 
-/** The permissions of everybody but the owner. */
+/** The permission bits of group and others. */
 const others = 0o077
 
 const look = (path: string) => {
   try {
     return statSync(path)
   } catch {
-    // What cannot be looked at cannot be read either, which is told elsewhere.
+    // An inaccessible file cannot be read either; reading it reports that.
     return undefined
   }
 }
 
 /**
- * Says of a regular file with a secret that others have permissions on it, and what to do; undefined if they have none,
- * or if it cannot be looked at. `what` it is stands in front of its path.
+ * A warning, with advice, if others have permissions on a regular file with a secret; undefined if not, or if the file
+ * is inaccessible. `what` describes the file.
  */
 export const warningOf = (what: string, path: string): string | undefined => {
   const found = look(path)
@@ -29,7 +29,7 @@ export const warningOf = (what: string, path: string): string | undefined => {
   return `others may read or change ${what} ${path} (mode ${mode}): run chmod 600 ${path}`
 }
 
-/** Logs that warning, if there is something to warn of. */
+/** Logs the warning of `warningOf`, if there is one. */
 export const warn = (what: string, path: string): Effect.Effect<void> =>
   Effect.suspend(() => {
     const warning = warningOf(what, path)

@@ -1,6 +1,5 @@
 /**
- * An open WebSocket, whichever side opened it: pings that notice a dead peer, writes that leave together, and an end
- * within a bounded time.
+ * An open WebSocket of either side: pings detect a dead peer, writes are batched, and closing takes a bounded time.
  *
  * @since 0.1.0
  */
@@ -11,28 +10,28 @@ import { WebSocket } from "ws"
 /** How long a peer may take to answer a close frame, in milliseconds. */
 const closeMs = 1000
 
-/** The longest reason that a close frame holds, in bytes: RFC 6455, section 5.5. */
+/** The longest reason in a close frame, in bytes: RFC 6455, section 5.5. */
 const maxReasonBytes = 123
 
-/** Events that only a peer that is there causes. */
+/** Events that prove the peer is alive. */
 const signs = ["pong", "ping", "message"] as const
 
-/** When a peer is given up. */
+/** When a peer is considered dead. */
 export interface Heartbeat {
   /** The time between pings, in milliseconds. */
   readonly intervalMs: number
-  /** Pings that a peer may leave unanswered. */
+  /** The number of pings that a peer may leave unanswered. */
   readonly maxUnanswered: number
   /**
-   * Whether a peer that takes nothing of what waits to be sent is given up even while this side does not read. A server
-   * that stops reading because its answers are not taken would otherwise keep a dead peer for ever.
+   * Whether a peer that accepts no pending data is considered dead even while this side does not read. A server that
+   * stops reading because its answers are not accepted would otherwise keep a dead peer forever.
    */
   readonly countsWhilePaused: boolean
-  /** The peer is given up; its socket is destroyed next. */
+  /** Called before the socket of a dead peer is destroyed. */
   readonly onSilent?: () => void
 }
 
-/** How a frame is sent: by default it is a message of its own, text for a string and binary for bytes. */
+/** How a frame is sent. By default it is a whole message: text for a string, binary for bytes. */
 export interface SendOptions {
   readonly binary?: boolean
   /** Whether this is the last frame of its message. */
@@ -43,7 +42,7 @@ const asItIs: SendOptions = {}
 
 const encoder = new TextEncoder()
 
-/** As many whole characters of a reason as a close frame holds. */
+/** The part of a reason that fits into a close frame, cut between characters. */
 const fitReason = (reason: string): Buffer => {
   const bytes = Buffer.alloc(maxReasonBytes)
   return bytes.subarray(0, encoder.encodeInto(reason, bytes).written)
@@ -63,58 +62,58 @@ export class WebSocketChannel {
     readonly socket: Socket,
     private readonly heartbeat: Heartbeat
   ) {
-    // Small messages must not wait for the acknowledgement of earlier ones.
+    // Small messages must not wait for the acknowledgement of earlier ones (Nagle's algorithm).
     socket.setNoDelay(true)
     this.received = socket.bytesRead
     this.taken = this.takenNow
     const timer = setInterval(() => this.beat(), heartbeat.intervalMs)
     ws.once("close", () => clearInterval(timer))
-    // A protocol error: ws answers with the right close frame itself, and "close" follows.
+    // ws answers a protocol error with the right close frame; "close" follows.
     ws.on("error", () => {})
-    // A peer that has ended its side and does not read ours would never be gone.
+    // A peer that ends its side but never reads ours would keep the socket open.
     socket.once("end", () => this.terminateSoon())
   }
 
-  /** Bytes sent that have not left this process. */
+  /** The number of sent bytes that have not left this process. */
   get buffered(): number {
     return this.socket.writableLength
   }
 
-  /** Sends one frame; one on a socket that is closing or closed is dropped, and `onSent` need not come. */
+  /** Sends one frame. On a closing or closed socket the frame is dropped, and `onSent` may not be called. */
   send(data: string | Uint8Array, options: SendOptions = asItIs, onSent?: () => void): void {
     if (this.ws.readyState !== WebSocket.OPEN) return
     this.cork()
     this.ws.send(data, options, onSent)
   }
 
-  /** Stops reading. A few messages may still come. */
+  /** Stops reading. A few messages may still arrive. */
   pause(): void {
     this.ws.pause()
   }
 
-  /** Goes on with reading. */
+  /** Reads again. */
   resume(): void {
-    // What the peer said meanwhile has not been read yet.
+    // What the peer sent during the pause was not read yet.
     if (this.ws.isPaused) this.unanswered = 0
     this.ws.resume()
   }
 
-  /** Sends a close frame, and destroys the socket if it is not answered in time. */
+  /** Sends a close frame. Destroys the socket if the peer does not answer in time. */
   close(code: number, reason: string): void {
     if (this.ws.readyState === WebSocket.CLOSED) return
     if (this.ws.readyState === WebSocket.OPEN) this.ws.close(code, fitReason(reason))
-    // A peer that is not read could not be heard answering.
+    // The answer of a peer could not be read while paused.
     this.ws.resume()
     this.terminateSoon()
   }
 
-  /** Calls back once the socket is gone, at once if it is. */
+  /** Calls back once the socket is closed; at once if it is already. */
   onceClosed(onClosed: (code: number, reason: string) => void): void {
     if (this.ws.readyState === WebSocket.CLOSED) onClosed(1006, "")
     else this.ws.once("close", (code, reason) => onClosed(code, reason.toString()))
   }
 
-  /** What is sent in one turn of the event loop leaves in one system call; nothing waits longer than that turn. */
+  /** Batches all sends of one turn of the event loop into one system call. */
   private cork(): void {
     if (this.corked) return
     this.corked = true
@@ -127,18 +126,18 @@ export class WebSocketChannel {
     this.socket.uncork()
   }
 
-  /** Whether nothing has come from the peer, and it has taken nothing, since it was pinged last. */
+  /** Whether the peer has sent nothing, and accepted nothing, since the last ping. */
   get isSilent(): boolean {
     return this.unanswered > 0 && !this.livesSince(this.received, this.taken, this.waiting)
   }
 
-  /** Pings the peer at once, and says within this time, in milliseconds, whether it is still there. */
+  /** Pings the peer at once, and reports within `withinMs` milliseconds whether it is alive. */
   probe(withinMs: number, onAnswer: (isAlive: boolean) => void): void {
     const { ws, socket, takenNow } = this
     const received = socket.bytesRead
     const waits = socket.writableLength > 0
     const isOpen = ws.readyState === WebSocket.OPEN
-    // Of a peer that is not read, and has nothing to take, nothing can be learnt.
+    // A peer that is not read and has no pending data cannot be probed.
     const isDeaf = ws.isPaused && !(this.heartbeat.countsWhilePaused && waits)
     if (!isOpen || isDeaf) {
       onAnswer(isOpen)
@@ -156,7 +155,7 @@ export class WebSocketChannel {
     const onSign = () => answer(true)
     const onClose = () => answer(false)
     const judge = () => answer(this.livesSince(received, takenNow, waits))
-    // What came while this process stood still is read before the verdict.
+    // Data that arrived while this process was suspended is read before the verdict.
     const timer = setTimeout(() => setImmediate(judge), withinMs)
     for (const sign of signs) ws.on(sign, onSign)
     ws.once("close", onClose)
@@ -167,7 +166,7 @@ export class WebSocketChannel {
     setTimeout(() => this.ws.terminate(), closeMs).unref()
   }
 
-  /** Whether the peer has said anything since so much was received, or taken anything since so much of more was taken. */
+  /** Whether the peer has sent anything beyond `received` bytes, or accepted pending data beyond `taken` bytes. */
   private livesSince(received: number, taken: number, waiting: boolean): boolean {
     return this.socket.bytesRead !== received || (waiting && this.takenNow !== taken)
   }
@@ -177,8 +176,8 @@ export class WebSocketChannel {
   }
 
   /**
-   * Slow is not dead: whatever comes from the peer is a sign of life, and so is its taking of what waits to be sent,
-   * behind which a ping waits as well.
+   * A slow peer is not dead: any incoming data is a sign of life. So is accepting pending data, since a ping queues
+   * behind it.
    */
   private beat(): void {
     const { ws, socket, heartbeat, takenNow } = this
@@ -186,7 +185,7 @@ export class WebSocketChannel {
     const now = performance.now()
     const waits = socket.writableLength > 0
     const lives = this.livesSince(this.received, this.taken, this.waiting)
-    // What is not read cannot be heard, and nothing is read while this process is stopped.
+    // Nothing can be heard while reading is paused or while this process was suspended.
     const isDeaf = (ws.isPaused && !(countsWhilePaused && waits)) || now - this.lookedAt > 2 * intervalMs
     if (lives || isDeaf) this.unanswered = 0
     this.received = socket.bytesRead

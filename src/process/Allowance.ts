@@ -1,18 +1,18 @@
 /**
- * What may be kept for the processes of a session besides their output: ids, arguments, environments for restarts, and
- * input that waits. Every session has a limit, and so has the server.
+ * Limits on the memory that the processes of a session retain besides their output: ids, arguments, environments for
+ * restarts, and queued input. Each session has a limit, and so has the server.
  *
  * @since 0.1.0
  */
 import { LimitReached } from "../protocol/Failure.js"
 
-/** The memory that one session may take. */
+/** The memory budget of one session. */
 export interface Allowance {
-  /** Takes so many bytes, or says which limit forbids that. */
+  /** Takes this many bytes, or returns the limit that forbids it. */
   readonly take: (bytes: number) => LimitReached | undefined
-  /** Gives bytes back that were taken. */
+  /** Returns bytes that were taken. */
   readonly give: (bytes: number) => void
-  /** Gives everything back: the session has ended. What is given afterwards does not count. */
+  /** Returns everything at the end of the session. Later calls of `give` have no effect. */
   readonly close: () => void
 }
 
@@ -23,17 +23,18 @@ export interface Limits {
 }
 
 /**
- * What a session has whatever others take, in bytes: those who need little go on when somebody else has taken all.
+ * What each session may take even when the server's limit is exhausted, in bytes. Sessions with small needs keep
+ * working.
  */
 export const reservedBytes = 262144
 
-/** What a string takes besides its characters, in bytes. */
+/** The memory of a string besides its characters, in bytes. */
 const stringOverhead = 32
 
-/** What a string takes in memory, in bytes. */
+/** The memory of a string, in bytes. */
 export const weightOf = (text: string): number => 2 * text.length + stringOverhead
 
-/** The same for all strings of a list or a map, its names included. */
+/** The memory of all strings of a list, or of all names and values of a map. */
 export const weightOfAll = (texts: ReadonlyArray<string> | { readonly [name: string]: string }): number => {
   let bytes = 0
   if (Array.isArray(texts)) for (const text of texts) bytes += weightOf(text)
@@ -41,7 +42,7 @@ export const weightOfAll = (texts: ReadonlyArray<string> | { readonly [name: str
   return bytes
 }
 
-/** No limit: for what is not of a session. */
+/** No limit, for processes outside of sessions. */
 export const unlimited: Allowance = { take: () => undefined, give: () => {}, close: () => {} }
 
 /** The allowances of one server. */
@@ -50,7 +51,7 @@ export class Allowances {
 
   constructor(private readonly limits: Limits) {}
 
-  /** That of another session. */
+  /** The allowance of a new session. */
   make(): Allowance {
     const { processBytesPerSession, processBytesTotal } = this.limits
     let used = 0

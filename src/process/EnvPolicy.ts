@@ -22,7 +22,7 @@ const coreNames: ReadonlySet<string> = new Set([
   "USER"
 ])
 
-/** Names that probably hold secrets; dropped unless `ignoreDefaultExcludes` is set. */
+/** Names that probably hold secrets. Dropped unless `ignoreDefaultExcludes` is set. */
 const defaultExcludes = ["*KEY*", "*SECRET*", "*TOKEN*"]
 
 /**
@@ -61,8 +61,9 @@ const matcher = (patterns: ReadonlyArray<string>): ((name: string) => boolean) =
 }
 
 /**
- * The child's environment: `env` alone without a policy; otherwise inherit all but the server's secrets, drop the default excludes, drop `exclude`,
- * insert `set`, keep `includeOnly` (which also filters `set`), and lay `env` over it unfiltered.
+ * The child's environment. Without a policy, `env` alone. Otherwise: inherit all variables but the server's secrets,
+ * drop the default excludes, drop `exclude`, insert `set`, keep `includeOnly` (which also filters `set`), and add `env`
+ * unfiltered.
  */
 export const resolve = (env: Env, policy: EnvPolicy | undefined, server: NodeJS.ProcessEnv): Env => {
   if (policy === undefined) return env

@@ -1,18 +1,18 @@
 /**
- * The actor: one process, from the request to start it until nobody can ask for it any more.
+ * The actor: one process, from the request to start it until it is forgotten.
  *
- * Its state moves one way only, Starting, Running, Exited, Closed, and its events are numbered in one place. Under a
- * restart policy it may go from Running to Restarting and back before that. This module has what changes a process;
- * `ProcessView`, which it extends, has what only reads it.
+ * Its state moves only forward: Starting, Running, Exited, Closed. Under a restart policy it may alternate between
+ * Running and Restarting. Its events are numbered in one place. This module changes a process; its base class
+ * `ProcessView` reads it.
  *
- * Every process has a scope of its own within the scope of its session. The child reports through callbacks, so a process
- * that runs needs no fiber. A fiber of it waits for what may never come: the next child under a restart policy, the time
- * limit, the kill after a graceful termination, and output that is held open after a kill (`ProcessFibers`).
+ * Every process has its own scope within its session's. The child reports through callbacks, so a running process needs
+ * no fiber. Fibers are used only for events that may never come: the next child under a restart policy, the time limit,
+ * the kill after a graceful termination, and the end of output that is held open after a kill (`ProcessFibers`).
  *
- * The supervisor closes the scope: some time after the process has closed, once nothing of its tree is left; or with the
- * session. First the fibers are interrupted and waited for, which includes a start that is under way. Then the tree is
- * killed, if anything is left of it, and the retained output is given back. Nobody waits there for the child to be
- * reaped: `Supervisor.end` does that before, and is bounded.
+ * The supervisor closes the scope with the session, or some time after the process has closed, once nothing of its tree
+ * is left. This interrupts the fibers and waits for them, a start in progress included. Then it kills the rest of the
+ * tree and frees the retained output. It does not wait for the child to be reaped: `Supervisor.end` does that before,
+ * and is bounded.
  *
  * @since 0.1.0
  */
@@ -34,7 +34,7 @@ import { Event, transition } from "./ProcessState.js"
 import { type Description, ProcessView } from "./ProcessView.js"
 import * as StdinQueue from "./StdinQueue.js"
 
-/** One process. Its methods act at once; those that wait are Effects that can be interrupted without consequence. */
+/** One process. Its methods act at once. Those that wait are Effects that can be interrupted without side effects. */
 export class ManagedProcess extends ProcessView implements EventSource {
   private expired = false
   private stdinEnded = false
@@ -50,21 +50,21 @@ export class ManagedProcess extends ProcessView implements EventSource {
   private group: FiberGroup | undefined
 
   private constructor(
-    /** Ends when nobody can ask for the process any more, and nothing of its tree is left; or with its session. */
+    /** Closes when the process was forgotten and nothing of its tree is left, or with its session. */
     readonly scope: Scope.CloseableScope,
     description: Description,
     output: RetainedOutput,
     private readonly events: ProcessEvents,
     private readonly stdinLimit: number,
-    /** Whether an end of the leader is followed by another start. */
+    /** Whether the end of the leader leads to another start. */
     private readonly mayRestart: (status: ExitStatus) => boolean,
-    /** For the input that waits. */
+    /** The memory budget of queued input. */
     private readonly allowance: Allowance
   ) {
     super(description, output)
   }
 
-  /** A process that has no child yet, in a scope of its own that closes at the latest with `within`. */
+  /** A process without a child yet. Its scope closes at the latest with `within`. */
   static make(
     within: Scope.Scope,
     description: Description,
@@ -86,7 +86,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     })
   }
 
-  /** The fibers of the process: they end, and are waited for, before its child is released. Most processes have none. */
+  /** The fibers of the process. They end, and are awaited, before its child is released. Most processes have none. */
   get fibers(): Effect.Effect<FiberGroup> {
     return Effect.suspend(() => {
       if (this.group !== undefined) return Effect.succeed(this.group)
@@ -96,7 +96,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     })
   }
 
-  /** The child was forked; its reports begin with `listen`. */
+  /** Sets the child. Its reports begin with `listen`. */
   spawned(child: Child): void {
     this.state = transition(this.state, Event.Spawned({ child }))
     if (this.description.hasStdin) {
@@ -107,21 +107,21 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.waiters.wake()
   }
 
-  /** What it may see and reach is restricted: a failure may come from that. */
+  /** Tells that the child is confined: the restrictions may cause failures. */
   confine(): void {
     this.confined = true
   }
 
-  /** There will be no child. */
+  /** Tells that the start failed. */
   spawnFailed(): void {
     this.state = transition(this.state, Event.SpawnFailed())
     this.waiters.wake()
   }
 
   /**
-   * Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request goes first.
-   * `onClosed` is called when the process has closed, at once if it has: one that waits with `until` would take 1.5 kB
-   * for every process, and be asked at each chunk of output.
+   * Starts the child's reports, once. Separate from `spawned`, so that the answer to the start request is sent first.
+   * Calls `onClosed` when the process has closed, at once if it has already. `until` would do the same, but takes 1.5
+   * kB per process and is evaluated at each chunk of output.
    */
   listen(onClosed: () => void = () => {}): void {
     this.onClosed = onClosed
@@ -133,7 +133,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.listenTo(child)
   }
 
-  /** Another child takes the place of the one that ended. */
+  /** Sets the child that replaces the previous one. */
   restarted(child: Child): void {
     this.spawned(child)
     this.failure = null
@@ -143,13 +143,13 @@ export class ManagedProcess extends ProcessView implements EventSource {
     if (this.paused) child.pause()
   }
 
-  /** Another child could not be started; if it is not tried again, the last end is final. */
+  /** Tells that a restart failed. Without another attempt, the previous end is final. */
   restartFailed(message: string, again: boolean): void {
     this.failure = message
     if (!again) this.finish()
   }
 
-  /** There will be no other child: the end of this one, or the last one, is that of the process. */
+  /** Prevents further restarts: the end of this child, or of the last one, is the end of the process. */
   finish(): void {
     this.final = true
     this.advance(Event.RestartAbandoned())
@@ -176,63 +176,66 @@ export class ManagedProcess extends ProcessView implements EventSource {
   }
 
   /**
-   * Ends stdin after what was written before. Idempotent, also where stdin was never open. It is the input of the process
-   * that ends: children that are started again have none.
+   * Ends stdin after everything written before. Idempotent, even without stdin. This ends the input of the process:
+   * restarted children have none.
    */
   closeStdin(): void {
     this.stdinEnded = true
     this.stdin?.end()
   }
 
-  /** Sets the size of the terminal, which descendants may still have after the leader's exit. */
+  /** Sets the size of the terminal. Descendants may still use it after the leader's exit. */
   resize(rows: number, cols: number): void {
     this.size = { rows, cols }
     const child = this.child()
-    // One that is being killed must not see what was asked for after that.
+    // A child that is being killed must not see later requests.
     if (child !== this.killed) child?.resize(rows, cols)
   }
 
-  /** What the next child gets: a terminal keeps the size it was given meanwhile. */
+  /** The `Io` of the next child: the terminal keeps its current size. */
   resized(io: Io): Io {
     return io._tag === "Pty" ? { ...io, ...this.size } : io
   }
 
-  /** Sends a signal; nobody left to get it is no error. */
+  /** Sends a signal. Without a recipient this is no error. */
   signal(signal: Signal, target: SignalTarget): void {
     if (signal === "SIGKILL" && target === "tree") {
-      // The kill comes later in this turn of the event loop, and what is asked for after it would come before.
+      // SIGKILL is sent later in this turn of the event loop: input written until then must not arrive.
       if (this.state._tag === "Running") this.stdin?.close()
       this.killed = this.child()
     }
-    // Until the output ends somebody of the tree may be alive, wherever in it.
+    // Until the output ends, members of the tree may be alive.
     if (this.state._tag !== "Closed" || this.hasRemains()) this.child()?.signal(signal, target)
   }
 
-  /** Kills the tree because its time has run out. Whether that ended it, its exit tells: it may be ending by itself. */
+  /**
+   * Kills the tree when its time has run out. The exit status tells whether that ended it: it may have been exiting by
+   * itself.
+   */
   expire(): void {
     this.expired = true
     this.finish()
     if (this.state._tag !== "Closed") this.kill()
   }
 
-  /** Kills the tree; what is written from now on would reach nobody. */
+  /** Kills the tree, and closes stdin: further input could not be read. */
   kill(): void {
     this.signal("SIGKILL", "tree")
   }
 
-  /** Gives up output that nobody of the tree can still write, once the leader is gone. */
+  /** Abandons the remaining output, once the leader is gone. */
   abandonOutput(): void {
     if (this.state._tag === "Exited" || this.state._tag === "Restarting") this.state.child.abandonOutput()
   }
 
-  /** Nobody will ask for its output any more. */
+  /** Frees the retained output. It can no longer be read. */
   releaseOutput(): void {
     this.output.release()
     this.stdin?.close()
     this.writeIds?.clear()
   }
 
-  /** The scope closes: what is left of the tree is killed. */
+  /** Runs when the scope closes: kills the rest of the tree. */
   private release(): void {
     this.kill()
     this.output.release()
@@ -273,7 +276,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     if (before._tag === "Running") this.stdin?.close()
     if (this.exited() && before._tag !== "Exited") {
       this.denied = this.confined && Denial.isLikely(this.exit(), this.output)
-      // Killed, or waiting for a restart that will not come. With any other status it ended by itself just before.
+      // Timed out if killed, or if waiting for a restart. With any other status it ended by itself just before.
       const timedOut = this.expired && (before._tag === "Restarting" || this.exit().signal === "SIGKILL")
       this.events.onExited(this, this.nextSeq++, this.exit(), timedOut)
     }

@@ -30,23 +30,23 @@ export interface Selection {
  * @category models
  */
 export interface RetainedOutput {
-  /** The largest chunk that fits well, in bytes: larger ones should be appended in pieces. */
+  /** The largest chunk that should be appended whole, in bytes. Split larger ones. */
   readonly maxChunkBytes: number
   /** Copies a chunk; whole chunks are dropped to make room. `seq` is above that of every earlier chunk. */
   readonly append: (seq: number, stream: OutputStream, bytes: Buffer) => void
-  /** The oldest retained chunk after `afterSeq` and on, up to `maxBytes`; the first one whatever its size. */
+  /** The oldest retained chunks after `afterSeq`, up to `maxBytes`; the first one of any size. */
   readonly select: (afterSeq: number, maxBytes: number) => Selection
-  /** Whether a chunk was appended after `afterSeq`, retained or dropped since. */
+  /** Whether a chunk was appended after `afterSeq`, even if it was dropped since. */
   readonly hasAfter: (afterSeq: number) => boolean
   /** All retained bytes of one stream. */
   readonly concat: (stream: OutputStream) => Buffer
-  /** What of one stream was dropped, and where in `concat` it was; undefined if nothing was. */
+  /** How much of one stream was dropped, and at which position of `concat`; undefined if nothing was. */
   readonly omission: (stream: OutputStream) => Omission | undefined
-  /** All that was dropped, of whichever stream; undefined if nothing was. */
+  /** All that was dropped, of any stream; undefined if nothing was. */
   readonly gap: () => Gap | undefined
-  /** Nothing more will be appended: when memory is short, this output is dropped first. */
+  /** Ends appending: when memory is short, sealed outputs are dropped first. */
   readonly seal: () => void
-  /** Frees the memory; what is appended from now on is not kept. */
+  /** Frees the memory. Later chunks are not retained. */
   readonly release: () => void
 }
 
@@ -98,13 +98,13 @@ abstract class Store implements RetainedOutput {
     pool.add(this)
   }
 
-  /** However large: the protocol's own limit holds. */
+  /** Unlimited: the protocol limits chunks. */
   readonly maxChunkBytes: number = Number.POSITIVE_INFINITY
 
   /** In the order of their chunks. */
   protected abstract readonly rings: ReadonlyArray<OutputRing>
   protected abstract ringFor(length: number): OutputRing
-  /** Drops the chunk that is first in line; the store must not be empty. */
+  /** Drops the next chunk to go. The store must not be empty. */
   abstract dropOne(): void
 
   get retained(): number {
@@ -131,7 +131,7 @@ abstract class Store implements RetainedOutput {
 
   omission(stream: OutputStream): Omission | undefined {
     const bytes = this.sum((ring) => ring.droppedBytes(stream))
-    // What is dropped lies before the last ring.
+    // Dropped chunks lie before the last ring.
     const offset = this.rings.slice(0, -1).reduce((sum, ring) => sum + ring.lengthOf(stream), 0)
     return bytes === 0 ? undefined : { offset, bytes }
   }
@@ -181,15 +181,15 @@ class Tail extends Store {
   }
 }
 
-/** Chunks are kept whole: this many must fit, or little or nothing of the beginning and the end would be kept. */
+/** Chunks are retained whole. At least this many must fit, or little of the beginning and the end would be kept. */
 const minChunks = 16
 
 /** The smallest piece of a chunk, in bytes: each is a message of its own. */
 const minPieceBytes = 64
 
 /**
- * The beginning and the end, each up to half of the limit. There is at most one gap, between them: once something was
- * dropped, the beginning does not grow any more.
+ * Keeps the beginning and the end, each up to half of the limit. There is at most one gap, between them: after the
+ * first drop, the beginning does not grow any more.
  */
 class HeadTail extends Store {
   override readonly maxChunkBytes: number
@@ -227,8 +227,7 @@ const make = (Kind: new (pool: Pool, limit: number) => Store) =>
   })
 
 /**
- * Makes the retained output of processes, and shares out the memory among them: within `retainedOutputBytesPerProcess`
- * and `retainedOutputBytesTotal`.
+ * Makes the retained outputs of processes, within `retainedOutputBytesPerProcess` and `retainedOutputBytesTotal`.
  *
  * @category tags
  */
@@ -242,7 +241,7 @@ export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
   /** Keeps the beginning and the end of each process's output, and drops the middle. */
   static readonly layerHeadTail: Layer.Layer<OutputBuffer> = Layer.effect(OutputBuffer, make(HeadTail))
 
-  /** Keeps what the limit `retain` says. */
+  /** Keeps what the `retain` limit says. */
   static readonly layer: Layer.Layer<OutputBuffer> = Layer.effect(
     OutputBuffer,
     Effect.flatMap(ProcessLimits, ({ retain }) => make(retain === "head-tail" ? HeadTail : Tail))
@@ -250,7 +249,7 @@ export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
 }
 
 /**
- * Keeps what the limit `retain` says.
+ * Keeps what the `retain` limit says.
  *
  * @category layers
  */

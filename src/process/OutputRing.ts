@@ -30,8 +30,8 @@ const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, firs
 }
 
 /**
- * Bytes in one ring, chunks in another: a million chunks of one byte cost 13 bytes each, and an idle process costs
- * nothing. Both rings grow by doubling.
+ * One ring of bytes, one of chunks: a million chunks of one byte cost 13 bytes each, and an idle process costs nothing.
+ * Both rings grow by doubling.
  */
 export class OutputRing {
   // Shared by all processes without output.
@@ -66,17 +66,17 @@ export class OutputRing {
     return this.size
   }
 
-  /** The number of the last chunk that was appended, retained or dropped since; 0 before the first one. */
+  /** The number of the last appended chunk, even if it was dropped since; 0 if there is none. */
   get lastSeq(): number {
     return this.latestSeq
   }
 
-  /** The number of the first chunk that was dropped; infinite before that. */
+  /** The number of the first dropped chunk; infinite if there is none. */
   get firstDroppedSeq(): number {
     return this.earliestDroppedSeq
   }
 
-  /** The number of the last chunk that was dropped; 0 before that. */
+  /** The number of the last dropped chunk; 0 if there is none. */
   get lastDroppedSeq(): number {
     return this.latestDroppedSeq
   }
@@ -86,7 +86,7 @@ export class OutputRing {
     return this.size + length <= this.limit
   }
 
-  /** Copies a chunk in; `seq` is above that of every chunk before. */
+  /** Copies a chunk; `seq` is above that of every earlier chunk. */
   append(seq: number, stream: OutputStream, bytes: Buffer): void {
     this.latestSeq = seq
     while (this.count > 0 && !this.hasRoomFor(bytes.length)) this.dropOldest()
@@ -110,8 +110,8 @@ export class OutputRing {
   }
 
   /**
-   * Adds the chunks after a cursor to `chunks`, as long as these hold no more than `maxBytes` together; the first one
-   * of all whatever its size. Says whether `maxBytes` held one back.
+   * Adds the chunks after a cursor to `chunks`, up to `maxBytes` in total; the first one of any size. Returns whether
+   * `maxBytes` held one back.
    */
   collect(afterSeq: number, maxBytes: number, chunks: Array<OutputChunk>): boolean {
     let total = chunks.reduce((sum, { chunk }) => sum + chunk.length, 0)

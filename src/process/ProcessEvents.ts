@@ -13,7 +13,7 @@ export interface EventSource {
   readonly processId: ProcessId
   /** The processId as JSON text, for messages that are assembled without a JSON encoder. */
   readonly idJson: string
-  /** The processId encoded for binary frames; undefined if it is too long for one. */
+  /** The processId encoded for binary frames; undefined if too long. */
   readonly frameId: Buffer | undefined
   /** Whether it has exited, probably because its sandbox denied something. */
   readonly sandboxDenied: boolean

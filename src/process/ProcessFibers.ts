@@ -1,6 +1,6 @@
 /**
- * What a process needs a fiber for: another child after the last one, a time limit, a kill that comes later, and output
- * that somebody outside of the tree holds open. Such a fiber belongs to the scope of its process.
+ * The waits of a process that need a fiber: the next child under a restart policy, a time limit, a delayed kill, and
+ * output that is held open from outside of the tree. The fibers belong to the scope of the process.
  *
  * @since 0.1.0
  */
@@ -10,15 +10,15 @@ import type { ManagedProcess } from "./ManagedProcess.js"
 import type { RestartPolicy } from "./RestartPolicy.js"
 
 /**
- * How long output may still come after a tree was killed, in milliseconds: only a descendant that had left the tree
- * can hold the other end then, and nobody waits for it.
+ * How long output may still come after a tree was killed, in milliseconds. Only a process that had left the tree can
+ * hold the other end then.
  */
 export const lateOutputMs = 1000
 
-/** For a child that nobody hears of. */
+/** Ignores the reports of a child. */
 const nobody: ChildEvents = { onOutput: () => {}, onExit: () => {}, onOutputEnd: () => {}, onStdinClosed: () => {} }
 
-/** Waits for the exit, and some time for the rest of the output; then gives up what is still to come. */
+/** Waits for the exit, and briefly for the remaining output; then abandons the output. */
 export const abandonOutput = (process: ManagedProcess): Effect.Effect<void> =>
   process
     .wait("exited", Number.POSITIVE_INFINITY)
@@ -37,7 +37,7 @@ export const expire = (process: ManagedProcess, timeoutMs: number): Effect.Effec
     })
   )
 
-/** Runs `kill` after `timeoutMs`, for what a SIGTERM has left of a tree. Does not wait for a tree that has ended. */
+/** Runs `kill` after `timeoutMs`, for what SIGTERM has left of a tree. Ends early if the tree has ended. */
 export const killLater = (
   process: ManagedProcess,
   timeoutMs: number,
@@ -51,7 +51,7 @@ export const killLater = (
     )
   )
 
-/** Starts another child whenever one has ended and the process is to be restarted. */
+/** Restarts the process after each end, if its policy says so. */
 export const keepUp = (
   process: ManagedProcess,
   spec: ChildSpec,
@@ -64,7 +64,7 @@ export const keepUp = (
     Effect.tap((child) => {
       if (child === undefined) return
       if (process.tag === "Restarting") return process.restarted(child)
-      // It was given up while the spawn took its time.
+      // The process was finished during the spawn.
       child.listen(nobody)
       child.signal("SIGKILL", "tree")
     }),
@@ -77,7 +77,7 @@ export const keepUp = (
     while (process.tag !== "Exited" && process.tag !== "Closed") {
       yield* process.untilLeft("Running")
       if (process.tag !== "Restarting") return
-      // What the last child left behind must not meet its successor.
+      // Remains of the previous child must not interfere with the next one.
       process.signal("SIGKILL", "tree")
       yield* process.untilDrained(lateOutputMs)
       process.abandonOutput()

@@ -9,21 +9,21 @@ import * as Context from "effect/Context"
 export interface Limits {
   /** Processes of one session that are not closed. */
   readonly maxProcessesPerSession: number
-  /** Which output is kept beyond the limits: the newest, or the beginning and the end. */
+  /** Which output is retained when limits are exceeded: the newest, or the beginning and the end. */
   readonly retain: "tail" | "head-tail"
-  /** Output kept of one process; whole chunks are dropped. */
+  /** Retained output of one process. Whole chunks are dropped. */
   readonly retainedOutputBytesPerProcess: number
-  /** Output kept of all processes; beyond it, output of the processes that closed first is dropped first. */
+  /** Retained output of all processes. Beyond it, output of the processes that closed first is dropped first. */
   readonly retainedOutputBytesTotal: number
   /** Input queued for one child; beyond it, writes wait. */
   readonly stdinQueueBytesPerProcess: number
-  /** Memory kept for the processes of one session besides output: ids, arguments, queued input. */
+  /** Memory of one session's processes besides output: ids, arguments, queued input. */
   readonly processBytesPerSession: number
   /** The same for all sessions together; each has 256 KiB in any case. */
   readonly processBytesTotal: number
   /** How long a closed process can still be read; its id cannot be reused until then. */
   readonly closedProcessRetentionMs: number
-  /** How long processes have between SIGTERM and SIGKILL when the server ends. */
+  /** The time between SIGTERM and SIGKILL when the server shuts down. */
   readonly shutdownGracePeriodMs: number
   /** Whether plain requests may start processes. */
   readonly allowDirectExec: boolean
@@ -31,7 +31,7 @@ export interface Limits {
   readonly allowPreparedExec: boolean
 }
 
-/** The limits that hold where no others are provided. */
+/** The default limits. */
 export const defaults: Limits = {
   maxProcessesPerSession: 1024,
   retain: "tail",

@@ -1,7 +1,7 @@
 /**
- * What is counted of processes, and what must never happen to them.
+ * The metrics of processes, and checks of their invariants.
  *
- * Metrics are updated in place, with labels that exist once: an update on the way of the output costs an addition.
+ * Metrics with constant labels are updated in place: an update on the output path costs an addition.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import * as MetricLabel from "effect/MetricLabel"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
 
-/** Processes that were started; restarts of one are counted apart. */
+/** Started processes. Restarts are counted separately. */
 export const started = Metric.counter("exec_server_processes_started_total", {
   description: "Processes that were started.",
   incremental: true
@@ -29,7 +29,7 @@ export const restarted = Metric.counter("exec_server_process_restarts_total", {
   incremental: true
 })
 
-/** Processes that have started and not exited for good. */
+/** Processes that have started and not finally exited. */
 export const running = Metric.gauge("exec_server_processes_running", {
   description: "Processes that have started and not exited."
 })
@@ -40,32 +40,32 @@ export const outputBytes = Metric.counter("exec_server_process_output_bytes_tota
   incremental: true
 })
 
-/** Bytes that were accepted as input of processes. */
+/** Bytes accepted as input of processes. */
 export const inputBytes = Metric.counter("exec_server_process_input_bytes_total", {
   description: "Bytes accepted as input of processes.",
   incremental: true
 })
 
-/** Bytes of output that are not retained any more although their process is. */
+/** Dropped bytes of output, of processes that are still retained. */
 export const droppedBytes = Metric.counter("exec_server_output_dropped_bytes_total", {
   description: "Bytes of output that retention has dropped.",
   incremental: true
 })
 
-/** How long starts of children took, in seconds. */
+/** The duration of starting a child, in seconds. */
 export const spawnSeconds = Metric.histogram(
   "exec_server_spawn_duration_seconds",
   MetricBoundaries.fromIterable([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5]),
   "Time that starting a child took."
 )
 
-/** What must stay 0, by kind. */
+/** Violated invariants, by kind. Must stay 0. */
 export const violations = Metric.counter("exec_server_invariant_violations_total", {
   description: "Events of processes that broke a promise; always 0 unless the server has a bug.",
   incremental: true
 })
 
-/** Promises about the events of one process. */
+/** The invariants of one process's events. */
 export type Violation = "event_after_closed" | "seq_gap" | "second_exit"
 
 const labels = (key: string, value: string): ReadonlyArray<MetricLabel.MetricLabel> => [MetricLabel.make(key, value)]
@@ -82,7 +82,7 @@ const violationLabels: { readonly [K in Violation]: ReadonlyArray<MetricLabel.Me
   second_exit: labels("kind", "second_exit")
 }
 
-/** Makes all of these visible before they are first counted. */
+/** Makes all metrics visible before they are first counted. */
 export const register = (): void => {
   for (const metric of [started, failed, restarted, running, inputBytes, droppedBytes]) metric.unsafeModify(0, [])
   for (const stream of Object.values(streamLabels)) outputBytes.unsafeModify(0, stream)
@@ -95,7 +95,7 @@ interface Track {
   closed: boolean
 }
 
-/** The same events, counted and checked on their way. */
+/** Counts and checks events, and passes them on. */
 export const observe = (events: ProcessEvents): ProcessEvents => {
   const tracks = new WeakMap<EventSource, Track>()
 

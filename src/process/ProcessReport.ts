@@ -1,5 +1,5 @@
 /**
- * What the protocol tells of a process that is asked for, put together from its retained output and where it stands.
+ * The results of `process/read` and `process/snapshot`, built from the retained output and the state of a process.
  *
  * @since 0.1.0
  */
@@ -7,14 +7,14 @@ import type { ReadResult, SnapshotResult } from "../protocol/ExecApi.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { ExitReport } from "./ProcessState.js"
 
-/** Where a process stands. */
+/** The state of a process, as clients see it. */
 export interface Standing {
   readonly exited: boolean
   readonly exit: ExitReport
   readonly closed: boolean
-  /** The number that the next event gets. */
+  /** The number of the next event. */
   readonly nextSeq: number
-  /** Why it could not be started again. */
+  /** Why it could not be restarted. */
   readonly failure: string | null
   readonly sandboxDenied: boolean
 }
@@ -38,7 +38,7 @@ export const read = (output: RetainedOutput, standing: Standing, afterSeq: numbe
   }
 }
 
-/** What is missing of each stream; nothing of those that are whole. */
+/** The omissions of each stream; only of streams that have some. */
 const omitted = (output: RetainedOutput): NonNullable<SnapshotResult["omitted"]> => {
   const stdout = output.omission("stdout")
   const stderr = output.omission("stderr")
@@ -50,7 +50,7 @@ const omitted = (output: RetainedOutput): NonNullable<SnapshotResult["omitted"]>
   }
 }
 
-/** All retained output, and how the process ended if it did. */
+/** All retained output, and the exit if there was one. */
 export const snapshot = (output: RetainedOutput, { exit, exited }: Standing): SnapshotResult => {
   const gap = output.gap()
   return {

@@ -7,8 +7,8 @@ import * as Data from "effect/Data"
 import type { Child, ExitStatus } from "../spawn/Child.js"
 
 /**
- * The state of a process. `Failed`: it could not be started; `Restarting`: the leader was reaped and another one will
- * be started; `Exited`: it was the last one; `Closed`: that, and every byte of output was read.
+ * The state of a process. `Failed`: it could not be started. `Restarting`: the leader was reaped, and another one will
+ * be started. `Exited`: the last leader was reaped. `Closed`: exited, and all output was read.
  */
 export type State = Data.TaggedEnum<{
   Starting: object
@@ -20,7 +20,7 @@ export type State = Data.TaggedEnum<{
 }>
 export const State = Data.taggedEnum<State>()
 
-/** What may cause a transition. */
+/** The causes of transitions. */
 export type Event = Data.TaggedEnum<{
   Spawned: { readonly child: Child }
   SpawnFailed: object
@@ -57,16 +57,16 @@ export const transition = (state: State, event: Event): State => {
   }
 }
 
-/** How the leader ended, as it is sent: nulls while it runs, and where the system did not report it. */
+/** How the leader ended, as reported to clients. Nulls while it runs, and if the system did not report it. */
 export interface ExitReport {
   readonly exitCode: number | null
   readonly signal: string | null
 }
 
-/** The report of a leader that has not ended. */
+/** The report of a running leader. */
 export const stillRunning: ExitReport = { exitCode: null, signal: null }
 
-/** How the leader ended. */
+/** The report of a leader's exit. */
 export const reportOf = (status: ExitStatus): ExitReport => {
   switch (status._tag) {
     case "Exited":

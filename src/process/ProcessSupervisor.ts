@@ -32,16 +32,16 @@ import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as RestartPolicy from "./RestartPolicy.js"
 import { SkipGrace } from "./SkipGrace.js"
 
-/** A terminal's size without `size` (the original's, fixed). */
+/** The terminal size of a start without `size`, the same as in the original. */
 const defaultSize = { rows: 24, cols: 80 }
 
-/** How long a killed process may take to be reaped, in milliseconds: one in uninterruptible sleep is left behind. */
+/** How long a killed process may take to be reaped, in milliseconds. One in uninterruptible sleep is left behind. */
 const reapMs = 2000
 
 /** Why a process could not be started. */
 export type StartFailure = InvalidParams | LimitReached | NotAllowed | ProcessExists | SpawnFailed
 
-/** Runs what a process lives on. */
+/** Forks the fibers of processes. */
 type Fork = ReturnType<typeof Runtime.runFork<never>>
 
 /** The processes of one session. */
@@ -50,22 +50,25 @@ export interface Supervisor {
   readonly start: (
     params: StartParams
   ) => Effect.Effect<{ readonly pid: number; readonly confined: boolean }, StartFailure>
-  /** A process by its id, as long as it is retained. */
+  /** A process by its id, while it is retained. */
   readonly find: (processId: ProcessId) => ManagedProcess | undefined
-  /** Acts on a process, if there is one: in the order of the calls, but not before its start has come to its end. */
+  /** Runs `use` with a process, or with undefined. Calls keep their order, and wait until the start is over. */
   readonly act: <A, E>(
     processId: ProcessId,
     use: (process: ManagedProcess | undefined) => Effect.Effect<A, E>
   ) => Effect.Effect<A, E>
-  /** All processes, in the order they were started. */
+  /** All processes, in the order of their starts. */
   readonly list: () => ReadonlyArray<ManagedProcess>
-  /** Ends a tree, at once or gracefully; says whether the leader had not exited yet. */
+  /** Ends a tree, by force or gracefully. Says whether the leader was still running. */
   readonly terminate: (processId: ProcessId, mode: TerminateMode) => Effect.Effect<{ readonly running: boolean }>
-  /** Ends all trees: SIGTERM, `graceMs` later SIGKILL; without grace SIGKILL at once. Bounded. Gives those that ran. */
+  /**
+   * Ends all trees: SIGTERM, and SIGKILL after `graceMs`; without grace SIGKILL at once. Bounded. Returns the processes
+   * that were running.
+   */
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
-/** Members of a request that contradict each other: one of them could not be carried out. */
+/** Members of a request that contradict each other: not all of them could be carried out. */
 const conflictOf = ({ size, tty, prepared, envPolicy, metadata }: StartParams): string | undefined => {
   if (size !== undefined && !tty) return "`size` needs `tty: true`: a process on pipes has no terminal"
   const resolved = Object.entries({ envPolicy, metadata }).find(([, value]) => value !== undefined)
@@ -75,7 +78,7 @@ const conflictOf = ({ size, tty, prepared, envPolicy, metadata }: StartParams): 
   return undefined
 }
 
-/** Adds the identifiers that its client gave the process (current). These variables replace any of the same name. */
+/** Adds the identifiers that the client gave the process, as variables. They replace variables of the same name. */
 const withMetadata = (env: Env, metadata: StartParams["metadata"]): Env =>
   metadata === undefined
     ? env
@@ -85,13 +88,13 @@ const withMetadata = (env: Env, metadata: StartParams["metadata"]): Env =>
         ...(metadata.toolCallId === undefined ? {} : { CODEX_TOOL_CALL_ID: metadata.toolCallId })
       }
 
-/** No restart. That of a process which has no policy must not keep what it was started with. */
+/** No restart. A constant, so that a process without a policy retains nothing of its start. */
 const never = () => false
 
-/** What a process takes in memory besides its strings and its output, in bytes. */
+/** The memory of a process besides its strings and its output, in bytes. */
 const processBytes = 1024
 
-/** What is kept of a start; all of it where there may be another one. */
+/** The memory retained for a start. With a restart policy that includes the environment. */
 const weightOfStart = ({ processId, argv, env, envPolicy, restart }: StartParams): number =>
   processBytes +
   weightOf(processId) +
@@ -112,15 +115,16 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     let ending = false
 
     const fibers = yield* FiberGroup.make(scope)
-    // Whoever forks goes on first. What is forked can be interrupted, whoever forks it, or the scope could not close.
+    // The forking fiber continues first. The new fiber must be interruptible even if the forking one is not, or the
+    // scope could not close.
     const forkIn = <A, E>(group: FiberGroup, effect: Effect.Effect<A, E>) => {
       const fiber = runFork(effect, { immediate: false })
       group.add(fiber)
       return fiber
     }
-    /** Forks what belongs to the session. */
+    /** Forks a fiber of the session. */
     const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.sync(() => forkIn(fibers, effect))
-    /** Forks what belongs to one process. */
+    /** Forks a fiber of one process. */
     const forkFor = (process: ManagedProcess, effect: Effect.Effect<unknown>) =>
       Effect.map(process.fibers, (group) => forkIn(group, effect))
 
@@ -142,10 +146,13 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       return undefined
     }
 
-    /** Forgotten processes of whose trees something lives on; their scopes close with the session's, or once it has ended. */
+    /**
+     * Processes that were forgotten while members of their trees live. Their scopes close when those have ended, or
+     * with the session's.
+     */
     const remains = new Set<ManagedProcess>()
 
-    /** Nobody can ask for a process any more. */
+    /** Removes a process: requests no longer find it. */
     const forget = (process: ManagedProcess, weight: number) =>
       Effect.suspend(() => {
         processes.delete(process.processId)
@@ -157,7 +164,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         return Effect.forEach(ended, (other) => Scope.close(other.scope, Exit.void), { discard: true })
       })
 
-    // Added before the scopes of the processes, so that it runs when these have closed.
+    // Added before the scopes of the processes, so that it runs after they have closed.
     yield* Scope.addFinalizer(
       scope,
       Effect.sync(() => {
@@ -167,11 +174,11 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       })
     )
 
-    /** Starts the reports of a process; once it has closed, it is kept for some time and then forgotten. */
+    /** Starts the reports of a process. After its close it is retained for some time, then forgotten. */
     const live = (process: ManagedProcess, weight: number) =>
       process.listen(() => {
         open--
-        // The session's: what closes the scope of the process cannot be in it.
+        // A fiber of the session: a fiber of the process cannot close the scope that it runs in.
         forkIn(fibers, Effect.zipRight(Effect.sleep(limits.closedProcessRetentionMs), forget(process, weight)))
       })
 
@@ -224,7 +231,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         )
         processes.set(params.processId, process)
         open++
-        // Its place among the requests is taken by now: whether it can be confined may take a while to be known.
+        // The process is registered first: checking the confinement may take a while, and must not delay later
+        // requests.
         const { child, confined, isConfined } = yield* Effect.gen(function* () {
           const confinement =
             params.sandbox === undefined ? undefined : yield* confiner.confine(params.sandbox, spec.env)
@@ -241,7 +249,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         )
         if (isConfined) process.confine()
         process.spawned(child)
-        // The session has ended while the spawn took its time: nobody is left to own the child.
+        // The session ended during the spawn: the child has no owner any more.
         if (ending) {
           process.listen()
           process.signal("SIGKILL", "tree")
@@ -253,7 +261,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       }).pipe(
         Effect.catchTag("SpawnError", ({ message }) =>
           Effect.zipRight(
-            // Forked, so that the answer goes first.
+            // Forked, so that the answer is sent first.
             fork(Effect.sync(() => events.onFailed(params.processId, message))),
             new SpawnFailed({ message })
           )
@@ -265,7 +273,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       Immediate.make(() => {
         const process = processes.get(processId)
         if (process?.tag !== "Starting") return use(process)
-        // Forked: it is carried out also if the client has gone when the start is over.
+        // Forked: it is carried out even if the client disconnects during the start.
         const later = Effect.zipRight(
           process.untilLeft("Starting"),
           Effect.suspend(() => use(process.tag === "Failed" ? undefined : process))
@@ -300,7 +308,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           Effect.forEach(all, (process) => process.untilClosed(waitMs), { concurrency: "unbounded", discard: true })
         if (graceMs > 0) {
           for (const process of [...all, ...remains]) process.signal("SIGTERM", "tree")
-          // Interruptible, or the one that comes later would be waited for.
+          // Interruptible, or the race would wait for the loser.
           yield* Effect.raceFirst(Effect.interruptible(allClosed(graceMs)), Effect.interruptible(skipGrace))
         }
         for (const process of [...all, ...remains]) process.signal("SIGKILL", "tree")
@@ -324,11 +332,11 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
 export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSupervisor")<
   ProcessSupervisor,
   {
-    /** A supervisor whose processes live in the scope at hand and report to `events`. */
+    /** A supervisor whose processes live in the current scope and report to `events`. */
     readonly make: (events: ProcessEvents) => Effect.Effect<Supervisor, never, Scope.Scope>
   }
 >() {
-  /** Supervisors of whatever children a spawner starts. */
+  /** Supervisors of the children that `Spawner` starts. */
   static readonly layer: Layer.Layer<ProcessSupervisor, never, Spawner | OutputBuffer> = Layer.effect(
     ProcessSupervisor,
     Effect.gen(function* () {

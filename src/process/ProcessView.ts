@@ -1,6 +1,5 @@
 /**
- * What can be asked of a process without changing it: its identity, where it stands, its retained output, and waits for
- * its next state.
+ * The read-only part of a process: its identity, its state, its retained output, and waits for its next state.
  *
  * @since 0.1.0
  */
@@ -16,7 +15,7 @@ import * as ProcessReport from "./ProcessReport.js"
 import { type ExitReport, reportOf, State, stillRunning } from "./ProcessState.js"
 import { Waiters } from "./Waiters.js"
 
-/** What is known of a process before it runs. */
+/** The properties of a process that are known before it runs. */
 export interface Description {
   readonly processId: ProcessId
   readonly argv: ReadonlyArray<string>
@@ -50,7 +49,7 @@ export abstract class ProcessView {
   protected size: Size | undefined
   protected readonly waiters = new Waiters()
 
-  /** The processId as JSON text, for messages that are put together by hand. */
+  /** The processId as JSON text, for messages that are assembled without a JSON encoder. */
   readonly idJson: string
   private idBytes: Buffer | undefined | null = null
 
@@ -66,7 +65,7 @@ export abstract class ProcessView {
     return this.description.processId
   }
 
-  /** The processId as it stands in binary frames; undefined if it is too long to. */
+  /** The processId encoded for binary frames; undefined if too long. */
   get frameId(): Buffer | undefined {
     if (this.idBytes === null) this.idBytes = BinaryFrame.encodeId(this.processId)
     return this.idBytes
@@ -76,22 +75,22 @@ export abstract class ProcessView {
     return this.state._tag
   }
 
-  /** Whether it has exited, and its restrictions are the likely cause. */
+  /** Whether it has exited, probably because of its restrictions. */
   get sandboxDenied(): boolean {
     return this.denied
   }
 
-  /** Completes when the process is not in this state any more. */
+  /** Completes when the process has left this state. */
   untilLeft(tag: "Starting" | "Running" | "Restarting"): Effect.Effect<void> {
     return this.waiters.until(() => this.state._tag !== tag, Number.POSITIVE_INFINITY)
   }
 
-  /** Completes when all output of a child that is to be replaced was read, or after `waitMs`. */
+  /** Completes when all output of a child that will be replaced was read, or after `waitMs`. */
   untilDrained(waitMs: number): Effect.Effect<void> {
     return this.waiters.until(() => this.state._tag !== "Restarting" || this.state.outputEnded, waitMs)
   }
 
-  /** Retained output after `afterSeq`. Waits up to `waitMs` for output, for the news of the exit, or for the close. */
+  /** Retained output after `afterSeq`. Waits up to `waitMs` for output, the exit or the close. */
   read(afterSeq: number, maxBytes: number, waitMs: number): Effect.Effect<ReadResult> {
     const ready = () =>
       this.output.hasAfter(afterSeq) ||
@@ -102,7 +101,7 @@ export abstract class ProcessView {
     )
   }
 
-  /** The process as it stands once it has exited, or closed, or after `waitMs`. */
+  /** The state of the process after it has exited, or closed, or after `waitMs`. */
   wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
     const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
     return Immediate.map(this.waiters.until(ready, waitMs), () => ({
@@ -112,12 +111,12 @@ export abstract class ProcessView {
     }))
   }
 
-  /** Whether something of the tree may live on after the leader's exit. */
+  /** Whether members of the tree may have survived the leader. Cheap; true when in doubt. */
   hasRemains(): boolean {
     return this.child()?.hasRemains() ?? false
   }
 
-  /** The same for certain, once the leader has exited; takes a reading of the process table. */
+  /** The same with certainty, once the leader has exited. Reads the process table. */
   findRemains(): boolean {
     return this.child()?.findRemains() ?? false
   }
@@ -127,12 +126,12 @@ export abstract class ProcessView {
     return this.waiters.until(() => this.state._tag === "Closed", waitMs)
   }
 
-  /** All retained output, and the process as it stands. */
+  /** All retained output, and the state of the process. */
   snapshot(): SnapshotResult {
     return ProcessReport.snapshot(this.output, this.standing())
   }
 
-  /** A line for a list. */
+  /** The process as an entry of a list. */
   info(): ProcessInfo {
     const { processId, argv, cwd, tty, startedAtMs } = this.description
     return {

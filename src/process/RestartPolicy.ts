@@ -1,5 +1,5 @@
 /**
- * Whether a process that has ended is started again, and when.
+ * Decides whether an ended process is restarted, and when.
  *
  * @since 0.1.0
  */
@@ -13,11 +13,11 @@ import type { ExitStatus } from "../spawn/Child.js"
 /** The decisions for one process. */
 export interface RestartPolicy {
   /**
-   * Whether this end is followed by another start, which is counted by then. More than `maxRestarts` within `withinMs`
-   * are one too many, as in OTP's restart intensity.
+   * Whether this end leads to a restart, which is then counted. More than `maxRestarts` within `withinMs` are too many,
+   * as in OTP's restart intensity.
    */
   readonly allows: (status: ExitStatus) => boolean
-  /** Waits before that start: `backoffMs`, and twice as long each time up to `maxBackoffMs`. */
+  /** Waits before that restart: `backoffMs`, doubling each time up to `maxBackoffMs`. */
   readonly backoff: Effect.Effect<void>
 }
 
@@ -42,7 +42,7 @@ export const make = ({
     return {
       allows: (status) => {
         if (policy === "never" || (policy === "onFailure" && !isFailure(status))) return false
-        // Monotonic: somebody may set the clock of the machine.
+        // Monotonic: the system clock may be set.
         const now = Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
         recent = recent.filter((time) => now - time < withinMs)
         if (recent.length >= maxRestarts) return false
@@ -50,7 +50,7 @@ export const make = ({
         return true
       },
       backoff: Effect.gen(function* () {
-        // The first one of a new series: it has run well for a while.
+        // The first restart of a new series: the process ran well for a while.
         if (recent.length === 1) yield* delays.reset
         yield* Effect.ignore(delays.next(undefined))
       })

@@ -19,7 +19,7 @@ export interface Sink {
   readonly endStdin: () => void
 }
 
-/** How many writeIds are remembered, and how many characters of them in all: the oldest are forgotten. */
+/** Limits on remembered writeIds: their number, and their characters in total. The oldest are forgotten. */
 const maxIds = 16384
 const maxIdChars = 4194304
 
@@ -32,22 +32,22 @@ interface Waiting {
 /** Input for one child. */
 export interface StdinQueue {
   /**
-   * Queues bytes. Its place in the order is fixed by the call; it completes when the queue has room. A repeated writeId
-   * changes nothing and completes as the first one does. Fails if the session has no memory left for it.
+   * Queues bytes. The call fixes their place in the order; the effect completes when the queue has room. A write with a
+   * known writeId has no effect and completes as the first one does. Fails if the session has no memory left.
    */
   readonly write: (bytes: Buffer, writeId: string | undefined) => Effect.Effect<WriteStatus, LimitReached>
   /** Ends stdin after everything queued. Idempotent. */
   readonly end: () => void
-  /** The child has exited or closed its end: waiting writes are refused. */
+  /** Tells that the child has exited or closed its end: waiting writes are refused. */
   readonly close: () => void
 }
 
-/** The writeIds of one process, whichever of its children got the bytes. */
+/** The writeIds of one process, for all of its children. */
 export class WriteIds {
   private readonly ids = new Set<string>()
   private chars = 0
 
-  /** Their weight is taken before `add`, and given back when they are forgotten. */
+  /** The caller takes their memory before `add`; it is given back when they are forgotten. */
   constructor(private readonly allowance: Allowance = unlimited) {}
 
   has(writeId: string): boolean {
@@ -76,8 +76,8 @@ export class WriteIds {
 }
 
 /**
- * A queue of at most `limit` bytes; one larger write passes when the queue is empty. What is queued and what waits is
- * taken from the allowance.
+ * A queue of at most `limit` bytes. A larger write passes when the queue is empty. Queued and waiting input is taken
+ * from the allowance.
  */
 export const make = (
   sink: Sink,
@@ -87,7 +87,7 @@ export const make = (
 ): StdinQueue => {
   let state: "open" | "ending" | "closed" = "open"
   let queued = 0
-  /** Whether the bytes in the queue are still the session's: a child that is gone hands nothing over. */
+  /** Whether queued bytes still count against the allowance: a dead child reports no writes as done. */
   let isTaken = true
   const waiting: Array<Waiting> = []
 
@@ -118,9 +118,9 @@ export const make = (
   }
   const weigh = (bytes: Buffer, writeId: string | undefined) =>
     bytes.length + (writeId === undefined ? 0 : weightOf(writeId))
-  /** Gives back what was taken for a write that is not carried out. */
+  /** Gives back the memory of a write that is not carried out. */
   const forgo = ({ bytes, writeId }: Waiting) => allowance.give(weigh(bytes, writeId))
-  /** Bytes of waiting writes whose clients have disconnected. */
+  /** Bytes of waiting writes of clients that have disconnected. */
   const unheard = () =>
     waiting.reduce((sum, { bytes, resumers }) => (resumers.size === 0 ? sum + bytes.length : sum), 0)
   const wait = (entry: Waiting) =>
@@ -129,7 +129,8 @@ export const make = (
       entry.resumers.add(resumer)
       return Effect.sync(() => {
         entry.resumers.delete(resumer)
-        // A received write is carried out although its client has gone, and a retry by writeId joins it. The limit holds.
+        // A received write is carried out even if its client has gone, and a retry by writeId joins it. The limit still
+        // holds.
         const index = waiting.indexOf(entry)
         if (index === -1 || unheard() <= limit) return
         waiting.splice(index, 1)

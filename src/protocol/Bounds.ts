@@ -1,8 +1,8 @@
 /**
- * How large the members of a request may be. A server checks that before it decodes them: decoding a list of a million
- * members would take seconds, in which nobody else is served.
+ * Limits the size of request members, before they are decoded: decoding a list of a million members would block the
+ * server for seconds.
  *
- * Every text and every list of a request has a bound, also without an annotation: `defaults`. Results have none.
+ * Every text and every list of a request has a bound, even without an annotation: `defaults`. Results have none.
  *
  * @since 0.1.0
  */
@@ -12,26 +12,26 @@ import { isRecord } from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 
-/** What is too large about a value: a sentence that names the member, its size and the limit. */
+/** Checks a value. Returns a sentence with the member, its size and the limit if it is too large. */
 export type Check = (value: unknown, path: string) => string | undefined
 
-/** The bounds of members that have no annotation. */
+/** The bounds of members without an annotation. */
 export const defaults = { textBytes: 65536, items: 1024 } as const
 
-/** The longest id that a client may choose, in bytes of UTF-8. */
+/** The longest client-chosen id, in bytes of UTF-8. */
 export const maxIdBytes = 1024
 
-/** The annotation of a schema with what its values are checked for, in place of the default. */
+/** The annotation of a schema with its own check, which replaces the default. */
 const BoundId: unique symbol = Symbol.for("exec-server/Bound")
 
-/** The most bytes of UTF-8 that a character of a string becomes. */
+/** The most UTF-8 bytes per character of a string. */
 const maxCharacterBytes = 3
 
-/** Says that a member has so many of something, and how many it may have. */
+/** A sentence for an excessive size. */
 const excess = (path: string, size: number, unit: string, limit: number) =>
   `\`${path}\` has ${size} ${unit}; the limit is ${limit}`
 
-/** Checks the length of a text in bytes of UTF-8. What is no text passes: its schema refuses it. */
+/** Checks the length of a text in bytes of UTF-8. Other values pass: the schema refuses them. */
 export const textCheck =
   (limit: number): Check =>
   (value, path) => {
@@ -40,7 +40,7 @@ export const textCheck =
     return bytes > limit ? excess(path, bytes, "bytes", limit) : undefined
   }
 
-/** Checks the number of elements of a list, and then each of them. */
+/** Checks the number of elements of a list, and then each element. */
 export const listCheck =
   (limit: number, element: Check | undefined): Check =>
   (value, path) => {
@@ -54,30 +54,30 @@ export const listCheck =
     return undefined
   }
 
-/** Gives a schema a check of its own, which stands in place of those of the schema and its members. */
+/** Gives a schema its own check, which replaces those of the schema and its members. */
 export const checked = <S extends Schema.Annotable.All>(schema: S, check: Check): Schema.Annotable.Self<S> =>
   schema.annotations({ [BoundId]: check })
 
-/** A check besides those that a schema has without it. */
+/** Adds a check to those that a schema has already. */
 export const alsoChecked = <S extends Schema.Annotable.All>(schema: S, check: Check): Schema.Annotable.Self<S> => {
   const own = checkOf(schema.ast)
   return checked(schema, (value, path) => own?.(value, path) ?? check(value, path))
 }
 
-/** A text of at most so many bytes of UTF-8. */
+/** A text of at most this many bytes of UTF-8. */
 export const maxBytes = <S extends Schema.Annotable.All>(schema: S, limit: number) => checked(schema, textCheck(limit))
 
-/** A list of at most so many elements. */
+/** A list of at most this many elements. */
 export const maxItems = <S extends Schema.Annotable.All>(schema: S, limit: number) => {
   const { ast } = schema
   const elements = AST.isTupleType(ast) ? ast.rest.map(({ type }) => checkOf(type)) : []
   return checked(schema, listCheck(limit, firstOf(elements)))
 }
 
-/** A member of which the length of the message is the only bound. */
+/** A member that only the length of the message limits. */
 export const unbounded = <S extends Schema.Annotable.All>(schema: S) => checked(schema, () => undefined)
 
-/** Several checks in a row; the first that finds something is heard. */
+/** Combines checks; the first failure counts. */
 export const firstOf = (checks: ReadonlyArray<Check | undefined>): Check | undefined => {
   const present = checks.filter((check) => check !== undefined)
   if (present.length <= 1) return present[0]
@@ -90,7 +90,7 @@ export const firstOf = (checks: ReadonlyArray<Check | undefined>): Check | undef
   }
 }
 
-/** Effect writes out what stands in place of the name of a variant, a list with all that it holds. */
+/** Refuses a list as the name of a variant: Effect's error would quote all of it. */
 const notAList: Check = (value, path) =>
   Array.isArray(value) ? `invalid type: sequence, expected a string (field \`${path}\`)` : undefined
 
@@ -108,7 +108,7 @@ const structCheck = (ast: AST.TypeLiteral): Check | undefined =>
     })
   )
 
-/** What values are checked for before this schema decodes them; undefined if they can only be small. */
+/** The check of values before this schema decodes them; undefined if they are always small. */
 export const checkOf = (ast: AST.AST): Check | undefined => {
   const own = AST.getAnnotation<Check>(ast, BoundId)
   if (Option.isSome(own)) return own.value

@@ -66,14 +66,14 @@ export interface Facts {
 }
 
 /**
- * The annotation of a request that holds its facts.
+ * The annotation of a request with its facts.
  *
  * @category tags
  */
 export class MethodFacts extends Context.Tag("exec-server/MethodFacts")<MethodFacts, Facts>() {}
 
 /**
- * A type of requests whose facts are known. Without them it does not compile where they are read.
+ * The type of a request with facts. A request without them does not compile where they are read.
  *
  * @category models
  */
@@ -90,5 +90,5 @@ export const request = <const Tag extends string, Payload extends Schema.Schema.
   tag: Tag,
   { payload, success, ...facts }: Facts & { readonly payload: Payload; readonly success: Success }
 ) =>
-  // `annotate` would forget in the type that they are there.
+  // `annotate` would lose their type.
   Object.assign(Rpc.make(tag, { payload, success, error: Failure }), { annotations: Context.make(MethodFacts, facts) })

@@ -34,8 +34,8 @@ export interface FilePath {
 }
 
 /**
- * The longest path that is read, in bytes: the longest of Linux, all of it percent-encoded, with some to spare. Longer
- * ones no system call would take.
+ * The longest path accepted, in bytes: room for the longest path of Linux, fully percent-encoded. No system call
+ * accepts longer ones.
  */
 const maxPathBytes = 16384
 

@@ -92,7 +92,7 @@ const integerBetween = (minimum: number, maximum: number, range: string) =>
 /** An unsigned 64-bit integer: a sequence number, a count of bytes or of milliseconds. */
 export const Count = integerBetween(0, 2 ** 64, "of 0 or more")
 
-/** A number of an event of a process: those that a server sends fit into 53 bits, or adding one would change nothing. */
+/** The number of a process's event. Limited to 53 bits: above that, adding one would change nothing. */
 export const Seq = integerBetween(0, Number.MAX_SAFE_INTEGER - 1, "from 0 to 2^53 - 2")
 
 /** An unsigned 16-bit integer above 0: a count of rows or columns. */
@@ -120,7 +120,7 @@ export const oneOf = <const Values extends readonly [string, ...Array<string>]>(
 /** Why a string is not strict base64 (standard alphabet, padding required, no white space), and at which offset. */
 export const base64Fault = (text: string): string => {
   const symbol = text.search(/[^A-Za-z0-9+/=]/)
-  // Not /=+$/: where the padding is not at the end, that takes the square of its length.
+  // Not /=+$/: if the padding is not at the end, that takes quadratic time.
   let length = text.length
   while (length > 0 && text[length - 1] === "=") length--
   const padding = text.indexOf("=")
@@ -151,16 +151,15 @@ export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
 export const maybe = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optionalWith(schema, { nullable: true })
 
 /**
- * A field of a result that not every server sends: some are our extensions, some are recent. Absent, it is
- * `fallback()`.
+ * A member of a result that not every server sends: an extension of ours, or a recent one. `fallback()` is its default.
  */
 export const withFallback = <A, I>(schema: Schema.Schema<A, I>, fallback: () => Types.NoInfer<A>) =>
   Schema.optionalWith(schema, { default: fallback })
 
-/** How much of a value an error message quotes: so many members, nested so deep. */
+/** How much of a value an error message quotes: the number of members, and the depth. */
 const quoted = { members: 8, depth: 3 } as const
 
-/** What of a value is quoted. Effect would quote all of it, which takes seconds for a large one. */
+/** The quoted part of a value. Effect would quote all of it, which takes seconds for a large one. */
 const excerpt = (value: unknown, depth: number = quoted.depth): unknown => {
   if (typeof value === "string") return clip(value)
   if (Array.isArray(value)) {
@@ -171,7 +170,7 @@ const excerpt = (value: unknown, depth: number = quoted.depth): unknown => {
   return Object.fromEntries(names.map((name) => [clip(name), excerpt(value[name], depth - 1)]))
 }
 
-/** The first error alone: a formatter formats all of them, with all of each value. */
+/** The first error. A formatter would format all of them, with their values. */
 const firstIssue = (issue: ParseResult.ParseIssue): ParseResult.ParseIssue => {
   switch (issue._tag) {
     case "Composite": {

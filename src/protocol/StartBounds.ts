@@ -1,5 +1,5 @@
 /**
- * How large what a process is started with may be: arguments, environment, search path, patterns.
+ * Limits the size of what a process is started with: arguments, environment, search path, patterns.
  *
  * @since 0.1.0
  */
@@ -8,12 +8,12 @@ import { isRecord } from "effect/Predicate"
 import { type Check, firstOf, listCheck, textCheck } from "./Bounds.js"
 
 /**
- * The most bytes of arguments and environment together, as Linux counts them: with the NUL and the pointer that each
- * string takes. Linux itself refuses more than this where the stack may grow to 8 MiB.
+ * The most bytes of arguments and environment together, counted as Linux does: each string with its NUL and its
+ * pointer. With a stack limit of 8 MiB, Linux itself refuses more.
  */
 const maxStartBytes = 2097152
 
-/** The longest `PATH`, in bytes, and the most folders in it: each is looked at until the program is found. */
+/** The longest `PATH`, in bytes, and the most folders in it: a start may examine each of them. */
 const maxPathBytes = 65536
 const maxPathFolders = 1024
 
@@ -23,17 +23,17 @@ const maxPatterns = 256
 /** The longest pattern, in bytes. */
 export const maxPatternBytes = 256
 
-/** The most pairs of a character of a name in `set` and a character of a pattern in `includeOnly`. */
+/** The most pairs of a character in a name of `set` and a character in a pattern of `includeOnly`. */
 const maxComparisons = 16777216
 
-/** What each string takes besides its bytes. */
+/** The size of a string besides its bytes. */
 const stringOverhead = 9
 
 const fields = (value: unknown): { readonly [name: string]: unknown } => (isRecord(value) ? value : {})
 
 const sizeOf = (text: unknown): number => (typeof text === "string" ? Buffer.byteLength(text) + stringOverhead : 0)
 
-/** The bytes of the strings in a list or in a map, its names included; not all are added up once it is too many. */
+/** The bytes of all strings in a list, or of the names and values of a map. Stops counting above the limit. */
 const weigh = (value: unknown): number => {
   let bytes = 0
   if (Array.isArray(value)) {
@@ -43,7 +43,7 @@ const weigh = (value: unknown): number => {
     }
   } else if (isRecord(value)) {
     for (const name of Object.keys(value)) {
-      // The name, the sign of equality and the value are one string.
+      // Name, equals sign and value are one string.
       bytes += Buffer.byteLength(name) + 1 + sizeOf(value[name])
       if (bytes > maxStartBytes) break
     }
@@ -73,7 +73,7 @@ const searchPath: Check = (value) => {
   return onePath(fields(env)["PATH"], "env.PATH") ?? onePath(fields(set)["PATH"], "envPolicy.set.PATH")
 }
 
-/** Names in `set` are compared with every pattern of `includeOnly`. */
+/** Every name in `set` is matched with every pattern of `includeOnly`. */
 const comparisons: Check = (value) => {
   const { set, includeOnly } = fields(fields(value)["envPolicy"])
   if (!isRecord(set) || !Array.isArray(includeOnly)) return undefined
@@ -91,5 +91,5 @@ export const patterns = listCheck(maxPatterns, textCheck(maxPatternBytes))
 
 const checks = firstOf([startBytes, searchPath, comparisons])
 
-/** All that is checked of a start besides its members. */
+/** All checks of a start except those of its members. */
 export const start: Check = (value, path) => checks?.(value, path)

@@ -12,8 +12,8 @@ import { maxIdBytes, textCheck } from "./Bounds.js"
 import type { NotificationJson, NotificationMethod } from "./ExecNotifications.js"
 
 /**
- * A request's id as JSON text: a string of at most 1 KiB, or a signed 64-bit integer, which a number in JavaScript could
- * not hold.
+ * A request's id as JSON text: a string of at most 1 KiB, or a signed 64-bit integer, which exceeds a JavaScript
+ * number.
  *
  * @category models
  */
@@ -64,15 +64,15 @@ export type ResponseBody =
   | { readonly _tag: "Error"; readonly code: number; readonly message: string }
 
 /**
- * The deepest nesting accepted. The protocol needs far less, and a message of nothing but brackets costs much memory.
+ * The deepest nesting accepted. The protocol needs far less, and a message of brackets alone costs much memory.
  *
  * @category constants
  */
 export const maxDepth = 64
 
 /**
- * The most values of a message: members, elements, lists and objects. The longest answers have less than three million;
- * a value takes up to thirty times the memory of its text.
+ * The most values of a message: members, elements, lists and objects. The longest responses have fewer than three
+ * million. A value may take thirty times the memory of its text.
  *
  * @category constants
  */
@@ -102,7 +102,7 @@ const code = {
   closeBrace: 0x7d
 } as const
 
-/** Why a message is not parsed: it nests too deep, or has too many values. Scans the text, so nothing is allocated. */
+/** Why a message is not parsed: it nests too deep, or has too many values. Scans the text without allocating. */
 const excessOf = (text: string): string | undefined => {
   if (text.length <= maxDepth) return undefined
   let depth = 0

@@ -1,5 +1,5 @@
 /**
- * Registers an executor with an environment registry, which answers with the address of a rendezvous.
+ * Registers an executor with an environment registry, which returns the address of a rendezvous.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
 import { RemoteAuth } from "./RemoteAuth.js"
 
 /**
- * The registration cannot be requested with these options; the message says what to give.
+ * The registration is not possible with these options. The message says what to set.
  *
  * @category errors
  */
@@ -21,23 +21,23 @@ export class RegistrationConfigError extends Data.TaggedError("RegistrationConfi
 }> {}
 
 /**
- * Which executor registers, and where.
+ * The executor to register, and the registry.
  *
  * @category models
  */
 export interface Target {
   readonly environmentId: string
-  /** Where requests go. */
+  /** The URL of registration requests. */
   readonly url: URL
 }
 
-/** How long a registration may take, in milliseconds. */
+/** The deadline of a registration, in milliseconds. */
 const registerMs = 10000
 
-/** The longest answer that is read, in bytes. */
+/** The longest response body, in bytes. */
 const maxAnswerBytes = 65536
 
-/** The longest message that is taken from an answer, in characters. */
+/** The longest message used from a response, in characters. */
 const maxMessageLength = 4096
 
 const maxIdLength = 256
@@ -46,7 +46,7 @@ const maxIdLength = 256
 const retryableStatus = (status: number) => status >= 500 || status === 408 || status === 429
 
 /**
- * Validates the URL and the id: the id becomes part of the path of a request that carries a credential.
+ * Validates the URL and the id. The id becomes part of the path of a request with a credential.
  *
  * @category constructors
  */
@@ -127,7 +127,7 @@ const parseJson = (text: string): unknown => {
   }
 }
 
-/** The message of a refusal: from its JSON, or else its body. */
+/** The message of a refusal: from its JSON, or its body. */
 const refusal = (body: string, otherwise: string): { readonly code: string | undefined; readonly message: string } => {
   const json = parseJson(body)
   const error = isRecord(json) && isRecord(json["error"]) ? json["error"] : {}
@@ -166,7 +166,7 @@ const read = (
 }
 
 /**
- * Registers once; no redirect is followed.
+ * Registers once, without following redirects.
  *
  * @category utilities
  */
@@ -181,7 +181,7 @@ export const register = (target: Target): Effect.Effect<string, EndpointError, R
   })
 
 /**
- * The rendezvous that a registry names: registers for each address, and calls `onRegistered` after each success.
+ * The rendezvous that a registry names. Registers before each connection, and calls `onRegistered` after each success.
  *
  * @category layers
  */

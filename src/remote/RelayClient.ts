@@ -1,5 +1,5 @@
 /**
- * The client's end of a relay stream: one stream over a WebSocket of its own to a rendezvous.
+ * The client side of a relay: one stream over its own WebSocket to a rendezvous.
  *
  * @since 0.1.0
  */
@@ -16,53 +16,53 @@ import { RelayLimits } from "./RelayLimits.js"
 import * as RelaySocket from "./RelaySocket.js"
 import { RelayStream } from "./RelayStream.js"
 
-/** What a link reports. Every call comes from the event loop. */
+/** The callbacks of a link, called from the event loop. */
 export interface LinkEvents {
   /** One whole message. */
   readonly onMessage: (text: string) => void
-  /** One binary frame; the server sends them only if it has granted binary output. */
+  /** One binary frame. Servers send them only after granting binary output. */
   readonly onBinary?: (bytes: Buffer) => void
   /** Everything sent has left this process, after some of it had to wait. */
   readonly onDrain: () => void
-  /** The link has ended, and why. Once; nothing follows. */
+  /** The link has ended, for this reason. Called once, as the last callback. */
   readonly onEnd: (reason: string) => void
 }
 
-/** A connection to an executor. Sending over one that has ended does nothing. */
+/** A connection to an executor. Sending after its end does nothing. */
 export interface Link {
   /** Starts the reports. */
   readonly listen: (events: LinkEvents) => void
   /** Sends one message. */
   readonly send: (text: string) => void
-  /** Bytes sent that have not left this process. */
+  /** The number of sent bytes that have not left this process. */
   readonly buffered: () => number
-  /** Stops, or goes on with, taking messages; the executor keeps what is not taken. */
+  /** Pauses and resumes receiving. Meanwhile the executor keeps further messages. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Ends the connection once what was sent has left. `onEnd` follows. */
+  /** Closes the connection once everything was sent. `onEnd` follows. */
   readonly close: (reason?: string) => void
 }
 
-/** How to connect. */
+/** Options of a connection. */
 export interface Options {
-  /** Headers of the upgrade, such as a credential. */
+  /** Headers of the upgrade request, such as a credential. */
   readonly headers?: Readonly<Record<string, string>>
-  /** The longest message that is taken, in bytes. */
+  /** The longest message accepted, in bytes. */
   readonly maxMessageBytes?: number
 }
 
-/** How long the last frames may take to leave, in milliseconds. */
+/** How long the last frames may take to be sent, in milliseconds. */
 const goodbyeMs = 2000
 
 /**
- * Connects to the executor behind a rendezvous URL. The connection ends with the scope. A refused upgrade has the
- * status of the answer; 409 means that no executor is connected.
+ * Connects to the executor behind a rendezvous URL. The scope closes the connection. The error of a refused upgrade has
+ * the HTTP status; 409 means that no executor is connected.
  */
 export const connect = (
   url: string,
   { headers = {}, maxMessageBytes = 67108864 }: Options = {}
 ): Effect.Effect<Link, RelaySocket.DialError, Scope.Scope> =>
-  // The dial can be interrupted at any time; an open socket always has the scope as its owner.
+  // Connecting can be interrupted at any time. An open socket is always owned by the scope.
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const limits = yield* RelayLimits

@@ -8,18 +8,18 @@ import * as RelayFrame from "./RelayFrame.js"
 import { highWaterBytes, type RelaySocket } from "./RelaySocket.js"
 import type { RelayStream, StreamEnd } from "./RelayStream.js"
 
-/** Frames that a stream sends in its turn. */
+/** The frames that a stream sends in one turn. */
 const turnFrames = 4
 
 /** Above this many unsent bytes, nothing is written to a socket, not even the reset of a stream. */
 const fullBytes = 16 * highWaterBytes
 
-/** What a driven stream reports. */
+/** The callbacks of a driven stream. */
 export interface DriverEvents {
   readonly onMessage: (message: Uint8Array) => void
   /** Everything sent has left this process, after some of it had to wait. */
   readonly onDrain: () => void
-  /** The stream has ended. Once; nothing follows. */
+  /** The stream has ended. Called once, as the last callback. */
   readonly onEnd: (end: StreamEnd) => void
 }
 
@@ -41,7 +41,7 @@ export class Turns {
     this.waiting.delete(driver)
   }
 
-  /** To be called when the socket has drained. */
+  /** Call this when the socket has drained. */
   onDrain(): void {
     while (this.isOpen) {
       const [driver] = this.waiting
@@ -68,12 +68,12 @@ export class RelayDriver {
     private readonly events: DriverEvents
   ) {}
 
-  /** Bytes of messages that wait to be sent. */
+  /** The bytes of queued messages. */
   get queuedBytes(): number {
     return this.stream.queuedBytes
   }
 
-  /** The peer's next segment. */
+  /** The number of the peer's next segment. */
   get nextSeq(): number {
     return this.stream.nextSeq
   }
@@ -107,18 +107,18 @@ export class RelayDriver {
     this.stream.listen(listens, performance.now())
   }
 
-  /** Ends the stream once what was sent has left, or after a short while. */
+  /** Ends the stream once everything was sent, or after a short time. */
   close(reason: string): void {
     this.stream.close(reason, performance.now())
     this.pump()
   }
 
-  /** The socket is gone. */
+  /** Ends the stream because its socket is gone. */
   stop(reason: string): void {
     this.finish({ reason, byPeer: true })
   }
 
-  /** Sends at most so many frames; the rest waits for the stream's turn. */
+  /** Sends up to `frames` frames; the rest waits for the stream's turn. */
   pump(frames = Number.POSITIVE_INFINITY): void {
     if (this.over) return
     const now = performance.now()
@@ -156,7 +156,7 @@ export class RelayDriver {
   }
 
   private deliver(): void {
-    // A message may lead to a resume while the ones before it are still being reported.
+    // Delivering a message may call `resume` and this function again.
     if (this.delivering) return
     this.delivering = true
     while (!this.paused && !this.over) {

@@ -1,5 +1,5 @@
 /**
- * Where an executor's relay socket goes.
+ * The rendezvous address of an executor's relay socket.
  *
  * @since 0.1.0
  */
@@ -7,16 +7,16 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 
-/** There is no address; the message is a sentence for the operator. */
+/** There is no address. The message is a sentence for the operator. */
 export class EndpointError extends Data.TaggedError("EndpointError")<{
   readonly message: string
-  /** Whether another attempt could succeed although nothing else changes. */
+  /** Whether another attempt may succeed without other changes. */
   readonly retryable: boolean
 }> {}
 
 /** A source of addresses. */
 export interface Shape {
-  /** The WebSocket URL of the rendezvous, asked for before every attempt to connect; it may differ each time. */
+  /** The WebSocket URL of the rendezvous. Evaluated before every connection attempt; it may differ each time. */
   readonly url: Effect.Effect<string, EndpointError>
 }
 

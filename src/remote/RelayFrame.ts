@@ -1,5 +1,5 @@
 /**
- * Encodes and decodes relay frames, and says which frames are dropped.
+ * Encodes and decodes relay frames, and defines which frames are dropped.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ import {
   RelayResumeSchema
 } from "./gen/relay_pb.js"
 
-/** Reference-counted memory for a message and its frame, released when the last holder releases it. */
+/** Reference-counted memory of a message and its frame, freed by the last release. */
 export class Room {
   private holders = 0
 
@@ -36,17 +36,17 @@ export class Room {
   }
 }
 
-/** A piece of a message; most messages have one. `seq` counts pieces, modulo 2^32. */
+/** A piece of a message; most messages have only one. `seq` counts pieces, modulo 2^32. */
 export interface Segment {
   readonly seq: number
   readonly index: number
   readonly count: number
   readonly payload: Uint8Array
-  /** The memory around the payload, if the frame may be written there; `roomAround` says how much there is. */
+  /** The memory around the payload, if the frame may be written there; `roomAround` gives its size. */
   readonly room?: Room | undefined
 }
 
-/** A message, and the memory that it lies in. */
+/** A message, and its memory. */
 export interface Message {
   readonly payload: Uint8Array
   readonly room?: Room | undefined
@@ -65,15 +65,15 @@ export type Body =
   | { readonly _tag: "Reset"; readonly reason: string }
   | { readonly _tag: "Heartbeat" }
 
-/** The acknowledgement in every frame, for segments of the other side. */
+/** The acknowledgement in every frame, for the segments of the other side. */
 export interface Received {
   /** Everything up to this segment was received. */
   readonly ack: number
   /** Bit i: segment `ack + 1 + i` was received as well. */
   readonly ackBits: number
-  /** The sender acknowledges what it gets, repeats what is not acknowledged, and puts segments together. */
+  /** The sender acknowledges segments, retransmits, and reassembles messages. */
   readonly reliable: boolean
-  /** Segment `ack` was received; without it 0 may also mean that nothing was. */
+  /** Whether segment `ack` was received. Without it, an `ack` of 0 may mean that nothing was. */
   readonly acknowledged: boolean
 }
 
@@ -83,7 +83,7 @@ export interface Frame extends Received {
   readonly body: Body
 }
 
-/** Why a frame is dropped. The reasons are few, so that they can be counted. */
+/** Why a frame is dropped. Few reasons, so that they can be counted. */
 export type DropReason =
   | "text"
   | "undecodable"
@@ -95,28 +95,28 @@ export type DropReason =
   | "emptyPayload"
   | "resetReason"
 
-/** A frame that is dropped, and a sentence for the log. */
+/** A dropped frame, and a sentence for the log. */
 export interface Drop {
   readonly reason: DropReason
   readonly message: string
 }
 
-/** The one version there is. */
+/** The only version. */
 export const version = 1
 
-/** The longest name of a stream, in bytes. */
+/** The longest stream id, in bytes. */
 export const maxStreamIdBytes = 128
 
 /** The longest reason of a reset, in bytes. */
 export const maxResetReasonBytes = 256
 
-/** What a frame adds to its payload, in bytes, at most. */
+/** The most bytes that a frame adds to its payload. */
 export const maxOverheadBytes = 1024
 
-/** Room for what precedes and what follows a payload in its frame, in bytes: most messages are written once. */
+/** The bytes to leave free around a payload, so that its frame can be written there without copying it. */
 export const roomAround = { before: 256, after: 8 } as const
 
-/** A text as a message; a long one is in a buffer of the pool, where there is one. */
+/** A text as a message. A long one is written to a buffer of the pool, if there is one. */
 export const message = (text: string, frames?: FramePool): Message => {
   const { before, after } = roomAround
   const size = Buffer.byteLength(text)
@@ -125,7 +125,7 @@ export const message = (text: string, frames?: FramePool): Message => {
   return { room: new Room(buffer, () => frames?.give(buffer)), payload: buffer.subarray(before, before + size) }
 }
 
-/** Bytes with free room around them as a message; their memory is given back with `giveBack`. */
+/** Bytes with free room around them as a message. `giveBack` returns their memory. */
 export const wrap = (payload: Buffer, giveBack: () => void): Message => {
   const { before, after } = roomAround
   const buffer = Buffer.from(payload.buffer, payload.byteOffset - before, before + payload.byteLength + after)
@@ -134,7 +134,7 @@ export const wrap = (payload: Buffer, giveBack: () => void): Message => {
 
 const drop = (reason: DropReason, message: string): Either.Either<never, Drop> => Either.left({ reason, message })
 
-/** The drop that answers a text message. */
+/** The drop of a text message. */
 export const textDrop: Drop = { reason: "text", message: "relay message frames are binary, this message is text" }
 
 const isStreamId = (id: string) => id !== "" && id.trim() === id && Buffer.byteLength(id) <= maxStreamIdBytes
@@ -179,7 +179,7 @@ const decodeBody = (body: RelayMessageFrame["body"], size: number): Either.Eithe
   }
 }
 
-/** Reads one frame. Never throws. */
+/** Decodes a frame. Never throws. */
 export const decode = (bytes: Uint8Array): Either.Either<Frame, Drop> => {
   const frame = parse(bytes)
   if (frame === undefined) return drop("undecodable", "relay message frame does not decode")
@@ -197,7 +197,7 @@ export const decode = (bytes: Uint8Array): Either.Either<Frame, Drop> => {
   }))
 }
 
-// Numbers of the fields of RelayMessageFrame, and of RelayData's last one.
+// The field numbers of RelayMessageFrame, and of the last field of RelayData.
 const field = { version: 1, streamId: 2, ack: 3, ackBits: 4, data: 5, reset: 8, handshake: 10, reliable: 100 } as const
 const payloadField = 4
 
@@ -231,7 +231,7 @@ const lengthDelimited = (bytes: Array<number>, at: number, length: number) => {
   varint(bytes, length)
 }
 
-/** Writes numbers to a buffer, one a byte; returns the end offset. */
+/** Writes numbers to a buffer as bytes; returns the end offset. */
 const put = (buffer: Buffer, start: number, bytes: ReadonlyArray<number>) => {
   let end = start
   for (const byte of bytes) buffer[end++] = byte
@@ -239,8 +239,8 @@ const put = (buffer: Buffer, start: number, bytes: ReadonlyArray<number>) => {
 }
 
 /**
- * Nearly all frames are data frames, and large: their payload is copied once, or not at all. Their fields are encoded
- * without the writer of the library: its typed arrays are a good part of what garbage collection costs.
+ * Nearly all frames are large data frames: their payload is copied once, or not at all. Their fields are encoded
+ * without the library's writer, whose typed arrays cause much garbage collection.
  */
 const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, segment: Segment): Uint8Array => {
   const { seq, index, count, payload, room } = segment
@@ -272,7 +272,7 @@ const encodeData = ({ streamId, ack, ackBits, reliable, acknowledged }: Frame, s
   return buffer.subarray(start, put(buffer, payloadEnd, tail))
 }
 
-/** Writes one frame. Members of their default value take no bytes. */
+/** Encodes a frame. Fields with their default value take no bytes. */
 export const encode = (frame: Frame): Uint8Array => {
   const { streamId, ack, ackBits, reliable, acknowledged, body } = frame
   if (body._tag === "Data") return encodeData(frame, body)
@@ -290,15 +290,15 @@ export const encode = (frame: Frame): Uint8Array => {
   )
 }
 
-/** The reason, truncated to what a reset holds; never empty. */
+/** The reason, truncated to the limit of a reset; never empty. */
 export const fitReason = (reason: string): string => {
   let fit = reason === "" ? "closed" : reason.slice(0, maxResetReasonBytes)
   while (Buffer.byteLength(fit) > maxResetReasonBytes) fit = fit.slice(0, -1)
-  // A surrogate without its other half becomes U+FFFD.
+  // A lone surrogate becomes U+FFFD.
   return Buffer.from(fit).toString()
 }
 
-/** A reset frame for a stream that does not exist here. */
+/** A reset frame for an unknown stream. */
 export const encodeReset = (streamId: string, reason: string): Uint8Array =>
   encode({
     streamId,

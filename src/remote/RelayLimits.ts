@@ -1,27 +1,27 @@
 /**
- * What bounds relay streams. A reference with defaults: provide another value to change them.
+ * The limits of relay streams. A reference with defaults: provide another value to change them.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
 
 /**
- * Limits of every relay stream, and of the socket they share.
+ * Limits of a relay stream, and of the socket that streams share.
  *
  * @category models
  */
 export interface Limits {
-  /** Streams of one socket. */
+  /** The most streams of one socket. */
   readonly maxStreams: number
-  /** A message to a peer that puts segments together is cut into pieces of this many bytes. */
+  /** The size of the pieces of a message to a peer that reassembles them, in bytes. */
   readonly segmentBytes: number
-  /** The most segments that a received message may come in. */
+  /** The most segments of a received message. */
   readonly maxSegments: number
-  /** Segments sent and not acknowledged. */
+  /** The most unacknowledged segments. */
   readonly windowFrames: number
-  /** Likewise, in bytes; a single larger segment is sent alone. */
+  /** The most unacknowledged bytes. A larger single segment is sent alone. */
   readonly windowBytes: number
-  /** Bytes received and not taken yet, of all streams of one socket. */
+  /** The most bytes received and not consumed, of all streams of one socket. */
   readonly maxHeldBytes: number
 }
 
@@ -33,7 +33,7 @@ export interface Limits {
 export class RelayLimits extends Context.Reference<RelayLimits>()("exec-server/RelayLimits", {
   defaultValue: (): Limits => ({
     maxStreams: 256,
-    // Above the largest notification of output: 64 KiB in base64, and its envelope.
+    // Above the largest output notification: 64 KiB in base64, and its envelope.
     segmentBytes: 131072,
     maxSegments: 65536,
     windowFrames: 512,

@@ -1,6 +1,6 @@
 /**
- * Demultiplexes one relay socket into streams, and presents each stream as a peer. Streams are independent: an error, a
- * pause or the end of one does not affect the others.
+ * Demultiplexes one relay socket into streams, and presents each stream as a peer. Streams are independent: errors,
+ * pauses and the end of one do not affect the others.
  *
  * @since 0.1.0
  */
@@ -15,32 +15,29 @@ import type { Limits } from "./RelayLimits.js"
 import type { RelaySocket } from "./RelaySocket.js"
 import { RelayStream } from "./RelayStream.js"
 
-/**
- * Nothing says which client a stream belongs to: all clients that the rendezvous leads to this environment are one
- * subject.
- */
+/** A stream does not identify its client: all clients of the environment are one subject. */
 const anyClient: Grant = { id: "relay" }
 
-/** Ended streams whose next sequence number is remembered, at most. */
+/** The most ended streams whose next sequence number is remembered. */
 const maxRemembered = 1024
 
-/** What a mux is made with. */
+/** Options of a mux. */
 export interface Options {
   readonly limits: Limits
   readonly maxMessageBytes: number
-  /** Buffers for the frames that are sent. */
+  /** Buffers for outgoing frames. */
   readonly frames: FramePool
-  /** Serves a new stream; `ended` is called when nothing more can be sent on it. */
+  /** Serves a new stream. Calls `onEnded` when nothing more can be sent on it. */
   readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
   readonly warn: (message: string) => void
-  /** The socket is gone. Once, after all of its streams have ended. */
+  /** The socket is gone. Called once, after all of its streams have ended. */
   readonly onEnd: (reason: string) => void
 }
 
-/** Presents the streams of a socket as peers, until it is gone. */
+/** Presents the streams of a socket as peers, until the socket is gone. */
 export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, accept, warn, onEnd }: Options): void => {
   const streams = new Map<string, RelayDriver>()
-  /** The next sequence number of streams that have ended, or that were announced and sent nothing yet. */
+  /** The next sequence number of streams that have ended, or that were announced and have sent nothing yet. */
   const remembered = new Map<string, number>()
   const dropped = new Map<RelayFrame.DropReason, number>()
   const budget = { used: 0 }
@@ -105,7 +102,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
       pause: () => driver.pause(),
       resume: () => driver.resume(),
       close: ({ reason }) => {
-        // The id is free now: the next frame with it opens a new connection.
+        // The id is free now: its next frame opens a new connection.
         if (streams.get(streamId) === driver) streams.delete(streamId)
         remember(streamId, driver.nextSeq)
         driver.close(reason)
@@ -122,7 +119,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
   const onUnknown = (frame: RelayFrame.Frame) => {
     const { streamId, body, reliable, acknowledged } = frame
     if (body._tag === "Reset") return
-    // A reliable peer never reuses an id: it does not know yet that this stream has ended.
+    // A reliable peer never reuses an id. It just does not know yet that the stream has ended.
     if (reliable && (acknowledged || remembered.has(streamId))) return refuse(streamId, "the stream is not known here")
     if (body._tag === "Resume" && !reliable) return remember(streamId, body.nextSeq)
     if (body._tag !== "Data" && body._tag !== "Resume") return

@@ -1,7 +1,7 @@
 /**
- * The receiving half of a relay stream: puts segments in order, each once, and messages together.
+ * The receiving half of a relay stream: orders and deduplicates segments, and reassembles messages.
  *
- * Pure. Messages that were received and not taken yet are held, and their bytes are counted.
+ * Pure. Received messages are held until they are consumed, and their bytes are counted.
  *
  * @since 0.1.0
  */
@@ -10,10 +10,10 @@ import type { Segment } from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
 import { advance, distance } from "./RelaySender.js"
 
-/** What holding a segment costs beside its payload, in bytes. */
+/** The memory of a held segment besides its payload, in bytes. */
 const segmentOverheadBytes = 128
 
-/** Bytes that a stream may always hold, however much the other streams hold. */
+/** The bytes that a stream may hold regardless of the other streams. */
 const guaranteedBytes = 1048576
 
 /** Bytes held by all streams of a socket. */
@@ -24,16 +24,16 @@ export interface Budget {
 /** The outcome of receiving a segment. */
 export type Outcome =
   | { readonly _tag: "Taken" }
-  /** Came a second time, or ahead of its turn. */
+  /** A duplicate, or ahead of its turn. */
   | { readonly _tag: "OutOfTurn" }
-  /** No peer that keeps the rules sends this: the stream cannot go on. */
+  /** A protocol violation: the stream cannot continue. */
   | { readonly _tag: "Violation"; readonly reason: string }
 
 const taken: Outcome = { _tag: "Taken" }
 const outOfTurn: Outcome = { _tag: "OutOfTurn" }
 const violation = (reason: string): Outcome => ({ _tag: "Violation", reason })
 
-/** A whole message that nobody has taken yet. */
+/** A complete message that was not consumed yet. */
 interface Ready {
   readonly message: Uint8Array
   readonly firstSeq: number
@@ -50,7 +50,7 @@ export class RelayReceiver {
   private partsCount = 0
   private readonly ready: Array<Ready> = []
   private held = 0
-  /** Whether any segment came in its turn, and any message was taken. */
+  /** Whether any segment was appended in order, and whether any message was consumed. */
   private appended = false
   private took = false
 
@@ -60,33 +60,33 @@ export class RelayReceiver {
     private readonly budget: Budget
   ) {}
 
-  /** The segment that is next in turn. */
+  /** The number of the next segment in order. */
   get nextSeq(): number {
     return this.expected
   }
 
-  /** Whether segments wait for one that comes before them. */
+  /** Whether segments wait for an earlier one. */
   get hasGap(): boolean {
     return this.ahead.size > 0
   }
 
-  /** Makes a segment the first one; before any was received. */
+  /** Sets the number of the first segment, before any was received. */
   startAt(seq: number): void {
     this.expected = seq
   }
 
-  /** The last segment of which the peer may know that it was taken: those of messages nobody has taken hold it up. */
+  /** The last segment to acknowledge. Segments of unconsumed messages are not acknowledged. */
   get ack(): number {
     const first = this.ready[0]
     return advance(first === undefined ? this.expected : first.firstSeq, -1)
   }
 
-  /** Whether `ack` stands for a segment; before the first one it does not. */
+  /** Whether `ack` is valid. Before the first segment it is not. */
   get hasTaken(): boolean {
     return this.took || (this.appended && this.ready.length === 0)
   }
 
-  /** Which of the 32 segments behind `ack` were received. */
+  /** A bit mask: which of the 32 segments after `ack` were received. */
   get ackBits(): number {
     if (this.ahead.size === 0 || this.ready.length > 0 || !this.hasTaken) return 0
     let bits = 0
@@ -120,7 +120,7 @@ export class RelayReceiver {
     return taken
   }
 
-  /** The next whole message. */
+  /** Consumes the next complete message. */
   take(): Uint8Array | undefined {
     const first = this.ready.shift()
     if (first === undefined) return undefined
@@ -129,7 +129,7 @@ export class RelayReceiver {
     return first.message
   }
 
-  /** Gives back what is held. */
+  /** Releases the held messages. */
   release(): void {
     this.ahead.clear()
     this.parts = []

@@ -1,5 +1,5 @@
 /**
- * The sending half of a relay stream: cuts messages into segments, and keeps each until it is acknowledged.
+ * The sending half of a relay stream: splits messages into segments, and keeps each until it is acknowledged.
  *
  * No I/O: the caller passes the time and asks for frames.
  *
@@ -8,7 +8,7 @@
 import type { Data, Message } from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
 
-/** Distance of one sequence number from another, across the wrap. */
+/** The distance between two sequence numbers, with wraparound. */
 export const distance = (from: number, to: number): number => (to - from) | 0
 
 /** Sequence numbers are unsigned 32-bit integers. */
@@ -17,10 +17,10 @@ export const advance = (seq: number, by: number): number => (seq + by) >>> 0
 /** The retransmission timeout in milliseconds: initial, minimum and maximum. */
 const timeoutMs = { first: 1000, least: 500, most: 16000 } as const
 
-/** A segment counts as lost when one this far behind it was acknowledged; a smaller distance may be reordering. */
+/** A segment counts as lost when one this far after it was acknowledged. A smaller distance may be reordering. */
 const overtakenBy = 3
 
-/** Segments retransmitted after a timeout without any acknowledgement; doubles with each acknowledgement after it. */
+/** Segments retransmitted after a timeout without any acknowledgement. Doubles with each acknowledgement after that. */
 const firstBurst = 8
 
 /** A segment in flight. The same object is the frame that is sent, to save an allocation. */
@@ -46,17 +46,17 @@ export class RelaySender {
   private variationMs = 0
   private backOff = 1
   private timeoutAt: number | undefined
-  /** While recovering: segments sent before this moment are sent again as acknowledgements come. */
+  /** While recovering: segments sent before this time are retransmitted as acknowledgements arrive. */
   private recoveringSince: number | undefined
   private burst = firstBurst
-  /** Whether copies are kept: not for a peer that does not acknowledge. */
+  /** Whether segments are kept for retransmission; not for a peer that does not acknowledge. */
   private keeps = true
-  /** Whether the peer puts segments together and passes over what it has already: then messages are cut and repeated. */
+  /** Whether the peer reassembles and deduplicates segments. Messages to it are split and retransmitted. */
   private capable = false
 
   constructor(private readonly limits: Limits) {}
 
-  /** Bytes of messages that wait to be sent for the first time. */
+  /** The bytes of messages that were not sent yet. */
   get queuedBytes(): number {
     return this.queued
   }
@@ -82,7 +82,7 @@ export class RelaySender {
     return 0
   }
 
-  /** From where on the peer is sent segments. */
+  /** The first segment that the peer will be sent. */
   get firstSeq(): number {
     for (const seq of this.flights.keys()) return seq
     return this.nextSeq
@@ -93,7 +93,7 @@ export class RelaySender {
     this.queued += message.payload.byteLength
   }
 
-  /** From now on nothing is kept, and the window does not hold anything up. */
+  /** Stops keeping segments, and lifts the window. */
   forget(): void {
     this.keeps = false
     for (const { room } of this.flights.values()) room?.release()
@@ -103,13 +103,13 @@ export class RelaySender {
     this.timeoutAt = undefined
   }
 
-  /** From now on messages are cut, and everything is kept and repeated until it is acknowledged. */
+  /** Splits messages from now on, and retransmits every segment until it is acknowledged. */
   trust(): void {
     this.keeps = true
     this.capable = true
   }
 
-  /** Discards the queue: nothing more is sent. */
+  /** Discards the queue. Nothing more is sent. */
   release(): void {
     this.forget()
     this.queue.length = 0
@@ -124,7 +124,7 @@ export class RelaySender {
 
   acknowledge(ack: number, ackBits: number, now: number): void {
     let progress = false
-    // In the order of their numbers: the first one behind `ack` ends it.
+    // Ordered by number: the first one after `ack` ends the loop.
     for (const [seq, flight] of this.flights) {
       if (distance(seq, ack) < 0) break
       this.land(flight, now)
@@ -154,7 +154,7 @@ export class RelaySender {
       if (flight === undefined) continue
       flight.sentAt = now
       this.arm(now)
-      // The room is used once: what was written there may still be on its way.
+      // The room is used only once: the bytes written there may still be in transit.
       const { _tag, seq, index, count, payload } = flight
       return { _tag, seq, index, count, payload }
     }

@@ -1,5 +1,5 @@
 /**
- * A WebSocket that carries relay frames, one a binary message, whoever dialled it.
+ * A WebSocket of either side that carries relay frames, one per binary message.
  *
  * @since 0.1.0
  */
@@ -12,55 +12,55 @@ import { WebSocketChannel } from "../internal/WebSocketChannel.js"
 import { redactUrl } from "../protocol/Redact.js"
 import * as RelayFrame from "./RelayFrame.js"
 
-/** What a socket reports. Every call comes from the event loop. */
+/** The callbacks of a socket, called from the event loop. */
 export interface SocketEvents {
   readonly onFrame: (bytes: Buffer) => void
-  /** A text message, which is no frame. */
+  /** A text message, which cannot be a frame. */
   readonly onText: () => void
   /** Everything sent has left this process. */
   readonly onDrain: () => void
-  /** The socket is gone. Once; nothing follows. */
+  /** The socket is gone. Called once, as the last callback. */
   readonly onEnd: (code: number, reason: string) => void
 }
 
-/** One socket. Sending to one that is gone does nothing. */
+/** A socket. Sending to a closed one does nothing. */
 export interface RelaySocket {
-  /** Starts the reports; nothing is read before. */
+  /** Starts the callbacks; nothing is read before. */
   readonly listen: (events: SocketEvents) => void
-  /** Sends one frame, whose bytes are not changed until `onSent`; it need not come if the socket is gone. */
+  /** Sends one frame. Its bytes must not change until `onSent`, which may not be called if the socket is gone. */
   readonly send: (bytes: Uint8Array, onSent?: () => void) => void
-  /** Bytes sent that have not left this process. */
+  /** The number of sent bytes that have not left this process. */
   readonly buffered: () => number
-  /** Stops, or goes on with, reading. A few messages may still come after `pause`. */
+  /** Pauses and resumes reading. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
   /** Starts the close handshake. `onEnd` follows. */
   readonly close: (code: number, reason: string) => void
 }
 
-/** No socket could be opened; the message names the URL without what may be secret in it. */
+/** No socket could be opened. The message names the URL without secrets. */
 export class DialError extends Data.TaggedError("DialError")<{
   readonly message: string
-  /** Of the answer, where there was one. */
+  /** The HTTP status of the response, if there was one. */
   readonly status: number | undefined
 }> {}
 
-/** The high-water mark of unsent bytes: above it, senders that can wait do so. */
+/** The high-water mark of unsent bytes. Above it, senders pause. */
 export const highWaterBytes = 1048576
 
 /**
- * A peer that answers none of three pings is given up. Not while it is not read: it is paused because another socket is
- * full, or by the client that it belongs to.
+ * A peer that answers none of three pings is considered dead; not while it is paused, because another socket is full or
+ * because its client paused it.
  */
 const heartbeat = { intervalMs: 30000, maxUnanswered: 3, countsWhilePaused: false } as const
 
-/** How long dialling may take, in milliseconds. */
+/** The deadline for connecting, in milliseconds. */
 const dialMs = 10000
 
-/** The longest frame that may come: a message of this length in one piece, and what surrounds it. */
+/** The longest incoming frame: a message of this length in one piece, and its envelope. */
 export const maxPayload = (maxMessageBytes: number): number => maxMessageBytes + RelayFrame.maxOverheadBytes
 
-/** Frames over an open WebSocket and the connection below it. */
+/** Frames over an open WebSocket and its underlying connection. */
 export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
   const channel = new WebSocketChannel(ws, socket, heartbeat)
   channel.pause()
@@ -83,15 +83,15 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
 }
 
 /**
- * Masks keep what a client sends from looking like HTTP to a proxy that reads along. Where there can be none they are
- * zeros, which costs nothing to apply and to take off again.
+ * Masking keeps client data from looking like HTTP to intercepting proxies. Where there can be no such proxy, masks are
+ * zeros, which cost nothing to apply and remove.
  */
 const masks = (url: URL): { readonly generateMask?: (mask: Buffer) => void } =>
   url.protocol === "wss:" || isLoopback(url.hostname) ? { generateMask: (mask) => mask.fill(0) } : {}
 
 /**
- * Opens a socket, which is then its caller's to close; interruption before leaves nothing behind. Redirects are not
- * followed: the URL may carry a credential.
+ * Opens a socket. The caller closes it; an interruption before that leaves nothing behind. Redirects are not followed:
+ * the URL may contain a credential.
  */
 export const dial = (
   url: string,

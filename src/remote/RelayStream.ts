@@ -1,6 +1,6 @@
 /**
- * One virtual connection over relay frames: messages go in and come out, each once and in order, whatever is lost,
- * doubled or out of order in between.
+ * One virtual connection over relay frames: delivers messages once and in order, even if frames are lost, duplicated or
+ * reordered.
  *
  * No I/O: the caller passes the time, gives frames to `receive` and asks for them with `next`. A peer may not support
  * acknowledgements, retransmission and segments; its frames show whether it does.
@@ -24,36 +24,38 @@ const heartbeatMs = 20000
 /** How long a peer that sends heartbeats may be silent, in milliseconds. */
 const silenceMs = 90000
 
-/** How long a missing segment of a peer that repeats nothing is waited for, in milliseconds. */
+/** How long to wait for a missing segment of a peer that does not retransmit, in milliseconds. */
 const gapMs = 3000
 
-/** How often a segment is sent to a peer without heartbeats: the last times 16 seconds apart. */
+/** How often a segment is sent to a peer without heartbeats. The last attempts are 16 seconds apart. */
 const maxAttempts = 12
 
-/** How long what was sent before a `close` may take to leave, in milliseconds. */
+/** How long messages sent before a `close` may take to leave, in milliseconds. */
 const closeMs = 1000
 
 /**
- * What is known of the peer. `Unknown`: it has not sent anything yet. `Plain`: it sends whole messages in order, and
- * acknowledges nothing. `Reliable`: it acknowledges, repeats, and puts segments together.
+ * What is known of the peer. `Unknown`: it has not sent anything yet. `Plain`: it sends whole messages in order,
+ * without acknowledgements. `Reliable`: it acknowledges, retransmits and reassembles.
  */
 export type PeerKind = "Unknown" | "Plain" | "Reliable"
 
 /** How a stream ended. */
 export interface StreamEnd {
   readonly reason: string
-  /** Whether the peer ended it; otherwise it is told. */
+  /** Whether the peer ended it. If not, the peer is told. */
   readonly byPeer: boolean
 }
 
-/** What a stream is made with. */
+/** Options of a stream. */
 export interface Options {
   readonly limits: Limits
   readonly maxMessageBytes: number
   readonly budget: Budget
-  /** The side that makes streams does not know what the other one can, which answers, and does. */
+  /**
+   * Whether this side opens the stream. The opener does not know the peer's abilities at first; the other side does.
+   */
   readonly initiator: boolean
-  /** What the peer's first segment may be beside 0: it may count on from where an earlier stream ended. */
+  /** The peer's first segment, if not 0: it may continue the numbers of an earlier stream. */
   readonly startsAt?: number
 }
 
@@ -64,7 +66,7 @@ export class RelayStream {
   private readonly starts = new Set([0])
   private started = false
   private kind: PeerKind
-  /** Whether the peer has said itself that it is reliable; such peers send heartbeats. */
+  /** Whether the peer has declared itself reliable; such peers send heartbeats. */
   private vows = false
   private wantsAcks = false
   private ackAt: number | undefined
@@ -92,22 +94,22 @@ export class RelayStream {
     if (options.startsAt !== undefined) this.starts.add(options.startsAt)
   }
 
-  /** How the stream ended, once it has. A reset for the peer may still have to be sent. */
+  /** How the stream ended, if it has. A reset for the peer may still have to be sent. */
   get ended(): StreamEnd | undefined {
     return this.end
   }
 
-  /** Bytes of messages that are queued. */
+  /** The bytes of queued messages. */
   get queuedBytes(): number {
     return this.sender.queuedBytes
   }
 
-  /** The peer's next segment. */
+  /** The number of the peer's next segment. */
   get nextSeq(): number {
     return this.receiver.nextSeq
   }
 
-  /** Whether the peer keeps the rules that this project's own peers keep. */
+  /** Whether the peer is reliable. */
   get isReliable(): boolean {
     return this.kind === "Reliable"
   }
@@ -131,7 +133,7 @@ export class RelayStream {
     if (this.end === undefined && this.closing === undefined) this.sender.enqueue(message)
   }
 
-  /** Ends the stream once everything was sent; nothing is received any more. */
+  /** Ends the stream once everything was sent. Nothing is received any more. */
   close(reason: string, now: number): void {
     this.closing ??= { reason, by: now + closeMs }
     this.receiver.release()
@@ -143,7 +145,7 @@ export class RelayStream {
     this.heardAt = now
   }
 
-  /** The socket is gone, or the stream has ended: what is held is given back. */
+  /** Releases everything held: the socket is gone, or the stream has ended. */
   abandon(end: StreamEnd): void {
     if (this.end === undefined) this.finish(end)
   }
@@ -174,7 +176,7 @@ export class RelayStream {
     this.ackAt = undefined
     this.sinceAck.segments = 0
     this.sinceAck.bytes = 0
-    // Towards the initiator's side a frame says what is known; to a plain peer it looks like a plain peer's.
+    // The opener declares its abilities. The other side looks plain to a plain peer.
     const reliable = this.options.initiator || this.vows
     const { ack, ackBits } = this.receiver
     return this.receiver.hasTaken
@@ -195,7 +197,7 @@ export class RelayStream {
       return { _tag: "Resume", nextSeq: this.sender.firstSeq }
     }
     if (this.sender.expire(now) && this.kind === "Unknown") {
-      // Repeating a message could carry it out twice. A resume does no harm, and whoever is reliable answers it.
+      // Retransmitting a message could execute it twice. A resume is harmless, and a reliable peer answers it.
       return { _tag: "Resume", nextSeq: this.sender.firstSeq }
     }
     const segment = this.sender.next(now)
@@ -223,7 +225,7 @@ export class RelayStream {
     return this.end !== undefined
   }
 
-  /** Learns from what every frame carries; false if it acknowledges what was never sent. */
+  /** Processes the fields of every frame. False if it acknowledges segments that were never sent. */
   private learn({ ack, ackBits, reliable, acknowledged, body }: Frame, now: number): boolean {
     if (reliable && !this.vows) {
       this.vows = true
@@ -273,7 +275,7 @@ export class RelayStream {
       this.sinceAck.bytes += segment.payload.byteLength
       if (segment.count > 1) this.wantsAcks = true
     } else {
-      // Only a peer that repeats, or that is not heard in order, gets here: it waits for acknowledgements.
+      // The peer retransmits, or its segments arrive out of order: it waits for acknowledgements.
       this.wantsAcks = true
       this.ackAt = now
     }

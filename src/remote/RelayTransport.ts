@@ -1,6 +1,6 @@
 /**
- * Peers over a rendezvous: the executor dials out, and every relay stream on its socket is a peer. A lost socket ends
- * its streams, not their sessions, and is followed by another one.
+ * Peers behind a rendezvous: the executor connects to it, and every relay stream on its socket is a peer. If the socket
+ * is lost, its streams end, but their sessions do not, and the executor reconnects.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,10 @@ import { RelayLimits } from "./RelayLimits.js"
 import * as RelayMux from "./RelayMux.js"
 import * as RelaySocket from "./RelaySocket.js"
 
-/** Waits between attempts: a second, doubled up to half a minute, and a fifth more or less so that executors spread. */
+/**
+ * The backoff between attempts: from one second, doubling up to half a minute, with 20 % jitter so that executors
+ * spread.
+ */
 const waits = Schedule.exponential("1 second").pipe(Schedule.union(Schedule.spaced("30 seconds")), Schedule.jittered)
 
 /** How long the close handshake with the rendezvous may take, in milliseconds. */
@@ -29,7 +32,7 @@ const goodbyeMs = 2000
 const sleepNever = Effect.dieMessage("the waits between attempts never end")
 
 /**
- * Peers over a rendezvous. Building the layer fails without an address; later, retryable errors are retried.
+ * Peers behind a rendezvous. Building the layer fails without an address. After that, retryable errors are retried.
  *
  * @category layers
  */
@@ -47,7 +50,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
         Effect.gen(function* () {
           let current: RelaySocket.RelaySocket | undefined
           let gone: Effect.Effect<void> = Effect.void
-          // Added first, so that it runs last: when every peer has been told.
+          // Added first, so that it runs last, when every peer was notified.
           yield* Effect.addFinalizer(() =>
             Effect.suspend(() => {
               current?.close(1001, "the executor is shutting down")
@@ -89,7 +92,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
             })
 
           const connect = (address: string) =>
-            // Interrupted between opening and serving, the socket would have no owner.
+            // If this were interrupted between opening and serving, the socket would have no owner.
             Effect.uninterruptibleMask((restore) =>
               restore(RelaySocket.dial(address, { maxMessageBytes })).pipe(
                 Effect.tap(driver.reset),

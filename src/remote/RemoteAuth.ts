@@ -1,5 +1,5 @@
 /**
- * The credentials that an executor sends to the environment registry. A service, so that it can be replaced.
+ * The credentials of an executor for the environment registry. A service, so that it can be replaced.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,7 @@ import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 
 /**
- * There is no credential for this registry; the message is a sentence for the operator and holds no secret.
+ * There is no credential for this registry. The message is a sentence for the operator and contains no secret.
  *
  * @category errors
  */
@@ -26,7 +26,7 @@ export class RemoteAuthError extends Data.TaggedError("RemoteAuthError")<{ reado
  * @category models
  */
 export interface Shape {
-  /** The headers of one request to this URL; asked for again for each. */
+  /** The headers of one request to this URL. Evaluated for each request. */
   readonly headers: (url: URL) => Effect.Effect<Readonly<Record<string, string>>, RemoteAuthError>
 }
 
@@ -46,27 +46,27 @@ const readToken = (path: string): Effect.Effect<string, RemoteAuthError> =>
       new RemoteAuthError({ message: `cannot read the remote token ${path}: ${OsError.describe(error)}` })
   })
 
-/** The header for a token, if the token is one line of printable ASCII. */
+/** The header for a token, if it is one line of printable ASCII. */
 const checked = (token: string, source: string): Checked<Readonly<Record<string, string>>> =>
   /^[\x21-\x7e]+$/.test(token) && token.length <= maxTokenBytes
     ? Either.right({ authorization: `Bearer ${token}` })
     : fail(`the remote token in ${source} is empty, or not one line of printable ASCII without spaces`)
 
 /**
- * Where an executor's token comes from.
+ * The sources of an executor's token.
  *
  * @category models
  */
 export interface BearerOptions {
-  /** A file that holds it; it takes precedence over the variables. */
+  /** A file with the token. It wins over the variables. */
   readonly tokenFile: string | undefined
-  /** Where `EXEC_SERVER_REMOTE_TOKEN` and `CODEX_API_KEY` are looked for. */
+  /** Variables, of which `EXEC_SERVER_REMOTE_TOKEN` and `CODEX_API_KEY` are read. */
   readonly variables: NodeJS.ProcessEnv
-  /** Whether it may be sent over plain http to other machines. */
+  /** Whether the token may be sent to other machines over plain http. */
   readonly insecure: boolean
 }
 
-/** Where the token for a URL is: a file that is to be read, or the headers that show it. */
+/** The source of the token for a URL: a file to read, or the headers with the token. */
 type Source = Data.TaggedEnum<{
   File: { readonly path: string }
   Headers: { readonly headers: Readonly<Record<string, string>> }
@@ -99,7 +99,7 @@ const sourceOf = ({ tokenFile, variables, insecure }: BearerOptions, url: URL): 
 }
 
 /**
- * Whether the options name a token that may be sent to this URL; its file is not read.
+ * Whether the options name a token that may be sent to this URL. Does not read its file.
  *
  * @category utilities
  */
@@ -107,9 +107,9 @@ export const check = (options: BearerOptions, url: URL): Either.Either<void, Rem
   Either.map(sourceOf(options, url), () => undefined)
 
 /**
- * A bearer token: from a file, which is read again for every request, so that a token can be renewed; or else from
- * `EXEC_SERVER_REMOTE_TOKEN`, or `CODEX_API_KEY`. None of them is sent over plain http to another machine, unless
- * `insecure`; the last one is sent only to its issuer and to this machine.
+ * A bearer token from a file, or else from `EXEC_SERVER_REMOTE_TOKEN` or `CODEX_API_KEY`. The file is read for every
+ * request, so that the token can be renewed. Tokens are not sent to another machine over plain http, unless `insecure`.
+ * That of `CODEX_API_KEY` is sent only to its issuer and to this machine.
  *
  * @category constructors
  */

@@ -1,7 +1,7 @@
 /**
- * A rendezvous: executors register with it and wait, clients connect to them through it.
+ * A rendezvous: executors register with it and wait, and clients connect to them through it.
  *
- * `POST /cloud/environment/ID/register` answers an executor with a URL that can be used once; clients connect to
+ * `POST /cloud/environment/ID/register` returns a one-time URL for the executor. Clients connect to
  * `/cloud/environment/ID/connect?role=harness`.
  *
  * @since 0.1.0
@@ -21,7 +21,7 @@ import * as RelaySocket from "./RelaySocket.js"
 import { type Limits, RendezvousRouter } from "./RendezvousRouter.js"
 
 /**
- * What a rendezvous is made with.
+ * Options of a rendezvous.
  *
  * @category models
  */
@@ -29,17 +29,17 @@ export interface Options {
   readonly address: Listener.Address
   /** Serves TLS with this certificate. */
   readonly tls?: Tls.Files | undefined
-  /** The bearer token that executors register with; undefined: no token is needed. */
+  /** The bearer token of executors; undefined if none is needed. */
   readonly executorToken?: string | undefined
-  /** The token of clients, as a bearer token or as `token` in the query; undefined: no token is needed. */
+  /** The token of clients, as a bearer token or as `token` in the query; undefined if none is needed. */
   readonly clientToken?: string | undefined
-  /** The URL for executors, such as `wss://host`, if there is a reverse proxy in front. */
+  /** The URL for executors, such as `wss://host`, behind a reverse proxy. */
   readonly publicUrl?: string | undefined
   readonly limits?: Partial<RendezvousLimits> | undefined
 }
 
 /**
- * What bounds a rendezvous.
+ * The limits of a rendezvous.
  *
  * @category models
  */
@@ -60,7 +60,7 @@ export class Rendezvous extends Context.Tag("exec-server/Rendezvous")<
     readonly address: string
   }
 >() {
-  /** A rendezvous that listens while the Layer is alive. */
+  /** A rendezvous that listens while the layer is alive. */
   static readonly layer = (options: Options): Layer.Layer<Rendezvous, ListenError> =>
     Layer.scoped(Rendezvous, make(options))
 }
@@ -70,20 +70,20 @@ const defaults: RendezvousLimits = {
   maxClientsPerEnvironment: 256,
   maxStreamsPerClient: 16,
   maxMessageBytes: 67108864,
-  // The longest message must fit, and what a stream may have in flight besides.
+  // The longest message must fit, together with what a stream may have in flight.
   maxQueuedBytesPerClient: 67108864 + 16777216
 }
 
-/** How long a registration can be used to connect, in milliseconds. */
+/** How long a registration is valid, in milliseconds. */
 const ticketMs = 60000
 
-/** Unused registrations at a time; above it the oldest is dropped. */
+/** The most unused registrations. Beyond it the oldest is dropped. */
 const maxTickets = 4096
 
 /** How long a connection may take to be accepted, in milliseconds. */
 const acceptWithinMs = 10000
 
-/** How long the close handshakes may take at shutdown, in milliseconds. */
+/** The deadline of the close handshakes at shutdown, in milliseconds. */
 const goodbyeMs = 2000
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
@@ -110,7 +110,7 @@ const parseTarget = (request: IncomingMessage): Target | undefined => {
   return { environmentId, action, query: new URLSearchParams(query) }
 }
 
-/** A refusal, in the format of a registry. */
+/** A refusal, in the format of registries. */
 interface Refusal {
   readonly status: number
   readonly code: string
@@ -132,7 +132,7 @@ const refusals = {
   clients: { status: 503, code: "too_many_clients", message: "the limit of clients of this environment is reached" }
 } as const satisfies Record<string, Refusal>
 
-/** Each request has a connection of its own: only WebSockets stay. */
+/** Every answer closes its connection: only WebSockets stay open. */
 const closing = { connection: "close" }
 
 const bodyOf = ({ code, message }: Refusal) => JSON.stringify({ error: { code, message } })
@@ -195,7 +195,7 @@ const make = (options: Options) =>
       onRequest: (request, response) => onRequest(request, response)
     })
 
-    /** The base URL for an executor: the host that it sent its request to, unless `publicUrl` is set. */
+    /** The base URL for an executor: the host of its request, unless `publicUrl` is set. */
     const baseFor = ({ headers }: IncomingMessage): string =>
       options.publicUrl?.replace(/\/+$/, "") ??
       (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "") ? `${new URL(address).protocol}//${headers.host}` : address)
@@ -214,7 +214,7 @@ const make = (options: Options) =>
         .end(JSON.stringify({ environment_id: environmentId, url }))
     }
 
-    /** Why an upgrade is refused, if it is. */
+    /** Why an upgrade is refused; undefined if it is not. */
     const fault = (request: IncomingMessage, target: Target | undefined): Refusal | undefined => {
       if (request.headers.origin !== undefined) return refusals.origin
       if (target === undefined || target.action === "register") return refusals.path
@@ -230,7 +230,7 @@ const make = (options: Options) =>
     }
 
     server.on("upgrade", (request, socket, head) => {
-      // Node.js has removed its own listener: an unhandled reset would end the rendezvous.
+      // Node.js has removed its own listener: without one, a connection reset would crash the rendezvous.
       socket.on("error", () => socket.destroy())
       const target = parseTarget(request)
       const refusal = fault(request, target)
@@ -261,7 +261,7 @@ const make = (options: Options) =>
   })
 
 /**
- * A rendezvous that listens while the Layer is alive.
+ * A rendezvous that listens while the layer is alive.
  *
  * @category layers
  * @example

@@ -1,5 +1,5 @@
 /**
- * The flags of a rendezvous.
+ * The configuration of a rendezvous.
  *
  * @since 0.1.0
  */
@@ -11,13 +11,13 @@ import * as ListenUrl from "../transport/ListenUrl.js"
 import * as Tls from "../transport/Tls.js"
 import type { Options } from "./Rendezvous.js"
 
-/** A rendezvous cannot be started like this; the message says why. */
+/** The flags are invalid. The message says why. */
 export class RendezvousConfigError extends Data.TaggedError("RendezvousConfigError")<{ readonly message: string }> {}
 
-/** The file of a token cannot be read, or holds none; the message says which one. */
+/** A token file cannot be read or is empty. The message names it. */
 export class TokenFileError extends Data.TaggedError("TokenFileError")<{ readonly message: string }> {}
 
-/** The flags, as they were given. */
+/** The flags as given. */
 export interface Flags {
   readonly listen: string
   readonly executorTokenFile: string | undefined
@@ -30,7 +30,7 @@ export interface Flags {
 
 const fail = (message: string) => Either.left(new RendezvousConfigError({ message }))
 
-/** The token of the file, else of the variable, else none. An empty token is an error. */
+/** The token from the file, else from the variable, else none. An empty token is an error. */
 const readToken = (
   file: string | undefined,
   variable: string | undefined
@@ -50,7 +50,8 @@ const readToken = (
 }
 
 /**
- * Reads the flags; tokens without a file come from `EXEC_SERVER_EXECUTOR_TOKEN` and `EXEC_SERVER_CLIENT_TOKEN`. A public address needs both, or `insecure`.
+ * Reads the flags. Tokens without a file come from `EXEC_SERVER_EXECUTOR_TOKEN` and `EXEC_SERVER_CLIENT_TOKEN`. A
+ * public address needs both, or `insecure`.
  */
 export const load = (
   flags: Flags,
@@ -66,7 +67,7 @@ export const load = (
       ListenUrl.parse(listen, tls !== undefined),
       (message) => new RendezvousConfigError({ message })
     )
-    // Executors and clients come by the network.
+    // Executors and clients connect over the network.
     if (place === undefined || "path" in place.address) return yield* fail(ListenUrl.invalidWebSocket(listen))
     const { address, isLocal } = place
     if (publicUrl !== undefined && !/^wss?:\/\/[^/?#@]+\/*$/.test(publicUrl)) {

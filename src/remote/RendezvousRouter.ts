@@ -8,15 +8,15 @@ import * as Either from "effect/Either"
 import * as RelayFrame from "./RelayFrame.js"
 import { highWaterBytes, type RelaySocket } from "./RelaySocket.js"
 
-/** What bounds one environment. */
+/** The limits of one environment. */
 export interface Limits {
   readonly maxClientsPerEnvironment: number
   readonly maxStreamsPerClient: number
-  /** A client with more unsent bytes than this is disconnected: it would make the others wait. */
+  /** A client with more unsent bytes than this is disconnected: it would delay the others. */
   readonly maxQueuedBytesPerClient: number
 }
 
-/** A client that is connected, and the streams it has made. */
+/** A connected client, and the streams it has opened. */
 interface Client {
   readonly socket: RelaySocket
   readonly streams: Set<string>
@@ -35,7 +35,7 @@ export class RendezvousRouter {
   constructor(
     private readonly limits: Limits,
     private readonly warn: (message: string) => void,
-    /** Nobody is connected any more. */
+    /** Called when the last one has disconnected. */
     private readonly onIdle: () => void
   ) {}
 
@@ -47,7 +47,7 @@ export class RendezvousRouter {
     return this.clients.size >= this.limits.maxClientsPerEnvironment
   }
 
-  /** A new executor replaces an old one, whose connection may be dead and not yet noticed. */
+  /** Replaces the current executor, whose connection may be dead without notice. */
   addExecutor(socket: RelaySocket): void {
     const previous = this.executor
     this.executor = socket
@@ -162,7 +162,7 @@ export class RendezvousRouter {
     this.checkIdle()
   }
 
-  /** Disconnects all clients: their streams belonged to an executor that is gone. */
+  /** Disconnects all clients: their streams belonged to the executor that is gone. */
   private dropClients(): void {
     for (const { socket, streams } of this.clients) {
       for (const streamId of streams) socket.send(RelayFrame.encodeReset(streamId, "the executor is gone"))

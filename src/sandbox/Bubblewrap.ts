@@ -116,7 +116,7 @@ const parse = (line: string) => {
   return { word, number: Number(number ?? 0) }
 }
 
-/** The longest line of `init`, in bytes. Whoever writes more is not `init`. */
+/** The longest line of `init`, in bytes. Longer lines are forged. */
 const maxLine = 64
 
 /** Decodes a status of wait(2). */
@@ -156,7 +156,7 @@ interface Needs {
   readonly bubblewrap: string
   readonly trees: TreesShape
   readonly places: PlaceholdersShape
-  /** The processes that enclose confined programs, by their pids. */
+  /** The pids of the processes that enclose confined programs. */
   readonly confined: Set<number>
   readonly writable: WritableFolders.WritableFolders
 }
@@ -194,7 +194,7 @@ const hold = ({ places, writable }: Needs, confinement: Confinement | undefined)
   }
 }
 
-/** Starts bubblewrap with what the confinement needs held, until `release` is called. */
+/** Starts bubblewrap while the resources of the confinement are held, until `release` is called. */
 const spawnHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
   const release = hold(needs, spec.confinement)
   try {
@@ -235,7 +235,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
         },
         hasRemains: () => !over,
         findRemains: () => !over,
-        // The guard has none of it: nothing in a namespace outlives its first process.
+        // The guard does not know it: nothing outlives the first process of a namespace.
         closeTerminal: () => {}
       })
 
@@ -332,11 +332,11 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
   {
     /** Checks that bubblewrap works on this machine. */
     readonly check: Effect.Effect<void, BubblewrapUnavailable>
-    /** Checks that it can also mount by descriptor, which sandboxes need. */
+    /** Checks that it can also mount by descriptor, as sandboxes require. */
     readonly checkConfining: Effect.Effect<void, BubblewrapUnavailable>
     /** Starts a child in a PID namespace, and in its confinement if it has one. */
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
-    /** The roots of the trees of confined programs that run now, by pid. */
+    /** The pids of the roots of running confined programs' trees. */
     readonly confined: () => ReadonlySet<number>
     /** The folders that running sandboxes can write. */
     readonly writable: WritableFolders.WritableFolders
@@ -348,7 +348,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     ) => Effect.Effect<Running & Pick<Tree, "signal">, SpawnError | BubblewrapUnavailable>
   }
 >() {
-  /** Bubblewrap with the process trees and the placeholders at hand. */
+  /** Bubblewrap with the current process trees and placeholders. */
   static readonly layer: Layer.Layer<Bubblewrap, never, ProcessTrees | Placeholders> = Layer.effect(
     Bubblewrap,
     Effect.gen(function* () {

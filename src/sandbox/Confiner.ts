@@ -1,9 +1,9 @@
 /**
  * Turns the sandbox of a request into a confinement, or refuses it if this server cannot enforce it.
  *
- * A confinement is only as good as what carries it out: processes are confined by the spawner, files by their views. So
- * a sandbox is enforced where all three say so: there is a confiner, the spawner `confines`, and the file system
- * `isConfinable`. Everything else is refused, whatever layers a server is composed of.
+ * The spawner confines processes, and file views confine file requests. A sandbox is accepted only if all parts support
+ * it: there is a confiner, the spawner `confines`, and the file system `isConfinable`. Otherwise it is refused,
+ * whatever layers the server is composed of.
  *
  * @since 0.1.0
  */
@@ -46,11 +46,11 @@ export interface Shape {
     sandbox: Sandbox | undefined,
     env?: Env
   ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams | LimitReached>
-  /** Whether a socket is, or may be, that of a process which is confined now. */
+  /** Whether the owner of a socket is, or may be, a currently confined process. */
   readonly isConfined: (owner: SocketOwner.SocketOwner) => boolean
 }
 
-/** `tmpdir` is the process's own TMPDIR, for file requests the server's. */
+/** `tmpdir` is the process's own TMPDIR; for file requests, the server's. */
 const policyOf = (sandbox: Sandbox | undefined, env: Env | undefined) =>
   Effect.suspend(() =>
     sandbox === undefined
@@ -60,7 +60,7 @@ const policyOf = (sandbox: Sandbox | undefined, env: Env | undefined) =>
         )
   )
 
-/** Refuses every sandbox that restricts something, and says why. */
+/** Refuses every restrictive sandbox, with this reason. */
 const refusing = (why: string): Shape => ({
   confine: (sandbox, env) =>
     Effect.flatMap(policyOf(sandbox, env), (policy) =>
@@ -77,7 +77,7 @@ const refusing = (why: string): Shape => ({
 export class Confiner extends Context.Reference<Confiner>()("exec-server/Confiner", {
   defaultValue: (): Shape => refusing("it was composed without bubblewrap")
 }) {
-  /** Confines with bubblewrap; refuses restrictions where it is not installed. */
+  /** Confines with bubblewrap. Refuses restrictions if it is not installed. */
   static readonly layer: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
     Confiner,
     Effect.gen(function* () {
@@ -109,7 +109,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
 }
 
 /**
- * The confiner for processes of a spawner: one that refuses where the spawner keeps no confinement.
+ * The confiner for the processes of a spawner. Refuses restrictions if the spawner cannot confine.
  *
  * @category utilities
  */
@@ -117,7 +117,7 @@ export const forSpawner = ({ confines }: Pick<Spawns, "confines">): Effect.Effec
   confines ? Confiner : Effect.succeed(refusing("what starts its processes does not confine them"))
 
 /**
- * The confiner for requests on files: one that refuses where there are no views of these files.
+ * The confiner for file requests. Refuses restrictions if there are no views of these files.
  *
  * @category utilities
  */

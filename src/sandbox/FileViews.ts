@@ -116,7 +116,7 @@ const connect = (input: Socket, output: Socket, onReady: () => void) => {
       for (const piece of Frames.encode({ id, call }, payload)) input.write(piece)
       return Effect.sync(() => waiting.delete(id))
     })
-  // The one cast: a response has the result type of its call.
+  // The cast is safe: a response has the result type of its call.
   return { ask: ask as unknown as RemoteFiles.Ask, end }
 }
 

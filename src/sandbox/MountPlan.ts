@@ -160,7 +160,7 @@ const mountsOf = (places: ReadonlyMap<string, Place>) => {
   const all = outermostFirst(places.values())
   for (const { path, access, entry, kind, links, hasParent } of all) {
     const outer = inherited(path, places)
-    // Every sandbox has its own.
+    // Every sandbox mounts its own.
     if (path === "/dev" || isWithin(path, "/proc")) continue
     for (const { path, target } of links) {
       if (inherited(path, places).access === "none") mounts.set(path, { _tag: "Link", path, target })
@@ -196,10 +196,10 @@ const hiddenPlaces = (
     .map((path): Place => ({ ...locate({ path, access: "none", entry: `\`${path}\`` }, resolvePath), links: [] }))
     .filter(({ path, kind }) => kind === "file" && (places.get(path) ?? inherited(path, places)).access !== "none")
 
-/** What a policy without rules for files allows. */
+/** The rules of a policy without file rules. */
 const everything: ReadonlyArray<Rule> = [{ path: "/", access: "write", entry: "`:root` (write)" }]
 
-/** The folder around a path that a running sandbox can write, if there is one. */
+/** Finds the folder around a path that a running sandbox can write, if any. */
 type WritableAround = (path: string) => string | undefined
 
 /** The implied rules: `protectedNames` in writable folders are read-only. */
@@ -212,9 +212,9 @@ const impliedPlaces = (places: ReadonlyMap<string, Place>, resolvePath: typeof r
     .filter(({ kind, links }) => kind !== "missing" && links.length === 0)
 
 /**
- * The confinement that enforces a policy; fails with `NotAllowed` if that is impossible. Links in folders that a running
- * sandbox can write, which `writableAround` finds, are not trusted, whatever this policy allows. The files of the
- * server itself, `serverFiles`, are hidden.
+ * The confinement that enforces a policy. Fails with `NotAllowed` if that is impossible. Links in folders that a
+ * running sandbox can write (`writableAround`) are not trusted, whatever this policy allows. The server's own files,
+ * `serverFiles`, are hidden.
  */
 export const plan = (
   { files, isolated }: Policy,

@@ -100,7 +100,7 @@ const filterArguments = (filter: Buffer, add: (fd: number) => string): ReadonlyA
   return ["--add-seccomp-fd", add(readEnd)]
 }
 
-/** The filter of every sandbox where the architecture is known, and a network of its own if that is asked for. */
+/** The base filter of every sandbox, if the architecture is known, and an isolated network if requested. */
 const isolate = (isolated: boolean, add: (fd: number) => string): ReadonlyArray<string> => {
   const base = Seccomp.base()
   const filtered = base === undefined ? [] : filterArguments(base, add)

@@ -48,7 +48,7 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
     try {
       rmdirSync(path)
     } catch {
-      // Somebody else has removed it, or put a file into it: then it stays.
+      // Another program has removed it or put a file into it; then it stays.
     }
   }
 

@@ -1,5 +1,5 @@
 /**
- * Reduces a sandbox to what has to be enforced: rules for paths, and whether the network is restricted.
+ * Reduces a sandbox to the restrictions to enforce: rules for paths, and whether the network is restricted.
  *
  * @since 0.1.0
  */

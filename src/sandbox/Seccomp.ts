@@ -1,14 +1,13 @@
 /**
  * Seccomp filters for what namespaces do not isolate.
  *
- * The one for every sandboxed program refuses io_uring, which creates sockets and opens files without the usual system
- * calls; the kernel's keyrings, which belong to the user; and vsock, the sockets of a virtual machine to its host.
+ * One is for every sandboxed program. It refuses io_uring, which creates sockets and opens files without the usual
+ * system calls; the kernel's keyrings, which belong to the user; and vsock, the sockets between a virtual machine and
+ * its host.
  *
- * The other one is for restricted networks. It refuses the sockets that a network namespace does not isolate: unix sockets, which any program can use
- * that sees their path, and vsock, the sockets of a virtual machine to its host.
- *
- * An isolated program may create internet and netlink sockets, which belong to its own network namespace, and connected
- * socket pairs. Everything else is refused.
+ * The other is for restricted networks. It allows internet and netlink sockets, which belong to the program's network
+ * namespace, and connected socket pairs. It refuses all other sockets, such as unix sockets, which any program can use
+ * that sees their path.
  *
  * @since 0.1.0
  */

@@ -1,20 +1,20 @@
 /**
- * The folders that running sandboxes can write. A program in one of them can replace any link there, so that no other
- * sandbox is built from such a link while that program runs.
+ * The folders that running sandboxes can write. Their programs can replace any link there, so no other sandbox may rely
+ * on such a link while they run.
  *
  * @since 0.1.0
  */
 import { dirname } from "node:path"
 import type { Confinement } from "../spawn/Confinement.js"
 
-/** The most folders held at a time, in all sandboxes that run. */
+/** The most folders held at a time, by all running sandboxes. */
 export const maxFolders = 16_384
 
 /** Counts the sandboxes that can write each folder. */
 export interface WritableFolders {
   /** Counts the writable folders of a confinement until the returned release is called. */
   readonly hold: (confinement: Confinement | undefined) => () => void
-  /** The nearest held folder that a path is in. */
+  /** The nearest held folder around a path. */
   readonly around: (path: string) => string | undefined
   /** Whether a confinement can be held without exceeding `maxFolders`. */
   readonly hasRoomFor: (confinement: Confinement) => boolean

@@ -1,11 +1,11 @@
 /**
- * The audit log as a file: one JSON object a line, appended and never rewritten, for nobody else to read.
+ * The audit log as a file, with one JSON object per line. It is only appended to, and only this user can access it.
  *
- * Log rotation renames the file: the next line is the first one of a new file. How large the file becomes, and how many are
- * kept, is for the rotation to say (`logrotate`, without `copytruncate`).
+ * Log rotation renames the file; the next line then starts a new one. Rotation also bounds the size and number of files
+ * (`logrotate`, without `copytruncate`).
  *
- * Each line is with the operating system before the client hears of what it says, and so outlives this process. When
- * a line cannot be written, that is logged, and no process is started; ending processes goes on.
+ * Each line is handed to the operating system before the client gets the response, so it survives a crash of the
+ * server. If a line cannot be written, this is logged and starts are refused; ending processes still works.
  *
  * @since 0.1.0
  */
@@ -19,7 +19,7 @@ import * as OsError from "../protocol/OsError.js"
 import { AuditLog, type Shape } from "../session/AuditLog.js"
 
 /**
- * The file cannot be opened, or is not one to append to; the message says which one, and why.
+ * The file cannot be opened or appended to. The message says which one, and why.
  *
  * @category errors
  */
@@ -57,18 +57,18 @@ const maxText = 1024
 const clipped = (_: string, value: unknown): unknown =>
   typeof value === "string" && value.length > maxText ? `${value.slice(0, maxText)}...` : value
 
-/** Whether a descriptor is still the file at a path: log rotation renames it, and expects a new one. */
+/** Whether a descriptor is still the file at a path: log rotation renames the file and expects a new one. */
 const isCurrent = (fd: number, path: string): boolean => {
   const [at, open] = [statSync(path, { throwIfNoEntry: false }), fstatSync(fd)]
   return at !== undefined && at.ino === open.ino && at.dev === open.dev
 }
 
-/** The file; it is reopened after it was renamed or removed. */
+/** The open file. It is reopened after it was renamed or removed. */
 interface Opened {
   fd: number
 }
 
-/** Writes a whole line, or returns the reason why it could not. */
+/** Writes a whole line, or returns the reason for the failure. */
 const append = (opened: Opened, path: string, line: string): string | undefined => {
   try {
     if (!isCurrent(opened.fd, path)) {
@@ -93,7 +93,7 @@ const make = (path: string) =>
     const clock = yield* Effect.clock
     const runFork = Runtime.runFork(yield* Effect.runtime<never>())
     let failing = false
-    // A line that was cut short must not be joined by the next one.
+    // The last line was cut short: the next one must not be joined to it.
     let torn = false
     return {
       write: ({ sessionId, subject, peer }, { event, ...what }) => {
@@ -101,7 +101,7 @@ const make = (path: string) =>
         const line = JSON.stringify({ time, event, sessionId, subject, peer, ...what }, clipped)
         const reason = append(opened, path, `${torn ? "\n" : ""}${line}\n`)
         torn = reason !== undefined
-        // Logged once, not on every attempt.
+        // Logged once, not at every attempt.
         if (reason !== undefined && !failing) {
           runFork(
             Effect.logError(`the audit log ${path} cannot be written: ${reason}; no process is started until it can`)
@@ -115,7 +115,7 @@ const make = (path: string) =>
   })
 
 /**
- * The audit log in this file, which must be a regular one and gets the mode 0600.
+ * An audit log in this file, which must be a regular one. Its mode becomes 0600.
  *
  * @category layers
  */

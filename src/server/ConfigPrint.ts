@@ -1,5 +1,5 @@
 /**
- * The effective settings as a configuration file that says where each value came from.
+ * Prints the effective settings as a configuration file with the origin of each value.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import * as ServerConfig from "./ServerConfig.js"
 
 const mask = "********"
 
-/** A URL may carry credentials: before its host, or among its parameters. */
+/** Masks credentials in a URL: before its host, or among its parameters. */
 const maskUrl = (text: string): string => {
   if (!URL.canParse(text)) return text
   const url = new URL(text)
@@ -27,7 +27,7 @@ const shown = (key: ServerConfig.Key, value: ServerConfig.Value): ServerConfig.V
 }
 
 /**
- * Every setting on a line; what has no value is commented out. Secrets are masked.
+ * Prints each setting on a line. Settings without a value are commented out; secrets are masked.
  *
  * @category utilities
  */

@@ -1,8 +1,8 @@
 /**
- * The server: sessions over services, and peers of a transport served by them.
+ * The server: it serves the peers of a transport with sessions over services.
  *
- * `layer` needs a `Transport` (`WebSocket.layer`, `Stdio.layer`, `Memory.layer`, `RelayTransport.layer`) and the services
- * (`NodeServices.layer`, or others in their place); `Limits.layer`, provided last, bounds them all.
+ * `layer` needs a `Transport` (`WebSocket.layer`, `Stdio.layer`, `Memory.layer`, `RelayTransport.layer`) and the
+ * services (`NodeServices.layer`, or replacements). `Limits.layer`, provided last, sets the limits of all.
  *
  * @since 0.1.0
  */
@@ -28,21 +28,22 @@ import type { Spawner } from "../spawn/Spawner.js"
 import { Transport, type TransportFailed } from "../transport/Transport.js"
 
 /**
- * What answers requests, without a transport: `ExecClient.layerInProcess` and `HttpUpgrade.serve` need no more.
+ * The services that answer requests, without a transport. `ExecClient.layerInProcess` and `HttpUpgrade.serve` need only
+ * these.
  *
  * @category models
  */
 export type Sessions = SessionRegistry | Handlers.Handlers
 
 /**
- * What sessions work with: `NodeServices` are the real ones.
+ * The services that sessions need. `NodeServices.layer` provides the real ones.
  *
  * @category models
  */
 export type Services = Spawner | OutputBuffer | FileSystem | HttpRunner
 
 /**
- * Sessions without a transport, for clients in this process and for the routes of an HTTP server.
+ * Sessions without a transport, for in-process clients and for routes of an HTTP server.
  *
  * @category layers
  * @example
@@ -56,10 +57,10 @@ export const layerSessions: Layer.Layer<Sessions, never, Services> = Handlers.la
   provideInOrder(ProcessSupervisor.layer)
 )
 
-/** How many of the processes that a shutdown has ended are named. */
+/** The most processes that a shutdown names. */
 const maxNamed = 20
 
-/** Says what a shutdown has ended: ids, pids and how, but no arguments, which may hold secrets. */
+/** Logs which processes a shutdown has ended: ids, pids and exits, but no arguments, which may contain secrets. */
 const report = (ended: ReadonlyArray<ProcessInfo>): Effect.Effect<void> => {
   if (ended.length === 0) return Effect.void
   const named = ended.slice(0, maxNamed).map(({ processId, pid, running, signal, exitCode }) => {
@@ -72,8 +73,8 @@ const report = (ended: ReadonlyArray<ProcessInfo>): Effect.Effect<void> => {
 }
 
 /**
- * Serves the peers of a transport until there can be no further one. When interrupted: no peer is accepted any more,
- * those connected are told, and all processes are ended with `shutdownGracePeriod` between SIGTERM and SIGKILL.
+ * Serves the peers of a transport until no peer can come any more. When interrupted, stops accepting, notifies
+ * connected peers, and ends all processes, with `shutdownGracePeriod` between SIGTERM and SIGKILL.
  *
  * @category running
  */
@@ -84,7 +85,7 @@ export const serve: Effect.Effect<void, TransportFailed, Transport | Sessions> =
   const peers = yield* Effect.fork(transport.run(Connection.serve))
   yield* Fiber.join(peers).pipe(
     Effect.onInterrupt(() =>
-      // Sessions first, so that the end of a connection finds its session already ending, with its grace.
+      // Sessions first: when a connection ends, its session must already be ending, with its grace period.
       Effect.zipRight(
         registry.close,
         Effect.all([Effect.flatMap(registry.end(shutdownGracePeriodMs), report), Fiber.interrupt(peers)], {
@@ -97,26 +98,28 @@ export const serve: Effect.Effect<void, TransportFailed, Transport | Sessions> =
 })
 
 /**
- * A server that runs.
+ * A running server.
  *
  * @category tags
  */
 export class Running extends Context.Tag("exec-server/ExecServer/Running")<
   Running,
   {
-    /** Where clients find it, in the words of its transport: `ws://127.0.0.1:8080` with the port that it got. */
+    /**
+     * The address that clients connect to, in the transport's notation: `ws://127.0.0.1:8080`, with the actual port.
+     */
     readonly address: string
     /**
-     * Completes when there can be no further peer and the last one is gone, such as at the end of stdin, or when the
-     * server ends with its scope. Fails where the transport does.
+     * Completes when no peer can come any more and the last one is gone (at the end of stdin, for example), or when the
+     * scope of the server closes. Fails if the transport fails.
      */
     readonly ended: Effect.Effect<void, TransportFailed>
   }
 >() {}
 
 /**
- * A running server of sessions that are there already, for applications that use these also without a transport. `ended`
- * says when it has ended; a failure of the transport that nobody waits for is logged.
+ * Runs a server with existing sessions, for applications that also use these without a transport. `ended` completes
+ * when it has ended. A failure of the transport is logged if nothing waits for `ended`.
  *
  * @category layers
  * @example
@@ -139,7 +142,7 @@ export const layerServe: Layer.Layer<Running, never, Transport | Sessions> = Lay
       Effect.tapError(({ message }) =>
         isAwaited ? Effect.void : Effect.logError("no peer can connect any more", message)
       ),
-      // A server that ends with its scope has ended in good order.
+      // The end of the scope is a regular end.
       Effect.onExit((exit) => Deferred.done(done, Exit.isInterrupted(exit) ? Exit.void : exit)),
       Effect.forkScoped
     )
@@ -152,8 +155,8 @@ export const layerServe: Layer.Layer<Running, never, Transport | Sessions> = Lay
 )
 
 /**
- * A running server: a transport, the services, and limits where the defaults are not wanted. It ends with its scope, as
- * `serve` does; `launch` runs it until it ends by itself.
+ * A running server. Needs a transport and the services, and limits if the defaults do not fit. It ends with its scope,
+ * as `serve` does; `launch` runs it until it ends on its own.
  *
  * @category layers
  * @example
@@ -167,15 +170,15 @@ export const layerServe: Layer.Layer<Running, never, Transport | Sessions> = Lay
 export const layer: Layer.Layer<Running, never, Transport | Services> = layerServe.pipe(provideInOrder(layerSessions))
 
 /**
- * Completes when the server has ended, and fails where its transport does: `Running.ended`.
+ * Completes when the server has ended; fails if its transport fails. See `Running.ended`.
  *
  * @category running
  */
 export const ended: Effect.Effect<void, TransportFailed, Running> = Effect.flatMap(Running, ({ ended }) => ended)
 
 /**
- * Runs the server of a layer until it has ended: what `Layer.launch` is for layers that do not end by themselves. It
- * fails as the layer and the transport do; interrupting it ends the server, as `serve` does.
+ * Runs a server until it has ended, like `Layer.launch` for layers that end on their own. Fails as the layer and the
+ * transport do. Interruption ends the server, as in `serve`.
  *
  * @category running
  * @example

@@ -1,9 +1,9 @@
 /**
  * The limits of a whole server: of its sessions, processes, HTTP exchanges and transports.
  *
- * Limits are references with defaults, which services read when they are built. So this layer is provided last, after
- * the transport and the services: what is provided later is built first, and everything before it sees the limits.
- * Provided before them it would have no effect on them; the server then fails to build, with a defect that says so.
+ * Limits are references with defaults, which services read when they are built. Provide this layer last, after the
+ * transport and the services: a layer provided later is built earlier. Provided before them it would have no effect;
+ * the server then fails to build, with a defect that says so.
  *
  * ```ts
  * const server = ExecServer.layer.pipe(
@@ -13,7 +13,7 @@
  * )
  * ```
  *
- * The settings of the command are the same limits; there a time is a number of milliseconds and its name ends with `Ms`.
+ * The command has the same limits as settings. There, times are milliseconds and their names end with `Ms`.
  *
  * @since 0.1.0
  */
@@ -36,69 +36,71 @@ import { type Limits as OfTransports, defaults as ofTransports, TransportLimits 
 import * as ServerConfig from "./ServerConfig.js"
 
 /**
- * The limits to change. Counts and bytes are whole numbers; a time is a duration, a bare number of it milliseconds.
+ * The limits to change. Counts and bytes are whole numbers. Times are durations; a bare number means milliseconds.
  *
  * @category models
  */
 export interface Options {
-  /** Sessions, attached or waiting for their client; 1024. */
+  /** Sessions, attached or detached; 1024. */
   readonly maxSessions?: number | undefined
-  /** How long a session waits for its client to come back; 30 seconds. */
+  /** How long a detached session waits to be resumed; 30 seconds. */
   readonly detachedSessionTtl?: Duration.DurationInput | undefined
   /** The longest such time that a client may ask for its own session; no limit: until it is ended. */
   readonly maxSessionTtl?: Duration.DurationInput | undefined
   /** How long a connection may take to become a session: first to be accepted, then to `initialized`; 10 seconds. */
   readonly handshakeTimeout?: Duration.DurationInput | undefined
-  /** Requests of one connection that are served at a time; further ones wait, in order; 4096. */
+  /** The most requests of one connection that are served at a time; further ones wait, in order; 4096. */
   readonly concurrentRequests?: number | undefined
   /** Processes of one session that are not closed; 1024. */
   readonly maxProcessesPerSession?: number | undefined
-  /** What is kept of output beyond the limits: the newest (`tail`, the default), or the beginning and the end. */
+  /**
+   * Which output is retained when limits are exceeded: the newest (`tail`, the default), or the beginning and the end.
+   */
   readonly retain?: "tail" | "head-tail" | undefined
-  /** Output kept of one process, in bytes; 1 MiB. */
+  /** Retained output of one process, in bytes; 1 MiB. */
   readonly retainedOutputBytesPerProcess?: number | undefined
-  /** Output kept of all processes, in bytes; closed processes give way first; 256 MiB. */
+  /** Retained output of all processes, in bytes; that of closed ones is dropped first; 256 MiB. */
   readonly retainedOutputBytesTotal?: number | undefined
-  /** Input that waits for one process, in bytes; then a write waits; 4 MiB. */
+  /** Input queued for one process, in bytes; beyond it, writes wait; 4 MiB. */
   readonly stdinQueueBytesPerProcess?: number | undefined
-  /** What is kept for the processes of one session besides output, in bytes: ids, arguments, input; 64 MiB. */
+  /** Memory of one session's processes besides output, in bytes: ids, arguments, input; 64 MiB. */
   readonly processBytesPerSession?: number | undefined
-  /** The same for all sessions, of which each has 256 KiB in any case; 256 MiB. */
+  /** The same for all sessions, each of which may take 256 KiB in any case; 256 MiB. */
   readonly processBytesTotal?: number | undefined
-  /** How long a closed process can still be read, and its id is taken; 30 seconds. */
+  /** How long a closed process can still be read; its id cannot be reused until then; 30 seconds. */
   readonly closedProcessRetention?: Duration.DurationInput | undefined
-  /** How long processes have between SIGTERM and SIGKILL when the server ends; 2 seconds. */
+  /** The time between SIGTERM and SIGKILL when the server shuts down; 2 seconds. */
   readonly shutdownGracePeriod?: Duration.DurationInput | undefined
   /** Whether plain requests may start processes; true. */
   readonly allowDirectExec?: boolean | undefined
   /** Whether requests marked `prepared` may start processes; true. */
   readonly allowPreparedExec?: boolean | undefined
-  /** HTTP exchanges of one connection under way; 256. */
+  /** HTTP exchanges in progress on one connection; 256. */
   readonly maxHttpRequestsPerConnection?: number | undefined
-  /** HTTP bodies of one connection that are not streamed, in bytes; 64 MiB. */
+  /** Bodies of unfinished HTTP responses on one connection, unless streamed, in bytes; 64 MiB. */
   readonly httpBufferBytesPerConnection?: number | undefined
   /** The longest message that is read, in bytes; 64 MiB. */
   readonly maxMessageBytes?: number | undefined
-  /** Messages of all WebSocket connections that have not arrived in full, in bytes; 256 MiB. */
+  /** Bytes of incomplete messages on all WebSocket connections; 256 MiB. */
   readonly unfinishedMessageBytesTotal?: number | undefined
-  /** WebSocket connections at a time; 1024. */
+  /** The most WebSocket connections; 1024. */
   readonly maxConnections?: number | undefined
-  /** Time between pings on WebSocket; a client that leaves three unanswered is cut off; 30 seconds. */
+  /** The time between WebSocket pings; a client that leaves three unanswered is disconnected; 30 seconds. */
   readonly pingInterval?: Duration.DurationInput | undefined
 }
 
-/** The limits as services read them: times in milliseconds. */
+/** The limits in the form that services read: times in milliseconds. */
 interface Values extends OfProcesses, OfSessions, OfHttp, OfTransports {}
 
-/** The key of each limit, by the name of its option. */
+/** The key of each limit's setting, by the name of its option. */
 const keys = new Map(
   Object.keys({ ...ofProcesses, ...ofSessions, ...ofHttp, ...ofTransports } satisfies Values).map(
-    // The limits are settings.
+    // The cast is safe: the keys are those of `Values`.
     (key) => [key.replace(/Ms$/, ""), key as keyof Values] as const
   )
 )
 
-/** The value of one option as services read it; undefined if it is invalid. */
+/** The value of one option in the services' form; undefined if it is invalid. */
 const accepted = (key: keyof Values, value: unknown): unknown => {
   const { kind, minimum, choices } = ServerConfig.settings[key]
   if (kind === "flag") return typeof value === "boolean" ? value : undefined
@@ -117,7 +119,7 @@ const expected = (key: keyof Values): string => {
   return key.endsWith("Ms") ? `a duration of ${minimum} ms or more` : `a whole number of ${minimum} or more`
 }
 
-/** The given limits as services read them, or the error. */
+/** The given limits in the services' form, or the error. */
 const read = (options: Options): Either.Either<Partial<Values>, string> => {
   const values: Array<readonly [string, unknown]> = []
   for (const [name, value] of Object.entries(options)) {
@@ -128,19 +130,19 @@ const read = (options: Options): Either.Either<Partial<Values>, string> => {
     if (found === undefined) return Either.left(`${name}: ${JSON.stringify(value)} is not ${expected(key)}`)
     values.push([key, found])
   }
-  // Each value was read by the kind of its own setting.
+  // The cast is safe: each value was read by its own setting.
   return Either.right(Object.fromEntries(values) as Partial<Values>)
 }
 
-/** The limits of one reference, with its own among those given in place of what they were. */
+/** The limits of one reference: the given ones among them replace the current ones. */
 const replaced = <L extends object>(current: L, given: Partial<Values>): L => ({
   ...current,
   ...Object.fromEntries(Object.entries(given).filter(([key]) => key in current))
 })
 
-/** A service that reads limits when it is built. */
+/** A service that reads limits while it is built. */
 interface Reader {
-  /** The service among those at hand, if it is there. */
+  /** The service in the current context, if there is one. */
   readonly find: (context: Context.Context<never>) => Option.Option<object>
   readonly reads: ReadonlyArray<keyof Values>
 }
@@ -171,14 +173,14 @@ const readers: ReadonlyArray<Reader> = [
   }
 ]
 
-/** The services at hand that were built without these limits, each with the names of those it reads. */
+/** The services in the current context that were built without these limits, and the names of the limits they read. */
 const builtWithout = (context: Context.Context<never>, limits: ReadonlySet<string>) =>
   readers.flatMap(({ find, reads }) => {
     const names = reads.filter((key) => limits.has(key)).map((key) => key.replace(/Ms$/, ""))
     return names.length === 0 ? [] : Option.toArray(Option.map(find(context), (service) => [service, names] as const))
   })
 
-/** All limits, those that are not given as they are around this layer. */
+/** All limits. Those not given keep the values around this layer. */
 const changed = (given: Partial<Values>): Effect.Effect<Context.Context<never>> =>
   Effect.gen(function* () {
     const processes = yield* ProcessLimits
@@ -198,8 +200,8 @@ const changed = (given: Partial<Values>): Effect.Effect<Context.Context<never>> 
   })
 
 /**
- * The limits of everything that this layer is provided to; those that are not given stay as they are. An invalid
- * limit is a defect, whose message names it; so is one for a transport or a service that was built before.
+ * Sets limits for everything that this layer is provided to; limits not given keep their values. An invalid limit is a
+ * defect that names it. So is a transport or service that was built before this layer.
  *
  * @category layers
  * @example
@@ -213,7 +215,7 @@ export const layer = (options: Options): Layer.Layer<never> =>
   )
 
 /**
- * The limits from wherever configuration comes from: `Limits.config`, or a `Config` of the application's own names.
+ * The same with limits from a `Config`: `Limits.config`, or one with the application's own names.
  *
  * @category layers
  * @example
@@ -230,19 +232,19 @@ export const layerConfig = (options: Config.Config.Wrap<Options>): Layer.Layer<n
   )
 
 /**
- * All limits under the names of the command's environment variables, such as `EXEC_SERVER_MAX_SESSIONS` and
- * `EXEC_SERVER_SHUTDOWN_GRACE_PERIOD_MS`; what the `ConfigProvider` does not have is the default.
+ * All limits, under the names of the command's environment variables, such as `EXEC_SERVER_MAX_SESSIONS` and
+ * `EXEC_SERVER_SHUTDOWN_GRACE_PERIOD_MS`. Missing ones have their defaults.
  *
  * @category config
  */
 export const config: Config.Config<Options> = Config.map(
   ServerConfig.config,
-  // The same limits under the names of the options; a number of milliseconds is a duration.
+  // The limits by their option names, with milliseconds as durations.
   (settings): Options => Object.fromEntries(Array.from(keys, ([name, key]) => [name, settings[key]]))
 )
 
 /**
- * The limits among the settings of the command.
+ * The limits in the settings of the command.
  *
  * @category context
  */

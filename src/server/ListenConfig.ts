@@ -1,5 +1,5 @@
 /**
- * The listener and its access control, from the settings, which are checked together.
+ * Derives the listener and its access control from the settings, and checks these together.
  *
  * @since 0.1.0
  */
@@ -36,7 +36,7 @@ export type Auth = Data.TaggedEnum<{
 export const Auth = Data.taggedEnum<Auth>()
 
 /**
- * Where the server listens; or the environment it registers as, instead.
+ * The address that the server listens on, or the environment that it registers as.
  *
  * @category models
  */
@@ -127,7 +127,7 @@ const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecur
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 
 /**
- * Reads all settings that concern it. A public address needs authentication, or `insecure`.
+ * Derives the listener from all settings concerned. A public address needs authentication, or `insecure`.
  *
  * @category utilities
  */
@@ -171,7 +171,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
           "set --ws-auth, or pass --insecure if something in front of it authenticates"
       )
     }
-    // A public address without authentication accepts everybody.
+    // A public address without authentication would accept everybody.
     const allowLocalUsers = config.allowLocalUsers || !isLocal
     const roles = { operatorFile: config.consoleTokenFile, viewerFile: config.consoleViewerTokenFile }
     return ListenConfig.WebSocket({ address, auth, roles, options: { tls, allowOrigin, allowLocalUsers } })
@@ -194,7 +194,7 @@ export const serverFiles = (
   return [socket, ...secrets, auditLog, configFile].flatMap((path) => (path === undefined ? [] : [resolve(path)]))
 }
 
-/** The authenticator for what the settings say. */
+/** The authenticator for the settings. */
 const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> = Auth.$match({
   Nobody: () => Authenticator.layerNone,
   CapabilityToken: ({ source }) => Authenticator.layerCapabilityToken(source),
@@ -202,7 +202,7 @@ const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> =
 })
 
 /**
- * The transport for what the settings say; `onRegistered` is told of every registration of an environment.
+ * The transport for the settings. Calls `onRegistered` after each registration of an environment.
  *
  * @category layers
  */

@@ -1,5 +1,5 @@
 /**
- * How the server logs: on stderr, as text or as JSON.
+ * The server's logs: on stderr, as text or as JSON.
  *
  * @since 0.1.0
  */
@@ -24,7 +24,7 @@ const messageOf = (message: unknown): string => {
 }
 
 /**
- * One JSON object a line: time, level, message, ids, and the trace and span that it belongs to, if there are any.
+ * Formats an entry as a JSON object on one line: time, level, message, ids, and its trace and span, if any.
  *
  * @category utilities
  */
@@ -44,7 +44,7 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
 )
 
 /**
- * One line of `name=value` pairs.
+ * Formats an entry as one line of `name=value` pairs.
  *
  * @category utilities
  */
@@ -56,7 +56,7 @@ const loggers: { readonly [K in ServerConfig["logFormat"]]: Logger.Logger<unknow
 }
 
 /**
- * The level for its word.
+ * The log level of a word.
  *
  * @category utilities
  */
@@ -64,13 +64,13 @@ export const levelOf = (word: ServerConfig["logLevel"]): LogLevel.LogLevel =>
   LogLevel.allLevels.find(({ _tag }) => _tag.toLowerCase() === word) ?? LogLevel.Warning
 
 /**
- * Logs on stderr in this format, from this level on.
+ * Logs to stderr in this format, from this level on.
  *
  * @category layers
  */
 export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | "logLevel">): Layer.Layer<never> =>
   Layer.scopedDiscard(
-    // Replaces all loggers: each line is on stderr once, and on the span that it belongs to.
+    // Replaces all loggers: each entry goes to stderr once, and to its span.
     Effect.locallyScoped(
       FiberRef.currentLoggers,
       HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)

@@ -1,5 +1,5 @@
 /**
- * The page of metrics: what the services have counted, and what is measured of the whole process when it is asked for.
+ * The metrics page: the counters of the services, and measurements of the process, taken on request.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import * as SessionMetrics from "../session/SessionMetrics.js"
 import { MetricsPage } from "../transport/MetricsPage.js"
 import * as Prometheus from "./Prometheus.js"
 
-/** How often the event loop's delay is measured, in milliseconds: an idle server should hardly wake. */
+/** The resolution of the event loop's delay, in milliseconds: an idle server should rarely wake up. */
 const delayResolutionMs = 50
 
 const nanosecondsPerSecond = 1e9
@@ -21,7 +21,7 @@ const nanosecondsPerSecond = 1e9
 const residentBytes = Metric.gauge("process_resident_memory_bytes", { description: "Resident memory, in bytes." })
 
 const delaySeconds = Metric.gauge("exec_server_event_loop_delay_seconds", {
-  description: "How late the event loop was, by quantile; since the last time that this was asked for."
+  description: "Delay of the event loop since the last scrape, by quantile."
 })
 
 const quantiles = [0.5, 0.99, 1].map((quantile) => ({
@@ -29,7 +29,7 @@ const quantiles = [0.5, 0.99, 1].map((quantile) => ({
   labels: [MetricLabel.make("quantile", String(quantile))]
 }))
 
-/** The page, for as long as the scope is open. */
+/** The page, while the scope is open. */
 const make = Effect.gen(function* () {
   ProcessMetrics.register()
   SessionMetrics.register()
@@ -44,7 +44,7 @@ const make = Effect.gen(function* () {
   const measure = () => {
     residentBytes.unsafeUpdate(process.memoryUsage.rss(), [])
     for (const { percentile, labels } of quantiles) {
-      // The timer itself takes its resolution; what is above that is the delay.
+      // The timer itself adds its resolution; the rest is delay.
       const late =
         delay.count === 0 ? 0 : delay.percentile(percentile) / nanosecondsPerSecond - delayResolutionMs / 1000
       delaySeconds.unsafeUpdate(Math.max(0, late), labels)
@@ -61,7 +61,7 @@ const make = Effect.gen(function* () {
 })
 
 /**
- * Answers `/metrics` with every metric of this process, those of an application around the server included.
+ * Serves all metrics of this process on `/metrics`, including those of an embedding application.
  *
  * @category layers
  */

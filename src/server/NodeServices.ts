@@ -1,7 +1,7 @@
 /**
- * The real services of a server: what `ExecServer.layer` and `ExecServer.layerSessions` need, on this machine.
+ * The real services of a server on this machine, for `ExecServer.layer` and `ExecServer.layerSessions`.
  *
- * A service is replaced by providing another one before these: what is provided first is nearest, and wins.
+ * To replace a service, provide another one before these: the one provided first wins.
  *
  * ```ts
  * const server = ExecServer.layer.pipe(
@@ -11,13 +11,12 @@
  * )
  * ```
  *
- * The real spawner is then built as well, but nothing is asked of it: it starts no process before its first child. Where
- * not even that should happen, provide the services one by one: `FakeSpawner.layer`, `OutputBuffer.layer`,
- * `MemoryFileSystem.layer()`, `HttpRunner.layer`.
+ * The real spawner is still built, but unused: it starts no process before its first child. To avoid even that, provide
+ * the services one by one: `FakeSpawner.layer`, `OutputBuffer.layer`, `MemoryFileSystem.layer()`, `HttpRunner.layer`.
  *
- * Sandboxes are enforced by bubblewrap, which is looked for when the first one is asked for. That needs a service that
- * takes part: a spawner which `confines`, and a file system which `isConfinable`. With another one in its place, requests
- * with a sandbox that restricts something are refused, and all others served.
+ * Bubblewrap enforces sandboxes; it is looked up when the first one is requested. The services must support it: the
+ * spawner `confines`, and the file system `isConfinable`. If a replacement does not, requests with a restrictive
+ * sandbox are refused, and all others served.
  *
  * @since 0.1.0
  */
@@ -31,7 +30,7 @@ import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews } from "../sandbox/FileViews.js"
 import type { Services } from "./ExecServer.js"
 
-/** What real processes of either kind have around them. */
+/** The services that both kinds of spawner need. */
 const others = [
   OutputBuffer.layer,
   FileSystem.layer,
@@ -51,7 +50,8 @@ const others = [
 export const layer: Layer.Layer<Services> = inOrder(layerSpawner, ...others)
 
 /**
- * The same, each process in a PID namespace of its own, which nothing outlives; fails where bubblewrap cannot make these.
+ * The same, with each process in its own PID namespace: when the process ends, so do its descendants. Fails if
+ * bubblewrap cannot make namespaces.
  *
  * @category layers
  */

@@ -1,5 +1,5 @@
 /**
- * Spans for an OpenTelemetry collector, over OTLP on HTTP with JSON.
+ * Exports spans to an OpenTelemetry collector, over OTLP/HTTP with JSON.
  *
  * @since 0.1.0
  */
@@ -9,11 +9,11 @@ import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import { version } from "../internal/Package.js"
 
-/** How long the last spans may take to leave when the server ends. */
+/** How long the export of the last spans may take when the server ends. */
 const shutdownTimeout = "1 second"
 
 /**
- * Sends spans to a collector, in batches, every few seconds and at the end.
+ * Exports spans to a collector in batches, every few seconds and at the end.
  *
  * @category layers
  */

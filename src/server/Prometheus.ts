@@ -1,5 +1,5 @@
 /**
- * Metrics as text in the format that Prometheus reads, version 0.0.4.
+ * Formats metrics in the text format of Prometheus, version 0.0.4.
  *
  * @since 0.1.0
  */
@@ -46,7 +46,7 @@ const read = (
   isIncremental: boolean,
   state: unknown
 ): Pick<Family, "type" | "samples"> | undefined => {
-  // One that may go down is a gauge to Prometheus.
+  // A counter that may go down is a gauge for Prometheus.
   if (MetricState.isCounterState(state)) {
     return { type: isIncremental ? "counter" : "gauge", samples: [sample(name, labels, state.count)] }
   }
@@ -77,7 +77,7 @@ const totals = (name: string, labels: Labels, { sum, count }: { readonly sum: nu
 ]
 
 /**
- * The text for a snapshot of metrics, by name.
+ * Formats a snapshot of metrics, grouped by name.
  *
  * @category utilities
  */

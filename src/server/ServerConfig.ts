@@ -1,5 +1,5 @@
 /**
- * Every setting of the server: one table from which flags, environment variables and configuration keys derive.
+ * Every setting of the server, in one table. Flags, environment variables and configuration keys derive from it.
  *
  * @since 0.1.0
  */
@@ -16,21 +16,21 @@ import { defaults as sessions } from "../session/SessionLimits.js"
 import { defaults as transports } from "../transport/TransportLimits.js"
 
 /**
- * A setting makes no sense; the message says which one, where it came from, and what it may be.
+ * A setting is invalid. The message names it, its origin and its valid values.
  *
  * @category errors
  */
 export class ConfigError extends Data.TaggedError("ConfigError")<{ readonly message: string }> {}
 
 /**
- * The configuration file cannot be read; the message says which one, and why.
+ * The configuration file cannot be read. The message says which one, and why.
  *
  * @category errors
  */
 export class ConfigUnreadable extends Data.TaggedError("ConfigUnreadable")<{ readonly message: string }> {}
 
 /**
- * Words for how much is logged, from everything to nothing.
+ * Log levels, from everything to nothing.
  *
  * @category utilities
  */
@@ -38,7 +38,7 @@ export const logLevels = ["all", "trace", "debug", "info", "warning", "error", "
 type LogLevel = (typeof logLevels)[number]
 
 /**
- * What keeps a process's descendants together: nothing but the process table, or a PID namespace.
+ * How the descendants of a process are found: by the process table, or by a PID namespace.
  *
  * @category utilities
  */
@@ -46,7 +46,7 @@ export const containments = ["none", "namespace"] as const
 type Containment = (typeof containments)[number]
 
 /**
- * What is kept of a process's output beyond the limits.
+ * Which output of a process is retained when limits are exceeded.
  *
  * @category utilities
  */
@@ -54,7 +54,7 @@ export const retentions = ["tail", "head-tail"] as const
 type Retention = (typeof retentions)[number]
 
 /**
- * How a log looks: text for people, or one JSON object a line.
+ * The format of logs: text for people, or one JSON object per line.
  *
  * @category utilities
  */
@@ -62,7 +62,7 @@ export const logFormats = ["text", "json"] as const
 type LogFormat = (typeof logFormats)[number]
 
 /**
- * How clients may have to authenticate.
+ * How clients authenticate.
  *
  * @category utilities
  */
@@ -70,7 +70,7 @@ export const authModes = ["capability-token", "signed-bearer-token"] as const
 type AuthMode = (typeof authModes)[number]
 
 /**
- * How the text of a setting is read; a list is separated by commas.
+ * How the text of a setting is parsed. A list is separated by commas.
  *
  * @category models
  */
@@ -84,21 +84,21 @@ export type Kind = "count" | "flag" | "text" | "choice" | "list"
 export interface Setting<K extends Kind, Default> {
   readonly kind: K
   readonly default: Default
-  /** The default in words. */
+  /** The default as text. */
   readonly shown: string
-  /** In one line. */
+  /** One line. */
   readonly help: string
-  /** The heading that it stands under in the help. */
+  /** Its heading in the help. */
   readonly group: string
-  /** What stands for its value in the help; FILE is completed by shells. */
+  /** The placeholder of its value in the help; shells complete FILE. */
   readonly placeholder: string
-  /** Of a count. */
+  /** The smallest value of a count. */
   readonly minimum: number
-  /** Of a choice. */
+  /** The values of a choice. */
   readonly choices: ReadonlyArray<string>
-  /** Not to be shown. */
+  /** Whether its value must not be shown. */
   readonly secret: boolean
-  /** The original's environment variable for it, which is read where ours is not set. */
+  /** The original's environment variable, which is read if ours is not set. */
   readonly originalVariable: string | undefined
 }
 
@@ -131,14 +131,14 @@ const make = <K extends Kind, Default>(
 
 const count = (value: number, help: string, minimum = 0) => make("count", value, help, { minimum })
 const flag = (value: boolean, help: string) => make("flag", value, help)
-/** A text that may be missing. */
+/** An optional text. */
 const maybe = (help: string, more: Partial<Setting<"text", string | undefined>> = {}) =>
   make<"text", string | undefined>("text", undefined, help, more)
 const file = (help: string) => maybe(help, { placeholder: "FILE" })
 
-/** Settings under one heading. */
+/** Puts settings under a heading of the help. */
 const under = <S extends Readonly<Record<string, Setting<Kind, unknown>>>>(group: string, members: S): S =>
-  // The same settings, each with its group.
+  // The same settings, with their group.
   Object.fromEntries(Object.entries(members).map(([key, setting]) => [key, { ...setting, group }])) as S
 
 /**
@@ -153,13 +153,13 @@ export const settings = {
     }),
     tlsCert: file("a file with the certificate chain, in PEM, to serve TLS with"),
     tlsKey: file("a file with the certificate's private key, in PEM"),
-    exitOnStdinClose: make("flag", false, "end in order when stdin is closed, as on SIGTERM", {
+    exitOnStdinClose: make("flag", false, "shut down when stdin is closed, as on SIGTERM", {
       originalVariable: "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE"
     })
   }),
   ...under("Who may connect", {
-    insecure: flag(false, "listen on a public address although nobody has to authenticate"),
-    allowLocalUsers: flag(false, "let other users of this machine connect although nobody has to authenticate"),
+    insecure: flag(false, "listen on a public address without authentication"),
+    allowLocalUsers: flag(false, "let other users of this machine connect without authentication"),
     allowOrigin: make<"list", ReadonlyArray<string>>(
       "list",
       [],
@@ -172,18 +172,18 @@ export const settings = {
       `how WebSocket clients authenticate, with a bearer token: ${authModes.join(" or ")}`,
       { choices: authModes, placeholder: "MODE" }
     ),
-    wsTokenFile: file("a file that holds the capability token"),
+    wsTokenFile: file("a file with the capability token"),
     wsTokenSha256: maybe("the SHA-256 of the capability token, in hex", { secret: true, placeholder: "HEX" }),
-    wsSharedSecretFile: file("a file that holds the secret, of 32 bytes or more, that signs bearer tokens"),
+    wsSharedSecretFile: file("a file with the secret of signed bearer tokens, 32 bytes or more"),
     wsIssuer: maybe("the `iss` that signed bearer tokens must have"),
     wsAudience: maybe("the `aud` that signed bearer tokens must have"),
     consoleTokenFile: file("a file that holds the token of operators, who may do everything in all sessions"),
     consoleViewerTokenFile: file("a file that holds the token of viewers, who may watch all sessions"),
-    // Without a value unless given: it is an error to give it where nothing is signed.
+    // Undefined unless given: setting it without signed tokens is an error.
     wsMaxClockSkewSeconds: make<"count", number | undefined>(
       "count",
       undefined,
-      "how far the clock of whoever signs bearer tokens may be off, in seconds",
+      "clock skew tolerated in signed bearer tokens, in seconds",
       { shown: "30" }
     )
   }),
@@ -192,7 +192,9 @@ export const settings = {
       placeholder: "URL"
     }),
     environmentId: maybe("the environment to register as", { placeholder: "ID" }),
-    name: make("text", "codex-exec-server", "a name for this executor; taken and not sent", { placeholder: "NAME" }),
+    name: make("text", "codex-exec-server", "a name for this executor; accepted, but not sent", {
+      placeholder: "NAME"
+    }),
     remoteTokenFile: file("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN")
   }),
   ...under("Logs", {
@@ -200,17 +202,17 @@ export const settings = {
       choices: logLevels,
       placeholder: "LEVEL"
     }),
-    logFormat: make<"choice", LogFormat>("choice", "text", "text for people, or json: one object a line", {
+    logFormat: make<"choice", LogFormat>("choice", "text", "text for people, or json: one object per line", {
       choices: logFormats,
       placeholder: "FORMAT"
     }),
-    auditLog: file("a file, of mode 0600, to which is appended who started, signalled and ended what"),
+    auditLog: file("append to this file (mode 0600) who started, signalled and ended what"),
     otlpEndpoint: maybe("base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318, to send spans to", {
       placeholder: "URL"
     })
   }),
   ...under("Connections", {
-    maxConnections: count(transports.maxConnections, "WebSocket connections at a time", 1),
+    maxConnections: count(transports.maxConnections, "most WebSocket connections", 1),
     handshakeTimeoutMs: count(
       sessions.handshakeTimeoutMs,
       "how long a connection may take to be accepted, and then to initialize, in ms",
@@ -218,36 +220,36 @@ export const settings = {
     ),
     pingIntervalMs: count(
       transports.pingIntervalMs,
-      "time between pings; a client that leaves three unanswered is cut off; in ms",
+      "time between pings; a client that leaves three unanswered is disconnected; in ms",
       1
     ),
     concurrentRequests: count(
       sessions.concurrentRequests,
-      "requests of one connection that are served at a time; further ones wait",
+      "requests of one connection served at a time; further ones wait",
       1
     ),
-    // To the WebSocket library 0 means that there is no limit.
+    // For the WebSocket library, 0 would mean no limit.
     maxMessageBytes: count(transports.maxMessageBytes, "longest message that is read, in bytes", 1),
     unfinishedMessageBytesTotal: count(
       transports.unfinishedMessageBytesTotal,
-      "messages of all connections that have not arrived in full, in bytes; the largest is cut off",
+      "incomplete messages on all connections, in bytes; beyond it the largest is cut off",
       1
     ),
     maxHttpRequestsPerConnection: count(
       http.maxHttpRequestsPerConnection,
-      "HTTP exchanges of one connection under way"
+      "HTTP exchanges in progress on one connection"
     ),
     httpBufferBytesPerConnection: count(
       http.httpBufferBytesPerConnection,
-      "HTTP bodies of one connection that are not streamed, in bytes"
+      "unfinished HTTP bodies on one connection, unless streamed, in bytes"
     )
   }),
   ...under("Sessions", {
-    maxSessions: count(sessions.maxSessions, "sessions, attached or waiting for their client"),
+    maxSessions: count(sessions.maxSessions, "most sessions, attached or detached"),
     maxProcessesPerSession: count(processes.maxProcessesPerSession, "processes of one session that are not closed"),
     detachedSessionTtlMs: count(
       sessions.detachedSessionTtlMs,
-      "how long a session waits for its client to come back, in milliseconds"
+      "how long a detached session waits to be resumed, in milliseconds"
     ),
     maxSessionTtlMs: make<"count", number | undefined>(
       "count",
@@ -261,14 +263,14 @@ export const settings = {
     ),
     shutdownGracePeriodMs: count(
       processes.shutdownGracePeriodMs,
-      "time between SIGTERM and SIGKILL when the server ends, in milliseconds"
+      "time between SIGTERM and SIGKILL when the server shuts down, in milliseconds"
     )
   }),
   ...under("Processes", {
     retain: make<"choice", Retention>(
       "choice",
       processes.retain,
-      "what is kept of output beyond the limits: tail (the newest) or head-tail (the beginning and the end)",
+      "output kept when limits are exceeded: tail (the newest) or head-tail (the beginning and the end)",
       { choices: retentions }
     ),
     retainedOutputBytesPerProcess: count(
@@ -277,24 +279,24 @@ export const settings = {
     ),
     retainedOutputBytesTotal: count(
       processes.retainedOutputBytesTotal,
-      "output kept of all processes, in bytes; closed processes give way first"
+      "output kept of all processes, in bytes; that of closed ones is dropped first"
     ),
     stdinQueueBytesPerProcess: count(
       processes.stdinQueueBytesPerProcess,
-      "input waiting for one process, in bytes; then a write waits"
+      "input queued for one process, in bytes; beyond it writes wait"
     ),
     processBytesPerSession: count(
       processes.processBytesPerSession,
-      "kept for the processes of one session besides output (ids, arguments, waiting input), in bytes"
+      "memory of one session's processes besides output (ids, arguments, queued input), in bytes"
     ),
     processBytesTotal: count(
       processes.processBytesTotal,
-      "the same for all sessions, in bytes; each has 256 KiB in any case"
+      "the same for all sessions, in bytes; each may take 256 KiB in any case"
     ),
     contain: make<"choice", Containment>(
       "choice",
       "none",
-      "none, or namespace: each process in a PID namespace of its own, which nothing outlives (needs bubblewrap)",
+      "none, or namespace: each process in its own PID namespace, whose processes end with it (needs bubblewrap)",
       { choices: containments }
     ),
     allowDirectExec: flag(processes.allowDirectExec, "start processes on plain requests"),
@@ -317,7 +319,7 @@ export type Key = keyof typeof settings
 export type ServerConfig = { readonly [K in Key]: (typeof settings)[K]["default"] }
 
 /**
- * Texts by key: flags, the environment, or a file's values written out.
+ * Texts by key: from flags, from the environment, or from a file.
  *
  * @category models
  */
@@ -338,7 +340,7 @@ export const keys = Object.keys(settings) as ReadonlyArray<Key>
 export const flagName = (key: Key): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
 /**
- * Whether the flag takes no value: it switches on what is off without it.
+ * Whether the flag takes no value: it turns on a setting that is off by default.
  *
  * @category utilities
  */
@@ -351,31 +353,31 @@ export const isSwitch = (key: Key): boolean => settings[key].default === false
  */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
-/** The environment variables of a setting; the first one that is set counts. */
+/** The environment variables of a setting. The first one that is set counts. */
 const variablesOf = (key: Key): ReadonlyArray<string> => {
   const { originalVariable } = settings[key]
   return originalVariable === undefined ? [variableName(key)] : [variableName(key), originalVariable]
 }
 
 /**
- * Every setting as it is where nobody says anything else.
+ * The default of every setting.
  *
  * @category utilities
  */
 export const defaults: ServerConfig = Object.fromEntries(
   keys.map((key) => [key, settings[key].default])
-  // The default of every key's own setting.
+  // The cast is safe: each default belongs to its key.
 ) as ServerConfig
 
 /**
- * What a setting can be.
+ * A value of a setting.
  *
  * @category models
  */
 export type Value = number | boolean | string | ReadonlyArray<string>
 
 /**
- * Every setting's value with where it came from, in words.
+ * Every setting's value, and its origin as text.
  *
  * @category models
  */
@@ -409,7 +411,7 @@ const parse = (key: Key, value: string, source: string): Value => {
 
 const isText = (value: unknown) => typeof value === "string"
 
-/** What a configuration file may say for each kind of setting. */
+/** The JSON types of each kind of setting in a configuration file. */
 const inFile: { readonly [K in Kind]: { readonly is: (value: unknown) => boolean; readonly words: string } } = {
   count: { is: (value) => typeof value === "number", words: "a number" },
   flag: { is: (value) => typeof value === "boolean", words: "a boolean" },
@@ -418,7 +420,7 @@ const inFile: { readonly [K in Kind]: { readonly is: (value: unknown) => boolean
   list: { is: (value) => isText(value) || (Array.isArray(value) && value.every(isText)), words: "a list of strings" }
 }
 
-/** Does something with a file, and says in the words of an error why it failed. */
+/** Uses a file; an error becomes a sentence. */
 const attempt = <A>(path: string, use: () => A, Failure: typeof ConfigError | typeof ConfigUnreadable): A => {
   try {
     return use()
@@ -443,7 +445,7 @@ const readFile = (path: string): Texts => {
 }
 
 /**
- * The environment variable that names the configuration file, where no flag does.
+ * The environment variable of the configuration file, used without a flag.
  *
  * @category utilities
  */
@@ -458,7 +460,8 @@ export const fileOf = (fileFlag: string | undefined, environment: NodeJS.Process
   fileFlag ?? environment[fileVariable]
 
 /**
- * Flag before environment before file before default; with where each value came from.
+ * Resolves all settings and their origins. A flag wins over the environment, the environment over the file, the file
+ * over the default.
  *
  * @category utilities
  */
@@ -498,16 +501,16 @@ export const resolve = (
   })
 
 /**
- * The values alone.
+ * The values without their origins.
  *
  * @category utilities
  */
 export const valuesOf = (resolved: Resolved): ServerConfig =>
-  // Every value was read by the kind of its own setting.
+  // The cast is safe: each value was read by its own setting.
   Object.fromEntries(keys.map((key) => [key, resolved[key].value])) as ServerConfig
 
 /**
- * Reads all settings: flag before environment before file before default.
+ * Resolves all settings: flag before environment before file before default.
  *
  * @category utilities
  */
@@ -519,8 +522,8 @@ export const load = (
   Either.map(resolve(flags, environment, file), valuesOf)
 
 /**
- * All settings, from whatever `ConfigProvider` there is, under the names of the environment variables
- * (`EXEC_SERVER_MAX_SESSIONS`); what it does not have is the default. Checked as on the command line.
+ * All settings from the current `ConfigProvider`, under the names of the environment variables
+ * (`EXEC_SERVER_MAX_SESSIONS`). Missing ones have their defaults. Checked as on the command line.
  *
  * @category utilities
  */

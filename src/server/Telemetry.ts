@@ -1,5 +1,5 @@
 /**
- * What an operator sees of a server besides its answers: its logs, its audit log, its spans.
+ * The server's telemetry, as the settings say: logs, audit log, spans.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import { ConfigError, type ServerConfig } from "./ServerConfig.js"
 
 const isHttp = (url: string) => URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)
 
-/** The exporter is loaded only where it is asked for. */
+/** The exporter is loaded only if needed. */
 const layerSpans = (endpoint: string): Layer.Layer<never, ConfigError> =>
   Layer.unwrapEffect(
     Effect.suspend(() =>
@@ -27,7 +27,7 @@ const layerSpans = (endpoint: string): Layer.Layer<never, ConfigError> =>
 type Failure = ConfigError | AuditFile.AuditFileError
 
 /**
- * Everything that the settings ask for.
+ * The telemetry that the settings ask for.
  *
  * @category layers
  */

@@ -1,6 +1,6 @@
 /**
- * Which messages of a peer are served now and which are kept for later, so that a peer that sends more than it takes
- * back cannot make memory grow: limits by count and by size, beyond which the peer is not read.
+ * Decides which messages of a peer are served now and which wait, so that a peer that sends more than it reads cannot
+ * make memory grow. Beyond limits on count and size, the peer is not read.
  *
  * @since 0.1.0
  */
@@ -11,20 +11,20 @@ export interface Limits {
   readonly maxServed: number
   /** Requests served and waiting; beyond it the peer is not read. */
   readonly maxInFlight: number
-  /** Requests for large answers that wait for a congested peer. */
+  /** Requests with large answers that wait for a congested peer. */
   readonly maxDeferred: number
-  /** Characters of all of them, served and waiting; a single larger request is served alone. */
+  /** Characters of all requests, served and waiting. A larger single request is served alone. */
   readonly maxSize: number
 }
 
-/** The limits of every connection, but for what is configured. */
+/** The default limits of a connection; the configuration may lower `maxServed`. */
 export const limits: Limits = { maxServed: 4096, maxInFlight: 4096, maxDeferred: 256, maxSize: 67108864 }
 
 /** The connection, as admission sees it. */
 export interface Gate {
-  /** Whether the peer is so far behind that requests with large answers must wait. */
+  /** Whether the peer lags so far behind that requests with large answers must wait. */
   readonly isCongested: () => boolean
-  /** Whether the peer is so far behind that nothing more is served. */
+  /** Whether the peer lags so far behind that no request is served. */
   readonly isBlocked: () => boolean
   /** Handles a message; may call `begin` and `defer`. */
   readonly serve: (text: string) => void
@@ -37,11 +37,11 @@ export interface Gate {
 export class Admission {
   private inFlight = 0
   private size = 0
-  /** Requests for large answers to a congested peer. */
+  /** Requests with large answers, while the peer is congested. */
   private readonly deferred: Array<string> = []
   /**
-   * What waits for the answer to something before it. The peer is read until there is too much of it, so that its end is
-   * noticed; what still comes then is at most what one read of its socket held.
+   * Messages that wait for an earlier answer. The peer is read until there are too many, so that its disconnect is
+   * noticed. After that, at most one more read of its socket arrives.
    */
   private readonly held: Array<string> = []
   private heldSize = 0
@@ -53,7 +53,7 @@ export class Admission {
     private readonly bounds: Limits = limits
   ) {}
 
-  /** Takes a message as it arrives: serves it, or keeps it in order, and stops reading where that is too much. */
+  /** Accepts a message: serves it or holds it in order, and pauses reading when the limits are exceeded. */
   receive(text: string): void {
     if (this.isEnded) return
     if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
@@ -64,13 +64,13 @@ export class Admission {
     }
   }
 
-  /** Keeps a request for a large answer to a congested peer until that has caught up; others pass it. */
+  /** Holds a request with a large answer until the peer has caught up. Other requests overtake it. */
   defer(text: string): void {
     this.deferred.push(text)
     this.size += text.length
   }
 
-  /** A request of this size is being served, until the returned function is called. */
+  /** Begins serving a request of this size; the returned function ends it. */
   begin(size: number): () => void {
     this.inFlight++
     this.size += size
@@ -83,7 +83,7 @@ export class Admission {
 
   /** Serves waiting requests as far as the limits allow. */
   advance(): void {
-    // An answer sent within the loop calls this function again; the outer loop continues the work.
+    // An answer sent within the loop calls this function again; the outer loop continues then.
     if (this.isServing || this.isEnded || (this.held.length === 0 && this.deferred.length === 0)) return
     this.isServing = true
     while (this.deferred.length > 0 && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
@@ -96,7 +96,7 @@ export class Admission {
     if (this.held.length === 0) this.gate.resume()
   }
 
-  /** Nothing is served any more. */
+  /** Ends serving. */
   end(): void {
     this.isEnded = true
     this.deferred.length = 0
@@ -106,8 +106,8 @@ export class Admission {
   }
 
   /**
-   * The peer is gone, and has taken what it was sent as well as it will: requests that were received are carried out,
-   * though nobody hears the answers. Those for large answers only read.
+   * Serves what was received although the peer is gone: changes are carried out. Deferred requests only read and are
+   * dropped.
    */
   drain(): void {
     while (this.held.length > 0 && !this.isEnded) this.gate.serve(this.take())
@@ -130,7 +130,7 @@ export class Admission {
     return this.inFlight >= Math.min(maxServed, maxInFlight) || this.size > maxSize || this.isBehind()
   }
 
-  /** Whether there must be no further message. */
+  /** Whether no further message may be read. */
   private isFull(): boolean {
     const { maxInFlight, maxSize } = this.bounds
     return this.inFlight + this.held.length > maxInFlight || this.size + this.heldSize > maxSize || this.isBehind()

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import { NotAllowed } from "../protocol/Failure.js"
 
 /**
- * What is recorded. Arguments, environments and payloads are not; of a command only the program is.
+ * The recorded events. They never contain arguments, environments or payloads; of a command only the program.
  *
  * @category models
  */
@@ -18,7 +18,7 @@ export type Entry =
       readonly event: "session.opened" | "session.resumed" | "session.detached"
     }
   | {
-      /** Its processes are ended with it: each is followed by a `process.exited`. */
+      /** Ends its processes too: each is followed by a `process.exited`. */
       readonly event: "session.ended"
       readonly reason: "disconnected" | "expired" | "ended" | "shutdown"
     }
@@ -28,7 +28,7 @@ export type Entry =
       readonly session: string
     }
   | {
-      /** A start was asked for and will be tried. */
+      /** A start was requested and will be attempted. */
       readonly event: "process.start"
       readonly processId: string
       readonly program: string
@@ -37,7 +37,7 @@ export type Entry =
     }
   | { readonly event: "process.started"; readonly processId: string; readonly pid: number }
   | {
-      /** The start failed. Only the kind of failure is recorded: its text may contain arguments. */
+      /** The start failed. Only the kind of failure is recorded, because its text may contain arguments. */
       readonly event: "process.refused"
       readonly processId: string
       readonly failure: string
@@ -59,12 +59,12 @@ export type Entry =
       readonly processId: string
       readonly exitCode: number | null
       readonly signal: string | null
-      /** Whether it was ended because its `timeoutMs` ran out. */
+      /** Whether its `timeoutMs` ended it. */
       readonly timedOut: boolean
     }
 
 /**
- * The actor of an entry: a session, its subject, and the peer that is, or was last, connected to it.
+ * The actor of an entry: a session, its subject, and its current or last peer.
  *
  * @category models
  */
@@ -85,7 +85,7 @@ export interface Shape {
 }
 
 /**
- * The audit log; nothing is recorded without one.
+ * The audit log. By default nothing is recorded.
  *
  * @category tags
  */

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import { base64Fault } from "../protocol/Schemas.js"
 
-/** Bytes of one slice: about a millisecond's work. A multiple of 3, so that slices can be put together. */
+/** The bytes of one slice: about a millisecond's work. A multiple of 3, so that encoded slices can be joined. */
 export const sliceBytes = 393216
 
 const sliceLength = (sliceBytes / 3) * 4
@@ -18,10 +18,10 @@ const turn: Effect.Effect<void> = Effect.async((resume) => {
   return Effect.sync(() => clearImmediate(immediate))
 })
 
-/** The length of the base64 of so many bytes. */
+/** The length of the base64 of this many bytes. */
 export const lengthOf = (bytes: number): number => Math.ceil(bytes / 3) * 4
 
-/** Decodes strict base64; the failure gives the position and the reason. */
+/** Decodes strict base64. A failure gives the position and the reason. */
 export const decode = (text: string): Effect.Effect<Buffer, string> =>
   Effect.gen(function* () {
     const target = Buffer.allocUnsafe(Buffer.byteLength(text, "base64"))

@@ -1,8 +1,8 @@
 /**
  * Serves one peer, from its first message to the end of its connection.
  *
- * Messages go from the transport's callback straight to the dispatcher, and answers straight back: a queue and a fiber
- * between them would cost more than most requests.
+ * Messages pass directly from the transport's callback to the dispatcher, and answers back: a queue and a fiber in
+ * between would cost more than most requests.
  *
  * @since 0.1.0
  */
@@ -33,10 +33,13 @@ import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import type { SessionRegistry } from "./SessionRegistry.js"
 
-/** The multiple of the high-water mark above which small answers stop as well. */
+/** Above this multiple of the high-water mark, small answers wait too. */
 const smallAnswerFactor = 4
 
-/** The longest single wait for the end of a credential, in milliseconds: timers have a limit, and clocks are set. */
+/**
+ * The longest single wait for the expiry of a credential, in milliseconds: timers are limited, and the system clock may
+ * be set.
+ */
 const maxExpiryWaitMs = 3_600_000
 
 /** Waits until a credential has expired. */
@@ -89,7 +92,8 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     )
 
     const fail = (id: Wire.RequestId, cause: Cause.Cause<Failure>) => {
-      // At the end of the connection nobody waits for answers; otherwise what it was about has ended under it.
+      // At the end of the connection answers are not sent. Otherwise the request was interrupted because its session or
+      // process has ended.
       if (core.isLeaving() && Cause.isInterruptedOnly(cause)) return
       const { code, message } = Dispatcher.refusalOf(cause)
       outbox.send(Wire.failure(id, code, message))
@@ -164,7 +168,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       }
     }
 
-    /** A defect in the handling of one message must not end the server. */
+    /** A defect in handling one message must not crash the server. */
     const accept = (text: string) => {
       try {
         receive(text)
@@ -188,7 +192,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       { ...limits, maxServed: concurrentRequests }
     )
 
-    // A peer that never completes the handshake must not hold a connection for ever.
+    // A peer that never completes the handshake must not hold a connection forever.
     let deadline = peer.resumable
       ? yield* Effect.sync(() => {
           end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
@@ -205,7 +209,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       )
     }
 
-    /** The peer has read data: what waited for that continues as far as there is space. */
+    /** The peer has read data: continue waiting work, as far as there is space. */
     const onSpace = () => {
       responseBudget.advance()
       if (!isCongested()) core.onDrain()
@@ -231,11 +235,11 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
   })
 
 /**
- * Serves a peer until it is gone, breaks the protocol, or this is interrupted; then carries out what was received,
- * interrupts what waits, and gives the session back.
+ * Serves a peer until it disconnects, violates the protocol, or this is interrupted. Then carries out what was
+ * received, interrupts waiting requests, and releases the session.
  */
 export const serve = (peer: Peer): Effect.Effect<void, never, SessionRegistry | Handlers> =>
-  // The scope is not among the services: a connection would keep a copy of the server's, for this one more.
+  // The scope is passed explicitly: as a service it would cost each connection a copy of the server's context.
   Effect.acquireUseRelease(
     Scope.make(),
     (scope) => serveIn(peer, scope),

@@ -1,6 +1,6 @@
 /**
- * What every connection is, whatever carries its messages: a handshake, requests that run and end with it, the events of
- * its session's processes, and its HTTP exchanges. It takes decoded requests and gives their exits.
+ * The transport-independent part of a connection: the handshake, requests, the events of the session's processes, and
+ * HTTP exchanges. It takes decoded requests and returns their exits.
  *
  * @since 0.1.0
  */
@@ -26,10 +26,10 @@ import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 
-/** How long a connection whose client is gone may take to give its session back, in milliseconds. */
+/** How long a connection to a lost client may take to release its session, in milliseconds. */
 const releaseMs = 2000
 
-/** What differs between the kinds of connection. */
+/** The differences between kinds of connections. */
 export interface Options
   extends Pick<Connection, "peer" | "grant" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
   /** What the client can be granted. */
@@ -42,35 +42,35 @@ export interface Options
   readonly end: (ending: Ending) => void
   /** Where the pieces of streamed HTTP bodies go. */
   readonly deltas: Deltas
-  /** Where the events of processes go, for a client that was granted these capabilities. */
+  /** Makes the notifier for process events, for a client with these capabilities. */
   readonly notifierOf: (capabilities: Capabilities, session: Session) => Notifier
-  /** Called when no request is under way any more; gives what is logged of the end. */
+  /** Called when no request is in flight any more. Returns fields to log at the end. */
   readonly onEnd: () => { readonly [name: string]: string | number }
 }
 
 /** One connection. */
 export interface ConnectionCore {
-  /** Runs a request; `respond` gets its exit, once. If that throws, it gets the defect instead. */
+  /** Runs a request. Calls `respond` once, with its exit; if `respond` throws, again with the defect. */
   readonly run: (
     request: RequestReport.Request,
     payload: unknown,
     respond: (exit: Dispatcher.RequestExit) => void
   ) => void
-  /** Takes `initialized`. Gives the connection's state if this was the first one, and says if it came too early. */
+  /** Handles `initialized`. Returns the connection's state the first time; otherwise says what is wrong. */
   readonly confirm: () => Initialized | "repeated" | "too early"
   /** The client has shown the output of a process up to `seq`. Says whether it was granted a window. */
   readonly acknowledge: (processId: ProcessId, seq: number) => boolean
   /** The client takes more: processes and HTTP bodies that were held up are read again. */
   readonly onDrain: () => void
-  /** Whether the connection is ending: requests are being interrupted, and nobody waits for their answers. */
+  /** Whether the connection is ending: its requests are being interrupted, and their answers are not sent. */
   readonly isLeaving: () => boolean
   /** Runs an effect that belongs to the connection but is not a request. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
 /**
- * Begins a connection. When the scope closes, requests are interrupted and their ends waited for, HTTP exchanges are
- * aborted, and the session is given back.
+ * Opens a connection. When the scope closes, requests are interrupted and awaited, HTTP exchanges are aborted, and the
+ * session is released.
  */
 export const make = (
   options: Options,
@@ -91,7 +91,7 @@ export const make = (
 
     SessionMetrics.connected.unsafeUpdate(1, [])
     SessionMetrics.connections.unsafeModify(1, [])
-    // Added first, so that it runs last: when no request is in flight any more.
+    // Added first, so that it runs last, when no request is in flight any more.
     yield* Scope.addFinalizer(
       scope,
       Effect.suspend(() => {
@@ -109,7 +109,7 @@ export const make = (
     )
     yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), client)
 
-    // Before the dispatcher, so that its requests are interrupted first.
+    // Added before the dispatcher's finalizer, so that requests are interrupted first.
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)
     yield* Scope.addFinalizer(scope, http.end)
 

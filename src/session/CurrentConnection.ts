@@ -1,5 +1,5 @@
 /**
- * The connection of a request, as its handler sees it.
+ * The connection of a request, as handlers see it.
  *
  * @since 0.1.0
  */
@@ -11,19 +11,19 @@ import type { Grant } from "./Grant.js"
 import type { Ending } from "./Peer.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 
-/** Sends a notification that belongs to no process. */
+/** Sends a notification that does not concern a process. */
 export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/missingChanged">) => void
 
 /** One connection. */
 export interface Connection {
   /** The name of its peer. */
   readonly peer: string
-  /** Whose connection it is. */
+  /** The subject of the connection. */
   readonly grant: Grant
-  /** The process at its other end, where that is one of this machine. */
+  /** The process at its other end, if that is local. */
   readonly owner?: SocketOwner | undefined
   readonly responseBudget: ResponseBudget
-  /** The most bytes that one answer can hold as base64. */
+  /** The most bytes that one answer can hold in base64. */
   readonly maxContentBytes: number
   /** Sends a notification to the client; does nothing once the connection has ended. */
   readonly notify: Notify
@@ -42,7 +42,7 @@ export interface Connection {
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
 
-/** The connection that a request came on. Outside of one, nothing is held up and nothing ends. */
+/** The connection of a request. By default, outside of a connection, nothing is congested and nothing ends. */
 export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
   defaultValue: (): Connection => ({
     peer: "in process",

@@ -1,5 +1,5 @@
 /**
- * The handlers of the requests for configuration, plugins and skills.
+ * The handlers of requests about configuration, plugins and skills.
  *
  * @since 0.1.0
  */
@@ -13,10 +13,10 @@ import { DiscoveryApi } from "../protocol/DiscoveryApi.js"
 import { type Failure, InvalidParams, NotAllowed } from "../protocol/Failure.js"
 import { formatBytes } from "../protocol/PathUri.js"
 
-/** Where the original keeps what is configured for a user: `CODEX_HOME`, or `.codex` in the home directory. */
+/** The original's folder of user configuration: `CODEX_HOME`, or `.codex` in the home directory. */
 const codexHome = (): string => process.env["CODEX_HOME"] || join(homedir(), ".codex")
 
-/** The files that the original reads; without the user's no other one in the projects counts. */
+/** The files that the original reads. Without those of the user it ignores those in projects. */
 const configFiles = (): ReadonlyArray<string> => [
   "/etc/codex/config.toml",
   "/etc/codex/managed_config.toml",
@@ -41,7 +41,7 @@ const checkPaths = (paths: ReadonlyArray<ReadonlyArray<string>>): Effect.Effect<
 export const make = Effect.gen(function* () {
   const files = yield* FileSystem
 
-  /** Fails for the first file of configuration that is there, or cannot be seen. */
+  /** Fails if a configuration file exists or cannot be examined. */
   const checkUnconfigured: Effect.Effect<void, Failure> = Effect.forEach(
     configFiles(),
     (path) =>

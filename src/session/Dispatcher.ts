@@ -1,9 +1,9 @@
 /**
- * Runs the requests of one connection: what does not end where it begins, in a fiber that ends with the connection's
- * scope.
+ * Runs the requests of one connection. A request that does not end synchronously gets a fiber, which ends with the
+ * connection's scope.
  *
- * `RpcServer` of @effect/rpc takes two fibers for every request, and effects to bring its exit back: small requests
- * cost three times as much with it (`npm run bench -- --only requests`).
+ * `RpcServer` of @effect/rpc uses two fibers for every request, and effects to return its exit: small requests cost
+ * three times as much (`npm run bench -- --only requests`).
  *
  * @since 0.1.0
  */
@@ -47,8 +47,8 @@ export type Decorate = (handler: Handler) => Handler
 /** Runs requests. */
 export interface Dispatcher {
   /**
-   * Runs the handler of a method, with its decoded payload, at once, up to where it waits. `onExit` is called when it
-   * has ended, in the same turn; that may be before this returns.
+   * Runs the handler of a method with its decoded payload, synchronously up to its first wait. Calls `onExit` in the
+   * turn in which the handler ends, possibly before this returns.
    */
   readonly run: (
     method: Requests["_tag"],
@@ -60,34 +60,34 @@ export interface Dispatcher {
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
-/** A handler as `RpcGroup.toLayer` leaves it in the context, whatever its method. */
+/** A handler as `RpcGroup.toLayer` puts it into the context, untyped. */
 interface Entry {
   readonly handler: (payload: unknown, options: unknown) => Rpc.Wrapper<Handler> | Handler
   readonly context: Context.Context<never>
 }
 
-/** What a handler does. */
+/** The work of a handler. */
 type Handler = Effect.Effect<unknown, Failure>
 
-/** `fork` is what every handler gets. */
+/** `fork` applies to all handlers. */
 const unwrap = ({ uninterruptible, value }: Rpc.Wrapper<Handler>): Handler =>
   uninterruptible ? Effect.uninterruptible(value) : value
 
 const options = { clientId: 0, headers: Headers.empty }
 
 /**
- * The dispatcher of one connection; `services` are what its handlers find besides their own. When the scope closes,
- * requests that have not ended are interrupted, and their ends waited for; later ones are interrupted as they come.
+ * The dispatcher of one connection. Its handlers get `services` besides their own context. When the scope closes,
+ * running requests are interrupted and awaited; later ones are interrupted at once.
  */
 export const make = (
   services: Context.Context<never>,
   scope: Scope.Scope
 ): Effect.Effect<Dispatcher, never, Handlers> =>
   Effect.gen(function* () {
-    // The edge where handlers, each with types of its own, meet in one table.
+    // The cast that joins handlers of different types in one table.
     const handlers = (yield* Effect.context<Handlers>()).unsafeMap as Map<string, Entry>
     const waiting = yield* FiberGroup.make(scope)
-    // With these alone: every request copies the context and the references that it is run with.
+    // Only these: every request copies the context and the references that it runs with.
     const fiberRefs = (yield* Effect.getFiberRefs).pipe(
       FiberRefs.delete(FiberRef.currentContext),
       FiberRefs.delete(FiberRef.currentRuntimeFlags)

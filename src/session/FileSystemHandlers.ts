@@ -1,9 +1,8 @@
 /**
- * The handlers of the requests on files.
+ * The handlers of file requests.
  *
- * Requests of one session take their place among those on its files in their first, synchronous part: in the order they
- * arrive. What changes files is carried out once it was received, also when its connection ends; what only reads them
- * ends with its connection.
+ * The first, synchronous part of a request queues it among the file requests of its session, which keeps their order. A
+ * received change is carried out even if its connection ends; a read ends with its connection.
  *
  * @since 0.1.0
  */
@@ -24,19 +23,19 @@ import { initialized } from "./Handshake.js"
 import { MissingWatches } from "./MissingWatches.js"
 import type { Session } from "./SessionRegistry.js"
 
-/** What a listing reserves of the response budget, in bytes: its size is not known before it is made. */
+/** The bytes of the response budget that a listing reserves: its size is unknown in advance. */
 const listingBytes = 1048576
 
-/** What a request says of the files it may reach. */
+/** The restrictions in a request. */
 interface Limits {
   readonly sandbox?: Sandbox | undefined
   readonly sandboxPolicy?: unknown
 }
 
-/** Of requests on open files: these were limited when they were opened. */
+/** For requests on open files: opening them applied the restrictions. */
 const unlimited: Limits = {}
 
-/** What a request needs of its connection. */
+/** The context of a request. */
 interface Access {
   readonly queue: AccessQueue
   readonly handles: Handles
@@ -44,7 +43,7 @@ interface Access {
   readonly connection: Connection
 }
 
-/** The same, and the files that the sandbox of the request leaves it; they are there as long as the scope. */
+/** The same, with the files that the request's sandbox allows. They are valid until the scope closes. */
 interface Permitted extends Access {
   readonly files: Effect.Effect<Files, Failure, Scope.Scope>
 }
@@ -56,7 +55,7 @@ const checkBlock = (what: "read" | "write", length: number): Effect.Effect<void,
 
 const done = Effect.as({})
 
-/** The handlers. What they start belongs to the scope at hand, and outlives connections. */
+/** The handlers. Their background work belongs to the current scope and outlives connections. */
 export const make = Effect.gen(function* () {
   const allFiles = yield* FileSystem
   const { confine } = yield* Confiner.forFiles(allFiles)
@@ -79,12 +78,12 @@ export const make = Effect.gen(function* () {
     const access = { queue, handles, watches, connection }
     accesses.set(connection, access)
     connection.onEnd(watches.end)
-    // After all requests that were received before.
+    // After all requests received before.
     connection.onEnd(Effect.asVoid(queue.enqueue(handles.closeAll, scope)))
     return access
   }
 
-  /** What a sandbox leaves of the files; every request on files passes here. The network is of no concern to them. */
+  /** The files that a sandbox allows; every file request passes here. The network does not matter for them. */
   const filesIn = (session: Session, limits: Limits): Effect.Effect<Files, Failure, Scope.Scope> => {
     const refusal = Unenforced.refusal(limits, "files")
     if (refusal !== undefined) return refusal
@@ -93,7 +92,7 @@ export const make = Effect.gen(function* () {
     )
   }
 
-  /** The access of the connection at hand, once it may be used. */
+  /** The access of the current connection, after checking that it is allowed. */
   const enter = (limits: Limits): Effect.Effect<Permitted, Failure> =>
     Effect.gen(function* () {
       const { session } = yield* initialized

@@ -1,22 +1,22 @@
 /**
- * Buffers for messages of much output, used again when they have left: new memory for each costs more than the rest of
- * sending it (`node scratch/bench.mjs --only pipe,binary`).
+ * Reuses the buffers of large output messages: allocating one costs more than the rest of sending (`node
+ * scratch/bench.mjs --only pipe,binary`).
  *
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
 import { maxChunkBytes } from "../spawn/ReadBuffer.js"
 
-/** Holds the largest chunk as base64, with what is around it. */
+/** Fits the largest chunk as base64, and its envelope. */
 const frameBytes = Math.ceil(maxChunkBytes / 3) * 4 + 4096
 
 /**
- * How many buffers lie idle at most: as many as one relay stream has under way or waiting. With fewer, what is dropped
- * and made anew brings a collection of all garbage eight times a second (`node scratch/relay.mjs`).
+ * The most idle buffers: as many as one relay stream has in flight or queued. With fewer, reallocation causes eight
+ * full garbage collections per second (`node scratch/relay.mjs`).
  */
 const maxIdle = 128
 
-/** The smallest message, in bytes, for which reuse pays. */
+/** The smallest message for which reuse pays, in bytes. */
 export const minBytes = 16384
 
 /** The buffers of one server. */
@@ -29,7 +29,7 @@ export class FramePool {
     return this.idle.pop() ?? Buffer.allocUnsafeSlow(frameBytes)
   }
 
-  /** Returns a buffer to the pool; nobody may read it any more. */
+  /** Returns a buffer to the pool. It must not be used any more. */
   give(buffer: Buffer): void {
     if (buffer.length === frameBytes && this.idle.length < maxIdle) this.idle.push(buffer)
   }

@@ -39,8 +39,8 @@ export interface Scope {
  */
 export interface Grant {
   /**
-   * The subject. Two connections with the same one are the same client, and each may resume the sessions of the other.
-   * Logs and the audit log have it, so it must not be a secret.
+   * The subject. Connections with the same subject are the same client and may resume each other's sessions. It is
+   * logged and audited, so it must not be a secret.
    */
   readonly id: string
   /** `client` by default. */
@@ -52,15 +52,14 @@ export interface Grant {
 }
 
 /**
- * The subject of clients that nobody tells apart.
+ * The subject of clients that cannot be told apart.
  *
  * @category constructors
  */
 export const anonymous: Grant = { id: "anonymous" }
 
 /**
- * The subject of a client that did not authenticate: the user of this machine whose process it is, as far as the kernel
- * tells.
+ * The subject of a client that did not authenticate: its local user, if the kernel reports it.
  *
  * @category constructors
  */
@@ -68,8 +67,8 @@ export const ofOwner = (owner: SocketOwner | undefined): Grant =>
   owner === undefined || owner._tag === "Unknown" ? anonymous : { id: `local:${owner.uid}` }
 
 /**
- * What the middleware of an application has found out about a request that `HttpUpgrade.serve` answers. Without one, the
- * client did not authenticate.
+ * The grant that an application's middleware established for a request that `HttpUpgrade.serve` handles. Undefined if
+ * the client did not authenticate.
  *
  * @category tags
  */

@@ -1,6 +1,6 @@
 /**
- * The handlers of all requests. One that acts on a process does so in its first, synchronous part: requests run in the
- * order in which they arrive, and only one that waits lets others pass.
+ * The handlers of all requests. A handler that acts on a process does so in its first, synchronous part, so that
+ * requests take effect in the order of arrival. Only a handler that waits lets others overtake it.
  *
  * @since 0.1.0
  */
@@ -45,16 +45,15 @@ import { type Session, SessionRegistry } from "./SessionRegistry.js"
  */
 export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
-/** A handler as `toLayer` leaves it in the context, whatever its method; here none is an `Rpc.Wrapper`. */
+/** A handler as `toLayer` puts it into the context, untyped. None here is an `Rpc.Wrapper`. */
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
 
 /** In place of a handle: all sessions. */
 const everySession = "*"
 
 /**
- * Handlers that run when the handshake has come as far as their family needs, and without the context they were made in:
- * each has taken what it needs, and every request would copy it all, which is a tenth of what a small one costs
- * (`node scratch/bench.mjs --only requests`).
+ * Makes handlers check the handshake, and run without the context they were made in. They have taken their services
+ * from it already, and copying it costs each small request a tenth (`node scratch/bench.mjs --only requests`).
  */
 const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
   const entries = Array.from(requests.values(), ({ _tag, key }) => {
@@ -67,7 +66,7 @@ const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> =>
 }
 
 /**
- * The handlers of all connections: each request knows its own by `CurrentHandshake`.
+ * The handlers of all connections. `CurrentHandshake` identifies the connection of a request.
  *
  * @category layers
  */

@@ -47,7 +47,7 @@ export class Handshake {
     return this.current
   }
 
-  /** Runs `initialize`, once: a failed one does not count. */
+  /** Runs `initialize`, once; failed attempts do not count. */
   initialize<E>(
     params: { readonly capabilities?: Capabilities | null | undefined },
     open: Effect.Effect<Session, E>
@@ -79,7 +79,7 @@ export class Handshake {
     })
   }
 
-  /** Takes `initialized`: the connection's state if this was the first, undefined if it was repeated or out of order. */
+  /** Handles `initialized`. Returns the connection's state the first time, undefined if repeated or out of order. */
   confirm(): Initialized | undefined {
     if (this.confirmed || this.current === undefined) return undefined
     this.confirmed = true
@@ -98,7 +98,7 @@ export class Handshake {
   }
 }
 
-/** The handshake of the connection that a request came on. Outside of one, nothing has been initialized. */
+/** The handshake of the current request's connection. By default, outside of a connection, it has not begun. */
 export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exec-server/CurrentHandshake", {
   defaultValue: () => new Handshake({ binaryOutput: false, outputWindow: false }, { id: "in process" })
 }) {}
@@ -114,7 +114,7 @@ export const guard = <A, E>(
     return refusal === undefined ? request() : Exit.fail(refusal)
   })
 
-/** What `initialize` made of the connection that a request came on; for requests that `guard` lets pass after it. */
+/** The initialized state of the current request's connection. Use it only after `guard`. */
 export const initialized: Effect.Effect<Initialized> = Immediate.make((context) => {
   const { initialized } = Context.get(context, CurrentHandshake)
   return initialized === undefined

@@ -1,5 +1,5 @@
 /**
- * The description of the machine that clients get.
+ * The description of this machine for clients.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@ import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 
 const loginShell = (): string => {
   try {
-    // A user without an entry in the password database makes this throw.
+    // Throws for a user without an entry in the password database.
     return userInfo().shell || process.env["SHELL"] || "/bin/sh"
   } catch {
     return process.env["SHELL"] || "/bin/sh"
@@ -21,7 +21,7 @@ const loginShell = (): string => {
 
 const uri = (path: string) => pathToFileURL(path).href
 
-/** Read anew at each call. Capabilities of the original are named only when they are served. */
+/** Read at each call. The original's capabilities are listed only if supported. */
 const describe = (): EnvironmentInfo => {
   const shell = loginShell()
   const temporary = process.env["TMPDIR"]
@@ -39,7 +39,7 @@ const describe = (): EnvironmentInfo => {
 }
 
 /**
- * Describes the machine; provide another value to describe another one.
+ * Describes this machine. Provide another value to describe another one.
  *
  * @category tags
  */

@@ -1,7 +1,7 @@
 /**
- * The HTTP exchanges of one connection: what they may take of the server, and the bodies of those that are streamed.
+ * The HTTP exchanges of one connection: limits on their resources, and the bodies of streamed ones.
  *
- * Streams belong to the connection, not to the session: nobody could take them up again.
+ * Streams belong to the connection, not to the session: they cannot be resumed.
  *
  * @since 0.1.0
  */
@@ -16,22 +16,22 @@ import { HttpFailed, InvalidParams, LimitReached } from "../protocol/Failure.js"
 import { type HttpBodyDelta, type HttpRequestResult, maxBodyDeltaBytes } from "../protocol/HttpApi.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
-/** An exchange that has not begun; it is aborted when its scope closes. */
+/** An exchange that has not begun. It is aborted when its scope closes. */
 type Run = Effect.Effect<Response, HttpFailed | InvalidParams, Scope.Scope>
 
 const noBody = Buffer.alloc(0)
 
 /** The destination of the chunks of streamed bodies. */
 export interface Deltas {
-  /** Sends one chunk; its bytes do not change afterwards. */
+  /** Sends one chunk. Its bytes must not change afterwards. */
   readonly send: (delta: HttpBodyDelta) => void
-  /** Bytes sent that have not left this process. */
+  /** The number of sent bytes that have not left this process. */
   readonly buffered: () => number
 }
 
 /** Sends chunks to a peer as JSON. */
 export const toPeer = (peer: Pick<Peer, "send" | "buffered">): Deltas => ({
-  // The base64 of a piece is built once, and never scanned for what JSON would escape.
+  // The base64 is built once, and needs no JSON escaping.
   send: ({ requestId, seq, deltaBase64, done, error }) =>
     peer.send(
       `{"method":"http/request/bodyDelta","params":{"requestId":${JSON.stringify(requestId)},"seq":${seq},"deltaBase64":"${deltaBase64.toString("base64")}","done":${done},"error":${JSON.stringify(error)}}}`
@@ -51,7 +51,7 @@ export class HttpExchanges {
     private readonly limits: Limits
   ) {}
 
-  /** Runs an exchange to its end, and gives the whole response. */
+  /** Runs an exchange to its end and returns the whole response. */
   buffer(run: Run): Effect.Effect<HttpRequestResult, HttpFailed | InvalidParams | LimitReached> {
     return Effect.scoped(
       Effect.gen(this, function* () {
@@ -63,8 +63,8 @@ export class HttpExchanges {
   }
 
   /**
-   * Runs an exchange until the headers are there; the body follows in notifications, the first of them when the fiber
-   * that this runs in has ended, and its request is answered in the same turn.
+   * Runs an exchange until its headers arrived. Notifications deliver the body. The first one is sent after the current
+   * fiber has ended, whose request is answered in the same turn.
    */
   stream(requestId: string, run: Run): Effect.Effect<HttpRequestResult, HttpFailed | InvalidParams | LimitReached> {
     return Effect.uninterruptibleMask((restore) =>
@@ -88,14 +88,14 @@ export class HttpExchanges {
     )
   }
 
-  /** The peer can take more: reading of paused bodies resumes. */
+  /** The peer accepts data again: resumes paused bodies. */
   onDrain(): void {
     const held = Array.from(this.paused)
     this.paused.clear()
     for (const body of held) body.resume()
   }
 
-  /** Aborts the streams: the connection is gone. */
+  /** Aborts all streams at the end of the connection. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() =>
       Effect.forEach(Array.from(this.streams.keys()), (id) => this.close(id), { discard: true })
@@ -110,7 +110,7 @@ export class HttpExchanges {
     })
   }
 
-  /** One of the exchanges that a connection may have under way, until the scope closes. */
+  /** One of the connection's limited exchanges, until the scope closes. */
   private readonly slot: Effect.Effect<void, LimitReached, Scope.Scope> = Effect.acquireRelease(
     Effect.suspend(() => {
       const { maxHttpRequestsPerConnection: value } = this.limits
@@ -127,7 +127,7 @@ export class HttpExchanges {
       })
   )
 
-  /** A peer that does not take what it is sent gets no more of any body read for it, streamed or not. */
+  /** Pauses a body, streamed or not, while the peer is congested. */
   private throttle(body: Body): void {
     if (this.deltas.buffered() <= highWaterBytes) return
     this.paused.add(body)
@@ -136,7 +136,7 @@ export class HttpExchanges {
 
   private collect(body: Body): Effect.Effect<Buffer, HttpFailed | LimitReached, Scope.Scope> {
     const { httpBufferBytesPerConnection: value } = this.limits
-    // One growing buffer: a server could send its body in pieces of one byte, each with a cost of its own.
+    // One growing buffer: a body may arrive in pieces of one byte, each with its own overhead.
     let bytes = noBody
     let length = 0
     const release = Effect.sync(() => {
@@ -172,7 +172,7 @@ export class HttpExchanges {
   }
 
   private deliver(requestId: string, body: Body): void {
-    // The connection may have ended meanwhile.
+    // The connection may have ended in the meantime.
     if (!this.streams.has(requestId)) return
     let seq = 0
     const send = (piece: Buffer) =>
@@ -196,7 +196,7 @@ export class HttpExchanges {
   }
 }
 
-/** The exchanges of the connection that a request came on. Outside of one, streams go to nobody. */
+/** The exchanges of the current request's connection. Outside of a connection, streams are discarded. */
 export class CurrentHttpExchanges extends Context.Reference<CurrentHttpExchanges>()(
   "exec-server/CurrentHttpExchanges",
   {

@@ -1,5 +1,5 @@
 /**
- * The codecs of each method: decode its params and encode its results.
+ * The codecs of each method: they decode params and encode results.
  *
  * @since 0.1.0
  */
@@ -15,13 +15,13 @@ import { ExecApi } from "../protocol/ExecApi.js"
 import { type Facts, MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
 
-/** How to read and write one method's payloads. */
+/** The codecs of one method. */
 export interface Route {
   readonly tag: Requests["_tag"]
   readonly takesParams: boolean
   /** See `Facts`. */
   readonly isLarge: boolean
-  /** What of the params is too large to be decoded. */
+  /** A check that the params are not too large to be decoded. */
   readonly check: Check | undefined
   readonly decode: (params: unknown) => Either.Either<unknown, ParseResult.ParseError>
   readonly encode: (result: unknown) => unknown
@@ -33,7 +33,7 @@ export type Requests = RpcGroup.Rpcs<typeof ExecApi>
 /** Any request, with its facts. */
 type AnyRequest = Rpc.AnyWithProps & WithFacts & { readonly _tag: Requests["_tag"] }
 
-/** All requests by their names: the edge where methods, each with types of its own, meet in one table. */
+/** All requests by name: the cast that joins methods of different types in one table. */
 export const requests: ReadonlyMap<string, AnyRequest> = ExecApi.requests
 
 /** What is true of a method. */
@@ -58,7 +58,7 @@ const makeRoute = ({ _tag: tag, annotations, payloadSchema, successSchema }: Any
 
 const routes = new Map<string, Route>()
 
-/** The codecs of a method, built on first use: building all of them would slow the start measurably. */
+/** The codecs of a method, built on first use: building all of them would noticeably slow the start. */
 export const routeOf = (method: string): Route | undefined => {
   const known = routes.get(method)
   const rpc = known === undefined ? requests.get(method) : undefined
@@ -68,7 +68,7 @@ export const routeOf = (method: string): Route | undefined => {
   return route
 }
 
-/** Reads params; absent, null and `{}` are the same. The failure is a sentence that names the field. */
+/** Decodes params; absent, null and `{}` are the same. A failure is a sentence that names the field. */
 export const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {
   const value = params ?? {}
   if (!isRecord(value)) {

@@ -1,5 +1,5 @@
 /**
- * The watch of one connection on missing paths: one at a time, notified once.
+ * The watch of one connection on missing paths. There is one at a time, and it notifies once.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import type { Files } from "../filesystem/FileSystem.js"
 import type { Watched } from "../filesystem/MissingWatch.js"
 import type { Notify } from "./CurrentConnection.js"
 
-/** A watch that may not have been answered yet. */
+/** A watch that may not have notified yet. */
 interface Watch {
   readonly watchId: number
   readonly scope: Scope.CloseableScope
@@ -29,9 +29,9 @@ export class MissingWatches {
   ) {}
 
   /**
-   * Begins a watch in the place of the one before. Ids only grow: one that is not above the last is refused, and leaves
-   * the watch there is. The notification comes after the answer: when the fiber that this runs in has ended, and its
-   * request is answered in the same turn.
+   * Replaces the previous watch. Ids must grow: a lower or equal one is refused and leaves the current watch. The
+   * notification follows the answer: it is sent after the current fiber has ended, whose request is answered in the
+   * same turn.
    */
   watch(watchId: number, watched: Watched): Effect.Effect<{ readonly watching: boolean }> {
     return Effect.gen(this, function* () {
@@ -39,7 +39,7 @@ export class MissingWatches {
       if (watchMissing === undefined || watchId <= this.lastId) return { watching: false }
       this.lastId = watchId
       yield* this.end
-      // If this is interrupted, the connection has ended, and ends the watch.
+      // An interruption means that the connection has ended, which ends the watch too.
       const watch: Watch = { watchId, scope: yield* Scope.make(), isAnswered: false, hasChanged: false }
       this.current = watch
       const watching = yield* Scope.extend(
@@ -64,7 +64,7 @@ export class MissingWatches {
     })
   }
 
-  /** Ends the watch, if there is one: no notification follows. */
+  /** Ends the watch, if there is one, without a notification. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => (this.current === undefined ? Effect.void : this.close(this.current)))
   }

@@ -1,7 +1,7 @@
 /**
- * Notifies one peer of the events of processes, in order, and no faster than it reads.
+ * Notifies one peer of process events, in order, and no faster than it reads.
  *
- * Nothing here schedules: a chunk is encoded once and handed to the transport in the callback that read it.
+ * Nothing is scheduled: a chunk is encoded once and passed to the transport in the callback that read it.
  *
  * @since 0.1.0
  */
@@ -21,16 +21,16 @@ export interface Notifier extends ProcessEvents {
   readonly acknowledge: (processId: ProcessId, seq: number) => void
   /** The peer can take more: reading of paused processes resumes. */
   readonly onDrain: () => void
-  /** The peer has disconnected: nothing is sent any more, and no process stays paused. */
+  /** The peer has disconnected: sends nothing more, and resumes paused processes. */
   readonly stop: () => void
 }
 
-/** The text before the base64 of output, and the text after it. */
+/** The text before and after the base64 of output. */
 const headOf = ({ idJson }: EventSource, seq: number, stream: OutputStream) =>
   `{"method":"process/output","params":{"processId":${idJson},"seq":${seq},"stream":"${stream}","chunk":"`
 const tail = '"}}'
 
-/** An upper bound of what `writeText` writes; the other members of its head have a few digits each. */
+/** An upper bound of the length that `writeText` writes. The other members of the head have a few digits each. */
 const lengthOfText = ({ idJson }: EventSource, bytes: Buffer) =>
   Buffer.byteLength(idJson) + Math.ceil(bytes.length / 3) * 4 + 256
 
@@ -48,7 +48,7 @@ const writeText = (
   return end + buffer.write(tail, end, "latin1")
 }
 
-/** A notifier for a peer that was granted these capabilities, with buffers of its server. */
+/** A notifier for a peer with these capabilities, using its server's buffers. */
 export const make = (
   peer: Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered">,
   capabilities: Capabilities,

@@ -1,6 +1,6 @@
 /**
- * What leaves for a peer: messages in order, and those with much content in parts, made as the peer takes them, so that
- * neither the event loop nor memory has the whole text at once.
+ * Sends messages to a peer in order. Large ones are encoded in parts as the peer accepts them, so that neither the
+ * event loop nor memory has to handle the whole text at once.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import * as Wire from "../protocol/Wire.js"
 import * as Base64 from "./Base64.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
-/** A message of which one value is the base64 of bytes. */
+/** A message with one value that is the base64 of bytes. */
 export interface Large {
   /** The text before the base64, including the quotation mark. */
   readonly head: string
@@ -29,26 +29,26 @@ interface Frame {
 /** Content of more bytes than this is sent in parts. */
 const largeBytes = 1048576
 
-/** What is left of a message to those that cannot be sent parts. */
+/** The room for the rest of a message that cannot be sent in parts. */
 const envelopeLength = 65536
 
 /** Messages to one peer. */
 export interface Outbox extends Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered"> {
   /** Answers a request. */
   readonly succeed: (id: Wire.RequestId, result: unknown, encode: (result: unknown) => unknown) => void
-  /** Sends a large message; what is sent after it waits for its end. */
+  /** Sends a large message. Later messages wait for its end. */
   readonly sendLarge: (message: Large) => void
-  /** Whether a large message is in progress. */
+  /** Whether a large message is being sent. */
   readonly isSending: () => boolean
-  /** The most bytes that a message can carry. */
+  /** The most bytes of content in one message. */
   readonly maxContentBytes: number
-  /** The peer can take more. */
+  /** The peer accepts data again. */
   readonly onDrain: () => void
   /** The peer has disconnected: no further part is encoded. */
   readonly stop: () => void
 }
 
-/** The member of a result, if there is one, that is too much to be encoded in one go. */
+/** The member of a result that is too large to encode at once, if any. */
 const largeMember = (result: { readonly [name: string]: unknown }) => {
   for (const name in result) {
     const value = result[name]
@@ -57,7 +57,7 @@ const largeMember = (result: { readonly [name: string]: unknown }) => {
   return undefined
 }
 
-/** The outbox of a peer; `onSent` is told when the last large message has left it. */
+/** The outbox of a peer. Calls `onSent` when the last large message was sent. */
 export const make = (peer: Peer, onSent: () => void): Outbox => {
   let queue: Array<string | Frame | Large> = []
   let waitingLength = 0
@@ -67,7 +67,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   let stopped = false
   const { sendPart, sendUtf8, roomAround, sendBinary } = peer
 
-  /** Sends the next part; returns whether it was the last. */
+  /** Sends the next part. Returns whether it was the last. */
   const advance = ({ head, bytes, tail }: Large): boolean => {
     const start = offset
     offset = Math.min(bytes.length, start + Base64.sliceBytes)
@@ -106,7 +106,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
     onSent()
   }
 
-  /** Queues a message behind a large one that is in progress. */
+  /** Queues a message behind the large one being sent. */
   const wait = (message: string | Frame, length: number) => {
     queue.push(message)
     waitingLength += length

@@ -9,7 +9,7 @@ import type { SocketOwner } from "../spawn/SocketOwner.js"
 import type { Grant } from "./Grant.js"
 
 /**
- * Why a connection ends; the codes of WebSocket, which other transports merely log.
+ * Why a connection ends. The codes are WebSocket's; other transports only log them.
  *
  * @category models
  */
@@ -26,9 +26,9 @@ export interface Ending {
 export interface PeerEvents {
   /** One whole message. */
   readonly onMessage: (text: string) => void
-  /** Something that cannot be a message, and why; the connection goes on. */
+  /** Reports data that is not a message, with the reason. The connection continues. */
   readonly onMalformed: (detail: string) => void
-  /** Everything sent has left this process; at the latest when `buffered` was above `highWaterBytes` before. */
+  /** Everything sent has left this process. Reported at the latest after `buffered` exceeded `highWaterBytes`. */
   readonly onDrain: () => void
   /** The connection has ended. Called once; no other report follows. */
   readonly onEnd: () => void
@@ -36,60 +36,60 @@ export interface PeerEvents {
 
 /**
  * A peer with more unsent bytes than this is congested: its processes are not read and its requests not served until
- * it has taken everything. Large enough that the next bytes are on their way before the kernel's buffers run dry.
+ * everything was sent. Large enough to refill the kernel's buffers before they run empty.
  *
  * @category constants
  */
 export const highWaterBytes = 262144
 
 /**
- * One connected peer. Sending to one that is gone does nothing.
+ * A connected peer. Sending to a disconnected one does nothing.
  *
  * @category models
  */
 export interface Peer {
   /** The peer's name, for logs: its address, or the kind of transport. */
   readonly name: string
-  /** The start of the error about a malformed message: names the transport and the peer. */
+  /** The prefix of errors about malformed messages: names the transport and the peer. */
   readonly malformedPrefix: string
   /**
-   * Whether a lost connection can be followed by another one: not on stdio, whose end is the server's. One that can
-   * must finish its handshake in time.
+   * Whether the client can reconnect after a loss. Not on stdio, where the server ends with the connection. A resumable
+   * peer must finish its handshake in time.
    */
   readonly resumable: boolean
-  /** Whose connection it is. */
+  /** The subject of the connection. */
   readonly grant: Grant
-  /** The owner of the other end, where that is a process of this machine. */
+  /** The process at the other end, if it is local. */
   readonly owner?: SocketOwner | undefined
   /** Starts the reports. */
   readonly listen: (events: PeerEvents) => void
   /** Sends one message. */
   readonly send: (text: string) => void
   /**
-   * Sends a part of one message of UTF-8, whose parts follow each other with no other message between them. A peer
-   * without it is sent every message whole.
+   * Sends a part of a UTF-8 message. No other message may come between its parts. Peers without this method are sent
+   * whole messages.
    */
   readonly sendPart?: (part: Buffer, isLast: boolean) => void
   /**
-   * Sends one whole message of UTF-8, in order with the others. The bytes are not changed until `onSent`, which need
-   * not come if the peer is gone. A peer without it is sent strings.
+   * Sends a whole message of UTF-8, in order with the others. The bytes must not change until `onSent`, which may not
+   * be called if the peer is gone. Peers without this method are sent strings.
    */
   readonly sendUtf8?: (bytes: Buffer, onSent: () => void) => void
   /**
-   * Bytes that must be free before and after what `sendUtf8` and `sendBinary` are given, in the same memory, which the
-   * peer writes to: what surrounds the message on its way.
+   * The bytes to leave free before and after the message given to `sendUtf8` and `sendBinary`, in the same memory: the
+   * peer writes framing there.
    */
   readonly roomAround?: { readonly before: number; readonly after: number }
-  /** Sends a binary message in the same way. A peer without this method accepts text only. */
+  /** Sends a binary message in the same way. Peers without this method accept only text. */
   readonly sendBinary?: (bytes: Buffer, onSent: () => void) => void
-  /** Bytes sent that have not left this process. */
+  /** The number of sent bytes that have not left this process. */
   readonly buffered: () => number
   /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
   /**
-   * Says, within a few seconds, whether the peer is still there: one that was heard of lately is, and one that was not is
-   * asked. A peer without it is there until it ends.
+   * Reports within a few seconds whether the peer is alive. It is pinged unless it was heard of recently. Peers without
+   * this method are alive until they end.
    */
   readonly probe?: (onAnswer: (isAlive: boolean) => void) => void
   /** Closes the connection. `onEnd` follows. */

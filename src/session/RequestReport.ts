@@ -1,6 +1,6 @@
 /**
- * What is told of the requests of one connection besides their answers: counts, log lines and spans. Nothing of what was
- * asked or answered is told, only which request, and how it went.
+ * Reports on the requests of one connection: metrics, log lines and spans. They show which request it was and how it
+ * ended, never its contents.
  *
  * @since 0.1.0
  */
@@ -25,32 +25,35 @@ import * as SessionMetrics from "./SessionMetrics.js"
 
 /** A request that is being served. */
 export interface Request {
-  /** The id, as its client wrote it. */
+  /** The id in the client's notation. */
   readonly id: string
   readonly method: Requests["_tag"]
   /** The arrival time by `performance.now()`, in milliseconds. */
   readonly arrivedAt: number
-  /** The client's span, which is its parent. */
+  /** The client's span, parent of the request's. */
   readonly parent: Tracer.ExternalSpan | undefined
 }
 
 /** The reports of one connection. */
 export interface RequestReport {
-  /** Wraps a request's handler; undefined where neither a tracer nor a logger would see it. */
+  /** Wraps a request's handler; undefined if neither a tracer nor a logger would notice. */
   readonly around: (request: Request) => Dispatcher.Decorate | undefined
-  /** The request is over. */
+  /** Reports the exit of a request. */
   readonly answered: (request: Request, exit: Dispatcher.RequestExit) => void
   /** Logs the defect that ended a request. */
   readonly died: (request: Request, cause: Cause.Cause<unknown>) => Effect.Effect<void>
 }
 
-/** Whether there is a tracer other than Effect's own, whose spans nobody sees: without one, requests make none. */
+/**
+ * Whether a tracer other than Effect's default is set, whose spans are not exported. Without one, requests make no
+ * spans.
+ */
 const isTracerSet: Effect.Effect<boolean> = Effect.map(
   Effect.tracer,
   (tracer) => tracer !== Context.get(DefaultServices.liveServices, Tracer.Tracer)
 )
 
-/** The span of the client that a request belongs to, by its W3C trace context. Anything else is ignored. */
+/** The client's span of a request, from its W3C trace context. Invalid ones are ignored. */
 export const parentOf = (trace: Wire.Trace): Tracer.ExternalSpan | undefined => {
   if (typeof trace.traceparent !== "string") return undefined
   return Option.getOrUndefined(HttpTraceContext.w3c(Headers.fromInput({ traceparent: trace.traceparent })))
@@ -61,13 +64,13 @@ const outcomeOf = (exit: Dispatcher.RequestExit): SessionMetrics.Outcome => {
   return Cause.isInterruptedOnly(exit.cause) ? "interrupted" : refusalOf(exit.cause).code
 }
 
-/** The client of a connection: where it is, and who. */
+/** The client of a connection: its address and its subject. */
 export interface Client {
   readonly peer: string
   readonly subject: string
 }
 
-/** Reports of the requests of a client, to the tracer and the loggers of the fiber at hand. */
+/** Reports to the tracer and the loggers of the current fiber. */
 export const make = (client: Client, handshake: Handshake): Effect.Effect<RequestReport> =>
   Effect.gen(function* () {
     const isTraced = yield* isTracerSet
@@ -93,7 +96,7 @@ export const make = (client: Client, handshake: Handshake): Effect.Effect<Reques
     const inSpanOfClient = <A, E>({ parent }: Request, effect: Effect.Effect<A, E>) =>
       parent === undefined ? effect : Effect.provideService(effect, Tracer.ParentSpan, parent)
 
-    /** A request's handler in its span, if there is a tracer: else what it logs belongs to the client's span. */
+    /** The request's handler in its span. Without a tracer, its log lines carry the client's span. */
     const traced = (request: Request): Dispatcher.Decorate => {
       const { parent, method } = request
       return (handler) => {

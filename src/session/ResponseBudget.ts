@@ -1,13 +1,13 @@
 /**
- * Bounds the memory that the large responses of one connection take before its peer has read them: a request reserves
- * bytes before it reads what it answers with, and waits while there are none.
+ * Bounds the memory of large responses that the peer of one connection has not read: a request reserves bytes before it
+ * reads the data for its response, and waits while there are none.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** Bytes reserved at a time, for responses that are not on their way yet; a larger response is made alone. */
+/** The most bytes reserved at a time, for responses that are not being sent yet. A larger response is made alone. */
 const maxReservedBytes = 8_388_608
 
 interface Reservation {
@@ -21,10 +21,10 @@ export class ResponseBudget {
   private waiting: Array<Reservation> = []
   private reserved = 0
 
-  /** `isFull` says whether earlier responses are still here, waiting for the peer. */
+  /** `isFull` says whether earlier responses are still waiting for the peer. */
   constructor(private readonly isFull: () => boolean) {}
 
-  /** Waits for these bytes, in the order of the calls, and holds them until the scope closes. */
+  /** Reserves bytes until the scope closes. Waits for them in the order of the calls. */
   reserve(bytes: number): Effect.Effect<void, never, Scope.Scope> {
     return Effect.uninterruptibleMask((restore) => {
       const reservation: Reservation = { bytes, state: "waiting", wake: () => {} }
@@ -41,7 +41,7 @@ export class ResponseBudget {
     })
   }
 
-  /** Grants what waits, as far as there are bytes for it. Called when earlier responses may have left. */
+  /** Grants waiting reservations, as far as there are bytes. Called when earlier responses may have been sent. */
   advance(): void {
     while (!this.isFull()) {
       const [first] = this.waiting

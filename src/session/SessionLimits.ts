@@ -9,13 +9,13 @@ import * as Context from "effect/Context"
 export interface Limits {
   /** Sessions, attached or not. */
   readonly maxSessions: number
-  /** How long a session waits for its client to come back, in milliseconds. */
+  /** How long a detached session waits to be resumed, in milliseconds. */
   readonly detachedSessionTtlMs: number
   /** The longest such time that a client may ask for its own session, in milliseconds; undefined: as long as it likes. */
   readonly maxSessionTtlMs: number | undefined
   /** How long a connection may take to become a session: first to be accepted, then to `initialized`; in milliseconds. */
   readonly handshakeTimeoutMs: number
-  /** Requests of one connection that are served at a time, 4096 at most; further ones wait, in order. */
+  /** The most requests of one connection that are served at a time, up to 4096; further ones wait, in order. */
   readonly concurrentRequests: number
 }
 

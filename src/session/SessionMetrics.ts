@@ -1,7 +1,7 @@
 /**
  * The metrics of connections, sessions and requests.
  *
- * Labels come from fixed sets: methods of the protocol, codes, states. Nothing that a client chooses becomes one.
+ * Labels come from fixed sets: methods of the protocol, codes, states. No label comes from a client.
  *
  * @since 0.1.0
  */
@@ -13,17 +13,17 @@ import type { State } from "./SessionState.js"
 
 const unlabelled: ReadonlyArray<MetricLabel.MetricLabel> = []
 
-/** Peers that are served now, whatever the transport. */
-export const connections = Metric.gauge("exec_server_connections", { description: "Connections that are open." })
+/** Currently connected peers, on any transport. */
+export const connections = Metric.gauge("exec_server_connections", { description: "Open connections." })
 
 /** Peers served since the start. */
 export const connected = Metric.counter("exec_server_connections_total", {
-  description: "Connections that were accepted.",
+  description: "Accepted connections.",
   incremental: true
 })
 
 const sessions = Metric.gauge("exec_server_sessions", {
-  description: "Sessions, by whether a client is attached."
+  description: "Sessions, attached and detached."
 })
 
 const requestsKey = MetricKey.counter("exec_server_requests_total", {
@@ -34,7 +34,7 @@ const requestsKey = MetricKey.counter("exec_server_requests_total", {
 const requestSecondsKey = MetricKey.histogram(
   "exec_server_request_duration_seconds",
   MetricBoundaries.fromIterable([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5, 30]),
-  "Time from a request's arrival to its answer, waits that it asked for included; by method and code."
+  "Time from a request's arrival to its answer, requested waits included; by method and code."
 )
 
 const states: { readonly [K in State["_tag"]]: ReadonlyArray<MetricLabel.MetricLabel> | undefined } = {
@@ -43,13 +43,13 @@ const states: { readonly [K in State["_tag"]]: ReadonlyArray<MetricLabel.MetricL
   Ended: undefined
 }
 
-/** Makes all of these visible before they are first counted. */
+/** Makes all metrics visible before they are first counted. */
 export const register = (): void => {
   for (const metric of [connections, connected]) metric.unsafeModify(0, [])
   for (const state of Object.values(states)) if (state !== undefined) sessions.unsafeModify(0, state)
 }
 
-/** A session went from one state to another; a new one comes from none. */
+/** Counts a change of a session's state; a new session comes from none. */
 export const moved = (before: State["_tag"] | undefined, after: State["_tag"]): void => {
   const from = before === undefined ? undefined : states[before]
   const to = states[after]
@@ -60,7 +60,10 @@ export const moved = (before: State["_tag"] | undefined, after: State["_tag"]): 
 /** How a request ended: a JSON-RPC code, or without an answer. */
 export type Outcome = "ok" | "interrupted" | number
 
-/** The metrics of one method and outcome. Each has a key of its own: labels given with an update are looked up. */
+/**
+ * The metrics of one method and outcome. Their keys include the labels: labels given with an update would be looked up
+ * each time.
+ */
 interface Answers {
   readonly count: Metric.Metric.Counter<number>
   readonly seconds: Metric.Metric.Histogram<number>
@@ -86,7 +89,7 @@ const answersOf = (method: string, outcome: Outcome): Answers => {
   return found
 }
 
-/** Counts a completed request. The method is one of the protocol, or the reason why it is none. */
+/** Counts a completed request. `method` is a method of the protocol, or says why it is none. */
 export const answered = (method: string, outcome: Outcome, ms: number): void => {
   const { count, seconds } = answersOf(method, outcome)
   count.unsafeUpdate(1, unlabelled)

@@ -27,7 +27,7 @@ import * as SessionMetrics from "./SessionMetrics.js"
 import { Event, State, transition } from "./SessionState.js"
 
 /**
- * A client's processes, and whoever is connected to them now.
+ * A client's processes, and the client's current connection.
  *
  * @category models
  */
@@ -50,15 +50,15 @@ export class Session {
     readonly subject: string,
     readonly supervisor: Supervisor,
     readonly views: Views,
-    /** For what is sent of its output. */
+    /** Buffers for sending its output. */
     readonly frames: FramePool,
-    /** The connection that is, or was last, attached. */
+    /** The current or last connection. */
     private connection: Connection
   ) {
     SessionMetrics.moved(undefined, this.state._tag)
   }
 
-  /** The actor in audit entries about it. */
+  /** The actor of its audit entries. */
   get who(): Who {
     return { sessionId: this.id, subject: this.subject, peer: this.connection.peer }
   }
@@ -116,7 +116,7 @@ export class Session {
     return this.state._tag
   }
 
-  /** Who is to be told of an event, if anybody is: while nobody is, output is retained and that is all. */
+  /** The notifier of the connected client. Without one, output is only retained. */
   get notifier(): Notifier | undefined {
     return this.state._tag === "Attached" ? this.state.notifier : undefined
   }
@@ -160,11 +160,11 @@ export interface Shape {
   readonly endOne: (session: Session) => Effect.Effect<ReadonlyArray<ProcessInfo>>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
-  /** From now on there is no new session, and lost connections end none: `end` will. */
+  /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
   readonly close: Effect.Effect<void>
   /**
-   * Ends all sessions, with this much time between SIGTERM and SIGKILL. Bounded by it and two seconds. Gives the
-   * processes that still ran.
+   * Ends all sessions, with `graceMs` between SIGTERM and SIGKILL. Bounded by that and two seconds. Returns the
+   * processes that were still running.
    */
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
@@ -227,7 +227,7 @@ const make = Effect.gen(function* () {
     onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
   })
 
-  /** A process that the server confines must not become its client: it could start others without a sandbox. */
+  /** A confined process of this server must not become its client: it could start processes without a sandbox. */
   const refuseConfined = Effect.flatMap(CurrentConnection, ({ owner }) =>
     owner === undefined || !confiner.isConfined(owner)
       ? Effect.void
@@ -329,7 +329,7 @@ const make = Effect.gen(function* () {
       return session
     }).pipe(Effect.uninterruptible)
 
-  /** Ends a session whose client did not come back. The state decides: a resumption may win against the clock. */
+  /** Ends a session that was not resumed. The state decides: a resumption may come first. */
   const expire = (session: Session) =>
     Effect.zipRight(
       sleep(session.ttlMs ?? limits.detachedSessionTtlMs),
@@ -384,6 +384,6 @@ const make = Effect.gen(function* () {
  * @category tags
  */
 export class SessionRegistry extends Context.Tag("exec-server/SessionRegistry")<SessionRegistry, Shape>() {
-  /** No sessions at first; those that are left end with the Layer. */
+  /** An empty registry. Remaining sessions end with the layer. */
   static readonly layer: Layer.Layer<SessionRegistry, never, ProcessSupervisor> = Layer.scoped(SessionRegistry, make)
 }

@@ -6,7 +6,7 @@
 import * as Data from "effect/Data"
 import type { Notifier } from "./Notifier.js"
 
-/** Where a session stands. `Attached` names its notifier once the client has said it is ready. */
+/** The state of a session. `Attached` has a notifier once the client has sent `initialized`. */
 export type State = Data.TaggedEnum<{
   Attached: { readonly notifier: Notifier | undefined }
   Detached: object
@@ -14,7 +14,7 @@ export type State = Data.TaggedEnum<{
 }>
 export const State = Data.taggedEnum<State>()
 
-/** What may cause a transition. */
+/** The causes of transitions. */
 export type Event = Data.TaggedEnum<{
   ClientReady: { readonly notifier: Notifier }
   ConnectionLost: object

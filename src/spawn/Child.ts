@@ -62,7 +62,7 @@ export const ExitStatus = Data.taggedEnum<ExitStatus>()
 export type SignalTarget = "leader" | "group" | "tree"
 
 /**
- * What a child reports. Every call comes from the event loop, never from within a call to the child but `listen`.
+ * The reports of a child. Calls come from the event loop, never from within a call to the child except `listen`.
  *
  * @category models
  */
@@ -90,7 +90,7 @@ export interface Child {
   readonly pause: () => void
   /** Reads output again. */
   readonly resume: () => void
-  /** Queues bytes for stdin; `done` follows when they were handed over, and not at all if they cannot be. */
+  /** Queues bytes for stdin. `done` is called when they were handed over, and never if they cannot be. */
   readonly write: (bytes: Buffer, done: () => void) => void
   /** Closes stdin after everything written before. */
   readonly endStdin: () => void
@@ -107,7 +107,7 @@ export interface Child {
 }
 
 /**
- * The child could not be started; the message is the operating system's. Nothing is left behind.
+ * The child could not be started. The message is the operating system's. No resources are left behind.
  *
  * @category errors
  */
@@ -120,19 +120,19 @@ export class SpawnError extends Data.TaggedError("SpawnError")<{ readonly messag
  */
 export interface Spawns {
   /**
-   * Whether it keeps the `confinement` of a child or fails. Where it is false, starts with a sandbox that restricts
-   * something are refused and never reach the spawner.
+   * Whether it enforces the `confinement` of a child. If false, starts with a restrictive sandbox are refused before
+   * they reach the spawner.
    */
   readonly confines: boolean
   /**
-   * Starts a child. The part up to the fork runs synchronously, so that requests keep their order; a failure that the
-   * system reports late may come asynchronously.
+   * Starts a child. Runs synchronously up to the fork, so that requests keep their order. A failure that the system
+   * reports late may be asynchronous.
    */
   readonly spawn: (spec: ChildSpec) => Effect.Effect<Child, SpawnError>
 }
 
 /**
- * Runs system calls that throw; what they throw becomes a `SpawnError` with the system's text.
+ * Runs system calls that throw, and turns what they throw into a `SpawnError` with the system's text.
  *
  * @category utilities
  */

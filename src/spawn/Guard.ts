@@ -1,9 +1,9 @@
 /**
- * Ends what the server started when the server is killed and can run no handler: `native/guard.c`, a process outside of
- * it that knows every leader, and acts when its socket breaks.
+ * Ends the server's processes when the server is killed without a chance to do so. A separate process,
+ * `native/guard.c`, knows every leader and acts when its socket to the server closes.
  *
- * A process registers itself with the guard before it becomes the program that was asked for (`Posix.spawn`): there is
- * no moment at which the server's death leaves one behind. What else the guard has to know it is told from here.
+ * A child registers with the guard before it executes its program (`Posix.spawn`), so the server's death leaves none
+ * behind. This module sends the guard everything else.
  *
  * @since 0.1.0
  */
@@ -18,56 +18,56 @@ import * as Signals from "../protocol/Signals.js"
 import * as Posix from "./Posix.js"
 import type { Identity } from "./ProcessTree.js"
 
-/** How long after a failure another guard is started, in milliseconds: twice as long each time, up to a maximum. */
+/** How long after a failure the next guard is started, in milliseconds. Doubles each time, up to the maximum. */
 const firstRetryMs = 200
 const maxRetryMs = 30_000
 
-/** A guard that has run for as long, in milliseconds, was none that cannot run: the waits begin anew. */
+/** After running this long, in milliseconds, a guard counts as working: its failure resets the delay. */
 const steadyMs = 30_000
 
-/** How long after a failure was logged others are only counted, in milliseconds. */
+/** How long after a logged failure further ones are only counted, in milliseconds. */
 const quietMs = 60_000
 
-/** A guard that leaves so many messages unread has stopped, and is replaced. */
+/** A guard with this many unread messages is considered stuck, and replaced. */
 const maxUnread = 100_000
 
 /** Ends the trees of leaders when the server dies. */
 export interface Shape {
   /**
-   * The socket on which processes register themselves while they are started, for `Posix.spawn`. Starts the guard; -1
-   * while none can be started, whereupon a later one is told of all that were registered meanwhile.
+   * The socket on which children register during their start, for `Posix.spawn`. Starts the guard if necessary. -1
+   * while no guard runs; the next guard is told of all leaders.
    */
   readonly socket: () => number
   /** Adds a leader: its tree ends with the server. */
   readonly register: (leader: Identity) => void
   /** Removes a leader: its tree is empty. */
   readonly unregister: (leader: Identity) => void
-  /** The server has closed this leader's terminal: the guard does not keep it open any longer. */
+  /** Makes the guard close its copy of this leader's terminal; the server has closed it. */
   readonly closeTerminal: (leader: Identity) => void
-  /** Adds an empty folder, which is removed when the server ends. */
+  /** Adds an empty folder that the guard removes when the server dies. */
   readonly addFolder: (path: string) => void
-  /** Releases the folder: the guard does not remove it any more. */
+  /** Makes the guard keep this folder. */
   readonly removeFolder: (path: string) => void
 }
 
 /** A running guard. */
 export interface Running {
-  /** Where processes register themselves. */
+  /** The socket on which children register. */
   readonly socket: number
-  /** Sends it a message, if it still runs. */
+  /** Sends a message, if the guard still runs. */
   readonly write: (line: string) => void
-  /** Closes its socket: no further message follows. */
+  /** Closes the socket. No message may follow. */
   readonly end: () => void
 }
 
-/** Starts a guard, or throws. `onFailure` is called in a later turn, when it has ended. */
+/** Starts a guard, or throws. Calls `onFailure` in a later turn when the guard ends. */
 export type Start = (onFailure: (reason: string) => void) => Running
 
 const startProgram: Start = (onFailure) => {
   const [socket, theirs] = Posix.guardSocket()
   let isOpen = true
   let stopWaiting = () => {}
-  // What a guard that has not been scheduled for a while has no room for.
+  // Messages that did not fit into the socket's buffer.
   let unread: Array<string> = []
 
   const close = () => {
@@ -110,7 +110,7 @@ const startProgram: Start = (onFailure) => {
 
 const failedText = "the guard that ends processes if this server is killed has failed"
 
-/** Logs a failure at once, and those that follow together, at most once a minute: there may be no end of them. */
+/** Logs the first failure at once and further ones as a count, at most once a minute. */
 const makeReport = (fork: (effect: Effect.Effect<void>) => void) => {
   let isQuiet = false
   let count = 0
@@ -169,7 +169,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
       for (const folder of folders) tell(`f ${folder}`)
     }
 
-    /** Tells a new guard everything, and a running one what is new. */
+    /** Starts a guard, which is told everything; or sends a running one this line. */
     const tellOrStart = (line: string) => {
       if (running === undefined && !isWaiting) restart()
       else tell(line)
@@ -178,7 +178,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true
-        // What is still registered has outlived an orderly end, and the guard deals with it.
+        // Whatever is still registered has survived the shutdown. The guard ends it.
         running?.end()
       })
     )
@@ -193,7 +193,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
         tellOrStart(`+ ${leader.pid} ${leader.startTime}`)
       },
       unregister: (leader) => {
-        // The pid may have been reused meanwhile.
+        // The pid may have been reused.
         if (leaders.get(leader.pid) !== leader) return
         leaders.delete(leader.pid)
         tell(`- ${leader.pid} ${leader.startTime}`)
@@ -214,10 +214,10 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
 
 /** Watches over the leaders of a server. */
 export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
-  /** A guard, started with the first leader; if it fails, that is logged and another one takes over. */
+  /** Starts the guard with the first leader. A failure is logged, and the guard restarted. */
   static readonly layerOf = (start: Start): Layer.Layer<Guard> => Layer.scoped(Guard, make(start))
 
-  /** A process of its own. */
+  /** The guard as a separate process. */
   static readonly layer: Layer.Layer<Guard> = Guard.layerOf(startProgram)
 
   /** No guard: for systems without /proc, and for tests. */

@@ -1,5 +1,5 @@
 /**
- * Starts the leader of a child and learns how it ends, whatever its descriptors are.
+ * Starts the leader of a child and reports its exit, independently of its descriptors.
  *
  * @since 0.1.0
  */
@@ -21,21 +21,21 @@ const shell = "/bin/sh"
 /** A running child process. */
 export interface Running {
   readonly pid: number
-  /** Calls back once with how it ended, whenever that was or will be; for one listener. */
+  /** Calls back once with the exit status, even if the exit was earlier. Supports one listener. */
   readonly onExit: (listener: (status: ExitStatus) => void) => void
 }
 
-/** A leader that was started, with what descends from it. */
+/** A started leader, and its tree. */
 export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains" | "findRemains" | "closeTerminal"> {}
 
-/** How a process ended by status and signal; neither is known where both say nothing. */
+/** The exit status from a status and a signal. `Lost` if the system reported neither. */
 export const statusOf = (code: number, signal: number): ExitStatus => {
   if (signal !== 0) return ExitStatus.Signaled({ number: signal, signal: Signals.nameOf(signal) })
   if (code >= 0) return ExitStatus.Exited({ code })
   return ExitStatus.Lost({ reason: "the system reported neither a status nor a signal" })
 }
 
-/** An event that happens once, for one listener; either may come first. */
+/** An exit that is reported once to one listener. The report and the listener may come in either order. */
 export const makeExit = (): Pick<Running, "onExit"> & { readonly report: (status: ExitStatus) => void } => {
   let status: ExitStatus | undefined
   let listener: ((status: ExitStatus) => void) | undefined
@@ -52,8 +52,8 @@ export const makeExit = (): Pick<Running, "onExit"> & { readonly report: (status
 }
 
 /**
- * Starts a file with the environment and in the directory of a child, registered with the guard of these trees; to be
- * tracked at once. Throws what the system says.
+ * Starts a file with the environment and the directory of a child, and registers it with the guard of these trees. The
+ * caller must track it at once. Throws the system's error.
  */
 export const run = (
   { guardSocket }: Pick<TreesShape, "guardSocket">,
@@ -129,7 +129,7 @@ const launchSlowly = (
 /** Starts leaders on descriptors, or as the owner of a terminal. */
 type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
 
-/** Starts the leaders of confined children; without a layer nothing does, and no child can be confined. */
+/** Starts the leaders of confined children. By default there is none, and no child can be confined. */
 export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exec-server/ConfinedLauncher", {
   defaultValue: (): { readonly launch: Launch } | undefined => undefined
 }) {}
@@ -138,15 +138,15 @@ export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exe
 export class Launcher extends Context.Tag("exec-server/Launcher")<
   Launcher,
   {
-    /** Whether it enforces the `confinement` of a child; one that does not fails when given one. */
+    /** Whether it enforces the `confinement` of a child. If not, it fails when given one. */
     readonly confines: boolean
     /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
     readonly launch: Launch
   }
 >() {
   /**
-   * Leaders among the server's own processes; confined ones by `ConfinedLauncher`. The starts are synchronous, unless
-   * there is a mount whose file system may hang.
+   * Starts leaders as processes of the server, and confined ones by `ConfinedLauncher`. Starts are synchronous, unless
+   * some mount may hang.
    */
   static readonly layer: Layer.Layer<Launcher, never, ProcessTrees> = Layer.effect(
     Launcher,

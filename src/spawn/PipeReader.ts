@@ -1,6 +1,6 @@
 /**
- * Reads the pipes of children, and enlarges busy ones: a child and a reader that wake each other for every chunk
- * have four fifths of the throughput (`node scratch/bench.mjs --only pipe,binary`).
+ * Reads the pipes of children, and enlarges busy ones: at the default size, child and reader wake each other for every
+ * chunk, which costs a fifth of the throughput (`node scratch/bench.mjs --only pipe,binary`).
  *
  * @since 0.1.0
  */
@@ -9,19 +9,19 @@ import { type OnReadOpts, Socket, type SocketConstructorOpts } from "node:net"
 import * as Posix from "./Posix.js"
 import { maxChunkBytes, ReadBuffer } from "./ReadBuffer.js"
 
-/** What a pipe of much output holds; by itself it is 64 KiB. */
+/** The capacity of an enlarged pipe. The default is 64 KiB. */
 export const largePipeBytes = 262144
 
 /**
- * How many pipes of a server are large at a time. Linux lets the pipes of one user hold 64 MiB (`/proc/sys/fs/pipe-user-pages-soft`)
- * before new ones, anybody's, get 8 KiB: these add 6 MiB to what they would hold anyway.
+ * The most enlarged pipes of a server at a time. Linux allows the pipes of one user 64 MiB
+ * (`/proc/sys/fs/pipe-user-pages-soft`); beyond that, new pipes of that user get 8 KiB. These add 6 MiB.
  */
 export const maxLargePipes = 32
 
-/** A pipe is found full this many times before it is made larger, so that it is worth the system call. */
+/** How many reads must find a pipe full before it is enlarged, so that the system call pays. */
 const patience = 8
 
-/** Chunks that one read of a large pipe may fill. */
+/** The number of chunks that one read of an enlarged pipe may fill. */
 const chunksAtOnce = 4
 
 /** The pipes of one server. */
@@ -29,7 +29,7 @@ export class PipeReader {
   private readonly buffer = new ReadBuffer(chunksAtOnce)
   private readonly large = new Set<Socket>()
 
-  /** A stream that reports what comes through a pipe, chunk by chunk; the bytes are valid during the call. */
+  /** A stream that reports the bytes of a pipe, chunk by chunk. They are valid during the call. */
   read(fd: number, onBytes: (bytes: Buffer) => void): Socket {
     const { large } = this
     const { all, chunk } = this.buffer
@@ -46,7 +46,7 @@ export class PipeReader {
       readable: true,
       writable: false,
       onread: {
-        // What the next read may fill: asked for at first, and after each read.
+        // Called first, and after each read, for the buffer of the next one.
         buffer: () => (isLarge ? all : chunk),
         callback: (length) => {
           if (!isLarge && length === maxChunkBytes && ++timesFull % patience === 0) enlarge()
@@ -61,7 +61,7 @@ export class PipeReader {
     return socket
   }
 
-  /** Reports what is left in a pipe, chunk by chunk; the bytes are valid during the call. */
+  /** Reports the remaining bytes of a pipe, chunk by chunk. They are valid during the call. */
   drain(fd: number, onBytes: (bytes: Buffer) => void): void {
     this.buffer.drain(fd, onBytes)
   }

@@ -23,7 +23,7 @@ const close = (fds: ReadonlyArray<number>) => {
   for (const fd of fds) closeSync(fd)
 }
 
-/** stdin (where wanted), stdout and stderr; all or none. */
+/** Opens stdin (if wanted), stdout and stderr; all or none. */
 const openPipes = (stdin: boolean): Pipes => {
   const pipes: Pipes = { parent: [], child: [] }
   try {
@@ -48,7 +48,7 @@ const manage = (reader: PipeReader, leader: Leader, parent: ReadonlyArray<number
   let isAbandoned = false
   let finish = () => {}
   let onStdinClosed = () => {}
-  // From the start, for what is written before `listen` may fail too, and an error without a listener ends the server.
+  // Added now: a write before `listen` may fail too, and an error without a listener would end the server.
   stdin?.on("error", () => stdin?.destroy())
   stdin?.once("close", () => {
     stdin = undefined
@@ -60,7 +60,7 @@ const manage = (reader: PipeReader, leader: Leader, parent: ReadonlyArray<number
     listen: (events: ChildEvents) => {
       leader.onExit((status) => {
         stdin?.destroy()
-        // Why it failed can be told only by what it said.
+        // Its output is needed now, to tell whether the sandbox caused the failure.
         if (isConfined) drainAll()
         events.onExit(status)
       })
@@ -103,14 +103,14 @@ const manage = (reader: PipeReader, leader: Leader, parent: ReadonlyArray<number
         if (!error) done()
       })
     },
-    // Not end(): a pipe has no half to shut down, it can only be closed.
+    // Not end(): a pipe cannot be shut down in one direction, only closed.
     endStdin: () => stdin?.destroySoon(),
     resize: () => {},
     signal: leader.signal,
     hasRemains: leader.hasRemains,
     findRemains: leader.findRemains,
     abandonOutput: () => {
-      // What was written before is still told, also where a slow reader had held it up.
+      // Earlier output is still reported, even if a slow reader delayed it.
       isAbandoned = true
       if (outputs.length > 0) setImmediate(finish)
     }
@@ -119,7 +119,7 @@ const manage = (reader: PipeReader, leader: Leader, parent: ReadonlyArray<number
 
 /** Starts children whose standard descriptors are real pipes (and /dev/null). */
 export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpawner, Spawns>() {
-  /** Pipes on leaders that a launcher starts. */
+  /** Pipes. A launcher starts the leaders. */
   static readonly layer: Layer.Layer<PipeSpawner, never, Launcher> = Layer.effect(
     PipeSpawner,
     Effect.map(Launcher, ({ confines, launch }) => {

@@ -12,7 +12,7 @@ import { codeName } from "../protocol/OsError.js"
 /** The descriptors 0, 1, 2 and above of a child; -1 stands for /dev/null. */
 export type Descriptors = readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
 
-/** A terminal that becomes a child's own: the path of its slave, and the master's descriptor. */
+/** The controlling terminal of a child: the path of its slave, and the master's descriptor. */
 export interface Terminal {
   readonly path: string
   readonly master: number
@@ -24,7 +24,7 @@ export type Stdio = Terminal | Descriptors
 /** Whether a child gets a terminal. */
 export const isTerminal = (stdio: Stdio): stdio is Terminal => "path" in stdio
 
-/** Every call returns a negative error number when it fails. */
+/** Every call returns a negative error number on failure. */
 export interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
   readonly setPipeSize: (fd: number, bytes: number) => number
@@ -69,8 +69,8 @@ const buildFolder = join(Package.root, "src/spawn/native/build/Release")
 let loaded: Native | undefined
 
 /**
- * The native module in a folder. It uses Node-API only, whose ABI is the same in all releases of Node.js, so a build
- * need not be made again for another one. Throws a sentence that tells how to build it.
+ * Loads the native module from a folder. It uses only Node-API, whose ABI is stable, so one build serves all releases
+ * of Node.js. If it cannot be loaded, throws an error that tells how to build it.
  */
 export const loadFrom = (folder: string): Native => {
   const path = join(folder, "posix.node")
@@ -88,32 +88,32 @@ const native = (): Native => {
   return loaded
 }
 
-/** Throws for a negative result, with the `code` that node:fs would give. */
+/** Throws for a negative result, with the same `code` as node:fs. */
 const check = <A>(result: A | number): A | number => {
   if (typeof result !== "number" || result >= 0) return result
   const code = codeName(-result)
   throw Object.assign(new Error(`system call failed: ${code}`), { code })
 }
 
-/** The program that is the first one of a PID namespace; `native/init.c` says how it is called. */
+/** The program that runs first in a PID namespace; see `native/init.c`. */
 export const initProgram = (): string => join(buildFolder, "init")
 
-/** The program that ends what is left when the server is gone; `native/guard.c` says what it is told. */
+/** The program that ends the remaining processes of a dead server; see `native/guard.c`. */
 export const guardProgram = (): string => join(buildFolder, "guard")
 
 /** A pipe, both ends closed on exec. Throws like node:fs. */
 export const pipe = (): readonly [readEnd: number, writeEnd: number] =>
   check(native().pipe()) as readonly [number, number]
 
-/** Makes a pipe hold this many bytes; false if the system does not allow it, or knows no such thing. */
+/** Sets the capacity of a pipe, in bytes; false if the system does not allow or support that. */
 export const setPipeSize = (fd: number, bytes: number): boolean => native().setPipeSize(fd, bytes) > 0
 
 /**
- * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and nothing open but these
- * descriptors. `onExit` is called once, in a later turn of the event loop: with the status and 0, with -1 and the
- * number of a signal, or with -1 and 0 if the system could not tell. Throws what the system says, like node:fs.
+ * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and only these
+ * descriptors. Calls `onExit` once, in a later turn of the event loop: with the status and 0; with -1 and the number of
+ * a signal; or with -1 and 0 if the system reported neither. Throws the system's error, like node:fs.
  *
- * With the socket of a guard the child registers itself there before it becomes the program, and has the guard keep its
+ * With the socket of a guard, the child registers there before it executes its program, and the guard keeps its
  * terminal open.
  */
 export const spawn = (
@@ -130,9 +130,9 @@ export const spawn = (
   return check(native().spawn([file], argv, env, cwd, given, onExit, guard, terminal?.master ?? -1)) as number
 }
 
-/** A start on a thread of its own. */
+/** A start on another thread. */
 export interface SlowStart {
-  /** The executables to look for, by absolute paths: the first one that can be executed is started. */
+  /** The absolute paths to try. The first executable file is started. */
   readonly files: ReadonlyArray<string>
   readonly argv: ReadonlyArray<string>
   readonly env: ReadonlyArray<string>
@@ -141,14 +141,14 @@ export interface SlowStart {
   readonly guard: number
   /** Called as by `spawn`. */
   readonly onExit: (code: number, signal: number) => void
-  /** Called once, later, with a pid or a negative error number, and which of the files it was. */
+  /** Called once, later, with a pid or a negative error number, and the index of the file that was found. */
   readonly onStarted: (result: number, index: number) => void
 }
 
 /**
- * Like `spawn`, but another thread waits for file systems that take their time. The descriptors may be closed at once.
- * Gives what kills the child if it still waits; `onStarted` is called even then, once the kill has worked. Throws like
- * node:fs if there can be no such thread.
+ * Like `spawn`, but another thread waits for slow file systems. The caller may close the descriptors at once. Returns a
+ * function that kills the child if it is still waiting; `onStarted` is then called once the child is dead. Throws like
+ * node:fs if the thread cannot be made.
  */
 export const spawnSlowly = ({ files, argv, env, cwd, stdio, guard, onExit, onStarted }: SlowStart): (() => void) => {
   const terminal = isTerminal(stdio) ? stdio : undefined
@@ -160,12 +160,12 @@ export const spawnSlowly = ({ files, argv, env, cwd, stdio, guard, onExit, onSta
   }
 }
 
-/** Whether the table of mounts has changed since this descriptor of it was opened or last asked about. */
+/** Whether the mount table has changed since this descriptor of it was opened, or since the last call. */
 export const hasChanged = (fd: number): boolean => native().hasChanged(fd)
 
 /**
- * Ends this process at once with a status. `process.exit` ends in exit(3), which joins libuv's threads: it never returns
- * while one of them waits for a file system that does not answer.
+ * Ends this process at once. `process.exit` calls exit(3), which joins libuv's threads, and would wait forever for one
+ * that waits for a dead file system.
  */
 export const exitNow = (code: number): never => native().exitNow(code)
 
@@ -173,12 +173,12 @@ export const exitNow = (code: number): never => native().exitNow(code)
 export const guardSocket = (): readonly [own: number, theirs: number] =>
   check(native().guardSocket()) as readonly [number, number]
 
-/** Sends a guard a line; false if it has no room for it now. A guard that is gone is told nothing, and that is no error. */
+/** Sends a line to a guard; false if its socket is full. Sending to a dead guard is no error. */
 export const tell = (socket: number, line: string): boolean => native().tell(socket, line) !== -constants.errno.EAGAIN
 
 /**
- * The user who has the other end of a TCP connection within this machine, and the inode of their socket, 0 if it is
- * closed. Throws like node:fs.
+ * The user at the other end of a TCP connection within this machine, and the inode of their socket, 0 if it is closed.
+ * Throws like node:fs.
  */
 export const socketOwner = (
   peerHost: string,
@@ -188,28 +188,28 @@ export const socketOwner = (
 ): readonly [uid: number, inode: number] =>
   check(native().socketOwner(peerHost, peerPort, ownHost, ownPort)) as readonly [number, number]
 
-/** The user and the process that connected a unix socket. Throws like node:fs. */
+/** The user and the pid that connected a unix socket. Throws like node:fs. */
 export const peerCredentials = (fd: number): readonly [uid: number, pid: number] =>
   check(native().peerCredentials(fd)) as readonly [number, number]
 
-/** How many numbers of `processTable` belong to one process. */
+/** The length of a row of `processTable`. */
 export const rowLength = 6
 
 /**
- * All processes, `rowLength` numbers each: pid, state as a character's code, parent, group, session, and start time in
- * clock ticks since boot. Empty where there is no /proc.
+ * All processes, `rowLength` numbers each: pid, state as a character code, parent, group, session, and start time in
+ * clock ticks since boot. Empty without /proc.
  */
 export const processTable = (): Float64Array => native().processTable()
 
-/** Keeps children from inheriting a terminal, and lets it erase whole UTF-8 characters. Throws like node:fs. */
+/** Keeps children from inheriting a terminal, and makes erase work on whole UTF-8 characters. Throws like node:fs. */
 export const setUpTerminal = (fd: number): void => {
   check(native().setUpTerminal(fd))
 }
 
-/** The character that ends the input of a terminal, as programs on it have set it; ^D by default. Throws like node:fs. */
+/** The character that ends the input of a terminal, as its programs have set it; ^D by default. Throws like node:fs. */
 export const eof = (fd: number): number => check(native().eof(fd)) as number
 
-/** Lets what is written to a terminal through as it is. Throws like node:fs. */
+/** Turns off output processing of a terminal. Throws like node:fs. */
 export const rawOutput = (fd: number): void => {
   check(native().rawOutput(fd))
 }
@@ -219,7 +219,10 @@ export const setRoot = (path: string): void => {
   check(native().setRoot(path))
 }
 
-/** Calls back once, later, when a descriptor takes more or has failed; gives what cancels that. Throws like node:fs. */
+/**
+ * Calls back once, later, when a descriptor is writable or has failed. Returns a function that cancels this. Throws
+ * like node:fs.
+ */
 export const onWritable = (fd: number, callback: () => void): (() => void) => {
   const token = native().onWritable(fd, callback)
   check(token)
@@ -228,10 +231,10 @@ export const onWritable = (fd: number, callback: () => void): (() => void) => {
   }
 }
 
-/** Overwrites the value of a variable that this process was started with. Throws like node:fs. */
+/** Overwrites the value of a variable in the initial environment of this process. Throws like node:fs. */
 export const eraseVariable = (name: string): void => {
   check(native().eraseVariable(name))
 }
 
-/** Freed memory beyond this goes back to the system from each heap of this process; where its C library is glibc. */
+/** Sets how much freed memory each heap of this process may keep, in bytes. Only glibc supports this. */
 export const keepFreed = (bytes: number): void => native().keepFreed(bytes)

@@ -8,7 +8,7 @@ import { numberOf, type Signal } from "../protocol/Signals.js"
 import type { SignalTarget } from "./Child.js"
 import * as Posix from "./Posix.js"
 
-/** One line of the process table. `startTime` (clock ticks since boot) tells a process from a later one of its pid. */
+/** One row of the process table. `startTime` (clock ticks since boot) distinguishes processes that reuse a pid. */
 export interface Entry {
   readonly pid: number
   readonly zombie: boolean
@@ -18,10 +18,10 @@ export interface Entry {
   readonly startTime: number
 }
 
-/** A process by pid and start time: a name that is never given out twice. A start time of 0 is not known. */
+/** A process by pid and start time, which together are unique. A start time of 0 is unknown. */
 export type Identity = Pick<Entry, "pid" | "startTime">
 
-/** What a tree grows from: its leader, and members that left its session and are known by themselves. */
+/** The roots of a tree: its leader, and known members that have left its session. */
 export interface Root extends Identity {
   readonly strays?: ReadonlyArray<Identity>
 }
@@ -41,7 +41,7 @@ export const entryOf = (pid: number | string): Entry | undefined => {
   } catch {
     return undefined
   }
-  // The name, in parentheses, may itself hold spaces and parentheses: fields count from the last one.
+  // The name, in parentheses, may itself contain spaces and parentheses: fields count from the last one.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   return {
     pid: Number(pid),
@@ -101,7 +101,7 @@ const by = (entries: ReadonlyArray<Entry>, key: (entry: Entry) => number): Map<n
   return map
 }
 
-// The trees of a thousand leaders are found in one table: it is indexed once.
+// One index serves all leaders of a table.
 const indexes = new WeakMap<ReadonlyArray<Entry>, Index>()
 
 const indexOf = (entries: ReadonlyArray<Entry>): Index => {
@@ -118,9 +118,9 @@ const indexOf = (entries: ReadonlyArray<Entry>): Index => {
 }
 
 /**
- * The living tree of a leader: itself, its group, its session, its strays, and the descendants of all of those. The
- * leader may be gone: its number stays reserved for its group and session while these have members. If a stranger has
- * the number, nothing but strays is left of the tree.
+ * The living members of a leader's tree: itself, its group, its session, its strays, and the descendants of all of
+ * these. The leader may be gone: its pid stays reserved while its group or session has members. If another process has
+ * the pid, only strays are left.
  */
 export const membersOf = (leader: Root, entries: ReadonlyArray<Entry>): ReadonlyMap<number, Entry> => {
   const { byPid, byParent, byGroup, bySession } = indexOf(entries)
@@ -141,25 +141,25 @@ export const membersOf = (leader: Root, entries: ReadonlyArray<Entry>): Readonly
   return members
 }
 
-/** Sends a signal; nobody there, or nobody we may signal, is no error. A negative pid is a group. */
+/** Sends a signal. A missing or forbidden target is no error. A negative pid is a group. */
 export const kill = (pid: number, signal: Signal): void => {
   try {
     process.kill(pid, numberOf(signal))
   } catch {
-    // The process is gone, or may not be signalled (a set-uid descendant). Nothing else can be done.
+    // The process is gone, or may not be signalled (a set-uid descendant).
   }
 }
 
-/** Whether another process has a leader's pid by now: nothing but strays can be left of its tree then. */
+/** Whether another process has reused a leader's pid. Then only strays can be left of its tree. */
 const isTaken = (leader: Identity): boolean => {
   const current = entryOf(leader.pid)
   return current !== undefined && isStranger(leader, current)
 }
 
 /**
- * Whom a signal is sent to so that it reaches each process once: pids, and groups as negative numbers. A number without
- * a process is still reserved while the group it names has members; if it has none, nobody is hit: a group is only ever
- * made under the number of a living process.
+ * The targets that make a signal reach each process once: pids, and groups as negative numbers. Signalling the group of
+ * a dead leader is safe: its pid stays reserved while the group has members, and without members the signal reaches
+ * nobody.
  */
 export const recipientsOf = (
   leader: Identity,
@@ -171,7 +171,7 @@ export const recipientsOf = (
   return [...own, ...Array.from(members).flatMap(({ pid, group }) => (group === leader.pid ? [] : [pid]))]
 }
 
-/** Stops every member first, so that none can escape by forking, then kills them all. */
+/** Stops all members first, so that none can escape by forking, then kills them. */
 export const killAll = (leaders: ReadonlyArray<Root>) => {
   const groups = leaders.flatMap((leader) => recipientsOf(leader, "group", []))
   for (const group of groups) kill(group, "SIGSTOP")

@@ -1,5 +1,5 @@
 /**
- * The trees of all children of a server: signalled, killed together, and handed to the guard.
+ * The process trees of all children of a server: signals them, kills them together, and registers them with the guard.
  *
  * @since 0.1.0
  */
@@ -22,38 +22,41 @@ import {
 } from "./ProcessTree.js"
 
 /**
- * How often the trees whose leaders are gone are looked at for what is left of them, in milliseconds: all at once, for
- * a reading of the process table blocks the event loop for some milliseconds.
+ * How often trees without a leader are checked for remaining members, in milliseconds. All are checked at once: reading
+ * the process table blocks the event loop for some milliseconds.
  */
 const pruneMs = 2000
 
 /** The tree under one leader. */
 export interface Tree {
-  /** Sends a signal to the leader, its group, or every member. SIGKILL for trees is sent in the same turn of the event loop. */
+  /**
+   * Sends a signal to the leader, its group, or every member. SIGKILL to a tree is delivered at the end of this turn of
+   * the event loop.
+   */
   readonly signal: (signal: Signal, target: SignalTarget) => void
-  /** The leader was reaped. What is left of the tree stays with the guard. */
+  /** Tells that the leader was reaped. Its descendants stay registered with the guard. */
   readonly reaped: () => void
   /** Whether members of the tree may have survived the leader. Cheap; true when in doubt. */
   readonly hasRemains: () => boolean
   /** The same with certainty. Reads the process table. */
   readonly findRemains: () => boolean
-  /** The server has closed the leader's terminal. */
+  /** Tells that the server has closed the leader's terminal. */
   readonly closeTerminal: () => void
 }
 
 /** The trees of all children. */
 export interface Shape {
-  /** The tree of a leader that was just started, has not been reaped, and leads a session of its own. */
+  /** Tracks the tree of a leader that was just started, leads its own session, and was not reaped yet. */
   readonly track: (pid: number) => Tree
-  /** The socket on which leaders register themselves with the guard while they are started. */
+  /** The socket on which leaders register with the guard during their start. */
   readonly guardSocket: () => number
 }
 
 const make = Effect.gen(function* () {
   const guard = yield* Guard
 
-  // The trees that are to be killed in one turn of the event loop share the readings of the process table: the end of
-  // a thousand processes costs a few readings and not a thousand.
+  // Trees killed in the same turn of the event loop share the readings of the process table: ending a thousand
+  // processes takes a few readings.
   let doomed: Array<Root> = []
   const doom = (leader: Root) => {
     if (doomed.length === 0) {
@@ -66,7 +69,7 @@ const make = Effect.gen(function* () {
     doomed.push(leader)
   }
 
-  // The same for other signals.
+  // The same sharing for other signals.
   let shared: ReadonlyArray<Entry> | undefined
   const tableOfThisTurn = () => {
     if (shared === undefined) {
@@ -80,7 +83,7 @@ const make = Effect.gen(function* () {
 
   const leaderless = new Set<Root>()
   let timer: NodeJS.Timeout | undefined
-  /** Forgets a tree without members. An empty process table could not be read: nothing is known. */
+  /** Forgets a tree without members. An empty table means that it could not be read. */
   const forgetIfGone = (leader: Root, entries: ReadonlyArray<Entry>) => {
     if (entries.length === 0 || membersOf(leader, entries).size > 0) return
     leaderless.delete(leader)
@@ -103,7 +106,10 @@ const make = Effect.gen(function* () {
     let isDoomed = false
     guard.register(leader)
 
-    /** Those that the end of the leader may cut off: a signal that all get is what it may end by. */
+    /**
+     * Remembers members outside of the leader's session. A signal to the tree may end the leader, and they could not be
+     * found any more.
+     */
     const remember = (strays: ReadonlyArray<Identity>) => {
       if (strays.length === 0 && leader.strays === undefined) return
       for (const stray of leader.strays ?? []) guard.unregister(stray)
@@ -113,7 +119,7 @@ const make = Effect.gen(function* () {
 
     return {
       signal: (signal, target) => {
-        // Killed in this turn of the event loop: what was asked for later must not come first.
+        // SIGKILL is due in this turn of the event loop, and a later signal must not overtake it.
         if (isDoomed && signal !== "SIGKILL") return
         if (signal === "SIGKILL" && target === "tree") {
           isDoomed = true
@@ -140,6 +146,6 @@ const make = Effect.gen(function* () {
 
 /** The trees of a server's children. */
 export class ProcessTrees extends Context.Tag("exec-server/ProcessTrees")<ProcessTrees, Shape>() {
-  /** Process trees that are watched by the guard at hand. */
+  /** Process trees registered with `Guard`. */
   static readonly layer: Layer.Layer<ProcessTrees, never, Guard> = Layer.scoped(ProcessTrees, make)
 }

@@ -1,6 +1,6 @@
 /**
- * Finds the program of a child in the child's own terms. Whether it can be run, and in which directory, the system says
- * when it starts it.
+ * Finds the program of a child, by the child's own environment and directory. Whether it can be run is left to the
+ * system.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import { resolve } from "node:path"
 import * as OsError from "../protocol/OsError.js"
 import { type ChildSpec, SpawnError } from "./Child.js"
 
-/** Where the C library looks when the environment has no PATH. */
+/** The search path of the C library when the environment has no PATH. */
 const defaultPath = "/bin:/usr/bin"
 
 /** Why a file cannot be executed, or undefined if it can. */
@@ -25,10 +25,10 @@ const fault = (file: string): string | undefined => {
   }
 }
 
-/** The longest name of a file, in bytes: in no folder there is one with a longer name. */
+/** The longest file name, in bytes. Longer names exist in no folder. */
 const maxNameBytes = 255
 
-/** Where the program of a child may be, in order of preference. */
+/** The possible paths of a child's program, in order of preference. */
 const candidatesOf = (name: string, spec: ChildSpec): ReadonlyArray<string> => {
   if (name.includes("/")) return [resolve(spec.cwd, name)]
   if (name.length > maxNameBytes) return []
@@ -47,7 +47,7 @@ const locate = (candidates: ReadonlyArray<string>): string => {
 
 /**
  * The absolute paths where a child's program may be: a name without a slash is looked up in the `PATH` of the child.
- * Touches none of them. Throws `SpawnError` with the texts of the original for strings that no program can be given.
+ * Accesses no file. For strings that cannot name a program, throws `SpawnError` with the texts of the original.
  */
 export const candidates = (spec: ChildSpec): ReadonlyArray<string> => {
   const [name = ""] = spec.argv
@@ -65,8 +65,8 @@ export const candidates = (spec: ChildSpec): ReadonlyArray<string> => {
 }
 
 /**
- * The absolute path of a child's program. Throws `SpawnError` with the texts of the original for one that is not there,
- * and for strings that no program can be given.
+ * The absolute path of a child's program. If there is none, or for strings that cannot name one, throws `SpawnError`
+ * with the texts of the original.
  */
 export const find = (spec: ChildSpec): string => {
   const all = candidates(spec)

@@ -1,9 +1,10 @@
 /**
  * Children on terminals.
  *
- * node-pty opens and resizes terminals; starting, reading, writing and the end are ours, because its own stream loses the tail of a child
- * that exits at once: libuv takes a short read together with a hang-up as the end, and a terminal is read 4 kB at a
- * time. Holding the slave open keeps the hang-up away until the leader is reaped; what is left then is read to EIO.
+ * node-pty opens and resizes terminals. Starting, reading, writing and ending are done here, because node-pty's stream
+ * loses the last output of a child that exits at once: a terminal is read 4 kB at a time, and libuv takes a short read
+ * with a hang-up for the end. Here the slave stays open, which prevents the hang-up until the leader is reaped. The
+ * remaining output is then read until EIO.
  *
  * @since 0.1.0
  */
@@ -20,7 +21,7 @@ import * as Posix from "./Posix.js"
 import * as PtyWriter from "./PtyWriter.js"
 import { ReadBuffer } from "./ReadBuffer.js"
 
-/** The part of node-pty below its streams. Not in its typings, hence the exact version in package.json. */
+/** The part of node-pty below its streams. Its typings lack it, hence the exact version in package.json. */
 interface NodePty {
   readonly open: (
     cols: number,
@@ -31,7 +32,7 @@ interface NodePty {
 
 const load = createRequire(import.meta.url)
 
-/** Without the rest of node-pty, whose streams nobody uses here: that would take three times as long at every start. */
+/** Loads only the native part of node-pty. Loading its unused streams as well would take three times as long. */
 const loadNative = (): NodePty => {
   const utils = load("node-pty/lib/utils.js") as {
     readonly loadNativeModule: (name: string) => { readonly module: unknown }
@@ -39,30 +40,33 @@ const loadNative = (): NodePty => {
   return utils.loadNativeModule("pty").module as NodePty
 }
 
-/** Newline, and the carriage return that a terminal takes for one: after these, or the EOF character, that is the end. */
+/**
+ * Newline, and carriage return, which a terminal turns into one. The EOF character ends the input only after these or
+ * another EOF.
+ */
 const lineEnds: ReadonlySet<number> = new Set([10, 13])
 
-/** ^D, the end-of-file character of a terminal that nobody has changed. */
+/** ^D, the default end-of-file character of a terminal. */
 const defaultEof = 4
 
 const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, slave: number): Child => {
   const input = PtyWriter.make(fd)
-  // The descriptor is open from the start, also before anybody listens, until the output has ended.
+  // The descriptor is open from the start, before `listen`, until the output has ended.
   let isOpen = true
   let isPaused = false
   let isAbandoned = false
   let atLineStart = true
   let terminal: ReadStream | undefined
   let finish = () => {}
-  // A program may have chosen another one than ^D; asked when it matters.
+  // Read when needed: a program may have changed the character.
   const eof = () => (isOpen ? Posix.eof(fd) : defaultEof)
 
   const listen = (events: ChildEvents) => {
-    // Every read is passed on at once, 4 kB at most: meanwhile the kernel gets the next one ready. Collecting them first
-    // comes back too early, waits for each, and has two thirds of the rate (`node scratch/bench.mjs --only pty`).
+    // Each read of at most 4 kB is passed on at once, while the kernel prepares the next one. Collecting reads first is
+    // slower: a third of the throughput is lost (`node scratch/bench.mjs --only pty`).
     const onOutput = (bytes: Buffer) => events.onOutput("pty", bytes)
     const stream = new ReadStream(fd, {
-      // The end of reading must not close the descriptor: what libuv left behind is read after it.
+      // The end of reading must not close the descriptor: `drain` reads what libuv left.
       allowHalfOpen: true,
       ...buffer.readInto(onOutput)
     })
@@ -87,13 +91,13 @@ const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, sl
     if (isAbandoned) setImmediate(drainToEnd)
     leader.onExit((status) => {
       closeSync(slave)
-      // Given up already: the descriptor is closed.
+      // The output was abandoned: the descriptor is closed.
       if (!isOpen) return events.onExit(status)
       const ended = buffer.drain(fd, onOutput)
       input.close()
       events.onStdinClosed()
       events.onExit(status)
-      // Otherwise a descendant still holds the terminal, and its end comes as "end" or "error".
+      // Otherwise a descendant still holds the terminal, and its end arrives as "end" or "error".
       if (ended) end()
     })
   }
@@ -114,7 +118,7 @@ const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, sl
       if (last !== undefined) atLineStart = lineEnds.has(last) || last === eof()
       input.write(bytes, done)
     },
-    // In the middle of a line the first one only hands the line over; the second one is the end.
+    // In the middle of a line the first EOF only submits the line; a second one ends the input.
     endStdin: () => {
       if (isOpen) input.write(Buffer.alloc(atLineStart ? 1 : 2, eof()), () => {})
     },
@@ -145,15 +149,15 @@ const open = (pty: NodePty, rows: number, cols: number) => {
   return opened
 }
 
-/** Starts children that lead a terminal session of their own; both output streams arrive as `pty`. */
+/** Starts children that lead their own terminal session. Both output streams arrive as `pty`. */
 export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner, Spawns>() {
-  /** Terminals of node-pty, with leaders that a launcher starts. */
+  /** Terminals of node-pty. A launcher starts the leaders. */
   static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
     Effect.gen(function* () {
       const { confines, launch } = yield* Launcher
       const buffer = new ReadBuffer()
-      // Not when the first terminal is wanted: if no descriptor is left then, Node.js never finds the module again.
+      // Loaded now: if the first attempt is made without a free descriptor, Node.js never finds the module again.
       const loaded = yield* Effect.either(attempt(loadNative))
       return {
         confines,

@@ -8,9 +8,9 @@ import { writeSync } from "node:fs"
 import * as OsError from "../protocol/OsError.js"
 import * as Posix from "./Posix.js"
 
-/** Input on its way to one terminal. */
+/** The input of one terminal. */
 export interface PtyWriter {
-  /** Queues bytes; `done` follows when the terminal has taken them. */
+  /** Queues bytes. `done` is called when the terminal has accepted them. */
   readonly write: (bytes: Buffer, done: () => void) => void
   /** Discards the queue. */
   readonly close: () => void
@@ -58,7 +58,7 @@ export const make = (fd: number): PtyWriter => {
     write: (bytes, done) => {
       if (closed) return
       queue.push({ bytes, done })
-      // Within `done` of an earlier write, the loop around it goes on with this one.
+      // A write from within `done` is picked up by the loop that called it.
       if (!pumping && cancel === undefined) pump()
     },
     close

@@ -1,6 +1,6 @@
 /**
- * Reading without allocating: every read of every child of a server lands in one buffer. The event loop reads one
- * descriptor at a time, and whoever is told of the bytes is done with them when it returns.
+ * Reads without allocating: all reads of a server's children share one buffer. The event loop reads one descriptor at a
+ * time, and listeners use the bytes only during the call.
  *
  * @since 0.1.0
  */
@@ -10,28 +10,28 @@ import type { OnReadOpts, SocketConstructorOpts } from "node:net"
 import * as OsError from "../protocol/OsError.js"
 
 /**
- * The largest chunk. The protocol allows 64 KiB, which is what a pipe holds; but this many in a binary frame are one
- * segment of the loopback interface, and 128 more are two, at a tenth less a second (`npm run bench -- --only binary`).
+ * The largest chunk. The protocol and a pipe allow 64 KiB. Leaving 128 bytes for a binary frame's header keeps it in
+ * one segment of the loopback interface, which is a tenth faster (`npm run bench -- --only binary`).
  */
 export const maxChunkBytes = 65408
 
-/** How much is read of a descriptor whose other end may never stop writing. */
+/** The most that is drained from a descriptor whose writers may never stop. */
 const maxDrainBytes = 1048576
 
-/** What reads of one server land in. */
+/** The read buffer of one server. */
 export class ReadBuffer {
-  /** All of it. */
+  /** The whole buffer. */
   readonly all: Buffer
-  /** As much of it as one chunk takes. */
+  /** A part of it, as large as one chunk. */
   readonly chunk: Buffer
 
-  /** With room for so many chunks. */
+  /** Makes a buffer for this many chunks. */
   constructor(chunks = 1) {
     this.all = Buffer.allocUnsafeSlow(chunks * maxChunkBytes)
     this.chunk = this.all.subarray(0, maxChunkBytes)
   }
 
-  /** Reads what the kernel holds for a non-blocking descriptor; true when there will never be more. */
+  /** Reads what the kernel holds for a non-blocking descriptor; true at the end of the input. */
   drain(fd: number, onBytes: (bytes: Buffer) => void): boolean {
     const { chunk } = this
     for (let total = 0; total < maxDrainBytes; ) {
@@ -47,7 +47,7 @@ export class ReadBuffer {
     return false
   }
 
-  /** Options for a socket that reads into the buffer and reports what is there, valid during the call. */
+  /** Options for a socket that reads into the buffer and reports the bytes, which are valid during the call. */
   readInto(onBytes: (bytes: Buffer) => void): SocketConstructorOpts {
     const { chunk } = this
     const options: SocketConstructorOpts & { readonly onread: OnReadOpts } = {

@@ -1,9 +1,9 @@
 /**
- * The mounts whose file systems may stop answering: those of other machines, and those that a process serves.
+ * Mounts that may stop answering: network file systems, and those served by a process.
  *
- * A system call on one of them may block for ever, also open(2) and stat(2). So what runs on the event loop or in
- * libuv's four threads must not touch them. To find out whether a path leads there, only the components before the
- * mount are examined, one by one, and links are followed by their text.
+ * A system call on one of them may block forever, even open(2) and stat(2). The event loop and libuv's four threads
+ * must not touch them. To find out whether a path leads there, only the components before the mount are examined, one
+ * by one, and links are followed by their text.
  *
  * @since 0.1.0
  */
@@ -15,11 +15,11 @@ import * as Posix from "./Posix.js"
 /** How long a file system may take to answer one system call, in milliseconds. */
 export const answerMs = 10_000
 
-/** The types of such file systems, as in the table of mounts; `fusectl` is none of them. */
+/** The types of such file systems in the mount table. `fusectl` does not count. */
 const slowTypes =
   /^(fuse|fuseblk|fuse\..+|nfs\d?|cifs|smb\d?|smbfs|9p|virtiofs|ceph|afs|glusterfs|lustre|ocfs2|gfs2|coda|ncpfs|autofs)$/
 
-/** The most links that the system follows in one path. */
+/** The most links that the system follows in a path. */
 const maxLinks = 40
 
 /** The kernel's own limit is 100,000 mounts for each namespace. */
@@ -33,19 +33,19 @@ export interface SlowMount {
   readonly type: string
 }
 
-/** What is known of the mounts of this process. */
+/** The mounts of this process. */
 export interface Shape {
-  /** Whether there is any slow mount now. */
+  /** Whether there is a slow mount now. */
   readonly isPresent: () => boolean
-  /** The slow mount that a path leads to or through, if there is one. The path is absolute. */
+  /** The slow mount that an absolute path leads to or through, if any. */
   readonly find: (path: string) => SlowMount | undefined
 }
 
-/** Paths in the table have some characters as octal numbers. */
+/** The table writes some characters of paths as octal numbers. */
 const decodeOctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 
-/** Reads the slow mounts from the text of `/proc/self/mountinfo`. The root is left out: the server itself lives there. */
+/** Reads the slow mounts from `/proc/self/mountinfo`. Leaves out the root: the server itself lives there. */
 export const parse = (table: string): ReadonlyMap<string, SlowMount> => {
   const mounts = new Map<string, SlowMount>()
   for (const line of table.split("\n")) {
@@ -57,7 +57,7 @@ export const parse = (table: string): ReadonlyMap<string, SlowMount> => {
   return mounts
 }
 
-/** Where a path leads: to a slow mount, or to this path without links. */
+/** The target of a path: a slow mount, or this path without links. */
 const follow = (mounts: ReadonlyMap<string, SlowMount>, path: string): SlowMount | string => {
   const rest = path.split("/").reverse()
   let here = ""
@@ -79,7 +79,7 @@ const follow = (mounts: ReadonlyMap<string, SlowMount>, path: string): SlowMount
         target = readlinkSync(bytes, { encoding: "latin1" })
       }
     } catch {
-      // It cannot be entered, by nobody else here either.
+      // The folder cannot be entered here, nor by a child.
     }
     if (target === undefined) here = next
     else {
@@ -105,7 +105,7 @@ const readAll = (fd: number): string => {
   return Buffer.concat(pieces).toString("latin1")
 }
 
-/** Follows the table of mounts of this process. Where there is no such table, no mount is known to be slow. */
+/** Tracks the mount table of this process. Without such a table, no mount counts as slow. */
 const make = (): Shape => {
   let fd: number | undefined
   let mounts: ReadonlyMap<string, SlowMount> = new Map()

@@ -1,8 +1,8 @@
 /**
- * Starts of programs where a file system may not answer: each on a thread of its own, with a time limit.
+ * Starts programs when a file system may not answer: each start on its own thread, with a time limit.
  *
- * While there is a slow mount, every start is one of these, also where its own paths lead elsewhere: a script may name
- * an interpreter on that mount, and a link may be changed after it was looked at.
+ * While there is a slow mount, every start is one of these, even if its own paths lead elsewhere: a script may name an
+ * interpreter on that mount, and a link may change after it was examined.
  *
  * @since 0.1.0
  */
@@ -14,13 +14,13 @@ import * as Posix from "./Posix.js"
 import * as Program from "./Program.js"
 import { answerMs, type Shape as SlowMountsShape } from "./SlowMounts.js"
 
-/** The most starts of one session that have exceeded their time and still wait for a file system. */
+/** The most starts of one session that may still hang after their time limit. */
 export const maxStuck = 8
 
-/** The same for a whole server: beyond it, starts on slow mounts are refused, and no others. */
+/** The same for a server. Beyond it, only starts on slow mounts are refused. */
 export const maxStuckOfServer = 32
 
-/** Counts the starts that have exceeded their time and still hold a thread. */
+/** Counts starts that exceeded their time limit and still hold a thread. */
 export interface Count {
   count: number
 }
@@ -30,7 +30,7 @@ export class StuckStarts extends Context.Reference<StuckStarts>()("exec-server/S
   defaultValue: (): Count => ({ count: 0 })
 }) {}
 
-/** What a start needs of the one who starts. */
+/** The options of a start. */
 export interface Options {
   readonly mounts: SlowMountsShape
   readonly spec: ChildSpec
@@ -38,13 +38,13 @@ export interface Options {
   readonly guard: number
   /** The count of the server. */
   readonly all: Count
-  /** Called once with how the child ended: status and signal, as by `Posix.spawn`. */
+  /** Called once with the exit of the child: status and signal, as by `Posix.spawn`. */
   readonly onExit: (code: number, signal: number) => void
-  /** Called with a child that was started too late and is to be killed. */
+  /** Called with a child that started too late, to kill it. */
   readonly onLate: (pid: number) => void
 }
 
-/** What a start may be waiting for, in words. */
+/** What a start may be waiting for, as text. */
 const culprit = ({ mounts, spec }: Pick<Options, "mounts" | "spec">, files: ReadonlyArray<string>): string => {
   const cwd = mounts.find(spec.cwd)
   const about = (what: string, path: string, type: string) =>
@@ -78,7 +78,7 @@ interface Started {
 
 type Attempt = Started | { readonly error: number; readonly file: string }
 
-/** One start; fails when the time is over. */
+/** One start. Fails after the time limit. */
 const startOnce = (
   { spec, stdio, guard, all, onExit, onLate, mounts }: Options,
   own: Count,
@@ -103,7 +103,7 @@ const startOnce = (
     const timer = setTimeout(() => {
       isStuck = true
       count(1)
-      // Before the kill: the child may be gone then, but what it waited for is still to be named.
+      // Before the kill: afterwards the child may be gone, and what it waited for could not be named.
       resume(new SpawnError({ message: culprit({ mounts, spec }, files) }))
       abandon()
     }, answerMs)
@@ -116,8 +116,8 @@ const startOnce = (
   })
 
 /**
- * Starts the program of a child, registered with a guard; returns its pid. Takes no longer than `answerMs` for each of
- * at most two attempts. `shell` runs a file that is executable and neither a program nor a script with an interpreter.
+ * Starts the program of a child, registered with a guard; returns its pid. Takes at most `answerMs` for each of two
+ * attempts. `shell` runs executable files without a known format or a `#!` line.
  */
 export const start = (options: Options, shell: string): Effect.Effect<number, SpawnError> =>
   Effect.gen(function* () {

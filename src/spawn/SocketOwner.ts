@@ -1,5 +1,5 @@
 /**
- * Who is at the other end of a connection within this machine, as the kernel knows it.
+ * Finds the owner of the other end of a local connection, as the kernel reports it.
  *
  * @since 0.1.0
  */
@@ -12,8 +12,8 @@ import * as Posix from "./Posix.js"
 import { entryOf, membersOf, table } from "./ProcessTree.js"
 
 /**
- * The user who made a socket, and what tells which process holds it: the inode of a TCP socket, the process that
- * connected a unix socket. `Unknown` if nobody can say: the other end is closed, or the kernel does not tell.
+ * The user who made a socket, and what identifies its process: the inode of a TCP socket, or the pid that connected a
+ * unix socket. `Unknown` if the other end is closed or the kernel does not report it.
  */
 export type SocketOwner = Data.TaggedEnum<{
   Tcp: { readonly uid: number; readonly inode: number }
@@ -22,20 +22,20 @@ export type SocketOwner = Data.TaggedEnum<{
 }>
 export const SocketOwner = Data.taggedEnum<SocketOwner>()
 
-/** The IPv4 address that an address mapped into IPv6 stands for; of others, what is given. */
+/** The IPv4 address of an IPv4-mapped IPv6 address. Other addresses are returned unchanged. */
 const unmapped = (host: string): string => host.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "")
 
 /** A loopback address as bytes. */
 const bytesOf = (host: string): ReadonlyArray<number> =>
   isIPv6(host) ? [...Array.from({ length: 15 }, () => 0), 1] : host.split(".").map(Number)
 
-/** The same address mapped into IPv6. */
+/** The same address, IPv4-mapped. */
 const mapped = (bytes: ReadonlyArray<number>): ReadonlyArray<number> =>
   bytes.length === 4 ? [...Array.from({ length: 10 }, () => 0), 255, 255, ...bytes] : bytes
 
 const hex = (number: number, digits: number): string => number.toString(16).toUpperCase().padStart(digits, "0")
 
-/** An address as /proc/net/tcp has it: 32-bit words in the byte order of this machine, which is little-endian. */
+/** An address as in /proc/net/tcp: 32-bit words in little-endian byte order. */
 const shown = (bytes: ReadonlyArray<number>, port: number): string => {
   const words = Array.from({ length: bytes.length / 4 }, (_, word) => bytes.slice(4 * word, 4 * word + 4).reverse())
   const address = words.flat().map((byte) => hex(byte, 2))
@@ -50,7 +50,7 @@ export interface Ends {
   readonly localPort: number
 }
 
-/** For kernels without socket diagnostics, such as gVisor's: the table of all connections. */
+/** Searches the table of all connections, for kernels without socket diagnostics, such as gVisor's. */
 export const findInTable = (socket: Ends): SocketOwner | undefined => {
   const [peer, own] = [bytesOf(unmapped(socket.remoteAddress)), bytesOf(unmapped(socket.localAddress))]
   const line = (form: (bytes: ReadonlyArray<number>) => ReadonlyArray<number>) =>
@@ -68,13 +68,13 @@ export const findInTable = (socket: Ends): SocketOwner | undefined => {
   return undefined
 }
 
-/** A unix socket has none. */
+/** Undefined for a unix socket. */
 const endsOf = ({ remoteAddress, remotePort, localAddress, localPort }: Socket): Ends | undefined =>
   remoteAddress === undefined || remotePort === undefined || localAddress === undefined || localPort === undefined
     ? undefined
     : { remoteAddress, remotePort, localAddress, localPort }
 
-/** Codes of kernels that have no socket diagnostics, or deny them to us. */
+/** Error codes of kernels that lack socket diagnostics or deny them. */
 const withoutDiagnostics: ReadonlySet<string> = new Set(["EPROTONOSUPPORT", "EOPNOTSUPP", "EPERM", "EACCES", "EINVAL"])
 
 const ofTcp = (ends: Ends): SocketOwner | undefined => {
@@ -88,11 +88,11 @@ const ofTcp = (ends: Ends): SocketOwner | undefined => {
   }
 }
 
-/** The descriptor under a socket of Node.js, which has no public name for it. */
+/** The descriptor of a Node.js socket. There is no public API for it. */
 const descriptorOf = (socket: Socket): number =>
   (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd ?? -1
 
-/** The owner of the other end of an accepted connection; undefined if that is on another machine. */
+/** The owner of the other end of an accepted connection; undefined if it is on another machine. */
 export const of = (socket: Socket): SocketOwner | undefined => {
   const ends = endsOf(socket)
   if (ends !== undefined && !isLoopback(ends.remoteAddress)) return undefined
@@ -110,7 +110,7 @@ export const of = (socket: Socket): SocketOwner | undefined => {
   }
 }
 
-/** Whether a process is seen to have a socket open. */
+/** Whether a process visibly has a socket open. */
 const holds = (pid: number, inode: number): boolean => {
   const link = `socket:[${inode}]`
   let names: ReadonlyArray<string>
@@ -129,11 +129,11 @@ const holds = (pid: number, inode: number): boolean => {
 }
 
 /**
- * Whether the owner is, or may be, one of these processes or descends from them. Only an owner that is found outside of
- * them is none: a socket can be passed on while the process table is read.
+ * Whether the owner is, or may be, one of these processes or a descendant. False only if the owner is found elsewhere:
+ * a socket can be passed on while the process table is read.
  */
 export const isWithin = (owner: SocketOwner, roots: ReadonlySet<number>): boolean => {
-  // The usual case: it must not cost a reading of the process table.
+  // The usual case must not read the process table.
   if (roots.size === 0) return false
   const entries = table()
   const members = new Set<number>()

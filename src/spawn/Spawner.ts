@@ -33,19 +33,19 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
     })
   )
 
-  /** Real children, started by whatever launcher there is. */
+  /** Real children, started by the `Launcher` provided. */
   static readonly layerReal: Layer.Layer<Spawner, never, Launcher> = Spawner.layerDispatch.pipe(
     provideInOrder(PipeSpawner.layer, PtySpawner.layer)
   )
 
-  /** Real children among the server's own processes. */
+  /** Real children, as processes of the server. */
   static readonly layer: Layer.Layer<Spawner> = Spawner.layerReal.pipe(
     provideInOrder(Guard.layer, ProcessTrees.layer, Launcher.layer)
   )
 }
 
 /**
- * Real children among the server's own processes. They cannot be confined: `NodeServices.layer` has the spawner that does.
+ * Real children, as processes of the server. They cannot be confined; `NodeServices.layer` has a spawner that confines.
  *
  * @category layers
  */

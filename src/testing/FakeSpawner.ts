@@ -1,8 +1,8 @@
 /**
- * A spawner whose children exist only in the test: it sees what they were asked to do and decides what they report.
+ * A spawner of fake children: the test sees what each child was asked to do and decides what it reports.
  *
- * Nothing here reads a clock but a plan's `script`. What a child reports by itself (its death by a signal, the delivery of a write) comes in a
- * later microtask, as a real child's reports come in a later turn of the event loop.
+ * Only a plan's `script` reads the clock. A child reports its death by a signal and the delivery of a write in a later
+ * microtask, as a real child reports in a later turn of the event loop.
  *
  * @since 0.1.0
  */
@@ -24,84 +24,84 @@ import {
 import { maxChunkBytes } from "../spawn/ReadBuffer.js"
 import { Spawner } from "../spawn/Spawner.js"
 
-/** Pids of fake children start here: above what Linux ever gives out (2^22), so that none is mistaken for a real one. */
+/** The first fake pid. Linux pids end at 2^22, so a fake pid never names a real process. */
 const firstPid = 5_000_001
 
 /**
- * What a child does about a signal, after it was recorded; called in a later microtask.
+ * How a child reacts to a signal. Called in a microtask after the signal was recorded.
  *
  * @category models
  */
 export type Reaction = (child: FakeChild, signal: Signals.Signal, target: SignalTarget) => void
 
 /**
- * What a spawn is going to do, and what its child will be like.
+ * How a spawn goes, and how its child behaves.
  *
  * @category models
  */
 export interface Plan {
-  /** Runs in place of the fork: its failure refuses the spawn, and one that waits makes the spawn asynchronous. */
+  /** Runs before the fork: a failure fails the spawn, and an effect that waits makes the spawn asynchronous. */
   readonly before?: Effect.Effect<unknown, SpawnError>
-  /** What the child does about signals; `obedient` without it. */
+  /** How the child reacts to signals; `obedient` by default. */
   readonly onSignal?: Reaction
-  /** Leaves writes undelivered until `completeWrites`: a child that does not read its stdin. */
+  /** The child does not read its stdin: writes stay pending until `completeWrites`. */
   readonly holdWrites?: boolean
-  /** Whether a descendant holds on to the output after the leader's exit, until the tree is killed; see `remains`. */
+  /** Whether a descendant keeps the output open after the leader's exit, until the tree is killed; see `remains`. */
   readonly remains?: boolean
-  /** What the child does by itself, from the spawn on; see `Script`. Interrupted when the spawner's scope closes. */
+  /** What the child does on its own, from the spawn on; see `Script`. Interrupted when the spawner's scope closes. */
   readonly script?: (child: FakeChild) => Effect.Effect<void>
 }
 
 /**
- * A child, seen from the other side. Its reports are synchronous: what they cause has happened on return.
+ * The test's view of a child. Its reports are synchronous: their effects are complete when the call returns.
  *
  * @category models
  */
 export interface FakeChild {
   readonly spec: ChildSpec
   readonly pid: number
-  /** Whether its reports have begun; what it reports before is kept until then. */
+  /** Whether somebody listens to its reports. Earlier reports are kept until then. */
   readonly listening: boolean
-  /** Every write, in order; copies. */
+  /** A copy of every write, in order. */
   readonly writes: ReadonlyArray<Buffer>
-  /** All of it as one text. */
+  /** All writes, as one text. */
   readonly written: string
-  /** Writes that were not delivered yet. */
+  /** The number of writes that were not delivered yet. */
   readonly pendingWrites: number
-  /** Every signal and whom it was sent to, in order. */
+  /** Every signal and its target, in order. */
   readonly signals: ReadonlyArray<readonly [signal: Signals.Signal, target: SignalTarget]>
   /** Every size the terminal was given, in order. */
   readonly resizes: ReadonlyArray<readonly [rows: number, cols: number]>
-  /** Whether its output is not being read now; what it emits meanwhile is kept. */
+  /** Whether reading of its output is paused. What it emits during a pause is kept. */
   readonly paused: boolean
   /** Whether `endStdin` was called; a write after it is a defect. */
   readonly stdinEnded: boolean
   /** How often `endStdin` was called. */
   readonly stdinEnds: number
-  /** Whether its output was given up. */
+  /** Whether the server gave up its output. */
   readonly abandoned: boolean
   /** Whether it has exited. */
   readonly exited: boolean
-  /** Whether `hasRemains` answers true after the exit: something of the tree lives on and holds the output open. */
+  /** Whether a descendant survives the leader and keeps the output open; `hasRemains` answers this after the exit. */
   remains: boolean
-  /** Writes output, in chunks of at most 64 KiB; after `endOutput` a defect. */
+  /** Writes output, in chunks of at most 64 KiB. A call after `endOutput` is a defect. */
   readonly emit: (stream: OutputStream, output: string | Buffer) => void
-  /** Lets the leader be reaped; a second time is a defect. */
+  /** Ends the leader with this status. A second call is a defect. */
   readonly exit: (status: ExitStatus) => void
-  /** Lets every output stream end, after what was emitted; a second time is a defect. */
+  /** Ends all output streams, after what was emitted. A second call is a defect. */
   readonly endOutput: () => void
-  /** Exits with a code, its output ended: what most children do. */
+  /** Ends the output and exits with a code, as most children do. */
   readonly finish: (code: number) => void
-  /** Dies of a signal at once; its output ends unless something `remains`. Nothing if it has exited. */
+  /** Dies of a signal at once. Its output ends too, unless a descendant `remains`. Does nothing after the exit. */
   readonly die: (signal: Signals.Signal) => void
-  /** Closes its end of stdin; nothing the second time. */
+  /** Closes its end of stdin. A second call does nothing. */
   readonly closeStdin: () => void
-  /** Delivers the oldest pending writes: all of them, or as many as given. */
+  /** Delivers the `count` oldest pending writes; all of them by default. */
   readonly completeWrites: (count?: number) => void
 }
 
 /**
- * How most programs take signals: those that end a program by default end this one, and SIGKILL for the tree all of it.
+ * Reacts as most programs do: dies of SIGTERM, SIGINT, SIGHUP, SIGQUIT and SIGKILL. SIGKILL to the tree ends all of it.
  *
  * @category constructors
  */
@@ -124,7 +124,7 @@ export const stubborn: Reaction = (child, signal, target) => {
 }
 
 /**
- * Does not even die of SIGKILL: a child in uninterruptible sleep.
+ * Ignores even SIGKILL, like a child in uninterruptible sleep.
  *
  * @category constructors
  */
@@ -163,7 +163,7 @@ class Fake implements FakeChild {
   private outputEnded = false
   private stdinClosed = false
 
-  /** What the supervisor holds of it. */
+  /** The supervisor's view of it. */
   readonly child: Child
 
   constructor(
@@ -219,7 +219,7 @@ class Fake implements FakeChild {
     for (let start = 0; start < bytes.length; start += maxChunkBytes) {
       const chunk = bytes.subarray(start, start + maxChunkBytes)
       this.whenRead(() => {
-        // A buffer of its own, worthless after the call: whoever keeps it is found out.
+        // The buffer is only lent, as a real one is. Zeroing it exposes a listener that keeps it.
         const lent = Buffer.from(chunk)
         this.events?.onOutput(stream, lent)
         lent.fill(0)
@@ -293,7 +293,7 @@ class Fake implements FakeChild {
     if (this.abandoned) return
     this.abandoned = true
     this.held = []
-    // An end that was held up by a pause is lost with what was held before it.
+    // An end of output that a pause held back was dropped with the held chunks: report it again.
     if (this.outputEnded && !this.paused) return
     this.outputEnded = true
     queueMicrotask(() => this.report(() => this.events?.onOutputEnd()))
@@ -311,43 +311,43 @@ class Fake implements FakeChild {
 }
 
 /**
- * The test's hold on the spawner.
+ * The test's control of the spawner.
  *
  * @category models
  */
 export interface Shape {
-  /** Every specification that was asked for, in order, also where the spawn failed or has not finished. */
+  /** The specification of every spawn, in order; failed and unfinished spawns included. */
   readonly requests: ReadonlyArray<ChildSpec>
   /** Every child that was spawned, in order. */
   readonly children: ReadonlyArray<FakeChild>
-  /** A child by its place in `children`; waits until it is there. */
+  /** A child by its index in `children`; waits until it was spawned. */
   readonly child: (index: number) => Effect.Effect<FakeChild>
-  /** Decides about the next spawn that is not decided about yet. */
+  /** Sets the plan of the next spawn that has none yet. */
   readonly next: (plan: Plan) => void
-  /** Makes that spawn fail, synchronously. */
+  /** Makes that spawn fail synchronously. */
   readonly failNext: (message: string) => void
 }
 
 /**
- * What can be chosen about the spawner.
+ * Options of the spawner.
  *
  * @category models
  */
 export interface Options {
   /**
-   * Whether it accepts children with a `confinement`, for tests of sandboxed starts: whoever asks for one is told that
-   * it is enforced. Without it sandboxes are refused, as of any spawner that does not keep them.
+   * Whether it accepts children with a `confinement`, for tests of sandboxed starts. Such starts report an enforced
+   * sandbox although nothing is confined. False by default: sandboxes are refused.
    */
   readonly confines?: boolean
 }
 
 /**
- * Fake children: their spawner for the program, and this service for its test.
+ * The test's service; its layers provide the fake `Spawner` as well.
  *
  * @category tags
  */
 export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<FakeSpawner, Shape>() {
-  /** Children that follow `plan` where `next` says nothing else. */
+  /** Children that follow `plan`, unless `next` sets another one. */
   static readonly layerOf = (plan: Plan, { confines = false }: Options = {}): Layer.Layer<FakeSpawner | Spawner> =>
     Layer.scopedContext(
       Effect.map(FiberSet.makeRuntime<never>(), (run) => {
@@ -400,21 +400,24 @@ export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<
       })
     )
 
-  /** Children that are obedient and take their writes at once. */
+  /** Children that obey signals and accept writes at once. */
   static readonly layer: Layer.Layer<FakeSpawner | Spawner> = FakeSpawner.layerOf({})
 }
 
 /**
- * Children that are obedient and take their writes at once.
+ * Children that obey signals and accept writes at once.
  *
  * @category layers
  * @example
- * const sessions = ExecServer.layerSessions.pipe(Layer.provideMerge(FakeSpawner.layer), Layer.provide(NodeServices.layer))
+ * const sessions = ExecServer.layerSessions.pipe(
+ *   Layer.provideMerge(FakeSpawner.layer),
+ *   Layer.provide(NodeServices.layer)
+ * )
  */
 export const layer: Layer.Layer<FakeSpawner | Spawner> = FakeSpawner.layer
 
 /**
- * Children that follow `plan` where `next` says nothing else.
+ * Children that follow `plan`, unless `next` sets another one.
  *
  * @category layers
  * @example

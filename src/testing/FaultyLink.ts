@@ -1,7 +1,7 @@
 /**
- * A link to the server of this process that loses what is under way when it is cut, and delays what it is told to.
+ * A link to an in-process server that can be cut, losing the messages in transit, and that can hold messages back.
  *
- * Nothing here reads a clock or schedules by itself: the test decides what arrives when.
+ * It uses no clock and no timers: the test decides when each message arrives.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import type { ClientError } from "../client/ClientError.js"
 import type { Link, LinkEvents, OpenLink } from "../client/TextChannel.js"
 import type * as Memory from "../transport/Memory.js"
 
-/** One connection over it. */
+/** One connection over the link. */
 interface Connection {
   readonly events: LinkEvents
   readonly link: Memory.Link
@@ -19,12 +19,12 @@ interface Connection {
 }
 
 /**
- * A way to a server that can be broken.
+ * A breakable link to a server.
  *
  * @category models
  */
 export class FaultyLink {
-  /** Connections made so far, failed attempts not counted. */
+  /** The number of connections made so far, without failed attempts. */
   connections = 0
   private current: Connection | undefined
   private readonly orphans: Array<Connection> = []
@@ -33,12 +33,12 @@ export class FaultyLink {
 
   constructor(private readonly connect: (events: Memory.LinkEvents) => Memory.Link) {}
 
-  /** Whether there is a connection, as far as the client knows. */
+  /** Whether the client has a connection. */
   get isOpen(): boolean {
     return this.current !== undefined
   }
 
-  /** Makes links; one at a time. */
+  /** Opens a link; one at a time. */
   readonly open: OpenLink = (events) =>
     Effect.acquireRelease(
       Effect.suspend(() =>
@@ -46,41 +46,41 @@ export class FaultyLink {
       ),
       (connection) =>
         Effect.sync(() => {
-          // A connection that was cut has nobody to say goodbye to.
+          // A connection that was cut is closed by tellServer().
           if (this.current !== connection) return
           this.current = undefined
           connection.link.close()
         })
     ).pipe(Effect.map((connection) => this.linkOf(connection)))
 
-  /** From now on nothing arrives but by `deliver`. */
+  /** From now on messages arrive only by `deliver`. */
   hold(): void {
     this.holding = true
   }
 
-  /** From now on everything arrives at once, what was held first. */
+  /** Delivers the held messages; from now on every message arrives at once. */
   flow(): void {
     this.holding = false
     this.deliver(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
   }
 
-  /** Lets that many messages arrive. */
+  /** Delivers that many held messages in each direction. */
   deliver(toServer: number, toClient: number): void {
     const connection = this.current
     if (connection === undefined) return
     for (const text of connection.toServer.splice(0, toServer)) connection.link.send(text)
     for (const text of connection.toClient.splice(0, toClient)) {
-      // What a message leads to may be the end of the connection.
+      // Handling a message may have ended the connection.
       if (this.current === connection) connection.events.onMessage(text)
     }
   }
 
-  /** Loses that many of the held messages to the client. */
+  /** Drops that many of the messages held for the client. */
   drop(toClient: number): void {
     this.current?.toClient.splice(0, toClient)
   }
 
-  /** Cuts the connection: what is under way is lost, and the server does not know yet. */
+  /** Cuts the connection: messages in transit are lost, and the server does not notice until `tellServer`. */
   cut(): void {
     const connection = this.current
     if (connection === undefined) return
@@ -89,12 +89,12 @@ export class FaultyLink {
     connection.events.onEnd("cut")
   }
 
-  /** Lets the server find out about every cut so far. */
+  /** Makes the server notice every cut so far. */
   tellServer(): void {
     for (const { link } of this.orphans.splice(0)) link.close()
   }
 
-  /** Lets attempts to connect fail with this, or succeed again. */
+  /** Makes connecting fail with this error; with undefined, succeed again. */
   refuse(error: ClientError | undefined): void {
     this.refusal = error
   }

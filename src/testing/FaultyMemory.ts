@@ -1,6 +1,5 @@
 /**
- * The memory transport with faults: messages late or lost, and connections cut. For servers and for whatever
- * speaks to them, under Effect's clock.
+ * The memory transport with faults: delayed messages, lost messages, and cut connections. Delays use Effect's clock.
  *
  * @since 0.1.0
  */
@@ -13,21 +12,21 @@ import * as Memory from "../transport/Memory.js"
 import type { Transport } from "../transport/Transport.js"
 
 /**
- * Which way a message goes.
+ * The direction of a message.
  *
  * @category models
  */
 export type Direction = "toServer" | "toClient"
 
 /**
- * What becomes of a message: it arrives after a time, or never. Messages never overtake each other.
+ * What happens to a message: it arrives after a delay, or never. Messages never overtake each other.
  *
  * @category models
  */
 export type Fate = { readonly delay: Duration.DurationInput } | "drop"
 
 /**
- * Decides about every message; `index` counts those of one direction of one connection, from 0.
+ * Decides the fate of each message. `index` counts the messages of one direction of one connection, from 0.
  *
  * @category models
  */
@@ -50,20 +49,20 @@ export const delayed =
   () => ({ delay })
 
 /**
- * The test's hold on all connections.
+ * The test's control of all connections.
  *
  * @category models
  */
 export interface Shape {
-  /** Decides about messages from now on. */
+  /** Sets the policy for messages from now on. */
   readonly set: (policy: Policy) => Effect.Effect<void>
-  /** Cuts every connection: what is under way is lost, and both ends are told. */
+  /** Cuts every connection: messages in transit are lost, and both ends are told. */
   readonly cut: Effect.Effect<void>
-  /** How many connections are open. */
+  /** The number of open connections. */
   readonly open: Effect.Effect<number>
 }
 
-/** One direction of a connection: messages on their way, in order. */
+/** One direction of a connection: the messages in transit, in order. */
 class Way {
   private readonly queue: Array<string> = []
   private count = 0
@@ -83,7 +82,7 @@ class Way {
       return
     }
     this.queue.push(text)
-    // Each timer lets the oldest one through: whatever the times, the order stays.
+    // Each timer releases the oldest message, not its own, which keeps the order.
     this.later(delayMs, () => {
       const oldest = this.queue.shift()
       if (oldest !== undefined) this.arrive(oldest)
@@ -101,7 +100,7 @@ class Way {
  * @category tags
  */
 export class FaultyMemory extends Context.Tag("exec-server/testing/FaultyMemory")<FaultyMemory, Shape>() {
-  /** A transport, the connector to it, and the hold on its faults; without faults until there are some. */
+  /** A transport, its connector, and the control of its faults. Faultless until `set` or `cut`. */
   static readonly layer: Layer.Layer<FaultyMemory | Transport | Memory.Connector> = Layer.scopedContext(
     Effect.gen(function* () {
       const inner = yield* Layer.build(Memory.layer)
@@ -163,7 +162,7 @@ export class FaultyMemory extends Context.Tag("exec-server/testing/FaultyMemory"
 }
 
 /**
- * A transport, the connector to it, and the hold on its faults; without faults until there are some.
+ * A transport, its connector, and the control of its faults. Faultless until `set` or `cut`.
  *
  * @category layers
  */

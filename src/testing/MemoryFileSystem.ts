@@ -1,6 +1,6 @@
 /**
- * A file system in memory: directories and regular files, no links, no permissions. It fails where and as the real one
- * does; times are those of Effect's clock.
+ * A file system in memory, with directories and regular files but no links and no permissions. It fails as the real one
+ * does. Timestamps come from Effect's clock.
  *
  * @since 0.1.0
  */
@@ -36,7 +36,7 @@ const keyOf = (path: NativePath): string => path.toString("latin1")
 const pathOf = (key: string): NativePath => Buffer.from(key, "latin1")
 const fail = (code: string): Effect.Effect<never, FileError> => Effect.fail(toFileError(ofCode(code)))
 
-/** The tree: nodes by their paths. */
+/** Nodes by their paths. */
 class Tree {
   private readonly nodes = new Map<string, Node>([["/", { kind: "directory", createdAtMs: 0 }]])
 
@@ -69,7 +69,7 @@ class Tree {
     this.nodes.set(keyOf(path), { kind: "directory", createdAtMs: this.now() })
   }
 
-  /** Creates what is missing above a path, and the path. */
+  /** Creates a directory and its missing ancestors. */
   addDirectories(path: NativePath): void {
     if (this.find(path) !== undefined) return
     this.addDirectories(parent(path))
@@ -81,7 +81,7 @@ class Tree {
     this.nodes.delete(keyOf(path))
   }
 
-  /** Everything below a directory, sorted by bytes. */
+  /** All descendants of a directory, sorted by bytes. */
   below(path: NativePath): ReadonlyArray<NativePath> {
     const prefix = isRoot(path) ? "/" : `${keyOf(path)}/`
     return Array.from(this.nodes.keys())
@@ -90,12 +90,12 @@ class Tree {
       .map(pathOf)
   }
 
-  /** What is directly in a directory, sorted by bytes. */
+  /** The entries of a directory, sorted by bytes. */
   in(path: NativePath): ReadonlyArray<NativePath> {
     return this.below(path).filter((found) => parent(found).equals(path))
   }
 
-  /** Why nothing can be at a path; undefined where something is there or may be. */
+  /** Why a path cannot exist; undefined if it exists or can be created. */
   obstacle(path: NativePath): "ENOENT" | "ENOTDIR" | undefined {
     if (isRoot(path)) return undefined
     const above = parent(path)
@@ -279,8 +279,8 @@ export class MemoryFileSystem extends Context.Tag("exec-server/testing/MemoryFil
 }
 
 /**
- * A file system with these files, by absolute path, and the directories above them; nothing of it can be confined, so
- * requests with a sandbox that restricts something are refused.
+ * A file system with these files, by absolute path, and the directories above them. It cannot be confined: requests
+ * with a restrictive sandbox are refused.
  *
  * @category layers
  * @example

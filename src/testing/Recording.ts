@@ -1,7 +1,7 @@
 /**
- * Processes that were recorded once and are played again: what a real program said, at the times it said it.
+ * Records the reports of a real child and replays them with a fake one, at the same times.
  *
- * A recording is plain JSON, to be kept beside the tests that play it.
+ * A recording is plain JSON, to be kept beside the tests that replay it.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,7 @@ import * as Script from "./Script.js"
 const atMs = Schema.NonNegative
 
 /**
- * One report of a child; times are milliseconds since its start.
+ * One report of a child. `atMs` counts from its start.
  *
  * @category schemas
  */
@@ -41,7 +41,7 @@ export const Report = Schema.Union(
 export type Report = typeof Report.Type
 
 /**
- * Everything a child reported, in order.
+ * All reports of a child, in order.
  *
  * @category schemas
  */
@@ -49,7 +49,7 @@ export const Recording = Schema.Struct({ argv: Schema.Array(Schema.String), repo
 export type Recording = typeof Recording.Type
 
 /**
- * Recordings as they are kept in a file.
+ * A recording as the JSON text of a file.
  *
  * @category schemas
  */
@@ -62,7 +62,7 @@ const exitReport = (status: ExitStatus, atMs: number): Report =>
     Lost: ({ reason }): Report => ({ kind: "lost", atMs, reason })
   })
 
-/** The child, with everything that it reports written down. */
+/** The child, with its reports recorded. */
 const listening = (child: Child, now: () => number, add: (report: Report) => void): Child => ({
   ...child,
   listen: (events: ChildEvents) =>
@@ -87,18 +87,18 @@ const listening = (child: Child, now: () => number, add: (report: Report) => voi
 })
 
 /**
- * Writes down what children report.
+ * Records what children report.
  *
  * @category tags
  */
 export class Recorder extends Context.Tag("exec-server/testing/Recorder")<
   Recorder,
   {
-    /** The recording of every child so far, in the order they were started; of those that run, as far as it goes. */
+    /** The recordings of all children so far, in the order of their starts. Those of running children are partial. */
     readonly recordings: Effect.Effect<ReadonlyArray<Recording>>
   }
 >() {
-  /** Records the children of another spawner, which are otherwise as they were. */
+  /** Records the children of another spawner, and leaves them otherwise unchanged. */
   static readonly layer: Layer.Layer<Recorder | Spawner, never, Spawner> = Layer.effectContext(
     Effect.gen(function* () {
       const { confines, spawn } = yield* Spawner
@@ -140,7 +140,7 @@ const stepOf = (report: Report, outputFollows: boolean): Script.Step => {
   }
 }
 
-/** The end of the output has a report of its own: until it comes, something holds the output. */
+/** Until the recorded end of the output, a descendant holds the output open. */
 const exitStep = (atMs: number, status: ExitStatus, outputFollows: boolean): Script.Step => ({
   atMs,
   run: (child) => {
@@ -150,7 +150,7 @@ const exitStep = (atMs: number, status: ExitStatus, outputFollows: boolean): Scr
 })
 
 /**
- * Records the children of another spawner, which are otherwise as they were.
+ * Records the children of another spawner, and leaves them otherwise unchanged.
  *
  * @category layers
  * @example
@@ -162,7 +162,7 @@ const exitStep = (atMs: number, status: ExitStatus, outputFollows: boolean): Scr
 export const layer: Layer.Layer<Recorder | Spawner, never, Spawner> = Recorder.layer
 
 /**
- * A fake child that reports what was recorded, at the same times after its start; signals end it as they end most.
+ * A fake child that replays a recording, at the same times after its start. It reacts to signals as most programs do.
  *
  * @category constructors
  */

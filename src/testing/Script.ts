@@ -1,6 +1,6 @@
 /**
- * Children that follow a script: output at times, exits, silence. Time is Effect's clock, so that under `TestClock` a
- * script stands still until the test moves it. Times are counted from the start of the child.
+ * Children that follow a script of outputs and exits. Times count from the start of the child, by Effect's clock: under
+ * `TestClock` a script advances only when the test adjusts the clock.
  *
  * @since 0.1.0
  */
@@ -14,12 +14,12 @@ import { ExitStatus, SpawnError } from "../spawn/Child.js"
 import { type FakeChild, immortal, type Plan, stubborn } from "./FakeSpawner.js"
 
 /**
- * One thing that a child does, some time after it was started.
+ * One step of a script.
  *
  * @category models
  */
 export interface Step {
-  /** Milliseconds since the start. */
+  /** Milliseconds since the start of the child. */
   readonly atMs: number
   readonly run: (child: FakeChild) => void
 }
@@ -27,7 +27,7 @@ export interface Step {
 const streamOf = (child: FakeChild): OutputStream => (child.spec.io._tag === "Pty" ? "pty" : "stdout")
 
 /**
- * Writes to the terminal, or to stdout where there is none; or to the stream given.
+ * Writes output: to `stream` if given, else to the terminal, or to stdout if there is none.
  *
  * @category constructors
  */
@@ -37,7 +37,7 @@ export const output = (at: Duration.DurationInput, text: string | Buffer, stream
 })
 
 /**
- * Exits with a code, its output ended.
+ * Ends the output and exits with a code.
  *
  * @category constructors
  */
@@ -47,7 +47,7 @@ export const exit = (at: Duration.DurationInput, code = 0): Step => ({
 })
 
 /**
- * Dies of a signal that nobody has sent.
+ * Dies of a signal that the server did not send.
  *
  * @category constructors
  */
@@ -57,7 +57,7 @@ export const dieOf = (at: Duration.DurationInput, signal: Signal): Step => ({
 })
 
 /**
- * Exits while a descendant keeps the output open: `closed` does not follow before `outputEnd`, or the end of the tree.
+ * Exits while a descendant keeps the output open: `closed` comes only after `outputEnd` or the end of the tree.
  *
  * @category constructors
  */
@@ -70,7 +70,7 @@ export const leave = (at: Duration.DurationInput, code = 0): Step => ({
 })
 
 /**
- * The descendant of `leave` goes.
+ * Ends the descendant of `leave`, and with it the output.
  *
  * @category constructors
  */
@@ -100,15 +100,15 @@ const play =
       for (const { atMs, run } of steps) {
         const waitMs = start + atMs - (yield* Clock.currentTimeMillis)
         if (waitMs > 0) yield* Effect.sleep(waitMs)
-        // Whoever was killed does nothing any more; what it has left behind may.
+        // A dead child does nothing more, unless a descendant remains.
         if (child.exited && !child.remains) return
         run(child)
       }
     })
 
 /**
- * A child that does this, in the order of the times. Without an `exit` it never exits by itself; it dies of signals
- * unless `more` says otherwise, with `onSignal: FakeSpawner.stubborn` for one that ignores all but SIGKILL.
+ * A child that performs these steps, ordered by time. Without an `exit` step it runs until a signal ends it; set
+ * `onSignal` in `more` to change that, for example to `FakeSpawner.stubborn`.
  *
  * @category constructors
  * @example
@@ -120,28 +120,28 @@ export const plan = (steps: ReadonlyArray<Step>, more: Omit<Plan, "script"> = {}
 })
 
 /**
- * A child that says nothing and never exits by itself.
+ * A child without output that runs until a signal ends it.
  *
  * @category constructors
  */
 export const silent: Plan = {}
 
 /**
- * A child that ignores every signal but SIGKILL, and never exits by itself.
+ * A child that runs until SIGKILL and ignores all other signals.
  *
  * @category constructors
  */
 export const ignoresSignals: Plan = { onSignal: stubborn }
 
 /**
- * A child that nothing ends, not even SIGKILL.
+ * A child that survives every signal, SIGKILL included.
  *
  * @category constructors
  */
 export const unkillable: Plan = { onSignal: immortal }
 
 /**
- * A child that cannot be started; the message is what the system would say.
+ * A child that cannot be started. The message stands for the system's reason.
  *
  * @category constructors
  */

@@ -1,5 +1,5 @@
 /**
- * HTTP exchanges that go nowhere: each request is answered as the test says, and written down.
+ * HTTP requests without a network: the test supplies the responses, and every request is recorded.
  *
  * @since 0.1.0
  */
@@ -15,7 +15,7 @@ import { HttpRunner } from "../http/HttpRunner.js"
 import { HttpFailed } from "../protocol/Failure.js"
 
 /**
- * A piece of a body, so long after the one before it.
+ * A piece of a body. `after` is the delay since the previous piece.
  *
  * @category models
  */
@@ -25,24 +25,24 @@ export interface Piece {
 }
 
 /**
- * What a request is answered with.
+ * The response to a request, or its failure.
  *
  * @category models
  */
 export interface Answer {
   readonly status?: number
   readonly headers?: Response["headers"]
-  /** How long it takes until the headers. */
+  /** The delay before the headers. */
   readonly after?: Duration.DurationInput
   readonly body?: string | ReadonlyArray<Piece>
-  /** Instead of a response: why there is none. */
+  /** Fails the request with this reason instead of a response. */
   readonly failure?: string
-  /** Instead of the end of the body: why it is not whole. */
+  /** Breaks the body off with this reason instead of ending it. */
   readonly breaksWith?: string
 }
 
 /**
- * Answers a request; undefined where it does not know it, which is a failure.
+ * Answers a request. With undefined the request fails.
  *
  * @category models
  */
@@ -53,7 +53,7 @@ const piecesOf = (body: Answer["body"]): ReadonlyArray<Piece> =>
 
 type Run = (effect: Effect.Effect<void>) => unknown
 
-/** Reports a body piece by piece; what falls due during a pause waits for its end. */
+/** Reports a body piece by piece. Pieces that fall due during a pause are reported on `resume`. */
 const bodyOf = ({ body, breaksWith }: Answer, run: Run): Response["body"] => {
   let paused = false
   let waiting: Array<() => void> = []
@@ -99,7 +99,7 @@ const runner = (routes: Routes, requests: Array<HttpRequest>): HttpRunner["Type"
 })
 
 /**
- * The test's view of what was asked.
+ * The test's view of the requests.
  *
  * @category tags
  */

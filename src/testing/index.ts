@@ -1,5 +1,5 @@
 /**
- * Layers for tests: `exec-server/testing`. None of them touches the machine; time is Effect's clock.
+ * Layers for tests: `exec-server/testing`. They use no resources of the machine, and Effect's clock for time.
  *
  * @since 0.1.0
  */

@@ -1,6 +1,6 @@
 /**
- * Who may connect: bearer tokens in the `Authorization` header. Secrets come from files, and leave this module neither
- * in a message nor in a log.
+ * Authenticates clients by bearer tokens in the `Authorization` header. Secrets are read from files, and never appear
+ * in a message or a log.
  *
  * @since 0.1.0
  */
@@ -19,30 +19,31 @@ import * as OsError from "../protocol/OsError.js"
 import * as Grant from "../session/Grant.js"
 
 /**
- * Where the digest of the capability token comes from: the token in a file, or its SHA-256 in 64 hex digits.
+ * The capability token: in a file, or its SHA-256 in 64 hex digits.
  *
  * @category models
  */
 export type TokenSource = { readonly file: string } | { readonly sha256: string }
 
 /**
- * What a signed bearer token, a JSON Web Token with HS256, must be like. Its `exp` is required, its `nbf` kept.
+ * The requirements on a signed bearer token, a JSON Web Token with HS256. `exp` is required; `nbf` is enforced if
+ * present.
  *
  * @category models
  */
 export interface BearerRules {
-  /** A file that holds the shared secret: 32 bytes or more, without the white space around them. */
+  /** The file of the shared secret: 32 bytes or more, without surrounding white space. */
   readonly secretFile: string
-  /** The `iss` it must have. */
+  /** The required `iss`. */
   readonly issuer?: string | undefined
-  /** The `aud` it must have, alone or among others. */
+  /** The required `aud`; the token may have others too. */
   readonly audience?: string | undefined
-  /** How long after `exp`, and before `nbf`, it is still taken; 30 seconds by default. */
+  /** The tolerance for `exp` and `nbf`, in seconds; 30 by default. */
   readonly maxClockSkewSeconds?: number | undefined
 }
 
 /**
- * The request does not show that it may connect. The message is for logs: the peer learns nothing but the refusal.
+ * The request is not authenticated. The message is for logs; the peer gets only a status.
  *
  * @category errors
  */
@@ -56,7 +57,7 @@ export class Unauthorized extends Data.TaggedError("Unauthorized")<{ readonly me
 export class SecretError extends Data.TaggedError("SecretError")<{ readonly message: string }> {}
 
 /**
- * Decides about requests.
+ * Authenticates requests.
  *
  * @category models
  */
@@ -66,14 +67,14 @@ export interface Shape {
    * subject of such a connection is the user whose process it is.
    */
   readonly isOpen?: true
-  /** Succeeds if a request with this `Authorization` header may connect, and says who it is. */
+  /** Succeeds with the subject if a request with this `Authorization` header may connect. */
   readonly authenticate: (authorization: string | undefined) => Effect.Effect<Grant.Grant, Unauthorized>
 }
 
 const everybody: Shape = { isOpen: true, authenticate: () => Effect.succeed(Grant.anonymous) }
 
 /**
- * Decides who may connect; everybody may, unless another value is provided.
+ * Decides who may connect. The default accepts everybody.
  *
  * @category tags
  */
@@ -88,12 +89,12 @@ export class Authenticator extends Context.Reference<Authenticator>()("exec-serv
  */
 export const layerNone: Layer.Layer<never> = Layer.succeed(Authenticator, everybody)
 
-/** The shortest secret, in bytes: a shorter one is weaker than the HMAC that it keys. */
+/** The shortest secret, in bytes. Shorter ones would be weaker than HMAC-SHA256. */
 const minSecretBytes = 32
 
 const defaultMaxClockSkewSeconds = 30
 
-/** The token of a `Bearer` header; the scheme may be written in any case. */
+/** The token of a `Bearer` header. The scheme is case-insensitive. */
 const bearerOf = (authorization: string | undefined): Effect.Effect<string, Unauthorized> =>
   Effect.suspend(() => {
     const [scheme = "", ...rest] = (authorization ?? "").split(" ")
@@ -102,7 +103,7 @@ const bearerOf = (authorization: string | undefined): Effect.Effect<string, Unau
     return new Unauthorized({ message: "there is no bearer token" })
   })
 
-/** Compares hashes: the time of the comparison does not depend on how much of the token is right. */
+/** Hashes before comparing, so that the time of a comparison reveals nothing about the token. */
 const digest = (token: Buffer): Buffer => createHash("sha256").update(token).digest()
 
 const readText = (file: string): Effect.Effect<Buffer, SecretError> =>
@@ -123,7 +124,7 @@ const readText = (file: string): Effect.Effect<Buffer, SecretError> =>
     )
   })
 
-/** How much of the digest of a token tells it from others, in hex digits. */
+/** The hex digits of a token's digest that identify it. */
 const shownDigits = 12
 
 const shown = (hash: Buffer): string => hash.toString("hex").slice(0, shownDigits)
@@ -145,7 +146,7 @@ export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, Se
       return {
         authenticate: (authorization) =>
           Effect.flatMap(bearerOf(authorization), (token) =>
-            // A header is text of one byte a character.
+            // Each character of a header stands for one byte.
             timingSafeEqual(digest(Buffer.from(token, "latin1")), expected)
               ? Effect.succeed(grant)
               : new Unauthorized({ message: "the token is wrong" })
@@ -154,13 +155,13 @@ export const layerCapabilityToken = (source: TokenSource): Layer.Layer<never, Se
     })
   )
 
-/** A claim as it stands in a URL. One that is not text, which no rule of this server asks for, is marked with `$`. */
+/** A claim, encoded as in a URL. A claim that is not text gets the prefix `$`; the rules require none. */
 const encodeClaim = (claim: unknown): string =>
   typeof claim === "string" ? encodeURIComponent(claim) : `$${encodeURIComponent(JSON.stringify(claim))}`
 
 /**
- * The subject of a token: `jwt:SUB@ISS`, encoded so that no two pairs look the same. Tokens of one issuer without `sub`
- * are one subject.
+ * The subject of a token: `jwt:SUB@ISS`, encoded so that different pairs differ. Tokens of one issuer without `sub` are
+ * one subject.
  */
 const subjectOf = ({ sub = "", iss = "" }: { readonly sub?: unknown; readonly iss?: unknown }): string =>
   `jwt:${encodeClaim(sub)}@${encodeClaim(iss)}`
@@ -196,7 +197,7 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
           message: `signed websocket bearer secret ${resolve(rules.secretFile)} must be at least ${minSecretBytes} bytes`
         })
       }
-      // Servers without it need not load it.
+      // Loaded on first use, for other servers' sake.
       const { jwtVerify } = yield* Effect.promise(() => import("jose/jwt/verify"))
       const clockTolerance = rules.maxClockSkewSeconds ?? defaultMaxClockSkewSeconds
       const options = {

@@ -1,5 +1,5 @@
 /**
- * Peers on a route of an application's own HTTP server: the same port, the same router, the same middleware.
+ * Serves peers on a route of an application's own HTTP server, with the same port, router and middleware.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ import * as SocketOwner from "../spawn/SocketOwner.js"
 import { TransportLimits, timerMs } from "./TransportLimits.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
-/** A peer that also receives the messages that arrived before it listened. */
+/** A peer that also receives messages from before `listen`. */
 const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string | Uint8Array>): Peer => ({
   ...peer,
   listen: (events) => {
@@ -38,9 +38,9 @@ const withEarly = (peer: Peer, takeEarly: () => ReadonlyArray<string | Uint8Arra
 })
 
 /**
- * Answers a request by upgrading it to a WebSocket and serving the peer on it: the handler of a route, on the server of
- * `NodeHttpServer`. Who may connect, and from which origin, is for the application's middleware to say, and who it is as
- * well: the subject of the session is `Grant.CurrentGrant`. The longest message is what its server allows.
+ * A route handler that upgrades a request to a WebSocket and serves the peer on it. Needs `NodeHttpServer`. The
+ * application's middleware decides who may connect, from which origin, and under which subject (`Grant.CurrentGrant`).
+ * The HTTP server sets the longest message.
  *
  * @category running
  * @example
@@ -62,13 +62,13 @@ export const serve: Effect.Effect<
   const early: Array<string | Uint8Array> = []
   let isHeard = false
 
-  // The socket underneath is told of with the first message only.
+  // The underlying socket is known only with the first message.
   const onMessage = (data: string | Uint8Array) => {
     if (isHeard) return
     early.push(data)
     return Effect.flatMap(Effect.serviceOption(Socket.WebSocket), (found) => {
       if (found._tag === "None") return Effect.dieMessage("HttpUpgrade needs the sockets of NodeHttpServer")
-      // On that server every WebSocket is one of this library.
+      // `NodeHttpServer` makes its WebSockets with this library.
       const ws = found.value as unknown as WebSocket
       ws.pause()
       return Deferred.succeed(opened, ws)
@@ -91,7 +91,7 @@ export const serve: Effect.Effect<
     })
     yield* Connection.serve(withEarly(peer, takeEarly))
   })
-  // The end of the socket is told to the peer as well, which then ends in its own order.
+  // The peer is told of the end of the socket too, and then ends in its own order.
   const heard = Effect.zipRight(Effect.ignore(upgraded.runRaw(onMessage)), Deferred.isDone(opened)).pipe(
     Effect.flatMap((isOpen) => (isOpen ? Effect.never : Effect.void))
   )

@@ -15,11 +15,11 @@ export interface Place {
   readonly isLocal: boolean
 }
 
-/** The refusal of what is no address of a WebSocket server, in the original's words. */
+/** The original's error for an invalid WebSocket address. */
 export const invalidWebSocket = (listen: string): string =>
   `invalid websocket --listen URL \`${listen}\`; expected \`ws://IP:PORT\``
 
-/** Where to listen; undefined is stdio. The failures have the original's texts, where it knows what is asked for. */
+/** The address to listen on; undefined for stdio. Failures have the original's texts where it has one. */
 export const parse = (listen: string, hasCertificate: boolean): Either.Either<Place | undefined, string> => {
   if (listen === "stdio" || listen === "stdio://") return Either.right(undefined)
   if (listen.startsWith("unix://")) {

@@ -1,5 +1,5 @@
 /**
- * An HTTP server that listens: on a port, with TLS or without, or on a path.
+ * A listening HTTP server: on a port, with or without TLS, or on a unix socket.
  *
  * @since 0.1.0
  */
@@ -23,16 +23,16 @@ export type Address =
   | {
       /** An IP address, never a name. */
       readonly host: string
-      /** 0 for any free one. */
+      /** 0 for any free port. */
       readonly port: number
     }
   | {
-      /** An absolute path, of a socket that only this user can connect to. */
+      /** The absolute path of a socket that only this user can connect to. */
       readonly path: string
     }
 
 /**
- * How to listen.
+ * Options of a listener.
  *
  * @category models
  */
@@ -89,7 +89,7 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
     const pair = tls === undefined ? undefined : yield* Tls.load(tls)
     const server = yield* Effect.acquireRelease(
       Effect.sync((): Server => {
-        // `acceptWithinMs` bounds the whole time until a connection is accepted; Node's own timeouts are off.
+        // `acceptWithinMs` bounds the whole time until a connection is accepted, so Node's own timeouts are off.
         const timeouts = { headersTimeout: 0, requestTimeout: 0 }
         return pair === undefined
           ? createServer(timeouts, onRequest)
@@ -101,7 +101,7 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
           server.closeAllConnections()
         })
     )
-    // An error of accept, while the server listens, concerns that connection alone.
+    // While the server listens, an error of accept concerns only that connection.
     server.on("error", () => {})
     const pending = PendingConnections.make(server, acceptWithinMs)
     if ("path" in address) {

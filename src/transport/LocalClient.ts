@@ -1,6 +1,6 @@
 /**
- * Which programs of this machine may use a server that asks for no token: those of its own user. The address is no
- * protection from other users, and none from the pages of a browser that a name leads here.
+ * Which local programs may use a server without authentication: those of the server's own user. A loopback address
+ * keeps out neither other users nor web pages whose domain resolves to it.
  *
  * @since 0.1.0
  */
@@ -15,10 +15,10 @@ const advice = "pass --allow-local-users, or have clients authenticate with --ws
 /** The name in a Host header, without the port. */
 const nameOf = (host: string) => withoutBrackets(host.replace(/:\d*$/, ""))
 
-/** The other end belongs to another user, or the kernel does not say whose it is. */
+/** Why a client may be another user's. */
 const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
   const own = process.geteuid?.()
-  // Where users are unknown to the system, there is nobody else.
+  // Systems that do not report users cannot tell them apart.
   if (own === undefined || process.platform !== "linux") return undefined
   if (owner === undefined) return undefined
   if (owner._tag === "Unknown") return `the kernel does not tell whose connection it is (${owner.reason}); ${advice}`
@@ -27,12 +27,15 @@ const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
     : `it is one of user ${owner.uid}, and this server is that of user ${own}; ${advice}`
 }
 
-/** Whether a name may stand in a Host header: a web page's own domain, made to lead here, has a dot in it. */
+/**
+ * Whether a Host header is acceptable. A web page that was rebound to this machine sends its own domain, which contains
+ * a dot.
+ */
 const isHarmless = (name: string) => isIP(name) !== 0 || isLoopback(name) || (name !== "" && !name.includes("."))
 
 /**
- * Why a request is refused whose connection has this owner; undefined if it is allowed. A browser sends the name by
- * which it found the server, and whoever owns a domain can make it lead here (DNS rebinding).
+ * Why a request with this owner is refused; undefined if it is allowed. The Host header is checked against DNS
+ * rebinding: a browser sends the domain of the page, and the owner of a domain can make it resolve to this machine.
  */
 export const refusal = ({ socket, headers }: IncomingMessage, owner: SocketOwner | undefined): string | undefined => {
   const { remoteAddress } = socket

@@ -1,5 +1,5 @@
 /**
- * Peers in this process: for tests, and for clients that bring their own server.
+ * In-process peers, for tests and for clients that bring their own server.
  *
  * @since 0.1.0
  */
@@ -16,23 +16,23 @@ import { Transport } from "./Transport.js"
  * @category models
  */
 export interface Link {
-  /** Sends one message; it arrives in a later turn. */
+  /** Sends one message. It arrives in a later microtask. */
   readonly send: (text: string) => void
   /** Ends the connection. */
   readonly close: () => void
-  /** Pauses and resumes receiving; messages that are not received stay with the server. */
+  /** Pauses and resumes receiving. Meanwhile messages stay with the server. */
   readonly pause: () => void
   readonly resume: () => void
 }
 
 /**
- * What the client's end reports.
+ * The callbacks of the client's end.
  *
  * @category models
  */
 export interface LinkEvents {
   readonly onMessage: (text: string) => void
-  /** The connection has ended; with the server's reason, where the server ended it. */
+  /** The connection has ended; with the server's reason, if the server ended it. */
   readonly onEnd: (ending: Ending | undefined) => void
 }
 
@@ -46,7 +46,7 @@ export class Connector extends Context.Tag("exec-server/Memory/Connector")<
   { readonly connect: (events: LinkEvents) => Link }
 >() {}
 
-/** Two ends; each sees what the other does in a later microtask, in order. */
+/** A connected pair. Each end sees the other's actions in a later microtask, in order. */
 const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Link } => {
   let server: PeerEvents | undefined
   let ended = false
@@ -136,7 +136,7 @@ const makePair = (client: LinkEvents): { readonly peer: Peer; readonly link: Lin
 }
 
 /**
- * A transport and the connector to it.
+ * A transport and its connector.
  *
  * @category layers
  */

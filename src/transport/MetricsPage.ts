@@ -17,7 +17,7 @@ export interface Page {
 }
 
 /**
- * The page; without one, `/metrics` is not found.
+ * The metrics page. By default there is none, and `/metrics` is not found.
  *
  * @category tags
  */

@@ -1,22 +1,24 @@
 /**
- * Connections that have not been accepted yet. Their number and their time are bounded, so that idle ones cannot keep
- * clients out.
+ * Bounds the number and the time of connections that were not accepted yet, so that idle ones cannot keep clients out.
  *
  * @since 0.1.0
  */
 import type { Server, Socket } from "node:net"
 import { timerMs } from "./TransportLimits.js"
 
-/** The most at a time. A real client is accepted within milliseconds; above the limit the oldest is closed. */
+/**
+ * The most pending connections. A real client is accepted within milliseconds; beyond the limit the oldest connection
+ * is closed.
+ */
 export const maxPending = 256
 
 /** The pending connections of one server. */
 export interface PendingConnections {
-  /** The connection of this socket was accepted, and has another owner from now on. */
+  /** Tells that the connection of this socket was accepted: it is no longer tracked. */
   readonly accepted: (socket: Socket) => void
 }
 
-/** Watches over the connections of a server, each of which may take this long, in milliseconds. */
+/** Tracks the connections of a server. Each must be accepted within `deadlineMs` milliseconds. */
 export const make = (server: Server, deadlineMs: number): PendingConnections => {
   const pending = new Map<Socket, NodeJS.Timeout>()
 
@@ -41,7 +43,7 @@ export const make = (server: Server, deadlineMs: number): PendingConnections => 
   return {
     accepted: (socket) => {
       if (pending.has(socket)) return forget(socket)
-      // With TLS, requests come on a socket of their own, and Node.js does not say which one carries it.
+      // With TLS, requests arrive on a separate socket, and Node.js does not tell which one carries it.
       for (const carrier of pending.keys()) {
         if (carrier.remotePort === socket.remotePort && carrier.remoteAddress === socket.remoteAddress) {
           return forget(carrier)

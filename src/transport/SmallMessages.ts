@@ -1,41 +1,41 @@
 /**
- * Small text messages to a WebSocket: those of one turn of the event loop leave together. Written by ws one by one,
- * each is two entries of a longer system call, which is a tenth of what a small request costs
- * (`npm run bench -- --only requests`).
+ * Batches the small text messages of one turn of the event loop into one write to a WebSocket. Separately, ws turns
+ * each into two entries of a longer system call, a tenth of the cost of a small request (`npm run bench -- --only
+ * requests`).
  *
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
 import type { Socket } from "node:net"
 
-/** The longest text of a small message, in characters. */
+/** The longest small message, in characters. */
 const maxLength = 1024
 
 /**
- * How many leave together at most. A client that keeps many requests in flight works on the first answers while the
- * next ones are made: of 64, 150,000 a second with this many, 85,000 when all wait for the end of the turn.
+ * The most messages in a batch. A client with many requests in flight works on the first answers while later ones are
+ * made: with 64 in flight, 150,000 requests per second at this size, 85,000 if all wait for the end of the turn.
  */
 const maxMessages = 16
 
-/** The most bytes of UTF-8 that a character of a string becomes. */
+/** The most UTF-8 bytes per character of a string. */
 const maxCharacterBytes = 3
 
-/** The head of a server's text frame, RFC 6455 section 5.2: the last one of its message, not masked. */
+/** The header of a server's text frame, RFC 6455 section 5.2: the final frame, not masked. */
 const frame = { text: 0x81, maxLength7: 125, length16: 126, headBytes: 4 } as const
 
-/** The messages that wait, until the end of the turn at most. */
+/** The waiting messages, at most until the end of the turn. */
 export class SmallMessages {
   private texts: Array<string> = []
   private length = 0
 
   constructor(private readonly socket: Socket) {}
 
-  /** Characters that wait. */
+  /** The number of waiting characters. */
   get waiting(): number {
     return this.length
   }
 
-  /** Takes a message, unless it is too long. */
+  /** Adds a message, unless it is too long. */
   add(text: string): boolean {
     if (text.length > maxLength) return false
     if (this.texts.length === 0) process.nextTick(() => this.flush())
@@ -45,7 +45,7 @@ export class SmallMessages {
     return true
   }
 
-  /** Writes what waits. To be called before anything else is written to the socket. */
+  /** Writes the waiting messages. Call this before any other write to the socket. */
   flush(): void {
     if (this.texts.length === 0) return
     const { texts } = this

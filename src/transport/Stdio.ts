@@ -1,5 +1,5 @@
 /**
- * One peer on stdin and stdout: a message a line. Its end is the end of the server.
+ * One peer on stdin and stdout, with one message per line. The server ends with it.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { Peer } from "../session/Peer.js"
 import { Transport } from "./Transport.js"
 import { TransportLimits } from "./TransportLimits.js"
 
-/** How long a peer that has ended may take to read what was sent, in milliseconds. */
+/** How long a peer that has ended may take to read its last messages, in milliseconds. */
 const flushMs = 1000
 
 /**
@@ -56,7 +56,7 @@ export const makePeer = (input: Readable, output: Writable, maxMessageBytes: num
   }
 }
 
-/** Waits, bounded, until what was written has been read. */
+/** Waits, bounded, until everything written was read. */
 const flush = (output: Writable) =>
   Effect.async<void>((resume) => {
     if (output.writableLength === 0 || output.destroyed) return resume(Effect.void)

@@ -1,5 +1,5 @@
 /**
- * The certificate that a server shows, and its key.
+ * The TLS certificate of a server, and its key.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,7 @@ import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
 /**
- * Where they are, in PEM; the certificate may be followed by those that lead to its root.
+ * Paths of PEM files. The certificate may be followed by its chain.
  *
  * @category models
  */
@@ -24,7 +24,7 @@ export interface Files {
 }
 
 /**
- * The files that two flags name; the failure is a sentence for the operator.
+ * The files from two flags. A failure is a sentence for the operator.
  *
  * @category utilities
  */
@@ -39,7 +39,7 @@ export const fromFlags = (
 }
 
 /**
- * The certificate and key, as read.
+ * The certificate and key, as read from the files.
  *
  * @category models
  */
@@ -52,7 +52,7 @@ const attempt = <A>(f: () => A, message: (why: string) => string): Effect.Effect
   Effect.try({ try: f, catch: (error) => new ListenError({ message: message(OsError.describe(error)) }) })
 
 /**
- * Reads both, and makes sure that they are what they should be and belong together.
+ * Reads both files, and checks that they are valid and belong together.
  *
  * @category utilities
  */

@@ -1,6 +1,6 @@
 /**
- * Bytes on WebSocket connections. The sockets count them anyway: they are asked when somebody wants to know, and once
- * more at their end.
+ * Counts bytes on WebSocket connections. Sockets count them already, and are read when metrics are requested and when
+ * they close.
  *
  * @since 0.1.0
  */
@@ -44,7 +44,7 @@ export class Traffic {
   private count(socket: Socket): void {
     const seen = this.seen.get(socket)
     if (seen === undefined) return
-    // What waits to be sent is in `bytesWritten` already.
+    // `bytesWritten` includes bytes that still wait to be sent.
     const now = { received: socket.bytesRead, sent: socket.bytesWritten - socket.writableLength }
     received.unsafeUpdate(Math.max(0, now.received - seen.received), [])
     sent.unsafeUpdate(Math.max(0, now.sent - seen.sent), [])

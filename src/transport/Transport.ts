@@ -9,13 +9,13 @@ import type * as Effect from "effect/Effect"
 import type { Peer } from "../session/Peer.js"
 
 /**
- * The server could not listen; the message is a sentence for its operator.
+ * The server could not listen. The message is a sentence for the operator.
  *
  * @category errors
  */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
 /**
- * The transport failed and accepts no further peer; the message is a sentence for the operator.
+ * The transport failed and accepts no more peers. The message is a sentence for the operator.
  *
  * @category errors
  */
@@ -27,11 +27,11 @@ export class TransportFailed extends Data.TaggedError("TransportFailed")<{ reado
  * @category models
  */
 export interface Shape {
-  /** The address that clients connect to, in the form in which they write it. */
+  /** The address that clients connect to, in the notation they use. */
   readonly address: string
   /**
-   * Serves every peer with the given effect, each in a fiber of its own, until there can be no further peer. When
-   * interrupted, accepts no more, interrupts what serves the others and waits, bounded, until they are gone.
+   * Serves every peer with the given effect, each in its own fiber, until no peer can come any more. When interrupted,
+   * stops accepting, interrupts the serving effects and waits, bounded, until their peers are gone.
    */
   readonly run: <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) => Effect.Effect<void, TransportFailed, R>
 }

@@ -9,15 +9,15 @@ import * as Context from "effect/Context"
 export interface Limits {
   /** The longest message that is read, in bytes. */
   readonly maxMessageBytes: number
-  /** Messages of all WebSocket connections that have not arrived in full, in bytes. */
+  /** Bytes of incomplete messages on all WebSocket connections. */
   readonly unfinishedMessageBytesTotal: number
-  /** WebSocket connections at a time. */
+  /** The most WebSocket connections. */
   readonly maxConnections: number
-  /** Time between pings on WebSocket, in milliseconds: proxies close connections that stay silent for a minute. */
+  /** The time between WebSocket pings, in milliseconds: proxies close connections that are silent for a minute. */
   readonly pingIntervalMs: number
 }
 
-/** The limits that hold where no others are provided. */
+/** The default limits. */
 export const defaults: Limits = {
   maxMessageBytes: 67108864,
   unfinishedMessageBytesTotal: 268435456,
@@ -30,7 +30,7 @@ export class TransportLimits extends Context.Reference<TransportLimits>()("exec-
   defaultValue: () => defaults
 }) {}
 
-/** What a Node.js timer can wait, in milliseconds; longer ones fire at once. */
+/** The longest time of a Node.js timer, in milliseconds; longer ones fire at once. */
 const maxTimerMs = 2147483647
 
 /** A time limited to what a Node.js timer accepts. */

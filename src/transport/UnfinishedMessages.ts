@@ -1,36 +1,36 @@
 /**
- * The bytes of messages that have not arrived in full, of all connections of a server: each connection may send a long
- * message, but not all of them at once. Beyond the limit the connection with the most bytes is cut off, so that one who
- * sends many long messages and finishes none cannot get others cut off, whose messages are shorter.
+ * Bounds the bytes of incomplete messages on all connections of a server: each connection may send a long message, but
+ * not all of them at once. Beyond the limit, the connection with the most bytes is cut off, so that a client with many
+ * incomplete messages cannot get clients with shorter ones cut off.
  *
  * @since 0.1.0
  */
 
-/** The unfinished message of one connection. */
+/** The incomplete message of one connection. */
 export interface Unfinished {
-  /** So many more bytes of it have arrived. */
+  /** Adds bytes that have arrived. */
   readonly grow: (bytes: number) => void
-  /** So many of these bytes were of something else. */
+  /** Subtracts bytes that belong to something else. */
   readonly shrink: (bytes: number) => void
-  /** It has arrived in full, or will not any more. */
+  /** The message is complete, or will never be. */
   readonly finish: () => void
 }
 
 interface Part extends Unfinished {
   bytes: number
-  /** Nothing more is read from its connection. */
+  /** Cuts its connection off, with this reason. */
   readonly cut: (reason: string) => void
 }
 
-/** Those of one server. */
+/** The incomplete messages of one server. */
 export class UnfinishedMessages {
   private readonly parts = new Set<Part>()
   private total = 0
 
-  /** `limit` is in bytes, of all together. */
+  /** `limit` is the total in bytes. */
   constructor(private readonly limit: number) {}
 
-  /** That of another connection; `cut` is called with the reason if the connection is to be cut off. */
+  /** Tracks another connection. Calls `cut` with the reason if the connection is to be cut off. */
   make(cut: (reason: string) => void): Unfinished {
     const change = (bytes: number) => {
       part.bytes += bytes

@@ -1,6 +1,6 @@
 /**
- * Listening on a path: nobody but the owner may connect, nothing but a dead server's socket is ever replaced, and the
- * path is free again afterwards.
+ * Listens on a unix socket: only the owner may connect, only a dead server's socket is ever replaced, and the path is
+ * free again afterwards.
  *
  * @since 0.1.0
  */
@@ -13,15 +13,15 @@ import type * as Scope from "effect/Scope"
 import * as OsError from "../protocol/OsError.js"
 import { ListenError } from "./Transport.js"
 
-/** How long a server may take to accept, in milliseconds; it lives if it takes longer. */
+/** How long a server may take to accept, in milliseconds. A slower one is considered alive. */
 const probeMs = 2000
 
-/** What the system's addresses hold of a path, in bytes. */
+/** The longest path of a unix socket, in bytes. */
 const maxPathBytes = process.platform === "linux" ? 107 : 103
 
 const statOf = (path: string): BigIntStats | undefined => lstatSync(path, { bigint: true, throwIfNoEntry: false })
 
-/** Whether it is the same socket file. Inode numbers are reused, so times are compared too: nothing changes them. */
+/** Whether it is the same socket file. Inode numbers are reused, so times are compared too; they never change. */
 const isSame = (one: BigIntStats | undefined, other: BigIntStats) =>
   one !== undefined && one.dev === other.dev && one.ino === other.ino && one.mtimeNs === other.mtimeNs
 
@@ -40,7 +40,7 @@ const isDead = (path: string): Effect.Effect<boolean> =>
     Effect.timeoutTo({ duration: probeMs, onSuccess: (dead) => dead, onTimeout: () => false })
   )
 
-/** Makes a server, which is the caller's to close afterwards, listen at a path until the scope closes. */
+/** Makes a server listen at a path until the scope closes. The caller closes the server afterwards. */
 export const listen = (server: Server, path: string): Effect.Effect<void, ListenError, Scope.Scope> => {
   const fail = (why: string) => new ListenError({ message: `cannot listen on unix://${path}: ${why}` })
   const attempt = <A>(f: () => A): Effect.Effect<A, ListenError> =>
@@ -54,7 +54,7 @@ export const listen = (server: Server, path: string): Effect.Effect<void, Listen
     if (!found.isSocket()) return yield* fail("what is there is not a socket, and is left alone")
     if (!(yield* isDead(path))) return yield* inUse
     yield* attempt(() => {
-      // Another process may have removed it as well, and may listen there by now.
+      // Another process may have removed it too, and may be listening there now.
       if (isSame(statOf(path), found)) unlinkSync(path)
     })
   })
@@ -66,11 +66,11 @@ export const listen = (server: Server, path: string): Effect.Effect<void, Listen
     })
 
   /**
-   * The socket is made in a folder that only the owner can enter, and gets its name when it is ready: a link never
-   * replaces anything. Node.js removes the name it knows at the end, whoever has it then; it never knows this one.
+   * The socket is made in a folder that only the owner can enter, and linked to its path when ready: a link never
+   * replaces anything. At the end Node.js removes the name it knows, whoever uses it then; it knows only the first one.
    */
   const settle = Effect.acquireUseRelease(
-    // Not joined: that would drop the dot, and make the folder beside the one of the path.
+    // Not `join`: it would drop the dot, and make the folder in the parent of the path's folder.
     attempt(() => mkdtempSync(`${dirname(path)}/.`)),
     (folder) => {
       const inner = join(folder, "s")

@@ -1,5 +1,5 @@
 /**
- * Peers on WebSocket: who may connect, and what else the port answers.
+ * WebSocket peers: who may connect, and what else the port answers.
  *
  * @since 0.1.0
  */
@@ -28,7 +28,7 @@ import { UnfinishedMessages } from "./UnfinishedMessages.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
 
 /**
- * What may differ from one server to another.
+ * Options of the server.
  *
  * @category models
  */
@@ -38,19 +38,19 @@ export interface Options {
   /** Origins of web pages that may connect, such as `https://example.com`; none by default. */
   readonly allowOrigin?: ReadonlyArray<string> | undefined
   /**
-   * Lets other users of this machine connect where nobody has to authenticate. By default only the server's own user
-   * can; root can connect to root's server alone.
+   * Lets other users of this machine connect to a server without authentication. By default only the server's own user
+   * can; root can connect only to a server of root.
    */
   readonly allowLocalUsers?: boolean | undefined
 }
 
-/** Whose connection it is, and the process that has its other end. */
+/** The subject of a connection, and the process at its other end. */
 type Client = Pick<Peer, "grant" | "owner">
 
-/** An HTTP status that a request is answered with. */
+/** The HTTP status of an answer. */
 type Status = 200 | 400 | 401 | 403 | 404 | 405 | 500 | 503
 
-/** Each request has a connection of its own, which ends with the answer: only WebSockets stay. */
+/** Every answer closes its connection: only WebSockets stay open. */
 const headersOf = (status: Status, body: string, contentType = "text/plain"): Record<string, string | number> => ({
   connection: "close",
   "content-length": Buffer.byteLength(body),
@@ -61,13 +61,13 @@ const headersOf = (status: Status, body: string, contentType = "text/plain"): Re
 const answer = (response: ServerResponse, status: Status, body = "", contentType?: string) =>
   response.writeHead(status, headersOf(status, body, contentType)).end(body)
 
-/** Answers on a connection that asked to be upgraded. */
+/** Answers an upgrade request with an error status. */
 const refuse = (socket: Duplex, status: Status) => {
   const headers = Object.entries(headersOf(status, "")).map(([name, value]) => `${name}: ${value}\r\n`)
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers.join("")}\r\n`, () => socket.destroy())
 }
 
-/** Without a listener, a reset would end the server. The closure holds the socket alone: it lives as long. */
+/** Without a listener, a connection reset would crash the server. The closure retains only the socket. */
 const destroyOnError = (socket: Duplex) => socket.on("error", () => socket.destroy())
 
 const isRead = ({ method }: IncomingMessage) => method === "GET" || method === "HEAD"
@@ -75,7 +75,7 @@ const isRead = ({ method }: IncomingMessage) => method === "GET" || method === "
 const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0]
 
 /**
- * Peers on WebSocket. The address is bound while the Layer is alive.
+ * WebSocket peers. The address is bound while the layer is alive.
  *
  * @category layers
  */
@@ -94,7 +94,7 @@ export const layer = (
       const traffic = new Traffic()
       const fork = yield* FiberSet.makeRuntime<never>()
       const origins = new Set(allowOrigin.map((origin) => origin.toLowerCase()))
-      /** Takes an open WebSocket; undefined while nobody serves, before and after. */
+      /** Accepts an open WebSocket; undefined unless `run` is active. */
       let accept: ((ws: WebSocket, request: IncomingMessage, client: Client) => void) | undefined
 
       /** Health checks need no authentication. */
@@ -108,12 +108,12 @@ export const layer = (
       const nameOf = ({ socket }: IncomingMessage) =>
         "path" in address ? `unix://${address.path}` : `${socket.remoteAddress}:${socket.remotePort}`
 
-      /** Why a client of this machine may not connect to a server that asks for no token; undefined if it may. */
+      /** Why a local client may not connect to a server without authentication; undefined if it may. */
       const localRefusal = (
         request: IncomingMessage,
         owner: SocketOwner.SocketOwner | undefined
       ): string | undefined => (!isOpen || allowLocalUsers ? undefined : LocalClient.refusal(request, owner))
-      // Other users must not be able to fill the log: the operator needs to be told once.
+      // Other users must not be able to fill the log: only the first refusal is a warning.
       let hasWarned = false
       const logRefusal = (name: string, why: string) => {
         const log = hasWarned ? Effect.logDebug : Effect.logWarning
@@ -207,7 +207,7 @@ export const layer = (
           Effect.gen(function* () {
             const fork = yield* FiberSet.makeRuntime<R>()
             accept = (ws, request, client) => {
-              // The close handshake takes a while after the serving fiber has ended; shutdown waits for it.
+              // The close handshake may outlast the serving fiber. Shutdown waits for it.
               const gone = Effect.async<void>((resume) => {
                 if (ws.readyState === WebSocket.CLOSED) resume(Effect.void)
                 else ws.once("close", () => resume(Effect.void))

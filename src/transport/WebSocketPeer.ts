@@ -1,5 +1,5 @@
 /**
- * A peer on an open WebSocket: one message a text frame; a binary frame of UTF-8 is taken as well.
+ * A peer on an open WebSocket: one message per text frame. A binary frame with UTF-8 is accepted too.
  *
  * @since 0.1.0
  */
@@ -13,15 +13,15 @@ import type { SocketOwner } from "../spawn/SocketOwner.js"
 import { SmallMessages } from "./SmallMessages.js"
 import { UnfinishedMessages } from "./UnfinishedMessages.js"
 
-/** Pings that a peer may leave unanswered before it is taken for gone. */
+/** The pings that a peer may leave unanswered before it is considered gone. */
 const maxUnansweredPings = 3
 
-/** How long a peer that was silent may take to answer a ping once its client wants its session back, in milliseconds. */
+/** How long a silent peer may take to answer a ping when another connection wants its session, in milliseconds. */
 const probeMs = 2000
 
-/** Answers a client that closes without a code with 1000 instead of without one. */
+/** Answers a close frame without a code by 1000 instead of by one without a code. */
 export class ServerSocket extends WebSocket {
-  /** What must be written before the close frame, which ws may send by itself. */
+  /** Writes what must precede the close frame, which ws may send on its own. */
   beforeClose = () => {}
 
   override close(code = 1000, reason?: string | Buffer): void {
@@ -30,21 +30,21 @@ export class ServerSocket extends WebSocket {
   }
 }
 
-/** A text message whose UTF-8 is at hand. */
+/** Sends UTF-8 bytes as a text message. */
 const utf8 = { binary: false } as const
 
-/** The bytes of a client's ping or pong besides its payload, RFC 6455 section 5.2: two of the head, four of the mask. */
+/** The bytes of a client's ping or pong besides its payload, RFC 6455 section 5.2: two of header, four of mask. */
 const controlFrameBytes = 6
 
-/** Weighs what has arrived of a message, and cuts the connection off if all connections have too much of theirs. */
+/** Counts the bytes of the incomplete message, and cuts the connection off if all connections exceed the limit. */
 const weigh = (ws: WebSocket, socket: Socket, channel: WebSocketChannel, all: UnfinishedMessages) => {
   const unfinished = all.make((reason) => {
     channel.close(1008, reason)
-    // What has arrived is held until the connection is gone: the answer to the close frame is not waited for.
+    // The bytes are held until the connection is gone, so do not wait for the answer to the close frame.
     channel.pause()
     setImmediate(() => ws.terminate())
   })
-  // Before ws reads the same bytes: the end of a message comes after they were counted.
+  // Counts the bytes before ws reads them: the end of a message comes after its bytes.
   socket.prependListener("data", ({ length }: Buffer) => unfinished.grow(length))
   ws.prependListener("message", unfinished.finish)
   for (const event of ["ping", "pong"]) {
@@ -53,16 +53,16 @@ const weigh = (ws: WebSocket, socket: Socket, channel: WebSocketChannel, all: Un
   channel.onceClosed(unfinished.finish)
 }
 
-/** What is known of a peer beside its socket. */
+/** The properties of a peer that its socket does not tell. */
 export interface Options {
-  /** Where it is, for the messages that it gets about what it sent. */
+  /** Its name, for logs and errors. */
   readonly name: string
-  /** Whose connection it is. */
+  /** The subject of the connection. */
   readonly grant: Grant
-  /** The owner of the other end, where that is a process of this machine. */
+  /** The process at the other end, if it is local. */
   readonly owner?: SocketOwner | undefined
   readonly pingIntervalMs: number
-  /** The messages of all connections that have not arrived in full; without it they have no limit. */
+  /** The incomplete messages of all connections; unlimited if absent. */
   readonly unfinished?: UnfinishedMessages | undefined
 }
 
@@ -76,7 +76,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Peer => {
   })
   weigh(ws, socket, channel, unfinished)
   const small = new SmallMessages(socket)
-  // Only there it is known when ws sends a close frame by itself.
+  // Only this class reports when ws sends a close frame on its own.
   const gathers = ws instanceof ServerSocket
   if (gathers) ws.beforeClose = () => small.flush()
   return {
@@ -99,7 +99,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Peer => {
       small.flush()
       channel.send(text)
     },
-    // A frame a part: clients may limit frames more than messages.
+    // One frame per part: clients may limit frames more than messages.
     sendPart: (part, isLast) => {
       small.flush()
       channel.send(part, { binary: false, fin: isLast })

@@ -1,11 +1,11 @@
-/** A client that speaks raw messages, whatever carries them; it checks the order of every process's events as they come. */
+/** A client that sends raw messages over any carrier, and checks the order of each process's events. */
 import { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 
-/** How long any one wait may take, in milliseconds: far above what a busy machine needs. */
+/** The deadline of each wait, in milliseconds: far above what a busy machine needs. */
 const patienceMs = 30_000
 
-/** What carries messages to a server. */
+/** Carries messages to a server. */
 export interface Carrier {
   readonly send: (text: string) => void
   readonly close: () => void
@@ -33,9 +33,9 @@ export class TestClient {
   readonly messages: Array<Json> = []
   readonly faults: Array<string> = []
   ending: { readonly code: number; readonly reason: string } | undefined
-  /** Keep no output, for tests that produce more than fits. */
+  /** Discards output, for tests that produce more than fits in memory. */
   discard = false
-  /** Looks at every chunk of output as it comes. */
+  /** Called with every chunk of output. */
   onOutput: (chunk: Buffer) => void = () => {}
   private readonly tracks = new Map<string, Track>()
   private readonly replies = new Map<string, Json>()
@@ -55,12 +55,12 @@ export class TestClient {
 
   readonly carrier: Carrier
 
-  /** Sends text as it is. */
+  /** Sends text unchanged. */
   raw(text: string): void {
     this.carrier.send(text)
   }
 
-  /** Sends a request without waiting; gives its id. */
+  /** Sends a request without waiting; returns its id. */
   post(method: string, params?: unknown): number {
     const id = this.nextId++
     this.raw(JSON.stringify({ id, method, params }))
@@ -77,7 +77,7 @@ export class TestClient {
     return Effect.suspend(() => this.reply(this.post(method, params)))
   }
 
-  /** Sends a request and gives its result; an error is a defect. */
+  /** Sends a request and returns its result; an error is a defect. */
   ask(method: string, params?: unknown): Effect.Effect<Json> {
     return Effect.flatMap(this.call(method, params), (reply) =>
       reply.error === undefined
@@ -86,19 +86,19 @@ export class TestClient {
     )
   }
 
-  /** What `initialize` asks for. */
+  /** The capabilities that `initialize` asks for. */
   capabilities: object | undefined
 
   /** `initialize` and `initialized`. */
   handshake(params: object = { resumeSessionId: null }): Effect.Effect<Json> {
-    // Asking for capabilities makes a client one of the session dialect.
+    // Asking for capabilities selects the session dialect.
     const capabilities = "resumeSessionId" in params ? this.capabilities : undefined
     return Effect.tap(this.ask("initialize", { clientName: "test", capabilities, ...params }), () => {
       this.raw('{"method":"initialized"}')
     })
   }
 
-  /** Takes a session up again, as clients do: a server may not have noticed yet that its last connection is lost. */
+  /** Resumes a session. Retries, because the server may not have noticed the loss of the last connection yet. */
   resume(sessionId: string): Effect.Effect<Json> {
     const params = { clientName: "test", capabilities: this.capabilities, resumeSessionId: sessionId }
     return Effect.flatMap(this.call("initialize", params), ({ error, result }) => {
@@ -109,7 +109,7 @@ export class TestClient {
     })
   }
 
-  /** Starts a process in /tmp with a PATH and nothing else. */
+  /** Starts a process in /tmp with nothing but a PATH. */
   start(processId: string, argv: ReadonlyArray<string>, more: object = {}): Effect.Effect<Json> {
     return this.ask("process/start", startParams(processId, argv, more))
   }
@@ -123,7 +123,7 @@ export class TestClient {
     return this.call("process/write", { processId, chunk: Buffer.from(text).toString("base64"), ...more })
   }
 
-  /** Waits for `process/closed`; gives the process's `exited` notification. */
+  /** Waits for `process/closed`; returns the process's `exited` notification. */
   closed(processId: string): Effect.Effect<Json> {
     return this.until(`the close of ${processId}`, () => {
       const track = this.tracks.get(processId)

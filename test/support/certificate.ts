@@ -1,4 +1,4 @@
-/** Self-signed certificates, made in memory: no tool is needed, and no key is kept anywhere. */
+/** Self-signed certificates, made in memory without any tool. No key is stored. */
 import { Buffer } from "node:buffer"
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto"
 
@@ -31,7 +31,7 @@ export interface Certificate {
   readonly privateKey: KeyObject
 }
 
-/** A certificate of 127.0.0.1 and its key, in PEM. */
+/** A certificate for 127.0.0.1 and its key, in PEM. */
 export const selfSigned = (): Certificate => {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" })
   const content = sequence(

@@ -4,7 +4,7 @@ import { closeSync, openSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 
-/** A real child that leads its own session; it is gone when the test is. */
+/** A real child that leads its own session. It ends with the scope. */
 export const child = (program: string, ...args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.sync(() => spawn(program, args, { detached: true, stdio: "ignore" })),
@@ -13,14 +13,14 @@ export const child = (program: string, ...args: ReadonlyArray<string>) =>
         try {
           if (running.pid !== undefined) process.kill(-running.pid, "SIGKILL")
         } catch {
-          // It has ended, as it should have.
+          // It has ended already, as it should.
         }
       })
   )
 
 export const pidOf = ({ pid }: ChildProcess) => pid ?? Number.NaN
 
-/** A file that is open on the lowest descriptors that are free: whoever reads one that it has closed gets its bytes. */
+/** Opens a file on the lowest free descriptors: code that reads a descriptor after closing it gets the file's bytes. */
 export const withForeignBytes = Effect.acquireRelease(
   Effect.sync(() => Array.from({ length: 16 }, () => openSync(fileURLToPath(import.meta.url), "r"))),
   (fds) =>

@@ -1,4 +1,4 @@
-/** The built command, as a program runs it, and as a person at a terminal does. */
+/** Runs the built command like a program, or like a person at a terminal. */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -10,10 +10,10 @@ import type { RemoteProcess } from "../../src/client/RemoteProcess.js"
 import { realSessions } from "./composed.js"
 import { binary, eventually, type LaunchOptions, launch, type Running } from "./servers.js"
 
-/** Nothing of whoever runs the tests: neither servers nor environments of theirs. */
+/** Hides the servers and environments of the user who runs the tests. */
 export const nowhere = { CODEX_HOME: "/nowhere", EXEC_SERVER_URL: "", CODEX_EXEC_SERVER_URL: "", EXEC_SERVER_TOKEN: "" }
 
-/** A command that runs, and what it has said so far. */
+/** A running command, and its output so far. */
 export interface Started extends Running {
   readonly stdout: () => string
 }
@@ -31,7 +31,7 @@ export const start = (
     return { ...running, stdout: () => stdout }
   })
 
-/** How the command ended. */
+/** The exit and the output of a command. */
 export interface Ended {
   readonly code: number | string
   readonly stdout: string
@@ -57,23 +57,23 @@ export const command = (
     })
   )
 
-/** A refusal is one line, without a stack trace. */
+/** Asserts that an error is one line without a stack trace. */
 export const isOneLine = (stderr: string, what = ""): void => {
   assert.match(stderr, /^Error: [^\n]+\n$/, what)
   assert.notMatch(stderr, /\n\s+at /, what)
 }
 
-/** Somebody at a terminal. */
+/** A person at a terminal. */
 export interface Typist {
   readonly type: (keys: string) => Effect.Effect<void, unknown>
-  /** Waits until something is on the terminal that was not there when it was waited for the last time. */
+  /** Waits until a text appears on the terminal after the one that was waited for last. */
   readonly sees: (expected: string | RegExp) => Effect.Effect<void>
   readonly resize: RemoteProcess["resize"]
   readonly process: RemoteProcess
   readonly screen: () => string
 }
 
-/** Starts a program at a terminal of its own; it ends with the scope. */
+/** Starts a program on its own terminal. It ends with the scope. */
 export const atTerminal = (
   argv: ReadonlyArray<string>,
   size = { rows: 24, cols: 80 }

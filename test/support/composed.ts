@@ -1,4 +1,4 @@
-/** Servers as tests compose them: real services, with some of them replaced. */
+/** Composes servers from real services, with some of them replaced. */
 import * as Layer from "effect/Layer"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
@@ -12,7 +12,7 @@ export const realSessions: Layer.Layer<ExecServer.Sessions> = ExecServer.layerSe
   Layer.provide(NodeServices.layer)
 )
 
-/** A server of this process on some transport; services that are replaced come first. It ends without grace. */
+/** An in-process server on any transport. `replaced` services win over the real ones. It ends without grace. */
 export const serverOn = <T, E>(
   transport: Layer.Layer<T | Transport, E>,
   replaced: Layer.Layer<never>,
@@ -25,11 +25,11 @@ export const serverOn = <T, E>(
     Layer.provide(Limits.layer({ shutdownGracePeriod: 0, ...limits }))
   )
 
-/** The same on the transport in memory. */
+/** The same on the memory transport. */
 export const memoryServer = (replaced: Layer.Layer<never>, limits: Limits.Options = {}) =>
   serverOn<Memory.Connector, never>(Memory.layer, replaced, limits)
 
-/** A client in the process of its server. */
+/** An in-process client. */
 export const clientOf = (replaced: Layer.Layer<never>) =>
   ExecClient.layerInProcess().pipe(
     Layer.provide(ExecServer.layerSessions),

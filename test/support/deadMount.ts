@@ -1,4 +1,4 @@
-/** Servers with a mount whose file system does not answer; where this machine can mount one. */
+/** Servers with a mount whose file system does not answer, on machines that can mount one. */
 import { execFileSync, spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -10,17 +10,17 @@ import { eventually, isAlive } from "./servers.js"
 
 const source = fileURLToPath(new URL("../fixtures/deadMount.c", import.meta.url))
 
-/** Whether requests to the file system are read and never answered (nothing can kill who waits), or left unread. */
+/** Whether requests to the file system are read and never answered (their callers cannot be killed), or left unread. */
 export type Mode = "read" | "unread"
 
-/** A folder that is dead for whoever is started `under` this command line. */
+/** A mount that is dead for programs started `under` this command line. */
 export interface DeadMount {
   /** A folder on a live file system, and the dead mount point in it. */
   readonly folder: string
   readonly mount: string
   /** For `launch`. */
   readonly under: string
-  /** The file system fails from now on: nobody waits for it any longer. */
+  /** Makes the file system fail from now on, which releases its callers. */
   readonly abort: Effect.Effect<void>
 }
 
@@ -36,7 +36,7 @@ const end = (pidFile: string) =>
     return eventually("the dead file system has ended", () => !isAlive(pid))
   })
 
-/** Makes one; it ends with the scope. The mount is in a namespace of its own and goes with those who are in it. */
+/** Makes a dead mount in its own mount namespace. It ends with the scope. */
 export const deadMount = (mode: Mode): Effect.Effect<DeadMount, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -60,7 +60,7 @@ export const deadMount = (mode: Mode): Effect.Effect<DeadMount, never, Scope.Sco
     })
   )
 
-/** Why no such mount can be made here, or undefined. */
+/** Why no such mount can be made here; undefined if it can. */
 export const noDeadMount: string | undefined = (() => {
   if (process.platform !== "linux" || !existsSync("/dev/fuse")) return "there is no /dev/fuse"
   const folder = mkdtempSync(join(tmpdir(), "dead-mount-"))

@@ -1,4 +1,4 @@
-/** WebSocket servers in this process, of fake children, exposed in every way there is. */
+/** In-process WebSocket servers with fake children, and every kind of access control. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -26,7 +26,7 @@ export interface ExposedOptions {
   readonly session?: Partial<Effect.Effect.Success<typeof SessionLimits>>
 }
 
-/** Serves until the scope closes; gives the address, and what its children are made by. */
+/** Serves until the scope closes; returns the address and the fake spawner. */
 export const exposedWithFake = ({
   address = { host: "127.0.0.1", port: 0 },
   options = {},
@@ -47,15 +47,15 @@ export const exposedWithFake = ({
       Layer.provideMerge(Layer.merge(registryLayer(), WebSocket.layer(address, options).pipe(Layer.provide(auth)))),
       Layer.provide(limits)
     )
-    // What is refused is logged, and expected here.
+    // Refusals are logged, and expected here.
     const built = yield* Logger.withMinimumLogLevel(Layer.build(server), LogLevel.None)
     return { url: Context.get(built, Transport).address, fake: Context.get(built, FakeSpawner) }
   })
 
-/** Serves until the scope closes; gives the address. */
+/** Serves until the scope closes; returns the address. */
 export const exposed = (options: ExposedOptions = {}) => Effect.map(exposedWithFake(options), ({ url }) => url)
 
-/** A folder that is removed at the end. */
+/** A temporary folder. It ends with the scope. */
 export const folder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "exec-server-test-"))),
   (path) => Effect.sync(() => rmSync(path, { recursive: true }))

@@ -1,4 +1,4 @@
-/** What tests with fake children share: a supervisor whose events are recorded, sessions, and clients of a whole server. */
+/** Shared by tests with fake children: a supervisor with recorded events, sessions, and clients of a whole server. */
 import { Buffer } from "node:buffer"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -20,7 +20,10 @@ import * as Memory from "../../src/transport/Memory.js"
 import { registryLayer } from "./sessions.js"
 import { startParams } from "./TestClient.js"
 
-/** Completes in a later turn of the event loop: whatever was ready to run, fibers included, has run. Reads no clock. */
+/**
+ * Completes in a later turn of the event loop, when everything that was ready to run has run, fibers included. Reads no
+ * clock.
+ */
 export const settle: Effect.Effect<void> = Effect.async<void>((resume) => {
   setImmediate(() => setImmediate(() => resume(Effect.void)))
 })
@@ -51,13 +54,13 @@ export const recorder = () => {
       add(process.processId, ["exited", seq, exitCode, signal, timedOut]),
     onClosed: (process, seq) => add(process.processId, ["closed", seq])
   }
-  /** Everything but `started`, which comes first for all of them. */
+  /** All events except `started`, which is always the first. */
   const of = (processId: string): ReadonlyArray<Recorded> =>
     (all.get(processId) ?? []).filter(([kind]) => kind !== "started")
   return { events, of, all: (processId: string): ReadonlyArray<Recorded> => all.get(processId) ?? [] }
 }
 
-/** The default limits with some replaced. */
+/** The default limits, with some replaced. */
 export const limits = (changed: Partial<Limits>): Effect.Effect<Limits> =>
   Effect.map(ProcessLimits, (current) => ({ ...current, ...changed }))
 
@@ -73,7 +76,7 @@ export const supervisorLayer = (plan: Plan = {}, changed: Partial<Limits> = {}, 
     )
   )
 
-/** Everything a test of one supervisor needs. */
+/** The parts that a test of a supervisor needs. */
 export interface Bench {
   readonly supervisor: Supervisor
   readonly fake: FakeSpawner["Type"]
@@ -89,7 +92,7 @@ export interface Running {
   readonly child: FakeSpawner["Type"]["children"][number]
 }
 
-/** A supervisor in the scope of the test. */
+/** A supervisor in the test's scope. */
 export const bench: Effect.Effect<Bench, never, ProcessSupervisor | FakeSpawner | Scope.Scope> = Effect.gen(
   function* () {
     const fake = yield* FakeSpawner
@@ -119,7 +122,7 @@ export const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effec
     Either.isLeft(result) ? Effect.succeed(result.left) : Effect.dieMessage("it succeeded")
   )
 
-/** A whole server of fake children in this process; it ends without grace, so that no test has to move its clock. */
+/** A whole in-process server with fake children. It ends without grace, so that no test has to adjust its clock. */
 export const serverLayer = (plan: Plan = {}, changed: Partial<Limits> = {}, http = HttpRunner.layer) =>
   Layer.unwrapEffect(
     Effect.map(limits({ shutdownGracePeriodMs: 0, ...changed }), (all) =>

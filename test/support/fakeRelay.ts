@@ -1,4 +1,4 @@
-/** A registry and a rendezvous that do what a test says, and a peer that speaks raw frames. */
+/** A scripted registry and rendezvous, and a peer that sends raw frames. */
 import { Buffer } from "node:buffer"
 import { createServer, type IncomingMessage } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -27,7 +27,7 @@ export interface Registered {
   readonly body: string
 }
 
-/** What an executor's socket looks like from the other side. */
+/** An executor's socket, seen from the other side. */
 export class RawSocket {
   readonly frames: Array<RelayMessageFrame> = []
   ended = false
@@ -56,7 +56,7 @@ export class RawSocket {
     this.frame({ streamId, body: { case: "data", value } })
   }
 
-  /** The messages of one stream, in the order they came. */
+  /** The messages of one stream, in order of arrival. */
   messages(streamId: string): ReadonlyArray<Json> {
     return this.frames.flatMap((frame) =>
       frame.streamId === streamId && frame.body.case === "data"
@@ -98,11 +98,11 @@ export interface FakeRelay {
   readonly url: string
   readonly requests: ReadonlyArray<Registered>
   readonly sockets: ReadonlyArray<RawSocket>
-  /** Answers of the registry, one after the other; the last one again and again. */
+  /** The registry's answers, in order. The last one is repeated. */
   answers: Array<Answer | "hang" | "drop">
-  /** Statuses with which upgrades are refused, before others are let in. */
+  /** The statuses that refuse the first upgrades. */
   readonly refusals: Array<number>
-  /** Waits for an executor's socket, the first being 0. */
+  /** Waits for an executor's socket, counted from 0. */
   readonly socket: (index: number) => Effect.Effect<RawSocket>
 }
 

@@ -1,8 +1,8 @@
-/** How the time of something grows with the size of what it is given. */
+/** Measures how the time of a function grows with the size of its input. */
 
 const bestOf = 5
 
-/** The processor's time that something takes, in milliseconds: how busy the machine is with others does not show. */
+/** The processor time of a function, in milliseconds: independent of other load on the machine. */
 export const cpuMs = (run: () => void): number => {
   const before = process.cpuUsage()
   run()
@@ -10,7 +10,7 @@ export const cpuMs = (run: () => void): number => {
   return (user + system) / 1000
 }
 
-/** The least time of several: garbage is collected in the others. */
+/** The least time of several runs: garbage collection disturbs the others. */
 const least = (run: () => void): number => {
   let best = Number.POSITIVE_INFINITY
   for (let i = 0; i < bestOf; i++) {
@@ -20,8 +20,8 @@ const least = (run: () => void): number => {
 }
 
 /**
- * How many times longer eight times as much takes: about 8 if time grows with the size, 64 if with its square. Small
- * times count as a millisecond, which is nothing to measure by.
+ * The factor of the time for eight times the size: about 8 for linear growth, 64 for quadratic. Times below a
+ * millisecond count as one.
  */
 export const growth = <A>(make: (size: number) => A, use: (value: A) => void, size: number): number => {
   const time = (size: number) => {
@@ -34,5 +34,5 @@ export const growth = <A>(make: (size: number) => A, use: (value: A) => void, si
   return time(8 * size) / time(size)
 }
 
-/** The most that is linear on a busy machine. */
+/** The largest factor of linear growth on a busy machine. */
 export const linear = 24

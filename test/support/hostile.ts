@@ -1,4 +1,4 @@
-/** A server that says what a test wants it to: what the protocol has no place for included. */
+/** A server with scripted answers, invalid ones included. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import * as Effect from "effect/Effect"
@@ -6,22 +6,22 @@ import type * as Scope from "effect/Scope"
 import { type WebSocket, WebSocketServer } from "ws"
 import type { Json } from "./TestClient.js"
 
-/** A request, and the connection that it came on. */
+/** A request, and its connection. */
 export interface Asked {
   readonly id: number
   readonly params: Json
   readonly ws: WebSocket
-  /** Sends a message, as JSON if it is no text. */
+  /** Sends a message; anything but text as JSON. */
   readonly say: (message: unknown) => void
 }
 
-/** What is said to requests, by method: the result that is given, or what is sent instead where none is. */
+/** Answers by method: the result, or a function that sends something else. */
 export type Answers = { readonly [method: string]: (asked: Asked) => unknown }
 
-/** The session that it always has. */
+/** The server's only session. */
 export const sessionId = "00000000-0000-4000-8000-000000000000"
 
-/** What it says of itself. */
+/** The server's result of `initialize`. */
 export const hello = {
   protocolVersion: "exec-server.v0",
   sessionId,
@@ -39,7 +39,7 @@ export const hello = {
   capabilities: {}
 }
 
-/** A server on a free port; gives its URL. It is gone when the test is. */
+/** A server on a free port; returns its URL. It ends with the scope. */
 export const hostileServer = (answers: Answers): Effect.Effect<string, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<{ readonly url: string; readonly close: Effect.Effect<void> }>((resume) => {
@@ -66,7 +66,7 @@ export const hostileServer = (answers: Answers): Effect.Effect<string, never, Sc
     ({ close }) => close
   ).pipe(Effect.map(({ url }) => url))
 
-/** A process, as a list has it. */
+/** An entry of a process list. */
 export const listed = {
   processId: "p",
   pid: 1,
@@ -78,7 +78,7 @@ export const listed = {
   startedAtMs: 0
 }
 
-/** The metadata of a file, or of a directory. */
+/** The metadata of a file or a directory. */
 export const metadata = (kind: "file" | "directory", size = 5) => ({
   isDirectory: kind === "directory",
   isFile: kind === "file",

@@ -1,14 +1,14 @@
-/** The members of requests as their schemas have them, on the wire, and how a request is made to differ by one. */
+/** The members of requests, from their schemas, and changes of single members. */
 import { isRecord } from "effect/Predicate"
 import type * as AST from "effect/SchemaAST"
 
-/** A member, by the names that lead to it; `[]` stands for the elements of a list. */
+/** The path of a nested member. `[]` stands for the elements of a list. */
 const under = (name: string, nested: ReadonlyArray<string>): ReadonlyArray<string> => [
   name,
   ...nested.map((path) => (path.startsWith("[]") ? name + path : `${name}.${path}`))
 ]
 
-/** All members of what a schema reads, those of members included. */
+/** All members that a schema reads, nested ones included. */
 export const membersOf = (ast: AST.AST): ReadonlyArray<string> => {
   const unique = (paths: ReadonlyArray<string>) => Array.from(new Set(paths))
   switch (ast._tag) {
@@ -26,7 +26,7 @@ export const membersOf = (ast: AST.AST): ReadonlyArray<string> => {
   }
 }
 
-/** A copy with another value of one member; undefined takes the member away. */
+/** A copy with another value of one member; undefined removes it. */
 export const withMember = (params: unknown, path: string, value: unknown): unknown => {
   if (path === "") return value
   const [, index, name = "", rest = ""] = /^(\[\])?\.?([^.[]*)\.?(.*)$/.exec(path) ?? []

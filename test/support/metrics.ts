@@ -1,14 +1,14 @@
-/** Pages of metrics, read back. */
+/** Parses pages of metrics. */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { answer } from "./raw.js"
 
-/** Samples by their name and labels, as they are written. */
+/** Samples by name and labels, as written. */
 export type Samples = ReadonlyMap<string, number>
 
 const line = /^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\.)*",?)*\})?) (\S+)$/
 
-/** Reads a page; a line that is neither a comment nor a sample is a failure, and so is a sample given twice. */
+/** Parses a page. Fails on invalid lines and on duplicate samples. */
 export const read = (text: string): Samples => {
   const samples = new Map<string, number>()
   assert.isTrue(text.endsWith("\n"))
@@ -21,13 +21,13 @@ export const read = (text: string): Samples => {
   return samples
 }
 
-/** What a server answers to `/metrics`. */
+/** The server's response to `/metrics`. */
 export const scrape = (url: string) =>
   Effect.map(answer(`${url}/metrics`), ({ status, body }) => {
     assert.strictEqual(status, 200)
     return read(body)
   })
 
-/** Asks again and again until the answer is right. */
+/** Polls until the page is as expected. */
 export const scrapeUntil = (url: string, holds: (samples: Samples) => boolean) =>
   Effect.repeat(scrape(url), { until: holds }).pipe(Effect.timeout("20 seconds"), Effect.orDie)

@@ -1,4 +1,4 @@
-/** The documentation as tests read it: README.md, and the pages of docs/, each with its blocks of code. */
+/** Parses the documentation for tests: README.md and the pages of docs/, with their code blocks. */
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
@@ -7,15 +7,15 @@ export const root = fileURLToPath(new URL("../..", import.meta.url))
 /** A fenced block of code. */
 export interface Block {
   readonly page: string
-  /** Of its first line of code. */
+  /** The line number of its first line of code. */
   readonly line: number
   readonly language: string
   readonly text: string
-  /** The nearest heading above it. */
+  /** The nearest heading above. */
   readonly heading: string
 }
 
-/** A page, by its path from the root of the repository. */
+/** A page, with its path from the root of the repository. */
 export interface Page {
   readonly path: string
   readonly text: string
@@ -56,7 +56,7 @@ export const pages: ReadonlyArray<Page> = [
     .map((name) => `docs/${name}`)
 ].map(page)
 
-/** The text below the heading that begins with these words, up to the next heading of its level or above. */
+/** The text below the heading with this title, up to the next heading of the same or a higher level. */
 export const section = ({ path, text }: Page, title: string): string => {
   const lines = text.split("\n")
   const start = lines.findIndex((line) => /^#+ /.test(line) && line.replace(/^#+ /, "") === title)

@@ -1,4 +1,4 @@
-/** A connection whose peer the test plays. */
+/** A connection whose peer the test controls. */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Connection from "../../src/session/Connection.js"
@@ -7,7 +7,7 @@ import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import { settle } from "./fake.js"
 import type { Json } from "./TestClient.js"
 
-/** A peer that writes down what it is sent, and that takes all of it unless `buffered` says otherwise. */
+/** A peer that records what it is sent. It accepts everything, unless `buffered` is set. */
 export class FakePeer {
   readonly sent: Array<Json> = []
   buffered = 0
@@ -50,7 +50,7 @@ export class FakePeer {
     this.events?.onMalformed(detail)
   }
 
-  /** Sends a request; gives its id. */
+  /** Sends a request; returns its id. */
   post(method: string, params: object = {}): number {
     const id = this.nextId++
     this.raw(JSON.stringify({ id, method, params }))
@@ -61,7 +61,7 @@ export class FakePeer {
     return this.sent.find((message) => message.id === id)
   }
 
-  /** Takes what waited, all of it or as much as leaves this. */
+  /** Accepts the buffered bytes, except for `left` of them. */
   drain(left = 0): void {
     this.buffered = left
     this.events?.onDrain()
@@ -77,7 +77,7 @@ export class FakePeer {
   }
 }
 
-/** A connection that is served, and both of its sides. */
+/** A served connection, and both of its sides. */
 export interface Served {
   readonly peer: FakePeer
   readonly fake: FakeSpawner["Type"]

@@ -1,16 +1,16 @@
-/** Raw bytes on sockets: what no WebSocket library would send, and what HTTP answers. */
+/** Raw bytes on sockets: input that no WebSocket library sends, and HTTP responses. */
 import { Buffer } from "node:buffer"
 import { randomBytes } from "node:crypto"
 import { request } from "node:http"
 import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 
-/** The head of a request to be upgraded; further headers each with their line end. */
+/** The head of an upgrade request. Each further header includes its line end. */
 export const upgrade = (path = "/", headers = "") =>
   `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
   `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n${headers}\r\n`
 
-/** What a socket has received, once it looks right or has ended. */
+/** Waits until a socket has received the expected bytes or has ended; returns all of them. */
 export const receives = (socket: Socket, done: (bytes: Buffer) => boolean) =>
   Effect.async<Buffer>((resume) => {
     let all = Buffer.alloc(0)
@@ -25,7 +25,7 @@ export const receives = (socket: Socket, done: (bytes: Buffer) => boolean) =>
 /** Waits for the end of a connection. */
 export const ends = (socket: Socket) => receives(socket, () => false)
 
-/** Sends a head, and gives the status of the answer with all of it. */
+/** Sends a head; returns the status and the text of the response. */
 export const asks = (socket: Socket, head: string) =>
   Effect.suspend(() => {
     socket.write(head)
@@ -35,7 +35,7 @@ export const asks = (socket: Socket, head: string) =>
     )
   })
 
-/** What a server answers to a plain request. */
+/** The server's response to a plain request. */
 export const answer = (url: string, method = "GET", headers: Record<string, string> = {}) =>
   Effect.async<{ readonly status: number | undefined; readonly body: string }>((resume) => {
     const call = request(url.replace("ws:", "http:"), { method, headers, agent: false }, (response) => {

@@ -1,4 +1,4 @@
-/** Rendezvous, executors and clients for tests; all end with the test. */
+/** Rendezvous, executors and clients for tests. All end with the scope. */
 import { createInterface } from "node:readline"
 import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -37,7 +37,7 @@ export const rendezvous = (
     return { ...running, url }
   })
 
-/** Starts the built server as an executor that registers at a rendezvous. */
+/** Starts the built server as an executor of a rendezvous. */
 export const executor = (
   url: string,
   { args = [], env = {} }: LaunchOptions = {}
@@ -55,7 +55,7 @@ export const executor = (
 export const clientUrl = (url: string) =>
   `${url}/cloud/environment/${environmentId}/connect?role=harness&token=client-token`
 
-/** A client over a rendezvous; it may come a little before the executor. */
+/** A client over a rendezvous. Retries until the executor has connected. */
 export const relayClient = (url: string): Effect.Effect<TestClient, never, Scope.Scope> =>
   Effect.gen(function* () {
     const link = yield* RelayClient.connect(clientUrl(url)).pipe(
@@ -79,14 +79,14 @@ export const relayClient = (url: string): Effect.Effect<TestClient, never, Scope
     )
   })
 
-/** A rendezvous in this process; its address. */
+/** An in-process rendezvous; returns its address. */
 export const localRendezvous = (options: Partial<Options> = {}): Effect.Effect<string, never, Scope.Scope> =>
   Layer.build(Rendezvous.layer({ address: { host: "127.0.0.1", port: 0 }, ...options })).pipe(
     Effect.map((context) => Context.get(context, Rendezvous).address),
     Effect.orDie
   )
 
-/** An executor in this process, of real children. */
+/** An in-process executor with real children. */
 export const localExecutor = (url: string): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const target = yield* Registration.parseTarget(url.replace("ws:", "http:"), environmentId)
@@ -100,7 +100,7 @@ export const localExecutor = (url: string): Effect.Effect<void, never, Scope.Sco
     )
   }).pipe(Effect.orDie)
 
-/** A client on a rendezvous and an executor of its own. */
+/** A client and an executor on a rendezvous of their own. */
 export const relayPair: Effect.Effect<TestClient, never, Scope.Scope> = Effect.gen(function* () {
   const url = yield* localRendezvous()
   yield* localExecutor(url)

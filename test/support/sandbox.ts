@@ -1,4 +1,4 @@
-/** Sandboxes as clients write them. */
+/** Sandboxes in their wire format. */
 
 export const root = { type: "special", value: { kind: "root" } }
 export const special = (kind: string, subpath?: string) => ({ type: "special", value: { kind, subpath } })

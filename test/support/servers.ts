@@ -1,4 +1,4 @@
-/** Servers of every kind, each with a way to connect test clients to it; all end with the test. */
+/** Servers of every kind, and test clients for them. All end with the scope. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { createConnection, type Socket } from "node:net"
@@ -41,11 +41,11 @@ export const runningWith = (text: string): ReadonlyArray<number> =>
       }
     })
 
-/** Whether bubblewrap is installed and can make namespaces: where not, what needs it must be refused. */
+/** Whether bubblewrap is installed and can make namespaces. If not, requests that need it must be refused. */
 export const hasBubblewrap =
   spawnSync("bwrap", ["--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]).status === 0
 
-/** Polls until something holds; a defect when it does not within ten seconds. */
+/** Polls until a condition holds. A defect after ten seconds. */
 export const eventually = (what: string, holds: () => boolean, withinMs = 10_000): Effect.Effect<void> =>
   Effect.suspend(() => {
     const deadline = Date.now() + withinMs
@@ -82,14 +82,14 @@ const isGuard = (pid: number) => {
   }
 }
 
-/** The program that watches over a server's processes. */
+/** The guard of a server. */
 export const guardOf = (server: number): number | undefined => allChildrenOf(server).find(isGuard)
 
-/** What a server has started for its clients, zombies included. */
+/** The children that a server has started for its clients, zombies included. */
 export const childrenOf = (server: number): ReadonlyArray<number> =>
   allChildrenOf(server).filter((pid) => !isGuard(pid))
 
-/** The same with what watches over them. */
+/** The same, including the guard. */
 export const allChildrenOf = (pid: number): ReadonlyArray<number> =>
   readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -115,7 +115,7 @@ export interface Running {
 export interface LaunchOptions {
   readonly args?: ReadonlyArray<string>
   readonly env?: Record<string, string>
-  /** Where a WebSocket server listens. */
+  /** The URL on which a WebSocket server listens. */
   readonly listen?: string
   /** A shell command line that ends in `exec "$@"`, to run the server under. */
   readonly under?: string
@@ -150,13 +150,13 @@ export const launch = ({ args = [], env = {}, under }: LaunchOptions): Effect.Ef
       })
   )
 
-/** A WebSocket server, and what connects to it. */
+/** A running WebSocket server, and clients for it. */
 export interface WsServer extends Running {
   readonly url: string
   readonly connect: Effect.Effect<TestClient, never, Scope.Scope>
 }
 
-/** A binary frame as the message it stands for, marked as such. */
+/** A binary frame as the equivalent JSON message, marked as binary. */
 export const textOf = (frame: Buffer): string => {
   const idEnd = 4 + frame.readUInt16BE(2)
   const params = {
@@ -182,7 +182,7 @@ export const webSocketCarrier =
     }
   }
 
-/** Connects to a URL; the connection ends with the scope. */
+/** Connects to a URL. The scope closes the connection. */
 export const connectTo = (url: string, options: ClientOptions = {}): Effect.Effect<TestClient, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<TestClient>((resume) => {
@@ -194,7 +194,7 @@ export const connectTo = (url: string, options: ClientOptions = {}): Effect.Effe
     (client) => finish(client)
   )
 
-/** Ends a connection; no test passes whose client saw events out of order. */
+/** Closes a connection. Fails if its client saw events out of order. */
 const finish = (client: TestClient) =>
   Effect.sync(() => {
     client.carrier.close()
@@ -218,7 +218,7 @@ export const webSocketServer = (options: LaunchOptions = {}): Effect.Effect<WsSe
     return { ...running, url, connect: connectTo(url) }
   })
 
-/** A server on a free port, and a client whose handshake is done. */
+/** A server on a free port, and an initialized client. */
 export const connected = (options: LaunchOptions = {}) =>
   Effect.gen(function* () {
     const server = yield* webSocketServer(options)
@@ -227,7 +227,7 @@ export const connected = (options: LaunchOptions = {}) =>
     return { server, client }
   })
 
-/** A client on the stdin and stdout of a server of its own. */
+/** A client on the stdin and stdout of a new server. */
 export const stdioClient = (
   options: LaunchOptions = {}
 ): Effect.Effect<{ readonly client: TestClient; readonly server: Running }, never, Scope.Scope> =>
@@ -254,13 +254,13 @@ export const stdioClient = (
     return { client, server }
   })
 
-/** A server in this process, of real children. */
+/** An in-process server with real children. */
 export const memoryLayer = ExecServer.layerServe.pipe(
   Layer.provideMerge(realSessions),
   Layer.provideMerge(Memory.layer)
 )
 
-/** A client of the server in this process. */
+/** A client of the in-process server. */
 export const memoryClient: Effect.Effect<TestClient, never, Scope.Scope | Memory.Connector> = Effect.gen(function* () {
   const { connect } = yield* Memory.Connector
   return yield* Effect.acquireRelease(
@@ -274,7 +274,7 @@ export const memoryClient: Effect.Effect<TestClient, never, Scope.Scope | Memory
   )
 })
 
-/** A bare TCP connection to a server, for what no WebSocket library would send. */
+/** A plain TCP connection to a server, for input that no WebSocket library sends. */
 export const rawSocket = (url: string): Effect.Effect<Socket, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<Socket>((resume) => {

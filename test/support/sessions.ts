@@ -1,4 +1,4 @@
-/** Sessions of fake children, and notifiers that write down what they are told. */
+/** Sessions with fake children, and recording notifiers. */
 import * as Layer from "effect/Layer"
 import { FileSystem } from "../../src/filesystem/FileSystem.js"
 import { HttpRunner } from "../../src/http/HttpRunner.js"
@@ -22,10 +22,10 @@ export const registryLayer = (
     Layer.provideMerge(FakeSpawner.layerOf(plan))
   )
 
-/** One thing a notifier was told: `started`, `output 3`, `exited 4`, `closed 5`, `drain`, `stop`. */
+/** One recorded call of a notifier: `started`, `output 3`, `exited 4`, `closed 5`, `drain`, `stop`. */
 export type Heard = string
 
-/** A notifier that writes down what it is told. */
+/** A notifier that records its calls. */
 export const listener = (): { readonly notifier: Notifier; readonly heard: ReadonlyArray<Heard> } => {
   const heard: Array<Heard> = []
   return {

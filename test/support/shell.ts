@@ -1,6 +1,6 @@
 /**
- * Runs the shell blocks of a page as somebody does who pastes them: in one shell, from the top, in a folder of its own,
- * with `exec-server` on the PATH. Addresses of the page get free ports.
+ * Runs the shell blocks of a page as if pasted: in one shell, from the top, in a folder of their own, with
+ * `exec-server` on the PATH. Addresses on the page get free ports.
  */
 import { spawn } from "node:child_process"
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
@@ -14,14 +14,17 @@ import { directory } from "./files.js"
 import type { Block, Page } from "./pages.js"
 import { binary } from "./servers.js"
 
-/** A command of a block, with what the page shows of its output; undefined where it shows none. */
+/** A command of a block, and the output that the page shows; undefined if it shows none. */
 interface Step {
   readonly where: string
   readonly command: string
   readonly shown: string | undefined
 }
 
-/** The commands of a block: a `console` block has a prompt before each, and its output below; a `sh` block is one. */
+/**
+ * The commands of a block. In a `console` block each has a prompt before it and its output below; an `sh` block is one
+ * command.
+ */
 const stepsOf = ({ page, line, language, text }: Block): ReadonlyArray<Step> => {
   if (language === "sh") return [{ where: `${page}:${line}`, command: text, shown: undefined }]
   const steps: Array<{ where: string; command: string; shown: string }> = []
@@ -43,7 +46,7 @@ export const freePort = Effect.async<number>((resume) => {
   })
 })
 
-/** Waits until somebody listens. */
+/** Waits until a port is listened on. */
 export const listens = (port: number): Effect.Effect<void> => {
   const attempt = Effect.async<boolean>((resume) => {
     const socket = connect(port, "127.0.0.1")
@@ -61,7 +64,10 @@ export const listens = (port: number): Effect.Effect<void> => {
 
 const quoted = (text: string) => text.replaceAll(/[\\^$.*+?()[\]{}|]/g, "\\$&")
 
-/** What is shown as a pattern: `<word>` is any word, a line of `...` any lines, and spaces are as many as there are. */
+/**
+ * The expected output as a pattern: `<word>` matches any word, a line of `...` any lines, and a space any number of
+ * spaces.
+ */
 export const patternOf = (shown: string): RegExp => {
   const lines = shown
     .split("\n")
@@ -76,7 +82,7 @@ export const patternOf = (shown: string): RegExp => {
   return new RegExp(`^${lines.join("")}$`)
 }
 
-/** Ports of a page by their digits, and those in their place. */
+/** Maps each port on a page to the one used instead. */
 export const portsOf = (text: string): Effect.Effect<ReadonlyMap<string, number>> => {
   const shown = new Set(Array.from(text.matchAll(/(?:127\.0\.0\.1:|port: )(\d{4,5})\b/g), ([, port = ""]) => port))
   return Effect.map(
@@ -103,7 +109,7 @@ const shell = (
     const { EXEC_SERVER_URL: _, CODEX_EXEC_SERVER_URL: __, EXEC_SERVER_TOKEN: ___, ...clean } = env
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        // A group of its own, to end with all that the page has left running.
+        // A process group of its own, to kill everything that the page left running.
         spawn("bash", ["--noprofile", "--norc"], { cwd: work, env: clean, detached: true, stdio: "pipe" })
       ),
       (child) =>
@@ -142,11 +148,11 @@ const shell = (
       )
   })
 
-/** What builds or tests the package itself cannot run in its own test: its scripts are looked up instead. */
+/** Commands that build or test the package itself cannot run within its tests. Their scripts are only looked up. */
 export const isOwnScript = ({ language, text }: Block): boolean =>
   language === "sh" && text.split("\n").every((line) => line === "" || /^(npm|npx vitest) /.test(line))
 
-/** Runs all shell blocks of a page; a failure, or output that is not as shown, is a defect. */
+/** Runs all shell blocks of a page. A failure, or unexpected output, is a defect. */
 export const runPage = ({ path, blocks }: Page): Effect.Effect<void> =>
   Effect.gen(function* () {
     const steps = blocks
@@ -158,7 +164,7 @@ export const runPage = ({ path, blocks }: Page): Effect.Effect<void> =>
     for (const [index, { where, command, shown }] of steps.entries()) {
       const [output, status] = yield* run(withPorts(command, ports))
       const text = Array.from(ports).reduce((text, [port, free]) => text.replaceAll(String(free), port), output)
-      // A failure has to be seen: the next line shows the status.
+      // A failure must be expected: the next line shows the status.
       if (status !== 0)
         assert.match(steps[index + 1]?.command ?? "", /^echo \$\?/, `${where}: status ${status}: ${text}`)
       if (shown !== undefined) assert.match(text, patternOf(shown), where)

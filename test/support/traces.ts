@@ -1,9 +1,9 @@
-/** Spans that a test looks at. */
+/** A tracer for tests. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Tracer from "effect/Tracer"
 
-/** A tracer that keeps its spans, as Effect's own makes them. */
+/** A tracer that keeps its spans, made like Effect's own. */
 export const spanKeeper = () => {
   const spans: Array<Tracer.Span> = []
   const native = Effect.runSync(Effect.tracer)

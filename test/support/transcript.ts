@@ -9,13 +9,13 @@ import type { Block } from "./pages.js"
 import { textOf } from "./servers.js"
 import type { Json, TestClient } from "./TestClient.js"
 
-/** What the examples of a page leave open. */
+/** The variable parts of a page's examples. */
 export interface Context {
-  /** Texts of the page, and what stands in their place on this machine. */
+  /** Texts on the page, and their replacements on this machine. */
   readonly places: ReadonlyArray<readonly [shown: string, actual: string]>
-  /** Members whose values differ from run to run: only their types are compared. */
+  /** Members whose values vary from run to run: only their types are compared. */
   readonly varying: ReadonlySet<string>
-  /** Varying texts that have come so far, by those that the page shows; what is sent later has the real ones. */
+  /** The actual values of varying texts, by those on the page. They replace these in later messages. */
   readonly names: Map<string, string>
 }
 
@@ -23,7 +23,7 @@ const isObject = (value: Json): boolean => typeof value === "object" && value !=
 
 const kindOf = (value: Json): string => (value === null ? "null" : Array.isArray(value) ? "array" : typeof value)
 
-/** The message with what varies as the page shows it, where it is of the same type. */
+/** The message with varying members as shown on the page, if they have the same type. */
 const masked = (actual: Json, shown: Json, { varying, names }: Context): Json => {
   if (Array.isArray(actual) && Array.isArray(shown)) {
     return actual.map((item, index) => masked(item, shown[index], { varying, names, places: [] }))
@@ -62,10 +62,10 @@ export const isSent = (message: Json): boolean =>
   message.method === "process/ack" ||
   (message.method !== undefined && "id" in message)
 
-/** A binary frame is shown as a string of hexadecimal digits. */
+/** A page shows a binary frame as a string of hexadecimal digits. */
 const frameOf = (shown: string): Json => JSON.parse(textOf(Buffer.from(shown.replaceAll(/[^0-9a-f]/g, ""), "hex")))
 
-/** Plays a block on a connection of its own; what is not as the page has it is a defect. */
+/** Plays a block on its own connection. Any difference from the page is a defect. */
 export const play = (
   block: Block,
   connect: Effect.Effect<TestClient, never, Scope.Scope>,
@@ -83,7 +83,7 @@ export const play = (
       client.messages.length = 0
     }
 
-    /** What came for a message of the page: an answer by its id, a notification by its method and its process. */
+    /** Whether a message is the one on the page: a response by its id, a notification by its method and process. */
     const isFor = (shown: Json) => (message: Json) => {
       if (seen.has(message)) return false
       if (shown.method === undefined) return message.method === undefined && message.id === shown.id
@@ -98,7 +98,7 @@ export const play = (
         if (resumeSessionId != null) client.resumed = true
         client.raw(text)
         if (resumeSessionId == null) return
-        // The server may not have noticed yet that the connection before is gone.
+        // The server may not have noticed yet that the previous connection is gone.
         const answer = yield* client.message("the answer", isFor({ id: message.id }))
         if (answer.error?.code !== -32010) return
         seen.add(answer)

@@ -1,4 +1,4 @@
-/** HTTP servers for the server to make requests to, and what a client sees of an exchange. */
+/** HTTP servers that the server under test sends requests to, and the client's view of an exchange. */
 import { readFileSync } from "node:fs"
 import * as Http from "node:http"
 import * as Https from "node:https"
@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Json, TestClient } from "./TestClient.js"
 
-/** A request as it arrived: names and values of headers take turns. */
+/** A request as it arrived. Names and values of headers alternate. */
 export interface Arrived {
   readonly method: string
   readonly url: string
@@ -17,20 +17,20 @@ export interface Arrived {
   readonly body: string
 }
 
-/** A server that the server under test makes requests to. */
+/** A server that receives the requests of the server under test. */
 export interface Upstream {
   readonly url: string
   readonly port: number
   readonly arrived: ReadonlyArray<Arrived>
-  /** Connections made to it so far. */
+  /** The number of connections so far. */
   readonly connections: () => number
-  /** Connections that are open. */
+  /** The number of open connections. */
   readonly open: () => number
 }
 
 const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))
 
-/** The certificate of `upstream.test`, which signs itself. */
+/** The self-signed certificate of `upstream.test`. */
 export const certificate = fixture("upstream.crt.pem")
 
 const listening = (
@@ -82,7 +82,7 @@ export const upstream = (respond: (response: Http.ServerResponse, arrived: Arriv
     return listening(Http.createServer(recording(arrived, respond)), "http", arrived)
   })
 
-/** An HTTPS server with a certificate that nobody trusts without being told to. */
+/** An HTTPS server whose certificate is not trusted by default. */
 export const secureUpstream = (respond: (response: Http.ServerResponse, arrived: Arrived) => void) =>
   Effect.suspend(() => {
     const arrived: Array<Arrived> = []
@@ -90,7 +90,7 @@ export const secureUpstream = (respond: (response: Http.ServerResponse, arrived:
     return listening(Https.createServer(tls, recording(arrived, respond)), "https", arrived)
   })
 
-/** A server that answers the first bytes of each connection as it likes, HTTP or not. */
+/** A server that answers the first bytes of each connection in any way, HTTP or not. */
 export const rawUpstream = (answer: (socket: Socket) => void) =>
   listening(
     createServer((socket) => socket.once("data", () => answer(socket))),
@@ -98,14 +98,14 @@ export const rawUpstream = (answer: (socket: Socket) => void) =>
     []
   )
 
-/** The values of a header, in the order they came. */
+/** The values of a header, in order of arrival. */
 export const valuesOf = ({ headers }: Arrived, name: string): ReadonlyArray<string> =>
   headers.filter((_, i) => i % 2 === 1 && headers[i - 1]?.toLowerCase() === name)
 
 /** Parameters of `http/request`. */
 export const httpParams = (url: string, more: object = {}) => ({ method: "GET", url, requestId: "r", ...more })
 
-/** The result of an exchange that is not streamed: its body as text. */
+/** The result of an exchange that is not streamed, with its body as text. */
 export const fetched = (client: TestClient, url: string, more: object = {}): Effect.Effect<Json> =>
   Effect.map(client.ask("http/request", httpParams(url, more)), ({ bodyBase64, ...rest }) => ({
     ...rest,
@@ -116,7 +116,7 @@ export const fetched = (client: TestClient, url: string, more: object = {}): Eff
 export const refused = (client: TestClient, url: string, more: object = {}): Effect.Effect<Json> =>
   Effect.map(client.call("http/request", httpParams(url, more)), ({ error }) => error)
 
-/** Asks for a streamed response; gives its result. */
+/** Requests a streamed response; returns its result. */
 export const opened = (client: TestClient, url: string, more: object = {}): Effect.Effect<Json> =>
   client.ask("http/request", httpParams(url, { streamResponse: true, ...more }))
 
@@ -126,7 +126,7 @@ export const deltas = (client: TestClient, requestId = "r"): ReadonlyArray<Json>
     .filter((m) => m.method === "http/request/bodyDelta" && m.params.requestId === requestId)
     .map((m) => m.params)
 
-/** Waits for the last notification of a stream; all of them in their order, after the answer. */
+/** Waits for the last notification of a stream, and checks their order; returns the body and its error. */
 export const streamed = (client: TestClient, requestId = "r"): Effect.Effect<{ body: Buffer; error: string | null }> =>
   Effect.map(
     client.notified("http/request/bodyDelta", (params) => params.requestId === requestId && params.done),

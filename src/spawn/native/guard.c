@@ -1,17 +1,17 @@
-// guard: ends everything that a server has started once the server is gone and can run no handler of its own.
+// guard: ends all processes of a server when the server dies without a chance to end them itself.
 //
 // Descriptor 0 is a SOCK_SEQPACKET socket; each packet is one line:
 //   + PID START   this process leads a tree. START is its start time in clock ticks since boot, 0 if not known yet. A
-//                 started process sends this line itself, with 0, before it becomes the program: there is no moment at
-//                 which a program runs that the guard does not know. A descriptor that comes along is the master of the
-//                 leader's terminal. While it is held here, the end of the server does not hang up the terminal: a
-//                 hang-up would end the parents of processes that are then no longer found.
+//                 child sends this line itself, with 0, before it executes its program, so that no program runs unknown
+//                 to the guard. A descriptor sent along is the master of the leader's terminal. The guard keeps it open
+//                 so that the death of the server does not hang up the terminal: SIGHUP would end intermediate
+//                 parents, and their orphaned children could not be found any more.
 //   - PID START   nothing is left of this tree
 //   = PID         the server has closed the leader's terminal
-//   f PATH        this folder, empty as it is, ends with the server
-//   g PATH        it does not
-// At the end of input every tree is stopped, then killed: the leader's group, its session, and all that descends from
-// these. They are stopped first so that none can fork its way out of the process table.
+//   f PATH        remove this empty directory when the server dies
+//   g PATH        do not
+// At the end of input the guard stops, then kills every tree: the leader's process group, its session, and the
+// descendants of both. Stopping first keeps them from forking while the process table is read.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,17 +25,17 @@
 #include <unistd.h>
 
 enum {
-  // The largest number that Linux gives to a process, and one.
+  // One more than the largest pid of Linux.
   pid_limit = 4194304 + 1,
-  // A path of PATH_MAX bytes, and what stands before it.
+  // PATH_MAX bytes and the operation before them.
   longest_line = 4096 + 16,
-  // How often the process table is read while it still shows new members.
+  // How often the process table is read at most while it still shows new members.
   max_rounds = 20
 };
 
 typedef struct {
   pid_t pid;
-  // Its start time, and when the guard heard of it, in clock ticks since boot.
+  // Its start time, and when the guard was told of it, in clock ticks since boot.
   unsigned long long start, heard;
   int terminal;
 } leader;
@@ -45,7 +45,7 @@ static size_t leader_count, leader_capacity;
 static char **folders;
 static size_t folder_count, folder_capacity;
 
-// Doubles an array that is full. Without memory the guard ends, and the server starts another one.
+// Doubles a full array. If memory runs out the guard exits, and the server starts another one.
 static void *grow(void *array, size_t count, size_t *capacity, size_t size) {
   if (count < *capacity) return array;
   *capacity = *capacity == 0 ? 64 : 2 * *capacity;
@@ -80,7 +80,7 @@ static void add_leader(pid_t pid, unsigned long long start, int terminal) {
     known = &leaders[leader_count++];
     *known = (leader){pid, start, 0, -1};
   }
-  // Without a start time this is another process than the one that was known by this number.
+  // Without a start time this is a new process that reuses the pid.
   if (start == 0 || terminal != -1) close_terminal(known);
   known->start = start;
   known->heard = now();
@@ -126,7 +126,7 @@ static void take(const char *line, int terminal) {
   if (terminal != -1) close(terminal);
 }
 
-// One packet, and the descriptor that came with it; 0 at the end of input.
+// Receives one packet and the descriptor sent with it, or -1. Returns 0 at the end of input.
 static ssize_t receive(char *line, int *terminal) {
   union {
     struct cmsghdr header;
@@ -168,10 +168,10 @@ static int read_entry(const char *pid, entry *found) {
 
 static unsigned char is_root[pid_limit], is_member[pid_limit];
 
-// Groups and sessions of a process that is just ending are shown as -1.
+// A process that is exiting shows -1 as its group and session.
 static int is_in(const unsigned char *set, pid_t pid) { return pid > 0 && pid < pid_limit && set[pid]; }
 
-// Adds and stops what belongs to the trees by one reading of the process table; whether there was anything new.
+// Reads the process table once, and adds and stops new members of the trees. Returns whether there were any.
 static int stop_new_members(void) {
   int grown = 0;
   DIR *proc = opendir("/proc");
@@ -193,7 +193,7 @@ static void end_all(void) {
     char pid[16];
     entry found;
     snprintf(pid, sizeof pid, "%d", leaders[i].pid);
-    // Another process has the number by now: it was started at another time, or after that was told.
+    // The pid was reused: the start time differs, or is later than the guard was told of the leader.
     if (read_entry(pid, &found) &&
         (leaders[i].start == 0 ? found.start > leaders[i].heard : found.start != leaders[i].start)) {
       continue;

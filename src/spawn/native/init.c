@@ -1,11 +1,11 @@
-// init CWD FILE ARG0 [ARG...]: the first process of a PID namespace. Runs FILE in CWD, in a session of its own, with the
-// terminal that is descriptor 0, if it is one, as its terminal; reaps whatever is left to it; and ends with FILE,
-// whereupon the kernel ends everything else in the namespace.
-// The environment of FILE are the variables whose names begin with "+", without it: under their own names some would act
-// on whoever makes the namespace, outside of it. Descriptors above 3 are closed: they lead out of the namespace.
-// What became of FILE is written to descriptor 3, a line each: "started", or "failed ERRNO"; then "ended WAITSTATUS".
-// Nothing in the namespace that lacks CAP_SYS_PTRACE can trace this process or reach its descriptors by /proc/1/fd, so
-// that what is written there is its own word.
+// init CWD FILE ARG0 [ARG...]: the first process of a PID namespace. Runs FILE in CWD, in a new session. If descriptor
+// 0 is a terminal, it becomes the controlling terminal. Reaps orphans, and exits when FILE ends: the kernel then kills
+// everything else in the namespace.
+// FILE gets the variables whose names begin with "+", without the "+". Under their own names some of them would affect
+// the program that makes the namespace, outside of it. Descriptors above 3 are closed: they lead out of the namespace.
+// Reports on descriptor 3, one line each: "started" or "failed ERRNO"; then "ended WAITSTATUS".
+// Without CAP_SYS_PTRACE nothing in the namespace can trace this process or open its descriptors through /proc/1/fd, so
+// the reports cannot be forged.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,7 +18,7 @@
 
 enum { report = 3, max_descriptors = 1024 };
 
-// A file that is neither a program nor a script that names its interpreter is the shell's.
+// Runs a script without "#!" by the shell, as execvp(3) does.
 static void run_by_shell(const char *file, int argc, char **argv) {
   char **shell = calloc((size_t)argc + 2, sizeof *shell);
   if (shell == NULL) return;
@@ -71,7 +71,7 @@ int main(int argc, char **argv) {
     if (write(outcome[1], &error, sizeof error) == -1) return 126;
     return 127;
   }
-  // The descriptors are the child's: what it closes must be closed.
+  // Leaves the descriptors to the child alone: when it closes one, the other end must see that.
   close(outcome[1]);
   for (int fd = 0; fd < 3; fd++) close(fd);
   int error;

@@ -1,26 +1,26 @@
-// The few things that Node.js offers no way to do and that a truthful spawner needs.
+// System calls that a correct spawner needs and Node.js does not offer.
 //
-// pipe():                real pipes. Node's own "pipe" stdio is a socket pair, and a child that opens
-//                        /dev/stdin, /dev/stdout or /dev/stderr of a socket gets ENXIO.
-// setPipeSize(fd, bytes): how much a pipe holds.
-// spawn(...):            starts a program without a cost that grows with the memory of the server, tells why it could
-//                        not be started, can give it a terminal, and has it known to the guard before it runs. Its end
-//                        is told whole: Node.js knows no name for real-time signals, and says exit code 0 for them.
-// guardSocket(), tell(): the socket of the guard, and a packet to it.
-// socketOwner(...):      who has the other end of a TCP connection within this machine.
-// peerCredentials(fd):   who has connected a unix socket.
-// setUpTerminal(fd):     erases characters, not bytes, and keeps the descriptor to ourselves.
-// processTable():        all processes in one call: read file by file from JavaScript, a table of a thousand processes
-//                        blocks the event loop four times as long.
-// eof(fd):               the character that ends the input of a terminal.
-// rawOutput(fd):         lets what is written to a terminal through as it is. Node.js leaves newlines to be translated.
-// setRoot(path):         makes a directory the root of this process, all its threads and its paths, and
-//                        gives up all privileges of the calling thread and those it starts.
-// onWritable(fd, f):     waits until a terminal takes input again. libuv's own terminal streams block
-//                        the whole event loop while a child does not read.
-// keepFreed(bytes):      how much freed memory each heap of this process keeps at its end.
+// pipe():                makes a pipe. Node's own "pipe" stdio is a socket pair: a child that opens /dev/stdin,
+//                        /dev/stdout or /dev/stderr gets ENXIO for a socket.
+// setPipeSize(fd, bytes): sets the capacity of a pipe.
+// spawn(...):            starts a program at a cost that does not grow with the memory of the server, reports why a
+//                        start failed, can attach a terminal, and registers the child with the guard before it runs.
+//                        Reports every signal: Node.js has no names for real-time signals and reports exit code 0.
+// guardSocket(), tell(): make the socket of the guard, and send a packet to it.
+// socketOwner(...):      finds the owner of the other end of a TCP connection within this machine.
+// peerCredentials(fd):   finds the process that connected a unix socket.
+// setUpTerminal(fd):     makes erase work on characters, not bytes, and sets close-on-exec.
+// processTable():        reads all processes in one call. Reading a thousand files from JavaScript blocks the event
+//                        loop four times as long.
+// eof(fd):               returns the character that ends the input of a terminal.
+// rawOutput(fd):         turns off output processing of a terminal. Node's raw mode still translates newlines.
+// setRoot(path):         changes the root directory of this process and all its threads, and drops all capabilities of
+//                        the calling thread and of those that it starts.
+// onWritable(fd, f):     waits until a terminal accepts input again. libuv's own terminal streams block the event loop
+//                        while a child does not read.
+// keepFreed(bytes):      sets how much freed memory each heap keeps at its top.
 // eraseVariable(name):   overwrites the value of a variable in the initial environment, which /proc/PID/environ shows.
-// hasChanged(fd):        whether the table of mounts has changed since the last call.
+// hasChanged(fd):        returns whether the mount table has changed since the last call.
 // exitNow(code):         ends the process at once. exit(3) joins libuv's threads, and one of them may hang.
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -56,13 +56,13 @@
 typedef struct state state;
 typedef struct job job;
 
-// A descriptor that is waited for.
+// A descriptor that is polled.
 typedef struct watch {
   uv_poll_t poll;
   state *owner;
   napi_ref callback;
   int64_t token;
-  // Ours alone: libuv watches a descriptor in one place only.
+  // A duplicate: libuv polls a descriptor by one handle only.
   int fd;
   struct watch *next;
 } watch;
@@ -75,13 +75,13 @@ typedef struct child {
   struct child *next;
 } child;
 
-// What one environment (the main thread, or a worker) waits for.
+// The state of one environment: the main thread, or a worker.
 struct state {
   napi_env env;
   uv_signal_t reaper;
   watch *watches;
   child *children;
-  // Starts on threads of their own, and those of them that are done.
+  // Starts on other threads, and those of them that have finished.
   job *jobs, *finished;
   uv_async_t job_done;
   int64_t next_token;
@@ -195,7 +195,7 @@ static napi_value set_root(napi_env env, napi_callback_info info) {
   if (count == 1) napi_get_value_string_utf8(env, argument, path, sizeof path, NULL);
   if (chroot(path) == -1 || chdir("/") == -1) return number(env, -errno);
 #ifdef __linux__
-  // The privilege to do so is the privilege to undo it.
+  // With the capability to chroot, the process could leave the new root again.
   struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   struct __user_cap_data_struct none[2] = {{0}};
   if (syscall(SYS_capset, &header, none) == -1) return number(env, -errno);
@@ -205,7 +205,7 @@ static napi_value set_root(napi_env env, napi_callback_info info) {
 
 static void free_watch(uv_handle_t *handle) { free(handle->data); }
 
-// Ends a watch without a call.
+// Ends a watch without calling its callback.
 static void end(watch *ended) {
   for (watch **link = &ended->owner->watches; *link != NULL; link = &(*link)->next) {
     if (*link == ended) {
@@ -218,7 +218,7 @@ static void end(watch *ended) {
   uv_close((uv_handle_t *)&ended->poll, free_watch);
 }
 
-// A terminal is writable, hung up, or broken: whoever waited finds out by writing.
+// The terminal is writable, hung up or broken; the caller's next write tells which.
 static void ready(uv_poll_t *poll, int status, int events) {
   watch *found = poll->data;
   napi_env env = found->owner->env;
@@ -230,7 +230,7 @@ static void ready(uv_poll_t *poll, int status, int events) {
   napi_close_handle_scope(env, scope);
 }
 
-// (fd, f) => token | -errno; f() is called once, in a later turn of the event loop
+// (fd, f) => token | -errno. Calls f() once, in a later turn of the event loop.
 static napi_value on_writable(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value arguments[2];
@@ -260,7 +260,7 @@ static napi_value on_writable(napi_env env, napi_callback_info info) {
   return number(env, created->token);
 }
 
-// (token) => 0; of no effect once f was called
+// (token) => 0. Has no effect after f was called.
 static napi_value cancel(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -277,20 +277,20 @@ static napi_value cancel(napi_env env, napi_callback_info info) {
   return number(env, 0);
 }
 
-// Takes a child that has ended out of the list of those that have not; NULL if it still runs.
+// Removes a child that has ended from the list and returns it; NULL if it still runs.
 static child *reap(child **link) {
   child *found = *link;
   pid_t result;
   do result = waitpid(found->pid, &found->status, WNOHANG);
   while (result == -1 && errno == EINTR);
   if (result == 0) return NULL;
-  // Somebody else took the status: it is lost, and never made up.
+  // Other code of this process reaped the child. Its status is lost.
   if (result == -1) found->status = -1;
   *link = found->next;
   return found;
 }
 
-// Where any child of this process that has ended is ours: it alone is asked for, however many others run.
+// Finds an ended child of this process, if it is in our list, without a system call for each running child.
 static child **ended_child(state *own) {
   siginfo_t ended = {0};
   if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == -1 || ended.si_pid == 0) return NULL;
@@ -310,7 +310,7 @@ static void on_child(uv_signal_t *reaper, int signum) {
     *last = found;
     last = &found->next;
   }
-  // A child that is not ours may stand before ours in the kernel's list, and a status may be lost: ask for each.
+  // A foreign child may hide ours in the kernel's list, or a status may be lost: check each child.
   siginfo_t other = {0};
   int unsure = all == NULL || waitid(P_ALL, 0, &other, WEXITED | WNOHANG | WNOWAIT) == -1 || other.si_pid != 0;
   for (child **link = &own->children; unsure && *link != NULL;) {
@@ -340,7 +340,7 @@ static void on_child(uv_signal_t *reaper, int signum) {
   napi_close_handle_scope(env, scope);
 }
 
-// How many descriptors a child is given at most.
+// The most descriptors that a child can get.
 enum { max_descriptors = 512 };
 
 static char *text(napi_env env, napi_value value) {
@@ -373,25 +373,25 @@ static char **texts(napi_env env, napi_value array) {
   return result;
 }
 
-// What a child is made of, and what became of its start.
+// The arguments of a start, and its result.
 typedef struct {
   char *cwd, *terminal;
-  // The first one that can be executed is started. Where there is only one, it is not examined before.
+  // The first executable one is started. A single one is not checked first.
   char **files;
   char **argv, **envp;
   int stdio[max_descriptors];
   int length;
-  // The guard's socket, or -1; and a descriptor that the guard holds for the child, or -1.
+  // The guard's socket, or -1; and a descriptor that the guard keeps open for the child, or -1.
   int guard, held;
-  // The same as stdio, but none of them is among the numbers that the child gets.
+  // Duplicates in stdio, above the numbers that the child gets. Closed after the start.
   int moved[2 * max_descriptors];
   int moved_count;
   pid_t pid;
   int error;
-  // Which one of the files was found. Written by the child, which shares our memory.
+  // The index of the file that was found. Written by the child, which shares our memory.
   volatile int found;
-  // The child before it runs its program, if another thread may end it: 0 before and after. Guarded by jobs_lock,
-  // except that the child itself sets it.
+  // The child until it executes its program, so that another thread can kill it; otherwise 0. Guarded by jobs_lock,
+  // but set by the child without it.
   volatile pid_t starting;
 } plan;
 
@@ -404,7 +404,7 @@ static void free_plan(plan *of) {
   free_texts(of->envp);
 }
 
-// Descriptors whose numbers the child's own would overwrite before they are copied are moved above those.
+// Moves descriptors out of the range that the child's own will overwrite.
 static int make_way(plan *of) {
   for (int fd = 0; fd < of->length; fd++) {
     if (of->stdio[fd] < 0 || of->stdio[fd] >= of->length) continue;
@@ -415,7 +415,7 @@ static int make_way(plan *of) {
   return 0;
 }
 
-// One packet to the guard. `flags` says whether to wait for a guard that does not read.
+// Sends one packet to the guard. `flags` says whether to wait while the socket is full.
 static int tell_guard(int guard, const char *line, size_t length, int held, int flags) {
   union {
     struct cmsghdr header;
@@ -438,7 +438,7 @@ static int tell_guard(int guard, const char *line, size_t length, int held, int 
   return sent == -1 ? errno : 0;
 }
 
-// "+ PID 0" or "- PID 0", without stdio(3), which a child that shares our memory must not touch.
+// Sends "+ PID 0" or "- PID 0". Avoids stdio(3), which a child that shares our memory must not use.
 static void tell_of_itself(const plan *of, char operation, int held) {
   if (of->guard == -1) return;
   char line[24], *first = line + sizeof line;
@@ -450,10 +450,10 @@ static void tell_of_itself(const plan *of, char operation, int held) {
   tell_guard(of->guard, first, (size_t)(line + sizeof line - first), held, 0);
 }
 
-// Every signal's default action. By system call: glibc's sigaction() refuses signals 32 and 33, which its threads use.
+// Restores the default action of every signal, by system call: glibc's sigaction() refuses signals 32 and 33.
 static void reset_signals(void) {
 #ifdef __linux__
-  // The kernel's struct, larger than any of its forms: SIG_DFL, no flags, an empty mask.
+  // The kernel's struct with SIG_DFL, no flags and an empty mask. Large enough for every architecture.
   const char by_default[64] = {0};
   for (int signum = 1; signum <= 64; signum++) syscall(SYS_rt_sigaction, signum, by_default, NULL, (size_t)8);
 #else
@@ -462,7 +462,7 @@ static void reset_signals(void) {
 #endif
 }
 
-// Finds the first file that can be executed, if there are several; an error number if none can.
+// Finds the first executable file, if there are several. Returns an error number if there is none.
 static int search(plan *of) {
   int reason = ENOENT;
   if (of->files[0] != NULL && of->files[1] == NULL) return 0;
@@ -478,15 +478,15 @@ static int search(plan *of) {
   return reason;
 }
 
-// A new session, no signal blocked or ignored, and nothing open but these descriptors. Only system calls: the memory is
-// the server's. Gives an error number, or does not return.
+// Executes the program in a new session, with default signal handling and only the given descriptors. Runs in memory
+// shared with the server: system calls only. Returns an error number, or does not return.
 static int become(plan *of) {
   sigset_t none;
   if (setsid() == -1) return errno;
-  // Before anything of the child's own: from here on the guard ends it, whatever happens to the server.
+  // First of all: from here on the guard ends the child if the server dies.
   tell_of_itself(of, '+', of->held);
   if (of->terminal != NULL) {
-    // Opened by the leader of a session that has none, it becomes the session's terminal.
+    // The first terminal that a session leader opens becomes the controlling terminal.
     int fd = open(of->terminal, O_RDWR);
     if (fd == -1) return errno;
     for (int i = 0; i < 3; i++) {
@@ -501,8 +501,8 @@ static int become(plan *of) {
     }
   }
 #ifdef SYS_close_range
-  // At once, not on exec: if the file system of the program hangs, the child must hold no socket of the server. The
-  // guard's is still needed.
+  // Now, not on exec: if the program's file system hangs, the child must not keep the server's sockets open. The
+  // guard's socket is still needed.
   unsigned first = (unsigned)of->length;
   if (of->guard >= of->length) {
     if (of->guard > of->length) syscall(SYS_close_range, first, (unsigned)of->guard - 1, 0);
@@ -523,13 +523,13 @@ static int become(plan *of) {
 // Guards `owner` of all jobs, `finished` of all states and `starting` of all plans.
 static pthread_mutex_t jobs_lock = PTHREAD_MUTEX_INITIALIZER;
 
-// Starts the child and waits until it runs its program. vfork(2) copies no memory: its cost does not grow with the
-// server's. posix_spawn(3) does the same, but lets nothing be done in the child that it does not know.
+// Starts the child and waits until it executes its program. vfork(2) copies no memory, so its cost does not depend on
+// the size of the server. posix_spawn(3) is as cheap but cannot run our code in the child.
 static void start(plan *of) {
   sigset_t all, before;
   of->error = make_way(of);
   if (of->error != 0) return;
-  // No handler of ours may run in the child.
+  // No signal handler of the server may run in the child.
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   of->pid = vfork();
@@ -544,14 +544,14 @@ static void start(plan *of) {
   pthread_mutex_lock(&jobs_lock);
   of->starting = 0;
   pthread_mutex_unlock(&jobs_lock);
-  // It never became the program: there is nobody to tell of its end.
+  // The program was never executed: reap the child here, without a callback.
   if (of->pid != -1 && of->error != 0) {
     while (waitpid(of->pid, NULL, 0) == -1 && errno == EINTR) {
     }
   }
 }
 
-// A start on a thread of its own, for files whose system may not answer: whoever waits for it is not the event loop.
+// A start on its own thread: a file system that does not answer must not block the event loop.
 struct job {
   plan plan;
   // NULL once the environment has ended.
@@ -562,7 +562,7 @@ struct job {
   struct job *next_finished, *next;
 };
 
-// The child belongs to the environment until it was reaped.
+// Adds a child to the environment's list, until it is reaped.
 static void adopt(state *own, child *created, pid_t pid) {
   created->pid = pid;
   created->next = own->children;
@@ -575,7 +575,7 @@ static void free_job(job *done) {
   free(done);
 }
 
-// A job that is done is none of the environment's any more.
+// Removes a finished job from the environment's list.
 static void forget_job(state *own, const job *done) {
   job **link = &own->jobs;
   while (*link != done) link = &(*link)->next;
@@ -628,7 +628,7 @@ static void on_job_done(uv_async_t *async) {
     call(env, started, 2, arguments);
   }
   if (own->jobs == NULL) uv_unref((uv_handle_t *)&own->job_done);
-  // Some may have ended before they were ours.
+  // Some children may have ended before they were in the list.
   uv_signal_start(&own->reaper, on_child, SIGCHLD);
   on_child(&own->reaper, SIGCHLD);
   napi_close_handle_scope(env, scope);
@@ -640,7 +640,7 @@ static int start_job(job *created) {
   int error = pthread_attr_init(&attributes);
   if (error != 0) return error;
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  // It may hang for as long as a file system does: the usual 8 MB are not needed.
+  // The thread may hang as long as a file system does. It does not need the usual 8 MB.
   pthread_attr_setstacksize(&attributes, 256 * 1024);
   error = pthread_create(&thread, &attributes, run_job, created);
   pthread_attr_destroy(&attributes);
@@ -653,7 +653,7 @@ static int32_t integer(napi_env env, napi_value value, int32_t otherwise) {
   return result;
 }
 
-// What spawn() was asked for; ENOMEM if it does not fit into memory, EINVAL if it makes no sense.
+// Reads the arguments of spawn(). Returns ENOMEM without memory, EINVAL for invalid arguments.
 static int read_plan(napi_env env, const napi_value *arguments, plan *to) {
   napi_valuetype kind;
   uint32_t length = 3;
@@ -678,7 +678,7 @@ static int read_plan(napi_env env, const napi_value *arguments, plan *to) {
   return is_whole ? 0 : ENOMEM;
 }
 
-// Copies of the descriptors that a start on another thread needs: ours may be closed before it is done.
+// Duplicates the descriptors for a start on another thread: the caller may close its own before the start is done.
 static int copy_descriptors(plan *of) {
   for (int i = 0; of->terminal == NULL && i < of->length; i++) {
     if (of->stdio[i] < 0) continue;
@@ -694,10 +694,11 @@ static int copy_descriptors(plan *of) {
 }
 
 // ([file, more...], argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f, guard, held, g?) => pid | -errno
-// Of several files, the first one that can be executed is started. A descriptor of -1 is /dev/null. f(status, 0), f(-1, signal) or, where the status was lost, f(-1, 0) is called once,
-// in a later turn of the event loop. The child tells the guard of itself, and gives it the descriptor that is to be held;
-// -1 is none. With g, the child is started by another thread; the result is a token for abandon(), and
-// g(pid | -errno, index of the file) is called once later. The guard's socket must stay open until then.
+// Starts the first executable file. Descriptor -1 means /dev/null. When the child ends, calls f(status, 0),
+// f(-1, signal) or, if the status was lost, f(-1, 0), once and in a later turn of the event loop. The child registers
+// with the guard and sends it the descriptor `held`, if that is not -1. With g, another thread starts the child: the
+// result is a token for abandon(), and g(pid | -errno, index of the file) is called once later. The guard's socket must
+// stay open until then.
 static napi_value spawn(napi_env env, napi_callback_info info) {
   size_t count = 9;
   napi_value arguments[9];
@@ -714,7 +715,7 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   created->created = future;
   plan *of = &created->plan;
   int error = read_plan(env, arguments, of);
-  // Before the child can end.
+  // Before the start: the child may end at once.
   if (error == 0) error = -uv_signal_start(&own->reaper, on_child, SIGCHLD);
   napi_valuetype kind = napi_undefined;
   if (count == 9) napi_typeof(env, arguments[8], &kind);
@@ -748,8 +749,8 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// (token) => 0: kills a child that another thread is still starting. g is called all the same, once the kill works: not
-// before the file system answers, if the child waits for it uninterruptibly.
+// (token) => 0. Kills a child that another thread is still starting. g is still called once the child is dead. A child
+// in uninterruptible sleep dies only when its file system answers.
 static napi_value abandon(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -764,7 +765,7 @@ static napi_value abandon(napi_env env, napi_callback_info info) {
   return number(env, 0);
 }
 
-// (fd of /proc/self/mountinfo) => whether the table has changed since it was opened or last asked about
+// (fd of /proc/self/mountinfo) => whether the table has changed since the descriptor was opened, or since the last call
 static napi_value has_changed(napi_env env, napi_callback_info info) {
   struct pollfd table = {.fd = descriptor(env, info), .events = POLLPRI};
   napi_value result;
@@ -772,13 +773,13 @@ static napi_value has_changed(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// (code): does not return, and runs no destructor. libuv's joins its threads: with one that waits for a file system, the
-// process would never end.
+// (code) => never. Skips exit handlers: libuv's joins its threads, and one that waits for a file system would keep the
+// process alive.
 static napi_value exit_now(napi_env env, napi_callback_info info) {
   _exit(descriptor(env, info));
 }
 
-// () => [ours, the guard's] | -errno: a socket of packets. What is sent to it waits a second at most.
+// () => [ours, the guard's] | -errno: a pair of packet sockets. A send blocks for a second at most.
 static napi_value guard_socket(napi_env env, napi_callback_info info) {
   int fds[2], size = 1 << 20;
   struct timeval longest = {.tv_sec = 1};
@@ -801,8 +802,8 @@ static napi_value tell(napi_env env, napi_callback_info info) {
   return number(env, -error);
 }
 
-// (peerHost, peerPort, ourHost, ourPort) => [uid, inode] | -errno: whose socket is at the other end of a TCP connection
-// within this machine. An inode of 0 is a socket that its owner has closed.
+// (peerHost, peerPort, ourHost, ourPort) => [uid, inode] | -errno: the owner of the other end of a local TCP
+// connection. The inode is 0 if the owner has closed its socket.
 static napi_value socket_owner(napi_env env, napi_callback_info info) {
 #ifdef __linux__
   size_t count = 4;
@@ -854,7 +855,7 @@ static napi_value socket_owner(napi_env env, napi_callback_info info) {
 #endif
 }
 
-// (fd) => [uid, pid] | -errno: who connected a unix socket. A pid of 0 is not of this PID namespace.
+// (fd) => [uid, pid] | -errno: the process that connected a unix socket. The pid is 0 for another PID namespace.
 static napi_value peer_credentials(napi_env env, napi_callback_info info) {
 #ifdef SO_PEERCRED
   struct ucred peer;
@@ -866,7 +867,7 @@ static napi_value peer_credentials(napi_env env, napi_callback_info info) {
 #endif
 }
 
-// What a row of the table holds: pid, state as a character, parent, group, session, start time.
+// A row of the table: pid, state as a character code, parent, group, session, start time.
 enum { row_length = 6 };
 
 // Reads one row from the text of /proc/<pid>/stat. The name, in parentheses, may itself hold spaces and parentheses.
@@ -885,7 +886,7 @@ static int read_row(const char *stat, double *row) {
   return 1;
 }
 
-// () => Float64Array of rows; empty where there is no /proc
+// () => Float64Array of rows; empty without /proc
 static napi_value process_table(napi_env env, napi_callback_info info) {
   size_t length = 0, capacity = 0;
   double *rows = NULL;
@@ -930,7 +931,7 @@ static void job_done_closed(uv_handle_t *handle) {
   uv_close((uv_handle_t *)&own->reaper, reaper_closed);
 }
 
-// The environment ends: nothing is called any more.
+// The environment ends: no callback is called any more.
 static void clean_up(napi_async_cleanup_hook_handle handle, void *data) {
   state *own = data;
   while (own->watches != NULL) end(own->watches);
@@ -952,7 +953,7 @@ static void clean_up(napi_async_cleanup_hook_handle handle, void *data) {
   uv_close((uv_handle_t *)&own->job_done, job_done_closed);
 }
 
-// By itself glibc keeps up to twice the size of the largest buffer that was ever freed, for each thread.
+// By default glibc keeps, for each thread, up to twice the size of the largest buffer that was ever freed.
 static napi_value keep_freed(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -965,7 +966,7 @@ static napi_value keep_freed(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-// The bounds of the initial environment are the fields 50 and 51 of /proc/self/stat.
+// Fields 50 and 51 of /proc/self/stat are the bounds of the initial environment.
 static napi_value erase_variable(napi_env env, napi_callback_info info) {
 #ifdef __linux__
   size_t count = 1;
@@ -978,7 +979,7 @@ static napi_value erase_variable(napi_env env, napi_callback_info info) {
   ssize_t got = fd == -1 ? -1 : read(fd, stat, sizeof stat - 1);
   int error = got == -1 ? -errno : 0;
   if (fd != -1) close(fd);
-  // The name of the program is in parentheses and may contain spaces; field 3 follows it.
+  // The program name, in parentheses, may contain spaces. Field 3 follows it.
   char *field = strrchr(stat, ')');
   for (int skipped = 2; field != NULL && skipped < 50; skipped++) field = strchr(field + 1, ' ');
   uintptr_t start = 0, end = 0;
