@@ -21,7 +21,7 @@ export interface Description {
   readonly argv: ReadonlyArray<string>
   readonly cwd: string
   readonly tty: boolean
-  /** The size that its terminal has at first. */
+  /** The initial size of the terminal. */
   readonly size?: Size | undefined
   readonly hasStdin: boolean
   readonly startedAtMs: number
@@ -40,9 +40,9 @@ export abstract class ProcessView {
   protected nextSeq = 1
   protected denied = false
   protected failure: string | null = null
-  /** How often it was started again. */
+  /** The number of restarts. */
   protected restarts = 0
-  /** Output so far, in bytes, and when there last was some, in milliseconds since 1970. */
+  /** The total output in bytes, and the time of the last output in milliseconds since 1970. */
   protected outputBytes = 0
   protected lastOutputAtMs: number | null = null
   /** The size of its terminal; undefined on pipes. */

@@ -54,8 +54,8 @@ export const Capabilities = Schema.Struct({
   /** Send output as binary frames instead of `process/output`; see `BinaryFrame`. On WebSocket and relays. */
   binaryOutput: Schema.optional(Flag),
   /**
-   * Do not read a process while so many bytes of its output are not acknowledged by `process/ack`: 16 KiB to 4 MiB. The
-   * result has the size that was granted. On every transport, but not in process.
+   * The window in bytes, from 16 KiB to 4 MiB: the server stops reading a process while that much of its output is not
+   * acknowledged by `process/ack`. The result has the granted size. Not available in process.
    */
   outputWindow: Schema.optional(Count)
 })
@@ -292,17 +292,17 @@ export const ProcessInfo = Schema.Struct({
   cwd: Schema.optional(Text),
   /** The size of its terminal. */
   size: Schema.optional(Schema.Struct({ rows: Cells, cols: Cells })),
-  /** How often it was started again. */
+  /** The number of restarts. */
   restarts: Schema.optional(Count),
-  /** Bytes of output so far. */
+  /** The total output in bytes. */
   outputBytes: Schema.optional(Count),
-  /** When it last had output, in milliseconds since 1970; null: never. */
+  /** The time of the last output, in milliseconds since 1970; null if there was none. */
   lastOutputAtMs: Schema.optional(Schema.NullOr(Integer))
 })
 export type ProcessInfo = typeof ProcessInfo.Type
 
 const Empty = Schema.Struct({})
-/** A process, of the own session or of another one (ours) that the grant of the connection reaches. */
+/** A process of the connection's own session, or of `session` (ours) if the grant permits it. */
 const processFields = { session: maybe(SessionHandle), processId: ProcessId }
 
 /**
@@ -316,16 +316,16 @@ export const SessionInfo = Schema.Struct({
   clientName: Text,
   /** The subject it belongs to. */
   subject: Text,
-  /** The peer that is, or was last, connected to it. */
+  /** The peer of its current or last connection. */
   peer: Text,
   state: oneOf("attached", "detached"),
   openedAtMs: Integer,
-  /** When it ends unless its client comes back; null: not by itself. */
+  /** When it expires unless it is resumed; null if it does not expire. */
   expiresAtMs: Schema.NullOr(Integer),
   /** Its processes, and how many of them have not exited. */
   processes: Count,
   running: Count,
-  /** Whether it is the session of the connection that asks. */
+  /** Whether it is the session of the requesting connection. */
   own: Flag
 })
 export type SessionInfo = typeof SessionInfo.Type
@@ -345,14 +345,14 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({
       clientName: Text,
       resumeSessionId: Schema.optional(Schema.NullOr(ClientId)),
-      /** Resumes the session also if it is attached; its other connection is closed (ours). */
+      /** Resume the session even if it is attached, and close its other connection (ours). */
       takeover: maybe(Flag),
       /**
-       * How long the session waits for its client after a lost connection, in milliseconds (ours); null: until it is
-       * ended. Without it, `detachedSessionTtlMs`; at most `maxSessionTtlMs`.
+       * How long the session waits to be resumed after a lost connection, in milliseconds (ours); null: until it is ended.
+       * At most `maxSessionTtlMs`; `detachedSessionTtlMs` by default.
        */
       sessionTtlMs: Schema.optional(Schema.NullOr(Count)),
-      /** A name for the session, which no other session of the same subject has (ours). */
+      /** A name for the session, unique among the subject's sessions (ours). */
       name: maybe(SessionName),
       capabilities: Schema.optional(Schema.NullOr(Capabilities))
     }),
@@ -478,7 +478,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct(processFields),
     success: SnapshotResult
   }),
-  /** Lists the processes of a session, or with `session: "*"` of all that the grant reaches, in start order (ours). */
+  /** Lists the processes of a session, or with `session: "*"` those of all visible sessions, in start order (ours). */
   request("process/list", {
     family: "exec",
     access: "list",
@@ -487,7 +487,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ session: maybe(SessionHandle) }),
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) })
   }),
-  /** Lists the sessions that the grant reaches, oldest first (ours). */
+  /** Lists the sessions that the grant may see, oldest first (ours). */
   request("session/list", {
     family: "session",
     access: "list",
@@ -496,7 +496,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Empty,
     success: Schema.Struct({ sessions: Schema.Array(SessionInfo) })
   }),
-  /** Ends a session: kills its processes and closes its connection (ours). `ended` is how many processes ran. */
+  /** Ends a session: kills its processes and closes its connection (ours). `ended` counts the processes that were running. */
   request("session/end", {
     family: "session",
     access: "manage",

@@ -28,8 +28,8 @@ export class ExecNotifications extends RpcGroup.make(
   /** The client is ready to receive notifications. The server ignores the parameters. */
   Rpc.make("initialized", { payload: Schema.Struct({}) }),
   /**
-   * With `capabilities.outputWindow` (ours), from the client: it has shown the output of the process up to `seq`. May skip
-   * numbers and repeat them; an unknown process is ignored.
+   * From a client with `capabilities.outputWindow` (ours): it has consumed the output of the process up to `seq`. Numbers
+   * may be skipped or repeated. Unknown processes are ignored.
    */
   Rpc.make("process/ack", { payload: AckParams }),
   Rpc.make("process/output", {

@@ -111,7 +111,7 @@ export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATermin
 export class NotAllowed extends Schema.TaggedError<NotAllowed>()("NotAllowed", { message: Schema.String }) {}
 
 /**
- * The token of the connection does not allow the request; the message says what would.
+ * The grant of the connection does not permit the request. The message names the role that would.
  *
  * @category errors
  */

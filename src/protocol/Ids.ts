@@ -23,7 +23,7 @@ export const ProcessId = ClientId.pipe(Schema.brand("ProcessId"))
 export type ProcessId = typeof ProcessId.Type
 
 /**
- * A name by which people find a session (ours): a letter or a digit, then up to 63 letters, digits, `.`, `_` and `-`.
+ * A name for a session (ours): a letter or a digit, then up to 63 letters, digits, `.`, `_` and `-`.
  *
  * @category schemas
  */
@@ -35,8 +35,7 @@ export const SessionName = maxBytes(Text, maxIdBytes).pipe(
 )
 
 /**
- * The handle of a session (ours), by which others than its client name it. It allows nothing: who knows it cannot resume
- * the session.
+ * The public handle of a session (ours). Unlike the session id it is no secret: it does not permit resuming the session.
  *
  * @category schemas
  */

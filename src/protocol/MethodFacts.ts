@@ -33,14 +33,14 @@ export type Family =
 export type Repeatability = "never" | "always" | "withWriteId"
 
 /**
- * What a method does, as far as permission is concerned; `session/Access` says who may.
+ * The permission that a method requires; `session/Access` maps roles to permissions.
  *
- * - `open`: nothing that needs permission.
- * - `use`: it uses the machine of the server: starts processes, reads and writes files, makes HTTP requests.
- * - `list`: it lists sessions and their processes.
- * - `view`: it reads the output and the state of one process.
- * - `control`: it changes one process.
- * - `manage`: it ends a session.
+ * - `open`: none.
+ * - `use`: use the server's machine: start processes, read and write files, make HTTP requests.
+ * - `list`: list sessions and their processes.
+ * - `view`: read the output and the state of a process.
+ * - `control`: change a process.
+ * - `manage`: end a session.
  *
  * @category models
  */
@@ -54,7 +54,7 @@ export type Access = "open" | "use" | "list" | "view" | "control" | "manage"
 export interface Facts {
   /** The group of methods it belongs to. */
   readonly family: Family
-  /** What it does, as far as permission is concerned. */
+  /** The required permission. */
   readonly access: Access
   /** Whether a client may retry a request on its next connection if the response was lost. */
   readonly repeatable: Repeatability

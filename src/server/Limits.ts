@@ -45,9 +45,9 @@ export interface Options {
   readonly maxSessions?: number | undefined
   /** How long a detached session waits to be resumed; 30 seconds. */
   readonly detachedSessionTtl?: Duration.DurationInput | undefined
-  /** The longest such time that a client may ask for its own session; no limit: until it is ended. */
+  /** The longest `sessionTtlMs` that a client may request; unlimited by default. */
   readonly maxSessionTtl?: Duration.DurationInput | undefined
-  /** How long a connection may take to become a session: first to be accepted, then to `initialized`; 10 seconds. */
+  /** How long a connection may take to be accepted, and then again to send `initialized`; 10 seconds. */
   readonly handshakeTimeout?: Duration.DurationInput | undefined
   /** The most requests of one connection that are served at a time; further ones wait, in order; 4096. */
   readonly concurrentRequests?: number | undefined

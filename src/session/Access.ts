@@ -1,5 +1,5 @@
 /**
- * Who may do what: a table of roles and of what methods do. Every request is checked here before it is served.
+ * Permissions: what each role may do in which sessions. Every request is checked here before it is served.
  *
  * @since 0.1.0
  */
@@ -7,10 +7,10 @@ import { Forbidden } from "../protocol/Failure.js"
 import type { Access } from "../protocol/MethodFacts.js"
 import type { Grant, Role } from "./Grant.js"
 
-/** Whose sessions a grant reaches: none, its own, those of its scope, or all. */
+/** The sessions that a permission extends to: none, the connection's own, those of its scope, or all. */
 export type Reach = "none" | "own" | "scope" | "all"
 
-/** A role, or that of a grant with a scope. */
+/** A role, with or without a scope. */
 type Kind = Role | "scoped viewer" | "scoped operator"
 
 const table: { readonly [K in Kind]: { readonly [A in Access]: Reach } } = {
@@ -21,7 +21,7 @@ const table: { readonly [K in Kind]: { readonly [A in Access]: Reach } } = {
   "scoped operator": { open: "all", use: "none", list: "none", view: "scope", control: "scope", manage: "none" }
 }
 
-/** What each kind may do, in words. */
+/** What each kind may do, for error messages. */
 const words: { readonly [K in Kind]: string } = {
   client: "use its own session",
   viewer: "view",
@@ -33,7 +33,7 @@ const words: { readonly [K in Kind]: string } = {
 const kindOf = ({ role = "client", scope }: Grant): Kind =>
   scope === undefined || role === "client" ? role : `scoped ${role}`
 
-/** Whose sessions a grant reaches with methods of this kind. */
+/** The sessions in which a grant has a permission. */
 export const reachOf = (grant: Grant, access: Access): Reach => table[kindOf(grant)][access]
 
 const forbid = (grant: Grant, method: string, access: Access): Forbidden => {
@@ -41,17 +41,17 @@ const forbid = (grant: Grant, method: string, access: Access): Forbidden => {
   return new Forbidden({ message: `this token may only ${words[kindOf(grant)]} (${method} needs ${needed})` })
 }
 
-/** Why a grant may not call a method at all; undefined if it may. */
+/** Why a grant may not call a method in any session; undefined if it may in some. */
 export const refusal = (grant: Grant, method: string, access: Access): Forbidden | undefined =>
   reachOf(grant, access) === "none" ? forbid(grant, method, access) : undefined
 
-/** What a request is about: a session by its handle, and one of its processes, if it is about one. */
+/** The handle of the session that a request concerns, and the process, if any. */
 export interface Target {
   readonly session?: string | undefined
   readonly processId?: string | undefined
 }
 
-/** Why a grant may not call a method on a session that is not its own; undefined if it may. */
+/** Why a grant may not call a method on a session of others; undefined if it may. */
 export const refusalOfOther = (grant: Grant, method: string, access: Access, target: Target): Forbidden | undefined => {
   const reach = reachOf(grant, access)
   const { scope } = grant

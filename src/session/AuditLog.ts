@@ -23,7 +23,7 @@ export type Entry =
       readonly reason: "disconnected" | "expired" | "ended" | "shutdown"
     }
   | {
-      /** A client asks for the end of a session, its own or another one. */
+      /** A client requests the end of a session. */
       readonly event: "session.end"
       readonly session: string
     }

@@ -52,7 +52,7 @@ const expired = (expiresAtMs: number): Effect.Effect<void> =>
 
 const decodeAcknowledgement = Schema.decodeUnknownEither(AckParams)
 
-/** Serves a peer; when the scope closes, what was begun for it ends. */
+/** Serves a peer. When the scope closes, everything started for it ends. */
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
     const { handshakeTimeoutMs, concurrentRequests } = yield* SessionLimits

@@ -32,15 +32,15 @@ const releaseMs = 2000
 /** The differences between kinds of connections. */
 export interface Options
   extends Pick<Connection, "peer" | "grant" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
-  /** What the client can be granted. */
+  /** The capabilities that can be granted. */
   readonly offer: Offer
-  /** Whether a client can come back after the end of the connection, if its dialect knows how to. */
+  /** Whether the client can resume its session after the connection ends, if its dialect supports that. */
   readonly resumable: boolean
-  /** Whether the client still answers; asks it, if it was silent for a while. Bounded by a few seconds. */
+  /** Whether the client still responds. Probes it if it was silent. Bounded by a few seconds. */
   readonly isAlive: Effect.Effect<boolean>
-  /** Begins to end the connection. */
+  /** Starts to end the connection. */
   readonly end: (ending: Ending) => void
-  /** Where the pieces of streamed HTTP bodies go. */
+  /** Receives the pieces of streamed HTTP bodies. */
   readonly deltas: Deltas
   /** Makes the notifier for process events, for a client with these capabilities. */
   readonly notifierOf: (capabilities: Capabilities, session: Session) => Notifier
@@ -58,9 +58,9 @@ export interface ConnectionCore {
   ) => void
   /** Handles `initialized`. Returns the connection's state the first time; otherwise says what is wrong. */
   readonly confirm: () => Initialized | "repeated" | "too early"
-  /** The client has shown the output of a process up to `seq`. Says whether it was granted a window. */
+  /** The client has consumed the output of a process up to `seq`. Returns whether it was granted a window. */
   readonly acknowledge: (processId: ProcessId, seq: number) => boolean
-  /** The client takes more: processes and HTTP bodies that were held up are read again. */
+  /** The client accepts data again: resumes reading paused processes and HTTP bodies. */
   readonly onDrain: () => void
   /** Whether the connection is ending: its requests are being interrupted, and their answers are not sent. */
   readonly isLeaving: () => boolean
@@ -113,10 +113,10 @@ export const make = (
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)
     yield* Scope.addFinalizer(scope, http.end)
 
-    /** Ends the connection for another one that resumes its session, and waits for the session. */
+    /** Ends the connection in favour of another one. Returns whether the session was released in time. */
     const giveUp = (reason: string) =>
       Effect.suspend(() => {
-        // A session that cannot be resumed would end.
+        // Without resumption the session would end with the connection.
         if (!isResumable()) return Effect.succeed(false)
         options.end({ code: 1008, reason })
         return Effect.map(Effect.timeoutOption(Deferred.await(released), releaseMs), Option.isSome)

@@ -30,15 +30,15 @@ export interface Connection {
   /** Whether a session can outlive the connection. */
   readonly resumable: boolean
   /**
-   * Ends the connection if its client does not answer any more, so that its session can be resumed on another one; says
-   * whether the session is free. Bounded by a few seconds.
+   * Ends the connection if its client does not respond any more, so that its session can be resumed. Returns whether the
+   * session was released. Bounded by a few seconds.
    */
   readonly endIfGone: Effect.Effect<boolean>
-  /** Ends the connection because another one takes its session over; says whether the session is free. Bounded. */
+  /** Ends the connection so that another one can take over its session. Returns whether it was released. Bounded. */
   readonly yieldSession: Effect.Effect<boolean>
-  /** Begins to end the connection. */
+  /** Starts to end the connection. */
   readonly end: (ending: Ending) => void
-  /** Adds a finalizer, which runs when the connection has ended and none of its requests is in flight. */
+  /** Adds a finalizer. It runs when the connection has ended and none of its requests is in flight. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
 

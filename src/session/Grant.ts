@@ -1,5 +1,5 @@
 /**
- * Who a connection belongs to, what it may do, and for how long. Sessions belong to a subject as well.
+ * The subject that a connection and its sessions belong to, its permissions, and when they expire.
  *
  * @since 0.1.0
  */
@@ -14,7 +14,7 @@ import type { SocketOwner } from "../spawn/SocketOwner.js"
 export const roles = ["client", "viewer", "operator"] as const
 
 /**
- * What a subject may do; `Access` has the table. `client`: everything in its own session. `viewer`: watch all sessions.
+ * The permissions of a subject, as a word. `client`: everything in its own session. `viewer`: watch all sessions.
  * `operator`: everything in all sessions.
  *
  * @category models
@@ -22,7 +22,7 @@ export const roles = ["client", "viewer", "operator"] as const
 export type Role = (typeof roles)[number]
 
 /**
- * The one process, or the processes of one session, that a viewer or an operator is limited to.
+ * Limits a viewer or an operator to one session, or to one process.
  *
  * @category models
  */
@@ -33,7 +33,7 @@ export interface Scope {
 }
 
 /**
- * What authentication has found out.
+ * The result of authentication.
  *
  * @category models
  */
@@ -45,9 +45,9 @@ export interface Grant {
   readonly id: string
   /** `client` by default. */
   readonly role?: Role | undefined
-  /** What a viewer or an operator is limited to; without it, nothing. */
+  /** The limit of a viewer or an operator; none by default. */
   readonly scope?: Scope | undefined
-  /** When the connection ends because the credential does, in milliseconds since 1970; undefined: it does not. */
+  /** When the credential expires, and with it the connection, in milliseconds since 1970; undefined if it does not. */
   readonly expiresAtMs?: number | undefined
 }
 

@@ -48,7 +48,7 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 /** A handler as `toLayer` puts it into the context, untyped. None here is an `Rpc.Wrapper`. */
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
 
-/** In place of a handle: all sessions. */
+/** Stands for all sessions in place of a handle. */
 const everySession = "*"
 
 /**
@@ -79,7 +79,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
     const discovery = yield* DiscoveryHandlers.make
     const audit = yield* AuditLog.AuditLog
 
-    /** The session that a request is about, if its grant reaches it, and the actor for the audit log. */
+    /** The session that a request concerns, if the grant permits it, and the actor for the audit log. */
     const target = (method: Method, { session: handle, processId }: Access.Target) =>
       Immediate.make((context): Effect.Effect<{ readonly session: Session; readonly who: AuditLog.Who }, Failure> => {
         const { initialized, grant } = Context.get(context, CurrentHandshake)
@@ -107,7 +107,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         )
       )
 
-    /** All sessions that the grant of a request reaches with its lists. */
+    /** The sessions that the grant of a request may list. */
     const reached = Immediate.make((context): Effect.Effect<ReadonlyArray<Session>> => {
       const { initialized, grant } = Context.get(context, CurrentHandshake)
       if (initialized === undefined) return Exit.die(new Error("the connection has not initialized"))
@@ -178,7 +178,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         Immediate.flatMap(initialized, ({ session: own, dialect }) => {
           const { processId, chunk } = params
           const status = Immediate.flatMap(target("process/write", params), ({ session }) => {
-            // Ids are those of one client: another one may choose the same.
+            // Each client chooses its own ids, so those of another client may collide with the owner's.
             const writeId =
               session === own || params.writeId === undefined ? params.writeId : `${own.handle} ${params.writeId}`
             return session.supervisor.act(

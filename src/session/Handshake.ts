@@ -23,11 +23,11 @@ export interface Initialized {
   readonly capabilities: Capabilities
 }
 
-/** What a connection can be granted. */
+/** The capabilities that a connection can be granted. */
 export interface Offer {
-  /** Whether output can go to this client in binary frames. */
+  /** Whether the client accepts output in binary frames. */
   readonly binaryOutput: boolean
-  /** Whether this client can acknowledge output. */
+  /** Whether the client can acknowledge output. */
   readonly outputWindow: boolean
 }
 
@@ -86,7 +86,7 @@ export class Handshake {
     return this.current
   }
 
-  /** Why a method is refused: something else must come first, or the grant does not allow it; undefined if it is not. */
+  /** Why a method is refused: the handshake is not complete, or the grant does not permit it; undefined if it is not. */
   refusal(method: string, { family, access }: Facts): HandshakeOrder | Forbidden | undefined {
     if (family === "handshake") return undefined
     if (this.confirmed) return Access.refusal(this.grant, method, access)
@@ -103,7 +103,7 @@ export class CurrentHandshake extends Context.Reference<CurrentHandshake>()("exe
   defaultValue: () => new Handshake({ binaryOutput: false, outputWindow: false }, { id: "in process" })
 }) {}
 
-/** Runs a request, or fails if its connection does not allow it: not yet, or not at all. */
+/** Runs a request, or fails if the handshake or the grant of its connection does not permit it. */
 export const guard = <A, E>(
   method: string,
   facts: Facts,

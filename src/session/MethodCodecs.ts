@@ -36,7 +36,7 @@ type AnyRequest = Rpc.AnyWithProps & WithFacts & { readonly _tag: Requests["_tag
 /** All requests by name: the cast that joins methods of different types in one table. */
 export const requests: ReadonlyMap<string, AnyRequest> = ExecApi.requests
 
-/** What is true of a method. */
+/** The facts of a method. */
 export const factsOf = (method: Requests["_tag"]): Facts => {
   const rpc = ExecApi.requests.get(method)
   if (rpc === undefined) throw new Error(`no method ${method}`)

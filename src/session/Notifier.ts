@@ -17,9 +17,9 @@ import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** Events to one peer. */
 export interface Notifier extends ProcessEvents {
-  /** The client has shown the output of a process up to `seq`: one whose window was full is read again. */
+  /** The client has consumed the output of a process up to `seq`: resumes reading it if its window was full. */
   readonly acknowledge: (processId: ProcessId, seq: number) => void
-  /** The peer can take more: reading of paused processes resumes. */
+  /** The peer accepts data again: resumes reading paused processes. */
   readonly onDrain: () => void
   /** The peer has disconnected: sends nothing more, and resumes paused processes. */
   readonly stop: () => void
@@ -54,7 +54,7 @@ export const make = (
   capabilities: Capabilities,
   frames: FramePool
 ): Notifier => {
-  /** Those that are not read because the peer is congested. */
+  /** Processes that are paused because the peer is congested. */
   const congested = new Set<EventSource>()
   const limit = capabilities.outputWindow
   const windows = new Map<ProcessId, { readonly process: EventSource; readonly window: OutputWindow }>()

@@ -1,31 +1,31 @@
 /**
- * The output of one process that its client has not acknowledged yet. The buffers of a connection are no flow control
- * for clients, such as browsers, that take bytes from it faster than they show them.
+ * Flow control by acknowledgement, for clients such as browsers: they read from the connection faster than they consume
+ * the output, so the connection's own flow control does not slow the process down.
  *
  * @since 0.1.0
  */
 
-/** The smallest window, in bytes: a client that asks for less gets this one. */
+/** The smallest window, in bytes. Smaller requests are granted this one. */
 export const minWindowBytes = 16384
-/** The largest window, in bytes. */
+/** The largest window, in bytes. Larger requests are granted this one. */
 export const maxWindowBytes = 4194304
 
-/** Chunks are counted together up to this part of the window: many of one byte would take more memory than they are. */
+/** Small chunks are counted in groups, each up to this fraction of the window, to bound the memory. */
 const groupsPerWindow = 16
 
-/** A window of so many bytes. */
+/** The unacknowledged output of one process. */
 export class OutputWindow {
   private readonly groups: Array<{ lastSeq: number; bytes: number }> = []
   private unacknowledged = 0
 
   constructor(private readonly limit: number) {}
 
-  /** Whether the process must not be read. */
+  /** Whether reading the process must stop. */
   get isFull(): boolean {
     return this.unacknowledged >= this.limit
   }
 
-  /** A chunk was sent. */
+  /** Counts a chunk that was sent. */
   add(seq: number, bytes: number): void {
     this.unacknowledged += bytes
     const last = this.groups.at(-1)
@@ -37,7 +37,7 @@ export class OutputWindow {
     }
   }
 
-  /** The client has shown everything up to `seq`. */
+  /** Releases all chunks up to `seq`. */
   acknowledge(seq: number): void {
     for (let [first] = this.groups; first !== undefined && first.lastSeq <= seq; [first] = this.groups) {
       this.unacknowledged -= first.bytes

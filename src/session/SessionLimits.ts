@@ -11,9 +11,9 @@ export interface Limits {
   readonly maxSessions: number
   /** How long a detached session waits to be resumed, in milliseconds. */
   readonly detachedSessionTtlMs: number
-  /** The longest such time that a client may ask for its own session, in milliseconds; undefined: as long as it likes. */
+  /** The longest `sessionTtlMs` that a client may request; undefined if unlimited. */
   readonly maxSessionTtlMs: number | undefined
-  /** How long a connection may take to become a session: first to be accepted, then to `initialized`; in milliseconds. */
+  /** How long a connection may take to be accepted, and then again to send `initialized`, in milliseconds. */
   readonly handshakeTimeoutMs: number
   /** The most requests of one connection that are served at a time, up to 4096; further ones wait, in order. */
   readonly concurrentRequests: number

@@ -33,20 +33,20 @@ import { Event, State, transition } from "./SessionState.js"
  */
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
-  /** When it ends unless its client comes back, in milliseconds since 1970; infinite: not by itself. */
+  /** When it expires unless it is resumed, in milliseconds since 1970; infinite if it does not expire. */
   private expiresAtMs = Number.POSITIVE_INFINITY
-  /** How people find it, if its client gave it a name. */
+  /** The name that its client gave it. */
   name: string | undefined
-  /** How long it waits for its client after a lost connection, in milliseconds, if its client asked for a time. */
+  /** The `sessionTtlMs` that its client requested. */
   ttlMs: number | undefined
 
   constructor(
     readonly id: SessionId,
-    /** By which others than its client name it. */
+    /** The public handle. */
     readonly handle: string,
     readonly clientName: string,
     readonly openedAtMs: number,
-    /** Whom it belongs to: nobody else resumes it. */
+    /** The subject that it belongs to. */
     readonly subject: string,
     readonly supervisor: Supervisor,
     readonly views: Views,
@@ -68,23 +68,23 @@ export class Session {
     this.connection = connection
   }
 
-  /** Detaches a client that does not answer any more, or any client where it is `forced`. Bounded. */
+  /** Detaches a client that does not respond any more; if `forced`, any client. Bounded. */
   free(forced: boolean): Effect.Effect<void> {
     if (this.state._tag !== "Attached") return Effect.void
     return Effect.asVoid(forced ? this.connection.yieldSession : this.connection.endIfGone)
   }
 
-  /** Its client is gone, and has so long to come back, in milliseconds. */
+  /** Sets the time of expiry, `ms` after `now`. */
   expiresIn(ms: number, now: number): void {
     this.expiresAtMs = now + ms
   }
 
-  /** Ends the connection that is attached, if there is one. */
+  /** Ends its connection. */
   disconnect(reason: string): void {
     this.connection.end({ code: 1008, reason })
   }
 
-  /** A line for a list; `own`: whether the one that asks is its client. */
+  /** Its entry in a list; `own`: whether the list is for its own client. */
   info(own: boolean): SessionInfo {
     const processes = this.supervisor.list().map((process) => process.info())
     const isDetached = this.state._tag === "Detached"
@@ -123,16 +123,16 @@ export class Session {
 }
 
 /**
- * What a client asks of its session; what it does not mention stays as it is.
+ * The properties of a session that its client chooses. Absent ones stay unchanged.
  *
  * @category models
  */
 export interface Options {
-  /** What the client calls itself; the name that it gave when it opened the session stays. */
+  /** The name of the client program; only used for a new session. */
   readonly clientName?: string | undefined
-  /** A name that no other session of the subject has. */
+  /** A name for the session, unique among the subject's sessions. */
   readonly name?: string | undefined
-  /** How long the session waits for its client after a lost connection, in milliseconds; infinite: until it is ended. */
+  /** How long the session waits to be resumed, in milliseconds; infinite: until it is ended. */
   readonly ttlMs?: number | undefined
 }
 
@@ -142,11 +142,11 @@ export interface Options {
  * @category models
  */
 export interface Shape {
-  /** A new session of the caller's subject, attached to the caller. */
+  /** Opens a session of the caller's subject, attached to the caller. */
   readonly create: (options?: Options) => Effect.Effect<Session, LimitReached | NotAllowed>
   /**
-   * A detached session, attached to the caller from now on. To another subject it is unknown. One whose client does not
-   * answer any more is detached first, which takes a few seconds; with `takeover` any client is.
+   * Attaches a detached session to the caller. Sessions of other subjects are unknown, except to operators. A client that
+   * does not respond any more is detached first, which takes a few seconds; with `takeover`, any client is.
    */
   readonly resume: (
     id: string,
@@ -156,9 +156,9 @@ export interface Shape {
   readonly list: () => ReadonlyArray<Session>
   /** A session by its handle. */
   readonly find: (handle: string) => Session | undefined
-  /** Ends a session at once, and its connection once the caller has been answered. Gives the processes that ran. */
+  /** Ends a session at once, and then its connection. Returns the processes that were running. */
   readonly endOne: (session: Session) => Effect.Effect<ReadonlyArray<ProcessInfo>>
-  /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
+  /** Handles a lost connection: the session waits to be resumed if it may, and otherwise ends. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
   /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
   readonly close: Effect.Effect<void>
@@ -169,10 +169,10 @@ export interface Shape {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
-/** The longest time that a timer takes, in milliseconds. */
+/** The longest timer, in milliseconds. */
 const maxTimerMs = 2 ** 31 - 1
 
-/** Sleeps for any time. */
+/** Sleeps for any duration. */
 const sleep = (ms: number): Effect.Effect<void> =>
   ms <= maxTimerMs ? Effect.sleep(ms) : Effect.zipRight(Effect.sleep(maxTimerMs), sleep(ms - maxTimerMs))
 
@@ -238,13 +238,13 @@ const make = Effect.gen(function* () {
         })
   )
 
-  /** A handle that no session has. */
+  /** An unused handle. */
   const newHandle = (): string => {
     const handle = `s-${randomBytes(4).toString("hex")}`
     return find(handle) === undefined ? handle : newHandle()
   }
 
-  /** Why a client cannot have what it asks of its session. */
+  /** Why the options of a session are refused; undefined if they are not. */
   const refusalOf = (connection: Connection, options: Options, session?: Session): NotAllowed | undefined => {
     const { name, ttlMs } = options
     if (ttlMs !== undefined && !connection.resumable) {
@@ -284,7 +284,7 @@ const make = Effect.gen(function* () {
             : "end some connections, or wait for detached sessions to expire"
         })
       }
-      // Not a child of the registry's scope: its processes are ended, and waited for, before it is closed.
+      // Not a child of the registry's scope: its processes are ended, and awaited, before it is closed.
       const sessionScope = yield* Scope.make()
       let session: Session | undefined
       const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
@@ -353,7 +353,7 @@ const make = Effect.gen(function* () {
 
   const endOne = (session: Session) =>
     Effect.tap(endSession(session, 0, "ended"), () =>
-      // The caller may be its own client, whose answer goes first.
+      // Delayed, because the caller may be its own client: the response is sent first.
       Effect.sync(() => setImmediate(() => session.disconnect("the session was ended")))
     )
 

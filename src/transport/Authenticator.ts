@@ -63,8 +63,8 @@ export class SecretError extends Data.TaggedError("SecretError")<{ readonly mess
  */
 export interface Shape {
   /**
-   * Whether no token is required. Then, of this machine's users, only the server's own may connect without one, and the
-   * subject of such a connection is the user whose process it is.
+   * Whether no token is required. Then only the server's own user may connect from this machine without one, and the
+   * subject of such a connection is that user.
    */
   readonly isOpen?: true
   /** Succeeds with the subject if a request with this `Authorization` header may connect. */
@@ -166,7 +166,7 @@ const encodeClaim = (claim: unknown): string =>
 const subjectOf = ({ sub = "", iss = "" }: { readonly sub?: unknown; readonly iss?: unknown }): string =>
   `jwt:${encodeClaim(sub)}@${encodeClaim(iss)}`
 
-/** What the claims `role`, `session` and `processId` allow. A claim that makes no sense must not be overlooked. */
+/** The permissions in the claims `role`, `session` and `processId`. Invalid claims are errors. */
 const rightsOf = (claims: { readonly [name: string]: unknown }): Pick<Grant.Grant, "role" | "scope"> => {
   const { role = "client", session, processId } = claims
   const known = Grant.roles.find((known) => known === role)
@@ -226,7 +226,7 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
   )
 
 /**
- * Files with the tokens of those who look after the server.
+ * Files with the tokens of operators and viewers.
  *
  * @category models
  */
@@ -236,8 +236,8 @@ export interface RoleTokens {
 }
 
 /**
- * Accepts operators and viewers by their tokens, and decides about everybody else as the authenticator that is provided.
- * Where that one asks for no token, whoever has one must have a right one.
+ * Accepts the tokens of operators and viewers, and leaves other clients to the provided authenticator. If that one
+ * requires no token, a client may have none, but not a wrong one.
  *
  * @category layers
  */

@@ -121,7 +121,7 @@ export const layer = (
         return log(`refused ${name}: ${why}`)
       }
 
-      /** Whose request it is. One without a token must come from the server's own user. */
+      /** Admits a request with this grant. Without a token, it must come from the server's own user. */
       const allow = (request: IncomingMessage, grant: Grant.Grant): Effect.Effect<Client, Status> =>
         Effect.suspend(() => {
           const owner = SocketOwner.of(request.socket)
@@ -131,7 +131,7 @@ export const layer = (
           return Effect.zipRight(logRefusal(nameOf(request), why), Effect.fail(403 as const))
         })
 
-      /** Whose request it is, if it may go on. Fails with the status of one that is answered before its path matters. */
+      /** Authenticates a request. Fails with a status if it is answered without regard to its path. */
       const verdict = (request: IncomingMessage): Effect.Effect<Client, Status> => {
         const { origin } = request.headers
         // Web pages may not connect, unless their origin is allowed.
@@ -165,7 +165,7 @@ export const layer = (
       const onRequest = (request: IncomingMessage, response: ServerResponse) => {
         const onRefused = (status: Status) => answer(response, status)
         const onAllowed = ({ grant }: Client) => {
-          // The figures are those of everybody.
+          // The metrics cover all sessions.
           if (grant.scope !== undefined) answer(response, 403)
           else if (page !== undefined && pathOf(request) === "/metrics") metrics(page, request, response)
           else if (pathOf(request) === "/" && request.method === "GET") {
