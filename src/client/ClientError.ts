@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
+
 import * as Data from "effect/Data"
-import { Code } from "../protocol/Failure.js"
+import { Code, SessionEnding } from "../protocol/Failure.js"
 import { redactUrl } from "../protocol/Redact.js"
 
 /**
@@ -308,6 +309,9 @@ const brokenUpstream = { code: -32000, reason: "JSON-RPC transport closed" }
 /** Whether a refused upgrade may succeed later: the server is overloaded, or (409) not registered yet. */
 const isPassing = (status: number) => status >= 500 || status === 408 || status === 409 || status === 429
 
+/** The reasons with which a server closes connections whose session cannot be resumed, or that must not take it back. */
+const sessionEndings = Object.values(SessionEnding)
+
 /**
  * Whether a retry may succeed after this error.
  *
@@ -316,6 +320,7 @@ const isPassing = (status: number) => status >= 500 || status === 408 || status 
 export const isRetryable = (error: ClientError): boolean => {
   switch (error._tag) {
     case "TransportClosed":
+      return !sessionEndings.some((ending) => error.reason?.endsWith(ending))
     case "ConnectTimeout":
     case "InitializeTimeout":
       return true

@@ -41,6 +41,15 @@ export interface Options {
   readonly recoverFor?: Duration.DurationInput | undefined
   /** The detached session to resume; without it, a new session is opened. */
   readonly resumeSessionId?: string | undefined
+  /** Resume the session even if it is attached, and close its other connection. */
+  readonly takeover?: boolean | undefined
+  /** A name for the session, unique among those of the same subject. */
+  readonly name?: string | undefined
+  /**
+   * How long the server keeps the session after a lost connection; `forever`: until it is ended. By default, 30 seconds,
+   * or what the server's settings say.
+   */
+  readonly sessionTtl?: Duration.DurationInput | "forever" | undefined
 }
 
 /** The delay between reconnection attempts, in milliseconds. */
@@ -111,7 +120,10 @@ export const make = (
     capabilities,
     initializeTimeout = "10 seconds",
     recoverFor = "25 seconds",
-    resumeSessionId
+    resumeSessionId,
+    takeover = false,
+    name,
+    sessionTtl
   }: Options
 ): Effect.Effect<ClientSession, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -200,7 +212,14 @@ export const make = (
         )
       })
 
-    const handshake = (live: Live, resumeSessionId: string | null) =>
+    const kept = {
+      ...(name === undefined ? {} : { name }),
+      ...(sessionTtl === undefined
+        ? {}
+        : { sessionTtlMs: sessionTtl === "forever" ? null : Duration.toMillis(sessionTtl) })
+    }
+
+    const handshake = (live: Live, resumeSessionId: string | null, takeover: boolean) =>
       Effect.gen(function* () {
         const initializeId = nextId++
         const answer = Deferred.unsafeMake<unknown, ClientError>(FiberId.none)
@@ -221,7 +240,13 @@ export const make = (
           }
         }
         const channel = yield* Scope.extend(connector.open(events), live.scope)
-        const asked = { clientName, resumeSessionId, ...(capabilities === undefined ? {} : { capabilities }) }
+        const asked = {
+          clientName,
+          resumeSessionId,
+          ...kept,
+          ...(takeover ? { takeover } : {}),
+          ...(capabilities === undefined ? {} : { capabilities })
+        }
         const prepared = yield* connector.prepare("initialize", asked)
         channel.request(initializeId, prepared)
         const result = yield* Effect.raceFirst(Deferred.await(answer), Deferred.await(live.over)).pipe(
@@ -240,12 +265,12 @@ export const make = (
       })
 
     /** One connection attempt; it leaves a usable connection or nothing. */
-    const connect = (resumeSessionId: string | null) =>
+    const connect = (resumeSessionId: string | null, takeover: boolean) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const over = yield* Deferred.make<never, ClientError>()
           const live: Live = { scope: yield* Scope.make(), over, error: undefined }
-          return yield* restore(handshake(live, resumeSessionId)).pipe(
+          return yield* restore(handshake(live, resumeSessionId, takeover)).pipe(
             Effect.flatMap(({ channel, server }) =>
               Effect.suspend((): Effect.Effect<Api.Result<"initialize">, ClientError> => {
                 if (live.error !== undefined) return Effect.fail(live.error)
@@ -262,7 +287,8 @@ export const make = (
 
     const recover = (sessionId: string, disconnect: ClientError) => {
       let cause = disconnect
-      return connect(sessionId).pipe(
+      // The server may not have noticed yet that the previous connection is lost.
+      return connect(sessionId, true).pipe(
         Effect.tapError((error) =>
           Effect.sync(() => {
             cause = error
@@ -296,7 +322,7 @@ export const make = (
         return endCurrent
       })
     )
-    const server = yield* connect(resumeSessionId ?? null)
+    const server = yield* connect(resumeSessionId ?? null, takeover)
     yield* Effect.forkScoped(Effect.interruptible(keepConnected(server.sessionId)))
 
     // The cast is safe: results are decoded by the schema of their method.
@@ -310,6 +336,9 @@ export const make = (
       })
     )
     writeIds = features.writeIds
+    // Other servers ignore these members.
+    const isKept = Object.keys(kept).length === 0 && !takeover
+    yield* ServerFeatures.need(features, features.extensions || isKept, "name, keep or take over a session")
 
     const hold = () => {
       if (holds++ === 0 && state._tag === "Connected") state.channel.pause()

@@ -21,6 +21,7 @@ import * as LocalServer from "./LocalServer.js"
 import * as Processes from "./Processes.js"
 import * as RelayLink from "./RelayLink.js"
 import type { ServerFeatures } from "./ServerFeatures.js"
+import * as Sessions from "./Sessions.js"
 import * as StdioLink from "./StdioLink.js"
 import * as StreamLink from "./StreamLink.js"
 import * as TextChannel from "./TextChannel.js"
@@ -59,6 +60,8 @@ export interface Shape extends Processes.Processes {
   readonly http: Http.Http
   /** Files of the server's machine. */
   readonly files: Files.Files
+  /** The sessions of the server that the token permits to see. */
+  readonly sessions: Sessions.Sessions
   /**
    * Stops reading from the server while the scope is open (backpressure), so that it pauses its processes. For
    * consumers that must not miss output and cannot accept more now. Responses wait as well.
@@ -88,6 +91,7 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
       ...processes,
       http,
       files: Files.make(session.ask, features),
+      sessions: Sessions.make(session.ask),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,
       environmentInfo,

@@ -115,10 +115,10 @@ export const local = (id: string): Effect.Effect<Environment, ClientError, Scope
  */
 export const remote = (
   { id, target, initializeTimeoutMs, execEnabled = true, filesystemEnabled = true }: Entry,
-  { resumeSessionId }: Pick<ExecClient.Options, "resumeSessionId"> = {}
+  session: Pick<ExecClient.Options, "resumeSessionId" | "takeover" | "name" | "sessionTtl"> = {}
 ): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
   Effect.gen(function* () {
-    const options = { clientName: "exec-server-environment", initializeTimeout: initializeTimeoutMs, resumeSessionId }
+    const options = { clientName: "exec-server-environment", initializeTimeout: initializeTimeoutMs, ...session }
     const enabled = { execEnabled, filesystemEnabled }
     if (target._tag === "Program") {
       return of(id, false, yield* ExecClient.connectStdio({ ...options, ...target }), enabled)

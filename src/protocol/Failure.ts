@@ -22,6 +22,16 @@ export const Code = {
 } as const
 
 /**
+ * The reasons for closing a connection (code 1008) that tell its client not to resume the session (ours).
+ *
+ * @category constants
+ */
+export const SessionEnding = {
+  takenOver: "the session was taken over",
+  ended: "the session was ended"
+} as const
+
+/**
  * The request is not allowed at this point of the handshake.
  *
  * @category errors

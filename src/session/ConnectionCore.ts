@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { HttpLimits } from "../http/HttpLimits.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
-import type { Failure } from "../protocol/Failure.js"
+import { type Failure, SessionEnding } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import * as Dispatcher from "./Dispatcher.js"
@@ -135,7 +135,7 @@ export const make = (
           isAlive ? Effect.succeed(false) : giveUp("the client has resumed the session on another connection")
         )
       ),
-      yieldSession: giveUp("the session was taken over"),
+      yieldSession: giveUp(SessionEnding.takenOver),
       end: options.end,
       onEnd: (effect) => ends.push(effect)
     }

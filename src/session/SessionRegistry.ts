@@ -14,7 +14,7 @@ import * as Scope from "effect/Scope"
 import type { ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
-import { LimitReached, NotAllowed, SessionAttached, UnknownSession } from "../protocol/Failure.js"
+import { LimitReached, NotAllowed, SessionAttached, SessionEnding, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
@@ -354,7 +354,7 @@ const make = Effect.gen(function* () {
   const endOne = (session: Session) =>
     Effect.tap(endSession(session, 0, "ended"), () =>
       // Delayed, because the caller may be its own client: the response is sent first.
-      Effect.sync(() => setImmediate(() => session.disconnect("the session was ended")))
+      Effect.sync(() => setImmediate(() => session.disconnect(SessionEnding.ended)))
     )
 
   const close = Effect.sync(() => {
