@@ -54,6 +54,11 @@ const targetOf = ({ url, env, environments, tokenFile, insecure = false, session
 
 const processId = { name: "ID", help: "the id of a process of the session" }
 
+const reference = {
+  name: "SESSION[/PROCESS]",
+  help: "a session by name, handle or id, and a process of it; with --session, only PROCESS"
+}
+
 /** Loads a command's module and runs it, with the signals of this process. */
 const lazily = <A, E>(load: () => Promise<Effect.Effect<A, E, LocalSignals>>) =>
   Effect.gen(function* () {
@@ -77,6 +82,8 @@ const run = typed(
       detach: Flag.toggle("detach", how, "leave it running, and print the id of its session", {
         short: "d"
       }),
+      name: Flag.text("name", "NAME", how, "a name for the session that --detach leaves"),
+      keep: Flag.toggle("keep", how, "keep the session that --detach leaves until it is ended"),
       id: Flag.text("id", "ID", how, "the id of the process in the session", { defaultText: "p1, p2, ..." }),
       json
     },
@@ -96,14 +103,35 @@ const run = typed(
 const ps = typed(
   ["ps"],
   {
-    summary: "Lists the processes of a session.",
+    summary: "Lists the processes of a session, or those of all sessions that the token may see.",
     flags: { ...serverFlags, session, json },
-    examples: [["exec-server ps --url ws://127.0.0.1:8080 --session ID", "the processes left running"]]
+    examples: [
+      ["exec-server ps --url ws://127.0.0.1:8080 --session ID", "the processes left running"],
+      ["exec-server ps --url ws://127.0.0.1:8080 --token-file operator", "the processes of everybody"]
+    ]
   },
   (flags) =>
     lazily(async () => {
       const { ps } = await import("./Ps.js")
       return ps({ target: targetOf(flags), json: flags.json })
+    })
+)
+
+const ls = typed(
+  ["ls"],
+  {
+    summary: "Lists the sessions of a server that the token may see, with their processes.",
+    flags: {
+      ...serverFlags,
+      watch: Flag.toggle("watch", output, "print the list again whenever it changes", { short: "w" }),
+      json
+    },
+    examples: [["exec-server ls --url ws://127.0.0.1:8080 --token-file operator", "everything on a server"]]
+  },
+  (flags) =>
+    lazily(async () => {
+      const { ls } = await import("./Ls.js")
+      return ls({ target: targetOf(flags), json: flags.json, watch: flags.watch })
     })
 )
 
@@ -145,22 +173,25 @@ const logs = typed(
 const kill = typed(
   ["kill"],
   {
-    summary: "Sends a signal to a process of a session.",
-    words: [processId],
+    summary: "Sends a signal to a process, or ends a session.",
+    words: [reference],
     flags: {
       ...serverFlags,
       session,
-      signal: Flag.withDefault(
-        Flag.text("signal", "NAME", what, "the signal for the process and its descendants", { short: "s" }),
-        "SIGTERM"
-      )
+      signal: Flag.text("signal", "NAME", what, "the signal for the process and its descendants", {
+        short: "s",
+        defaultText: "SIGTERM"
+      })
     },
-    examples: [["exec-server kill -s INT p1 --url ws://127.0.0.1:8080 --session ID", "like ^C"]]
+    examples: [
+      ["exec-server kill -s INT p1 --url ws://127.0.0.1:8080 --session ID", "like ^C"],
+      ["exec-server kill build --url ws://127.0.0.1:8080 --token-file operator", "end a session by its name"]
+    ]
   },
-  (flags, { words: [id = ""] }) =>
+  (flags, { words: [reference = ""] }) =>
     lazily(async () => {
       const { kill } = await import("./Kill.js")
-      return kill({ target: targetOf(flags), id, signal: flags.signal })
+      return kill({ target: targetOf(flags), reference, signal: flags.signal })
     })
 )
 
@@ -278,4 +309,4 @@ const rendezvous = typed(
 )
 
 /** All commands except those of `Cli`. */
-export const all: ReadonlyArray<Command> = [run, ps, attach, logs, kill, cp, doctor, rendezvous]
+export const all: ReadonlyArray<Command> = [run, ls, ps, attach, logs, kill, cp, doctor, rendezvous]

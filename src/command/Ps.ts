@@ -1,5 +1,5 @@
 /**
- * `ps`: lists the processes of a session.
+ * `ps`: lists the processes of a session, or of all visible sessions.
  *
  * @since 0.1.0
  */
@@ -8,6 +8,8 @@ import * as Effect from "effect/Effect"
 import { need } from "../client/ServerFeatures.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
+import { UsageError } from "./CommandExit.js"
+import * as Ls from "./Ls.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -15,7 +17,8 @@ import * as Terminal from "./Terminal.js"
 const stateOf = ({ running, signal, exitCode }: ProcessInfo): string =>
   running ? "running" : signal === null ? `exited ${exitCode ?? "?"}` : `killed ${signal}`
 
-const rowOf = (info: ProcessInfo, now: number): ReadonlyArray<string> => [
+/** The cells of a process in a table. */
+export const rowOf = (info: ProcessInfo, now: number): ReadonlyArray<string> => [
   PlainText.quote(info.processId),
   String(info.pid ?? "-"),
   stateOf(info),
@@ -28,15 +31,20 @@ const rowOf = (info: ProcessInfo, now: number): ReadonlyArray<string> => [
 export const ps = ({ target, json }: { readonly target: Target.Target; readonly json: boolean }) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const { client } = yield* Target.resume(target)
+      if (target.session === undefined && !Target.isRemote(target)) {
+        return yield* new UsageError({ message: "give --url or --env: the server of the processes" })
+      }
+      const isAll = target.session === undefined
+      const { client } = yield* Target.connect(target, isAll ? Target.transient : {})
       yield* need(client.features, client.features.extensions, "list its processes")
-      const { processes } = yield* client.call("process/list", {})
+      const { processes } = yield* client.call("process/list", isAll ? { session: "*" } : {})
+      if (isAll && (yield* client.sessions.list).every(({ own }) => own)) yield* Terminal.say(Ls.onlyOwn)
       const now = yield* Clock.currentTimeMillis
       const text = json
         ? processes.map((info) => `${PlainText.json(info)}\n`).join("")
         : Table.format(
-            ["ID", "PID", "STATE", "TTY", "AGE", "COMMAND"],
-            processes.map((info) => rowOf(info, now))
+            [...(isAll ? ["SESSION"] : []), "ID", "PID", "STATE", "TTY", "AGE", "COMMAND"],
+            processes.map((info) => [...(isAll ? [info.session ?? "-"] : []), ...rowOf(info, now)])
           )
       yield* Terminal.write("stdout", text)
     })

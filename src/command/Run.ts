@@ -26,6 +26,10 @@ export interface Options {
   readonly set: ReadonlyArray<string>
   /** Leave the process running, and print how to attach to it. */
   readonly detach: boolean
+  /** The name of the session that is left. */
+  readonly name: string | undefined
+  /** Keep the session that is left until it is ended. */
+  readonly keep: boolean
   readonly id: string | undefined
   readonly json: boolean
 }
@@ -72,7 +76,7 @@ const freeId = ({ client }: Environment) =>
 export const run = (options: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const { target, argv, tty, cwd, timeoutMs, set, detach, json } = options
+      const { target, argv, tty, cwd, timeoutMs, set, detach, name, keep, json } = options
       if (argv.length === 0) {
         return yield* new UsageError({ message: "no command given: exec-server run [FLAGS] -- COMMAND [ARGUMENTS]" })
       }
@@ -81,8 +85,16 @@ export const run = (options: Options) =>
           message: "--json needs --detach: without it, the output is that of the command"
         })
       }
+      if ((keep || name !== undefined) && !detach) {
+        return yield* new UsageError({
+          message: `--${keep ? "keep" : "name"} needs --detach: it is for the session that is left`
+        })
+      }
       const given = yield* variables(set)
-      const environment = yield* Target.connect(target)
+      const environment = yield* Target.connect(target, {
+        ...(name === undefined ? {} : { name }),
+        ...(keep ? { sessionTtl: "forever" } : {})
+      })
       const { client, isLocal } = environment
       if (detach && isLocal) {
         const message = "--detach needs --url or --env: without a server, the process ends with this command"
@@ -129,6 +141,11 @@ export const run = (options: Options) =>
       )
       const command = `exec-server attach ${PlainText.quote(processId)} --session ${PlainText.quote(sessionId)} ${Target.flagsOf(target)}`
       yield* Terminal.say(`process ${processId} is running. To attach to it: ${command}`)
-      yield* Terminal.say("the server ends it if nobody attaches within its --detached-session-ttl-ms (default 30 s)")
+      const end = `exec-server kill ${PlainText.quote(sessionId)} ${Target.flagsOf(target)}`
+      yield* Terminal.say(
+        keep
+          ? `the server keeps it until it is ended: ${end}`
+          : "the server ends it if nobody attaches within its --detached-session-ttl-ms (default 30 s); --keep keeps it"
+      )
     })
   )

@@ -116,14 +116,32 @@ const warnOfToken = ({ target }: EnvironmentConfig.Entry) =>
     return warning === undefined ? Effect.void : Terminal.say(`warning: ${warning}`)
   })
 
+/** Whether the target is a server: not this machine. */
+export const isRemote = (target: Target): boolean =>
+  Either.getOrElse(
+    Either.map(findEntry(target), (entry) => entry !== undefined),
+    () => true
+  )
+
+/** Properties of the session that a command opens. */
+export type SessionOptions = Parameters<typeof Environment.remote>[1]
+
+/** For a command that only needs a session to see others: its own ends with it. */
+export const transient: SessionOptions = { sessionTtl: 0 }
+
 /** Connects to the target; the scope closes the connection, and ends the processes if it is this machine. */
-export const connect = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
+export const connect = (
+  target: Target,
+  options: SessionOptions = {}
+): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>
   Effect.gen(function* () {
     const { session } = target
     const entry = yield* entryOf(target)
     if (entry !== undefined) {
       yield* warnOfToken(entry)
-      return yield* Environment.remote(entry, { resumeSessionId: session }).pipe(
+      // A program's session ends with its connection in any case.
+      const isTransient = options === transient && entry.target._tag === "Program"
+      return yield* Environment.remote(entry, { ...(isTransient ? {} : options), resumeSessionId: session }).pipe(
         Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) }),
         Effect.tap(checkStart)
       )

@@ -99,9 +99,9 @@ describe("a session that was left", () => {
     Effect.gen(function* () {
       const { url, at } = yield* left("sleep", "1000")
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, RegExp]> = [
-        [["ps", "--url", url], 2, /give --session/],
         [["ps", "--url", url, "--session", "nobody"], 1, /unknown session id nobody/],
         [["ps", "--session", "nobody"], 2, /--session needs --url/],
+        [["attach", "--url", url, "p1"], 2, /give --session/],
         [["attach", ...at, "7"], 1, /unknown process id 7/],
         [["logs", ...at, "7"], 1, /unknown process id 7/],
         [["logs", ...at, "--follow", "7"], 1, /unknown process id 7/],

@@ -1,0 +1,79 @@
+/**
+ * The SESSION[/PROCESS] argument of a command. SESSION is a name, a handle, the beginning of one, or the id that
+ * `run --detach` prints. With `--session`, the argument is a process of that session.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { ClientError } from "../client/ClientError.js"
+import type { Environment } from "../environment/Environment.js"
+import * as PlainText from "../internal/PlainText.js"
+import type { SessionInfo } from "../protocol/ExecApi.js"
+import { CommandFailed, UsageError } from "./CommandExit.js"
+import * as Target from "./Target.js"
+
+/** A resolved argument. */
+export interface Reference {
+  readonly environment: Environment
+  /** The handle of the session; undefined for the session of the connection. */
+  readonly session: string | undefined
+  /** The process; undefined if the argument names only a session. */
+  readonly processId: string | undefined
+}
+
+/** A session id, which resumes its session. */
+const isSessionId = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
+
+/** Splits SESSION[/PROCESS]. Names of sessions have no slash; ids of processes may. */
+const split = (text: string): readonly [session: string, processId: string | undefined] => {
+  const slash = text.indexOf("/")
+  return slash === -1 ? [text, undefined] : [text.slice(0, slash), text.slice(slash + 1)]
+}
+
+const nameOf = ({ session, name }: SessionInfo) => (name === null ? session : `${name} (${session})`)
+
+/** Finds a session: by its name or handle, else by the beginning of one. */
+const find = (sessions: ReadonlyArray<SessionInfo>, text: string): Effect.Effect<SessionInfo, CommandFailed> => {
+  const others = sessions.filter(({ own }) => !own)
+  const exact = others.filter(({ session, name }) => session === text || name === text)
+  const matches =
+    exact.length > 0
+      ? exact
+      : others.filter(({ session, name }) => session.startsWith(text) || name?.startsWith(text) === true)
+  const [match] = matches
+  if (match !== undefined && matches.length === 1) return Effect.succeed(match)
+  const quoted = PlainText.quote(text)
+  if (match !== undefined) {
+    const names = matches.map(nameOf).join(", ")
+    return new CommandFailed({ message: `${quoted} may be one of several sessions: ${names}` })
+  }
+  return new CommandFailed({
+    message:
+      others.length === 0
+        ? `no session ${quoted} is visible; a client sees only its own: give the session id, or --token-file with the token of a viewer or an operator`
+        : `no session ${quoted}; there are ${others.map(nameOf).join(", ")}`
+  })
+}
+
+/** Connects to the target, and resolves the argument. */
+export const resolve = (
+  target: Target.Target,
+  text: string
+): Effect.Effect<Reference, Target.TargetError | ClientError | CommandFailed, Scope.Scope> =>
+  Effect.gen(function* () {
+    if (target.session !== undefined) {
+      return { environment: yield* Target.connect(target), session: undefined, processId: text }
+    }
+    const [name, processId] = split(text)
+    if (processId === "") return yield* new UsageError({ message: `${PlainText.quote(text)}: write SESSION/PROCESS` })
+    if (isSessionId(name)) {
+      return { environment: yield* Target.connect({ ...target, session: name }), session: undefined, processId }
+    }
+    if (!Target.isRemote(target)) {
+      return yield* new UsageError({ message: "give --url or --env: the server of the session" })
+    }
+    const environment = yield* Target.connect(target, Target.transient)
+    const { session } = yield* find(yield* environment.client.sessions.list, name)
+    return { environment, session, processId }
+  })

@@ -1,0 +1,190 @@
+/** Commands about the sessions of others: lists, and ends. */
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { command, start } from "../support/command.js"
+import { directory } from "../support/files.js"
+import { eventually, isAlive, webSocketServer } from "../support/servers.js"
+
+/** A server with an operator and a viewer, and how commands reach it as each of them. */
+const served = Effect.gen(function* () {
+  const folder = yield* directory
+  const file = (name: string) => {
+    const path = join(folder, name)
+    writeFileSync(path, `token-of-the-${name}`, { mode: 0o600 })
+    return path
+  }
+  const [operator, viewer] = [file("operator"), file("viewer")]
+  const { url } = yield* webSocketServer({
+    args: ["--console-token-file", operator, "--console-viewer-token-file", viewer]
+  })
+  const at = ["--url", url]
+  return {
+    url,
+    asClient: at,
+    asOperator: [...at, "--token-file", operator],
+    asViewer: [...at, "--token-file", viewer]
+  }
+})
+
+/** Leaves a process running. */
+const left = (at: ReadonlyArray<string>, flags: ReadonlyArray<string>, ...argv: ReadonlyArray<string>) =>
+  Effect.map(command(["run", "--detach", "--json", ...flags, ...at, "--", ...argv]), ({ code, stdout, stderr }) => {
+    assert.strictEqual(code, 0, stderr)
+    return { ...(JSON.parse(stdout) as { sessionId: string; processId: string; pid: number }), stderr }
+  })
+
+describe("run --detach --name --keep", () => {
+  it.scopedLive("leaves a session that is kept, under its name, until it is ended", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer({ args: ["--detached-session-ttl-ms", "200"] })
+      const at = ["--url", url]
+      const { pid, sessionId, stderr } = yield* left(at, ["--name", "build", "--keep"], "sleep", "1000")
+      assert.include(stderr, `the server keeps it until it is ended: exec-server kill ${sessionId} --url ${url}\n`)
+      yield* Effect.sleep("1 second")
+      assert.isTrue(isAlive(pid))
+      const again = yield* command(["run", "--detach", "--name", "build", ...at, "--", "true"])
+      assert.strictEqual(again.code, 1)
+      assert.include(again.stderr, "another session has the name build")
+      assert.strictEqual((yield* command(["kill", sessionId, ...at])).code, 0)
+      yield* eventually("it has ended", () => !isAlive(pid))
+      const gone = yield* command(["ps", "--session", sessionId, ...at])
+      assert.include(gone.stderr, `unknown session id ${sessionId}`)
+    })
+  )
+
+  it.scopedLive("without --detach, or beyond what the server keeps, is refused", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer({ args: ["--max-session-ttl-ms", "60000"] })
+      for (const flags of [["--keep"], ["--name", "x"]]) {
+        const { code, stderr } = yield* command(["run", ...flags, "--url", url, "--", "true"])
+        assert.strictEqual(code, 2)
+        assert.include(stderr, `${flags[0]} needs --detach`)
+      }
+      const { code, stderr } = yield* command(["run", "--detach", "--keep", "--url", url, "--", "true"])
+      assert.strictEqual(code, 1)
+      assert.include(stderr, "sessionTtlMs may be at most 60000 (maxSessionTtlMs)")
+    })
+  )
+})
+
+describe("ls", () => {
+  it.scopedLive("shows operators and viewers all sessions with their processes, without the ids that resume them", () =>
+    Effect.gen(function* () {
+      const { asClient, asOperator, asViewer } = yield* served
+      const { sessionId } = yield* left(asClient, ["--name", "build", "--keep"], "sleep", "1000")
+      yield* left(asClient, [], "true")
+      for (const at of [asOperator, asViewer]) {
+        const { code, stdout, stderr } = yield* command(["ls", ...at])
+        assert.deepStrictEqual([code, stderr], [0, ""])
+        const lines = stdout.trimEnd().split("\n")
+        assert.match(lines[0] ?? "", /^SESSION +NAME +CLIENT +STATE +ID +PID +PROCESS +TTY +AGE +COMMAND$/)
+        assert.match(
+          lines[1] ?? "",
+          /^s-[0-9a-f]{8} +build +exec-server-environment +kept +p1 +\d+ +running +no .* sleep 1000$/
+        )
+        assert.match(
+          lines[2] ?? "",
+          /^s-[0-9a-f]{8} +- +exec-server-environment +detached, \d+ s +p1 .* exited 0 .* true$/
+        )
+        assert.lengthOf(lines, 3)
+        assert.notInclude(stdout, sessionId)
+        const json = (yield* command(["ls", "--json", ...at])).stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line))
+        assert.containSubset(json[0], {
+          name: "build",
+          state: "detached",
+          processes: [{ processId: "p1", running: true }]
+        })
+      }
+    })
+  )
+
+  it.scopedLive("tells a client that it sees only its own session", () =>
+    Effect.gen(function* () {
+      const { asClient } = yield* served
+      yield* left(asClient, ["--keep"], "sleep", "1000")
+      for (const name of ["ls", "ps"]) {
+        const { code, stdout, stderr } = yield* command([name, ...asClient])
+        assert.strictEqual(code, 0)
+        assert.match(stdout, /^SESSION .*\n$/)
+        assert.include(stderr, "give --token-file with the token of a viewer or an operator")
+      }
+      const { code, stderr } = yield* command(["ls"])
+      assert.strictEqual(code, 2)
+      assert.include(stderr, "give --url or --env")
+    })
+  )
+
+  it.scopedLive("--watch prints the list again whenever it changes", () =>
+    Effect.gen(function* () {
+      const { asClient, asViewer } = yield* served
+      const watching = yield* start(["ls", "--watch", "--json", ...asViewer])
+      yield* left(asClient, ["--name", "first", "--keep"], "sleep", "1000")
+      yield* eventually("the first is listed", () => watching.stdout().includes('"name":"first"'))
+      yield* left(asClient, ["--name", "second", "--keep"], "sleep", "1000")
+      yield* eventually("the second is listed", () => watching.stdout().includes('"name":"second"'))
+      watching.child.kill("SIGINT")
+      assert.strictEqual(yield* watching.exit, 130)
+    })
+  )
+})
+
+describe("ps without --session", () => {
+  it.scopedLive("shows the processes of all visible sessions", () =>
+    Effect.gen(function* () {
+      const { asClient, asViewer } = yield* served
+      yield* left(asClient, ["--keep", "--id", "one"], "sleep", "1000")
+      yield* left(asClient, ["--keep", "--id", "two"], "sleep", "1000")
+      const { stdout } = yield* command(["ps", ...asViewer])
+      assert.match(stdout, /^SESSION +ID +PID +STATE +TTY +AGE +COMMAND\ns-\w+ +one .*\ns-\w+ +two .*\n$/)
+    })
+  )
+})
+
+describe("kill SESSION[/PROCESS]", () => {
+  it.scopedLive(
+    "signals a process, or ends a session, of another client: by name, handle, or the beginning of one",
+    () =>
+      Effect.gen(function* () {
+        const { asClient, asOperator, asViewer } = yield* served
+        const { pid } = yield* left(asClient, ["--name", "build-all", "--keep"], "sleep", "1000")
+        const refused = yield* command(["kill", "build/p1", ...asViewer])
+        assert.strictEqual(refused.code, 1)
+        assert.include(refused.stderr, "this token may only view (process/signal needs operator)")
+        const missing = yield* command(["kill", "build/p2", ...asOperator])
+        assert.include(missing.stderr, "unknown process id p2")
+        assert.isTrue(isAlive(pid))
+        assert.strictEqual((yield* command(["kill", "build/p1", ...asOperator])).code, 0)
+        yield* eventually("it is gone", () => !isAlive(pid))
+        const second = yield* left(asClient, ["--name", "build-two", "--keep"], "sleep", "1000")
+        const several = yield* command(["kill", "build", ...asOperator])
+        assert.strictEqual(several.code, 1)
+        assert.match(
+          several.stderr,
+          /build may be one of several sessions: build-all \(s-\w+\), build-two \(s-\w+\)\n$/
+        )
+        const signalled = yield* command(["kill", "-s", "INT", "build-two", ...asOperator])
+        assert.strictEqual(signalled.code, 2)
+        assert.strictEqual((yield* command(["kill", "build-two", ...asOperator])).code, 0)
+        yield* eventually("the second is gone", () => !isAlive(second.pid))
+        const unknown = yield* command(["kill", "build-two", ...asOperator])
+        assert.match(unknown.stderr, /no session build-two; there are build-all \(s-\w+\)\n$/)
+      })
+  )
+
+  it.scopedLive("tells a client how to name its own", () =>
+    Effect.gen(function* () {
+      const { asClient } = yield* served
+      const { sessionId, pid } = yield* left(asClient, ["--name", "build", "--keep"], "sleep", "1000")
+      const refused = yield* command(["kill", "build", ...asClient])
+      assert.strictEqual(refused.code, 1)
+      assert.include(refused.stderr, "no session build is visible; a client sees only its own: give the session id")
+      assert.strictEqual((yield* command(["kill", `${sessionId}/p1`, ...asClient])).code, 0)
+      yield* eventually("it is gone", () => !isAlive(pid))
+    })
+  )
+})
