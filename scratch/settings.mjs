@@ -23,8 +23,8 @@ const code = (text) => `\`${text}\``
 
 const row = (key) => {
   const { choices, shown, help, minimum, originalVariable } = settings[key]
-  // Numbers, and that there is none, are no words to type; a choice may have that name.
-  const isWord = choices.includes(shown) || (shown !== "none" && !/^\d+$/.test(shown))
+  // Numbers, descriptions, and that there is none, are no words to type; a choice may have that name.
+  const isWord = choices.includes(shown) || (shown !== "none" && !/^\d+$| /.test(shown))
   const names = [key, `--${flagName(key)}`, variableName(key)].map(code)
   const more = [
     ...(minimum > 0 ? [`at least ${minimum}`] : []),
