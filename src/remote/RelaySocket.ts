@@ -34,6 +34,8 @@ export interface RelaySocket {
   /** Stops, or goes on with, reading. A few messages may still come after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
+  /** Pings the other end, and says within 3 seconds whether it is still there. */
+  readonly probe: (onAnswer: (isAlive: boolean) => void) => void
   /** Starts the close handshake. `onEnd` follows. */
   readonly close: (code: number, reason: string) => void
 }
@@ -53,6 +55,9 @@ export const highWaterBytes = 1048576
  * full, or by the client that it belongs to.
  */
 const heartbeat = { intervalMs: 30000, maxUnanswered: 3, countsWhilePaused: false } as const
+
+/** How long a peer may take to answer a probe, in milliseconds. */
+const probeMs = 3000
 
 /** How long dialling may take, in milliseconds. */
 const dialMs = 10000
@@ -78,6 +83,7 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
     buffered: () => channel.buffered,
     pause: () => channel.pause(),
     resume: () => channel.resume(),
+    probe: (onAnswer) => channel.probe(probeMs, onAnswer),
     close: (code, reason) => channel.close(code, reason)
   }
 }
