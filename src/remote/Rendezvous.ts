@@ -88,6 +88,9 @@ const ticketMs = 60000
 /** Unused registrations at a time; above it the oldest is dropped. */
 const maxTickets = 4096
 
+/** The same of one environment, so that its executor cannot use up those of others. */
+const maxTicketsPerEnvironment = 8
+
 /** How long a connection may take to be accepted, in milliseconds. */
 const acceptWithinMs = 10000
 
@@ -196,10 +199,11 @@ const make = (options: Options) =>
     }
 
     const issue = (environmentId: string): string => {
+      const own = Array.from(tickets).flatMap(([key, ticket]) => (ticket.environmentId === environmentId ? [key] : []))
+      const [oldest] = own.length >= maxTicketsPerEnvironment ? own : tickets.size >= maxTickets ? tickets.keys() : []
+      if (oldest !== undefined) tickets.delete(oldest)
       const ticket = randomBytes(32).toString("base64url")
       tickets.set(digest(ticket).toString("hex"), { environmentId, until: performance.now() + ticketMs })
-      const [oldest] = tickets.keys()
-      if (tickets.size > maxTickets && oldest !== undefined) tickets.delete(oldest)
       return ticket
     }
 

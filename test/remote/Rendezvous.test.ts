@@ -134,6 +134,18 @@ describe("who may come", () => {
     })
   )
 
+  it.scopedLive("an executor that registers again and again uses up its own registrations, not those of others", () =>
+    Effect.gen(function* () {
+      const url = yield* localRendezvous()
+      const registerOther = call(`${url}/cloud/environment/other/register`, "POST")
+      const other = JSON.parse((yield* registerOther).body).url
+      const tickets = yield* Effect.replicateEffect(register(url), 9)
+      assert.strictEqual(yield* open(tickets[0]?.url), 401)
+      yield* socket(tickets[1]?.url)
+      yield* socket(other)
+    })
+  )
+
   it.scopedLive("no more environments, clients and streams than allowed", () =>
     Effect.gen(function* () {
       const limits = { maxEnvironments: 1, maxClientsPerEnvironment: 1, maxStreamsPerClient: 2 }
