@@ -29,6 +29,7 @@ import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
 import { requests } from "./MethodCodecs.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
+import * as Switches from "./Switches.js"
 
 /**
  * The handlers, as a service.
@@ -41,32 +42,33 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
 
 /**
- * Makes handlers check the handshake, and run without the context they were made in. They have taken their services
+ * Makes handlers check the handshake and the switches, and run without the context they were made in. They have taken their services
  * from it already, and copying it costs each small request a tenth (`node scratch/bench.mjs --only requests`).
  */
-const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
+const bind = (handlers: Context.Context<Handlers>, { refusal }: Switches.Switches): Context.Context<Handlers> => {
   const entries = Array.from(requests.values(), ({ key, annotations }) => {
     const entry: { readonly handler: Handler } = handlers.unsafeMap.get(key)
     const { family } = Context.get(annotations, MethodFacts)
-    const handler: Handler = (payload, options) => guard(family, () => entry.handler(payload, options))
+    const refused = refusal(family)
+    const served: Handler = refused === undefined ? entry.handler : () => Exit.fail(refused)
+    const handler: Handler = (payload, options) => guard(family, () => served(payload, options))
     return [key, { ...entry, handler, context: Context.empty() }] as const
   })
   return Context.unsafeMake(new Map(entries))
 }
 
-/**
- * The handlers of all connections. `CurrentHandshake` identifies the connection of a request.
- *
- * @category layers
- */
-export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
+/** The handlers before they are bound. */
+const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const host = yield* HostInfo
+    const switches = yield* Switches.make
     const files = yield* FileSystemHandlers.make
     const http = yield* HttpHandlers.make
     const discovery = yield* DiscoveryHandlers.make
     const audit = yield* AuditLog.AuditLog
+
+    const describe = () => switches.describe(host.describe())
 
     const supervisor = Immediate.map(initialized, ({ session }) => session.supervisor)
 
@@ -92,12 +94,12 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         return Effect.map(opened, ({ session, capabilities }) => ({
           protocolVersion: "exec-server.v0",
           sessionId: session.id,
-          environmentInfo: host.describe(),
+          environmentInfo: describe(),
           capabilities
         }))
       },
 
-      "environment/info": () => Immediate.sync(() => host.describe()),
+      "environment/info": () => Immediate.sync(describe),
 
       "environment/status": () => Exit.succeed({ status: "ready" }),
 
@@ -183,4 +185,13 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         Immediate.map(supervisor, ({ list }) => ({ processes: list().map((found) => found.info()) }))
     })
   })
-).pipe(Layer.map(bind))
+)
+
+/**
+ * The handlers of all connections. `CurrentHandshake` identifies the connection of a request.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = Layer.unwrapEffect(
+  Effect.map(Switches.make, (switches) => Layer.map(unbound, (handlers) => bind(handlers, switches)))
+)
