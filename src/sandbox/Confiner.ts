@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import { type InvalidParams, LimitReached, NotAllowed } from "../protocol/Failure.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
-import type { Env, Spawns } from "../spawn/Child.js"
+import type { Env, SpawnError, Spawns } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Bubblewrap } from "./Bubblewrap.js"
@@ -39,14 +39,14 @@ const unenforceable = (why: string): NotAllowed =>
 export interface Shape {
   /**
    * The confinement that enforces a sandbox with the files as they are now; undefined if it restricts nothing. Fails if
-   * it cannot be enforced. `env` is the environment of the process to confine; omit it for file requests, to which
-   * network restrictions do not apply.
+   * it cannot be enforced, with a `SpawnError` if a file system that its paths lead to does not answer. `env` is the
+   * environment of the process to confine; omit it for file requests, to which network restrictions do not apply.
    */
   readonly confine: (
     sandbox: Sandbox | undefined,
     env?: Env
-  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams | LimitReached>
-  /** Whether the owner of a socket is, or may be, a currently confined process. */
+  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams | LimitReached | SpawnError>
+  /** Whether a socket is, or may be, that of a process which is confined now. */
   readonly isConfined: (owner: SocketOwner.SocketOwner) => boolean
 }
 
@@ -93,6 +93,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
           if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
             return yield* unenforceable(`the network cannot be restricted on this CPU architecture (${process.arch})`)
           }
+          yield* bubblewrap.look(() => [...(policy.files ?? []).map(({ path }) => path), ...serverFiles])
           const confinement = yield* plan(policy, writable.around, serverFiles)
           if (!writable.hasRoomFor(confinement)) {
             return yield* new LimitReached({

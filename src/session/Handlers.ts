@@ -113,7 +113,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
             tty,
             timeoutMs
           }
-          return AuditLog.require(audit, who, asked).pipe(
+          const started = AuditLog.require(audit, who, asked).pipe(
             Effect.zipRight(
               Effect.tapError(Unenforced.refusal(params, "everything") ?? supervisor.start(params), ({ _tag }) =>
                 Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
@@ -121,9 +121,10 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
             ),
             Effect.map(({ pid, confined }) => {
               audit.write(who, { event: "process.started", processId, pid })
-              return { processId, sandboxType: confined ? "linuxSeccomp" : "none", pid }
+              return { processId, sandboxType: confined ? ("linuxSeccomp" as const) : ("none" as const), pid }
             })
           )
+          return supervisor.carryOut(started)
         }),
 
       "process/read": ({ processId, afterSeq = 0, maxBytes = Number.POSITIVE_INFINITY, waitMs = 0 }) =>
