@@ -225,7 +225,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         // Its place among the requests is taken by now: whether it can be confined may take a while to be known.
         const { child, confined, isConfined } = yield* Effect.gen(function* () {
           const confinement =
-            params.sandbox === undefined ? undefined : yield* confiner.confine(params.sandbox, spec.env)
+            params.sandbox === undefined ? undefined : yield* confiner.confine(params.sandbox, { env: spec.env })
           const confined = confinement === undefined ? spec : { ...spec, confinement }
           return { child: yield* spawn(confined), confined, isConfined: confinement !== undefined }
         }).pipe(

@@ -340,6 +340,8 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly confined: () => ReadonlySet<number>
     /** The folders that running sandboxes can write. */
     readonly writable: WritableFolders.WritableFolders
+    /** Whether a directory is there only while running sandboxes keep it from being created. */
+    readonly isPlaceholder: (path: string) => boolean
     /** Starts a file worker with the files of a confinement at `viewPath`, its root once it calls chroot. */
     readonly startWorker: (
       argv: readonly [program: string, ...args: ReadonlyArray<string>],
@@ -361,6 +363,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
         check: Effect.asVoid(program),
         confined: () => confined,
         writable,
+        isPlaceholder: places.has,
         checkConfining: yield* checkedOnce(Effect.flatMap(program, checkDescriptors)),
         launch: (spec, stdio) =>
           program.pipe(

@@ -33,6 +33,11 @@ const maxViews = 8
 /** How long an idle worker is kept for further requests, in milliseconds. Starting one takes far less. */
 const idleMs = 10_000
 
+/** The same for one that keeps places from being created, which stay occupied as long as it runs. */
+const idleHoldingMs = 1000
+
+const idleMsOf = ({ placeholders }: Confinement): number => (placeholders.length === 0 ? idleMs : idleHoldingMs)
+
 /** The deadline for the start of a worker, in milliseconds. */
 const startMs = 20_000
 
@@ -170,7 +175,7 @@ const makeViews = (bubblewrap: Bubblewrap["Type"]): Effect.Effect<Views, never, 
       lookup: (key: string) =>
         start(bubblewrap, JSON.parse(key) as Confinement, () => Effect.runFork(RcMap.invalidate(views, key))),
       capacity: maxViews,
-      idleTimeToLive: idleMs
+      idleTimeToLive: (key) => idleMsOf(JSON.parse(key) as Confinement)
     })
     const count = (key: string, change: number) => {
       const now = (users.get(key) ?? 0) + change

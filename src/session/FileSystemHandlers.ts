@@ -85,19 +85,23 @@ export const make = Effect.gen(function* () {
   }
 
   /** What a sandbox leaves of the files; every request on files passes here. The network is of no concern to them. */
-  const filesIn = (session: Session, limits: Limits): Effect.Effect<Files, Failure, Scope.Scope> => {
+  const filesIn = (
+    session: Session,
+    limits: Limits,
+    use: "read" | "write"
+  ): Effect.Effect<Files, Failure, Scope.Scope> => {
     const refusal = Unenforced.refusal(limits, "files")
     if (refusal !== undefined) return refusal
-    return Effect.flatMap(confine(limits.sandbox), (confinement) =>
+    return Effect.flatMap(confine(limits.sandbox, use), (confinement) =>
       confinement === undefined ? Effect.succeed(allFiles) : session.views.open(confinement)
     )
   }
 
   /** The access of the connection at hand, once it may be used. */
-  const enter = (limits: Limits): Effect.Effect<Permitted, Failure> =>
+  const enter = (limits: Limits, use: "read" | "write"): Effect.Effect<Permitted, Failure> =>
     Effect.gen(function* () {
       const { session } = yield* initialized
-      return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, limits) }
+      return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, limits, use) }
     })
 
   /** Runs a read, concurrently with other reads. */
@@ -105,14 +109,17 @@ export const make = Effect.gen(function* () {
     limits: Limits,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
   ): Effect.Effect<A, Failure> =>
-    Effect.flatMap(enter(limits), (access) => access.queue.read(Effect.scoped(Effect.suspend(() => use(access)))))
+    Effect.flatMap(enter(limits, "read"), (access) =>
+      access.queue.read(Effect.scoped(Effect.suspend(() => use(access))))
+    )
 
-  /** Runs a change, exclusively. */
+  /** Runs a change, exclusively; or what is no change of files, but one of what is open. */
   const write = <A>(
     limits: Limits,
-    use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
+    use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>,
+    files: "read" | "write" = "write"
   ): Effect.Effect<A, Failure> =>
-    Effect.flatMap(enter(limits), (access) =>
+    Effect.flatMap(enter(limits, files), (access) =>
       access.queue.write(Effect.scoped(Effect.suspend(() => use(access))), scope)
     )
 
@@ -187,10 +194,14 @@ export const make = Effect.gen(function* () {
       change(limits, (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)),
 
     "fs/open": ({ handleId, path, mode = "read", ...limits }) =>
-      write(limits, ({ handles, files }) => {
-        const open = Effect.flatMap(files, (found) => found.open(path.bytes, mode, { followSymlinks: true }))
-        return Effect.as(handles.add(handleId, open), { handleId })
-      }),
+      write(
+        limits,
+        ({ handles, files }) => {
+          const open = Effect.flatMap(files, (found) => found.open(path.bytes, mode, { followSymlinks: true }))
+          return Effect.as(handles.add(handleId, open), { handleId })
+        },
+        mode === "read" ? "read" : "write"
+      ),
 
     "fs/readBlock": ({ handleId, offset, len }) =>
       read(unlimited, ({ handles, connection }) =>
