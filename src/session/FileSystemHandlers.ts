@@ -2,8 +2,8 @@
  * The handlers of the requests on files.
  *
  * Requests of one session take their place among those on its files in their first, synchronous part: in the order they
- * arrive. What changes files is carried out once it was received, also when its connection ends; what only reads them
- * ends with its connection.
+ * arrive. What changes files is carried out once it was received, also when its connection ends; what copies files or
+ * removes trees ends with its session, and what only reads them with its connection.
  *
  * @since 0.1.0
  */
@@ -47,6 +47,7 @@ interface Access {
 /** The same, and the files that the sandbox of the request leaves it; they are there as long as the scope. */
 interface Permitted extends Access {
   readonly files: Effect.Effect<Files, Failure, Scope.Scope>
+  readonly session: Session
 }
 
 const checkBlock = (what: "read" | "write", length: number): Effect.Effect<void, Failure> =>
@@ -101,7 +102,7 @@ export const make = Effect.gen(function* () {
   const enter = (limits: Limits, use: "read" | "write"): Effect.Effect<Permitted, Failure> =>
     Effect.gen(function* () {
       const { session } = yield* initialized
-      return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, limits, use) }
+      return { ...accessOf(session, yield* CurrentConnection), session, files: filesIn(session, limits, use) }
     })
 
   /** Runs a read, concurrently with other reads. */
@@ -133,6 +134,10 @@ export const make = Effect.gen(function* () {
 
   const change = (limits: Limits, use: (files: Files) => Effect.Effect<void, Failure>) =>
     write(limits, ({ files }) => done(Effect.flatMap(files, use)))
+
+  /** A change that can take long: nobody can stop it but by the end of the session. */
+  const longChange = (limits: Limits, use: (files: Files) => Effect.Effect<void, Failure>) =>
+    write(limits, ({ files, session }) => done(session.untilEnd(Effect.flatMap(files, use))))
 
   return FileSystemApi.of({
     "fs/readFile": ({ path, followSymlinks = true, ...limits }) =>
@@ -188,10 +193,10 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/remove": ({ path, recursive = true, force = true, followSymlinks = true, ...limits }) =>
-      change(limits, (files) => files.remove(path.bytes, { recursive, force, followSymlinks })),
+      longChange(limits, (files) => files.remove(path.bytes, { recursive, force, followSymlinks })),
 
     "fs/copy": ({ sourcePath, destinationPath, recursive, ...limits }) =>
-      change(limits, (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)),
+      longChange(limits, (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)),
 
     "fs/open": ({ handleId, path, mode = "read", ...limits }) =>
       write(

@@ -5,9 +5,11 @@
  */
 import { randomUUID } from "node:crypto"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { ProcessEvents } from "../process/ProcessEvents.js"
@@ -32,6 +34,7 @@ import { Event, State, transition } from "./SessionState.js"
  */
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
+  private readonly over = Deferred.unsafeMake<void>(FiberId.none)
 
   constructor(
     readonly id: SessionId,
@@ -68,7 +71,13 @@ export class Session {
     this.state = transition(before, event)
     if (before._tag !== this.state._tag) SessionMetrics.moved(before._tag, this.state._tag)
     if (before._tag === "Attached" && this.state._tag !== "Attached") before.notifier?.stop()
+    if (this.state._tag === "Ended") Deferred.unsafeDone(this.over, Effect.void)
     return this.state !== before
+  }
+
+  /** Interrupts an effect when the session ends, which does not wait for that. */
+  untilEnd<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.raceFirst(effect, Effect.zipRight(Deferred.await(this.over), Effect.interrupt))
   }
 
   get tag(): State["_tag"] {
