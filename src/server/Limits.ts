@@ -49,6 +49,8 @@ export interface Options {
   readonly handshakeTimeout?: Duration.DurationInput | undefined
   /** Requests of one connection that are served at a time; further ones wait, in order; 4096. */
   readonly concurrentRequests?: number | undefined
+  /** Requests of all connections without an answer, of which each has 256 KiB in any case, in bytes; 256 MiB. */
+  readonly requestBytesTotal?: number | undefined
   /** Processes of one session that are not closed; 1024. */
   readonly maxProcessesPerSession?: number | undefined
   /** What is kept of output beyond the limits: the newest (`tail`, the default), or the beginning and the end. */
@@ -157,6 +159,7 @@ const readers: ReadonlyArray<Reader> = [
     reads: [
       "maxSessions",
       "detachedSessionTtlMs",
+      "requestBytesTotal",
       "maxProcessesPerSession",
       "stdinQueueBytesPerProcess",
       "processBytesPerSession",

@@ -224,6 +224,11 @@ export const settings = {
       "requests of one connection that are served at a time; further ones wait",
       1
     ),
+    requestBytesTotal: count(
+      sessions.requestBytesTotal,
+      "requests of all connections without an answer, in bytes; further ones are refused",
+      1
+    ),
     // To the WebSocket library 0 means that there is no limit.
     maxMessageBytes: count(transports.maxMessageBytes, "longest message that is read, in bytes", 1),
     unfinishedMessageBytesTotal: count(

@@ -1,9 +1,11 @@
 /**
  * Which messages of a peer are served now and which are kept for later, so that a peer that sends more than it takes
- * back cannot make memory grow: limits by count and by size, beyond which the peer is not read.
+ * back cannot make memory grow: limits by count and by size, beyond which the peer is not read, and a budget of all peers
+ * together, beyond which requests are refused.
  *
  * @since 0.1.0
  */
+import { RequestBudget } from "./RequestBudget.js"
 
 /** Limits of one connection. */
 export interface Limits {
@@ -28,6 +30,8 @@ export interface Gate {
   readonly isBlocked: () => boolean
   /** Handles a message; may call `begin` and `defer`. */
   readonly serve: (text: string) => void
+  /** Refuses a message that there is no memory for. */
+  readonly refuse: (text: string) => void
   /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
@@ -50,16 +54,18 @@ export class Admission {
 
   constructor(
     private readonly gate: Gate,
-    private readonly bounds: Limits = limits
+    private readonly bounds: Limits = limits,
+    private readonly budget: RequestBudget = new RequestBudget()
   ) {}
 
   /** Takes a message as it arrives: serves it, or keeps it in order, and stops reading where that is too much. */
   receive(text: string): void {
     if (this.isEnded) return
-    if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
+    if (!this.budget.hasRoomFor(text.length, this.size + this.heldSize)) this.gate.refuse(text)
+    else if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
     else {
       this.held.push(text)
-      this.heldSize += text.length
+      this.holds(text.length)
       if (this.isFull()) this.gate.pause()
     }
   }
@@ -67,16 +73,16 @@ export class Admission {
   /** Keeps a request for a large answer to a congested peer until that has caught up; others pass it. */
   defer(text: string): void {
     this.deferred.push(text)
-    this.size += text.length
+    this.takes(text.length)
   }
 
   /** A request of this size is being served, until the returned function is called. */
   begin(size: number): () => void {
     this.inFlight++
-    this.size += size
+    this.takes(size)
     return () => {
       this.inFlight--
-      this.size -= size
+      this.takes(-size)
       this.advance()
     }
   }
@@ -88,7 +94,7 @@ export class Admission {
     this.isServing = true
     while (this.deferred.length > 0 && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
       const text = this.deferred.shift() ?? ""
-      this.size -= text.length
+      this.takes(-text.length)
       this.gate.serve(text)
     }
     while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.take())
@@ -99,10 +105,12 @@ export class Admission {
   /** Nothing is served any more. */
   end(): void {
     this.isEnded = true
+    const deferred = this.deferred.reduce((sum, { length }) => sum + length, 0)
     this.deferred.length = 0
     this.held.length = 0
-    this.heldSize = 0
-    this.size = 0
+    this.holds(-this.heldSize)
+    // What is served still ends, and gives back its own.
+    this.takes(-deferred)
   }
 
   /**
@@ -116,8 +124,18 @@ export class Admission {
 
   private take(): string {
     const text = this.held.shift() ?? ""
-    this.heldSize -= text.length
+    this.holds(-text.length)
     return text
+  }
+
+  private takes(bytes: number): void {
+    this.size += bytes
+    this.budget.change(bytes)
+  }
+
+  private holds(bytes: number): void {
+    this.heldSize += bytes
+    this.budget.change(bytes)
   }
 
   private isBehind(): boolean {

@@ -23,6 +23,7 @@ import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
+import { RequestBudget } from "./RequestBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { Event, State, transition } from "./SessionState.js"
@@ -105,6 +106,8 @@ export interface Shape {
   readonly resume: (id: string) => Effect.Effect<Session, UnknownSession | SessionAttached | NotAllowed>
   /** The connection is lost: the session waits for another one if it may, and ends otherwise. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
+  /** For the requests of all connections. */
+  readonly requestBudget: RequestBudget
   /** From now on there is no new session, and lost connections end none: `end` will. */
   readonly close: Effect.Effect<void>
   /**
@@ -251,7 +254,14 @@ const make = Effect.gen(function* () {
     })
 
   yield* Effect.addFinalizer(() => end(0))
-  return { create, resume, detach, close, end } satisfies Shape
+  return {
+    create,
+    resume,
+    detach,
+    requestBudget: new RequestBudget(limits.requestBytesTotal),
+    close,
+    end
+  } satisfies Shape
 })
 
 /**
