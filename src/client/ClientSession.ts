@@ -322,11 +322,12 @@ export const make = (
     )
 
     /**
-     * Reconnects after each lost connection, until the session ends: after one that ended soon not at once, and after
+     * Reconnects after each lost connection, until the session ends: after several that ended soon not at once, and after
      * those that were of no use as well later and later. All of these together are one attempt to recover.
      */
     const keepConnected = (sessionId: string) =>
       Effect.gen(function* () {
+        let brief = 0
         let useless = 0
         let lostAt = 0
         while (state._tag !== "Ended" && current !== undefined) {
@@ -334,13 +335,14 @@ export const make = (
           yield* Effect.ignore(Deferred.await(current.over))
           const now = yield* Clock.currentTimeMillis
           const isSettled = now - openedAt >= settledMs
+          brief = isSettled ? 0 : brief + 1
           useless = isSettled || current.isUseful ? 0 : useless + 1
           if (useless < 2) lostAt = now
           yield* endCurrent
           const pauseMs = Math.min(maxRetryMs, recoverForMs / 5, retryMs * 2 ** Math.max(0, useless - 1))
           if (state._tag === "Recovering") {
             const withinMs = Math.max(0, lostAt + recoverForMs - now)
-            yield* recover(sessionId, state.disconnect, withinMs, isSettled ? 0 : pauseMs)
+            yield* recover(sessionId, state.disconnect, withinMs, brief < 2 ? 0 : pauseMs)
           }
         }
       })

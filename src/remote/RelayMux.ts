@@ -24,6 +24,9 @@ const anyClient: Grant = { id: "relay" }
 /** Ended streams whose next sequence number is remembered, at most. */
 const maxRemembered = 1024
 
+/** How long a silent peer may take to answer once its client wants its session back, in milliseconds. */
+const probeMs = 2000
+
 /** What a mux is made with. */
 export interface Options {
   readonly limits: Limits
@@ -104,6 +107,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
       buffered: () => driver.queuedBytes,
       pause: () => driver.pause(),
       resume: () => driver.resume(),
+      probe: (onAnswer) => driver.probe(probeMs, onAnswer),
       close: ({ reason }) => {
         // The id is free now: the next frame with it opens a new connection.
         if (streams.get(streamId) === driver) streams.delete(streamId)
