@@ -244,7 +244,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           const confinement =
             params.sandbox === undefined
               ? undefined
-              : yield* Effect.provideService(confiner.confine(params.sandbox, spec.env), SessionWaits, waits)
+              : yield* Effect.provideService(confiner.confine(params.sandbox, { env: spec.env }), SessionWaits, waits)
           const confined = confinement === undefined ? spec : { ...spec, confinement }
           return { child: yield* spawn(confined), confined, isConfined: confinement !== undefined }
         }).pipe(

@@ -40,6 +40,7 @@ export class DiscoveryApi extends RpcGroup.make(
     family: "environment config",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ cwd: FilePath, configPaths: listOf(KeyPath), requirementsPaths: listOf(KeyPath) }),
     success: Schema.Struct({
       userHomeDir: Text,
@@ -54,6 +55,7 @@ export class DiscoveryApi extends RpcGroup.make(
     family: "capability discovery",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({
       roots: maxItems(listOf(Schema.Struct({ id: ClientId, path: FilePath, sandbox: maybe(Sandbox) })), maxRoots)
     }),
@@ -76,6 +78,7 @@ export class DiscoveryApi extends RpcGroup.make(
     family: "capability discovery",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ cwd: FilePath, sandbox: maybe(Sandbox) }),
     success: Schema.Struct({ plugins: listOf(Schema.Never), skills: listOf(Schema.Never), warnings: TextList })
   })

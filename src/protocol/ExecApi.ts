@@ -348,6 +348,7 @@ export class ExecApi extends RpcGroup.make(
     family: "exec",
     repeatable: "always",
     largeAnswer: true,
+    answered: "wheneverWithWaitMs",
     payload: Schema.Struct({ ...processFields, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
     success: ReadResult
   }),
@@ -356,6 +357,7 @@ export class ExecApi extends RpcGroup.make(
     family: "exec",
     repeatable: "withWriteId",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({
       ...processFields,
       chunk: Bytes,
@@ -368,6 +370,7 @@ export class ExecApi extends RpcGroup.make(
     family: "exec",
     repeatable: "always",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct(processFields),
     success: Empty
   }),
@@ -404,6 +407,7 @@ export class ExecApi extends RpcGroup.make(
     family: "exec",
     repeatable: "always",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({ ...processFields, waitMs: maybe(Count), until: maybe(oneOf("exited", "closed")) }),
     success: WaitResult
   }),

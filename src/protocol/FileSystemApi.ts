@@ -153,6 +153,7 @@ export class FileSystemApi extends RpcGroup.make(
     family: "filesystem",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ ...pathFields, ...linkFields }),
     success: Schema.Struct({ dataBase64: Bytes })
   }),
@@ -161,6 +162,7 @@ export class FileSystemApi extends RpcGroup.make(
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: unbounded(Text) }),
     success: Empty
   }),
@@ -206,6 +208,7 @@ export class FileSystemApi extends RpcGroup.make(
     family: "filesystem",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ ...pathFields, options: WalkOptions }),
     success: WalkResult
   }),
@@ -217,6 +220,7 @@ export class FileSystemApi extends RpcGroup.make(
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({ ...pathFields, ...linkFields, recursive: maybe(Flag), force: maybe(Flag) }),
     success: Empty
   }),
@@ -227,6 +231,7 @@ export class FileSystemApi extends RpcGroup.make(
     family: "filesystem",
     repeatable: "never",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({
       sourcePath: FilePath,
       destinationPath: FilePath,

@@ -103,6 +103,7 @@ export class HttpApi extends RpcGroup.make(
     family: "http",
     repeatable: "never",
     largeAnswer: true,
+    answered: "whenever",
     payload: HttpRequestParams,
     success: HttpRequestResult
   })

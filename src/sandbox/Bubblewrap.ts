@@ -347,6 +347,8 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly look: (paths: () => ReadonlyArray<string>) => Effect.Effect<void, SpawnError>
     /** The folders that running sandboxes can write. */
     readonly writable: WritableFolders.WritableFolders
+    /** Whether a directory is there only while running sandboxes keep it from being created. */
+    readonly isPlaceholder: (path: string) => boolean
     /** Starts a file worker with the files of a confinement at `viewPath`, its root once it calls chroot. */
     readonly startWorker: (
       argv: readonly [program: string, ...args: ReadonlyArray<string>],
@@ -371,6 +373,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
         confined: () => confined,
         look: (paths) => MountProbe.check(mounts, trees, paths),
         writable,
+        isPlaceholder: places.has,
         checkConfining: yield* checkedOnce(Effect.flatMap(program, checkDescriptors)),
         launch: (spec, stdio) =>
           program.pipe(

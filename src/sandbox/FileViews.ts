@@ -41,6 +41,11 @@ const maxViews = 8
 /** How long an idle worker is kept for further requests, in milliseconds. Starting one takes far less. */
 const idleMs = 10_000
 
+/** The same for one that keeps places from being created, which stay occupied as long as it runs. */
+const idleHoldingMs = 1000
+
+const idleMsOf = ({ placeholders }: Confinement): number => (placeholders.length === 0 ? idleMs : idleHoldingMs)
+
 /**
  * The most workers of one session that hang. A worker that hangs is killed, but ends only once the file system answers
  * for which its threads wait.
@@ -276,7 +281,7 @@ const makeViews = (needs: Needs, all: Hung): Effect.Effect<Required<Views>, neve
       // The key is the confinement as JSON, so equal ones share a worker.
       lookup: startNext,
       capacity: maxViews,
-      idleTimeToLive: idleMs
+      idleTimeToLive: (key) => idleMsOf(JSON.parse(key) as Confinement)
     })
     const count = (key: string, change: number) => {
       const now = (users.get(key) ?? 0) + change

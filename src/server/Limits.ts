@@ -50,6 +50,8 @@ export interface Options {
   readonly handshakeTimeout?: Duration.DurationInput | undefined
   /** The most requests of one connection that are served at a time; further ones wait, in order; 4096. */
   readonly concurrentRequests?: number | undefined
+  /** Requests of all connections without an answer, of which each has 256 KiB in any case, in bytes; 256 MiB. */
+  readonly requestBytesTotal?: number | undefined
   /** Processes of one session that are not closed; 1024. */
   readonly maxProcessesPerSession?: number | undefined
   /**
@@ -170,6 +172,7 @@ const readers: ReadonlyArray<Reader> = [
     reads: [
       "maxSessions",
       "detachedSessionTtlMs",
+      "requestBytesTotal",
       "maxProcessesPerSession",
       "stdinQueueBytesPerProcess",
       "processBytesPerSession",

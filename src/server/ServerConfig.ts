@@ -248,6 +248,11 @@ export const settings = {
       "requests of one connection served at a time; further ones wait",
       1
     ),
+    requestBytesTotal: count(
+      sessions.requestBytesTotal,
+      "requests of all connections without an answer, in bytes; further ones are refused",
+      1
+    ),
     // For the WebSocket library, 0 would mean no limit.
     maxMessageBytes: count(transports.maxMessageBytes, "longest message that is read, in bytes", 1),
     unfinishedMessageBytesTotal: count(

@@ -2,7 +2,7 @@
  * The handlers of file requests.
  *
  * The first, synchronous part of a request queues it among the file requests of its session, which keeps their order. A
- * received change is carried out even if its connection ends; a read ends with its connection.
+ * received change is carried out even if its connection ends; a copy or a removal ends with its session, a read with its connection.
  *
  * Paths whose file system may hang (`SlowMounts`) are left to a worker process of the session, and have a queue of their
  * own: requests on them and on other paths do not wait for each other.
@@ -92,6 +92,7 @@ interface Target {
 /** The same, and the files that the sandbox of the request leaves it; they are there as long as the scope. */
 interface Permitted extends Access {
   readonly files: Effect.Effect<Files, Failure, Scope.Scope>
+  readonly session: Session
 }
 
 const checkBlock = (what: "read" | "write", length: number): Effect.Effect<void, Failure> =>
@@ -158,7 +159,11 @@ export const make = Effect.gen(function* () {
   }
 
   /** What a sandbox leaves of the files; every request on files passes here. The network is of no concern to them. */
-  const filesIn = (session: Session, target: Target): Effect.Effect<Files, Failure, Scope.Scope> => {
+  const filesIn = (
+    session: Session,
+    target: Target,
+    use: "read" | "write"
+  ): Effect.Effect<Files, Failure, Scope.Scope> => {
     const { supervisor, views } = session
     const { sandbox } = target.limits
     const refusal = Unenforced.refusal(target.limits, "files")
@@ -167,7 +172,7 @@ export const make = Effect.gen(function* () {
       views.unconfined !== undefined && mayHang(target) ? views.unconfined : Effect.succeed(allFiles)
     )
     if (sandbox === undefined) return unconfined
-    return confine(sandbox).pipe(
+    return confine(sandbox, use).pipe(
       Effect.provideService(SessionWaits, supervisor.waits),
       Effect.catchTag("SpawnError", ({ message }) => new FileFailed({ message })),
       Effect.flatMap((confinement) => (confinement === undefined ? unconfined : views.open(confinement)))
@@ -188,19 +193,20 @@ export const make = Effect.gen(function* () {
   ): Effect.Effect<A, Failure> =>
     enter((access, session) =>
       access.queues[paceOf(target)].read(
-        Effect.scoped(Effect.suspend(() => use({ ...access, files: filesIn(session, target) })))
+        Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, "read") })))
       )
     )
 
-  /** Runs a change, exclusively. */
+  /** Runs a change, exclusively; or what is no change of files, but one of what is open. */
   const write = <A>(
     target: Target,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>,
-    pace: (access: Access) => Pace = () => paceOf(target)
+    pace: (access: Access) => Pace = () => paceOf(target),
+    mode: "read" | "write" = "write"
   ): Effect.Effect<A, Failure> =>
     enter((access, session) =>
       access.queues[pace(access)].write(
-        Effect.scoped(Effect.suspend(() => use({ ...access, files: filesIn(session, target) }))),
+        Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, mode) }))),
         scope
       )
     )
@@ -215,6 +221,10 @@ export const make = Effect.gen(function* () {
 
   const change = (target: Target, use: (files: Files) => Effect.Effect<void, Failure>) =>
     write(target, ({ files }) => done(Effect.flatMap(files, use)))
+
+  /** A change that may take long. It stops when the session ends. */
+  const longChange = (target: Target, use: (files: Files) => Effect.Effect<void, Failure>) =>
+    write(target, ({ files, session }) => done(session.untilEnd(Effect.flatMap(files, use))))
 
   return FileSystemApi.of({
     "fs/readFile": ({ path, followSymlinks = true, ...limits }) =>
@@ -272,13 +282,13 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/remove": ({ path, recursive = true, force = true, followSymlinks = true, ...limits }) =>
-      change({ limits, paths: [path.bytes], reach: recursive ? "trees" : "paths" }, (files) =>
+      longChange({ limits, paths: [path.bytes], reach: recursive ? "trees" : "paths" }, (files) =>
         files.remove(path.bytes, { recursive, force, followSymlinks })
       ),
 
     "fs/copy": ({ sourcePath, destinationPath, recursive, ...limits }) =>
       // What is there at the destination may be a link.
-      change(
+      longChange(
         { limits, paths: [sourcePath.bytes, destinationPath.bytes], reach: recursive ? "anywhere" : "paths" },
         (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)
       ),
@@ -294,7 +304,8 @@ export const make = Effect.gen(function* () {
             Effect.as({ handleId })
           )
         },
-        ({ handlePaces }) => handlePaces.opens(handleId, paceOf(target))
+        ({ handlePaces }) => handlePaces.opens(handleId, paceOf(target)),
+        mode === "read" ? "read" : "write"
       )
     },
 

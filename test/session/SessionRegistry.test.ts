@@ -35,6 +35,7 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
               detachedSessionTtlMs: 30_000,
               handshakeTimeoutMs: 10_000,
               concurrentRequests: 4096,
+              requestBytesTotal: 1_000_000,
               ...limits
             })
           )
