@@ -15,6 +15,9 @@ const servers = ["testing/FaultyMemory", "client/InProcess"]
 /** Servers on sockets in this process. */
 const sockets = ["transport/access", "transport/UnixSocket", "transport/WebSocket", "transport/Tls"]
 
+/** Requests on files. */
+const files = ["filesystem/methods", "filesystem/missing", "filesystem/order", "filesystem/walk", "filesystem/handles"]
+
 /** The tests of a file, besides that of its own name. */
 const tests = {
   "process/ProcessSupervisor": [...actors, "races/termination", "process/ProcessMetrics"],
@@ -27,6 +30,7 @@ const tests = {
   "process/OutputBuffer": ["process/ManagedProcess"],
   "process/StdinQueue": ["process/ManagedProcess"],
   "internal/Immediate": ["process/ManagedProcess", "session/Dispatcher"],
+  "process/Allowance": ["process/ManagedProcess", "process/ProcessSupervisor", "process/StdinQueue", "session/bounds"],
   "process/SkipGrace": ["process/ProcessSupervisor"],
   "internal/WebSocketChannel": ["transport/WebSocketPeer", "transport/SmallMessages"],
   "internal/FiberGroup": ["process/ProcessSupervisor"],
@@ -35,6 +39,8 @@ const tests = {
   "spawn/ProcessTree": ["spawn/ProcessTrees"],
   "spawn/ProcessTrees": ["spawn/PipeSpawner"],
   "spawn/Guard": [],
+  "spawn/SlowMounts": [],
+  "spawn/SlowStarts": ["spawn/SlowMounts", "spawn/PipeSpawner"],
   "spawn/SocketOwner": [],
   "spawn/PipeSpawner": ["spawn/PipeReader", "spawn/Launcher"],
   "spawn/PipeReader": ["spawn/PipeSpawner"],
@@ -55,14 +61,19 @@ const tests = {
   "transport/SmallMessages": ["transport/WebSocket"],
   "transport/TransportLimits": sockets,
   "transport/HttpUpgrade": [],
+  "transport/ListenUrl": ["server/ListenConfig"],
+  "transport/LocalClient": [],
+  "transport/UnfinishedMessages": [],
   "transport/Tls": ["server/ListenConfig"],
   "transport/Listener": ["transport/Tls"],
   "transport/UnixSocket": [],
   "transport/Stdio": [],
   "transport/Authenticator": [],
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
-  "session/FileSystemHandlers": ["e2e", "filesystem/methods"],
+  "session/FileSystemHandlers": ["e2e", ...files],
+  "session/DiscoveryHandlers": ["session/discovery"],
   "session/RequestReport": [],
+  "session/Grant": [],
   "session/ResponseBudget": ["session/Outbox", "races/backPressure"],
   "session/Outbox": ["session/Connection", "races/backPressure", "session/FramePool"],
   "session/FramePool": ["session/Notifier"],
