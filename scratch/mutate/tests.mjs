@@ -70,7 +70,7 @@ const tests = {
   "transport/Stdio": [],
   "transport/Authenticator": [],
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
-  "session/FileSystemHandlers": ["e2e", ...files],
+  "session/FileSystemHandlers": files,
   "session/DiscoveryHandlers": ["session/discovery"],
   "session/RequestReport": [],
   "session/Grant": [],
