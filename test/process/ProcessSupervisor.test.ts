@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
+import { weightOf, weightOfAll } from "../../src/process/Allowance.js"
 import type { Limits } from "../../src/process/ProcessLimits.js"
 import { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
 import type { TerminateMode } from "../../src/protocol/ExecApi.js"
@@ -79,6 +80,24 @@ describe("start", () => {
       const envPolicy = { inherit: "none", ignoreDefaultExcludes: false, exclude: [], set: { A: "1" }, includeOnly: [] }
       yield* supervisor.start(params("p", { env: {}, envPolicy }))
       assert.deepStrictEqual(fake.requests[0]?.env, { A: "1" })
+    }))
+
+  test("has the identifiers that its client gave it in its environment, and no others", ({ supervisor, fake }) =>
+    Effect.gen(function* () {
+      const threadId = "0191d8b0-0000-7000-8000-000000000001"
+      const env = { A: "1", CODEX_THREAD_ID: "its own" }
+      for (const [index, [metadata, expected]] of [
+        [
+          { threadId, toolCallId: "call" },
+          { A: "1", CODEX_THREAD_ID: threadId, CODEX_TOOL_CALL_ID: "call" }
+        ],
+        [{ threadId }, { A: "1", CODEX_THREAD_ID: threadId }],
+        [{ toolCallId: "call" }, { ...env, CODEX_TOOL_CALL_ID: "call" }],
+        [{}, env]
+      ].entries()) {
+        yield* supervisor.start(params(`p${index}`, { env, metadata }))
+        assert.deepStrictEqual(fake.requests[index]?.env as object, expected)
+      }
     }))
 
   test("gives the pid, and announces it before anything else", ({ supervisor, fake, all }) =>
@@ -198,6 +217,46 @@ describe("start", () => {
       }),
     { holdWrites: true },
     { processBytesPerSession: 12_000 }
+  )
+
+  const weights: ReadonlyArray<readonly [what: string, bytes: number, more: object]> = [
+    ["its id and its arguments", 1024 + weightOf("p") + weightOfAll(["program", "x"]), { argv: ["program", "x"] }],
+    [
+      "for a restart, its environment and what is set in it as well",
+      1024 + weightOf("p") + weightOfAll(["program"]) + weightOfAll({ A: "1" }) + weightOfAll({ B: "22" }),
+      {
+        env: { A: "1" },
+        envPolicy: { inherit: "none", ignoreDefaultExcludes: false, exclude: [], set: { B: "22" }, includeOnly: [] },
+        restart: { policy: "always", maxRestarts: 1, withinMs: 1, backoffMs: 1, maxBackoffMs: 1 }
+      }
+    ]
+  ]
+  for (const [what, processBytesPerSession, more] of weights) {
+    const fits = ({ supervisor }: Bench) => supervisor.start(params("p", more))
+    test(`counts ${what}, to the byte: what fits is started`, fits, {}, { processBytesPerSession })
+    test(
+      `counts ${what}, to the byte: what does not fit is refused`,
+      (bench) =>
+        Effect.map(failureOf(fits(bench)), ({ message }) => assert.include(message, `(${processBytesPerSession - 1})`)),
+      {},
+      { processBytesPerSession: processBytesPerSession - 1 }
+    )
+  }
+
+  it.scoped("a session that has ended leaves others all that it had taken", () =>
+    Effect.gen(function* () {
+      const { make } = yield* ProcessSupervisor
+      const large = { argv: ["program", "x".repeat(150_000)] }
+      for (let round = 0; round < 3; round++) {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const supervisor = yield* make(recorder().events)
+            yield* supervisor.start(params("a", large))
+            assert.include((yield* failureOf(supervisor.start(params("b", large)))).message, "processBytesTotal")
+          })
+        )
+      }
+    }).pipe(Effect.provide(supervisorLayer({}, { processBytesTotal: 400_000 })))
   )
 
   it.scoped("who needs little starts processes when other sessions have taken processBytesTotal", () =>
