@@ -105,15 +105,15 @@ const readAll = (fd: number): string => {
   return Buffer.concat(pieces).toString("latin1")
 }
 
-/** Follows the table of mounts of this process. Where there is no such table, no mount is known to be slow. */
-const make = (): Shape => {
+/** Follows a table of mounts, by default that of this process. Where there is none, no mount is known to be slow. */
+export const make = (table = "/proc/self/mountinfo"): Shape => {
   let fd: number | undefined
   let mounts: ReadonlyMap<string, SlowMount> = new Map()
   const update = () => {
     if (fd === -1) return
     const isFirst = fd === undefined
     try {
-      fd ??= openSync("/proc/self/mountinfo", "r")
+      fd ??= openSync(table, "r")
       if (isFirst || Posix.hasChanged(fd)) mounts = parse(readAll(fd))
     } catch {
       fd ??= -1
@@ -132,4 +132,6 @@ const make = (): Shape => {
 }
 
 /** The slow mounts of this process. */
-export class SlowMounts extends Context.Reference<SlowMounts>()("exec-server/SlowMounts", { defaultValue: make }) {}
+export class SlowMounts extends Context.Reference<SlowMounts>()("exec-server/SlowMounts", {
+  defaultValue: () => make()
+}) {}
