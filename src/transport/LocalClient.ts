@@ -28,7 +28,7 @@ const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
 }
 
 /** Whether a name may stand in a Host header: a web page's own domain, made to lead here, has a dot in it. */
-const isHarmless = (name: string) => isIP(name) !== 0 || isLoopback(name) || (name !== "" && !name.includes("."))
+const isHarmless = (name: string) => isIP(name) !== 0 || (name !== "" && !name.includes("."))
 
 /**
  * Why a request is refused whose connection has this owner; undefined if it is allowed. A browser sends the name by

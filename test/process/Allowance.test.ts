@@ -47,8 +47,8 @@ describe("an allowance", () => {
     assert.isUndefined(ended.take(mebibyte))
     ended.close()
     ended.give(mebibyte)
-    ended.close()
     assert.isUndefined(other.take(mebibyte))
+    ended.close()
     // Had it been given back twice, there would be room for more.
     const third = allowances.make()
     assert.isUndefined(third.take(reservedBytes))

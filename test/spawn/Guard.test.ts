@@ -245,6 +245,14 @@ describe("a guard that runs", () => {
   })
 })
 
+it.effect("no guard: processes register themselves nowhere", () =>
+  Effect.gen(function* () {
+    const guard = yield* Guard
+    guard.register(leader)
+    assert.strictEqual(guard.socket(), -1)
+  }).pipe(Effect.provide(Guard.layerNone))
+)
+
 describe("the program that guards", () => {
   /** A guard of this process, and what its log says. */
   const running = Effect.suspend(() => {
@@ -309,16 +317,22 @@ describe("the program that guards", () => {
           // What it is told while there is none is for the next one.
           guard.closeTerminal(watched)
           yield* started
-          // The end of its input, as it sees it: it has nothing to end.
-          guard.unregister(watched)
-          Posix.tell(guard.socket(), "")
-          yield* Effect.sleep("1 second")
-          guard.register(watched)
-          yield* started
           assert.isTrue(isAlive(watched.pid))
         })
       )
       yield* eventually("the one that is registered is gone", () => !isAlive(watched.pid))
+    })
+  )
+
+  it.scopedLive("that sees the end of its input ends by itself, with what is registered", () =>
+    Effect.gen(function* () {
+      const watched = yield* sleeper
+      const { guard, lines } = yield* running
+      guard.register(watched)
+      Posix.tell(guard.socket(), "")
+      yield* eventually("that is logged", () => lines.length === 1)
+      assert.deepStrictEqual(lines, [`${failure}: it ended with status 0`])
+      assert.isFalse(isAlive(watched.pid))
     })
   )
 
@@ -357,6 +371,13 @@ describe("the program that guards", () => {
           guard.register(watched)
           guard.unregister(unwatched)
           for (let index = 0; index < many; index++) guard.unregister(unused(index))
+          // A little at a time: there is not room for all of it at once.
+          for (let round = 0; round < 5; round++) {
+            process.kill(pid, "SIGCONT")
+            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+            process.kill(pid, "SIGSTOP")
+            yield* Effect.sleep("20 millis")
+          }
           process.kill(pid, "SIGCONT")
           // Once it has read all, its socket has room again.
           yield* eventually("it reads", () => Posix.tell(guard.socket(), "?"))
