@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import { Traffic } from "../../src/transport/Traffic.js"
 
-const valueOf = (name: string) =>
+const counted = (name: string) =>
   Effect.map(
     Metric.value(Metric.counter(name, { description: descriptions[name], incremental: true })),
     ({ count }) => count
@@ -19,7 +19,7 @@ const descriptions: Record<string, string> = {
 
 /** How much both counters have grown since. */
 const counters = Effect.gen(function* () {
-  const read = Effect.all([valueOf("exec_server_received_bytes_total"), valueOf("exec_server_sent_bytes_total")])
+  const read = Effect.all([counted("exec_server_received_bytes_total"), counted("exec_server_sent_bytes_total")])
   const [received, sent] = yield* read
   return Effect.map(read, ([r, s]) => [r - received, s - sent] as const)
 })
