@@ -210,4 +210,20 @@ describe("starts that hang", () => {
       if (isAlive(pid)) process.kill(pid, "SIGKILL")
     })
   )
+
+  it.scopedLive("and fail in the end leave nobody to kill", () =>
+    Effect.gen(function* () {
+      const { failure, own, all, late } = yield* bench
+      const clock = yield* withTimers
+      const failing = yield* Effect.fork(failure({ argv: ["/none/program"] }))
+      yield* later
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500)
+      clock.advanceTimersByTime(10_000)
+      clock.useRealTimers()
+      assert.strictEqual(yield* Fiber.join(failing), overloaded)
+      yield* eventually("it is told", () => own.count === 0)
+      assert.strictEqual(all.count, 0)
+      assert.deepStrictEqual(late, [])
+    })
+  )
 })

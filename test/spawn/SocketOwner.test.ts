@@ -74,7 +74,8 @@ describe("the owner of a connection", () => {
     ["::1", "::1"],
     ["::", "127.0.0.1"],
     ["127.10.200.30", "127.10.200.30"],
-    ["::", "127.10.200.30"]
+    ["::", "127.10.200.30"],
+    ["127.0.0.1", "::ffff:127.0.0.1"]
   ] as const) {
     it.scopedLive(`is found for one from ${to} to ${host}, by diagnostics as in the table`, () =>
       Effect.gen(function* () {
