@@ -64,7 +64,12 @@ const tests = {
   "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
   "transport/WebSocket": [...sockets, "transport/limits"],
   "transport/PendingConnections": [],
-  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/HttpUpgrade"],
+  "transport/WebSocketPeer": [
+    "transport/WebSocket",
+    "transport/SmallMessages",
+    "transport/HttpUpgrade",
+    "transport/UnfinishedMessages"
+  ],
   "transport/SmallMessages": ["transport/WebSocket"],
   "transport/TransportLimits": sockets,
   "transport/HttpUpgrade": [],
