@@ -120,6 +120,8 @@ describe("messages that have not arrived in full", () => {
       yield* asks(chatty, upgrade())
       const pongs = Buffer.concat(Array(200).fill(frame(10, Buffer.alloc(125))))
       for (let i = 0; i < 10; i++) chatty.write(pongs)
+      const empty = Buffer.concat(Array(2000).fill(frame(10, "")))
+      for (let i = 0; i < 10; i++) chatty.write(empty)
       chatty.write(frame(1, initialize))
       assert.include((yield* receives(chatty, (all) => all.includes("sessionId"))).toString("latin1"), "sessionId")
       assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })

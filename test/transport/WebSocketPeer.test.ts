@@ -90,6 +90,22 @@ describe("a peer on a WebSocket", () => {
     })
   )
 
+  it.scopedLive("is there without being asked if it was heard lately; one that is silent is asked", () =>
+    Effect.gen(function* () {
+      const lively = yield* accepted
+      const answers: Array<boolean> = []
+      lively.peer.probe?.((isAlive) => answers.push(isAlive))
+      assert.deepStrictEqual(answers, [true])
+      const silent = yield* acceptedWith(1000)
+      yield* receives(silent.socket, (bytes) => bytes.includes(ping, 0, "latin1"))
+      silent.peer.probe?.((isAlive) => answers.push(isAlive))
+      assert.lengthOf(answers, 1)
+      silent.socket.write(frame(10, ""))
+      yield* eventually("it has answered", () => answers.length === 2)
+      assert.deepStrictEqual(answers, [true, true])
+    })
+  )
+
   it.scopedLive("is told as much of a reason as a close frame holds", () =>
     Effect.gen(function* () {
       for (const [reason, expected] of [
