@@ -48,10 +48,11 @@ describe("an allowance", () => {
     ended.close()
     ended.give(mebibyte)
     assert.isUndefined(other.take(mebibyte))
-    ended.close()
     // Had it been given back twice, there would be room for more.
     const third = allowances.make()
     assert.isUndefined(third.take(reservedBytes))
+    assert.strictEqual(limitOf(third.take(1)), "processBytesTotal")
+    ended.close()
     assert.strictEqual(limitOf(third.take(1)), "processBytesTotal")
   })
 
