@@ -7,12 +7,15 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { weightOf, weightOfAll } from "../../src/process/Allowance.js"
+import { OutputBuffer } from "../../src/process/OutputBuffer.js"
 import type { Limits } from "../../src/process/ProcessLimits.js"
 import { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
 import type { TerminateMode } from "../../src/protocol/ExecApi.js"
 import { codeOf } from "../../src/protocol/Failure.js"
 import { Confiner } from "../../src/sandbox/Confiner.js"
-import { ExitStatus } from "../../src/spawn/Child.js"
+import { ExitStatus, SpawnError } from "../../src/spawn/Child.js"
+import { type Count, StuckStarts } from "../../src/spawn/SlowStarts.js"
+import { Spawner } from "../../src/spawn/Spawner.js"
 import { diesOf, type FakeSpawner, immortal, type Plan, stubborn } from "../../src/testing/FakeSpawner.js"
 import { type Bench, bench, failureOf, id, params, recorder, settle, supervisorLayer } from "../support/fake.js"
 import { sandbox } from "../support/sandbox.js"
@@ -242,6 +245,27 @@ describe("start", () => {
       { processBytesPerSession: processBytesPerSession - 1 }
     )
   }
+
+  it.scoped("has one count of starts that hang for all of a session, and another one for each session", () => {
+    const counts: Array<Count> = []
+    const spawn = () =>
+      Effect.flatMap(StuckStarts, (count) => {
+        counts.push(count)
+        return new SpawnError({ message: "no" })
+      })
+    const layer = ProcessSupervisor.layer.pipe(
+      Layer.provide(OutputBuffer.layer),
+      Layer.provide(Layer.succeed(Spawner, { confines: false, spawn }))
+    )
+    return Effect.gen(function* () {
+      const { make } = yield* ProcessSupervisor
+      const [one, other] = [yield* make(recorder().events), yield* make(recorder().events)]
+      for (const supervisor of [one, one, other]) yield* failureOf(supervisor.start(params("p")))
+      assert.deepStrictEqual(counts, [{ count: 0 }, { count: 0 }, { count: 0 }])
+      assert.strictEqual(counts[0], counts[1])
+      assert.notStrictEqual(counts[0], counts[2])
+    }).pipe(Effect.provide(layer))
+  })
 
   it.scoped("a session that has ended leaves others all that it had taken", () =>
     Effect.gen(function* () {
