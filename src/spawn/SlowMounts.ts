@@ -131,19 +131,19 @@ const toText = (path: string | Buffer): string => Buffer.from(path as string).to
 
 const none: ReadonlyMap<string, SlowMount> = new Map()
 
-/** Opens and reads the table of mounts of this process; undefined where there is none. */
-const open = () => {
+/** Opens and reads a mount table; undefined if there is none. */
+const open = (path: string) => {
   try {
-    const fd = openSync("/proc/self/mountinfo", "r")
+    const fd = openSync(path, "r")
     return { fd, mounts: parse(readAll(fd)) }
   } catch {
     return undefined
   }
 }
 
-/** Follows the table of mounts of this process. Where there is no such table, no mount is known to be slow. */
-const make = (): Shape => {
-  const table = open()
+/** Tracks a mount table, by default that of this process. Without a table, no mount counts as slow. */
+export const make = (path = "/proc/self/mountinfo"): Shape => {
+  const table = open(path)
   const update = (): ReadonlyMap<string, SlowMount> => {
     if (table === undefined) return none
     try {
@@ -175,4 +175,6 @@ const make = (): Shape => {
 }
 
 /** The slow mounts of this process. */
-export class SlowMounts extends Context.Reference<SlowMounts>()("exec-server/SlowMounts", { defaultValue: make }) {}
+export class SlowMounts extends Context.Reference<SlowMounts>()("exec-server/SlowMounts", {
+  defaultValue: () => make()
+}) {}
