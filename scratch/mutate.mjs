@@ -59,7 +59,7 @@ const runFile = async (file) => {
     maxTestRunnerReuse: 60,
     timeoutMS: 2 * timeoutOf(tests),
     timeoutFactor: 2,
-    ignorePatterns: ["dist", ".git"],
+    ignorePatterns: [".git"],
     tempDirName: ".stryker-tmp",
     reporters: ["json"],
     jsonReporter: { fileName: report },

@@ -23,8 +23,8 @@ const code = (text) => `\`${text}\``
 
 const row = (key) => {
   const { choices, shown, help, minimum, originalVariable } = settings[key]
-  // Only words that can be typed are shown as code: not numbers, and not "none", unless it is a choice.
-  const isWord = choices.includes(shown) || (shown !== "none" && !/^\d+$/.test(shown))
+  // Only words that can be typed are shown as code: not numbers, descriptions or "none", unless it is a choice.
+  const isWord = choices.includes(shown) || (shown !== "none" && !/^\d+$| /.test(shown))
   const names = [key, `--${flagName(key)}`, variableName(key)].map(code)
   const more = [
     ...(minimum > 0 ? [`at least ${minimum}`] : []),

@@ -15,6 +15,9 @@ const servers = ["testing/FaultyMemory", "client/InProcess"]
 /** In-process servers on sockets. */
 const sockets = ["transport/access", "transport/UnixSocket", "transport/WebSocket", "transport/Tls"]
 
+/** Requests on files. */
+const files = ["filesystem/methods", "filesystem/missing", "filesystem/order", "filesystem/walk", "filesystem/handles"]
+
 /** Tests of a file in addition to the one of the same name. */
 const tests = {
   "process/ProcessSupervisor": [...actors, "races/termination", "process/ProcessMetrics"],
@@ -27,6 +30,7 @@ const tests = {
   "process/OutputBuffer": ["process/ManagedProcess"],
   "process/StdinQueue": ["process/ManagedProcess"],
   "internal/Immediate": ["process/ManagedProcess", "session/Dispatcher"],
+  "process/Allowance": ["process/ManagedProcess", "process/ProcessSupervisor", "process/StdinQueue", "session/bounds"],
   "process/SkipGrace": ["process/ProcessSupervisor"],
   "internal/WebSocketChannel": ["transport/WebSocketPeer", "transport/SmallMessages"],
   "internal/FiberGroup": ["process/ProcessSupervisor"],
@@ -35,14 +39,23 @@ const tests = {
   "spawn/ProcessTree": ["spawn/ProcessTrees"],
   "spawn/ProcessTrees": ["spawn/PipeSpawner"],
   "spawn/Guard": [],
+  "spawn/SlowMounts": [],
+  "spawn/SlowStarts": ["spawn/SlowMounts", "spawn/PipeSpawner"],
   "spawn/SocketOwner": [],
   "spawn/PipeSpawner": ["spawn/PipeReader", "spawn/Launcher"],
   "spawn/PipeReader": ["spawn/PipeSpawner"],
   "spawn/ReadBuffer": ["spawn/PipeReader", "spawn/PipeSpawner", "e2e"],
   "spawn/PtySpawner": [],
   "spawn/PtyWriter": ["spawn/PtySpawner", "e2e"],
-  "spawn/Posix": [...children, "spawn/PipeReader", "e2e"],
-  "spawn/Child": [...children, "e2e"],
+  "spawn/Posix": [
+    ...children,
+    "spawn/PipeReader",
+    "spawn/PtyWriter",
+    "spawn/SlowStarts",
+    "spawn/SlowMounts",
+    "spawn/SocketOwner"
+  ],
+  "spawn/Child": children,
   "spawn/Launcher": children,
   "sandbox/Denial": ["process/ManagedProcess", "e2e"],
   "sandbox/MountPlan": ["sandbox/policy"],
@@ -51,18 +64,29 @@ const tests = {
   "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
   "transport/WebSocket": [...sockets, "transport/limits"],
   "transport/PendingConnections": [],
-  "transport/WebSocketPeer": ["transport/WebSocket", "transport/SmallMessages", "transport/HttpUpgrade"],
+  "transport/WebSocketPeer": [
+    "transport/WebSocket",
+    "transport/SmallMessages",
+    "transport/HttpUpgrade",
+    "transport/UnfinishedMessages"
+  ],
   "transport/SmallMessages": ["transport/WebSocket"],
   "transport/TransportLimits": sockets,
   "transport/HttpUpgrade": [],
+  "transport/Traffic": [],
+  "transport/ListenUrl": ["server/ListenConfig"],
+  "transport/LocalClient": [],
+  "transport/UnfinishedMessages": [],
   "transport/Tls": ["server/ListenConfig"],
   "transport/Listener": ["transport/Tls"],
   "transport/UnixSocket": [],
   "transport/Stdio": [],
   "transport/Authenticator": [],
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
-  "session/FileSystemHandlers": ["e2e", "filesystem/methods"],
+  "session/FileSystemHandlers": files,
+  "session/DiscoveryHandlers": ["session/discovery"],
   "session/RequestReport": [],
+  "session/Grant": [],
   "session/ResponseBudget": ["session/Outbox", "races/backPressure"],
   "session/Outbox": ["session/Connection", "races/backPressure", "session/FramePool"],
   "session/FramePool": ["session/Notifier"],

@@ -13,7 +13,7 @@ import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { ExecApi, type Method } from "../protocol/ExecApi.js"
 import { ExecNotifications } from "../protocol/ExecNotifications.js"
-import { MethodFacts, type Repeatability, type WithFacts } from "../protocol/MethodFacts.js"
+import { type Facts, MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
 import { formatParseError } from "../protocol/Schemas.js"
 import { type ClientError, InvalidRequest } from "./ClientError.js"
 
@@ -82,7 +82,7 @@ interface Route {
   readonly validate: (params: unknown) => Either.Either<unknown, string>
   readonly encode: (params: unknown) => Either.Either<unknown, string>
   readonly decode: (result: unknown) => Either.Either<unknown, string>
-  readonly repeatability: Repeatability
+  readonly facts: Facts
 }
 
 type AnySchema = Schema.Schema<unknown, unknown>
@@ -103,7 +103,7 @@ const routes = new Map(
         validate: (params) => Either.mapLeft(validate(params), formatParseError),
         encode: (params) => Either.mapLeft(encode(params), formatParseError),
         decode: (result) => Either.mapLeft(decode(result), formatParseError),
-        repeatability: Context.get(rpc.annotations, MethodFacts).repeatable
+        facts: Context.get(rpc.annotations, MethodFacts)
       }
     ]
   })
@@ -157,7 +157,7 @@ export const decodeResult = (method: Method, result: unknown): Either.Either<unk
  * @category predicates
  */
 export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): boolean => {
-  switch (routes.get(method)?.repeatability ?? "never") {
+  switch (routes.get(method)?.facts.repeatable ?? "never") {
     case "never":
       return false
     case "always":
@@ -166,6 +166,35 @@ export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): bool
       return writeIds && isRecord(params) && params["writeId"] !== undefined
   }
 }
+
+/** How many times longer an answer that may come late is waited for. */
+const lateFactor = 10
+
+/**
+ * How many times the usual an answer may take: 1, more if it may come late, and infinitely if the request waits for
+ * something to happen.
+ *
+ * @category utilities
+ */
+export const patienceFor = ({ method, params }: Prepared): number => {
+  switch (routes.get(method)?.facts.answered) {
+    case undefined:
+      return 1
+    case "late":
+      return lateFactor
+    case "whenever":
+      return Number.POSITIVE_INFINITY
+    case "wheneverWithWaitMs":
+      return isRecord(params) && params["waitMs"] !== undefined ? Number.POSITIVE_INFINITY : 1
+  }
+}
+
+/**
+ * Whether a server answers a request after all earlier ones of its kind: those on files take turns.
+ *
+ * @category predicates
+ */
+export const takesTurns = ({ method }: Prepared): boolean => routes.get(method)?.facts.family === "filesystem"
 
 /**
  * Decodes a notification; undefined for an unknown one.

@@ -108,6 +108,20 @@ export class InitializeTimeout extends Data.TaggedError("InitializeTimeout")<{ r
 }
 
 /**
+ * The server did not answer a request in time, though it could have. Whether it was carried out is unknown.
+ *
+ * @category errors
+ */
+export class AnswerTimeout extends Data.TaggedError("AnswerTimeout")<{
+  readonly method: string
+  readonly afterMs: number
+}> {
+  override get message() {
+    return `exec-server did not answer ${this.method} within ${this.afterMs} ms`
+  }
+}
+
+/**
  * The connection ended; `reason` says why, if that is known.
  *
  * @category errors
@@ -282,6 +296,7 @@ export type ClientError =
   | InsecureSecret
   | ConnectTimeout
   | InitializeTimeout
+  | AnswerTimeout
   | TransportClosed
   | ProtocolViolation
   | ServerError
@@ -328,6 +343,7 @@ export const isRetryable = (error: ClientError): boolean => {
       return error.status === undefined || isPassing(error.status)
     case "ServerError":
       return isAttached(error) || (error.code === brokenUpstream.code && error.reason === brokenUpstream.reason)
+    case "AnswerTimeout":
     case "LaunchFailed":
     case "LaunchTimeout":
     case "InsecureSecret":

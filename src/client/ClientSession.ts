@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,6 +18,7 @@ import * as Scope from "effect/Scope"
 import type { Capabilities, EnvironmentInfo, Method } from "../protocol/ExecApi.js"
 import * as Api from "./Api.js"
 import {
+  AnswerTimeout,
   type ClientError,
   InitializeTimeout,
   isRetryable,
@@ -37,6 +39,12 @@ export interface Options {
   readonly capabilities?: Capabilities | undefined
   /** The deadline of `initialize`; 10 seconds. */
   readonly initializeTimeout?: Duration.DurationInput | undefined
+  /**
+   * The deadline of requests that a server answers soon; a minute. Those whose work has no known size, like `fs/walk`,
+   * may take ten times as long, and those that wait for something, like `process/wait`, as long as they like. Time that
+   * this client is reconnecting or does not read does not count.
+   */
+  readonly answerTimeout?: Duration.DurationInput | undefined
   /** How long to reconnect; 25 seconds, less than servers keep a detached session. Zero: not at all. */
   readonly recoverFor?: Duration.DurationInput | undefined
   /** The detached session to resume; without it, a new session is opened. */
@@ -55,6 +63,15 @@ export interface Options {
 /** The delay between reconnection attempts, in milliseconds. */
 const retryMs = 100
 
+/** A connection that lasts this long was a success; when it is lost, the client connects again at once. */
+const settledMs = 5000
+
+/** The longest delay before connecting again after connections that were of no use, in milliseconds. */
+const maxRetryMs = 5000
+
+/** How often in the time of an answer it is seen whether answers are overdue. */
+const looksPerAnswer = 4
+
 /** The most requests in flight, including those whose caller was interrupted. */
 const maxUnanswered = 65536
 
@@ -66,6 +83,8 @@ interface Pending {
   readonly prepared: Api.Prepared
   readonly answer: Deferred.Deferred<unknown, ClientError>
   sent: boolean
+  /** How often it was seen without an answer. */
+  looks: number
   /** Whether the caller was interrupted and nobody awaits the response. */
   abandoned: boolean
 }
@@ -75,6 +94,8 @@ interface Live {
   readonly scope: Scope.CloseableScope
   readonly over: Deferred.Deferred<never, ClientError>
   error: ClientError | undefined
+  /** Whether the server answered a request or said something by itself. */
+  isUseful: boolean
 }
 
 /** A session with a server. */
@@ -119,6 +140,7 @@ export const make = (
     clientName = "exec-server-client",
     capabilities,
     initializeTimeout = "10 seconds",
+    answerTimeout = "1 minute",
     recoverFor = "25 seconds",
     resumeSessionId,
     takeover = false,
@@ -128,6 +150,7 @@ export const make = (
 ): Effect.Effect<ClientSession, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
     const initializeTimeoutMs = Duration.toMillis(initializeTimeout)
+    const answerTimeoutMs = Duration.toMillis(answerTimeout)
     const recoverForMs = Duration.toMillis(recoverFor)
     const pending = new Map<number, Pending>()
     const watchers = new Set<(state: ConnectionState.State) => void>()
@@ -149,6 +172,7 @@ export const make = (
 
     const send = (channel: Channel, id: number, request: Pending) => {
       request.sent = true
+      request.looks = 0
       channel.request(id, request.prepared)
     }
 
@@ -186,7 +210,7 @@ export const make = (
       if (unansweredSize > 0 && unansweredSize + size > maxUnansweredSize) {
         return refuse(new TooManyRequests({ limit: `${maxUnansweredSize} characters of requests` }))
       }
-      const request = { prepared: prepared.right, answer, sent: false, abandoned: false }
+      const request = { prepared: prepared.right, answer, sent: false, looks: 0, abandoned: false }
       unansweredSize += size
       pending.set(id, request)
       if (state._tag === "Connected") send(state.channel, id, request)
@@ -212,6 +236,20 @@ export const make = (
         )
       })
 
+    /** Fails the requests whose answers are overdue. */
+    const failOverdue = () => {
+      if (state._tag !== "Connected" || holds > 0) return
+      const sent = Array.from(pending).filter(([, { sent }]) => sent)
+      const isTaken = sent.some(([, { prepared }]) => Api.takesTurns(prepared) && Api.patienceFor(prepared) > 1)
+      for (const [id, request] of sent) {
+        const patience = Api.patienceFor(request.prepared)
+        if (patience === 1 && isTaken && Api.takesTurns(request.prepared)) continue
+        if (++request.looks <= patience * looksPerAnswer) continue
+        const { method } = request.prepared
+        settle(id, Exit.fail(new AnswerTimeout({ method, afterMs: patience * answerTimeoutMs })))
+      }
+    }
+
     const kept = {
       ...(name === undefined ? {} : { name }),
       ...(sessionTtl === undefined
@@ -226,10 +264,12 @@ export const make = (
         const events: ChannelEvents = {
           onAnswer: (id, result) => {
             const exit = Either.match(result, { onLeft: Exit.fail, onRight: Exit.succeed })
-            if (id === initializeId) Deferred.unsafeDone(answer, exit)
-            else settle(id, exit)
+            if (id === initializeId) return Deferred.unsafeDone(answer, exit)
+            live.isUseful = true
+            settle(id, exit)
           },
           onNotification: ({ method, params }) => {
+            live.isUseful = true
             for (const listener of listeners.get(method) ?? []) listener(params as never)
           },
           onEnd: (error) => {
@@ -269,7 +309,7 @@ export const make = (
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const over = yield* Deferred.make<never, ClientError>()
-          const live: Live = { scope: yield* Scope.make(), over, error: undefined }
+          const live: Live = { scope: yield* Scope.make(), over, error: undefined, isUseful: false }
           return yield* restore(handshake(live, resumeSessionId, takeover)).pipe(
             Effect.flatMap(({ channel, server }) =>
               Effect.suspend((): Effect.Effect<Api.Result<"initialize">, ClientError> => {
@@ -285,7 +325,7 @@ export const make = (
         })
       )
 
-    const recover = (sessionId: string, disconnect: ClientError) => {
+    const recover = (sessionId: string, disconnect: ClientError, withinMs: number, delayMs: number) => {
       let cause = disconnect
       // The server may not have noticed yet that the previous connection is lost.
       return connect(sessionId, true).pipe(
@@ -295,7 +335,8 @@ export const make = (
           })
         ),
         Effect.retry({ while: isRetryable, schedule: Schedule.spaced(retryMs) }),
-        Effect.timeoutFail({ duration: recoverForMs, onTimeout: () => cause }),
+        Effect.delay(delayMs),
+        Effect.timeoutFail({ duration: withinMs, onTimeout: () => cause }),
         Effect.catchAll((cause) =>
           Effect.sync(() => advance(ConnectionState.Event.GaveUp({ error: new SessionLost({ disconnect, cause }) })))
         )
@@ -306,13 +347,29 @@ export const make = (
       current === undefined ? Effect.void : Scope.close(current.scope, Exit.void)
     )
 
-    /** Reconnects after each lost connection, until the session ends. */
+    /**
+     * Reconnects after each lost connection, until the session ends: after several that ended soon not at once, and after
+     * those that were of no use as well later and later. All of these together are one attempt to recover.
+     */
     const keepConnected = (sessionId: string) =>
       Effect.gen(function* () {
+        let brief = 0
+        let useless = 0
+        let lostAt = 0
         while (state._tag !== "Ended" && current !== undefined) {
+          const openedAt = yield* Clock.currentTimeMillis
           yield* Effect.ignore(Deferred.await(current.over))
+          const now = yield* Clock.currentTimeMillis
+          const isSettled = now - openedAt >= settledMs
+          brief = isSettled ? 0 : brief + 1
+          useless = isSettled || current.isUseful ? 0 : useless + 1
+          if (useless < 2) lostAt = now
           yield* endCurrent
-          if (state._tag === "Recovering") yield* recover(sessionId, state.disconnect)
+          const pauseMs = Math.min(maxRetryMs, recoverForMs / 5, retryMs * 2 ** Math.max(0, useless - 1))
+          if (state._tag === "Recovering") {
+            const withinMs = Math.max(0, lostAt + recoverForMs - now)
+            yield* recover(sessionId, state.disconnect, withinMs, brief < 2 ? 0 : pauseMs)
+          }
         }
       })
 
@@ -324,6 +381,10 @@ export const make = (
     )
     const server = yield* connect(resumeSessionId ?? null, takeover)
     yield* Effect.forkScoped(Effect.interruptible(keepConnected(server.sessionId)))
+    if (Number.isFinite(answerTimeoutMs)) {
+      const look = Effect.repeat(Effect.sync(failOverdue), Schedule.spaced(answerTimeoutMs / looksPerAnswer))
+      yield* Effect.forkScoped(Effect.interruptible(look))
+    }
 
     // The cast is safe: results are decoded by the schema of their method.
     const call = ((method: Method, params: unknown) =>

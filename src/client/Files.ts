@@ -27,7 +27,7 @@ import { formatParseError } from "../protocol/Schemas.js"
 import type { Call } from "./Api.js"
 import { type ClientError, InvalidRequest, ProtocolViolation, type Unsupported } from "./ClientError.js"
 import { walkByListing } from "./ListingWalk.js"
-import { need, type ServerFeatures } from "./ServerFeatures.js"
+import { need, needFiles, type ServerFeatures } from "./ServerFeatures.js"
 import * as ServerNames from "./ServerNames.js"
 
 /** The most blocks of one file in flight, when reading ahead or writing. */
@@ -190,6 +190,7 @@ export const make = (call: Call, features: ServerFeatures): Files => {
     use: (on: OnPath, asked: FilePath) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | InvalidRequest | Unsupported, R> =>
     Effect.gen(function* () {
+      yield* needFiles(features)
       const asked = yield* pathOf(method, path)
       // Older servers ignore `followSymlinks` and follow links.
       yield* need(features, features.noFollow || followSymlinks !== false, "refuse to follow symbolic links")

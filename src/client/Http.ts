@@ -13,7 +13,7 @@ import { type HttpBodyDelta, type HttpHeader, maxBodyDeltaBytes } from "../proto
 import type { Params } from "./Api.js"
 import { BodyBroken, type ClientError, ProtocolViolation } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
-import { need } from "./ServerFeatures.js"
+import { need, needHttp } from "./ServerFeatures.js"
 
 /** The most unread bytes of a streamed body; beyond it the stream fails. */
 const maxQueuedBytes = 16777216
@@ -142,15 +142,19 @@ export const make = (session: ClientSession): Effect.Effect<Http> =>
 
     const { features } = session
 
-    /** Fails for options that the server would silently ignore. */
+    /** Fails if the server makes no requests, and for options that it would silently ignore. */
     const check = ({ redirectPolicy, headers = [] }: Options) =>
-      Effect.zipRight(
-        need(features, features.redirectPolicy || redirectPolicy !== "stop", "leave redirects to the client"),
-        need(
-          features,
-          features.headerVariables || headers.every(({ valueEnvVar }) => valueEnvVar === undefined),
-          "take a header's value from its environment (valueEnvVar)"
-        )
+      Effect.all(
+        [
+          needHttp(features),
+          need(features, features.redirectPolicy || redirectPolicy !== "stop", "leave redirects to the client"),
+          need(
+            features,
+            features.headerVariables || headers.every(({ valueEnvVar }) => valueEnvVar === undefined),
+            "take a header's value from its environment (valueEnvVar)"
+          )
+        ],
+        { discard: true }
       )
 
     const request = (options: Options) =>

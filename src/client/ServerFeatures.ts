@@ -31,6 +31,10 @@ export interface ServerFeatures {
   readonly writeIds: boolean
   /** Whether it enforces the `sandbox` of a process. Other servers have been seen to ignore it. */
   readonly processSandbox: boolean
+  /** Whether it serves requests on files; its operator may have turned them off. */
+  readonly files: boolean
+  /** Whether it makes HTTP requests; its operator may have turned them off. */
+  readonly http: boolean
   /** Whether it supports `fs/readBlock` and `fs/walk`. */
   readonly fileBlocks: boolean
   /** Whether it supports `fs/writeBlock`. Other servers open a file for reading even with `mode: "replace"`. */
@@ -72,6 +76,8 @@ const ours: ServerFeatures = {
   extensions: true,
   writeIds: true,
   processSandbox: true,
+  files: true,
+  http: true,
   fileBlocks: true,
   fileBlockWrites: true,
   noFollow: true,
@@ -79,6 +85,14 @@ const ours: ServerFeatures = {
   headerVariables: true,
   maxWriteBytes: Number.POSITIVE_INFINITY
 }
+
+/** Ours, without what its settings turn off, which it says. */
+const oursWith = ({ capabilities }: EnvironmentInfo): ServerFeatures => ({
+  ...ours,
+  files: capabilities["files"] !== false,
+  http: capabilities["http"] !== false,
+  headerVariables: capabilities["httpHeaderEnvVars"] !== false
+})
 
 /** 0.120 to 0.138. */
 const first: ServerFeatures = {
@@ -88,6 +102,8 @@ const first: ServerFeatures = {
   extensions: false,
   writeIds: false,
   processSandbox: false,
+  files: true,
+  http: true,
   fileBlocks: false,
   fileBlockWrites: false,
   noFollow: false,
@@ -136,7 +152,11 @@ export interface Detected {
 export const detect = (hello: Result<"initialize">, call: Call): Effect.Effect<Detected, ClientError> => {
   const { protocolVersion, environmentInfo } = hello
   if (protocolVersion !== null) {
-    return Effect.succeed({ features: ours, environmentInfo: environmentInfo ?? unknownEnvironment })
+    return Effect.succeed(
+      environmentInfo === null
+        ? { features: ours, environmentInfo: unknownEnvironment }
+        : { features: oursWith(environmentInfo), environmentInfo }
+    )
   }
   if (environmentInfo !== null) {
     return Effect.succeed({ features: featuresOf(environmentInfo, true), environmentInfo })
@@ -179,6 +199,22 @@ export const need = (
   what: string,
   advice?: string
 ): Effect.Effect<void, Unsupported> => (served ? Effect.void : new Unsupported({ server, what, advice }))
+
+/**
+ * Fails unless the server serves requests on files.
+ *
+ * @category utilities
+ */
+export const needFiles = (features: ServerFeatures): Effect.Effect<void, Unsupported> =>
+  need(features, features.files, "serve requests on files", "it was started with allowFiles = false")
+
+/**
+ * Fails unless the server makes HTTP requests.
+ *
+ * @category utilities
+ */
+export const needHttp = (features: ServerFeatures): Effect.Effect<void, Unsupported> =>
+  need(features, features.http, "make HTTP requests", "it was started with allowHttp = false")
 
 /** Whether a sandbox may restrict something; its entries are not examined. */
 const restricts = (sandbox: StartParams["sandbox"]): boolean => {

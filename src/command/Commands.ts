@@ -8,6 +8,7 @@ import * as PrivateFile from "../internal/PrivateFile.js"
 import * as RendezvousConfig from "../remote/RendezvousConfig.js"
 import * as Logging from "../server/Logging.js"
 import * as ServerConfig from "../server/ServerConfig.js"
+import { eraseSecrets } from "./EraseSecrets.js"
 import * as Flag from "./Flag.js"
 import { type Command, typed } from "./Grammar.js"
 import type { LocalSignals } from "./LocalSignals.js"
@@ -238,6 +239,41 @@ const listening = "Where it listens"
 const access = "Who may connect"
 const logging = "Logs"
 
+/** Said at the start. */
+const sharedToken =
+  "the executors of all environments share one token, so that each can come in the place of any other; " +
+  "--executor-secret-file makes a token for each environment"
+
+/** The flag for the secret that the tokens of one role are made of. */
+const secretFile = (role: "executor" | "client", whose: string, more = "") =>
+  Flag.text(
+    `${role}-secret-file`,
+    "FILE",
+    access,
+    `a file with the secret, of 32 bytes or more, that the token of each environment's ${whose} is made of${more}`
+  )
+
+const rendezvousToken = typed(
+  ["rendezvous", "token"],
+  {
+    summary: "Prints the token of one environment, for its executor or for its clients.",
+    words: [{ name: "ENVIRONMENT", help: "the id of the environment" }],
+    flags: {
+      executorSecretFile: secretFile("executor", "executor"),
+      clientSecretFile: secretFile("client", "clients")
+    },
+    examples: [
+      ["exec-server rendezvous token my-env --executor-secret-file secret", "for --remote-token-file"],
+      ["exec-server rendezvous token my-env --client-secret-file secret", "for --token-file"]
+    ]
+  },
+  (flags, { words: [environmentId = ""] }) =>
+    Effect.gen(function* () {
+      const { printToken } = yield* Effect.promise(() => import("./RendezvousToken.js"))
+      yield* printToken({ ...flags, environmentId })
+    })
+)
+
 const rendezvous = typed(
   ["rendezvous"],
   {
@@ -255,18 +291,20 @@ const rendezvous = typed(
       ),
       tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM format, to serve wss://"),
       tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM format"),
+      executorSecretFile: secretFile("executor", "executor", ", instead of EXEC_SERVER_EXECUTOR_SECRET"),
+      clientSecretFile: secretFile("client", "clients", ", instead of EXEC_SERVER_CLIENT_SECRET"),
       executorTokenFile: Flag.text(
         "executor-token-file",
         "FILE",
         access,
-        "a file with the token of executors, instead of EXEC_SERVER_EXECUTOR_TOKEN",
+        "a file with one token for the executors of all environments, instead of EXEC_SERVER_EXECUTOR_TOKEN",
         { defaultText: "no authentication" }
       ),
       clientTokenFile: Flag.text(
         "client-token-file",
         "FILE",
         access,
-        "a file with the token of clients, instead of EXEC_SERVER_CLIENT_TOKEN",
+        "a file with one token for the clients of all environments, instead of EXEC_SERVER_CLIENT_TOKEN",
         { defaultText: "no authentication" }
       ),
       insecure: Flag.toggle("insecure", access, "allow a public address without authentication"),
@@ -285,17 +323,31 @@ const rendezvous = typed(
         "info"
       )
     },
-    examples: [["exec-server rendezvous --listen ws://127.0.0.1:9000", "without tokens, on this machine only"]]
+    examples: [
+      ["exec-server rendezvous --listen ws://127.0.0.1:9000", "without tokens, on this machine only"],
+      ["exec-server rendezvous --executor-secret-file secret", "a token for each environment's executor"]
+    ]
   },
   ({ logFormat, logLevel, ...flags }) =>
     Effect.gen(function* () {
       // Loaded here only: servers do not need it.
       const { Rendezvous } = yield* Effect.promise(() => import("../remote/Rendezvous.js"))
       const config = yield* RendezvousConfig.load(flags, process.env)
-      const { executorTokenFile, clientTokenFile } = flags
-      const warnings = Effect.forEach(
-        [executorTokenFile, clientTokenFile].filter((file) => file !== undefined),
-        (file) => PrivateFile.warn("the token in", file),
+      // Before anything else: whatever starts later must not inherit them.
+      yield* eraseSecrets
+      const { executorTokenFile, clientTokenFile, executorSecretFile, clientSecretFile } = flags
+      const readable = (what: string, ...files: ReadonlyArray<string | undefined>) =>
+        Effect.forEach(
+          files.filter((file) => file !== undefined),
+          (file) => PrivateFile.warn(what, file),
+          { discard: true }
+        )
+      const warnings = Effect.all(
+        [
+          readable("the token in", executorTokenFile, clientTokenFile),
+          readable("the secret in", executorSecretFile, clientSecretFile),
+          typeof config.executorToken === "string" ? Effect.logWarning(sharedToken) : Effect.void
+        ],
         { discard: true }
       )
       yield* Effect.flatMap(Rendezvous, ({ address }) => announce("exec-server rendezvous", address)).pipe(
@@ -305,7 +357,8 @@ const rendezvous = typed(
         Effect.provide(Rendezvous.layer(config)),
         Effect.provide(Logging.layer({ logFormat, logLevel }))
       )
-    })
+    }),
+  [rendezvousToken]
 )
 
 /** All commands except those of `Cli`. */

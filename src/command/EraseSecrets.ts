@@ -1,5 +1,5 @@
 /**
- * Erases the secrets in the server's environment once its settings are read.
+ * Erases the secrets in the environment of a server or a rendezvous once its settings are read.
  *
  * @since 0.1.0
  */

@@ -76,11 +76,13 @@ type ValuesOf<F> = { readonly [K in keyof F]: F[K] extends Flag.Flag<infer A> ? 
 export const typed = <F extends Readonly<Record<string, Flag.Flag>>>(
   path: ReadonlyArray<string>,
   description: Omit<Description, "flags"> & { readonly flags: F },
-  run: (flags: ValuesOf<F>, given: Given) => Effect.Effect<void, unknown>
-): Command =>
-  make(path, { ...description, flags: Object.values(description.flags) }, (given) => {
+  run: (flags: ValuesOf<F>, given: Given) => Effect.Effect<void, unknown>,
+  commands: ReadonlyArray<Command> = []
+): Command => {
+  const { flags } = description
+  const parseAndRun = (given: Given) => {
     const read = Either.all(
-      Object.entries(description.flags).map(([key, flag]) =>
+      Object.entries(flags).map(([key, flag]) =>
         Either.map(flag.read(given.values.get(flag.name) ?? []), (value) => [key, value] as const)
       )
     )
@@ -89,7 +91,9 @@ export const typed = <F extends Readonly<Record<string, Flag.Flag>>>(
       // The cast is safe: each value was parsed by its own flag.
       onRight: (values) => run(Object.fromEntries(values) as ValuesOf<F>, given)
     })
-  })
+  }
+  return make(path, { ...description, flags: Object.values(flags) }, parseAndRun, commands)
+}
 
 /** A command and all its subcommands. */
 export const all = (command: Command): ReadonlyArray<Command> => [command, ...command.commands.flatMap(all)]

@@ -48,6 +48,9 @@ const detach = 0x1d
 /** The status of a program killed by SIGPIPE: 128 + 13. */
 const brokenPipe = 141
 
+/** The highest exit status there is. */
+const maxStatus = 255
+
 /** The status of timeout(1) for a command that timed out. */
 const timedOut = 124
 
@@ -156,6 +159,10 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
         }
         if (exit.exitCode === null)
           return yield* new CommandFailed({ message: "the exit status of the process is unknown" })
+        if (exit.exitCode < 0 || exit.exitCode > maxStatus) {
+          const message = `exec-server reports ${exit.exitCode} as the exit status of the process, which is none of 0 to ${maxStatus}`
+          return yield* new CommandFailed({ message })
+        }
         return exit.exitCode
       })
 

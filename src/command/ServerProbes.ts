@@ -9,7 +9,7 @@ import type { Params } from "../client/Api.js"
 import type { ClientError, WriteRefused } from "../client/ClientError.js"
 import type * as ExecClient from "../client/ExecClient.js"
 import { bytesOf } from "../client/HeadTail.js"
-import { isUnknownMethod } from "../client/ServerFeatures.js"
+import { isUnknownMethod, needFiles, needHttp } from "../client/ServerFeatures.js"
 import type { Method } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
 import { ProcessId } from "../protocol/Ids.js"
@@ -30,7 +30,7 @@ export interface Probe {
 /** An id that a new session does not have. */
 const processId = ProcessId.make("doctor")
 
-const otherServer = "use a server that serves it, such as exec-server's own"
+const otherServer = "use a server that serves it, such as exec-server's own with its default settings"
 
 /** Whether a server knows a method. Any other error means that it does. */
 const knows =
@@ -126,10 +126,13 @@ export const probes: ReadonlyArray<Probe> = [
     unserved: "`cp` sends each file in one message: at most 11 MiB to the server",
     advice: otherServer,
     isServed: (client) =>
-      Effect.zipWith(
-        knows("fs/readBlock", { handleId, offset: 0, len: 1 })(client),
-        knows("fs/writeBlock", { handleId, offset: 0, chunk: Buffer.from("x") })(client),
-        (reads, writes) => reads && writes
+      Effect.zipRight(
+        needFiles(client.features),
+        Effect.zipWith(
+          knows("fs/readBlock", { handleId, offset: 0, len: 1 })(client),
+          knows("fs/writeBlock", { handleId, offset: 0, chunk: Buffer.from("x") })(client),
+          (reads, writes) => reads && writes
+        )
       )
   },
   {
@@ -138,13 +141,17 @@ export const probes: ReadonlyArray<Probe> = [
     unserved: "HTTP requests through the server are not possible",
     advice: otherServer,
     // Sends no HTTP request: the URL is invalid.
-    isServed: knows("http/request", {
-      method: "GET",
-      url: "none",
-      headers: [],
-      requestId: "doctor",
-      streamResponse: false,
-      redirectPolicy: "follow"
-    })
+    isServed: (client) =>
+      Effect.zipRight(
+        needHttp(client.features),
+        knows("http/request", {
+          method: "GET",
+          url: "none",
+          headers: [],
+          requestId: "doctor",
+          streamResponse: false,
+          redirectPolicy: "follow"
+        })(client)
+      )
   }
 ]

@@ -12,24 +12,25 @@ export const maxReaders = 16
 
 type Kind = "read" | "write"
 
-interface Ticket {
-  readonly kind: Kind
-  state: "waiting" | "admitted" | "left"
-  wake: () => void
+/** A place in a queue. */
+interface Place {
+  /** Completes when its turn has come. */
+  readonly admitted: Effect.Effect<void>
+  /** Gives the place up, whether its turn has come or not. Called once. */
+  readonly leave: () => void
 }
 
-/** The queue of operations. It has no limit of its own: callers bound the number of requests in flight. */
-export class AccessQueue {
-  private waiting: Array<Ticket> = []
-  private readers = 0
-  private writing = false
+/** What operations wait in. It has no limit of its own: callers bound the number of requests in flight. */
+export abstract class Queue {
+  /** Takes a place. */
+  abstract enter(kind: Kind): Place
 
   /** Runs with other readers, after all earlier writers. An interruption while it waits removes it from the queue. */
   read<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.acquireUseRelease(
       Effect.sync(() => this.enter("read")),
-      (ticket) => Effect.zipRight(admitted(ticket), effect),
-      (ticket) => Effect.sync(() => this.leave(ticket))
+      (place) => Effect.zipRight(place.admitted, effect),
+      (place) => Effect.sync(place.leave)
     )
   }
 
@@ -43,31 +44,39 @@ export class AccessQueue {
   /** Like `write`, but returns the fiber without waiting. The place in the queue is taken when this effect runs. */
   enqueue<A, E>(effect: Effect.Effect<A, E>, scope: Scope.Scope): Effect.Effect<Fiber.RuntimeFiber<A, E>> {
     return Effect.suspend(() => {
-      const ticket = this.enter("write")
+      const place = this.enter("write")
       return Effect.forkIn(
         // The fork is uninterruptible, so that `ensuring` always releases the place.
-        Effect.interruptible(Effect.zipRight(admitted(ticket), effect)).pipe(
-          Effect.ensuring(Effect.sync(() => this.leave(ticket)))
-        ),
+        Effect.interruptible(Effect.zipRight(place.admitted, effect)).pipe(Effect.ensuring(Effect.sync(place.leave))),
         scope
       )
     }).pipe(Effect.uninterruptible)
   }
+}
 
-  private enter(kind: Kind): Ticket {
-    const ticket: Ticket = { kind, state: "waiting", wake: () => {} }
+interface Ticket {
+  readonly kind: Kind
+  isAdmitted: boolean
+  wake: () => void
+}
+
+/** One queue. */
+export class AccessQueue extends Queue {
+  private waiting: Array<Ticket> = []
+  private readers = 0
+  private writing = false
+
+  override enter(kind: Kind): Place {
+    const ticket: Ticket = { kind, isAdmitted: false, wake: () => {} }
     this.waiting.push(ticket)
     this.advance()
-    return ticket
+    return { admitted: admitted(ticket), leave: () => this.leave(ticket) }
   }
 
   private leave(ticket: Ticket): void {
-    if (ticket.state === "waiting") this.waiting = this.waiting.filter((other) => other !== ticket)
-    else if (ticket.state === "admitted") {
-      if (ticket.kind === "read") this.readers--
-      else this.writing = false
-    }
-    ticket.state = "left"
+    if (!ticket.isAdmitted) this.waiting = this.waiting.filter((other) => other !== ticket)
+    else if (ticket.kind === "read") this.readers--
+    else this.writing = false
     this.advance()
   }
 
@@ -79,7 +88,7 @@ export class AccessQueue {
       this.waiting.shift()
       if (first.kind === "read") this.readers++
       else this.writing = true
-      first.state = "admitted"
+      first.isAdmitted = true
       first.wake()
     }
   }
@@ -87,6 +96,29 @@ export class AccessQueue {
 
 const admitted = (ticket: Ticket): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
-    if (ticket.state === "admitted") return resume(Effect.void)
+    if (ticket.isAdmitted) return resume(Effect.void)
     ticket.wake = () => resume(Effect.void)
   })
+
+/**
+ * For operations that concern two queues: they take a place in both at once, and run when their turn has come in both.
+ */
+export class JointQueue extends Queue {
+  constructor(
+    private readonly one: AccessQueue,
+    private readonly other: AccessQueue
+  ) {
+    super()
+  }
+
+  override enter(kind: Kind): Place {
+    const [one, other] = [this.one.enter(kind), this.other.enter(kind)]
+    return {
+      admitted: Effect.zipRight(one.admitted, other.admitted),
+      leave: () => {
+        one.leave()
+        other.leave()
+      }
+    }
+  }
+}

@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { constants } from "node:fs"
-import { lstat, mkdir, readlink, realpath, stat, symlink } from "node:fs/promises"
+import { type BigIntStats, constants } from "node:fs"
+import { type FileHandle, lstat, mkdir, readlink, realpath, stat, symlink } from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import { FileRefused } from "../protocol/Failure.js"
 import * as Cursor from "./Cursor.js"
@@ -28,6 +28,64 @@ const listBytes = 100_000_000
 
 const identityOf = (path: NativePath) => attempt(() => stat(path, { bigint: true }))
 
+/** The granularity in which holes are found, in bytes; those of most file systems consist of such blocks. */
+const blockBytes = 65536
+
+const zeros = Buffer.alloc(blockBytes)
+
+/** The end of what is alike from `start`: blocks that are all zeros, or blocks that are not. */
+const runEnd = (bytes: Buffer, start: number): { readonly end: number; readonly isHole: boolean } => {
+  const isHoleAt = (at: number) => {
+    const length = Math.min(blockBytes, bytes.length - at)
+    return bytes.compare(zeros, 0, length, at, at + length) === 0
+  }
+  const isHole = isHoleAt(start)
+  let end = start + blockBytes
+  while (end < bytes.length && isHoleAt(end) === isHole) end += blockBytes
+  return { end: Math.min(end, bytes.length), isHole }
+}
+
+const writeAll = async (to: FileHandle, bytes: Buffer, position: number) => {
+  for (let written = 0; written < bytes.length; ) {
+    const { bytesWritten } = await to.write(bytes, written, bytes.length - written, position + written)
+    written += bytesWritten
+  }
+}
+
+/** Writes what is not zeros. */
+const writeSparse = async (to: FileHandle, bytes: Buffer, position: number) => {
+  for (let at = 0; at < bytes.length; ) {
+    const { end, isHole } = runEnd(bytes, at)
+    if (!isHole) await writeAll(to, bytes.subarray(at, end), position + at)
+    at = end
+  }
+}
+
+/**
+ * Copies the content of a file to an empty one, piece by piece: an interruption takes effect between two of them. Of a
+ * file with holes, zeros are not written. Node.js does not find holes otherwise; reading them costs no disk.
+ */
+const copyContent = (from: FileHandle, to: FileHandle, { size, blocks }: BigIntStats): Effect.Effect<void, Failure> =>
+  Effect.gen(function* () {
+    const write = blocks * 512n < size ? writeSparse : writeAll
+    const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Number(size) + 1))
+    let position = 0
+    let bytesRead = piece.length
+    // A short read of a regular file means end of file.
+    while (bytesRead === piece.length) {
+      // Uninterruptible: a descriptor must not be closed, and its number used again, under a call.
+      bytesRead = yield* Effect.uninterruptible(
+        attempt(async () => {
+          const read = await from.read(piece, 0, piece.length, position)
+          await write(to, piece.subarray(0, read.bytesRead), position)
+          return read.bytesRead
+        })
+      )
+      position += bytesRead
+    }
+    if (write === writeSparse) yield* attempt(() => to.truncate(position))
+  })
+
 /** Copies the content and the mode of a regular file. */
 const copyFile = (source: NativePath, destination: NativePath, displayPath: NativePath): Effect.Effect<void, Failure> =>
   Effect.scoped(
@@ -38,13 +96,7 @@ const copyFile = (source: NativePath, destination: NativePath, displayPath: Nati
       const { handle: to, found: old } = yield* openRegular(destination, "keep", { permissions, displayPath })
       if (Cursor.isSame(found, old)) return yield* new FileRefused({ message: "fs/copy cannot copy a file to itself" })
       if (old.size > 0n) yield* attempt(() => to.truncate(0))
-      const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Number(found.size) + 1))
-      while (true) {
-        const { bytesRead } = yield* attempt(() => from.read(piece, 0, piece.length))
-        if (bytesRead > 0) yield* attempt(() => to.writeFile(piece.subarray(0, bytesRead)))
-        // A short read of a regular file means end of file.
-        if (bytesRead < piece.length) break
-      }
+      yield* copyContent(from, to, found)
       if (old.mode !== found.mode) yield* attempt(() => to.chmod(permissions))
     })
   )

@@ -9,6 +9,7 @@ import { lstat, realpath, stat } from "node:fs/promises"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { FileFailed, FileRefused } from "../protocol/Failure.js"
 import type { FileMetadata, WalkOptions } from "../protocol/FileSystemApi.js"
@@ -20,7 +21,7 @@ import * as MissingWatch from "./MissingWatch.js"
 import { basename, join, type NativePath, names } from "./NativePath.js"
 import * as OpenFile from "./OpenFile.js"
 import * as Remove from "./Remove.js"
-import { attempt, type FileError, mapToFileError, type SystemError } from "./SystemError.js"
+import { attempt, type FileError, mapToFileError, optionOf, type SystemError } from "./SystemError.js"
 import * as Walk from "./Walk.js"
 
 /**
@@ -148,14 +149,10 @@ const getMetadata = (path: NativePath, followSymlinks: boolean) => {
 const resolve = (
   directory: NativePath,
   { name, kind }: Listing.Entry
-): Effect.Effect<ReadonlyArray<DirectoryEntry>> => {
+): Effect.Effect<ReadonlyArray<DirectoryEntry>, SystemError> => {
   if (kind !== "link") return Effect.succeed([{ name, isDirectory: kind === "directory", isFile: kind === "file" }])
-  return Effect.match(
-    attempt(() => stat(join(directory, name))),
-    {
-      onFailure: () => [],
-      onSuccess: (found) => [{ name, isDirectory: found.isDirectory(), isFile: found.isFile() }]
-    }
+  return Effect.map(optionOf(attempt(() => stat(join(directory, name)))), (found) =>
+    Option.toArray(found).map((one) => ({ name, isDirectory: one.isDirectory(), isFile: one.isFile() }))
   )
 }
 

@@ -17,9 +17,10 @@ export const maxHandles = 128
 /** The longest handle id, in bytes. */
 export const maxIdBytes = 32
 
-/** Open files by handle id. Callers must not run `add`, `close` and `closeAll` concurrently. */
+/** Open files by handle id. Callers must not run `add` and `close` of one handle id concurrently. */
 export class Handles {
   private readonly open = new Map<string, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
+  private opening = 0
 
   /** Closing `scope` closes all files. */
   constructor(private readonly scope: Scope.Scope) {}
@@ -32,9 +33,10 @@ export class Handles {
         return refuse(`file handle ID must not exceed ${maxIdBytes} bytes`)
       }
       if (this.open.has(handleId)) return refuse(`file handle \`${handleId}\` already exists`)
-      if (this.open.size >= maxHandles) {
+      if (this.open.size + this.opening >= maxHandles) {
         return refuse(`at most ${maxHandles} file handles may be open per connection`)
       }
+      this.opening++
       return Effect.flatMap(Scope.fork(this.scope, ExecutionStrategy.sequential), (scope) =>
         Scope.extend(open, scope).pipe(
           Effect.flatMap((file) =>
@@ -44,7 +46,14 @@ export class Handles {
           ),
           Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
         )
-      ).pipe(Effect.uninterruptible)
+      ).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            this.opening--
+          })
+        ),
+        Effect.uninterruptible
+      )
     })
   }
 
@@ -56,17 +65,19 @@ export class Handles {
     })
   }
 
-  /** Closes a file, if it is open. */
-  close(handleId: string): Effect.Effect<void> {
+  /** Closes a file, if it is open; says whether it was. */
+  close(handleId: string): Effect.Effect<boolean> {
     return Effect.suspend(() => {
       const found = this.open.get(handleId)
       this.open.delete(handleId)
-      return found === undefined ? Effect.void : Scope.close(found.scope, Exit.void)
+      return found === undefined ? Effect.succeed(false) : Effect.as(Scope.close(found.scope, Exit.void), true)
     })
   }
 
-  /** Closes all files. */
-  readonly closeAll: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach([...this.open.keys()], (handleId) => this.close(handleId), { discard: true })
-  )
+  /** Closes all files whose handle ids are `wanted`. */
+  closeAll(wanted: (handleId: string) => boolean): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach([...this.open.keys()].filter(wanted), (handleId) => this.close(handleId), { discard: true })
+    )
+  }
 }

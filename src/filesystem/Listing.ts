@@ -8,7 +8,7 @@ import type { Dirent } from "node:fs"
 import { opendir } from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import type { NativePath } from "./NativePath.js"
-import { attempt, type SystemError } from "./SystemError.js"
+import { attempt, type Progress, type SystemError } from "./SystemError.js"
 
 /** The type of an entry; links are not followed. */
 export type Kind = "file" | "directory" | "link" | "other"
@@ -38,13 +38,19 @@ const kindOf = (entry: Dirent<Buffer>): Kind => {
   return entry.isSymbolicLink() ? "link" : "other"
 }
 
-const listAll = async (path: NativePath, maxBytes: number, signal: AbortSignal): Promise<Listing> => {
+const listAll = async (
+  path: NativePath,
+  maxBytes: number,
+  signal: AbortSignal,
+  progress: Progress
+): Promise<Listing> => {
   // Node.js accepts "buffer" here; its types do not.
   const directory = await opendir(path, { encoding: "buffer" as BufferEncoding, bufferSize })
   const entries: Array<Entry> = []
   let size = 0
   // The loop closes the directory, even if it is left early.
   for await (const entry of directory as AsyncIterable<unknown> as AsyncIterable<Dirent<Buffer>>) {
+    progress()
     size += entry.name.length + entryBytes
     if (size > maxBytes || signal.aborted) return { entries, complete: false }
     entries.push({ name: entry.name, kind: kindOf(entry) })
@@ -57,7 +63,7 @@ export const list = (path: NativePath, maxBytes: number): Effect.Effect<Listing,
   Effect.flatMap(
     Effect.sync(() => new AbortController()),
     (controller) =>
-      attempt(() => listAll(path, maxBytes, controller.signal)).pipe(
+      attempt((progress) => listAll(path, maxBytes, controller.signal, progress)).pipe(
         Effect.onInterrupt(() => Effect.sync(() => controller.abort()))
       )
   )

@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
 import { FileFailed, FileNotFound, FileRefused } from "../protocol/Failure.js"
 import * as OsError from "../protocol/OsError.js"
 
@@ -18,14 +20,70 @@ export class SystemError extends Data.TaggedError("SystemError")<{
 export type FileError = FileNotFound | FileRefused | FileFailed
 
 /** Makes the error of a code, as if a system call had returned it. */
-export const ofCode = (code: string): SystemError => new SystemError({ code, message: OsError.text(code) })
+export const ofCode = (code: string, message: string = OsError.text(code)): SystemError =>
+  new SystemError({ code, message })
 
-/** Runs a system call. */
-export const attempt = <A>(call: () => Promise<A>): Effect.Effect<A, SystemError> =>
-  Effect.tryPromise({
-    try: call,
-    catch: (error) => new SystemError({ code: OsError.codeOf(error) ?? "", message: OsError.describe(error) })
+/**
+ * How long each system call of an operation may take. Beyond it the call fails, though a thread still waits; all later
+ * calls of the operation fail at once.
+ */
+export interface Limit {
+  /** In milliseconds. */
+  readonly ms: number
+  /** Called when a call exceeds it; gives the message of the failure. */
+  readonly onExceeded: () => string
+  /** That message. */
+  exceeded: string | undefined
+}
+
+/** The limit of system calls; none by default. */
+export class CallLimit extends Context.Reference<CallLimit>()("exec-server/CallLimit", {
+  defaultValue: (): Limit | undefined => undefined
+}) {}
+
+/** Tells that a call which is several system calls has come back from one of them: its time begins anew. */
+export type Progress = () => void
+
+/** Not by `Effect.timeout`: many calls are in uninterruptible regions. */
+const limited = <A>(call: (progress: Progress) => Promise<A>, limit: Limit): Promise<A> =>
+  new Promise((resolve, reject) => {
+    const fail = (message: string) => reject(ofCode("ETIMEDOUT", message))
+    if (limit.exceeded !== undefined) return fail(limit.exceeded)
+    const timer = setTimeout(() => {
+      limit.exceeded ??= limit.onExceeded()
+      fail(limit.exceeded)
+    }, limit.ms)
+    call(() => timer.refresh())
+      .then(resolve, reject)
+      .finally(() => clearTimeout(timer))
   })
+
+const noProgress: Progress = () => {}
+
+const toSystemError = (error: unknown): SystemError =>
+  error instanceof SystemError
+    ? error
+    : new SystemError({ code: OsError.codeOf(error) ?? "", message: OsError.describe(error) })
+
+/** Runs a system call, within the `CallLimit` if there is one. */
+export const attempt = <A>(call: (progress: Progress) => Promise<A>): Effect.Effect<A, SystemError> =>
+  Effect.withFiberRuntime((fiber) => {
+    const limit = Context.get(fiber.currentContext, CallLimit)
+    return Effect.tryPromise({
+      try: () => (limit === undefined ? call(noProgress) : limited(call, limit)),
+      catch: toSystemError
+    })
+  })
+
+/** None for what cannot be examined. Fails all the same if the file system does not answer: it may be there. */
+export const optionOf = <A, R>(
+  effect: Effect.Effect<A, SystemError, R>
+): Effect.Effect<Option.Option<A>, SystemError, R> =>
+  Effect.catchIf(
+    Effect.asSome(effect),
+    ({ code }) => code !== "ETIMEDOUT",
+    () => Effect.succeedNone
+  )
 
 /** Runs a system call and ignores errors of one code. */
 export const attemptUnless = (code: string, call: () => Promise<unknown>): Effect.Effect<void, SystemError> =>

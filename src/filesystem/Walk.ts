@@ -9,7 +9,7 @@ import { FileRefused } from "../protocol/Failure.js"
 import { maxWalk, type WalkOptions } from "../protocol/FileSystemApi.js"
 import * as Listing from "./Listing.js"
 import { join, type NativePath } from "./NativePath.js"
-import { attempt, ofCode, type SystemError } from "./SystemError.js"
+import { attempt, ofCode, optionOf, type SystemError } from "./SystemError.js"
 
 /** The result of a walk. */
 export interface WalkResult {
@@ -56,8 +56,9 @@ interface Child {
   readonly identity: string
 }
 
+/** Empty for a dangling link. */
 const identify = (path: NativePath) =>
-  Effect.option(
+  optionOf(
     Effect.map(
       attempt(() => stat(path, { bigint: true })),
       (found) => ({ isDirectory: found.isDirectory(), identity: `${found.dev}:${found.ino}` })

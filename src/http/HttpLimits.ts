@@ -5,16 +5,25 @@
  */
 import * as Context from "effect/Context"
 
-/** Limits of the exchanges of one connection. */
+/** Limits of the exchanges of one connection, and of what they may be. */
 export interface Limits {
   /** Exchanges in progress, streamed or not. */
   readonly maxHttpRequestsPerConnection: number
   /** Bodies of unfinished responses that are not streamed, in bytes. This also limits each single body. */
   readonly httpBufferBytesPerConnection: number
+  /** Whether requests are made at all. */
+  readonly allowHttp: boolean
+  /** The variables of the server's environment that headers may name; undefined for all but the server's own secrets. */
+  readonly httpEnvAllow: ReadonlyArray<string> | undefined
 }
 
 /** The default limits. */
-export const defaults: Limits = { maxHttpRequestsPerConnection: 256, httpBufferBytesPerConnection: 67108864 }
+export const defaults: Limits = {
+  maxHttpRequestsPerConnection: 256,
+  httpBufferBytesPerConnection: 67108864,
+  allowHttp: true,
+  httpEnvAllow: undefined
+}
 
 /** The limits in force. */
 export class HttpLimits extends Context.Reference<HttpLimits>()("exec-server/HttpLimits", {

@@ -92,13 +92,15 @@ export const basicAuthorization = ({ username, password }: URL): string =>
   `Basic ${Buffer.from(`${decoded(username)}:${decoded(password)}`, "latin1").toString("base64")}`
 
 /**
- * Checks a request, in the order of its members. Failures have the original's texts.
+ * Checks a request, in the order of its members. Failures have the original's texts. Headers may name the `allowed` variables; by
+ * default, all but the server's own secrets.
  *
  * @category constructors
  */
 export const fromParams = (
   params: HttpRequestParams,
-  environment: Environment
+  environment: Environment,
+  allowed?: ReadonlyArray<string> | undefined
 ): Either.Either<HttpRequest, InvalidParams> => {
   const refuse = (message: string) => Either.left(new InvalidParams({ message }))
   if (!token.test(params.method)) return refuse("http/request method is invalid: invalid HTTP method")
@@ -112,6 +114,12 @@ export const fromParams = (
       return refuse(
         `http/request header ${name} names ${valueEnvVar}, which may hold a secret of the server itself; ` +
           "give the value under another name"
+      )
+    }
+    if (valueEnvVar !== undefined && allowed !== undefined && !allowed.includes(valueEnvVar)) {
+      return refuse(
+        `http/request header ${name} names the variable ${valueEnvVar}, which httpEnvAllow does not allow; ` +
+          "add it to that setting of the server, or send the value itself"
       )
     }
     const variable = valueEnvVar === undefined ? "" : environment[valueEnvVar]

@@ -19,7 +19,8 @@ import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } f
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Confiner from "../sandbox/Confiner.js"
 import type { Child, ChildSpec, Env, SpawnError } from "../spawn/Child.js"
-import { StuckStarts } from "../spawn/SlowStarts.js"
+import { SessionWaits, Waits } from "../spawn/SessionWaits.js"
+import { SlowMounts } from "../spawn/SlowMounts.js"
 import { Spawner } from "../spawn/Spawner.js"
 import { type Allowance, Allowances, weightOf, weightOfAll } from "./Allowance.js"
 import * as EnvPolicy from "./EnvPolicy.js"
@@ -57,7 +58,14 @@ export interface Supervisor {
     processId: ProcessId,
     use: (process: ManagedProcess | undefined) => Effect.Effect<A, E>
   ) => Effect.Effect<A, E>
-  /** All processes, in the order of their starts. */
+  /**
+   * Runs a start. While there is a mount that may hang, it goes on for the session also if whoever asks for it is
+   * interrupted: the end of a connection does not wait for it.
+   */
+  readonly carryOut: <A, E>(start: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  /** What waits for file systems on behalf of the session. */
+  readonly waits: Waits
+  /** All processes, in the order they were started. */
   readonly list: () => ReadonlyArray<ManagedProcess>
   /** Ends a tree, by force or gracefully. Says whether the leader was still running. */
   readonly terminate: (processId: ProcessId, mode: TerminateMode) => Effect.Effect<{ readonly running: boolean }>
@@ -101,7 +109,7 @@ const weightOfStart = ({ processId, argv, env, envPolicy, restart }: StartParams
   weightOfAll(argv) +
   (restart === undefined ? 0 : weightOfAll(env) + weightOfAll(envPolicy?.set ?? {}))
 
-const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowance: Allowance) =>
+const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowance: Allowance, waits: Waits) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
     const events = ProcessMetrics.observe(observer)
@@ -109,8 +117,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const limits = yield* ProcessLimits
     const confiner = yield* Confiner.forSpawner(spawner)
     const skipGrace = yield* SkipGrace
+    const mounts = yield* SlowMounts
     const processes = new Map<ProcessId, ManagedProcess>()
-    const stuckStarts = { count: 0 }
     let open = 0
     let ending = false
 
@@ -185,7 +193,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const spawn = (spec: ChildSpec): Effect.Effect<Child, SpawnError> =>
       Effect.suspend(() => {
         const startedAt = performance.now()
-        return Effect.map(Effect.provideService(spawner.spawn(spec), StuckStarts, stuckStarts), (child) => {
+        return Effect.map(spawner.spawn(spec), (child) => {
           ProcessMetrics.spawnSeconds.unsafeUpdate((performance.now() - startedAt) / 1000, [])
           return child
         })
@@ -193,7 +201,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         Effect.withSpan("ProcessSupervisor.spawn", {
           captureStackTrace: false,
           attributes: { tty: spec.io._tag === "Pty" }
-        })
+        }),
+        Effect.provideService(SessionWaits, waits)
       )
 
     const start = (params: StartParams) =>
@@ -235,7 +244,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         // requests.
         const { child, confined, isConfined } = yield* Effect.gen(function* () {
           const confinement =
-            params.sandbox === undefined ? undefined : yield* confiner.confine(params.sandbox, spec.env)
+            params.sandbox === undefined
+              ? undefined
+              : yield* Effect.provideService(confiner.confine(params.sandbox, { env: spec.env }), SessionWaits, waits)
           const confined = confinement === undefined ? spec : { ...spec, confinement }
           return { child: yield* spawn(confined), confined, isConfined: confinement !== undefined }
         }).pipe(
@@ -254,7 +265,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           process.listen()
           process.signal("SIGKILL", "tree")
         }
-        yield* fork(Effect.sync(() => live(process, weight)))
+        // Later than the answer, also where that has to pass through the fiber of `carryOut`.
+        const lives = Effect.sync(() => live(process, weight))
+        yield* fork(mounts.isPresent() ? Effect.zipRight(Effect.yieldNow(), lives) : lives)
         if (policy !== undefined) yield* forkFor(process, ProcessFibers.keepUp(process, confined, policy, spawn))
         if (params.timeoutMs !== undefined) yield* forkFor(process, ProcessFibers.expire(process, params.timeoutMs))
         return { pid: child.pid, confined: isConfined }
@@ -268,6 +281,17 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         ),
         Effect.uninterruptible
       )
+
+    const carryOut: Supervisor["carryOut"] = (start) =>
+      Effect.suspend(() => {
+        if (!mounts.isPresent()) return start
+        // With what the caller has of its own: the span that encloses the start, for example.
+        return Effect.flatMap(Effect.runtime(), (runtime) => {
+          const fiber = Runtime.runFork(runtime)(Effect.uninterruptible(start))
+          fibers.add(fiber)
+          return Fiber.join(fiber)
+        })
+      })
 
     const act: Supervisor["act"] = (processId, use) =>
       Immediate.make(() => {
@@ -301,6 +325,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const end = (graceMs: number) =>
       Effect.gen(function* () {
         ending = true
+        waits.end()
         const all = Array.from(processes.values())
         const running = all.filter(({ tag }) => tag === "Running" || tag === "Restarting")
         for (const process of all) process.finish()
@@ -321,7 +346,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     return {
       start,
       find: (processId) => processes.get(processId),
+      carryOut,
       act,
+      waits,
       list: () => Array.from(processes.values()),
       terminate,
       end
@@ -342,14 +369,22 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
     Effect.gen(function* () {
       const { context, fiberRefs } = yield* Effect.runtime<Spawner | OutputBuffer>()
       yield* LateLimits.refuse("retained output", Context.get(context, OutputBuffer))
-      const services = Context.pick(Spawner, OutputBuffer, ProcessLimits, Confiner.Confiner, SkipGrace)(context)
+      const services = Context.pick(
+        Spawner,
+        OutputBuffer,
+        ProcessLimits,
+        Confiner.Confiner,
+        SkipGrace,
+        SlowMounts
+      )(context)
       const { runtimeFlags } = Runtime.defaultRuntime
       const runFork = Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
+      const stuckOfServer = { count: 0 }
       const allowances = new Allowances(Context.get(services, ProcessLimits))
       return {
         make: (events) =>
           Effect.flatMap(Effect.scope, (scope) =>
-            Effect.provide(make(events, runFork, scope, allowances.make()), services)
+            Effect.provide(make(events, runFork, scope, allowances.make(), new Waits(stuckOfServer)), services)
           )
       }
     })

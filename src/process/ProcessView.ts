@@ -121,9 +121,9 @@ export abstract class ProcessView {
     return this.child()?.findRemains() ?? false
   }
 
-  /** Completes when the process has closed, or after `waitMs`. */
+  /** Completes when the process has closed or could not be started, or after `waitMs`. */
   untilClosed(waitMs: number): Effect.Effect<void> {
-    return this.waiters.until(() => this.state._tag === "Closed", waitMs)
+    return this.waiters.until(() => this.state._tag === "Closed" || this.state._tag === "Failed", waitMs)
   }
 
   /** All retained output, and the state of the process. */

@@ -41,6 +41,7 @@ export class DiscoveryApi extends RpcGroup.make(
     access: "use",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ cwd: FilePath, configPaths: listOf(KeyPath), requirementsPaths: listOf(KeyPath) }),
     success: Schema.Struct({
       userHomeDir: Text,
@@ -56,6 +57,7 @@ export class DiscoveryApi extends RpcGroup.make(
     access: "use",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({
       roots: maxItems(listOf(Schema.Struct({ id: ClientId, path: FilePath, sandbox: maybe(Sandbox) })), maxRoots)
     }),
@@ -79,6 +81,7 @@ export class DiscoveryApi extends RpcGroup.make(
     access: "use",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ cwd: FilePath, sandbox: maybe(Sandbox) }),
     success: Schema.Struct({ plugins: listOf(Schema.Never), skills: listOf(Schema.Never), warnings: TextList })
   })

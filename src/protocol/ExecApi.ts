@@ -404,6 +404,7 @@ export class ExecApi extends RpcGroup.make(
     access: "view",
     repeatable: "always",
     largeAnswer: true,
+    answered: "wheneverWithWaitMs",
     payload: Schema.Struct({ ...processFields, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
     success: ReadResult
   }),
@@ -413,6 +414,7 @@ export class ExecApi extends RpcGroup.make(
     access: "control",
     repeatable: "withWriteId",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({
       ...processFields,
       chunk: Bytes,
@@ -426,6 +428,7 @@ export class ExecApi extends RpcGroup.make(
     access: "control",
     repeatable: "always",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct(processFields),
     success: Empty
   }),
@@ -466,6 +469,7 @@ export class ExecApi extends RpcGroup.make(
     access: "view",
     repeatable: "always",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({ ...processFields, waitMs: maybe(Count), until: maybe(oneOf("exited", "closed")) }),
     success: WaitResult
   }),

@@ -154,6 +154,7 @@ export class FileSystemApi extends RpcGroup.make(
     access: "use",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ ...pathFields, ...linkFields }),
     success: Schema.Struct({ dataBase64: Bytes })
   }),
@@ -163,6 +164,7 @@ export class FileSystemApi extends RpcGroup.make(
     access: "use",
     repeatable: "never",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: unbounded(Text) }),
     success: Empty
   }),
@@ -213,6 +215,7 @@ export class FileSystemApi extends RpcGroup.make(
     access: "use",
     repeatable: "always",
     largeAnswer: false,
+    answered: "late",
     payload: Schema.Struct({ ...pathFields, options: WalkOptions }),
     success: WalkResult
   }),
@@ -225,6 +228,7 @@ export class FileSystemApi extends RpcGroup.make(
     access: "use",
     repeatable: "never",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({ ...pathFields, ...linkFields, recursive: maybe(Flag), force: maybe(Flag) }),
     success: Empty
   }),
@@ -236,6 +240,7 @@ export class FileSystemApi extends RpcGroup.make(
     access: "use",
     repeatable: "never",
     largeAnswer: false,
+    answered: "whenever",
     payload: Schema.Struct({
       sourcePath: FilePath,
       destinationPath: FilePath,

@@ -104,6 +104,7 @@ export class HttpApi extends RpcGroup.make(
     access: "use",
     repeatable: "never",
     largeAnswer: true,
+    answered: "whenever",
     payload: HttpRequestParams,
     success: HttpRequestResult
   })

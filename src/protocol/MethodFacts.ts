@@ -63,6 +63,11 @@ export interface Facts {
    * so its method must only read state.
    */
   readonly largeAnswer: boolean
+  /**
+   * Whether the response may come late, because of work whose size the client cannot know, or whenever something
+   * happens that the request waits for. Absent: it comes soon.
+   */
+  readonly answered?: "late" | "whenever" | "wheneverWithWaitMs"
 }
 
 /**

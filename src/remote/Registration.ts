@@ -46,6 +46,20 @@ const maxIdLength = 256
 const retryableStatus = (status: number) => status >= 500 || status === 408 || status === 429
 
 /**
+ * Why an environment id is invalid; undefined if it is valid.
+ *
+ * @category utilities
+ */
+export const faultOfId = (environmentId: string): string | undefined => {
+  if (environmentId.trim() === "") return "environment id is required for remote exec-server registration"
+  if (environmentId !== environmentId.trim()) return "environment id must not contain surrounding whitespace"
+  if (environmentId.length > maxIdLength) return `environment id cannot be longer than ${maxIdLength} characters`
+  return /^[A-Za-z0-9_-]+$/.test(environmentId)
+    ? undefined
+    : "environment id must contain only ASCII letters, numbers, '-' or '_'"
+}
+
+/**
  * Validates the URL and the id. The id becomes part of the path of a request with a credential.
  *
  * @category constructors
@@ -54,14 +68,8 @@ export const parseTarget = (base: string, environmentId: string): Either.Either<
   const fail = (message: string) => Either.left(new RegistrationConfigError({ message }))
   const trimmed = base.trim().replace(/\/+$/, "")
   if (trimmed === "") return fail("environment registry base URL is required")
-  if (environmentId.trim() === "") return fail("environment id is required for remote exec-server registration")
-  if (environmentId !== environmentId.trim()) return fail("environment id must not contain surrounding whitespace")
-  if (environmentId.length > maxIdLength) {
-    return fail(`environment id cannot be longer than ${maxIdLength} characters`)
-  }
-  if (!/^[A-Za-z0-9_-]+$/.test(environmentId)) {
-    return fail("environment id must contain only ASCII letters, numbers, '-' or '_'")
-  }
+  const fault = faultOfId(environmentId)
+  if (fault !== undefined) return fail(fault)
   if (!URL.canParse(trimmed)) return fail("invalid remote exec-server registration URL: it is not a URL")
   const url = new URL(trimmed)
   if (url.protocol !== "http:" && url.protocol !== "https:") {

@@ -60,6 +60,7 @@ export class RelayDriver {
   private delivering = false
   private waited = false
   private over = false
+  private readonly probes = new Set<(isAlive: boolean) => void>()
 
   constructor(
     private readonly streamId: string,
@@ -80,6 +81,7 @@ export class RelayDriver {
 
   receive(frame: RelayFrame.Frame): void {
     this.stream.receive(frame, performance.now())
+    this.answerProbes(this.stream.ended === undefined)
     this.deliver()
     this.pump()
   }
@@ -99,6 +101,25 @@ export class RelayDriver {
     if (!this.paused) return
     this.paused = false
     this.deliver()
+    this.pump()
+  }
+
+  /**
+   * Says within this time, in milliseconds, whether the peer is still there: one that was heard of within it is, and so
+   * is one of which nothing can be learnt.
+   */
+  probe(withinMs: number, onAnswer: (isAlive: boolean) => void): void {
+    const isHeard = performance.now() - this.stream.lastHeardAt < withinMs
+    if (this.over || isHeard || !this.turns.isOpen || !this.stream.ask()) {
+      onAnswer(!this.over)
+      return
+    }
+    const answer = (isAlive: boolean) => {
+      clearTimeout(timer)
+      if (this.probes.delete(answer)) onAnswer(isAlive)
+    }
+    const timer = setTimeout(answer, withinMs, false)
+    this.probes.add(answer)
     this.pump()
   }
 
@@ -178,9 +199,14 @@ export class RelayDriver {
     }, deadline - now)
   }
 
+  private answerProbes(isAlive: boolean): void {
+    for (const answer of Array.from(this.probes)) answer(isAlive)
+  }
+
   private finish(end: StreamEnd): void {
     if (this.over) return
     this.over = true
+    this.answerProbes(false)
     clearTimeout(this.timer)
     this.turns.leave(this)
     this.stream.abandon(end)

@@ -21,6 +21,9 @@ const anyClient: Grant = { id: "relay" }
 /** The most ended streams whose next sequence number is remembered. */
 const maxRemembered = 1024
 
+/** The deadline for a silent peer to respond when its client resumes the session elsewhere, in milliseconds. */
+const probeMs = 2000
+
 /** Options of a mux. */
 export interface Options {
   readonly limits: Limits
@@ -101,6 +104,7 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
       buffered: () => driver.queuedBytes,
       pause: () => driver.pause(),
       resume: () => driver.resume(),
+      probe: (onAnswer) => driver.probe(probeMs, onAnswer),
       close: ({ reason }) => {
         // The id is free now: its next frame opens a new connection.
         if (streams.get(streamId) === driver) streams.delete(streamId)

@@ -34,6 +34,8 @@ export interface RelaySocket {
   /** Pauses and resumes reading. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
+  /** Pings the other end, and says within 3 seconds whether it is still there. */
+  readonly probe: (onAnswer: (isAlive: boolean) => void) => void
   /** Starts the close handshake. `onEnd` follows. */
   readonly close: (code: number, reason: string) => void
 }
@@ -53,6 +55,9 @@ export const highWaterBytes = 1048576
  * because its client paused it.
  */
 const heartbeat = { intervalMs: 30000, maxUnanswered: 3, countsWhilePaused: false } as const
+
+/** The deadline for the answer to a probe, in milliseconds. */
+const probeMs = 3000
 
 /** The deadline for connecting, in milliseconds. */
 const dialMs = 10000
@@ -78,6 +83,7 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
     buffered: () => channel.buffered,
     pause: () => channel.pause(),
     resume: () => channel.resume(),
+    probe: (onAnswer) => channel.probe(probeMs, onAnswer),
     close: (code, reason) => channel.close(code, reason)
   }
 }

@@ -139,6 +139,21 @@ export class RelayStream {
     this.receiver.release()
   }
 
+  /**
+   * Has the next frame ask the peer for an answer; false if nothing can be learnt of this one: it makes no vows, or it is
+   * not read.
+   */
+  ask(): boolean {
+    if (this.end !== undefined || !this.vows || !this.listens) return false
+    this.resumeDue = true
+    return true
+  }
+
+  /** When the peer was heard of last. */
+  get lastHeardAt(): number {
+    return this.heardAt
+  }
+
   /** Sets whether the peer is being read. Its silence counts only while it is. */
   listen(listens: boolean, now: number): void {
     this.listens = listens

@@ -2,7 +2,8 @@
  * A rendezvous: executors register with it and wait, and clients connect to them through it.
  *
  * `POST /cloud/environment/ID/register` returns a one-time URL for the executor. Clients connect to
- * `/cloud/environment/ID/connect?role=harness`.
+ * `/cloud/environment/ID/connect?role=harness`. An environment has one executor: a second one is refused while the
+ * first one responds.
  *
  * @since 0.1.0
  */
@@ -21,6 +22,13 @@ import * as RelaySocket from "./RelaySocket.js"
 import { type Limits, RendezvousRouter } from "./RendezvousRouter.js"
 
 /**
+ * One token for all environments, or one per environment id (`EnvironmentToken.derive`).
+ *
+ * @category models
+ */
+export type Token = string | ((environmentId: string) => string)
+
+/**
  * Options of a rendezvous.
  *
  * @category models
@@ -30,9 +38,9 @@ export interface Options {
   /** Serves TLS with this certificate. */
   readonly tls?: Tls.Files | undefined
   /** The bearer token of executors; undefined if none is needed. */
-  readonly executorToken?: string | undefined
+  readonly executorToken?: Token | undefined
   /** The token of clients, as a bearer token or as `token` in the query; undefined if none is needed. */
-  readonly clientToken?: string | undefined
+  readonly clientToken?: Token | undefined
   /** The URL for executors, such as `wss://host`, behind a reverse proxy. */
   readonly publicUrl?: string | undefined
   readonly limits?: Partial<RendezvousLimits> | undefined
@@ -80,6 +88,9 @@ const ticketMs = 60000
 /** The most unused registrations. Beyond it the oldest is dropped. */
 const maxTickets = 4096
 
+/** The same of one environment, so that its executor cannot use up those of others. */
+const maxTicketsPerEnvironment = 8
+
 /** How long a connection may take to be accepted, in milliseconds. */
 const acceptWithinMs = 10000
 
@@ -88,9 +99,17 @@ const goodbyeMs = 2000
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
 
-/** Compares in constant time. */
-const matches = (expected: string | undefined, given: string | undefined): boolean =>
-  expected === undefined || (given !== undefined && timingSafeEqual(digest(expected), digest(given)))
+/** Why a token does not let into an environment; undefined if it does. Compares in constant time. */
+const tokenFault = (
+  token: Token | undefined,
+  environmentId: string,
+  given: string | undefined
+): Refusal | undefined => {
+  if (token === undefined) return undefined
+  const expected = typeof token === "string" ? token : token(environmentId)
+  if (given !== undefined && timingSafeEqual(digest(expected), digest(given))) return undefined
+  return typeof token === "string" ? refusals.token : refusals.otherToken
+}
 
 const bearer = ({ headers }: IncomingMessage): string | undefined =>
   /^bearer +(\S+)$/i.exec(headers.authorization ?? "")?.[1]
@@ -120,6 +139,11 @@ interface Refusal {
 const refusals = {
   origin: { status: 403, code: "forbidden_origin", message: "no web page may use the rendezvous" },
   token: { status: 401, code: "unauthorized", message: "the token is missing or wrong" },
+  otherToken: {
+    status: 401,
+    code: "unauthorized",
+    message: "the token is missing, or it is not that of this environment"
+  },
   ticket: {
     status: 401,
     code: "unauthorized",
@@ -128,6 +152,11 @@ const refusals = {
   path: { status: 404, code: "not_found", message: "there is nothing here" },
   method: { status: 405, code: "method_not_allowed", message: "registrations are posted" },
   offline: { status: 409, code: "environment_offline", message: "no executor is connected for this environment" },
+  taken: {
+    status: 409,
+    code: "environment_taken",
+    message: "another executor of this environment is connected, and answers; end it first"
+  },
   environments: { status: 503, code: "too_many_environments", message: "the limit of environments is reached" },
   clients: { status: 503, code: "too_many_clients", message: "the limit of clients of this environment is reached" }
 } as const satisfies Record<string, Refusal>
@@ -170,10 +199,11 @@ const make = (options: Options) =>
     }
 
     const issue = (environmentId: string): string => {
+      const own = Array.from(tickets).flatMap(([key, ticket]) => (ticket.environmentId === environmentId ? [key] : []))
+      const [oldest] = own.length >= maxTicketsPerEnvironment ? own : tickets.size >= maxTickets ? tickets.keys() : []
+      if (oldest !== undefined) tickets.delete(oldest)
       const ticket = randomBytes(32).toString("base64url")
       tickets.set(digest(ticket).toString("hex"), { environmentId, until: performance.now() + ticketMs })
-      const [oldest] = tickets.keys()
-      if (tickets.size > maxTickets && oldest !== undefined) tickets.delete(oldest)
       return ticket
     }
 
@@ -206,12 +236,17 @@ const make = (options: Options) =>
       const target = parseTarget(request)
       if (target?.action !== "register") return refuse(response, refusals.path)
       if (request.method !== "POST") return refuse(response, refusals.method)
-      if (!matches(options.executorToken, bearer(request))) return refuse(response, refusals.token)
       const { environmentId } = target
-      const url = `${baseFor(request)}/cloud/environment/${environmentId}/executor?ticket=${issue(environmentId)}`
-      return response
-        .writeHead(200, { ...closing, "content-type": "application/json" })
-        .end(JSON.stringify({ environment_id: environmentId, url }))
+      const wrongToken = tokenFault(options.executorToken, environmentId, bearer(request))
+      if (wrongToken !== undefined) return refuse(response, wrongToken)
+      const answer = (isVacant: boolean) => {
+        if (!isVacant) return refuse(response, refusals.taken)
+        const url = `${baseFor(request)}/cloud/environment/${environmentId}/executor?ticket=${issue(environmentId)}`
+        return response
+          .writeHead(200, { ...closing, "content-type": "application/json" })
+          .end(JSON.stringify({ environment_id: environmentId, url }))
+      }
+      return whenVacant(environmentId, answer)
     }
 
     /** Why an upgrade is refused; undefined if it is not. */
@@ -219,14 +254,21 @@ const make = (options: Options) =>
       if (request.headers.origin !== undefined) return refusals.origin
       if (target === undefined || target.action === "register") return refusals.path
       const { environmentId, action, query } = target
+      if (action === "executor") return redeem(environmentId, query.get("ticket")) ? undefined : refusals.ticket
+      const given = bearer(request) ?? query.get("token") ?? undefined
+      const wrongToken = tokenFault(options.clientToken, environmentId, given)
+      if (wrongToken !== undefined) return wrongToken
       const router = routers.get(environmentId)
-      if (action === "executor") {
-        if (!redeem(environmentId, query.get("ticket"))) return refusals.ticket
-        return router === undefined && routers.size >= limits.maxEnvironments ? refusals.environments : undefined
-      }
-      if (!matches(options.clientToken, bearer(request) ?? query.get("token") ?? undefined)) return refusals.token
       if (!router?.isOnline) return refusals.offline
       return router.isFull ? refusals.clients : undefined
+    }
+
+    /** Says whether an executor may come: no other one is connected for the environment that answers. */
+    const whenVacant = (environmentId: string, onVerdict: (isVacant: boolean) => void): void => {
+      const router = routers.get(environmentId)
+      if (router?.isOnline !== true) onVerdict(true)
+      // When the one is gone, another one may have come meanwhile.
+      else router.probe((isAlive) => (isAlive ? onVerdict(false) : whenVacant(environmentId, onVerdict)))
     }
 
     server.on("upgrade", (request, socket, head) => {
@@ -235,12 +277,18 @@ const make = (options: Options) =>
       const target = parseTarget(request)
       const refusal = fault(request, target)
       if (refusal !== undefined || target === undefined) return refuseUpgrade(socket, refusal ?? refusals.path)
-      upgrades.handleUpgrade(request, socket, head, (ws) => {
-        pending.accepted(request.socket)
-        const relay = RelaySocket.make(ws, request.socket)
-        const router = routerOf(target.environmentId)
-        if (target.action === "executor") router.addExecutor(relay)
-        else router.addClient(relay)
+      const { environmentId, action } = target
+      const accept = (add: (router: RendezvousRouter, relay: RelaySocket.RelaySocket) => void) =>
+        upgrades.handleUpgrade(request, socket, head, (ws) => {
+          pending.accepted(request.socket)
+          add(routerOf(environmentId), RelaySocket.make(ws, request.socket))
+        })
+      if (action === "connect") return accept((router, relay) => router.addClient(relay))
+      const isOneTooMany = () => !routers.has(environmentId) && routers.size >= limits.maxEnvironments
+      return whenVacant(environmentId, (isVacant) => {
+        if (!isVacant) refuseUpgrade(socket, refusals.taken)
+        else if (isOneTooMany()) refuseUpgrade(socket, refusals.environments)
+        else accept((router, relay) => router.addExecutor(relay))
       })
     })
 

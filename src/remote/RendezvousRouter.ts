@@ -28,6 +28,8 @@ const code = { normal: 1000, policy: 1008, later: 1013 } as const
 /** An environment: at most one executor, and its clients. */
 export class RendezvousRouter {
   private executor: RelaySocket | undefined
+  /** Who waits for a sign of life of the executor. */
+  private readonly askers: Array<(isAlive: boolean) => void> = []
   private readonly clients = new Set<Client>()
   private readonly owners = new Map<string, Client>()
   private readonly held = new Set<RelaySocket>()
@@ -47,14 +49,27 @@ export class RendezvousRouter {
     return this.clients.size >= this.limits.maxClientsPerEnvironment
   }
 
-  /** Replaces the current executor, whose connection may be dead without notice. */
-  addExecutor(socket: RelaySocket): void {
-    const previous = this.executor
-    this.executor = socket
-    if (previous !== undefined) {
-      this.dropClients()
-      previous.close(code.normal, "another executor has taken this one's place")
+  /**
+   * Tells whether the executor answers a ping; disconnects it if not. Probes during a ping share its answer.
+   */
+  probe(onAnswer: (isAlive: boolean) => void): void {
+    this.askers.push(onAnswer)
+    if (this.askers.length > 1) return
+    const { executor } = this
+    const tell = (isAlive: boolean) => {
+      if (executor !== undefined && !isAlive) {
+        executor.close(code.normal, "another executor has come, and this one did not answer")
+        this.removeExecutor(executor)
+      }
+      for (const answer of this.askers.splice(0)) answer(isAlive)
     }
+    if (executor === undefined) tell(false)
+    else executor.probe(tell)
+  }
+
+  /** Only while there is none. */
+  addExecutor(socket: RelaySocket): void {
+    this.executor = socket
     const drop = this.dropper("an executor")
     socket.listen({
       onFrame: (bytes) => {

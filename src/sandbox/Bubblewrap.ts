@@ -22,10 +22,13 @@ import { attempt, type ChildSpec, type ExitStatus, SpawnError } from "../spawn/C
 import type { Confinement } from "../spawn/Confinement.js"
 import { Guard } from "../spawn/Guard.js"
 import { ConfinedLauncher, Launcher, type Leader, makeExit, type Running, run, statusOf } from "../spawn/Launcher.js"
+import * as MountProbe from "../spawn/MountProbe.js"
 import * as Posix from "../spawn/Posix.js"
 import { childrenOf, entryOf, type Identity, isStranger, kill, membersOf, table } from "../spawn/ProcessTree.js"
 import { ProcessTrees, type Tree, type Shape as TreesShape } from "../spawn/ProcessTrees.js"
 import * as Program from "../spawn/Program.js"
+import { SessionWaits } from "../spawn/SessionWaits.js"
+import { answerMs, SlowMounts, type Shape as SlowMountsShape } from "../spawn/SlowMounts.js"
 import { Spawner } from "../spawn/Spawner.js"
 import * as Mounting from "./Mounting.js"
 import { Placeholders, type Shape as PlaceholdersShape } from "./Placeholders.js"
@@ -33,9 +36,6 @@ import * as WritableFolders from "./WritableFolders.js"
 
 /** Bubblewrap is not installed or cannot create namespaces here; the message says what to do. */
 export class BubblewrapUnavailable extends Data.TaggedError("BubblewrapUnavailable")<{ readonly message: string }> {}
-
-/** The deadline for the start of a contained program, in milliseconds. */
-const startMs = 10000
 
 /** The deadline of each check of bubblewrap, in milliseconds. */
 const checkMs = 10000
@@ -155,6 +155,7 @@ const prefixNames = (env: ChildSpec["env"]): ChildSpec["env"] =>
 interface Needs {
   readonly bubblewrap: string
   readonly trees: TreesShape
+  readonly mounts: SlowMountsShape
   readonly places: PlaceholdersShape
   /** The pids of the processes that enclose confined programs. */
   readonly confined: Set<number>
@@ -206,80 +207,84 @@ const spawnHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
 }
 
 const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
-  Effect.flatMap(
-    attempt(() => spawnHolding(needs, spec, stdio)),
-    ({ outer, reports, release }) => {
-      const tree = needs.trees.track(outer.pid)
-      if (spec.confinement !== undefined) needs.confined.add(outer.pid)
-      const { report, onExit } = makeExit()
-      let ended: ExitStatus | undefined
-      let over = false
-      let isKilled = false
+  Effect.gen(function* () {
+    const waits = yield* SessionWaits
+    yield* MountProbe.check(needs.mounts, needs.trees, () => [spec.cwd, ...Program.candidates(spec)])
+    const refused = waits.refusal(false)
+    if (refused !== undefined) return yield* refused
+    const { outer, reports, release } = yield* attempt(() => spawnHolding(needs, spec, stdio))
+    const tree = needs.trees.track(outer.pid)
+    if (spec.confinement !== undefined) needs.confined.add(outer.pid)
+    const { report, onExit } = makeExit()
+    let ended: ExitStatus | undefined
+    let over = false
+    let isKilled = false
 
-      const leaderOf = (found: Contained | undefined): Leader => ({
-        pid: found?.program.pid ?? outer.pid,
-        onExit,
-        signal: (signal, target) => {
-          if (signal === "SIGKILL" && target === "tree") {
-            isKilled = true
-            return tree.signal(signal, target)
-          }
-          // The kill is sent later in this turn of the event loop. A later signal must not overtake it.
-          if (isKilled) return
-          const current = found === undefined ? undefined : entryOf(found.program.pid)
-          if (found === undefined || current === undefined || isStranger(found.program, current)) return
-          if (target === "leader") return kill(current.pid, signal)
-          if (target === "group") return kill(-current.pid, signal)
-          // All processes of the namespace except `init`.
-          for (const { pid } of membersOf(found.init, table()).values()) if (pid !== found.init.pid) kill(pid, signal)
-        },
-        hasRemains: () => !over,
-        findRemains: () => !over,
-        // The guard does not know it: nothing outlives the first process of a namespace.
-        closeTerminal: () => {}
+    const leaderOf = (found: Contained | undefined): Leader => ({
+      pid: found?.program.pid ?? outer.pid,
+      onExit,
+      signal: (signal, target) => {
+        if (signal === "SIGKILL" && target === "tree") {
+          isKilled = true
+          return tree.signal(signal, target)
+        }
+        // The kill is sent later in this turn of the event loop. A later signal must not overtake it.
+        if (isKilled) return
+        const current = found === undefined ? undefined : entryOf(found.program.pid)
+        if (found === undefined || current === undefined || isStranger(found.program, current)) return
+        if (target === "leader") return kill(current.pid, signal)
+        if (target === "group") return kill(-current.pid, signal)
+        // All processes of the namespace except `init`.
+        for (const { pid } of membersOf(found.init, table()).values()) if (pid !== found.init.pid) kill(pid, signal)
+      },
+      hasRemains: () => !over,
+      findRemains: () => !over,
+      // The guard has none of it: nothing in a namespace outlives its first process.
+      closeTerminal: () => {}
+    })
+
+    return yield* Effect.async<Leader, SpawnError>((resume) => {
+      const fail = (message: string) => {
+        if (!over) tree.signal("SIGKILL", "tree")
+        resume(new SpawnError({ message }))
+      }
+      const endWait = waits.begin((message = `bubblewrap did not start the process within ${answerMs / 1000} s`) =>
+        fail(message)
+      )
+      const take = (line: string) => {
+        const { word, number } = parse(line)
+        if (word === "ended") ended = decode(number)
+        else endWait()
+        if (word === "started") resume(Effect.succeed(leaderOf(containedIn(outer.pid))))
+        if (word === "failed") fail(OsError.text(OsError.codeName(number)))
+      }
+      let rest = ""
+      reports.setEncoding("latin1")
+      reports.on("data", (text: string) => {
+        const lines = (rest + text).split("\n")
+        rest = lines.pop() ?? ""
+        for (const line of lines) take(line)
+        if (rest.length <= maxLine) return
+        reports.destroy()
+        tree.signal("SIGKILL", "tree")
       })
-
-      return Effect.async<Leader, SpawnError>((resume) => {
-        const fail = (message: string) => {
-          if (!over) tree.signal("SIGKILL", "tree")
-          resume(new SpawnError({ message }))
-        }
-        const late = setTimeout(() => fail(`bubblewrap did not start the process within ${startMs} ms`), startMs)
-        const take = (line: string) => {
-          const { word, number } = parse(line)
-          if (word === "ended") ended = decode(number)
-          else clearTimeout(late)
-          if (word === "started") resume(Effect.succeed(leaderOf(containedIn(outer.pid))))
-          if (word === "failed") fail(OsError.text(OsError.codeName(number)))
-        }
-        let rest = ""
-        reports.setEncoding("latin1")
-        reports.on("data", (text: string) => {
-          const lines = (rest + text).split("\n")
-          rest = lines.pop() ?? ""
-          for (const line of lines) take(line)
-          if (rest.length <= maxLine) return
-          reports.destroy()
-          tree.signal("SIGKILL", "tree")
+      reports.on("error", () => reports.destroy())
+      // Bubblewrap holds the pipe open until it exits.
+      reports.once("close", () =>
+        outer.onExit((status) => {
+          over = true
+          endWait()
+          release()
+          needs.confined.delete(outer.pid)
+          tree.reaped()
+          fail(`bubblewrap could not start the process (${describe(status)})`)
+          // Without a report, `init` was killed, and the whole namespace with it. A kill by the server outranks any
+          // report.
+          report(isKilled && status._tag === "Signaled" ? status : (ended ?? status))
         })
-        reports.on("error", () => reports.destroy())
-        // Bubblewrap holds the pipe open until it exits.
-        reports.once("close", () =>
-          outer.onExit((status) => {
-            over = true
-            clearTimeout(late)
-            release()
-            needs.confined.delete(outer.pid)
-            tree.reaped()
-            fail(`bubblewrap could not start the process (${describe(status)})`)
-            // Without a report, `init` was killed, and the whole namespace with it. A kill by the server outranks any
-            // report.
-            report(isKilled && status._tag === "Signaled" ? status : (ended ?? status))
-          })
-        )
-      })
-    }
-  )
+      )
+    })
+  })
 
 const startWorker = (
   needs: Needs,
@@ -338,8 +343,12 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
     /** The pids of the roots of running confined programs' trees. */
     readonly confined: () => ReadonlySet<number>
+    /** Waits until the slow mounts that these paths lead to have answered, if there are any; fails if they do not in time. */
+    readonly look: (paths: () => ReadonlyArray<string>) => Effect.Effect<void, SpawnError>
     /** The folders that running sandboxes can write. */
     readonly writable: WritableFolders.WritableFolders
+    /** Whether a directory is there only while running sandboxes keep it from being created. */
+    readonly isPlaceholder: (path: string) => boolean
     /** Starts a file worker with the files of a confinement at `viewPath`, its root once it calls chroot. */
     readonly startWorker: (
       argv: readonly [program: string, ...args: ReadonlyArray<string>],
@@ -353,23 +362,27 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     Bubblewrap,
     Effect.gen(function* () {
       const trees = yield* ProcessTrees
+      const mounts = yield* SlowMounts
       const places = yield* Placeholders
       const confined = new Set<number>()
       const writable = WritableFolders.make()
+      const needs = { trees, mounts, places, confined, writable }
       const program = yield* checkedOnce(find)
       return {
         check: Effect.asVoid(program),
         confined: () => confined,
+        look: (paths) => MountProbe.check(mounts, trees, paths),
         writable,
+        isPlaceholder: places.has,
         checkConfining: yield* checkedOnce(Effect.flatMap(program, checkDescriptors)),
         launch: (spec, stdio) =>
           program.pipe(
             Effect.mapError(({ message }) => new SpawnError({ message })),
-            Effect.flatMap((bubblewrap) => launch({ bubblewrap, trees, places, confined, writable }, spec, stdio))
+            Effect.flatMap((bubblewrap) => launch({ bubblewrap, ...needs }, spec, stdio))
           ),
         startWorker: (argv, confinement, stdio) =>
           Effect.flatMap(program, (bubblewrap) =>
-            attempt(() => startWorker({ bubblewrap, trees, places, confined, writable }, argv, confinement, stdio))
+            attempt(() => startWorker({ bubblewrap, ...needs }, argv, confinement, stdio))
           )
       }
     })

@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import { type InvalidParams, LimitReached, NotAllowed } from "../protocol/Failure.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
-import type { Env, Spawns } from "../spawn/Child.js"
+import type { Env, SpawnError, Spawns } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Bubblewrap } from "./Bubblewrap.js"
@@ -32,6 +32,14 @@ const unenforceable = (why: string): NotAllowed =>
   })
 
 /**
+ * What is confined: a process, with its environment, or a request on files, to which restrictions of the network do not
+ * apply. A request that only reads needs no writable folders, nor what protects names in them.
+ *
+ * @category models
+ */
+export type Use = { readonly env: Env } | "read" | "write"
+
+/**
  * Turns sandboxes into confinements.
  *
  * @category models
@@ -39,31 +47,30 @@ const unenforceable = (why: string): NotAllowed =>
 export interface Shape {
   /**
    * The confinement that enforces a sandbox with the files as they are now; undefined if it restricts nothing. Fails if
-   * it cannot be enforced. `env` is the environment of the process to confine; omit it for file requests, to which
-   * network restrictions do not apply.
+   * it cannot be enforced, with a `SpawnError` if a file system that its paths lead to does not answer.
    */
   readonly confine: (
     sandbox: Sandbox | undefined,
-    env?: Env
-  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams | LimitReached>
-  /** Whether the owner of a socket is, or may be, a currently confined process. */
+    use: Use
+  ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams | LimitReached | SpawnError>
+  /** Whether a socket is, or may be, that of a process which is confined now. */
   readonly isConfined: (owner: SocketOwner.SocketOwner) => boolean
 }
 
-/** `tmpdir` is the process's own TMPDIR; for file requests, the server's. */
-const policyOf = (sandbox: Sandbox | undefined, env: Env | undefined) =>
-  Effect.suspend(() =>
-    sandbox === undefined
-      ? Effect.succeed(undefined)
-      : Effect.map(SandboxPolicy.policyOf(sandbox, (env ?? process.env)["TMPDIR"]), (policy) =>
-          env === undefined && policy?.files === undefined ? undefined : policy
-        )
-  )
+/** `tmpdir` is the process's own TMPDIR, for file requests the server's. */
+const policyOf = (sandbox: Sandbox | undefined, use: Use) =>
+  Effect.suspend(() => {
+    if (sandbox === undefined) return Effect.succeed(undefined)
+    const isProcess = typeof use === "object"
+    return Effect.map(SandboxPolicy.policyOf(sandbox, (isProcess ? use.env : process.env)["TMPDIR"]), (policy) =>
+      isProcess || policy?.files !== undefined ? policy : undefined
+    )
+  })
 
 /** Refuses every restrictive sandbox, with this reason. */
 const refusing = (why: string): Shape => ({
-  confine: (sandbox, env) =>
-    Effect.flatMap(policyOf(sandbox, env), (policy) =>
+  confine: (sandbox, use) =>
+    Effect.flatMap(policyOf(sandbox, use), (policy) =>
       policy === undefined ? Effect.succeed(undefined) : unenforceable(why)
     ),
   isConfined: () => false
@@ -82,18 +89,21 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
     Confiner,
     Effect.gen(function* () {
       const bubblewrap = yield* Bubblewrap
-      const { writable } = bubblewrap
+      const { isPlaceholder, writable } = bubblewrap
       const serverFiles = yield* ServerFiles
 
-      const confine: Shape["confine"] = (sandbox, env) =>
+      const surroundings = { writableAround: writable.around, serverFiles, isPlaceholder }
+
+      const confine: Shape["confine"] = (sandbox, use) =>
         Effect.gen(function* () {
-          const policy = yield* policyOf(sandbox, env)
+          const policy = yield* policyOf(sandbox, use)
           if (policy === undefined) return undefined
           yield* Effect.mapError(bubblewrap.checkConfining, ({ message }) => unenforceable(message))
           if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
             return yield* unenforceable(`the network cannot be restricted on this CPU architecture (${process.arch})`)
           }
-          const confinement = yield* plan(policy, writable.around, serverFiles)
+          yield* bubblewrap.look(() => [...(policy.files ?? []).map(({ path }) => path), ...serverFiles])
+          const confinement = yield* plan(policy, surroundings, use === "read")
           if (!writable.hasRoomFor(confinement)) {
             return yield* new LimitReached({
               limit: "writable folders of running sandboxes",

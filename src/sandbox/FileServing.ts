@@ -8,8 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { Files } from "../filesystem/FileSystem.js"
+import type { NativePath } from "../filesystem/NativePath.js"
 import type { OpenFile } from "../filesystem/OpenFile.js"
-import { type FileError, ofCode, toFileError } from "../filesystem/SystemError.js"
+import { CallLimit, type FileError, type Limit, ofCode, toFileError } from "../filesystem/SystemError.js"
 import { type Answers, type Call, toBytes, toText } from "./Frames.js"
 
 /** The result of a call: a JSON value, and bytes beside it. */
@@ -23,9 +24,18 @@ const answerOf = (value: Answer["value"]): Answer => ({ value, payload: none })
 const done = Effect.as(answerOf(null))
 const bytes = Effect.map((payload: Buffer): Answer => ({ value: null, payload }))
 
-/** Makes a handler of calls. Open files stay open until a `close` call. */
-export const make = (files: Files): ((call: Call, payload: Buffer) => Effect.Effect<Answer, FileError>) => {
-  const open = new Map<number, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
+/**
+ * Makes a handler of calls. Open files stay open until a `close` call. `limitOf` gives the limit of an operation on
+ * these paths.
+ */
+export const make = (
+  files: Files,
+  limitOf: (paths: ReadonlyArray<NativePath>) => Limit
+): ((call: Call, payload: Buffer) => Effect.Effect<Answer, FileError>) => {
+  const open = new Map<
+    number,
+    { readonly file: OpenFile; readonly path: NativePath; readonly scope: Scope.CloseableScope }
+  >()
   let nextHandle = 1
 
   const fileOf = (handle: number): Effect.Effect<OpenFile, FileError> =>
@@ -34,7 +44,15 @@ export const make = (files: Files): ((call: Call, payload: Buffer) => Effect.Eff
       return found === undefined ? toFileError(ofCode("EBADF")) : Effect.succeed(found.file)
     })
 
-  return (call, payload) => {
+  const pathsOf = (call: Call): ReadonlyArray<NativePath> => {
+    if ("handle" in call) {
+      const found = open.get(call.handle)
+      return found === undefined ? [] : [found.path]
+    }
+    return "to" in call ? [toBytes(call.path), toBytes(call.to)] : [toBytes(call.path)]
+  }
+
+  const run = (call: Call, payload: Buffer): Effect.Effect<Answer, FileError> => {
     switch (call.call) {
       case "open":
         return Effect.flatMap(Scope.make(), (scope) =>
@@ -43,7 +61,7 @@ export const make = (files: Files): ((call: Call, payload: Buffer) => Effect.Eff
             Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))),
             Effect.map((file) => {
               const handle = nextHandle++
-              open.set(handle, { file, scope })
+              open.set(handle, { file, path: toBytes(call.path), scope })
               return answerOf({ handle, size: file.size })
             })
           )
@@ -83,4 +101,5 @@ export const make = (files: Files): ((call: Call, payload: Buffer) => Effect.Eff
         return done(files.copy(toBytes(call.path), toBytes(call.to), call.recursive))
     }
   }
+  return (call, payload) => Effect.provideService(run(call, payload), CallLimit, limitOf(pathsOf(call)))
 }

@@ -56,9 +56,15 @@ export interface Answers {
   readonly copy: null
 }
 
-/** A frame's header. A worker sends `ready` once the confinement is its root. */
+/**
+ * A frame's header. A worker sends `ready` once the confinement is its root, and `hung` for each operation with a
+ * system call that has exceeded its time: a thread is lost. `cancel` stops the call with this id, which is then not
+ * answered.
+ */
 export type Header =
   | { readonly ready: true }
+  | { readonly hung: true }
+  | { readonly cancel: number }
   | { readonly id: number; readonly call: Call }
   | { readonly id: number; readonly value: unknown }
   | { readonly id: number; readonly failure: readonly [tag: FileError["_tag"], message: string] }

@@ -7,12 +7,13 @@
  *
  * @since 0.1.0
  */
-import { lstatSync, readlinkSync } from "node:fs"
+import { accessSync, constants, lstatSync, readlinkSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import * as Either from "effect/Either"
 import { NotAllowed } from "../protocol/Failure.js"
 import * as OsError from "../protocol/OsError.js"
 import type { Confinement, Mount } from "../spawn/Confinement.js"
+import * as GitMetadata from "./GitMetadata.js"
 import type { Access, Policy, Rule } from "./SandboxPolicy.js"
 
 /** A path with its links resolved. */
@@ -25,11 +26,14 @@ export interface ResolvedPath {
   readonly hasParent: boolean
 }
 
-/** Names that stay read-only in writable folders: they decide what other programs execute (the original's list). */
+/**
+ * Names that stay read-only in writable folders, and missing where they are: they decide what other programs execute
+ * (the original's list).
+ */
 const protectedNames = [".git", ".codex", ".agents", ".aws"]
 
-/** The most mounts of one confinement: each costs a descriptor, and time at every start. */
-const maxMounts = 400
+/** The most mounts of one confinement: each costs time at every start, and many of them a descriptor. */
+const maxMounts = 1600
 
 /** The most links in one path, as in Linux. */
 const maxLinks = 40
@@ -202,26 +206,90 @@ const everything: ReadonlyArray<Rule> = [{ path: "/", access: "write", entry: "`
 /** Finds the folder around a path that a running sandbox can write, if any. */
 type WritableAround = (path: string) => string | undefined
 
-/** The implied rules: `protectedNames` in writable folders are read-only. */
-const impliedPlaces = (places: ReadonlyMap<string, Place>, resolvePath: typeof resolveLinks): ReadonlyArray<Place> =>
-  Array.from(places.values())
-    .filter(({ access, kind, path }) => access === "write" && kind === "directory" && path !== "/")
-    .flatMap(({ path }) => protectedNames.map((name) => join(path, name)))
-    .filter((path) => !places.has(path))
-    .map((path) => locate({ path, access: "read", entry: `\`${path}\` (protected)` }, resolvePath))
-    .filter(({ kind, links }) => kind !== "missing" && links.length === 0)
+/** Whether a program might create something in a folder: its owner can always make that possible. */
+const isCreatable = (folder: string): boolean => {
+  try {
+    accessSync(folder, constants.W_OK)
+    return true
+  } catch (error) {
+    const owner = lstatSync(folder, { throwIfNoEntry: false })?.uid
+    return OsError.codeOf(error) !== "EROFS" && owner === process.geteuid?.()
+  }
+}
+
+/** A place that is read-only because of a writable folder around it, whatever its entries say. */
+const protect = (path: string, resolvePath: typeof resolveLinks): Place =>
+  locate({ path, access: "read", entry: `\`${path}\` (protected)` }, resolvePath)
+
+/** What a repository consists of besides its `.git`; refuses one whose parts cannot be found. */
+const metadataOf = (dotGit: Place): ReadonlyArray<string> => {
+  try {
+    return GitMetadata.pathsOf(dotGit.path)
+  } catch (error) {
+    return refuse(`\`${dotGit.path}\` (protected)`, OsError.describe(error))
+  }
+}
+
+/** What is read-only in a writable folder, and what git uses in its stead, wherever that is. */
+const protectedIn = (
+  folder: string,
+  named: ReadonlyMap<string, Place>,
+  resolvePath: typeof resolveLinks
+): ReadonlyArray<Place> =>
+  protectedNames.flatMap((name) => {
+    const given = named.get(join(folder, name))
+    if (given?.access === "write") return []
+    const place = given ?? protect(join(folder, name), resolvePath)
+    if (place.kind === "missing") return place.links.length > 0 || isCreatable(folder) ? [place] : []
+    return name === ".git" ? [place, ...metadataOf(place).map((path) => protect(path, resolvePath))] : [place]
+  })
 
 /**
- * The confinement that enforces a policy. Fails with `NotAllowed` if that is impossible. Links in folders that a
- * running sandbox can write (`writableAround`) are not trusted, whatever this policy allows. The server's own files,
- * `serverFiles`, are hidden.
+ * The implied places: what is protected in writable folders is read-only. What an entry names is not among them, nor
+ * what is not writable anyway.
+ */
+const impliedPlaces = (named: ReadonlyMap<string, Place>, resolvePath: typeof resolveLinks): ReadonlyArray<Place> => {
+  const found = Array.from(named.values())
+    .filter(({ access, kind, path }) => access === "write" && kind === "directory" && path !== "/")
+    .flatMap(({ path }) => protectedIn(path, named, resolvePath))
+  const implied = found.filter(({ path }) => !named.has(path) && inherited(path, named).access === "write")
+  const all = new Map([...named, ...implied.map((place) => [place.path, place] as const)])
+  for (const place of found) checkEnforceable(place, all, () => undefined)
+  return implied
+}
+
+/** The same places, with everything that may be written for reading only. */
+const forReading = (places: ReadonlyMap<string, Place>): ReadonlyMap<string, Place> =>
+  new Map(
+    Array.from(places, ([path, place]) => [
+      path,
+      place.access === "write" ? { ...place, access: "read" as const } : place
+    ])
+  )
+
+/** What the server knows that a plan depends on. */
+export interface Surroundings {
+  /** Links in folders that a running sandbox can write are not trusted, whatever the policy allows. */
+  readonly writableAround?: WritableAround
+  /** The files of the server itself, which are hidden. */
+  readonly serverFiles?: ReadonlyArray<string>
+  /** Whether a folder is there only to keep others from creating it. */
+  readonly isPlaceholder?: (path: string) => boolean
+}
+
+/**
+ * The confinement that enforces a policy. Fails with `NotAllowed` if that is impossible. If `readOnly`, for requests that
+ * do not write, nothing is writable and no placeholders are needed.
  */
 export const plan = (
   { files, isolated }: Policy,
-  writableAround: WritableAround = () => undefined,
-  serverFiles: ReadonlyArray<string> = [],
-  resolvePath: typeof resolveLinks = resolveLinks
+  { writableAround = () => undefined, serverFiles = [], isPlaceholder = () => false }: Surroundings = {},
+  readOnly = false
 ): Either.Either<Confinement, NotAllowed> => {
+  const resolvePath = (path: string): ResolvedPath => {
+    const found = resolveLinks(path)
+    return found.kind === "directory" && isPlaceholder(found.path) ? { ...found, kind: "missing" } : found
+  }
   if (files === undefined && serverFiles.length === 0)
     return Either.right({ mounts: undefined, placeholders: [], isolated })
   return Either.try({
@@ -233,7 +301,7 @@ export const plan = (
         ...impliedPlaces(named, resolvePath).map((place) => [place.path, place] as const)
       ])
       for (const hidden of hiddenPlaces(serverFiles, places, resolvePath)) places.set(hidden.path, hidden)
-      const { mounts, placeholders } = mountsOf(places)
+      const { mounts, placeholders } = mountsOf(readOnly ? forReading(places) : places)
       if (mounts.length > maxMounts) throw new Unenforceable(`the sandbox needs more than ${maxMounts} mounts`)
       return { mounts, placeholders, isolated }
     },

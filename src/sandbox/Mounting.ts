@@ -4,15 +4,13 @@
  * @since 0.1.0
  */
 import type { Buffer } from "node:buffer"
-import { closeSync, constants, openSync, readlinkSync, writeSync } from "node:fs"
+import { closeSync, openSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import { SpawnError } from "../spawn/Child.js"
 import type { Confinement, Mount } from "../spawn/Confinement.js"
 import * as Posix from "../spawn/Posix.js"
+import { openExactly } from "./ExactPath.js"
 import * as Seccomp from "./Seccomp.js"
-
-/** O_PATH of open(2): a descriptor of the path only. Node.js has no constant for it. */
-const openPath = 0o10000000
 
 /** Arguments, and the descriptors that bubblewrap must inherit, numbered from `firstFd`. The caller closes them. */
 export interface Mounting {
@@ -30,14 +28,6 @@ const collect = (firstFd: number, build: (add: (fd: number) => string) => Readon
     for (const fd of fds) closeSync(fd)
     throw error
   }
-}
-
-/** Opens a path whose links are resolved; throws if a component was replaced by a link since. */
-const openExactly = (path: string): number => {
-  const fd = openSync(path, openPath | constants.O_NOFOLLOW)
-  if (readlinkSync(`/proc/self/fd/${fd}`) === path) return fd
-  closeSync(fd)
-  throw new SpawnError({ message: `${path} was replaced while the sandbox was being set up` })
 }
 
 const mountArguments = (mount: Mount, at: string, add: (fd: number) => string): ReadonlyArray<string> => {

@@ -4,13 +4,15 @@
  *
  * @since 0.1.0
  */
-import { mkdirSync, rmdirSync } from "node:fs"
+import { closeSync, mkdirSync, readdirSync, rmdirSync } from "node:fs"
+import { basename, dirname } from "node:path"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
 import { SpawnError } from "../spawn/Child.js"
 import { Guard } from "../spawn/Guard.js"
+import { openExactly } from "./ExactPath.js"
 
 /** Creates and removes placeholders. */
 export interface Shape {
@@ -20,6 +22,26 @@ export interface Shape {
    * `SpawnError`.
    */
   readonly hold: (paths: ReadonlyArray<string>, mounted: ReadonlyArray<string>) => () => void
+  /** Whether a directory is a placeholder. It is none any more once somebody has put something into it. */
+  readonly has: (path: string) => boolean
+}
+
+/** Does something at a path in the very folder that it was resolved to: not where a link leads that replaced it. */
+const inParent = (path: string, use: (path: string) => void) => {
+  const parent = openExactly(dirname(path))
+  try {
+    use(`/proc/self/fd/${parent}/${basename(path)}`)
+  } finally {
+    closeSync(parent)
+  }
+}
+
+const isEmpty = (path: string): boolean => {
+  try {
+    return readdirSync(path).length === 0
+  } catch {
+    return false
+  }
 }
 
 const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
@@ -29,8 +51,10 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
     const holding = holders.get(path) ?? 0
     if (holding === 0) {
       try {
-        mkdirSync(path, 0o555)
+        // Those who are not confined may use the place as if it were not there: create a repository, for example.
+        inParent(path, (here) => mkdirSync(here, 0o755))
       } catch (error) {
+        if (error instanceof SpawnError) throw error
         throw new SpawnError({
           message: `cannot create a placeholder at ${path}, which the sandbox forbids to create: ${OsError.describe(error)}`
         })
@@ -46,13 +70,14 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
     holders.delete(path)
     removeFolder(path)
     try {
-      rmdirSync(path)
+      inParent(path, (here) => rmdirSync(here))
     } catch {
       // Another program has removed it or put a file into it; then it stays.
     }
   }
 
   return {
+    has: (path) => holders.has(path) && isEmpty(path),
     hold: (paths, mounted) => {
       const taken: Array<string> = []
       const release = () => {

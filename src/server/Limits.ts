@@ -25,6 +25,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { FileLimits, type Limits as OfFiles, defaults as ofFiles } from "../filesystem/FileLimits.js"
 import { HttpLimits, type Limits as OfHttp, defaults as ofHttp } from "../http/HttpLimits.js"
 import { LateLimits } from "../internal/LateLimits.js"
 import { OutputBuffer } from "../process/OutputBuffer.js"
@@ -51,6 +52,8 @@ export interface Options {
   readonly handshakeTimeout?: Duration.DurationInput | undefined
   /** The most requests of one connection that are served at a time; further ones wait, in order; 4096. */
   readonly concurrentRequests?: number | undefined
+  /** Requests of all connections without an answer, of which each has 256 KiB in any case, in bytes; 256 MiB. */
+  readonly requestBytesTotal?: number | undefined
   /** Processes of one session that are not closed; 1024. */
   readonly maxProcessesPerSession?: number | undefined
   /**
@@ -75,6 +78,12 @@ export interface Options {
   readonly allowDirectExec?: boolean | undefined
   /** Whether requests marked `prepared` may start processes; true. */
   readonly allowPreparedExec?: boolean | undefined
+  /** Whether requests on files are served; true. */
+  readonly allowFiles?: boolean | undefined
+  /** Whether HTTP requests are made for clients; true. */
+  readonly allowHttp?: boolean | undefined
+  /** The variables of the environment that headers of HTTP requests may name; all but the server's own secrets. */
+  readonly httpEnvAllow?: ReadonlyArray<string> | undefined
   /** HTTP exchanges in progress on one connection; 256. */
   readonly maxHttpRequestsPerConnection?: number | undefined
   /** Bodies of unfinished HTTP responses on one connection, unless streamed, in bytes; 64 MiB. */
@@ -90,11 +99,11 @@ export interface Options {
 }
 
 /** The limits in the form that services read: times in milliseconds. */
-interface Values extends OfProcesses, OfSessions, OfHttp, OfTransports {}
+interface Values extends OfProcesses, OfSessions, OfFiles, OfHttp, OfTransports {}
 
 /** The key of each limit's setting, by the name of its option. */
 const keys = new Map(
-  Object.keys({ ...ofProcesses, ...ofSessions, ...ofHttp, ...ofTransports } satisfies Values).map(
+  Object.keys({ ...ofProcesses, ...ofSessions, ...ofFiles, ...ofHttp, ...ofTransports } satisfies Values).map(
     // The cast is safe: the keys are those of `Values`.
     (key) => [key.replace(/Ms$/, ""), key as keyof Values] as const
   )
@@ -102,8 +111,11 @@ const keys = new Map(
 
 /** The value of one option in the services' form; undefined if it is invalid. */
 const accepted = (key: keyof Values, value: unknown): unknown => {
-  const { kind, minimum, choices } = ServerConfig.settings[key]
+  const { kind, minimum, choices, item } = ServerConfig.settings[key]
   if (kind === "flag") return typeof value === "boolean" ? value : undefined
+  if (kind === "list") {
+    return Array.isArray(value) && value.every((one) => typeof one === "string" && item.is(one)) ? value : undefined
+  }
   if (kind === "choice") return choices.some((choice) => choice === value) ? value : undefined
   if (key.endsWith("Ms")) {
     const ms = Option.map(Duration.decodeUnknown(value), Duration.toMillis)
@@ -113,8 +125,9 @@ const accepted = (key: keyof Values, value: unknown): unknown => {
 }
 
 const expected = (key: keyof Values): string => {
-  const { kind, minimum, choices } = ServerConfig.settings[key]
+  const { kind, minimum, choices, item } = ServerConfig.settings[key]
   if (kind === "flag") return "true or false"
+  if (kind === "list") return `a list, each item ${item.words}`
   if (kind === "choice") return `one of ${choices.join(", ")}`
   return key.endsWith("Ms") ? `a duration of ${minimum} ms or more` : `a whole number of ${minimum} or more`
 }
@@ -162,13 +175,17 @@ const readers: ReadonlyArray<Reader> = [
       "maxSessions",
       "detachedSessionTtlMs",
       "maxSessionTtlMs",
+      "requestBytesTotal",
       "maxProcessesPerSession",
       "stdinQueueBytesPerProcess",
       "processBytesPerSession",
       "processBytesTotal",
       "closedProcessRetentionMs",
       "allowDirectExec",
-      "allowPreparedExec"
+      "allowPreparedExec",
+      "allowFiles",
+      "allowHttp",
+      "httpEnvAllow"
     ]
   }
 ]
@@ -185,15 +202,17 @@ const changed = (given: Partial<Values>): Effect.Effect<Context.Context<never>> 
   Effect.gen(function* () {
     const processes = yield* ProcessLimits
     const sessions = yield* SessionLimits
+    const files = yield* FileLimits
     const http = yield* HttpLimits
     const transports = yield* TransportLimits
-    const current: Values = { ...processes, ...sessions, ...http, ...transports }
+    const current: Values = { ...processes, ...sessions, ...files, ...http, ...transports }
     const differing = Object.entries(given).filter(([key, value]) => current[key as keyof Values] !== value)
     const late = builtWithout(yield* Effect.context<never>(), new Set(differing.map(([key]) => key)))
     return Context.empty().pipe(
       Context.add(LateLimits, new Map([...(yield* LateLimits), ...late])),
       Context.add(ProcessLimits, replaced(processes, given)),
       Context.add(SessionLimits, replaced(sessions, given)),
+      Context.add(FileLimits, replaced(files, given)),
       Context.add(HttpLimits, replaced(http, given)),
       Context.add(TransportLimits, replaced(transports, given))
     )
@@ -252,6 +271,7 @@ export const ofSettings = (settings: ServerConfig.ServerConfig): Context.Context
   Context.empty().pipe(
     Context.add(ProcessLimits, settings),
     Context.add(SessionLimits, settings),
+    Context.add(FileLimits, settings),
     Context.add(HttpLimits, settings),
     Context.add(TransportLimits, settings)
   )

@@ -9,7 +9,9 @@ import * as EffectConfigError from "effect/ConfigError"
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import * as TOML from "smol-toml"
+import { defaults as files } from "../filesystem/FileLimits.js"
 import { defaults as http } from "../http/HttpLimits.js"
+import { isServerSecret } from "../internal/ServerSecrets.js"
 import { defaults as processes } from "../process/ProcessLimits.js"
 import * as OsError from "../protocol/OsError.js"
 import { defaults as sessions } from "../session/SessionLimits.js"
@@ -77,6 +79,23 @@ type AuthMode = (typeof authModes)[number]
 export type Kind = "count" | "flag" | "text" | "choice" | "list"
 
 /**
+ * What a list may hold, in words as well: "is not ...".
+ *
+ * @category models
+ */
+export interface Item {
+  readonly is: (text: string) => boolean
+  readonly words: string
+}
+
+const anyText: Item = { is: () => true, words: "a text" }
+
+const sendableVariable: Item = {
+  is: (name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !isServerSecret(name),
+  words: "the name of a variable that can be sent: letters, digits and _, and no secret of the server itself"
+}
+
+/**
  * One setting.
  *
  * @category models
@@ -96,6 +115,8 @@ export interface Setting<K extends Kind, Default> {
   readonly minimum: number
   /** The values of a choice. */
   readonly choices: ReadonlyArray<string>
+  /** Of a list: the texts that it may contain. */
+  readonly item: Item
   /** Whether its value must not be shown. */
   readonly secret: boolean
   /** The original's environment variable, which is read if ours is not set. */
@@ -124,6 +145,7 @@ const make = <K extends Kind, Default>(
   placeholder: placeholders[kind],
   minimum: 0,
   choices: [],
+  item: anyText,
   secret: false,
   originalVariable: undefined,
   ...more
@@ -228,6 +250,11 @@ export const settings = {
       "requests of one connection served at a time; further ones wait",
       1
     ),
+    requestBytesTotal: count(
+      sessions.requestBytesTotal,
+      "requests of all connections without an answer, in bytes; further ones are refused",
+      1
+    ),
     // For the WebSocket library, 0 would mean no limit.
     maxMessageBytes: count(transports.maxMessageBytes, "longest message that is read, in bytes", 1),
     unfinishedMessageBytesTotal: count(
@@ -264,6 +291,16 @@ export const settings = {
     shutdownGracePeriodMs: count(
       processes.shutdownGracePeriodMs,
       "time between SIGTERM and SIGKILL when the server shuts down, in milliseconds"
+    )
+  }),
+  ...under("Files and HTTP requests", {
+    allowFiles: flag(files.allowFiles, "serve requests on files"),
+    allowHttp: flag(http.allowHttp, "make HTTP requests for clients"),
+    httpEnvAllow: make<"list", ReadonlyArray<string> | undefined>(
+      "list",
+      http.httpEnvAllow,
+      "variables that headers of HTTP requests may name, separated by commas; an empty list for none",
+      { shown: "all but the server's own secrets", placeholder: "NAME,...", item: sendableVariable }
     )
   }),
   ...under("Processes", {
@@ -389,7 +426,7 @@ const parse = (key: Key, value: string, source: string): Value => {
   const fail = (expected: string): never => {
     throw new ConfigError({ message: `${source}: ${JSON.stringify(value)} is not ${expected}` })
   }
-  const { kind, minimum, choices, placeholder } = settings[key]
+  const { kind, minimum, choices, placeholder, item } = settings[key]
   switch (kind) {
     case "count":
       return /^\d{1,15}$/.test(value) && Number(value) >= minimum
@@ -399,11 +436,13 @@ const parse = (key: Key, value: string, source: string): Value => {
       return value === "true" ? true : value === "false" ? false : fail("true or false")
     case "choice":
       return choices.includes(value) ? value : fail(`one of ${choices.join(", ")}`)
-    case "list":
-      return value
-        .split(",")
-        .map((item) => item.trim())
-        .filter((item) => item !== "")
+    case "list": {
+      const items = value.split(",").flatMap((text) => text.trim() || [])
+      const wrong = items.find((text) => !item.is(text))
+      if (wrong !== undefined)
+        throw new ConfigError({ message: `${source}: ${JSON.stringify(wrong)} is not ${item.words}` })
+      return items
+    }
     case "text":
       return value === "" && placeholder === "FILE" ? fail("the name of a file; leave it out instead") : value
   }

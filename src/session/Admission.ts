@@ -1,9 +1,11 @@
 /**
  * Decides which messages of a peer are served now and which wait, so that a peer that sends more than it reads cannot
- * make memory grow. Beyond limits on count and size, the peer is not read.
+ * make memory grow. Beyond limits on count and size, the peer is not read. Beyond a budget of
+ * all peers together, requests are refused.
  *
  * @since 0.1.0
  */
+import { RequestBudget } from "./RequestBudget.js"
 
 /** Limits of one connection. */
 export interface Limits {
@@ -28,6 +30,8 @@ export interface Gate {
   readonly isBlocked: () => boolean
   /** Handles a message; may call `begin` and `defer`. */
   readonly serve: (text: string) => void
+  /** Refuses a message that there is no memory for. */
+  readonly refuse: (text: string) => void
   /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
@@ -50,16 +54,18 @@ export class Admission {
 
   constructor(
     private readonly gate: Gate,
-    private readonly bounds: Limits = limits
+    private readonly bounds: Limits = limits,
+    private readonly budget: RequestBudget = new RequestBudget()
   ) {}
 
   /** Accepts a message: serves it or holds it in order, and pauses reading when the limits are exceeded. */
   receive(text: string): void {
     if (this.isEnded) return
-    if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
+    if (!this.budget.hasRoomFor(text.length, this.size + this.heldSize)) this.gate.refuse(text)
+    else if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
     else {
       this.held.push(text)
-      this.heldSize += text.length
+      this.holds(text.length)
       if (this.isFull()) this.gate.pause()
     }
   }
@@ -67,16 +73,16 @@ export class Admission {
   /** Holds a request with a large answer until the peer has caught up. Other requests overtake it. */
   defer(text: string): void {
     this.deferred.push(text)
-    this.size += text.length
+    this.takes(text.length)
   }
 
   /** Begins serving a request of this size; the returned function ends it. */
   begin(size: number): () => void {
     this.inFlight++
-    this.size += size
+    this.takes(size)
     return () => {
       this.inFlight--
-      this.size -= size
+      this.takes(-size)
       this.advance()
     }
   }
@@ -88,7 +94,7 @@ export class Admission {
     this.isServing = true
     while (this.deferred.length > 0 && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
       const text = this.deferred.shift() ?? ""
-      this.size -= text.length
+      this.takes(-text.length)
       this.gate.serve(text)
     }
     while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.take())
@@ -99,10 +105,12 @@ export class Admission {
   /** Ends serving. */
   end(): void {
     this.isEnded = true
+    const deferred = this.deferred.reduce((sum, { length }) => sum + length, 0)
     this.deferred.length = 0
     this.held.length = 0
-    this.heldSize = 0
-    this.size = 0
+    this.holds(-this.heldSize)
+    // What is served still ends, and gives back its own.
+    this.takes(-deferred)
   }
 
   /**
@@ -116,8 +124,18 @@ export class Admission {
 
   private take(): string {
     const text = this.held.shift() ?? ""
-    this.heldSize -= text.length
+    this.holds(-text.length)
     return text
+  }
+
+  private takes(bytes: number): void {
+    this.size += bytes
+    this.budget.change(bytes)
+  }
+
+  private holds(bytes: number): void {
+    this.heldSize += bytes
+    this.budget.change(bytes)
   }
 
   private isBehind(): boolean {

@@ -31,7 +31,7 @@ import { parentOf } from "./RequestReport.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
-import type { SessionRegistry } from "./SessionRegistry.js"
+import { SessionRegistry } from "./SessionRegistry.js"
 
 /** Above this multiple of the high-water mark, small answers wait too. */
 const smallAnswerFactor = 4
@@ -56,6 +56,7 @@ const decodeAcknowledgement = Schema.decodeUnknownEither(AckParams)
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
     const { handshakeTimeoutMs, concurrentRequests } = yield* SessionLimits
+    const { requestBudget } = yield* SessionRegistry
     let ending: Ending | undefined
     let ended = () => {}
     const outbox = Outbox.make(peer, () => onSpace())
@@ -168,6 +169,14 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       }
     }
 
+    const refuse = (text: string) => {
+      const message = Wire.parse(text)
+      if (message._tag !== "Request") return accept(text)
+      const { id, method } = message
+      SessionMetrics.answered(routeOf(method)?.tag ?? "unknown", Code.invalidRequest, 0)
+      outbox.send(Wire.failure(id, Code.invalidRequest, requestBudget.refusal.message))
+    }
+
     /** A defect in handling one message must not crash the server. */
     const accept = (text: string) => {
       try {
@@ -186,10 +195,12 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         isCongested,
         isBlocked: () => outbox.buffered() > smallAnswerFactor * highWaterBytes,
         serve: accept,
+        refuse,
         pause: peer.pause,
         resume: peer.resume
       },
-      { ...limits, maxServed: concurrentRequests }
+      { ...limits, maxServed: concurrentRequests },
+      requestBudget
     )
 
     // A peer that never completes the handshake must not hold a connection forever.

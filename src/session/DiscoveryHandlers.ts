@@ -8,6 +8,7 @@ import { homedir, hostname } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
+import { FileLimits } from "../filesystem/FileLimits.js"
 import { FileSystem } from "../filesystem/FileSystem.js"
 import { DiscoveryApi } from "../protocol/DiscoveryApi.js"
 import { type Failure, InvalidParams, NotAllowed } from "../protocol/Failure.js"
@@ -28,8 +29,6 @@ const uri = (path: string) => pathToFileURL(path).href
 
 const nothing = { layers: [], cloudInsertionIndex: 0 }
 
-const unread = "this server does not look into capability roots; read them with fs/walk and fs/readFile"
-
 const checkPaths = (paths: ReadonlyArray<ReadonlyArray<string>>): Effect.Effect<void, InvalidParams> => {
   if (paths.length === 0) return new InvalidParams({ message: "at least one config or requirements path is required" })
   return paths.every((path) => path.length > 0)
@@ -40,6 +39,8 @@ const checkPaths = (paths: ReadonlyArray<ReadonlyArray<string>>): Effect.Effect<
 /** These handlers, for the layer of all handlers. */
 export const make = Effect.gen(function* () {
   const files = yield* FileSystem
+  const { allowFiles } = yield* FileLimits
+  const unread = `this server does not look into capability roots${allowFiles ? "; read them with fs/walk and fs/readFile" : ""}`
 
   /** Fails if a configuration file exists or cannot be examined. */
   const checkUnconfigured: Effect.Effect<void, Failure> = Effect.forEach(

@@ -2,21 +2,27 @@
  * The handlers of file requests.
  *
  * The first, synchronous part of a request queues it among the file requests of its session, which keeps their order. A
- * received change is carried out even if its connection ends; a read ends with its connection.
+ * received change is carried out even if its connection ends; a copy or a removal ends with its session, a read with its connection.
+ *
+ * Paths whose file system may hang (`SlowMounts`) are left to a worker process of the session, and have a queue of their
+ * own: requests on them and on other paths do not wait for each other.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { AccessQueue } from "../filesystem/AccessQueue.js"
+import { AccessQueue, JointQueue, type Queue } from "../filesystem/AccessQueue.js"
 import { FileSystem, type Files } from "../filesystem/FileSystem.js"
 import { Handles } from "../filesystem/Handles.js"
-import { type Failure, FileRefused } from "../protocol/Failure.js"
+import type { NativePath } from "../filesystem/NativePath.js"
+import { type Failure, FileFailed, FileRefused } from "../protocol/Failure.js"
 import { FileSystemApi, maxBlockBytes, maxFileBytes } from "../protocol/FileSystemApi.js"
 import { type FilePath, formatBytes } from "../protocol/PathUri.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
 import * as Unenforced from "../protocol/Unenforced.js"
 import * as Confiner from "../sandbox/Confiner.js"
+import { SessionWaits } from "../spawn/SessionWaits.js"
+import { SlowMounts } from "../spawn/SlowMounts.js"
 import * as Base64 from "./Base64.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { initialized } from "./Handshake.js"
@@ -32,20 +38,61 @@ interface Limits {
   readonly sandboxPolicy?: unknown
 }
 
-/** For requests on open files: opening them applied the restrictions. */
-const unlimited: Limits = {}
+/** Which paths a request touches: none whose file system may hang, only such ones, or some of each. */
+type Pace = "fast" | "slow" | "both"
+
+/** The queues of a session. */
+type Queues = { readonly [pace in Pace]: Queue }
+
+const makeQueues = (): Queues => {
+  const [fast, slow] = [new AccessQueue(), new AccessQueue()]
+  return { fast, slow, both: new JointQueue(fast, slow) }
+}
+
+/** The queues of a connection's handles: a request on an open file follows its opening, also where that still waits. */
+class HandlePaces {
+  private readonly paces = new Map<string, { readonly pace: Pace; opens: number }>()
+
+  of(handleId: string): Pace {
+    return this.paces.get(handleId)?.pace ?? "fast"
+  }
+
+  /** A file is to be opened; gives the queue for that, `otherwise` if the id is not in use. */
+  opens(handleId: string, otherwise: Pace): Pace {
+    const known = this.paces.get(handleId) ?? { pace: otherwise, opens: 0 }
+    known.opens++
+    this.paces.set(handleId, known)
+    return known.pace
+  }
+
+  /** It was closed, or could not be opened. */
+  closed(handleId: string): void {
+    const known = this.paces.get(handleId)
+    if (known !== undefined && --known.opens === 0) this.paces.delete(handleId)
+  }
+}
 
 /** The context of a request. */
 interface Access {
-  readonly queue: AccessQueue
+  readonly queues: Queues
   readonly handles: Handles
+  readonly handlePaces: HandlePaces
   readonly watches: MissingWatches
   readonly connection: Connection
 }
 
-/** The same, with the files that the request's sandbox allows. They are valid until the scope closes. */
+/** What a request touches. */
+interface Target {
+  readonly limits: Limits
+  readonly paths: ReadonlyArray<NativePath>
+  /** The paths alone, also what is below them, or also what links below them lead to. */
+  readonly reach?: "paths" | "trees" | "anywhere"
+}
+
+/** The same, and the files that the sandbox of the request leaves it; they are there as long as the scope. */
 interface Permitted extends Access {
   readonly files: Effect.Effect<Files, Failure, Scope.Scope>
+  readonly session: Session
 }
 
 const checkBlock = (what: "read" | "write", length: number): Effect.Effect<void, Failure> =>
@@ -60,75 +107,128 @@ export const make = Effect.gen(function* () {
   const allFiles = yield* FileSystem
   const { confine } = yield* Confiner.forFiles(allFiles)
   const scope = yield* Effect.scope
-  const queues = new WeakMap<Session, AccessQueue>()
+  const mounts = yield* SlowMounts
+  const allQueues = new WeakMap<Session, Queues>()
   const accesses = new WeakMap<Connection, Access>()
 
-  const queueOf = (session: Session): AccessQueue => {
-    const queue = queues.get(session) ?? new AccessQueue()
-    queues.set(session, queue)
-    return queue
+  const queuesOf = (session: Session): Queues => {
+    const queues = allQueues.get(session) ?? makeQueues()
+    allQueues.set(session, queues)
+    return queues
   }
+
+  const isSlow = (path: NativePath): boolean => mounts.find(path) !== undefined
+
+  const paceOf = ({ paths, reach = "paths" }: Target): Pace => {
+    if (!allFiles.isConfinable || !mounts.isPresent()) return "fast"
+    if (paths.every(isSlow)) return "slow"
+    const isPartlySlow = reach === "paths" ? isSlow : (path: NativePath) => mounts.findWithin(path) !== undefined
+    return paths.some(isPartlySlow) ? "both" : "fast"
+  }
+
+  /** Whether a worker is to carry it out: a call may hang. */
+  const mayHang = (target: Target): boolean =>
+    target.reach === "anywhere" ? allFiles.isConfinable && mounts.isPresent() : paceOf(target) !== "fast"
+
+  /** Without an inotify watch, the client looks again by itself. */
+  const watchUnlessSlow =
+    (watch: NonNullable<Files["watchMissing"]>): Files["watchMissing"] =>
+    (watched, onChange) =>
+      Effect.suspend(() => {
+        const paths = watched.present === undefined ? watched.missing : [...watched.missing, watched.present]
+        return paths.some(isSlow) ? Effect.succeed(false) : watch(watched, onChange)
+      })
+  const watchMissing = allFiles.watchMissing && watchUnlessSlow(allFiles.watchMissing)
 
   const accessOf = (session: Session, connection: Connection): Access => {
     const known = accesses.get(connection)
     if (known !== undefined) return known
-    const queue = queueOf(session)
+    const queues = queuesOf(session)
     const handles = new Handles(scope)
-    const watches = new MissingWatches(allFiles.watchMissing, connection.notify)
-    const access = { queue, handles, watches, connection }
+    const handlePaces = new HandlePaces()
+    const watches = new MissingWatches(watchMissing, connection.notify)
+    const access = { queues, handles, handlePaces, watches, connection }
     accesses.set(connection, access)
     connection.onEnd(watches.end)
-    // After all requests received before.
-    connection.onEnd(Effect.asVoid(queue.enqueue(handles.closeAll, scope)))
+    // After all requests that were received before.
+    for (const pace of ["fast", "slow"] as const) {
+      const closing = handles.closeAll((handleId) => handlePaces.of(handleId) === pace)
+      connection.onEnd(Effect.asVoid(queues[pace].enqueue(closing, scope)))
+    }
     return access
   }
 
-  /** The files that a sandbox allows; every file request passes here. The network does not matter for them. */
-  const filesIn = (session: Session, limits: Limits): Effect.Effect<Files, Failure, Scope.Scope> => {
-    const refusal = Unenforced.refusal(limits, "files")
+  /** What a sandbox leaves of the files; every request on files passes here. The network is of no concern to them. */
+  const filesIn = (
+    session: Session,
+    target: Target,
+    use: "read" | "write"
+  ): Effect.Effect<Files, Failure, Scope.Scope> => {
+    const { supervisor, views } = session
+    const { sandbox } = target.limits
+    const refusal = Unenforced.refusal(target.limits, "files")
     if (refusal !== undefined) return refusal
-    return Effect.flatMap(confine(limits.sandbox), (confinement) =>
-      confinement === undefined ? Effect.succeed(allFiles) : session.views.open(confinement)
+    const unconfined = Effect.suspend(() =>
+      views.unconfined !== undefined && mayHang(target) ? views.unconfined : Effect.succeed(allFiles)
+    )
+    if (sandbox === undefined) return unconfined
+    return confine(sandbox, use).pipe(
+      Effect.provideService(SessionWaits, supervisor.waits),
+      Effect.catchTag("SpawnError", ({ message }) => new FileFailed({ message })),
+      Effect.flatMap((confinement) => (confinement === undefined ? unconfined : views.open(confinement)))
     )
   }
 
-  /** The access of the current connection, after checking that it is allowed. */
-  const enter = (limits: Limits): Effect.Effect<Permitted, Failure> =>
+  /** The access of the connection at hand, once it may be used. */
+  const enter = <A>(use: (access: Access, session: Session) => Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
     Effect.gen(function* () {
       const { session } = yield* initialized
-      return { ...accessOf(session, yield* CurrentConnection), files: filesIn(session, limits) }
+      return yield* use(accessOf(session, yield* CurrentConnection), session)
     })
 
   /** Runs a read, concurrently with other reads. */
   const read = <A>(
-    limits: Limits,
+    target: Target,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
   ): Effect.Effect<A, Failure> =>
-    Effect.flatMap(enter(limits), (access) => access.queue.read(Effect.scoped(Effect.suspend(() => use(access)))))
-
-  /** Runs a change, exclusively. */
-  const write = <A>(
-    limits: Limits,
-    use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>
-  ): Effect.Effect<A, Failure> =>
-    Effect.flatMap(enter(limits), (access) =>
-      access.queue.write(Effect.scoped(Effect.suspend(() => use(access))), scope)
+    enter((access, session) =>
+      access.queues[paceOf(target)].read(
+        Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, "read") })))
+      )
     )
 
-  const list = <A>(limits: Limits, use: (files: Files) => Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
-    read(limits, ({ connection, files }) =>
+  /** Runs a change, exclusively; or what is no change of files, but one of what is open. */
+  const write = <A>(
+    target: Target,
+    use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>,
+    pace: (access: Access) => Pace = () => paceOf(target),
+    mode: "read" | "write" = "write"
+  ): Effect.Effect<A, Failure> =>
+    enter((access, session) =>
+      access.queues[pace(access)].write(
+        Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, mode) }))),
+        scope
+      )
+    )
+
+  const list = <A>(target: Target, use: (files: Files) => Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
+    read(target, ({ connection, files }) =>
       Effect.zipRight(connection.responseBudget.reserve(listingBytes), Effect.flatMap(files, use))
     )
 
-  const look = <A>(limits: Limits, use: (files: Files) => Effect.Effect<A, Failure>) =>
-    read(limits, ({ files }) => Effect.flatMap(files, use))
+  const look = <A>(target: Target, use: (files: Files) => Effect.Effect<A, Failure>) =>
+    read(target, ({ files }) => Effect.flatMap(files, use))
 
-  const change = (limits: Limits, use: (files: Files) => Effect.Effect<void, Failure>) =>
-    write(limits, ({ files }) => done(Effect.flatMap(files, use)))
+  const change = (target: Target, use: (files: Files) => Effect.Effect<void, Failure>) =>
+    write(target, ({ files }) => done(Effect.flatMap(files, use)))
+
+  /** A change that may take long. It stops when the session ends. */
+  const longChange = (target: Target, use: (files: Files) => Effect.Effect<void, Failure>) =>
+    write(target, ({ files, session }) => done(session.untilEnd(Effect.flatMap(files, use))))
 
   return FileSystemApi.of({
     "fs/readFile": ({ path, followSymlinks = true, ...limits }) =>
-      read(limits, ({ connection: { responseBudget, maxContentBytes }, files }) =>
+      read({ limits, paths: [path.bytes] }, ({ connection: { responseBudget, maxContentBytes }, files }) =>
         Effect.gen(function* () {
           const file = yield* (yield* files).open(path.bytes, "read", { followSymlinks })
           const limit = Math.min(maxFileBytes, maxContentBytes)
@@ -138,7 +238,7 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/writeFile": ({ path, dataBase64, followSymlinks = true, ...limits }) =>
-      write(limits, ({ files }) =>
+      write({ limits, paths: [path.bytes] }, ({ files }) =>
         Effect.gen(function* () {
           const bytes = yield* Effect.mapError(
             Base64.decode(dataBase64),
@@ -151,25 +251,27 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/createDirectory": ({ path, recursive = true, followSymlinks = true, ...limits }) =>
-      change(limits, (files) => files.createDirectory(path.bytes, { recursive, followSymlinks })),
+      change({ limits, paths: [path.bytes] }, (files) =>
+        files.createDirectory(path.bytes, { recursive, followSymlinks })
+      ),
 
     "fs/getMetadata": ({ path, followSymlinks = true, ...limits }) =>
-      look(limits, (files) => files.getMetadata(path.bytes, { followSymlinks })),
+      look({ limits, paths: [path.bytes] }, (files) => files.getMetadata(path.bytes, { followSymlinks })),
 
     "fs/canonicalize": ({ path, ...limits }) =>
-      look(limits, (files) =>
+      look({ limits, paths: [path.bytes] }, (files) =>
         Effect.map(files.canonicalize(path.bytes), (bytes) => ({ path: formatBytes(bytes, path.form) }))
       ),
 
     "fs/readDirectory": ({ path, ...limits }) =>
-      list(limits, (files) =>
+      list({ limits, paths: [path.bytes], reach: "anywhere" }, (files) =>
         Effect.map(files.readDirectory(path.bytes), (entries) => ({
           entries: entries.map(({ name, isDirectory, isFile }) => ({ fileName: name.toString(), isDirectory, isFile }))
         }))
       ),
 
     "fs/walk": ({ path, options, ...limits }) =>
-      list(limits, (files) =>
+      list({ limits, paths: [path.bytes], reach: options.followDirectorySymlinks ? "anywhere" : "trees" }, (files) =>
         Effect.map(files.walk(path.bytes, options), ({ entries, errors, truncated }) => {
           const format = <E extends { readonly path: FilePath["bytes"] }>(found: E) => ({
             ...found,
@@ -180,42 +282,76 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/remove": ({ path, recursive = true, force = true, followSymlinks = true, ...limits }) =>
-      change(limits, (files) => files.remove(path.bytes, { recursive, force, followSymlinks })),
+      longChange({ limits, paths: [path.bytes], reach: recursive ? "trees" : "paths" }, (files) =>
+        files.remove(path.bytes, { recursive, force, followSymlinks })
+      ),
 
     "fs/copy": ({ sourcePath, destinationPath, recursive, ...limits }) =>
-      change(limits, (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)),
+      // What is there at the destination may be a link.
+      longChange(
+        { limits, paths: [sourcePath.bytes, destinationPath.bytes], reach: recursive ? "anywhere" : "paths" },
+        (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)
+      ),
 
-    "fs/open": ({ handleId, path, mode = "read", ...limits }) =>
-      write(limits, ({ handles, files }) => {
-        const open = Effect.flatMap(files, (found) => found.open(path.bytes, mode, { followSymlinks: true }))
-        return Effect.as(handles.add(handleId, open), { handleId })
-      }),
+    "fs/open": ({ handleId, path, mode = "read", ...limits }) => {
+      const target: Target = { limits, paths: [path.bytes] }
+      return write(
+        target,
+        ({ handles, handlePaces, files }) => {
+          const open = Effect.flatMap(files, (found) => found.open(path.bytes, mode, { followSymlinks: true }))
+          return handles.add(handleId, open).pipe(
+            Effect.onError(() => Effect.sync(() => handlePaces.closed(handleId))),
+            Effect.as({ handleId })
+          )
+        },
+        ({ handlePaces }) => handlePaces.opens(handleId, paceOf(target)),
+        mode === "read" ? "read" : "write"
+      )
+    },
 
     "fs/readBlock": ({ handleId, offset, len }) =>
-      read(unlimited, ({ handles, connection }) =>
-        Effect.gen(function* () {
-          yield* checkBlock("read", len)
-          const file = yield* handles.get(handleId)
-          yield* connection.responseBudget.reserve(len)
-          const chunk = yield* file.read(offset, len)
-          return { chunk, eof: chunk.length < len }
-        })
+      enter(({ queues, handles, handlePaces, connection }) =>
+        queues[handlePaces.of(handleId)].read(
+          Effect.scoped(
+            Effect.gen(function* () {
+              yield* checkBlock("read", len)
+              const file = yield* handles.get(handleId)
+              yield* connection.responseBudget.reserve(len)
+              const chunk = yield* file.read(offset, len)
+              return { chunk, eof: chunk.length < len }
+            })
+          )
+        )
       ),
 
     "fs/writeBlock": ({ handleId, offset, chunk }) =>
-      write(unlimited, ({ handles }) =>
-        Effect.gen(function* () {
-          yield* checkBlock("write", chunk.length)
-          yield* (yield* handles.get(handleId)).write(offset, chunk)
-          return {}
-        })
+      enter(({ queues, handles, handlePaces }) =>
+        queues[handlePaces.of(handleId)].write(
+          Effect.gen(function* () {
+            yield* checkBlock("write", chunk.length)
+            yield* (yield* handles.get(handleId)).write(offset, chunk)
+            return {}
+          }),
+          scope
+        )
       ),
 
     "fs/watchMissing": ({ watchId, missing, present }) =>
-      read(unlimited, ({ watches }) =>
-        watches.watch(watchId, { missing: missing.map(({ bytes }) => bytes), present: present?.bytes })
+      enter(({ queues, watches }) =>
+        queues.fast.read(
+          watches.watch(watchId, { missing: missing.map(({ bytes }) => bytes), present: present?.bytes })
+        )
       ),
 
-    "fs/close": ({ handleId }) => write(unlimited, ({ handles }) => done(handles.close(handleId)))
+    "fs/close": ({ handleId }) =>
+      enter(({ queues, handles, handlePaces }) =>
+        queues[handlePaces.of(handleId)].write(
+          Effect.map(handles.close(handleId), (wasOpen) => {
+            if (wasOpen) handlePaces.closed(handleId)
+            return {}
+          }),
+          scope
+        )
+      )
   })
 })

@@ -37,6 +37,7 @@ import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
 import { factsOf, requests } from "./MethodCodecs.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
+import * as Switches from "./Switches.js"
 
 /**
  * The handlers, as a service.
@@ -52,32 +53,33 @@ type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Fa
 const everySession = "*"
 
 /**
- * Makes handlers check the handshake, and run without the context they were made in. They have taken their services
+ * Makes handlers check the handshake and the switches, and run without the context they were made in. They have taken their services
  * from it already, and copying it costs each small request a tenth (`node scratch/bench.mjs --only requests`).
  */
-const bind = (handlers: Context.Context<Handlers>): Context.Context<Handlers> => {
+const bind = (handlers: Context.Context<Handlers>, { refusal }: Switches.Switches): Context.Context<Handlers> => {
   const entries = Array.from(requests.values(), ({ _tag, key }) => {
     const entry: { readonly handler: Handler } = handlers.unsafeMap.get(key)
     const facts = factsOf(_tag)
-    const handler: Handler = (payload, options) => guard(_tag, facts, () => entry.handler(payload, options))
+    const refused = refusal(facts.family)
+    const served: Handler = refused === undefined ? entry.handler : () => Exit.fail(refused)
+    const handler: Handler = (payload, options) => guard(_tag, facts, () => served(payload, options))
     return [key, { ...entry, handler, context: Context.empty() }] as const
   })
   return Context.unsafeMake(new Map(entries))
 }
 
-/**
- * The handlers of all connections. `CurrentHandshake` identifies the connection of a request.
- *
- * @category layers
- */
-export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
+/** The handlers before they are bound. */
+const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const host = yield* HostInfo
+    const switches = yield* Switches.make
     const files = yield* FileSystemHandlers.make
     const http = yield* HttpHandlers.make
     const discovery = yield* DiscoveryHandlers.make
     const audit = yield* AuditLog.AuditLog
+
+    const describe = () => switches.describe(host.describe())
 
     /** The session that a request concerns, if the grant permits it, and the actor for the audit log. */
     const target = (method: Method, { session: handle, processId }: Access.Target) =>
@@ -136,12 +138,12 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         return Effect.map(opened, ({ session, capabilities }) => ({
           protocolVersion: "exec-server.v0",
           sessionId: session.id,
-          environmentInfo: host.describe(),
+          environmentInfo: describe(),
           capabilities
         }))
       },
 
-      "environment/info": () => Immediate.sync(() => host.describe()),
+      "environment/info": () => Immediate.sync(describe),
 
       "environment/status": () => Exit.succeed({ status: "ready" }),
 
@@ -155,7 +157,7 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
             tty,
             timeoutMs
           }
-          return AuditLog.require(audit, who, asked).pipe(
+          const started = AuditLog.require(audit, who, asked).pipe(
             Effect.zipRight(
               Effect.tapError(Unenforced.refusal(params, "everything") ?? supervisor.start(params), ({ _tag }) =>
                 Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
@@ -163,9 +165,10 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
             ),
             Effect.map(({ pid, confined }) => {
               audit.write(who, { event: "process.started", processId, pid })
-              return { processId, sandboxType: confined ? "linuxSeccomp" : "none", pid }
+              return { processId, sandboxType: confined ? ("linuxSeccomp" as const) : ("none" as const), pid }
             })
           )
+          return supervisor.carryOut(started)
         }),
 
       "process/read": (params) =>
@@ -253,4 +256,13 @@ export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | 
         })
     })
   })
-).pipe(Layer.map(bind))
+)
+
+/**
+ * The handlers of all connections. `CurrentHandshake` identifies the connection of a request.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = Layer.unwrapEffect(
+  Effect.map(Switches.make, (switches) => Layer.map(unbound, (handlers) => bind(handlers, switches)))
+)

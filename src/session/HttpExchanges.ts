@@ -48,7 +48,7 @@ export class HttpExchanges {
 
   constructor(
     private readonly deltas: Deltas,
-    private readonly limits: Limits
+    private readonly limits: Pick<Limits, "maxHttpRequestsPerConnection" | "httpBufferBytesPerConnection">
   ) {}
 
   /** Runs an exchange to its end and returns the whole response. */

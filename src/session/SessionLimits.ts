@@ -17,6 +17,11 @@ export interface Limits {
   readonly handshakeTimeoutMs: number
   /** The most requests of one connection that are served at a time, up to 4096; further ones wait, in order. */
   readonly concurrentRequests: number
+  /**
+   * Requests of all connections that have no answer yet, in bytes; further ones are refused, except for 256 KiB of each
+   * connection.
+   */
+  readonly requestBytesTotal: number
 }
 
 /** The default limits. */
@@ -25,7 +30,8 @@ export const defaults: Limits = {
   detachedSessionTtlMs: 30000,
   maxSessionTtlMs: undefined,
   handshakeTimeoutMs: 10000,
-  concurrentRequests: 4096
+  concurrentRequests: 4096,
+  requestBytesTotal: 268435456
 }
 
 /** The limits in force. */

@@ -6,9 +6,11 @@
 import { randomBytes, randomUUID } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { ProcessEvents } from "../process/ProcessEvents.js"
@@ -22,6 +24,7 @@ import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
+import { RequestBudget } from "./RequestBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { Event, State, transition } from "./SessionState.js"
@@ -39,6 +42,7 @@ export class Session {
   name: string | undefined
   /** The `sessionTtlMs` that its client requested. */
   ttlMs: number | undefined
+  private readonly over = Deferred.unsafeMake<void>(FiberId.none)
 
   constructor(
     readonly id: SessionId,
@@ -109,7 +113,13 @@ export class Session {
     this.state = transition(before, event)
     if (before._tag !== this.state._tag) SessionMetrics.moved(before._tag, this.state._tag)
     if (before._tag === "Attached" && this.state._tag !== "Attached") before.notifier?.stop()
+    if (this.state._tag === "Ended") Deferred.unsafeDone(this.over, Effect.void)
     return this.state !== before
+  }
+
+  /** Interrupts an effect when the session ends, which does not wait for that. */
+  untilEnd<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.raceFirst(effect, Effect.zipRight(Deferred.await(this.over), Effect.interrupt))
   }
 
   get tag(): State["_tag"] {
@@ -160,6 +170,8 @@ export interface Shape {
   readonly endOne: (session: Session) => Effect.Effect<ReadonlyArray<ProcessInfo>>
   /** Handles a lost connection: the session waits to be resumed if it may, and otherwise ends. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
+  /** The memory budget for the requests of all connections. */
+  readonly requestBudget: RequestBudget
   /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
   readonly close: Effect.Effect<void>
   /**
@@ -375,7 +387,17 @@ const make = Effect.gen(function* () {
     })
 
   yield* Effect.addFinalizer(() => end(0))
-  return { create, resume, list, find, endOne, detach, close, end } satisfies Shape
+  return {
+    create,
+    resume,
+    list,
+    find,
+    endOne,
+    detach,
+    requestBudget: new RequestBudget(limits.requestBytesTotal),
+    close,
+    end
+  } satisfies Shape
 })
 
 /**

@@ -80,6 +80,7 @@ const runProgram = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Run
   }
 }
 
+/** Makes a process that was just started the leader of a tree. */
 const toLeader = (trees: TreesShape, { pid, onExit }: Running): Leader => {
   const tree = trees.track(pid)
   return {
@@ -96,18 +97,19 @@ const toLeader = (trees: TreesShape, { pid, onExit }: Running): Leader => {
   }
 }
 
+/** Starts a file of the server's own as a leader, in `/`. Throws what the system says. */
+export const runOwn = (
+  trees: TreesShape,
+  file: string,
+  args: ReadonlyArray<string>,
+  env: ChildSpec["env"],
+  stdio: Posix.Stdio
+): Leader => toLeader(trees, run(trees, file, [file, ...args], { cwd: "/", env }, stdio))
+
 const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio) =>
   attempt(() => toLeader(trees, runProgram(trees, spec, stdio)))
 
-const launchSlowly = (
-  {
-    mounts,
-    trees,
-    stuck
-  }: { readonly mounts: SlowMountsShape; readonly trees: TreesShape; readonly stuck: SlowStarts.Count },
-  spec: ChildSpec,
-  stdio: Posix.Stdio
-) =>
+const launchSlowly = (mounts: SlowMountsShape, trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio) =>
   Effect.suspend(() => {
     const { report, onExit } = makeExit()
     const options: SlowStarts.Options = {
@@ -115,7 +117,6 @@ const launchSlowly = (
       spec,
       stdio,
       guard: trees.guardSocket(),
-      all: stuck,
       onExit: (code, signal) => report(statusOf(code, signal)),
       onLate: (pid) => {
         const late = toLeader(trees, { pid, onExit })
@@ -154,12 +155,11 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
       const trees = yield* ProcessTrees
       const confined = yield* ConfinedLauncher
       const mounts = yield* SlowMounts
-      const stuck: SlowStarts.Count = { count: 0 }
       return {
         confines: confined !== undefined,
         launch: (spec, stdio) => {
           if (spec.confinement === undefined) {
-            return mounts.isPresent() ? launchSlowly({ mounts, trees, stuck }, spec, stdio) : launch(trees, spec, stdio)
+            return mounts.isPresent() ? launchSlowly(mounts, trees, spec, stdio) : launch(trees, spec, stdio)
           }
           if (confined !== undefined) return confined.launch(spec, stdio)
           return new SpawnError({ message: "this server cannot confine a process" })

@@ -37,22 +37,44 @@ export interface SlowMount {
 export interface Shape {
   /** Whether there is a slow mount now. */
   readonly isPresent: () => boolean
-  /** The slow mount that an absolute path leads to or through, if any. */
-  readonly find: (path: string) => SlowMount | undefined
+  /** The slow mount that a path leads to or through, if there is one. The path is absolute. */
+  readonly find: (path: string | Buffer) => SlowMount | undefined
+  /** The same, or else one that is mounted below the path. */
+  readonly findWithin: (path: string | Buffer) => SlowMount | undefined
+}
+
+const seconds = answerMs / 1000
+
+/** What is told of something on a mount that did not answer: a working directory, for example. */
+export const hangTextOf = (what: string, { path, type }: SlowMount): string =>
+  `${what} did not answer within ${seconds} s: its file system (${type} at ${Buffer.from(path, "latin1")}) hangs`
+
+/** The same of files, one of which did not answer, with the mount that it may be on. */
+export const hangText = (mounts: Pick<Shape, "find" | "findWithin">, paths: ReadonlyArray<string | Buffer>): string => {
+  for (const find of [mounts.find, mounts.findWithin]) {
+    for (const path of paths) {
+      const mount = find(path)
+      if (mount !== undefined) return hangTextOf(String(path), mount)
+    }
+  }
+  return `a file system did not answer within ${seconds} s`
 }
 
 /** The table writes some characters of paths as octal numbers. */
 const decodeOctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 
-/** Reads the slow mounts from `/proc/self/mountinfo`. Leaves out the root: the server itself lives there. */
+/** The server itself lives on the root; what is mounted in /proc and /sys (by LXC, for example) is the system's. */
+const isOwn = (path: string): boolean => path === "/" || path.startsWith("/proc/") || path.startsWith("/sys/")
+
+/** Reads the slow mounts from the text of `/proc/self/mountinfo`. */
 export const parse = (table: string): ReadonlyMap<string, SlowMount> => {
   const mounts = new Map<string, SlowMount>()
   for (const line of table.split("\n")) {
     const [before = "", after = ""] = line.split(" - ")
     const path = decodeOctal(before.split(" ")[4] ?? "")
     const [type = ""] = after.split(" ")
-    if (path !== "" && path !== "/" && slowTypes.test(type)) mounts.set(path, { path, type })
+    if (path !== "" && !isOwn(path) && slowTypes.test(type)) mounts.set(path, { path, type })
   }
   return mounts
 }
@@ -105,31 +127,54 @@ const readAll = (fd: number): string => {
   return Buffer.concat(pieces).toString("latin1")
 }
 
-/** Tracks the mount table of this process. Without such a table, no mount counts as slow. */
-const make = (): Shape => {
-  let fd: number | undefined
-  let mounts: ReadonlyMap<string, SlowMount> = new Map()
-  const update = () => {
-    if (fd === -1) return
-    const isFirst = fd === undefined
+const toText = (path: string | Buffer): string => Buffer.from(path as string).toString("latin1")
+
+const none: ReadonlyMap<string, SlowMount> = new Map()
+
+/** Opens and reads a mount table; undefined if there is none. */
+const open = (path: string) => {
+  try {
+    const fd = openSync(path, "r")
+    return { fd, mounts: parse(readAll(fd)) }
+  } catch {
+    return undefined
+  }
+}
+
+/** Tracks a mount table, by default that of this process. Without a table, no mount counts as slow. */
+export const make = (path = "/proc/self/mountinfo"): Shape => {
+  const table = open(path)
+  const update = (): ReadonlyMap<string, SlowMount> => {
+    if (table === undefined) return none
     try {
-      fd ??= openSync("/proc/self/mountinfo", "r")
-      if (isFirst || Posix.hasChanged(fd)) mounts = parse(readAll(fd))
+      if (Posix.hasChanged(table.fd)) table.mounts = parse(readAll(table.fd))
     } catch {
-      fd ??= -1
+      // What was known is as good as can be.
     }
+    return table.mounts
   }
-  const isPresent = () => {
-    update()
-    return mounts.size > 0
-  }
+  const isPresent = () => update().size > 0
   const find: Shape["find"] = (path) => {
-    if (!isPresent()) return undefined
-    const found = follow(mounts, Buffer.from(path).toString("latin1"))
+    const mounts = update()
+    if (mounts.size === 0) return undefined
+    const found = follow(mounts, toText(path))
     return typeof found === "string" ? undefined : found
   }
-  return { isPresent, find }
+  return {
+    isPresent,
+    find,
+    findWithin: (path) => {
+      const mounts = update()
+      if (mounts.size === 0) return undefined
+      const found = follow(mounts, toText(path))
+      if (typeof found !== "string") return found
+      for (const mount of mounts.values()) if (mount.path.startsWith(`${found}/`)) return mount
+      return undefined
+    }
+  }
 }
 
 /** The slow mounts of this process. */
-export class SlowMounts extends Context.Reference<SlowMounts>()("exec-server/SlowMounts", { defaultValue: make }) {}
+export class SlowMounts extends Context.Reference<SlowMounts>()("exec-server/SlowMounts", {
+  defaultValue: () => make()
+}) {}

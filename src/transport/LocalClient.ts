@@ -31,7 +31,7 @@ const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
  * Whether a Host header is acceptable. A web page that was rebound to this machine sends its own domain, which contains
  * a dot.
  */
-const isHarmless = (name: string) => isIP(name) !== 0 || isLoopback(name) || (name !== "" && !name.includes("."))
+const isHarmless = (name: string) => isIP(name) !== 0 || (name !== "" && !name.includes("."))
 
 /**
  * Why a request with this owner is refused; undefined if it is allowed. The Host header is checked against DNS

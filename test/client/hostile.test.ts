@@ -1,12 +1,17 @@
 /** The client library, and servers that keep to nothing. */
 import { assert, describe, it } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import type { ClientError } from "../../src/client/ClientError.js"
 import { EventLog } from "../../src/client/EventLog.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
+import { ProcessId } from "../../src/protocol/Ids.js"
 import * as Wire from "../../src/protocol/Wire.js"
 import { failureOf } from "../support/fake.js"
-import { type Answers, type Asked, hostileServer, listed, sessionId } from "../support/hostile.js"
+import { type Answers, type Asked, hello, hostileServer, listed, sessionId } from "../support/hostile.js"
 
 const inTime = Effect.timeoutFail({ duration: "20 seconds", onTimeout: () => new Error("it takes too long") })
 
@@ -217,6 +222,105 @@ describe("messages that no server may send", () => {
         ({ files }) => Stream.runDrain(files.read("/srv/x"))
       )
       assert.strictEqual(blocks._tag, "ProtocolViolation")
+    })
+  )
+})
+
+describe("a server that hangs up", () => {
+  for (const answers of [0, 1]) {
+    it.scopedLive(`after its hello${answers === 0 ? "" : " and an answer"} is not connected to without pause`, () =>
+      Effect.gen(function* () {
+        let hellos = 0
+        const url = yield* hostileServer({
+          initialize: ({ ws }) => {
+            hellos++
+            setTimeout(() => ws.terminate(), 20)
+            return hello
+          },
+          "environment/status": () => (answers === 0 ? undefined : { status: "ready" })
+        })
+        const client = yield* ExecClient.connect({ url, recoverFor: "3 seconds" })
+        const asking = Effect.forever(Effect.zipRight(client.call("environment/status", {}), Effect.sleep(10)))
+        const started = Date.now()
+        const error = yield* Effect.timeoutOption(failureOf(asking), "6 seconds")
+        assert.isBelow(hellos, answers === 0 ? 15 : 100)
+        // What is of no use is given up like what cannot be reached; what is, is not.
+        if (answers === 1) return assert.isTrue(Option.isNone(error))
+        assert.strictEqual(Option.getOrUndefined(error)?._tag, "SessionLost")
+        assert.isAbove(Date.now() - started, 2500)
+      })
+    )
+  }
+})
+
+describe("a server that does not answer", () => {
+  const connected = (answerTimeout: Duration.DurationInput, answers: Answers = {}) =>
+    Effect.flatMap(hostileServer(answers), (url) => ExecClient.connect({ url, answerTimeout }))
+
+  it.scopedLive("is not waited for longer than the client says", () =>
+    Effect.gen(function* () {
+      const client = yield* connected("200 millis")
+      const processId = ProcessId.make("p")
+      const calls: ReadonlyArray<readonly [string, Effect.Effect<unknown, ClientError>]> = [
+        ["process/list", client.call("process/list", {})],
+        ["process/start", client.start({ argv: ["true"], cwd: "/" })],
+        ["process/read", client.call("process/read", { processId })],
+        ["process/terminate", client.call("process/terminate", { processId })],
+        ["process/signal", client.call("process/signal", { processId, signal: "SIGTERM" })],
+        ["fs/getMetadata", client.files.getMetadata("/")],
+        ["fs/readDirectory", client.files.readDirectory("/")]
+      ]
+      for (const [method, call] of calls) {
+        const error = yield* inTime(failureOf(call))
+        assert.deepInclude(error, { _tag: "AnswerTimeout", method, afterMs: 200 })
+        assert.strictEqual(error.message, `exec-server did not answer ${method} within 200 ms`)
+      }
+      // What may be much work has more time.
+      const walking = client.call("fs/walk", {
+        path: { bytes: Buffer.from("/"), form: "plain" },
+        options: {
+          maxDepth: 1,
+          maxDirectories: 1,
+          maxEntries: 1,
+          followDirectorySymlinks: false,
+          pruneHiddenDirectories: false
+        }
+      } as never)
+      assert.deepInclude(yield* inTime(failureOf(walking)), { _tag: "AnswerTimeout", afterMs: 2000 })
+    })
+  )
+
+  it.scopedLive("is waited for where a request waits, behind a long one, and while nothing is read", () =>
+    Effect.gen(function* () {
+      let asked: Asked | undefined
+      const client = yield* connected("200 millis", {
+        "process/list": (request) => {
+          asked = request
+          return undefined
+        }
+      })
+      const processId = ProcessId.make("p")
+      const waiting = [
+        client.call("process/read", { processId, waitMs: 60_000 }),
+        client.call("process/write", { processId, chunk: Buffer.from("x") }),
+        client.files.copy("/a", "/b"),
+        client.files.getMetadata("/")
+      ]
+      const fibers = yield* Effect.forEach(waiting, (call) => Effect.fork(call))
+      yield* Effect.sleep(1000)
+      for (const fiber of fibers) assert.isTrue(Option.isNone(yield* Fiber.poll(fiber)))
+      const list = yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* client.hold
+          const list = yield* Effect.fork(client.call("process/list", {}))
+          yield* Effect.sleep(1000)
+          assert.isTrue(Option.isNone(yield* Fiber.poll(list)))
+          return list
+        })
+      )
+      asked?.say({ id: asked.id, result: { processes: [] } })
+      assert.deepStrictEqual(yield* Fiber.join(list), { processes: [] })
+      yield* Fiber.interruptAll(fibers)
     })
   )
 })

@@ -48,6 +48,7 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
   [new ClientError.ProtocolViolation({ detail: "" }), false],
   [new ClientError.LaunchFailed({ program: "", reason: "" }), false],
   [new ClientError.LaunchTimeout({ afterMs: 1 }), false],
+  [new ClientError.AnswerTimeout({ method: "", afterMs: 1 }), false],
   [new ClientError.InvalidRequest({ method: "", detail: "" }), false],
   [new ClientError.TooManyRequests({ limit: "" }), false],
   [new ClientError.Unsupported({ server: "", what: "" }), false],

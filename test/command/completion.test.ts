@@ -96,6 +96,7 @@ describe("completions", () => {
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, ReadonlyArray<string>]> = [
         [["r"], ["run", "rendezvous"]],
         [["config", ""], ["print"]],
+        [["rendezvous", ""], ["token"]],
         [
           ["help", "co"],
           ["config", "completion"]

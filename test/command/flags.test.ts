@@ -10,7 +10,8 @@ import * as ServerConfig from "../../src/server/ServerConfig.js"
 import { atTerminal, command, commandLine, isOneLine } from "../support/command.js"
 
 const sample = (key: ServerConfig.Key): string => {
-  const { kind, choices } = ServerConfig.settings[key]
+  const { kind, choices, item } = ServerConfig.settings[key]
+  const text = `a ${key}, with = and "quotes"`
   switch (kind) {
     case "count":
       return "7"
@@ -19,8 +20,9 @@ const sample = (key: ServerConfig.Key): string => {
     case "choice":
       return choices[0] ?? ""
     case "list":
+      return item.is(text) ? text : "NAME,OTHER"
     case "text":
-      return `a ${key}, with = and "quotes"`
+      return text
   }
 }
 

@@ -145,6 +145,29 @@ const behaviours: { readonly [what: string]: (asked: Asked) => void } = {
   "wrong types": ({ say, id }) => say({ id, result: [evil, { processes: -1, entries: 1, chunk: {} }] })
 }
 
+describe("the exit status of a process", () => {
+  it.scopedLive("that is none is an error, and no other status", () =>
+    Effect.gen(function* () {
+      for (const exitCode of [256, -1, 4_294_967_296, 0.5, "0"]) {
+        const url = yield* hostileServer({
+          "process/start": ({ id, params: { processId }, say }) => {
+            say({ id, result: { processId, sandboxType: "none", pid: 1 } })
+            say({ method: "process/exited", params: { processId, seq: 1, exitCode, signal: null } })
+            say({ method: "process/closed", params: { processId, seq: 2 } })
+          },
+          "process/list": () => ({ processes: [] }),
+          "process/closeStdin": () => ({}),
+          "process/terminate": () => ({ running: false })
+        })
+        const ended = yield* command(["run", "--url", url, "--", "true"])
+        assert.strictEqual(ended.code, 1, `${exitCode}`)
+        assert.include(ended.stderr, String(exitCode))
+        assert.match(ended.stderr, /^Error: exec-server [^\n]+\n$/)
+      }
+    })
+  )
+})
+
 describe("every command, and a server that answers with", () => {
   for (const [what, say] of Object.entries(behaviours)) {
     it.scopedLive(`${what}: one line, status 1, nothing written, and little memory taken`, () =>

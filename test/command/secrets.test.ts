@@ -1,7 +1,9 @@
-/** The secrets in the server's environment: no client and no process gets them. */
+/** The secrets in the environment of a server or a rendezvous: no client and no process gets them. */
+import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { connected } from "../support/servers.js"
+import { rendezvous } from "../support/relay.js"
+import { connected, eventually } from "../support/servers.js"
 
 const env = {
   EXEC_SERVER_TOKEN: "own-secret-1",
@@ -22,6 +24,23 @@ describe.runIf(process.platform === "linux")("the server's secrets", () => {
       assert.include(output, "TEST_VISIBLE=visible")
       assert.include(output, "EXEC_SERVER_TOKEN=\n")
       assert.notInclude(output, "own-secret")
+    })
+  )
+})
+
+describe.runIf(process.platform === "linux")("the secrets of a rendezvous", () => {
+  it.scopedLive("are not in what /proc shows of its environment", () =>
+    Effect.gen(function* () {
+      const variables = {
+        EXEC_SERVER_EXECUTOR_TOKEN: "own-secret-1",
+        EXEC_SERVER_CLIENT_SECRET: `own-secret-2${"x".repeat(32)}`,
+        TEST_VISIBLE: "visible"
+      }
+      const { pid } = yield* rendezvous({ env: variables })
+      const shown = () => readFileSync(`/proc/${pid}/environ`, "latin1")
+      yield* eventually("it is shown", () => shown().includes("TEST_VISIBLE=visible"))
+      assert.notInclude(shown(), "own-secret")
+      assert.include(shown(), "EXEC_SERVER_EXECUTOR_TOKEN=\0")
     })
   )
 })

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { AccessQueue, maxReaders } from "../../src/filesystem/AccessQueue.js"
+import { AccessQueue, JointQueue, maxReaders } from "../../src/filesystem/AccessQueue.js"
 import { settle } from "../support/fake.js"
 
 /** A queue whose users say when they begin, and end when they are told to. */
@@ -133,5 +133,30 @@ it.scoped("no more than so many read at a time", () =>
     assert.strictEqual(begun.length, maxReaders)
     yield* finish("3")
     assert.strictEqual(begun.length, maxReaders + 1)
+  })
+)
+
+it.scoped("who takes a place in two queues runs when its turn has come in both, and keeps its place in each", () =>
+  Effect.gen(function* () {
+    const [one, other] = [new AccessQueue(), new AccessQueue()]
+    const scope = yield* Effect.scope
+    const begun: Array<string> = []
+    const end = yield* Deferred.make<void>()
+    const held = (name: string) =>
+      Effect.zipRight(
+        Effect.sync(() => begun.push(name)),
+        Deferred.await(end)
+      )
+    const brief = (name: string) => Effect.sync(() => begun.push(name))
+    const start = <A, E>(effect: Effect.Effect<A, E>) => Effect.zipLeft(Effect.fork(effect), settle)
+    yield* start(one.write(held("one"), scope))
+    yield* start(new JointQueue(one, other).write(brief("both"), scope))
+    const gone = yield* start(new JointQueue(other, one).read(brief("gone")))
+    yield* start(other.read(brief("other")))
+    assert.deepStrictEqual(begun, ["one"])
+    yield* Fiber.interrupt(gone)
+    yield* Deferred.succeed(end, undefined)
+    yield* settle
+    assert.deepStrictEqual(begun, ["one", "both", "other"])
   })
 )

@@ -3,9 +3,10 @@ import { Buffer } from "node:buffer"
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { base64, directory, refuses, shell } from "../support/files.js"
-import { eventually, type WsServer, webSocketServer } from "../support/servers.js"
+import { eventually, memoryClient, memoryLayer, webSocketServer } from "../support/servers.js"
 import type { TestClient } from "../support/TestClient.js"
 
 /** Files below a directory that a process has open. */
@@ -18,20 +19,36 @@ const openBelow = (pid: number, dir: string): number =>
     }
   }).length
 
+interface Server {
+  readonly pid: number
+  readonly connect: Effect.Effect<TestClient, never, Scope.Scope>
+}
+
+const servers: Record<string, Effect.Effect<Server, never, Scope.Scope>> = {
+  memory: Effect.map(Layer.build(memoryLayer), (built) => ({
+    pid: process.pid,
+    connect: Effect.provide(memoryClient, built)
+  })),
+  WebSocket: webSocketServer()
+}
+
 const test = (
   title: string,
-  body: (client: TestClient, dir: string, server: WsServer) => Effect.Effect<unknown, unknown, Scope.Scope>
-) =>
-  it.scopedLive(title, () =>
-    Effect.gen(function* () {
-      const dir = yield* directory
-      writeFileSync(`${dir}/a.txt`, "hello")
-      const server = yield* webSocketServer()
-      const client = yield* server.connect
-      yield* client.handshake()
-      yield* body(client, dir, server)
-    })
-  )
+  body: (client: TestClient, dir: string, server: Server) => Effect.Effect<unknown, unknown, Scope.Scope>
+) => {
+  for (const [kind, made] of Object.entries(servers)) {
+    it.scopedLive(`${kind}: ${title}`, () =>
+      Effect.gen(function* () {
+        const dir = yield* directory
+        writeFileSync(`${dir}/a.txt`, "hello")
+        const server = yield* made
+        const client = yield* server.connect
+        yield* client.handshake()
+        yield* body(client, dir, server)
+      })
+    )
+  }
+}
 
 test("blocks of a file that is read", (client, dir) =>
   Effect.gen(function* () {

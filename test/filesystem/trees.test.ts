@@ -1,5 +1,5 @@
 /** Large and deep trees: removed and copied whole, while others are served. */
-import { existsSync, readdirSync, statSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -21,7 +21,7 @@ const test = (
     })
   )
 
-const levels = 5000
+const levels = 8000
 
 /** A chain of directories with a file in each: its paths are far longer than the system takes. */
 const deep = `
@@ -52,11 +52,31 @@ print(dirs, files)
 '`
   ).trim()
 
-test(`a tree of ${levels} levels is copied and removed`, (client, dir, server) =>
+test(`a tree of ${levels} levels is walked as far as paths go, copied and removed`, (client, dir, server) =>
   Effect.gen(function* () {
     shell(dir, deep)
     const before = descriptors(server.pid)
     const sourcePath = `${dir}/deep`
+    const options = { maxDepth: 64, maxDirectories: 10000, maxEntries: 50000 }
+    for (const followDirectorySymlinks of [false, true]) {
+      const walk = (path: string) => client.ask("fs/walk", { path, options: { ...options, followDirectorySymlinks } })
+      const shallow = yield* walk(sourcePath)
+      assert.deepInclude(shallow, { errors: [], truncated: false })
+      assert.strictEqual(shallow.entries.length, 2 * 65)
+      // The longest path that the system takes is found, and nothing below it.
+      const { errors, truncated } = yield* walk(`${sourcePath}${"/d".repeat(2000)}`)
+      assert.isFalse(truncated)
+      // What cannot be examined is no directory that is followed.
+      const expected = followDirectorySymlinks ? [] : ["File name too long (os error 36)"]
+      assert.deepStrictEqual(
+        errors.map(({ message }: { readonly message: string }) => message),
+        expected
+      )
+    }
+    const path = `${sourcePath}${"/d".repeat(levels)}`
+    for (const method of ["fs/readDirectory", "fs/getMetadata", "fs/remove", "fs/createDirectory", "fs/canonicalize"]) {
+      yield* refuses(client, method, { path }, -32603, "File name too long (os error 36)")
+    }
     yield* client.ask("fs/copy", { sourcePath, destinationPath: `${dir}/copy`, recursive: true })
     assert.strictEqual(depth(dir, "copy"), `${levels} ${levels}`)
     for (const name of ["deep", "copy"]) {
@@ -110,6 +130,56 @@ test("removal stops at links and at what it may not remove", (client, dir) =>
     assert.strictEqual(statSync(`${dir}/keep/in/x`).size, 2)
     yield* refuses(client, "fs/remove", { path: "/proc/self/fd" }, -32600, "Operation not permitted (os error 1)")
   }))
+
+test("a sparse file stays sparse, with its content and its size", (client, dir) =>
+  Effect.gen(function* () {
+    shell(
+      dir,
+      `truncate -s 1G sparse
+      printf begin | dd of=sparse conv=notrunc status=none
+      printf middle | dd of=sparse bs=1 seek=700000001 conv=notrunc status=none
+      truncate -s 1G empty
+      cp sparse ends; printf end >> ends
+      head -c 3000000 /dev/zero > zeros
+      mkdir tree; cp --sparse=always sparse tree/sparse
+      cp zeros old; head -c 5000000 /dev/urandom > full; cp full old`
+    )
+    for (const name of ["sparse", "empty", "ends", "zeros", "full"]) {
+      // What was there before leaves nothing behind.
+      const destinationPath = `${dir}/${name === "empty" ? "old" : `${name}.copy`}`
+      yield* client.ask("fs/copy", { sourcePath: `${dir}/${name}`, destinationPath, recursive: false })
+      shell(dir, `cmp ${name} ${destinationPath}`)
+      assert.isAtMost(statSync(destinationPath).blocks, statSync(`${dir}/${name}`).blocks + 1024, name)
+    }
+    yield* client.ask("fs/copy", { sourcePath: `${dir}/tree`, destinationPath: `${dir}/tree.copy`, recursive: true })
+    shell(dir, "cmp tree/sparse tree.copy/sparse")
+    assert.isBelow(statSync(`${dir}/tree.copy/sparse`).blocks, 4096)
+  }))
+
+/** The bytes that a process has read so far. */
+const bytesRead = (pid: number) => Number(/rchar: (\d+)/.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1])
+
+it.scopedLive("a copy ends with the session of its client, and the queue goes on", () =>
+  Effect.gen(function* () {
+    const dir = yield* directory
+    shell(dir, "truncate -s 1T endless; mkdir tree; mv endless tree")
+    const server = yield* webSocketServer({ args: ["--detached-session-ttl-ms", "200"] })
+    const client = yield* server.connect
+    yield* client.handshake()
+    client.post("fs/copy", { sourcePath: `${dir}/tree`, destinationPath: `${dir}/copy`, recursive: true })
+    client.post("fs/writeFile", { path: `${dir}/after`, dataBase64: "" })
+    yield* eventually("the copy has begun", () => existsSync(`${dir}/copy/endless`))
+    client.carrier.close()
+    yield* eventually("what was received later is carried out", () => existsSync(`${dir}/after`))
+    const before = bytesRead(server.pid)
+    yield* Effect.sleep(500)
+    assert.isBelow(bytesRead(server.pid) - before, 100_000_000)
+    assert.isBelow(statSync(`${dir}/copy/endless`).blocks, 1024)
+    const other = yield* server.connect
+    yield* other.handshake()
+    assert.deepStrictEqual(yield* other.ask("environment/status"), { status: "ready" })
+  })
+)
 
 test("a client that hangs up during a copy does not end it, and its session can be taken up at once", (client, dir, server) =>
   Effect.gen(function* () {

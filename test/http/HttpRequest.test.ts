@@ -6,10 +6,11 @@ import { HttpRequestParams } from "../../src/protocol/HttpApi.js"
 
 const environment = { TOKEN: "s3cret", EXEC_SERVER_REMOTE_TOKEN: "own", EMPTY: "", BROKEN: "a\nb" }
 
-const request = (more: object) =>
+const request = (more: object, allowed?: ReadonlyArray<string>) =>
   HttpRequest.fromParams(
     Schema.decodeUnknownSync(HttpRequestParams)({ method: "GET", url: "http://h/", requestId: "r", ...more }),
-    environment
+    environment,
+    allowed
   )
 
 const header = (name: string, value: string, valueEnvVar?: string) => ({
@@ -61,6 +62,32 @@ describe("a request that is refused", () => {
       assert.strictEqual(Either.isLeft(result) ? result.left.message : "it was accepted", message)
     })
   }
+})
+
+describe("the variables that a header may name", () => {
+  const outcome = (name: string, allowed: ReadonlyArray<string>) =>
+    Either.match(request(header("x", "", name), allowed), {
+      onLeft: ({ message }) => message,
+      onRight: ({ headers }) => headers[0]?.value
+    })
+  const notAllowed = (name: string) =>
+    `http/request header x names the variable ${name}, which httpEnvAllow does not allow; ` +
+    "add it to that setting of the server, or send the value itself"
+
+  it("are those that the server allows; of the others not even whether they are set is told", () => {
+    assert.strictEqual(outcome("TOKEN", ["EMPTY", "TOKEN"]), "s3cret")
+    for (const name of ["TOKEN", "NOPE", "token"]) assert.strictEqual(outcome(name, ["EMPTY"]), notAllowed(name))
+    assert.strictEqual(outcome("TOKEN", []), notAllowed("TOKEN"))
+  })
+
+  it("are set, and no secrets of the server, also where they are allowed", () => {
+    assert.strictEqual(outcome("NOPE", ["NOPE"]), "http/request header x requires executor environment variable NOPE")
+    assert.match(String(outcome("EXEC_SERVER_REMOTE_TOKEN", ["EXEC_SERVER_REMOTE_TOKEN"])), /secret of the server/)
+  })
+
+  it("do not matter to a header without one", () => {
+    assert.isTrue(Either.isRight(request(header("x", "y"), [])))
+  })
 })
 
 describe("a request that goes out", () => {

@@ -131,6 +131,43 @@ describe("a peer that is asked whether it is there", () => {
     })
   )
 
+  it.scopedLive("is known to be, or not to be, as soon as it says something or ends, and once", () =>
+    Effect.gen(function* () {
+      const quiet = { intervalMs: 60_000 }
+      const answers: Array<boolean> = []
+      const ask = (channel: WebSocketChannel) => channel.probe(60_000, (isAlive) => answers.push(isAlive))
+      const answering = yield* opened(quiet)
+      answering.peer.on("data", () => answering.peer.write(frame(1, "x")))
+      ask(answering.channel)
+      yield* eventually("it has answered", () => answers.length === 1)
+      const ending = yield* opened(quiet)
+      ending.peer.on("data", () => ending.peer.destroy())
+      ask(ending.channel)
+      yield* eventually("it has ended", () => answers.length === 2)
+      // One that is gone is not asked.
+      ask(ending.channel)
+      assert.deepStrictEqual(answers, [true, false, false])
+      answering.peer.destroy()
+      yield* eventually("it is gone", () => answering.told.includes("closed 1006"))
+      assert.lengthOf(answers, 3)
+    })
+  )
+
+  it.scopedLive(
+    "is not, where it is not read and takes nothing, if that counts; else nothing can be learnt of it",
+    () =>
+      Effect.gen(function* () {
+        for (const countsWhilePaused of [false, true]) {
+          const { channel, peer } = yield* opened({ intervalMs: 60_000, countsWhilePaused })
+          peer.pause()
+          channel.pause()
+          // More than the kernel takes for it.
+          channel.send(fill(30_000_000))
+          assert.strictEqual(yield* probe(channel), !countsWhilePaused)
+        }
+      })
+  )
+
   it.scopedLive("was silent only if nothing has come since the last ping", () =>
     Effect.gen(function* () {
       const { channel, peer } = yield* opened({ maxUnanswered: 1000 })

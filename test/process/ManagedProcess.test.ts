@@ -350,6 +350,25 @@ describe("input, sizes and signals", () => {
     )
   }
 
+  for (const [signal, target] of [
+    ["SIGTERM", "tree"],
+    ["SIGKILL", "leader"],
+    ["SIGKILL", "group"]
+  ] as const) {
+    test(
+      `what is asked for after ${signal} to the ${target} is carried out: somebody may be alive`,
+      ({ start }) =>
+        Effect.gen(function* () {
+          const { process, child } = yield* start("p", { tty: true })
+          process.signal(signal, target)
+          assert.strictEqual(yield* process.write(bytes("late"), undefined), "accepted")
+          process.resize(5, 6)
+          assert.deepStrictEqual([child.written, child.resizes], ["late", [[5, 6]]])
+        }),
+      { onSignal: immortal }
+    )
+  }
+
   test("a terminal gets its size also after the exit of the leader: descendants may still have it", ({ start }) =>
     Effect.gen(function* () {
       const { process, child } = yield* start("p", { tty: true })

@@ -6,12 +6,16 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
+import { weightOf, weightOfAll } from "../../src/process/Allowance.js"
+import { OutputBuffer } from "../../src/process/OutputBuffer.js"
 import type { Limits } from "../../src/process/ProcessLimits.js"
 import { ProcessSupervisor } from "../../src/process/ProcessSupervisor.js"
 import type { TerminateMode } from "../../src/protocol/ExecApi.js"
 import { codeOf } from "../../src/protocol/Failure.js"
 import { Confiner } from "../../src/sandbox/Confiner.js"
-import { ExitStatus } from "../../src/spawn/Child.js"
+import { ExitStatus, SpawnError } from "../../src/spawn/Child.js"
+import { SessionWaits, type Waits } from "../../src/spawn/SessionWaits.js"
+import { Spawner } from "../../src/spawn/Spawner.js"
 import { diesOf, type FakeSpawner, immortal, type Plan, stubborn } from "../../src/testing/FakeSpawner.js"
 import { type Bench, bench, failureOf, id, params, recorder, settle, supervisorLayer } from "../support/fake.js"
 import { sandbox } from "../support/sandbox.js"
@@ -79,6 +83,24 @@ describe("start", () => {
       const envPolicy = { inherit: "none", ignoreDefaultExcludes: false, exclude: [], set: { A: "1" }, includeOnly: [] }
       yield* supervisor.start(params("p", { env: {}, envPolicy }))
       assert.deepStrictEqual(fake.requests[0]?.env, { A: "1" })
+    }))
+
+  test("has the identifiers that its client gave it in its environment, and no others", ({ supervisor, fake }) =>
+    Effect.gen(function* () {
+      const threadId = "0191d8b0-0000-7000-8000-000000000001"
+      const env = { A: "1", CODEX_THREAD_ID: "its own" }
+      for (const [index, [metadata, expected]] of [
+        [
+          { threadId, toolCallId: "call" },
+          { A: "1", CODEX_THREAD_ID: threadId, CODEX_TOOL_CALL_ID: "call" }
+        ],
+        [{ threadId }, { A: "1", CODEX_THREAD_ID: threadId }],
+        [{ toolCallId: "call" }, { ...env, CODEX_TOOL_CALL_ID: "call" }],
+        [{}, env]
+      ].entries()) {
+        yield* supervisor.start(params(`p${index}`, { env, metadata }))
+        assert.deepStrictEqual(fake.requests[index]?.env as object, expected)
+      }
     }))
 
   test("gives the pid, and announces it before anything else", ({ supervisor, fake, all }) =>
@@ -198,6 +220,67 @@ describe("start", () => {
       }),
     { holdWrites: true },
     { processBytesPerSession: 12_000 }
+  )
+
+  const weights: ReadonlyArray<readonly [what: string, bytes: number, more: object]> = [
+    ["its id and its arguments", 1024 + weightOf("p") + weightOfAll(["program", "x"]), { argv: ["program", "x"] }],
+    [
+      "for a restart, its environment and what is set in it as well",
+      1024 + weightOf("p") + weightOfAll(["program"]) + weightOfAll({ A: "1" }) + weightOfAll({ B: "22" }),
+      {
+        env: { A: "1" },
+        envPolicy: { inherit: "none", ignoreDefaultExcludes: false, exclude: [], set: { B: "22" }, includeOnly: [] },
+        restart: { policy: "always", maxRestarts: 1, withinMs: 1, backoffMs: 1, maxBackoffMs: 1 }
+      }
+    ]
+  ]
+  for (const [what, processBytesPerSession, more] of weights) {
+    const fits = ({ supervisor }: Bench) => supervisor.start(params("p", more))
+    test(`counts ${what}, to the byte: what fits is started`, fits, {}, { processBytesPerSession })
+    test(
+      `counts ${what}, to the byte: what does not fit is refused`,
+      (bench) =>
+        Effect.map(failureOf(fits(bench)), ({ message }) => assert.include(message, `(${processBytesPerSession - 1})`)),
+      {},
+      { processBytesPerSession: processBytesPerSession - 1 }
+    )
+  }
+
+  it.scoped("has the same waits for all starts of a session, and others for each session", () => {
+    const all: Array<Waits> = []
+    const spawn = () =>
+      Effect.flatMap(SessionWaits, (waits) => {
+        all.push(waits)
+        return new SpawnError({ message: "no" })
+      })
+    const layer = ProcessSupervisor.layer.pipe(
+      Layer.provide(OutputBuffer.layer),
+      Layer.provide(Layer.succeed(Spawner, { confines: false, spawn }))
+    )
+    return Effect.gen(function* () {
+      const { make } = yield* ProcessSupervisor
+      const [one, other] = [yield* make(recorder().events), yield* make(recorder().events)]
+      for (const supervisor of [one, one, other]) yield* failureOf(supervisor.start(params("p")))
+      assert.lengthOf(all, 3)
+      assert.strictEqual(all[0], all[1])
+      assert.notStrictEqual(all[0], all[2])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.scoped("a session that has ended leaves others all that it had taken", () =>
+    Effect.gen(function* () {
+      const { make } = yield* ProcessSupervisor
+      const large = { argv: ["program", "x".repeat(150_000)] }
+      for (let round = 0; round < 3; round++) {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const supervisor = yield* make(recorder().events)
+            yield* supervisor.start(params("a", large))
+            assert.include((yield* failureOf(supervisor.start(params("b", large)))).message, "processBytesTotal")
+          })
+        )
+      }
+    }).pipe(Effect.provide(supervisorLayer({}, { processBytesTotal: 400_000 })))
   )
 
   it.scoped("who needs little starts processes when other sessions have taken processBytesTotal", () =>

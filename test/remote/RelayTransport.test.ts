@@ -1,6 +1,7 @@
 /** The executor from the outside: raw frames over a socket that it has dialled. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { type FakeRelay, fakeRelay, type RawSocket } from "../support/fakeRelay.js"
 import { eventually, isAlive, launch, type Running, residentMb } from "../support/servers.js"
@@ -88,6 +89,31 @@ describe("with a peer that sends whole messages and acknowledges nothing", () =>
       assert.isDefined((yield* socket.reply("b", 2)).result)
     })
   )
+})
+
+describe("a session whose stream is half-open", () => {
+  /** The executor asks a stream that has been silent for a while. */
+  const asked = (socket: RawSocket, streamId: string) =>
+    socket.frames.filter((frame) => frame.streamId === streamId && frame.body.case === "resume").length
+
+  for (const isAlive of [false, true]) {
+    it.scopedLive(`${isAlive ? "stays there if its peer answers" : "is taken over by another stream"}`, () =>
+      Effect.gen(function* () {
+        const { socket } = yield* setting()
+        // What only a peer says that answers.
+        socket.frame({ streamId: "a", reliable: true, body: { case: "resume", value: { nextSeq: 0 } } })
+        const { result } = yield* socket.handshake("a")
+        yield* Effect.sleep(2500)
+        const again = yield* Effect.fork(socket.handshake("b", result.sessionId))
+        yield* eventually("it is asked", () => asked(socket, "a") > 0)
+        if (isAlive) socket.frame({ streamId: "a", reliable: true, body: { case: "heartbeat", value: {} } })
+        const reply = yield* Fiber.join(again)
+        if (isAlive) return assert.strictEqual(reply.error.code, -32010)
+        assert.strictEqual(reply.result.sessionId, result.sessionId)
+        yield* eventually("it is told", () => socket.reset("a") !== undefined)
+      })
+    )
+  }
 })
 
 describe("streams", () => {

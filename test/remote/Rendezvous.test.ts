@@ -6,10 +6,12 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { WebSocket } from "ws"
+import { type ClientOptions, WebSocket } from "ws"
+import * as EnvironmentToken from "../../src/remote/EnvironmentToken.js"
 import * as RelayClient from "../../src/remote/RelayClient.js"
 import * as RelayFrame from "../../src/remote/RelayFrame.js"
 import { selfSigned } from "../support/certificate.js"
+import { command } from "../support/command.js"
 import { directory } from "../support/files.js"
 import {
   clientUrl,
@@ -39,11 +41,12 @@ const call = (url: string, method: string, headers: Record<string, string> = {})
 /** A raw socket, or the status of the refusal. */
 const open = (
   url: string,
-  headers: Record<string, string> = {}
+  headers: Record<string, string> = {},
+  options: ClientOptions = {}
 ): Effect.Effect<WebSocket | number, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.async<WebSocket | number>((resume) => {
-      const ws = new WebSocket(url, { perMessageDeflate: false, headers })
+      const ws = new WebSocket(url, { perMessageDeflate: false, headers, ...options })
       ws.once("open", () => resume(Effect.succeed(ws)))
       ws.once("unexpected-response", (_, response) => {
         resume(Effect.succeed(response.statusCode ?? 0))
@@ -54,16 +57,23 @@ const open = (
     (ws) => Effect.sync(() => typeof ws !== "number" && ws.terminate())
   )
 
-const socket = (url: string) =>
-  Effect.flatMap(open(url), (ws) =>
+const socket = (url: string, options?: ClientOptions) =>
+  Effect.flatMap(open(url, {}, options), (ws) =>
     typeof ws === "number" ? Effect.dieMessage(`refused with ${ws}`) : Effect.succeed(ws)
   )
 
 const register = (url: string, token = "executor-token") =>
   Effect.map(call(`${url}${path("register")}`, "POST", { authorization: `Bearer ${token}` }), ({ status, body }) => ({
     status,
-    url: JSON.parse(body).url
+    url: JSON.parse(body).url,
+    error: JSON.parse(body).error
   }))
+
+/** An executor that is connected and answers no ping. */
+const silentExecutor = (url: string) => Effect.flatMap(register(url), ({ url }) => socket(url, { autoPong: false }))
+
+/** Resolves with the code of the end of a socket. */
+const endOf = (ws: WebSocket) => new Promise<number>((resolve) => ws.once("close", resolve))
 
 const data = (streamId: string, payload: string): Uint8Array =>
   RelayFrame.encode({
@@ -121,6 +131,18 @@ describe("who may come", () => {
       const refused = yield* Effect.flip(RelayClient.connect(bare))
       assert.strictEqual(refused.status, 401)
       assert.notInclude(refused.message, "role")
+    })
+  )
+
+  it.scopedLive("an executor that registers again and again uses up its own registrations, not those of others", () =>
+    Effect.gen(function* () {
+      const url = yield* localRendezvous()
+      const registerOther = call(`${url}/cloud/environment/other/register`, "POST")
+      const other = JSON.parse((yield* registerOther).body).url
+      const tickets = yield* Effect.replicateEffect(register(url), 9)
+      assert.strictEqual(yield* open(tickets[0]?.url), 401)
+      yield* socket(tickets[1]?.url)
+      yield* socket(other)
     })
   )
 
@@ -248,16 +270,41 @@ describe("what goes where", () => {
       yield* eventually("the executor is told", () => serverSeen.includes("a reset: the client is gone"))
     })
   )
+})
 
-  it.scopedLive("a new executor takes an old one's place; clients are told, and come again", () =>
+describe("a second executor of an environment", () => {
+  const taken = {
+    code: "environment_taken",
+    message: "another executor of this environment is connected, and answers; end it first"
+  }
+
+  it.scopedLive("is refused while the first one answers, at its registration and at its connection", () =>
     Effect.gen(function* () {
       const url = yield* localRendezvous()
-      const first = yield* socket((yield* register(url)).url)
+      const [first, second] = [yield* register(url), yield* register(url)]
+      const connected = yield* socket(first.url)
+      const seen = listen(connected)
+      const client = yield* socket(clientUrl(url))
+      assert.deepInclude(yield* register(url), { status: 409, error: taken })
+      assert.strictEqual(yield* open(second.url), 409)
+      client.send(data("a", "x"))
+      yield* eventually("the first one still gets frames", () => seen.includes("a x"))
+      const other = yield* call(`${url}/cloud/environment/other/register`, "POST")
+      yield* socket(JSON.parse(other.body).url)
+      connected.close()
+      yield* Effect.promise(() => endOf(connected))
+      yield* socket((yield* register(url)).url)
+    })
+  )
+
+  it.scopedLive("takes the place of one that does not answer; clients are told, and come again", () =>
+    Effect.gen(function* () {
+      const url = yield* localRendezvous()
+      const first = yield* silentExecutor(url)
       const client = yield* socket(clientUrl(url))
       const seen = listen(client)
       client.send(data("a", "x"))
-      const ended = new Promise((resolve) => client.once("close", resolve))
-      const replaced = new Promise((resolve) => first.once("close", resolve))
+      const [ended, replaced] = [endOf(client), endOf(first)]
       const firstSeen = listen(first)
       yield* eventually("the frame", () => firstSeen.length === 1)
       const second = yield* socket((yield* register(url)).url)
@@ -268,6 +315,135 @@ describe("what goes where", () => {
       const secondSeen = listen(second)
       again.send(data("a", "y"))
       yield* eventually("the new executor gets it", () => secondSeen.includes("a y"))
+    })
+  )
+
+  it.scopedLive("of several that come at a time for one that does not answer, one gets the place", () =>
+    Effect.gen(function* () {
+      const url = yield* localRendezvous()
+      const tickets = [yield* register(url), yield* register(url), yield* register(url), yield* register(url)]
+      const [ticket = "", ...others] = tickets.map(({ url }) => url)
+      yield* socket(ticket, { autoPong: false })
+      const results = yield* Effect.all(
+        others.map((one) => open(one)),
+        { concurrency: "unbounded" }
+      )
+      assert.sameMembers(
+        results.map((ws) => (typeof ws === "number" ? ws : "open")),
+        ["open", 409, 409]
+      )
+    })
+  )
+
+  it.scopedLive("is told so by the command, which ends; one that stood still ends as well when it goes on", () =>
+    Effect.gen(function* () {
+      const { url } = yield* rendezvous()
+      const first = yield* executor(url)
+      const args = ["--remote", url.replace("ws:", "http:"), "--environment-id", environmentId]
+      const env = { EXEC_SERVER_REMOTE_TOKEN: "executor-token" }
+      const twin = yield* launch({ args, env })
+      assert.strictEqual(yield* twin.exit, 1)
+      const refusal = `environment registry request failed (409 Conflict, ${taken.code}): ${taken.message}`
+      assert.strictEqual(twin.stderr(), `Error: ${refusal}\n`)
+      const client = yield* relayClient(url)
+      yield* client.handshake()
+      first.child.kill("SIGSTOP")
+      yield* executor(url)
+      yield* (yield* relayClient(url)).handshake()
+      first.child.kill("SIGCONT")
+      assert.strictEqual(yield* first.exit, 1)
+      assert.include(first.stderr(), refusal)
+    })
+  )
+})
+
+describe("tokens of one environment each", () => {
+  const secret = "0123456789abcdef0123456789abcdef"
+  const derived = (role: EnvironmentToken.Role) => EnvironmentToken.derive(secret, role)
+
+  it.scopedLive("let executors and clients into theirs, and into no other one", () =>
+    Effect.gen(function* () {
+      const url = yield* localRendezvous({ executorToken: derived("executor"), clientToken: derived("client") })
+      const own = derived("executor")(environmentId)
+      for (const token of [derived("executor")("other"), derived("client")(environmentId), secret, "", `${own}x`]) {
+        const { status, error } = yield* register(url, token)
+        assert.strictEqual(status, 401)
+        assert.strictEqual(error.message, "the token is missing, or it is not that of this environment")
+      }
+      yield* socket((yield* register(url, own)).url)
+      const bare = `${url}${path("connect")}?role=harness`
+      const clientToken = derived("client")(environmentId)
+      for (const token of [own, derived("client")("other"), secret]) {
+        assert.strictEqual(yield* open(`${bare}&token=${token}`), 401)
+      }
+      assert.strictEqual(yield* open(bare), 401)
+      yield* socket(`${bare}&token=${clientToken}`)
+      assert.notTypeOf(yield* open(bare, { authorization: `Bearer ${clientToken}` }), "number")
+    })
+  )
+
+  it.scopedLive("are printed by the command, and work for executor and client as any token does", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      for (const name of ["executor.secret", "client.secret"]) {
+        writeFileSync(join(folder, name), `${name} ${secret}\n`, { mode: 0o600 })
+      }
+      const files = ["executor", "client"].flatMap((role) => [`--${role}-secret-file`, join(folder, `${role}.secret`)])
+      const running = yield* rendezvous({ args: files })
+      assert.notInclude(running.stderr(), "share")
+      for (const [role, flags] of [
+        ["executor", files.slice(0, 2)],
+        ["client", files.slice(2)]
+      ] as const) {
+        const printed = yield* command(["rendezvous", "token", environmentId, ...flags])
+        assert.deepStrictEqual([printed.code, printed.stderr], [0, ""])
+        assert.match(printed.stdout, /^[\w-]{43}\n$/)
+        writeFileSync(join(folder, `${role}.token`), printed.stdout, { mode: 0o600 })
+      }
+      yield* executor(running.url, { args: ["--remote-token-file", join(folder, "executor.token")] })
+      const relay = running.url.replace("ws:", "relay:")
+      const client = ["--token-file", join(folder, "client.token")]
+      const ran = yield* command(["run", "--url", `${relay}/${environmentId}`, ...client, "--", "echo", "hello"])
+      assert.deepStrictEqual(ran, { code: 0, stdout: "hello\n", stderr: "" })
+      const other = yield* command(["run", "--url", `${relay}/other`, ...client, "--", "true"])
+      assert.strictEqual(other.code, 1)
+      assert.include(other.stderr, "401")
+      const args = ["--remote", running.url.replace("ws:", "http:"), "--environment-id", "other"]
+      const stranger = yield* launch({ args: [...args, "--remote-token-file", join(folder, "executor.token")] })
+      assert.strictEqual(yield* stranger.exit, 1)
+      assert.match(stranger.stderr(), /401 Unauthorized\): the token is missing, or it is not that of this environment/)
+    })
+  )
+
+  it.scopedLive("are asked for in a way that makes sense", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const file = join(folder, "secret")
+      writeFileSync(file, secret)
+      const short = join(folder, "short")
+      writeFileSync(short, "short")
+      const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, RegExp]> = [
+        [["my-env"], 2, /^Error: give --executor-secret-file, for the token of the executor, or --client-secret-file/],
+        [["my-env", "--executor-secret-file", file, "--client-secret-file", file], 2, /^Error: give --executor-secret/],
+        [["a/b", "--executor-secret-file", file], 2, /^Error: environment id must contain only ASCII letters/],
+        [["my-env", "--executor-secret-file", short], 1, /^Error: the secret in .* is shorter than 32 bytes\n$/],
+        [["my-env", "--client-secret-file", "/no/file"], 1, /^Error: cannot read the secret \/no\/file: No such file/]
+      ]
+      for (const [args, code, message] of cases) {
+        const ended = yield* command(["rendezvous", "token", ...args])
+        assert.deepStrictEqual([ended.code, ended.stdout], [code, ""], args.join(" "))
+        assert.match(ended.stderr, message)
+      }
+    })
+  )
+
+  it.scopedLive("are advised where all executors share one", () =>
+    Effect.gen(function* () {
+      const shared = { EXEC_SERVER_EXECUTOR_TOKEN: "executor-token", EXEC_SERVER_CLIENT_TOKEN: "client-token" }
+      const { stderr } = yield* rendezvous({ env: shared })
+      yield* eventually("the warning", () => stderr().includes("share one token"))
+      assert.include(stderr(), "--executor-secret-file")
+      assert.lengthOf(stderr().match(/share one token/g) ?? [], 1)
     })
   )
 })

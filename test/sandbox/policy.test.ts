@@ -22,9 +22,11 @@ symlinkSync(join(dir, "other"), join(dir, "ws/out"))
 const policyOf = (json: object) => SandboxPolicy.policyOf(Schema.decodeUnknownSync(Sandbox.Sandbox)(json), undefined)
 
 /** The mounts of a sandbox, a line each, or why there are none. */
-const lines = (json: object, writable = WritableFolders.make()): ReadonlyArray<string> | string =>
+const lines = (json: object, writable = WritableFolders.make(), readOnly = false): ReadonlyArray<string> | string =>
   Either.match(
-    Either.flatMap(policyOf(json), (policy) => plan(policy ?? { files: undefined, isolated: false }, writable.around)),
+    Either.flatMap(policyOf(json), (policy) =>
+      plan(policy ?? { files: undefined, isolated: false }, { writableAround: writable.around }, readOnly)
+    ),
     {
       onLeft: ({ message }) => message.replaceAll(dir, ""),
       onRight: ({ mounts = [], placeholders }) => [
@@ -37,6 +39,14 @@ const lines = (json: object, writable = WritableFolders.make()): ReadonlyArray<s
       ]
     }
   )
+
+/** Names that nothing may appear at in a writable folder. */
+const missing = (folder: string, ...more: ReadonlyArray<string>) =>
+  [".agents", ".aws", ".codex", ...more].map((name) => `${folder}/${name}`)
+const hide = (paths: ReadonlyArray<string>) => paths.map((path) => `hide directory ${path}`)
+const hold = (paths: ReadonlyArray<string>) => paths.map((path) => `hold ${path}`)
+const inWs = [...hide(missing("/ws")), "read /ws/.git"]
+const heldInWs = hold(missing("/ws"))
 
 /** A confinement with writable folders. */
 const writing = (...paths: ReadonlyArray<string>): Confinement => ({
@@ -66,11 +76,15 @@ describe("policies", () => {
   const table: ReadonlyArray<readonly [string, object, ReadonlyArray<string> | RegExp]> = [
     ["nothing", sandbox([]), []],
     ["all, to read", sandbox([readRoot]), ["read /"]],
-    ["a folder in what may be read", sandbox([readRoot, entry(ws, "write")]), ["read /", "write /ws", "read /ws/.git"]],
+    [
+      "a folder in what may be read",
+      sandbox([readRoot, entry(ws, "write")]),
+      ["read /", "write /ws", ...inWs, ...heldInWs]
+    ],
     [
       "the order of entries does not matter",
       sandbox([entry(ws, "write"), readRoot]),
-      ["read /", "write /ws", "read /ws/.git"]
+      ["read /", "write /ws", ...inWs, ...heldInWs]
     ],
     ["a folder and nothing else", sandbox([entry(ws, "read")]), ["read /ws"]],
     ["a plain path", sandbox([entry({ type: "path", path: `${dir}/other/../ws/` }, "read")]), ["read /ws"]],
@@ -85,7 +99,7 @@ describe("policies", () => {
     [
       "what is denied within what may be written cannot be moved away with its folder",
       sandbox([entry(ws, "write"), entry(at(`${dir}/ws/a/b/secret`), "deny")]),
-      ["write /ws", "read /ws/.git", "write /ws/a", "write /ws/a/b", "hide file /ws/a/b/secret"]
+      ["write /ws", ...inWs, "write /ws/a", "write /ws/a/b", "hide file /ws/a/b/secret", ...heldInWs]
     ],
     [
       "seen within what is hidden",
@@ -96,7 +110,7 @@ describe("policies", () => {
     [
       "nothing there yet, and nothing may appear",
       sandbox([entry(ws, "write"), entry(at(`${dir}/ws/.codex`), "read")]),
-      ["write /ws", "hide directory /ws/.codex", "read /ws/.git", "hold /ws/.codex"]
+      ["write /ws", ...inWs, ...heldInWs]
     ],
     [
       "nor the folder it would be in",
@@ -191,7 +205,9 @@ describe("policies", () => {
   it("a link is not trusted while a running sandbox can write its folder, whatever the new sandbox says of it", () => {
     const json = sandbox([readRoot, entry(at(`${dir}/ws/out`), "write")])
     const writable = WritableFolders.make()
-    assert.deepStrictEqual(lines(json, writable), ["read /", "write /other"])
+    const protectedNames = missing("/other", ".git")
+    const there = ["read /", "write /other", ...hide(protectedNames), ...hold(protectedNames)]
+    assert.deepStrictEqual(lines(json, writable), there)
     const release = [writing(`${dir}/ws`), writing(`${dir}/ws`, `${dir}/ws/a`)].map(writable.hold)
     assert.match(String(lines(json, writable)), /a running sandbox with write access to \/ws can change/)
     release[0]?.()
@@ -199,7 +215,17 @@ describe("policies", () => {
     release[0]?.()
     assert.match(String(lines(json, writable)), /a running sandbox with write access to \/ws can change/)
     release[1]?.()
-    assert.deepStrictEqual(lines(json, writable), ["read /", "write /other"])
+    assert.deepStrictEqual(lines(json, writable), there)
+  })
+
+  it("for reading, nothing is writable and nothing is held, and what is refused stays refused", () => {
+    const boxes = [
+      [sandbox([readRoot, entry(ws, "write")]), ["read /"]],
+      [sandbox([entry(ws, "write"), entry(at(`${dir}/ws/a`), "deny")]), ["read /ws", "hide directory /ws/a"]]
+    ] as const
+    for (const [json, expected] of boxes) assert.deepStrictEqual(lines(json, undefined, true), expected)
+    const throughLink = sandbox([entry(ws, "write"), entry(at(`${dir}/ws/out`), "write")])
+    assert.match(String(lines(throughLink, undefined, true)), /contains the link/)
   })
 
   it("there is room for folders that are held already, and for as many others as the limit leaves", () => {

@@ -51,7 +51,7 @@ describe("where", () => {
     })
   }
 
-  for (const listen of ["http://127.0.0.1:1", "", "127.0.0.1:1", "unix:/x"]) {
+  for (const listen of ["http://127.0.0.1:1", "xws://127.0.0.1:1", "", "127.0.0.1:1", "unix:/x"]) {
     it(`${JSON.stringify(listen)} is unsupported`, () => {
       assert.strictEqual(
         why({ listen }),

@@ -4,6 +4,8 @@ import { join } from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { FileLimits } from "../../src/filesystem/FileLimits.js"
+import { HttpLimits } from "../../src/http/HttpLimits.js"
 import { ProcessLimits } from "../../src/process/ProcessLimits.js"
 import * as Limits from "../../src/server/Limits.js"
 import * as ServerConfig from "../../src/server/ServerConfig.js"
@@ -44,7 +46,10 @@ describe("load", () => {
       wsAuth: undefined,
       allowOrigin: [],
       allowDirectExec: true,
-      allowPreparedExec: true
+      allowPreparedExec: true,
+      allowFiles: true,
+      allowHttp: true,
+      httpEnvAllow: undefined
     })
   })
 
@@ -52,9 +57,8 @@ describe("load", () => {
     Effect.runPromise(
       Effect.gen(function* () {
         const config = load()
-        for (const limits of [yield* ProcessLimits, yield* SessionLimits, yield* TransportLimits]) {
-          assert.deepInclude(config, { ...limits })
-        }
+        const limits = [ProcessLimits, SessionLimits, TransportLimits, HttpLimits, FileLimits]
+        for (const reference of limits) assert.deepInclude(config, { ...(yield* reference) })
       })
     ))
 
@@ -141,6 +145,26 @@ describe("load", () => {
     assert.deepStrictEqual(load({}, {}, toml(`allowOrigin = ["${origins[0]}"]\n`)).allowOrigin, [origins[0]])
     for (const value of ["1", "[1]", "true"]) {
       assert.include(refusal({}, {}, toml(`allowOrigin = ${value}\n`)), "allowOrigin must be a list of strings")
+    }
+  })
+})
+
+describe("the variables that headers of HTTP requests may name", () => {
+  it("are all unless a list is given; an empty one is none", () => {
+    assert.isUndefined(load().httpEnvAllow)
+    assert.deepStrictEqual(load({ httpEnvAllow: " A_1, b " }).httpEnvAllow, ["A_1", "b"])
+    assert.deepStrictEqual(load({ httpEnvAllow: "" }).httpEnvAllow, [])
+    assert.deepStrictEqual(load({}, { EXEC_SERVER_HTTP_ENV_ALLOW: "" }).httpEnvAllow, [])
+    assert.deepStrictEqual(load({}, {}, toml("httpEnvAllow = []\n", "none.toml")).httpEnvAllow, [])
+  })
+
+  it("have names of variables, and are no secrets of the server, which are sent in no case", () => {
+    for (const name of ["MCP_*", "A=b", "1A", "a b", "EXEC_SERVER_TOKEN", "CODEX_API_KEY"]) {
+      assert.strictEqual(
+        refusal({ httpEnvAllow: `A,${name}` }),
+        `--http-env-allow: "${name}" is not the name of a variable that can be sent: ` +
+          "letters, digits and _, and no secret of the server itself"
+      )
     }
   })
 })

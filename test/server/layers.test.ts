@@ -482,8 +482,13 @@ describe("limits", () => {
         detachedSessionTtl: 0,
         processBytesPerSession: 1,
         processBytesTotal: 1,
+        allowFiles: false,
+        allowHttp: false,
+        httpEnvAllow: [],
         concurrentRequests: 1
       })
+      const unread =
+        "detachedSessionTtl, processBytesPerSession, processBytesTotal, allowFiles, allowHttp, httpEnvAllow"
       const sessions = ExecServer.layerSessions.pipe(Layer.provide(fake), Layer.provide(NodeServices.layer))
       const served = ExecServer.layerServe.pipe(
         Layer.provide(late),
@@ -491,14 +496,8 @@ describe("limits", () => {
         Layer.provide(Memory.layer)
       )
       const client = ExecClient.layerInProcess().pipe(Layer.provide(late), Layer.provide(sessions))
-      assert.strictEqual(
-        yield* refusalOf(served),
-        withoutEffect("detachedSessionTtl, processBytesPerSession, processBytesTotal", "sessions")
-      )
-      assert.strictEqual(
-        yield* refusalOf(client),
-        withoutEffect("detachedSessionTtl, processBytesPerSession, processBytesTotal", "sessions")
-      )
+      assert.strictEqual(yield* refusalOf(served), withoutEffect(unread, "sessions"))
+      assert.strictEqual(yield* refusalOf(client), withoutEffect(unread, "sessions"))
     })
   )
 
@@ -531,6 +530,9 @@ describe("limits", () => {
         [{ handshakeTimeout: 0 }, "handshakeTimeout: 0 is not a duration of 1 ms or more"],
         [{ retain: "head" }, 'retain: "head" is not one of tail, head-tail'],
         [{ allowDirectExec: "yes" }, 'allowDirectExec: "yes" is not true or false'],
+        [{ allowFiles: 0 }, "allowFiles: 0 is not true or false"],
+        [{ httpEnvAllow: "A" }, 'httpEnvAllow: "A" is not a list, each item the name of a variable'],
+        [{ httpEnvAllow: ["A", "B*"] }, 'httpEnvAllow: ["A","B*"] is not a list, each item the name of a variable'],
         [{ shutdownGracePeriodMs: 5 }, "shutdownGracePeriodMs is not a limit; the limits are maxProcessesPerSession"]
       ]
       for (const [options, message] of wrong) {

@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Admission, type Limits } from "../../src/session/Admission.js"
+import { RequestBudget, reservedBytes } from "../../src/session/RequestBudget.js"
 
 /** An admission whose messages are requests: "large" ones may be deferred; each is in flight until `finish`. */
-const bench = (limits: Partial<Limits> = {}) => {
+const bench = (limits: Partial<Limits> = {}, budget = new RequestBudget()) => {
   const served: Array<string> = []
+  const refused: Array<string> = []
   const running = new Map<string, () => void>()
   const peer = { congested: false, blocked: false, paused: false, resumes: 0 }
   const admission: Admission = new Admission(
@@ -15,6 +17,7 @@ const bench = (limits: Partial<Limits> = {}) => {
         served.push(text)
         running.set(text, admission.begin(text.length))
       },
+      refuse: (text) => refused.push(text),
       pause: () => {
         peer.paused = true
       },
@@ -23,13 +26,14 @@ const bench = (limits: Partial<Limits> = {}) => {
         peer.resumes++
       }
     },
-    { maxServed: 100, maxInFlight: 100, maxDeferred: 100, maxSize: 1000, ...limits }
+    { maxServed: 100, maxInFlight: 100, maxDeferred: 100, maxSize: 1000, ...limits },
+    budget
   )
   const receive = (...texts: ReadonlyArray<string>) => {
     for (const text of texts) admission.receive(text)
   }
   const finish = (text: string) => running.get(text)?.()
-  return { admission, served, peer, receive, finish }
+  return { admission, served, refused, peer, receive, finish }
 }
 
 describe("requests in flight", () => {
@@ -225,5 +229,44 @@ describe("the end of the connection", () => {
     receive("c")
     admission.drain()
     assert.deepStrictEqual(served, ["a"])
+  })
+})
+
+describe("requests of all connections", () => {
+  const large = (name: string) => name.padEnd(reservedBytes, " ")
+
+  it("are refused beyond a budget, except for a little of each connection, whatever becomes of them", () => {
+    const budget = new RequestBudget(3 * reservedBytes)
+    const limits = { maxServed: 2, maxSize: 100 * reservedBytes }
+    const [greedy, other] = [bench(limits, budget), bench(limits, budget)]
+    const [a, b, c, d] = [large("a"), large("b"), large("c"), large("d")]
+    const names = (texts: ReadonlyArray<string>) => texts.map((text) => text.trim()).join(" ")
+    // Two are served, one is held, one is too much.
+    greedy.receive(a, b, c, d)
+    assert.deepStrictEqual([names(greedy.served), names(greedy.refused)], ["a b", "d"])
+    other.receive("x", d)
+    assert.deepStrictEqual([names(other.served), names(other.refused)], ["x", "d"])
+    greedy.finish(a)
+    greedy.finish(b)
+    assert.strictEqual(names(greedy.served), "a b c")
+    other.receive(d)
+    assert.strictEqual(names(other.served), "x d")
+  })
+
+  it("are given back when a connection ends, however far they are", () => {
+    const budget = new RequestBudget(4 * reservedBytes)
+    for (let round = 0; round < 5; round++) {
+      const { admission, served, refused, peer, receive, finish } = bench(
+        { maxServed: 1, maxSize: 100 * reservedBytes },
+        budget
+      )
+      peer.congested = true
+      receive(large("large"))
+      peer.congested = false
+      receive(large("a"), large("b"), large("c"))
+      assert.deepStrictEqual(refused, [])
+      admission.end()
+      for (const text of served) finish(text)
+    }
   })
 })

@@ -36,6 +36,7 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
               maxSessionTtlMs: undefined,
               handshakeTimeoutMs: 10_000,
               concurrentRequests: 4096,
+              requestBytesTotal: 1_000_000,
               ...limits
             })
           )

@@ -1,15 +1,34 @@
 /** What is said of the original's configuration, plugins and skills. */
 import { mkdirSync, writeFileSync } from "node:fs"
-import { hostname } from "node:os"
+import { homedir, hostname } from "node:os"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { MemoryFileSystem } from "../../src/testing/MemoryFileSystem.js"
+import { memoryServer } from "../support/composed.js"
 import { directory, refuses } from "../support/files.js"
-import { webSocketServer } from "../support/servers.js"
+import { memoryClient, memoryLayer } from "../support/servers.js"
+
+/** The original's variable, until the scope closes. */
+const withHome = (home: string | undefined) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const before = process.env["CODEX_HOME"]
+      setHome(home)
+      return before
+    }),
+    (before) => Effect.sync(() => setHome(before))
+  )
+
+const setHome = (home: string | undefined) => {
+  if (home === undefined) delete process.env["CODEX_HOME"]
+  else process.env["CODEX_HOME"] = home
+}
 
 const connected = (home: string) =>
   Effect.gen(function* () {
-    const { connect } = yield* webSocketServer({ env: { CODEX_HOME: home } })
-    return yield* connect
+    yield* withHome(home)
+    return yield* Effect.provide(memoryClient, yield* Layer.build(memoryLayer))
   })
 
 it.scopedLive("configuration: none where there is none, and refused where it would be hidden", () =>
@@ -27,7 +46,8 @@ it.scopedLive("configuration: none where there is none, and refused where it wou
     )
     yield* client.handshake()
     const none = { layers: [], cloudInsertionIndex: 0 }
-    assert.deepInclude(yield* client.ask(method, params), {
+    assert.deepStrictEqual(yield* client.ask(method, params), {
+      userHomeDir: `file://${homedir()}`,
       codexHomeDir: `file://${home}`,
       hostname: hostname(),
       config: none,
@@ -41,6 +61,29 @@ it.scopedLive("configuration: none where there is none, and refused where it wou
     writeFileSync(`${home}/config.toml`, 'model = "x"\n')
     const why = `this server does not read Codex configuration, and ${home}/config.toml is there: use fs/readFile`
     yield* refuses(client, method, params, -32600, why)
+  })
+)
+
+it.scopedLive("configuration: each of the files that the original reads is found, wherever the home is", () =>
+  Effect.gen(function* () {
+    yield* withHome(undefined)
+    const home = `${homedir()}/.codex`
+    const system = ["config.toml", "managed_config.toml", "requirements.toml"].map((name) => `/etc/codex/${name}`)
+    const read = (files: Record<string, string>) =>
+      Effect.gen(function* () {
+        const built = yield* Layer.build(memoryServer(MemoryFileSystem.layer(files)))
+        const client = yield* Effect.provide(memoryClient, built)
+        yield* client.handshake()
+        const params = { cwd: "file:///tmp", configPaths: [["a"]], requirementsPaths: [] }
+        return yield* client.call("environmentConfig/read", params)
+      })
+    for (const path of [...system, `${home}/config.toml`]) {
+      const { error } = yield* Effect.scoped(read({ [path]: "" }))
+      const message = `this server does not read Codex configuration, and ${path} is there: use fs/readFile`
+      assert.deepStrictEqual(error, { code: -32600, message })
+    }
+    const { result } = yield* Effect.scoped(read({ "/etc/codex/other.toml": "" }))
+    assert.strictEqual(result.codexHomeDir, `file://${home}`)
   })
 )
 

@@ -6,9 +6,10 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as TestClock from "effect/TestClock"
 import { Guard } from "../../src/spawn/Guard.js"
+import * as Posix from "../../src/spawn/Posix.js"
 import { entryOf } from "../../src/spawn/ProcessTree.js"
 import { child, pidOf } from "../support/children.js"
-import { eventually, isAlive } from "../support/servers.js"
+import { descriptors, eventually, guardOf, isAlive } from "../support/servers.js"
 
 /** Guards that the test lets fail: when each was started, what it was told, and the log. */
 const bench = () => {
@@ -244,23 +245,173 @@ describe("a guard that runs", () => {
   })
 })
 
+it.effect("no guard: processes register themselves nowhere", () =>
+  Effect.gen(function* () {
+    const guard = yield* Guard
+    guard.register(leader)
+    assert.strictEqual(guard.socket(), -1)
+  }).pipe(Effect.provide(Guard.layerNone))
+)
+
 describe("the program that guards", () => {
+  /** A guard of this process, and what its log says. */
+  const running = Effect.suspend(() => {
+    const lines: Array<string> = []
+    const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+    const layer = Layer.provide(Guard.layer, Logger.replace(Logger.defaultLogger, logger))
+    const ended = eventually("the guard is gone", () => guardOf(process.pid) === undefined)
+    return Effect.zipRight(
+      Effect.addFinalizer(() => ended),
+      Effect.map(Layer.build(layer), (built) => ({ guard: Context.get(built, Guard), lines }))
+    )
+  })
+
+  const sleeper = Effect.map(child("/bin/sleep", "1000"), (running) => {
+    const pid = pidOf(running)
+    return { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+  })
+
+  /** More than its socket has room for: one that reads nothing is told the rest later. */
+  const many = 5000
+  /** A number that no process has. */
+  const unused = (index: number) => ({ pid: 2 ** 22 - 1 - index, startTime: 1 })
+
+  /** The pid of the guard, once its program runs. */
+  const started = Effect.gen(function* () {
+    yield* eventually("there is a guard", () => guardOf(process.pid) !== undefined)
+    return guardOf(process.pid) ?? Number.NaN
+  })
+
+  /** The same, stopped: it reads nothing. */
+  const stopped = Effect.tap(started, (pid) => Effect.sync(() => process.kill(pid, "SIGSTOP")))
+
   it.scopedLive("kills the groups of what is registered when the server is gone, and nothing else", () =>
     Effect.gen(function* () {
-      const watched = pidOf(yield* child("/bin/sleep", "1000"))
-      const unwatched = pidOf(yield* child("/bin/sleep", "1000"))
-      const identity = (pid: number) => ({ pid, startTime: entryOf(pid)?.startTime ?? 0 })
+      const watched = yield* sleeper
+      const unwatched = yield* sleeper
       yield* Effect.scoped(
         Effect.gen(function* () {
-          const guard = Context.get(yield* Layer.build(Guard.layer), Guard)
-          const leaver = identity(unwatched)
-          guard.register(identity(watched))
-          guard.register(leaver)
-          guard.unregister(leaver)
+          const { guard } = yield* running
+          guard.register(watched)
+          guard.register(unwatched)
+          guard.unregister(unwatched)
+          yield* started
         })
       )
-      yield* eventually("the one that is registered is gone", () => !isAlive(watched))
-      assert.isTrue(isAlive(unwatched))
+      yield* eventually("the one that is registered is gone", () => !isAlive(watched.pid))
+      assert.isTrue(isAlive(unwatched.pid))
+    })
+  )
+
+  it.scopedLive("is replaced when it ends, and the log says how it ended", () =>
+    Effect.gen(function* () {
+      const watched = yield* sleeper
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { guard, lines } = yield* running
+          guard.register(watched)
+          const first = yield* started
+          process.kill(first, "SIGKILL")
+          yield* eventually("that is logged", () => lines.length === 1)
+          assert.deepStrictEqual(lines, [`${failure}: it ended with SIGKILL`])
+          // What it is told while there is none is for the next one.
+          guard.closeTerminal(watched)
+          yield* started
+          assert.isTrue(isAlive(watched.pid))
+        })
+      )
+      yield* eventually("the one that is registered is gone", () => !isAlive(watched.pid))
+    })
+  )
+
+  it.scopedLive("that sees the end of its input ends by itself, with what is registered", () =>
+    Effect.gen(function* () {
+      const watched = yield* sleeper
+      const { guard, lines } = yield* running
+      guard.register(watched)
+      Posix.tell(guard.socket(), "")
+      yield* eventually("that is logged", () => lines.length === 1)
+      assert.deepStrictEqual(lines, [`${failure}: it ended with status 0`])
+      assert.isFalse(isAlive(watched.pid))
+    })
+  )
+
+  it.scopedLive("leaves nothing open, however it ends", () =>
+    Effect.gen(function* () {
+      const watched = yield* sleeper
+      const before = descriptors(process.pid)
+      const build = Effect.tap(running, ({ guard }) => Effect.sync(() => guard.register(watched)))
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { guard } = yield* build
+          assert.strictEqual(descriptors(process.pid), before + 1, "its socket")
+          // While it waits for one that reads nothing.
+          const pid = yield* stopped
+          for (let index = 0; index < many; index++) guard.register(unused(index))
+          process.kill(pid, "SIGKILL")
+          guard.unregister(watched)
+          yield* eventually("there is another one", () => ![undefined, pid].includes(guardOf(process.pid)))
+          yield* eventually("the socket of the first one is closed", () => descriptors(process.pid) === before + 1)
+        })
+      )
+      assert.strictEqual(descriptors(process.pid), before)
+      assert.isTrue(isAlive(watched.pid))
+    })
+  )
+
+  it.scopedLive("that reads nothing for a while is told everything afterwards, in order", () =>
+    Effect.gen(function* () {
+      const [watched, unwatched, late] = [yield* sleeper, yield* sleeper, yield* sleeper]
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { guard, lines } = yield* running
+          guard.register(unwatched)
+          const pid = yield* stopped
+          for (let index = 0; index < many; index++) guard.register(unused(index))
+          guard.register(watched)
+          guard.unregister(unwatched)
+          for (let index = 0; index < many; index++) guard.unregister(unused(index))
+          // A little at a time: there is not room for all of it at once.
+          for (let round = 0; round < 5; round++) {
+            process.kill(pid, "SIGCONT")
+            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+            process.kill(pid, "SIGSTOP")
+            yield* Effect.sleep("20 millis")
+          }
+          process.kill(pid, "SIGCONT")
+          // Once it has read all, its socket has room again.
+          yield* eventually("it reads", () => Posix.tell(guard.socket(), "?"))
+          guard.register(late)
+          yield* Effect.sleep("500 millis")
+          assert.deepStrictEqual(lines, [])
+          assert.strictEqual(yield* started, pid)
+        })
+      )
+      yield* eventually("those that are registered are gone", () => ![watched, late].some(({ pid }) => isAlive(pid)))
+      assert.isTrue(isAlive(unwatched.pid))
+    })
+  )
+
+  it.scopedLive("that never reads again is ended and replaced", () =>
+    Effect.gen(function* () {
+      const watched = yield* sleeper
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { guard, lines } = yield* running
+          guard.register(watched)
+          const pid = yield* stopped
+          for (let index = 0; index < 60_000; index++) {
+            const leader = unused(index % 1000)
+            guard.register(leader)
+            guard.unregister(leader)
+          }
+          yield* eventually("that is logged", () => lines.length === 1)
+          assert.deepStrictEqual(lines, [`${failure}: it ended with SIGKILL`])
+          assert.isFalse(isAlive(pid))
+          yield* started
+        })
+      )
+      yield* eventually("the one that is registered is gone", () => !isAlive(watched.pid))
     })
   )
 })

@@ -93,14 +93,14 @@ describe("a child on pipes", () => {
   )
 
   test(
-    "without stdin reads an end at once",
+    "without stdin reads an end at once, and has both streams",
     Effect.gen(function* () {
-      const { child, output, told, listen } = yield* started("cat; echo end", false)
+      const { child, output, told, listen } = yield* started("cat; readlink /proc/$$/fd/0; echo err >&2", false)
       listen()
       child.write(Buffer.from("x"), () => assert.fail("nobody has taken it"))
       child.endStdin()
       yield* eventually("it has ended", () => told.includes("outputEnd") && told.includes("exit"))
-      assert.strictEqual(output.stdout, "end\n")
+      assert.deepStrictEqual(output, { stdout: "/dev/null\n", stderr: "err\n", pty: "" })
       assert.notInclude(told, "stdinClosed")
     })
   )
@@ -195,6 +195,22 @@ describe("a child on pipes", () => {
       })
     )
   }
+
+  test(
+    "that is given up while it is paused: what waits on both streams is told first",
+    Effect.gen(function* () {
+      const script = "read x; echo out; echo err >&2; sleep 1000 & exit 0"
+      const { child, output, told, listen } = yield* started(script)
+      listen()
+      child.pause()
+      child.write(Buffer.from("x\n"), () => {})
+      yield* eventually("it has exited", () => told.includes("exit"))
+      assert.deepStrictEqual(output, { stdout: "", stderr: "", pty: "" })
+      child.abandonOutput()
+      yield* eventually("its output has ended", () => told.includes("outputEnd"))
+      assert.deepStrictEqual(output, { stdout: "out\n", stderr: "err\n", pty: "" })
+    })
+  )
 
   test(
     "that cannot be started leaves no pipe behind; one that has ended neither",

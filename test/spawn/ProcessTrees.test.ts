@@ -54,18 +54,19 @@ describe("real children", () => {
 /** A guard that writes down the numbers that it was to watch, and to forget. */
 const recording = () => {
   const watched = new Set<number>()
+  const closed: Array<number> = []
   const guard = Layer.succeed(Guard, {
     register: ({ pid, startTime }) => {
       assert.strictEqual(startTime, entryOf(pid)?.startTime)
       watched.add(pid)
     },
-    unregister: ({ pid }) => void watched.delete(pid),
+    unregister: ({ pid }) => assert.isTrue(watched.delete(pid), "it was watched"),
     socket: () => -1,
-    closeTerminal: () => {},
+    closeTerminal: ({ pid }) => void closed.push(pid),
     addFolder: () => {},
     removeFolder: () => {}
   })
-  return { watched, layer: ProcessTrees.layer.pipe(Layer.provide(guard)) }
+  return { watched, closed, layer: ProcessTrees.layer.pipe(Layer.provide(guard)) }
 }
 
 /** What a process runs. */
@@ -161,7 +162,7 @@ describe("a signal", () => {
 })
 
 describe("the guard", () => {
-  const { watched, layer } = recording()
+  const { watched, closed, layer } = recording()
 
   it.scopedLive("watches a leader, and those that a SIGTERM may cut off from it, until all are gone", () =>
     Effect.gen(function* () {
@@ -197,6 +198,34 @@ describe("the guard", () => {
       tree.signal("SIGWINCH", "tree")
       assert.deepStrictEqual([...watched], [pid])
       tree.signal("SIGKILL", "tree")
+      yield* eventually("the leader is reaped", () => running.signalCode !== null)
+      tree.reaped()
+      assert.isFalse(tree.findRemains())
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("goes on watching those that may be cut off when only the group or the leader gets a signal", () =>
+    Effect.gen(function* () {
+      const { running, pid, tree, members } = yield* planted(`${apart} exec sleep 1000`, 2)
+      const stray = members().find(({ group }) => group !== pid)?.pid ?? Number.NaN
+      for (const target of ["tree", "group", "leader"] as const) {
+        tree.signal("SIGWINCH", target)
+        assert.sameMembers([...watched], [pid, stray], target)
+      }
+      tree.signal("SIGKILL", "tree")
+      yield* eventually("the leader is reaped", () => running.signalCode !== null)
+      tree.reaped()
+      yield* eventually("nothing is left", () => !tree.findRemains())
+      assert.deepStrictEqual([...watched], [])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scopedLive("is told whose terminal is closed", () =>
+    Effect.gen(function* () {
+      const { running, pid, tree } = yield* planted("exec sleep 1000", 1)
+      tree.closeTerminal()
+      assert.deepStrictEqual(closed, [pid])
+      running.kill("SIGKILL")
       yield* eventually("the leader is reaped", () => running.signalCode !== null)
       tree.reaped()
       assert.isFalse(tree.findRemains())

@@ -72,7 +72,10 @@ describe("the owner of a connection", () => {
   for (const [host, to] of [
     ["127.0.0.1", "127.0.0.1"],
     ["::1", "::1"],
-    ["::", "127.0.0.1"]
+    ["::", "127.0.0.1"],
+    ["127.10.200.30", "127.10.200.30"],
+    ["::", "127.10.200.30"],
+    ["127.0.0.1", "::ffff:127.0.0.1"]
   ] as const) {
     it.scopedLive(`is found for one from ${to} to ${host}, by diagnostics as in the table`, () =>
       Effect.gen(function* () {
@@ -96,6 +99,17 @@ describe("the owner of a connection", () => {
     Effect.sync(() => {
       const socket = { remoteAddress: "192.0.2.1", remotePort: 1, localAddress: "192.0.2.2", localPort: 2 }
       assert.isUndefined(SocketOwner.of(socket as unknown as Socket))
+    })
+  )
+
+  it.live("cannot be found where the socket does not know both of its ends", () =>
+    Effect.sync(() => {
+      const ends = { remoteAddress: "127.0.0.1", remotePort: 1, localAddress: "127.0.0.1", localPort: 2 }
+      for (const missing of Object.keys(ends)) {
+        const socket = { ...ends, [missing]: undefined } as unknown as Socket
+        const reason = "Bad file descriptor (os error 9)"
+        assert.deepStrictEqual(SocketOwner.of(socket), SocketOwner.SocketOwner.Unknown({ reason }), missing)
+      }
     })
   )
 
@@ -148,6 +162,45 @@ describe("an owner is one of some processes, or is not", () => {
       for (const owner of [Tcp({ uid, inode: 0 }), Unix({ uid, pid: gone }), Unknown({ reason: "" })]) {
         assert.isTrue(SocketOwner.isWithin(owner, new Set([pid])), owner._tag)
         assert.isFalse(SocketOwner.isWithin(owner, new Set()), owner._tag)
+      }
+    })
+  )
+
+  it.scopedLive("it is, though only one of them holds the socket, and though others hold it as well", () =>
+    Effect.gen(function* () {
+      let client: Socket | undefined
+      const socket = yield* accepted(local, (where) => {
+        client = createConnection(where)
+      })
+      if (client === undefined) return yield* Effect.dieMessage("there is no connection")
+      // The shell has the other end as its input, and so has this process; the program that the shell starts has not.
+      const script = "sleep 1000 </dev/null & echo; wait"
+      const stdio = [client, "pipe", "ignore"] as const
+      const shell = spawn("/bin/sh", ["-c", script], { detached: true, stdio: [...stdio] })
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          process.kill(-pidOf(shell), "SIGKILL")
+          client?.destroy()
+        })
+      )
+      if (shell.stdout === null) return yield* Effect.dieMessage("no stdout")
+      const { stdout } = shell
+      yield* Effect.promise(() => once(stdout, "data"))
+      const owner = SocketOwner.of(socket)
+      assert.strictEqual(owner?._tag, "Tcp")
+      if (owner === undefined) return
+      assert.isTrue(SocketOwner.isWithin(owner, new Set([pidOf(shell)])))
+      client.destroy()
+      assert.isTrue(SocketOwner.isWithin(owner, new Set([pidOf(shell)])))
+    })
+  )
+
+  it.scopedLive("it is not where all of these are gone, whoever it may be", () =>
+    Effect.sync(() => {
+      const { Tcp, Unix, Unknown } = SocketOwner.SocketOwner
+      const gone = 2 ** 22 + 1
+      for (const owner of [Tcp({ uid, inode: 0 }), Unix({ uid, pid: gone }), Unknown({ reason: "" })]) {
+        assert.isFalse(SocketOwner.isWithin(owner, new Set([gone])), owner._tag)
       }
     })
   )

@@ -8,6 +8,7 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { TestRunner } from "vitest"
 import { type ClientOptions, WebSocket } from "ws"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import * as Memory from "../../src/transport/Memory.js"
@@ -121,10 +122,14 @@ export interface LaunchOptions {
   readonly under?: string
 }
 
-/** Starts the built binary; it is killed when the scope closes. */
+/**
+ * Starts the built binary; it is killed when the scope closes. Mutation testing changes the code of this process and
+ * leaves out tests that start another one.
+ */
 export const launch = ({ args = [], env = {}, under }: LaunchOptions): Effect.Effect<Running, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
+      if (process.env["MUTATE"] !== undefined) TestRunner.getCurrentTest()?.context.skip()
       const command = [process.execPath, binary, ...args]
       const [program = "", ...rest] = under === undefined ? command : ["/bin/sh", "-c", under, "sh", ...command]
       const child = spawn(program, rest, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } })

@@ -2,18 +2,19 @@
 import { Buffer } from "node:buffer"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { WebSocketServer } from "ws"
 import { anonymous } from "../../src/session/Grant.js"
 import type { Peer } from "../../src/session/Peer.js"
+import { UnfinishedMessages } from "../../src/transport/UnfinishedMessages.js"
 import * as WebSocketPeer from "../../src/transport/WebSocketPeer.js"
 import { fill, settle } from "../support/fake.js"
 import { asks, ends, frame, receives, upgrade } from "../support/raw.js"
 import { eventually, rawSocket } from "../support/servers.js"
 
 /** A peer that listens, what it was told, and its client's socket. */
-const acceptedWith = (pingIntervalMs: number) =>
+const acceptedWith = (pingIntervalMs: number, unfinished?: UnfinishedMessages) =>
   Effect.gen(function* () {
     const peers: Array<Peer> = []
     const told: Array<string> = []
@@ -22,7 +23,8 @@ const acceptedWith = (pingIntervalMs: number) =>
         const http = createServer()
         const upgrades = new WebSocketServer({ server: http, WebSocket: WebSocketPeer.ServerSocket })
         upgrades.on("connection", (ws, request) => {
-          const peer = WebSocketPeer.make(ws, request.socket, { name: "the client", grant: anonymous, pingIntervalMs })
+          const options = { name: "the client", grant: anonymous, pingIntervalMs, unfinished }
+          const peer = WebSocketPeer.make(ws, request.socket, options)
           peer.listen({
             onMessage: (text) => told.push(text),
             onMalformed: (detail) => told.push(`malformed: ${detail}`),
@@ -77,6 +79,23 @@ describe("a peer on a WebSocket", () => {
     })
   )
 
+  it.scopedLive("that is cut off for its unfinished message is gone at once: its answer is not waited for", () =>
+    Effect.gen(function* () {
+      const { socket, told } = yield* acceptedWith(60_000, new UnfinishedMessages(1000))
+      // No time passes.
+      yield* Effect.acquireRelease(
+        Effect.sync(() => vi.useFakeTimers({ toFake: ["setTimeout"] })),
+        () => Effect.sync(() => vi.useRealTimers())
+      )
+      // The first frame of a text, masked by nothing.
+      socket.write(Buffer.concat([Buffer.from([0x01, 0xfe, 2000 >> 8, 2000 & 0xff, 0, 0, 0, 0]), fill(2000)]))
+      const bytes = yield* ends(socket)
+      assert.strictEqual(bytes.readUInt16BE(2), 1008)
+      yield* settle
+      assert.deepStrictEqual(told, ["end"])
+    })
+  )
+
   it.scopedLive("is not heard while it is paused, and heard in order afterwards", () =>
     Effect.gen(function* () {
       const { peer, socket, told } = yield* accepted
@@ -87,6 +106,22 @@ describe("a peer on a WebSocket", () => {
       peer.resume()
       yield* eventually("it is heard", () => told.length === 2)
       assert.deepStrictEqual(told, ["1", "2"])
+    })
+  )
+
+  it.scopedLive("is there without being asked if it was heard lately; one that is silent is asked", () =>
+    Effect.gen(function* () {
+      const lively = yield* accepted
+      const answers: Array<boolean> = []
+      lively.peer.probe?.((isAlive) => answers.push(isAlive))
+      assert.deepStrictEqual(answers, [true])
+      const silent = yield* acceptedWith(1000)
+      yield* receives(silent.socket, (bytes) => bytes.includes(ping, 0, "latin1"))
+      silent.peer.probe?.((isAlive) => answers.push(isAlive))
+      assert.lengthOf(answers, 1)
+      silent.socket.write(frame(10, ""))
+      yield* eventually("it has answered", () => answers.length === 2)
+      assert.deepStrictEqual(answers, [true, true])
     })
   )
 

@@ -12,7 +12,7 @@ import { maxPending } from "../../src/transport/PendingConnections.js"
 import * as Stdio from "../../src/transport/Stdio.js"
 import { exposed, exposedWithFake } from "../support/exposed.js"
 import { serverLayer, settle } from "../support/fake.js"
-import { answer, asks, ends, frame, receives, upgrade } from "../support/raw.js"
+import { answer, asks, ends, frame, upgrade } from "../support/raw.js"
 import { connectTo, eventually, memoryClient, rawSocket } from "../support/servers.js"
 import { registryLayer } from "../support/sessions.js"
 
@@ -120,53 +120,6 @@ describe("connections at a time", () => {
           Effect.map(({ status }) => status)
         )
       yield* Effect.repeat(status(), { until: (status) => status === 101 }).pipe(Effect.timeout("20 seconds"))
-    })
-  )
-})
-
-describe("messages that have not arrived in full", () => {
-  /** The head of a text frame of 64 KiB, which more frames follow. */
-  const head = Buffer.from([0x01, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
-  const part = Buffer.concat([head, Buffer.alloc(65_536, 0x20)])
-  const onward = Buffer.from(part).fill(0x00, 0, 1)
-
-  it.scopedLive("are bounded over all connections: the largest is closed with 1008, and others go on", () =>
-    Effect.gen(function* () {
-      const url = yield* exposed({ transport: { unfinishedMessageBytesTotal: 1_000_000 } })
-      const good = yield* connectTo(url)
-      yield* good.handshake()
-      const modest = yield* rawSocket(url)
-      yield* asks(modest, upgrade())
-      modest.write(frame(1, " ", false))
-      const greedy = yield* rawSocket(url)
-      yield* asks(greedy, upgrade())
-      const closing = yield* Effect.fork(receives(greedy, (bytes) => bytes.includes("unfinishedMessageBytesTotal")))
-      greedy.write(part)
-      for (let i = 0; i < 20; i++) greedy.write(onward)
-      const bytes = yield* Fiber.join(closing)
-      assert.strictEqual(bytes[0], 0x88)
-      assert.strictEqual(bytes.readUInt16BE(2), 1008)
-      assert.include(bytes.toString("latin1"), "the limit unfinishedMessageBytesTotal (1000000) is reached")
-      yield* ends(greedy)
-      assert.deepStrictEqual(yield* good.ask("environment/status"), { status: "ready" })
-      modest.write(frame(0, initialize))
-      assert.include((yield* receives(modest, (all) => all.includes("sessionId"))).toString("latin1"), "sessionId")
-    })
-  )
-
-  it.scopedLive("are none where messages are finished, or control frames are all that comes", () =>
-    Effect.gen(function* () {
-      const url = yield* exposed({ transport: { unfinishedMessageBytesTotal: 100_000 } })
-      const client = yield* connectTo(url)
-      yield* client.handshake()
-      for (let i = 0; i < 20; i++) yield* client.ask("process/list", { padding: "x".repeat(50_000) }).pipe(Effect.exit)
-      const chatty = yield* rawSocket(url)
-      yield* asks(chatty, upgrade())
-      const pongs = Buffer.concat(Array(200).fill(frame(10, Buffer.alloc(125))))
-      for (let i = 0; i < 10; i++) chatty.write(pongs)
-      chatty.write(frame(1, initialize))
-      assert.include((yield* receives(chatty, (all) => all.includes("sessionId"))).toString("latin1"), "sessionId")
-      assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
     })
   )
 })

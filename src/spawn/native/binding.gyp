@@ -19,6 +19,12 @@
       "sources": ["guard.c"],
       "defines": ["_GNU_SOURCE"],
       "conditions": [["OS=='linux'", { "ldflags": ["-static"] }]]
+    },
+    {
+      "target_name": "look",
+      "type": "executable",
+      "sources": ["look.c"],
+      "conditions": [["OS=='linux'", { "ldflags": ["-static"] }]]
     }
   ]
 }

@@ -1,0 +1,72 @@
+/**
+ * Where git keeps what decides which programs it runs, for a folder with a given `.git`: the folder that a pointer file
+ * names, the common folder of worktrees, and hooks and configuration that are links.
+ *
+ * @since 0.1.0
+ */
+import { Buffer, isUtf8 } from "node:buffer"
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from "node:fs"
+import { dirname, join, resolve } from "node:path"
+
+/** The longest content of a pointer, in bytes: more than the longest path. */
+const maxPointerBytes = 8192
+
+/** What makes git run programs, within the folder of a repository. */
+const decisive = ["hooks", "config", "config.worktree"]
+
+/** The content of a small regular file; undefined if there is none. Throws system errors, and others in words. */
+const contentOf = (path: string): string | undefined => {
+  let fd: number
+  try {
+    // O_NONBLOCK: a pipe in its place must not stop the server.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined
+    throw error
+  }
+  try {
+    if (!fstatSync(fd).isFile()) return undefined
+    const bytes = Buffer.alloc(maxPointerBytes)
+    const content = bytes.subarray(0, readSync(fd, bytes, 0, maxPointerBytes, 0))
+    if (!isUtf8(content)) throw new Error(`${path} is not UTF-8`)
+    return content.toString()
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** The path in a pointer's text, which git reads up to a NUL and without line ends; undefined if there is none. */
+const targetOf = (text: string | undefined, folder: string): string | undefined => {
+  const path = text?.split("\0", 1)[0]?.trim()
+  return path === undefined || path === "" ? undefined : resolve(folder, path)
+}
+
+/** The folder that a pointer file, `gitdir: PATH`, names. */
+const pointedTo = (dotGit: string): string | undefined => {
+  const text = contentOf(dotGit)
+  return text?.startsWith("gitdir:") ? targetOf(text.slice("gitdir:".length), dirname(dotGit)) : undefined
+}
+
+const isLink = (path: string): boolean => {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true
+  } catch {
+    // Not below a folder: then git finds nothing there either.
+    return false
+  }
+}
+
+/**
+ * The paths, besides `.git` itself, that must not be changed for git to run what it is meant to; they may be missing,
+ * and contain links. Throws if that cannot be found out.
+ */
+export const pathsOf = (dotGit: string): ReadonlyArray<string> => {
+  const pointed = pointedTo(dotGit)
+  const own = pointed ?? dotGit
+  const common = targetOf(contentOf(join(own, "commondir")), own)
+  const folders = common === undefined ? [own] : [own, common]
+  const links = folders
+    .flatMap((folder) => [...decisive, "commondir"].map((name) => join(folder, name)))
+    .filter((path) => isLink(path))
+  return [...folders.filter((folder) => folder !== dotGit), ...links]
+}
