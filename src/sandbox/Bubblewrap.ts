@@ -345,6 +345,8 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly confined: () => ReadonlySet<number>
     /** Waits until the slow mounts that these paths lead to have answered, if there are any; fails if they do not in time. */
     readonly look: (paths: () => ReadonlyArray<string>) => Effect.Effect<void, SpawnError>
+    /** Whether a path leads to a mount that may hang. */
+    readonly mayHang: (path: string) => boolean
     /** The folders that running sandboxes can write. */
     readonly writable: WritableFolders.WritableFolders
     /** Whether a directory is there only while running sandboxes keep it from being created. */
@@ -372,6 +374,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
         check: Effect.asVoid(program),
         confined: () => confined,
         look: (paths) => MountProbe.check(mounts, trees, paths),
+        mayHang: (path) => mounts.find(path) !== undefined,
         writable,
         isPlaceholder: places.has,
         checkConfining: yield* checkedOnce(Effect.flatMap(program, checkDescriptors)),

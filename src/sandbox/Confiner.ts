@@ -17,11 +17,14 @@ import type { Env, SpawnError, Spawns } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Bubblewrap } from "./Bubblewrap.js"
-import { plan } from "./MountPlan.js"
+import { plan, Unprobed } from "./MountPlan.js"
 import * as SandboxPolicy from "./SandboxPolicy.js"
 import * as Seccomp from "./Seccomp.js"
 import { ServerFiles } from "./ServerFiles.js"
 import { maxFolders } from "./WritableFolders.js"
+
+/** The most paths of one sandbox that are probed besides those that it names. */
+const maxProbes = 256
 
 /** The refusal of a restricting sandbox that this server cannot enforce. */
 const unenforceable = (why: string): NotAllowed =>
@@ -92,7 +95,28 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
       const { isPlaceholder, writable } = bubblewrap
       const serverFiles = yield* ServerFiles
 
-      const surroundings = { writableAround: writable.around, serverFiles, isPlaceholder }
+      /** Plans, after probing the paths that may hang: some are known only once others were examined. */
+      const planProbed = (
+        policy: SandboxPolicy.Policy,
+        use: Use,
+        probed: ReadonlySet<string>,
+        left = maxProbes
+      ): Effect.Effect<Confinement, NotAllowed | SpawnError> =>
+        Effect.suspend(() => {
+          const mayHang = (path: string) => !probed.has(path) && bubblewrap.mayHang(path)
+          const surroundings = { writableAround: writable.around, serverFiles, isPlaceholder, mayHang }
+          try {
+            return plan(policy, surroundings, use === "read")
+          } catch (error) {
+            if (!(error instanceof Unprobed)) throw error
+            const { path } = error
+            if (left === 0) return unenforceable(`it depends on more than ${maxProbes} paths that may hang`)
+            return Effect.zipRight(
+              bubblewrap.look(() => [path]),
+              planProbed(policy, use, new Set([...probed, path]), left - 1)
+            )
+          }
+        })
 
       const confine: Shape["confine"] = (sandbox, use) =>
         Effect.gen(function* () {
@@ -102,8 +126,9 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
           if (policy.isolated && Seccomp.noForeignSockets() === undefined) {
             return yield* unenforceable(`the network cannot be restricted on this CPU architecture (${process.arch})`)
           }
-          yield* bubblewrap.look(() => [...(policy.files ?? []).map(({ path }) => path), ...serverFiles])
-          const confinement = yield* plan(policy, surroundings, use === "read")
+          const named = [...(policy.files ?? []).map(({ path }) => path), ...serverFiles]
+          yield* bubblewrap.look(() => named)
+          const confinement = yield* planProbed(policy, use, new Set(named))
           if (!writable.hasRoomFor(confinement)) {
             return yield* new LimitReached({
               limit: "writable folders of running sandboxes",

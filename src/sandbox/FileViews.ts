@@ -44,7 +44,8 @@ const idleMs = 10_000
 /** The same for one that keeps places from being created, which stay occupied as long as it runs. */
 const idleHoldingMs = 1000
 
-const idleMsOf = ({ placeholders }: Confinement): number => (placeholders.length === 0 ? idleMs : idleHoldingMs)
+const idleMsOf = (confinement: Confinement | null): number =>
+  confinement === null || confinement.placeholders.length === 0 ? idleMs : idleHoldingMs
 
 /**
  * The most workers of one session that hang. A worker that hangs is killed, but ends only once the file system answers
@@ -281,7 +282,7 @@ const makeViews = (needs: Needs, all: Hung): Effect.Effect<Required<Views>, neve
       // The key is the confinement as JSON, so equal ones share a worker.
       lookup: startNext,
       capacity: maxViews,
-      idleTimeToLive: (key) => idleMsOf(JSON.parse(key) as Confinement)
+      idleTimeToLive: (key) => idleMsOf(JSON.parse(key) as Confinement | null)
     })
     const count = (key: string, change: number) => {
       const now = (users.get(key) ?? 0) + change

@@ -14,8 +14,12 @@ const maxPointerBytes = 8192
 /** What makes git run programs, within the folder of a repository. */
 const decisive = ["hooks", "config", "config.worktree"]
 
+/** Called with each path before it is examined; may throw. */
+type Probe = (path: string) => void
+
 /** The content of a small regular file; undefined if there is none. Throws system errors, and others in words. */
-const contentOf = (path: string): string | undefined => {
+const contentOf = (path: string, probe: Probe): string | undefined => {
+  probe(path)
   let fd: number
   try {
     // O_NONBLOCK: a pipe in its place must not stop the server.
@@ -42,12 +46,13 @@ const targetOf = (text: string | undefined, folder: string): string | undefined 
 }
 
 /** The folder that a pointer file, `gitdir: PATH`, names. */
-const pointedTo = (dotGit: string): string | undefined => {
-  const text = contentOf(dotGit)
+const pointedTo = (dotGit: string, probe: Probe): string | undefined => {
+  const text = contentOf(dotGit, probe)
   return text?.startsWith("gitdir:") ? targetOf(text.slice("gitdir:".length), dirname(dotGit)) : undefined
 }
 
-const isLink = (path: string): boolean => {
+const isLink = (path: string, probe: Probe): boolean => {
+  probe(path)
   try {
     return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true
   } catch {
@@ -57,16 +62,16 @@ const isLink = (path: string): boolean => {
 }
 
 /**
- * The paths, besides `.git` itself, that must not be changed for git to run what it is meant to; they may be missing,
- * and contain links. Throws if that cannot be found out.
+ * Paths besides `.git` that decide which programs git runs, and so must be protected. They may be missing or contain
+ * links. Throws if they cannot be determined.
  */
-export const pathsOf = (dotGit: string): ReadonlyArray<string> => {
-  const pointed = pointedTo(dotGit)
+export const pathsOf = (dotGit: string, probe: Probe): ReadonlyArray<string> => {
+  const pointed = pointedTo(dotGit, probe)
   const own = pointed ?? dotGit
-  const common = targetOf(contentOf(join(own, "commondir")), own)
+  const common = targetOf(contentOf(join(own, "commondir"), probe), own)
   const folders = common === undefined ? [own] : [own, common]
   const links = folders
     .flatMap((folder) => [...decisive, "commondir"].map((name) => join(folder, name)))
-    .filter((path) => isLink(path))
+    .filter((path) => isLink(path, probe))
   return [...folders.filter((folder) => folder !== dotGit), ...links]
 }

@@ -109,6 +109,13 @@ const inherited = (
   return { access: "none", path: "/" }
 }
 
+/** The plan depends on a path whose file system may hang, and that was not probed before. */
+export class Unprobed extends Error {
+  constructor(readonly path: string) {
+    super(`${path} was not probed`)
+  }
+}
+
 class Unenforceable extends Error {}
 
 const refuse = (entry: string, why: string): never => {
@@ -119,6 +126,7 @@ const locate = (rule: Rule, resolvePath: typeof resolveLinks): Place => {
   try {
     return { ...resolvePath(rule.path), access: rule.access, entry: rule.entry }
   } catch (error) {
+    if (error instanceof Unprobed) throw error
     return refuse(rule.entry, OsError.describe(error))
   }
 }
@@ -222,10 +230,11 @@ const protect = (path: string, resolvePath: typeof resolveLinks): Place =>
   locate({ path, access: "read", entry: `\`${path}\` (protected)` }, resolvePath)
 
 /** What a repository consists of besides its `.git`; refuses one whose parts cannot be found. */
-const metadataOf = (dotGit: Place): ReadonlyArray<string> => {
+const metadataOf = (dotGit: Place, probe: (path: string) => void): ReadonlyArray<string> => {
   try {
-    return GitMetadata.pathsOf(dotGit.path)
+    return GitMetadata.pathsOf(dotGit.path, probe)
   } catch (error) {
+    if (error instanceof Unprobed) throw error
     return refuse(`\`${dotGit.path}\` (protected)`, OsError.describe(error))
   }
 }
@@ -234,24 +243,29 @@ const metadataOf = (dotGit: Place): ReadonlyArray<string> => {
 const protectedIn = (
   folder: string,
   named: ReadonlyMap<string, Place>,
-  resolvePath: typeof resolveLinks
+  resolvePath: typeof resolveLinks,
+  probe: (path: string) => void
 ): ReadonlyArray<Place> =>
   protectedNames.flatMap((name) => {
     const given = named.get(join(folder, name))
     if (given?.access === "write") return []
     const place = given ?? protect(join(folder, name), resolvePath)
     if (place.kind === "missing") return place.links.length > 0 || isCreatable(folder) ? [place] : []
-    return name === ".git" ? [place, ...metadataOf(place).map((path) => protect(path, resolvePath))] : [place]
+    return name === ".git" ? [place, ...metadataOf(place, probe).map((path) => protect(path, resolvePath))] : [place]
   })
 
 /**
  * The implied places: what is protected in writable folders is read-only. What an entry names is not among them, nor
  * what is not writable anyway.
  */
-const impliedPlaces = (named: ReadonlyMap<string, Place>, resolvePath: typeof resolveLinks): ReadonlyArray<Place> => {
+const impliedPlaces = (
+  named: ReadonlyMap<string, Place>,
+  resolvePath: typeof resolveLinks,
+  probe: (path: string) => void
+): ReadonlyArray<Place> => {
   const found = Array.from(named.values())
     .filter(({ access, kind, path }) => access === "write" && kind === "directory" && path !== "/")
-    .flatMap(({ path }) => protectedIn(path, named, resolvePath))
+    .flatMap(({ path }) => protectedIn(path, named, resolvePath, probe))
   const implied = found.filter(({ path }) => !named.has(path) && inherited(path, named).access === "write")
   const all = new Map([...named, ...implied.map((place) => [place.path, place] as const)])
   for (const place of found) checkEnforceable(place, all, () => undefined)
@@ -275,6 +289,8 @@ export interface Surroundings {
   readonly serverFiles?: ReadonlyArray<string>
   /** Whether a folder is there only to keep others from creating it. */
   readonly isPlaceholder?: (path: string) => boolean
+  /** Whether the file system of a path may hang: then the plan is not made, and fails with `Unprobed`. */
+  readonly mayHang?: (path: string) => boolean
 }
 
 /**
@@ -283,10 +299,19 @@ export interface Surroundings {
  */
 export const plan = (
   { files, isolated }: Policy,
-  { writableAround = () => undefined, serverFiles = [], isPlaceholder = () => false }: Surroundings = {},
+  {
+    writableAround = () => undefined,
+    serverFiles = [],
+    isPlaceholder = () => false,
+    mayHang = () => false
+  }: Surroundings = {},
   readOnly = false
 ): Either.Either<Confinement, NotAllowed> => {
+  const probe = (path: string) => {
+    if (mayHang(path)) throw new Unprobed(path)
+  }
   const resolvePath = (path: string): ResolvedPath => {
+    probe(path)
     const found = resolveLinks(path)
     return found.kind === "directory" && isPlaceholder(found.path) ? { ...found, kind: "missing" } : found
   }
@@ -298,7 +323,7 @@ export const plan = (
       for (const place of named.values()) checkEnforceable(place, named, writableAround)
       const places = new Map([
         ...named,
-        ...impliedPlaces(named, resolvePath).map((place) => [place.path, place] as const)
+        ...impliedPlaces(named, resolvePath, probe).map((place) => [place.path, place] as const)
       ])
       for (const hidden of hiddenPlaces(serverFiles, places, resolvePath)) places.set(hidden.path, hidden)
       const { mounts, placeholders } = mountsOf(readOnly ? forReading(places) : places)

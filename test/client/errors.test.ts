@@ -179,8 +179,8 @@ describe("a server that cannot be reached", () => {
 
 describe("a server that breaks the protocol", () => {
   const cases: ReadonlyArray<readonly [what: string, reply: (id: number) => string, detail: RegExp]> = [
-    ["garbage", () => "garbage", /no message/],
-    ["a list", () => "[]", /no message/],
+    ["garbage", () => "garbage", /invalid message/],
+    ["a list", () => "[]", /invalid message/],
     ["an answer to nothing", () => '{"id":4711,"result":{}}', /unknown request id 4711/],
     ["an answer under a text id", () => '{"id":"1","result":{}}', /unknown request id "1"/],
     [

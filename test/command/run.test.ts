@@ -231,7 +231,11 @@ describe("where there is nowhere to run", () => {
       program("exec sleep 100")
       yield* fails(["--environments", file, "--env", "x"], 1, /timed out waiting for exec-server initialize handshake/)
       program("echo no JSON; exec sleep 100")
-      yield* fails(["--environments", file, "--env", "x"], 1, /exec-server protocol error: the server sent what is no/)
+      yield* fails(
+        ["--environments", file, "--env", "x"],
+        1,
+        /exec-server protocol error: the server sent an invalid message/
+      )
       program("exit 3")
       yield* fails(["--environments", file, "--env", "x"], 1, /the server exited with code 3/)
       writeFileSync(file, '[[environments]]\nid = "x"\nprogram = "/no/such/program"\n')
