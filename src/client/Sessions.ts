@@ -23,7 +23,11 @@ export interface Sessions {
   readonly end: (session: string) => Effect.Effect<number, ClientError>
 }
 
-/** The sessions that a client sees. */
+/**
+ * The sessions that a client sees.
+ *
+ * @category constructors
+ */
 export const make = (ask: Call): Sessions => ({
   list: Effect.map(ask("session/list", {}), ({ sessions }) => sessions),
   processes: (session = "*") => Effect.map(ask("process/list", { session }), ({ processes }) => processes),

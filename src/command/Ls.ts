@@ -65,10 +65,6 @@ const toTable = (listed: ReadonlyArray<Listed>, now: number) =>
 const toJson = (listed: ReadonlyArray<Listed>) =>
   listed.map(({ session, processes }) => `${PlainText.json({ ...session, processes })}\n`).join("")
 
-/** What a client without a viewer's token is told instead of an empty table. */
-export const onlyOwn =
-  "no other session is visible: a client sees only its own; give --token-file with the token of a viewer or an operator"
-
 /** Prints the sessions as a table with a row per process, or with `json` as one object per line. */
 export const ls = ({ target, json, watch }: Options) =>
   Effect.scoped(
@@ -78,7 +74,7 @@ export const ls = ({ target, json, watch }: Options) =>
       let shown: string | undefined
       const print = Effect.gen(function* () {
         const listed = yield* list(client)
-        if (listed.length === 0 && !watch) yield* Terminal.say(onlyOwn)
+        if (listed.length === 0 && !watch) yield* Terminal.say(Target.onlyOwn)
         const text = json ? toJson(listed) : toTable(listed, yield* Clock.currentTimeMillis)
         if (text === shown) return
         // On a terminal, the table replaces the previous one.

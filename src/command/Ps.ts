@@ -9,7 +9,6 @@ import { need } from "../client/ServerFeatures.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import { UsageError } from "./CommandExit.js"
-import * as Ls from "./Ls.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -38,7 +37,7 @@ export const ps = ({ target, json }: { readonly target: Target.Target; readonly 
       const { client } = yield* Target.connect(target, isAll ? Target.transient : {})
       yield* need(client.features, client.features.extensions, "list its processes")
       const { processes } = yield* client.call("process/list", isAll ? { session: "*" } : {})
-      if (isAll && (yield* client.sessions.list).every(({ own }) => own)) yield* Terminal.say(Ls.onlyOwn)
+      if (isAll && (yield* client.sessions.list).every(({ own }) => own)) yield* Terminal.say(Target.onlyOwn)
       const now = yield* Clock.currentTimeMillis
       const text = json
         ? processes.map((info) => `${PlainText.json(info)}\n`).join("")

@@ -116,6 +116,10 @@ const warnOfToken = ({ target }: EnvironmentConfig.Entry) =>
     return warning === undefined ? Effect.void : Terminal.say(`warning: ${warning}`)
   })
 
+/** What a client without a viewer's token is told instead of an empty table. */
+export const onlyOwn =
+  "no other session is visible: a client sees only its own; give --token-file with the token of a viewer or an operator"
+
 /** Whether the target is a server: not this machine. */
 export const isRemote = (target: Target): boolean =>
   Either.getOrElse(
