@@ -44,6 +44,45 @@ describe("a session that was left", () => {
     })
   )
 
+  it.scopedLive("is taken over from a client that is attached, which does not take it back", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer()
+      const first = yield* ExecClient.connect({ url })
+      yield* first.start(sh("read line; echo got $line", "p"))
+      const { sessionId: resumeSessionId } = first
+      assert.strictEqual(
+        (yield* failureOf(Effect.scoped(ExecClient.connect({ url, resumeSessionId }))))._tag,
+        "ServerError"
+      )
+      const second = yield* ExecClient.connect({ url, resumeSessionId, takeover: true })
+      const process = yield* second.attach("p")
+      assert.include((yield* first.ended).message, "the session was taken over")
+      yield* process.write("it\n")
+      assert.strictEqual(textOf(yield* Stream.runCollect(process.output)), "got it\n")
+      assert.strictEqual((yield* second.state)._tag, "Connected")
+    })
+  )
+
+  it.scopedLive("is kept, found by its name, and ended", () =>
+    Effect.gen(function* () {
+      const { url } = yield* webSocketServer({ args: ["--detached-session-ttl-ms", "100"] })
+      const left = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* ExecClient.connect({ url, name: "build", sessionTtl: "forever" })
+          yield* client.start(sh("read line", "p"))
+          return client.sessionId
+        })
+      )
+      yield* Effect.sleep("1 second")
+      const client = yield* ExecClient.connect({ url, resumeSessionId: left })
+      const [own] = yield* client.sessions.list
+      assert.deepInclude(own, { name: "build", own: true, running: 1 })
+      assert.deepInclude((yield* client.sessions.processes())[0], { processId: "p", session: own?.session })
+      assert.strictEqual(yield* client.sessions.end(own?.session ?? ""), 1)
+      assert.include((yield* client.ended).message, "the session was ended")
+    })
+  )
+
   it.scopedLive("what a second client writes arrives, whatever the first one has written", () =>
     Effect.gen(function* () {
       const { url } = yield* webSocketServer()
