@@ -20,6 +20,7 @@ import * as Stdio from "../transport/Stdio.js"
 import * as Tls from "../transport/Tls.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
+import * as AuditFile from "./AuditFile.js"
 import * as Metrics from "./Metrics.js"
 import { ConfigError, defaults, type ServerConfig } from "./ServerConfig.js"
 
@@ -179,7 +180,8 @@ export const serverFiles = (
 ): ReadonlyArray<string> => {
   const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
   const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog } = config
-  return [socket, wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog, configFile].flatMap((path) =>
+  const audit = auditLog === undefined ? [] : [auditLog, AuditFile.previousOf(auditLog)]
+  return [socket, wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, ...audit, configFile].flatMap((path) =>
     path === undefined ? [] : [resolve(path)]
   )
 }
