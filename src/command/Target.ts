@@ -18,6 +18,7 @@ import * as PlainText from "../internal/PlainText.js"
 import * as PrivateFile from "../internal/PrivateFile.js"
 import * as PathUri from "../protocol/PathUri.js"
 import { UsageError } from "./CommandExit.js"
+import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 import * as Terminal from "./Terminal.js"
 
@@ -150,6 +151,8 @@ export const connect = (
         Effect.tap(checkStart)
       )
     }
+    // For this machine no token is needed, and what it starts must not find any in /proc/PPID/environ.
+    yield* eraseSecrets
     if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
     return yield* Environment.local(EnvironmentConfig.localId)
   }).pipe(Effect.zipLeft(MemoryTuning.tuneCollector))

@@ -35,6 +35,9 @@ const protectedNames = [".git", ".codex", ".agents", ".aws"]
 /** The most mounts of one confinement: each costs time at every start, and many of them a descriptor. */
 const maxMounts = 1600
 
+/** The most components of a path: examining a path takes time that grows with the square of it. */
+const maxDepth = 256
+
 /** The most links in one path, as in Linux. */
 const maxLinks = 40
 
@@ -159,11 +162,11 @@ const checkEnforceable = (place: Place, places: ReadonlyMap<string, Place>, writ
   }
 }
 
-/** The directories between a path and the enclosing rule. They are mounted too, so that they cannot be renamed. */
-const directoriesBetween = (path: string, outer: string): ReadonlyArray<string> => {
-  const all: Array<string> = []
-  for (let at = dirname(path); at !== outer && at !== "/"; at = dirname(at)) all.push(at)
-  return all
+/** Mounts the writable directories around a path as well, up to the next mount: mount points cannot be renamed. */
+const pinAround = (path: string, mounts: Map<string, Mount>) => {
+  for (let at = dirname(path); at !== "/" && !mounts.has(at); at = dirname(at)) {
+    mounts.set(at, { _tag: "Bind", path: at, writable: true })
+  }
 }
 
 const mountsOf = (places: ReadonlyMap<string, Place>) => {
@@ -184,11 +187,7 @@ const mountsOf = (places: ReadonlyMap<string, Place>) => {
       if (!hasParent) refuse(entry, "neither it nor its parent directory exists yet")
       placeholders.push(path)
     }
-    if (outer.access === "write") {
-      for (const pinned of directoriesBetween(path, outer.path)) {
-        if (!mounts.has(pinned)) mounts.set(pinned, { _tag: "Bind", path: pinned, writable: true })
-      }
-    }
+    if (outer.access === "write") pinAround(path, mounts)
     if (access === "none" || kind === "missing") {
       const traversable =
         access === "read" || all.some((other) => other.access !== "none" && isWithin(other.path, path))
@@ -251,7 +250,11 @@ const protectedIn = (
     if (given?.access === "write") return []
     const place = given ?? protect(join(folder, name), resolvePath)
     if (place.kind === "missing") return place.links.length > 0 || isCreatable(folder) ? [place] : []
-    return name === ".git" ? [place, ...metadataOf(place, probe).map((path) => protect(path, resolvePath))] : [place]
+    if (name !== ".git") return [place]
+    const metadata = metadataOf(place, probe).map((path) => protect(path, resolvePath))
+    const around = metadata.find(({ path }) => isWithin(folder, path))
+    if (around !== undefined) refuse(place.entry, `it leads to ${around.path}, which contains the writable ${folder}`)
+    return [place, ...metadata]
   })
 
 /**
@@ -319,6 +322,10 @@ export const plan = (
     return Either.right({ mounts: undefined, placeholders: [], isolated })
   return Either.try({
     try: () => {
+      for (const { path, entry } of files ?? []) {
+        const depth = path.split("/").length - 1
+        if (depth > maxDepth) refuse(entry, `it has ${depth} components; the limit is ${maxDepth}`)
+      }
       const named = merge((files ?? everything).map((rule) => locate(rule, resolvePath)))
       for (const place of named.values()) checkEnforceable(place, named, writableAround)
       const places = new Map([

@@ -1,8 +1,8 @@
 /**
  * The audit log as a file, with one JSON object per line. It is only appended to, and only this user can access it.
  *
- * Log rotation renames the file; the next line then starts a new one. Rotation also bounds the size and number of files
- * (`logrotate`, without `copytruncate`).
+ * A file that has reached the limit is renamed to `.1`, in place of the previous one, and a new one is started. Other log
+ * rotation may rename it as well (`logrotate`, without `copytruncate`).
  *
  * Each line is handed to the operating system before the client gets the response, so it survives a crash of the
  * server. If a line cannot be written, this is logged and starts are refused; ending processes still works.
@@ -10,11 +10,12 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
-import { closeSync, constants, fchmodSync, fstatSync, openSync, statSync, writeSync } from "node:fs"
+import { closeSync, constants, fchmodSync, fstatSync, openSync, renameSync, statSync, writeSync } from "node:fs"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
+import * as PlainText from "../internal/PlainText.js"
 import * as OsError from "../protocol/OsError.js"
 import { AuditLog, type Shape } from "../session/AuditLog.js"
 
@@ -24,6 +25,13 @@ import { AuditLog, type Shape } from "../session/AuditLog.js"
  * @category errors
  */
 export class AuditFileError extends Data.TaggedError("AuditFileError")<{ readonly message: string }> {}
+
+/**
+ * The size at which a new file is started, in bytes.
+ *
+ * @category constants
+ */
+export const defaultMaxBytes = 67108864
 
 /** Only this user reads or writes it. */
 const mode = 0o600
@@ -57,11 +65,21 @@ const maxText = 1024
 const clipped = (_: string, value: unknown): unknown =>
   typeof value === "string" && value.length > maxText ? `${value.slice(0, maxText)}...` : value
 
-/** Whether a descriptor is still the file at a path: log rotation renames the file and expects a new one. */
-const isCurrent = (fd: number, path: string): boolean => {
+/** Whether the next line goes to another file: log rotation has renamed this one, or it is renamed here for its size. */
+const isOver = (fd: number, path: string, length: number, maxBytes: number): boolean => {
   const [at, open] = [statSync(path, { throwIfNoEntry: false }), fstatSync(fd)]
-  return at !== undefined && at.ino === open.ino && at.dev === open.dev
+  if (at === undefined || at.ino !== open.ino || at.dev !== open.dev) return true
+  if (maxBytes === 0 || open.size === 0 || open.size + length <= maxBytes) return false
+  renameSync(path, previousOf(path))
+  return true
 }
+
+/**
+ * Where a file that has reached the limit is moved to.
+ *
+ * @category utilities
+ */
+export const previousOf = (path: string): string => `${path}.1`
 
 /** The open file. It is reopened after it was renamed or removed. */
 interface Opened {
@@ -69,14 +87,14 @@ interface Opened {
 }
 
 /** Writes a whole line, or returns the reason for the failure. */
-const append = (opened: Opened, path: string, line: string): string | undefined => {
+const append = (opened: Opened, path: string, line: string, maxBytes: number): string | undefined => {
   try {
-    if (!isCurrent(opened.fd, path)) {
+    let rest = Buffer.from(line)
+    if (isOver(opened.fd, path, rest.length, maxBytes)) {
       const next = openNow(path)
       closeSync(opened.fd)
       opened.fd = next
     }
-    let rest = Buffer.from(line)
     while (rest.length > 0) rest = rest.subarray(writeSync(opened.fd, rest))
     return undefined
   } catch (error) {
@@ -84,7 +102,7 @@ const append = (opened: Opened, path: string, line: string): string | undefined 
   }
 }
 
-const make = (path: string) =>
+const make = (path: string, maxBytes: number) =>
   Effect.gen(function* () {
     const opened = yield* Effect.acquireRelease(
       Effect.map(open(path), (fd): Opened => ({ fd })),
@@ -98,8 +116,8 @@ const make = (path: string) =>
     return {
       write: ({ sessionId, subject, peer }, { event, ...what }) => {
         const time = new Date(clock.unsafeCurrentTimeMillis()).toISOString()
-        const line = JSON.stringify({ time, event, sessionId, subject, peer, ...what }, clipped)
-        const reason = append(opened, path, `${torn ? "\n" : ""}${line}\n`)
+        const line = PlainText.escaped(JSON.stringify({ time, event, sessionId, subject, peer, ...what }, clipped))
+        const reason = append(opened, path, `${torn ? "\n" : ""}${line}\n`, maxBytes)
         torn = reason !== undefined
         // Logged once, not at every attempt.
         if (reason !== undefined && !failing) {
@@ -115,8 +133,11 @@ const make = (path: string) =>
   })
 
 /**
- * An audit log in this file, which must be a regular one. Its mode becomes 0600.
+ * An audit log in this file, which must be a regular one. Its mode becomes 0600. `maxBytes` limits its size; 0: no limit.
  *
  * @category layers
  */
-export const layer = (path: string): Layer.Layer<never, AuditFileError> => Layer.scoped(AuditLog, make(path))
+export const layer = (
+  path: string,
+  { maxBytes = defaultMaxBytes }: { readonly maxBytes?: number | undefined } = {}
+): Layer.Layer<never, AuditFileError> => Layer.scoped(AuditLog, make(path, maxBytes))

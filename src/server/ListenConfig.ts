@@ -20,6 +20,7 @@ import * as Stdio from "../transport/Stdio.js"
 import * as Tls from "../transport/Tls.js"
 import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
+import * as AuditFile from "./AuditFile.js"
 import * as Metrics from "./Metrics.js"
 import { ConfigError, defaults, flagName, type ServerConfig } from "./ServerConfig.js"
 
@@ -191,7 +192,8 @@ export const serverFiles = (
   const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog } = config
   const { consoleTokenFile, consoleViewerTokenFile } = config
   const secrets = [wsTokenFile, wsSharedSecretFile, consoleTokenFile, consoleViewerTokenFile, tlsKey, remoteTokenFile]
-  return [socket, ...secrets, auditLog, configFile].flatMap((path) => (path === undefined ? [] : [resolve(path)]))
+  const audit = auditLog === undefined ? [] : [auditLog, AuditFile.previousOf(auditLog)]
+  return [socket, ...secrets, ...audit, configFile].flatMap((path) => (path === undefined ? [] : [resolve(path)]))
 }
 
 /** The authenticator for the settings. */

@@ -229,6 +229,10 @@ export const settings = {
       placeholder: "FORMAT"
     }),
     auditLog: file("append to this file (mode 0600) who started, signalled and ended what"),
+    auditLogMaxBytes: count(
+      67108864,
+      "size at which the audit log is renamed to FILE.1 and started anew, in bytes; 0: never"
+    ),
     otlpEndpoint: maybe("base URL of an OpenTelemetry collector, such as http://127.0.0.1:4318, to send spans to", {
       placeholder: "URL"
     })

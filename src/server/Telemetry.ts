@@ -32,8 +32,8 @@ type Failure = ConfigError | AuditFile.AuditFileError
  * @category layers
  */
 export const layer = (config: ServerConfig): Layer.Layer<never, Failure> => {
-  const { auditLog, otlpEndpoint } = config
-  const audit = auditLog === undefined ? [] : [AuditFile.layer(auditLog)]
+  const { auditLog, auditLogMaxBytes, otlpEndpoint } = config
+  const audit = auditLog === undefined ? [] : [AuditFile.layer(auditLog, { maxBytes: auditLogMaxBytes })]
   const spans = otlpEndpoint === undefined ? [] : [layerSpans(otlpEndpoint)]
   return [...audit, ...spans].reduce<Layer.Layer<never, Failure>>(
     (others, layer: Layer.Layer<never, Failure>) => Layer.provideMerge(layer, others),

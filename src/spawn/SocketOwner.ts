@@ -5,6 +5,7 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs"
 import { isIPv6, type Socket } from "node:net"
+import { networkInterfaces } from "node:os"
 import * as Data from "effect/Data"
 import { isLoopback } from "../internal/Loopback.js"
 import * as OsError from "../protocol/OsError.js"
@@ -25,9 +26,15 @@ export const SocketOwner = Data.taggedEnum<SocketOwner>()
 /** The IPv4 address of an IPv4-mapped IPv6 address. Other addresses are returned unchanged. */
 const unmapped = (host: string): string => host.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "")
 
-/** A loopback address as bytes. */
-const bytesOf = (host: string): ReadonlyArray<number> =>
-  isIPv6(host) ? [...Array.from({ length: 15 }, () => 0), 1] : host.split(".").map(Number)
+/** An address as bytes; of IPv6 without an embedded IPv4 address. */
+const bytesOf = (host: string): ReadonlyArray<number> => {
+  if (!isIPv6(host)) return host.split(".").map(Number)
+  const [before = "", after] = host.replace(/%.*$/, "").split("::")
+  const wordsOf = (text: string | undefined) => (text ? text.split(":").map((word) => Number.parseInt(word, 16)) : [])
+  const [first, last] = [wordsOf(before), wordsOf(after)]
+  const words = [...first, ...Array.from({ length: 8 - first.length - last.length }, () => 0), ...last]
+  return words.flatMap((word) => [word >> 8, word & 255])
+}
 
 /** The same address, IPv4-mapped. */
 const mapped = (bytes: ReadonlyArray<number>): ReadonlyArray<number> =>
@@ -92,10 +99,15 @@ const ofTcp = (ends: Ends): SocketOwner | undefined => {
 const descriptorOf = (socket: Socket): number =>
   (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd ?? -1
 
+/** Whether an address is one of this machine's. */
+const isOwn = (address: string): boolean =>
+  isLoopback(address) ||
+  Object.values(networkInterfaces()).some((all) => all?.some((own) => own.address === unmapped(address)) === true)
+
 /** The owner of the other end of an accepted connection; undefined if it is on another machine. */
 export const of = (socket: Socket): SocketOwner | undefined => {
   const ends = endsOf(socket)
-  if (ends !== undefined && !isLoopback(ends.remoteAddress)) return undefined
+  if (ends !== undefined && !isOwn(ends.remoteAddress)) return undefined
   try {
     if (ends === undefined) {
       const [uid, pid] = Posix.peerCredentials(descriptorOf(socket))

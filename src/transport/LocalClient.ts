@@ -34,14 +34,17 @@ const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
 const isHarmless = (name: string) => isIP(name) !== 0 || (name !== "" && !name.includes("."))
 
 /**
- * Why a request with this owner is refused; undefined if it is allowed. The Host header is checked against DNS
- * rebinding: a browser sends the domain of the page, and the owner of a domain can make it resolve to this machine.
+ * Why a local request is refused for its Host header; undefined if it is not. The check is against DNS rebinding: a browser
+ * sends the domain of the page, and the owner of a domain can make it resolve to this machine.
  */
-export const refusal = ({ socket, headers }: IncomingMessage, owner: SocketOwner | undefined): string | undefined => {
+export const hostRefusal = ({ socket, headers }: IncomingMessage): string | undefined => {
   const { remoteAddress } = socket
   const name = nameOf(headers.host ?? "")
-  if (remoteAddress !== undefined && isLoopback(remoteAddress) && !isHarmless(name)) {
-    return `its Host header says ${JSON.stringify(clip(name))}, which is neither an address nor a name of this machine, such as localhost`
-  }
-  return strangerOf(owner)
+  return remoteAddress !== undefined && isLoopback(remoteAddress) && !isHarmless(name)
+    ? `its Host header says ${JSON.stringify(clip(name))}, which is neither an address nor a name of this machine, such as localhost`
+    : undefined
 }
+
+/** Why a request with this owner is refused; undefined if it is allowed. */
+export const refusal = (request: IncomingMessage, owner: SocketOwner | undefined): string | undefined =>
+  hostRefusal(request) ?? strangerOf(owner)

@@ -136,6 +136,8 @@ export const layer = (
         const { origin } = request.headers
         // Web pages may not connect, unless their origin is allowed.
         if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.fail(403)
+        // Before the health checks: these answer web pages otherwise.
+        if (isOpen && !allowLocalUsers && LocalClient.hostRefusal(request) !== undefined) return Effect.fail(403)
         const known = health(request)
         if (known !== undefined) return Effect.fail(known)
         const name = nameOf(request)

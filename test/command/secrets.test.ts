@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { command, nowhere } from "../support/command.js"
 import { rendezvous } from "../support/relay.js"
 import { connected, eventually } from "../support/servers.js"
 
@@ -41,6 +42,18 @@ describe.runIf(process.platform === "linux")("the secrets of a rendezvous", () =
       yield* eventually("it is shown", () => shown().includes("TEST_VISIBLE=visible"))
       assert.notInclude(shown(), "own-secret")
       assert.include(shown(), "EXEC_SERVER_EXECUTOR_TOKEN=\0")
+    })
+  )
+})
+
+describe.runIf(process.platform === "linux")("the secrets of a command that runs on this machine", () => {
+  it.scopedLive("are not in what /proc shows of its environment", () =>
+    Effect.gen(function* () {
+      const script = "tr '\\0' '\\n' < /proc/$PPID/environ"
+      const ended = yield* command(["run", "--", "sh", "-c", script], { env: { ...nowhere, ...env } })
+      assert.strictEqual(ended.code, 0, ended.stderr)
+      assert.include(ended.stdout, "TEST_VISIBLE=visible")
+      assert.notInclude(ended.stdout, "own-secret")
     })
   )
 })

@@ -202,6 +202,7 @@ describe.runIf(hasBubblewrap)("git's own files in what may be written", () => {
       "alias"
     ],
     "a pointer to what is not there, nor its folder": [(dir) => file(`${dir}/ws/.git`, "gitdir: a/b/c\n"), "a/b/c"],
+    "a pointer to the folder itself": [(dir) => file(`${dir}/ws/.git`, "gitdir: .\n"), ".git"],
     "settings for agents that are a link": [(dir) => link("real", `${dir}/ws/.codex`), ".codex"]
   }
   for (const [name, [make, at]] of Object.entries(refused)) {
@@ -219,6 +220,32 @@ describe.runIf(hasBubblewrap)("git's own files in what may be written", () => {
       })
     )
   }
+
+  it.scopedLive("a folder that is writable within another one cannot be moved away with its repository", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const dir = yield* project
+      repository(`${dir}/ws/in/.git`)
+      const script =
+        "mv in in2 2>/dev/null; mkdir -p in/.git/hooks 2>/dev/null; echo evil > in/.git/hooks/pre-commit; ls"
+      const box = { sandbox: writing(`${dir}/ws`, `${dir}/ws/in`), cwd: `${dir}/ws` }
+      yield* client.sh("p", script, box)
+      yield* client.closed("p")
+      assert.strictEqual(client.output("p").toString(), "in\n")
+      assert.deepStrictEqual(readdirSync(`${dir}/ws/in/.git/hooks`), [])
+    })
+  )
+
+  it.scopedLive("an entry of more components than any path needs is refused, before it is examined", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const deep = `/tmp${"/x".repeat(256)}`
+      const box = sandbox([readRoot, entry(at(deep), "write")])
+      const { error } = yield* client.call("process/start", startParams("p", ["true"], { sandbox: box }))
+      assert.strictEqual(error.code, -32600)
+      assert.include(error.message, "it has 257 components; the limit is 256")
+    })
+  )
 
   it.scopedLive("a pointer makes nothing visible that the sandbox does not show", () =>
     Effect.gen(function* () {

@@ -236,4 +236,27 @@ describe("--audit-log", () => {
       assert.isBelow(statSync(path).size, 10_000)
     })
   )
+
+  it.scopedLive("begins anew at the limit, keeps what was before, and has no control characters", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "audit.log")
+      const server = yield* webSocketServer({ args: ["--audit-log", path, "--audit-log-max-bytes", "2000"] })
+      const client = yield* server.connect
+      yield* client.handshake()
+      for (let i = 0; i < 20; i++) {
+        const processId = `p${i}\u009b31m`
+        yield* client.sh(processId, "exit 0")
+        yield* client.closed(processId)
+      }
+      for (const file of [path, `${path}.1`]) {
+        const text = readFileSync(file, "utf8")
+        assert.isAtMost(text.length, 2000)
+        // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
+        assert.notMatch(text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/)
+        for (const line of text.trimEnd().split("\n")) assert.isString(JSON.parse(line).event)
+        assert.strictEqual(statSync(file).mode & 0o777, 0o600)
+      }
+      assert.include(readFileSync(path, "utf8"), '"processId":"p19\\u009b31m"')
+    })
+  )
 })

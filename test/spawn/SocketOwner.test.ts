@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createConnection, createServer, type Server, type Socket } from "node:net"
+import { networkInterfaces } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -99,6 +100,16 @@ describe("the owner of a connection", () => {
     Effect.sync(() => {
       const socket = { remoteAddress: "192.0.2.1", remotePort: 1, localAddress: "192.0.2.2", localPort: 2 }
       assert.isUndefined(SocketOwner.of(socket as unknown as Socket))
+    })
+  )
+
+  it.live("may be here, where the address is one of this machine's own", () =>
+    Effect.sync(() => {
+      for (const { address } of Object.values(networkInterfaces()).flatMap((all) => all ?? [])) {
+        const socket = { remoteAddress: address, remotePort: 1, localAddress: address, localPort: 2 }
+        const owner = SocketOwner.of(socket as unknown as Socket)
+        assert.strictEqual(owner?._tag, "Unknown", address)
+      }
     })
   )
 

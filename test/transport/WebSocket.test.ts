@@ -48,6 +48,10 @@ describe("WebSocket transport", () => {
       for (const origin of ["null", "http://127.0.0.1", url]) {
         assert.strictEqual((yield* answer(`${url}/readyz`, "GET", { origin })).status, 403)
       }
+      for (const path of ["/readyz", "/livez", "/other"]) {
+        const { text } = yield* asks(yield* rawSocket(url), `GET ${path} HTTP/1.1\r\nHost: evil.example\r\n\r\n`)
+        assert.match(text, /^HTTP\/1\.1 403 /)
+      }
       for (const [head, status] of [
         [upgrade("/other"), 404],
         [upgrade("/", "Origin: http://evil.example\r\n"), 403]
