@@ -65,7 +65,7 @@ export class Handles {
     })
   }
 
-  /** Closes a file, if it is open; says whether it was. */
+  /** Closes a file if it is open, and returns whether it was. */
   close(handleId: string): Effect.Effect<boolean> {
     return Effect.suspend(() => {
       const found = this.open.get(handleId)
