@@ -97,11 +97,12 @@ export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Read<Options> 
       Tls.fromFlags(flags.tlsCert, flags.tlsKey),
       (message) => new RendezvousConfigError({ message })
     )
+    // Executors and clients connect over the network.
+    if (!/^wss?:/.test(listen)) return yield* fail(ListenUrl.invalidWebSocket(listen))
     const place = yield* Either.mapLeft(
       ListenUrl.parse(listen, tls !== undefined),
       (message) => new RendezvousConfigError({ message })
     )
-    // Executors and clients connect over the network.
     if (place === undefined || "path" in place.address) return yield* fail(ListenUrl.invalidWebSocket(listen))
     const { address, isLocal } = place
     if (publicUrl !== undefined && !/^wss?:\/\/[^/?#@]+\/*$/.test(publicUrl)) {
