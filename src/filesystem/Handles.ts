@@ -12,10 +12,10 @@ import { FileRefused, UnknownFileHandle } from "../protocol/Failure.js"
 import type { OpenFile } from "./OpenFile.js"
 
 /** The most open files of one connection. */
-export const maxHandles = 128
+const maxHandles = 128
 
 /** The longest handle id, in bytes. */
-export const maxIdBytes = 32
+const maxIdBytes = 32
 
 /** Open files by handle id. Callers must not run `add` and `close` of one handle id concurrently. */
 export class Handles {

@@ -17,7 +17,7 @@ import * as GitMetadata from "./GitMetadata.js"
 import type { Access, Policy, Rule } from "./SandboxPolicy.js"
 
 /** A path with its links resolved. */
-export interface ResolvedPath {
+interface ResolvedPath {
   readonly path: string
   readonly kind: "directory" | "file" | "missing"
   /** The links that were followed. */
@@ -39,7 +39,7 @@ const maxMounts = 1600
 const maxLinks = 40
 
 /** Resolves the links of a path. Throws the system's errors, except for a missing path. */
-export const resolveLinks = (path: string): ResolvedPath => {
+const resolveLinks = (path: string): ResolvedPath => {
   const links: Array<ResolvedPath["links"][number]> = []
   let names = path.split("/").filter((name) => name !== "")
   let at = "/"
