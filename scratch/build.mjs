@@ -1,4 +1,4 @@
-// Bundles the command: dist/bin.js runs dist/main-<hash>.cjs from its compile cache.
+// Bundles the command: dist/bin.js runs dist/main-<hash>.cjs from its compile cache. Removes what earlier builds left.
 //
 // Compiling the bundle would take a third of the server's start-up (`node scratch/bench.mjs --only startup`).
 import { createHash } from "node:crypto"
@@ -80,6 +80,19 @@ script.runInThisContext()({}, require, { exports: {} }, file, folder)
 `
 )
 chmodSync(bin, 0o755)
+
+// Removes modules whose source was moved or deleted. The others were overwritten in place, so that a running program
+// always finds its modules.
+const bundled = ["bin.ts", join("sandbox", "fileWorker.ts")]
+const sources = readdirSync(fileURLToPath(new URL("../src", import.meta.url)), { recursive: true })
+const current = new Set(["bin.js", "fileWorker.js"])
+for (const source of sources.filter((path) => path.endsWith(".ts") && !bundled.includes(path))) {
+  for (const extension of ["js", "js.map", "d.ts"]) current.add(source.replace(/ts$/, extension))
+}
+for (const path of readdirSync(dist, { recursive: true })) {
+  const isModule = /\.(js|js\.map|d\.ts)$/.test(path) && !path.startsWith("docs-")
+  if (isModule && !current.has(path)) rmSync(join(dist, path))
+}
 
 // Runs one start, and caches the functions that it has compiled.
 process.argv = [process.execPath, bin, "--listen", "ws://127.0.0.1:0"]

@@ -161,7 +161,7 @@ describe("exec-server", () => {
       yield* fail(2, [
         [
           ["--listen", "http://x"],
-          /^Error: unsupported --listen URL `http:\/\/x`; expected `ws:\/\/IP:PORT` or `stdio`\n$/
+          /^Error: unsupported --listen URL `http:\/\/x`; expected `ws:\/\/IP:PORT` or `stdio`, or `unix:\/\/\/PATH`\n$/
         ],
         [["--listen", "foo"], /^Error: unsupported --listen URL/],
         [[], /^Error: unsupported --listen URL/, { EXEC_SERVER_LISTEN: "foo" }],

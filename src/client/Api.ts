@@ -167,12 +167,12 @@ export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): bool
   }
 }
 
-/** How many times longer an answer that may come late is waited for. */
+/** The factor by which the time limit of a possibly late answer is longer. */
 const lateFactor = 10
 
 /**
- * How many times the usual an answer may take: 1, more if it may come late, and infinitely if the request waits for
- * something to happen.
+ * The factor of the usual time limit for an answer: 1, more if the answer may come late, and infinity if the request
+ * waits for an event.
  *
  * @category utilities
  */
@@ -190,7 +190,7 @@ export const patienceFor = ({ method, params }: Prepared): number => {
 }
 
 /**
- * Whether a server answers a request after all earlier ones of its kind: those on files take turns.
+ * Whether a server may answer a request only after all earlier ones of its family: file requests are queued.
  *
  * @category predicates
  */

@@ -142,7 +142,7 @@ export const make = (session: ClientSession): Effect.Effect<Http> =>
 
     const { features } = session
 
-    /** Fails if the server makes no requests, and for options that it would silently ignore. */
+    /** Fails if the server makes no HTTP requests, or would silently ignore an option. */
     const check = ({ redirectPolicy, headers = [] }: Options) =>
       Effect.all(
         [

@@ -86,7 +86,7 @@ const ours: ServerFeatures = {
   maxWriteBytes: Number.POSITIVE_INFINITY
 }
 
-/** Ours, without what its settings turn off, which it says. */
+/** The features of our server, without those that it reports as turned off. */
 const oursWith = ({ capabilities }: EnvironmentInfo): ServerFeatures => ({
   ...ours,
   files: capabilities["files"] !== false,

@@ -25,8 +25,7 @@ import * as Terminal from "./Terminal.js"
 /** The status of a program killed by SIGPIPE: 128 + 13. */
 const brokenPipe = 141
 
-const print = (text: string) =>
-  Effect.catchTag(Terminal.write("stdout", text), "OutputClosed", () => new Exited({ code: brokenPipe }))
+const print = (text: string) => Terminal.write("stdout", text)
 
 const printHelp = (command: Grammar.Command) =>
   Effect.suspend(() => print(Help.format(command, Help.styleOf(process.stdout, process.env))))
@@ -123,9 +122,12 @@ export const root: Grammar.Command = Grammar.make(
   [...Commands.all, config, completion, help]
 )
 
-/** Runs a command line; prints a usage error and exits with status 2 if it is wrong. */
+/**
+ * Runs a command line; prints a usage error and exits with status 2 if it is wrong. Exits with status 141 if the output
+ * is closed.
+ */
 export const run = (args: ReadonlyArray<string>): Effect.Effect<void, unknown> =>
-  Effect.suspend(() => {
+  Effect.suspend((): Effect.Effect<void, unknown> => {
     const call = Grammar.parse(root, args)
     switch (call._tag) {
       case "Help":
@@ -137,4 +139,9 @@ export const run = (args: ReadonlyArray<string>): Effect.Effect<void, unknown> =
       case "Run":
         return call.command.run?.(call.given) ?? printHelp(call.command)
     }
-  })
+  }).pipe(
+    Effect.catchIf(
+      (failure) => failure instanceof Terminal.OutputClosed,
+      () => new Exited({ code: brokenPipe })
+    )
+  )

@@ -141,4 +141,4 @@ export const ofServer: ReadonlyArray<Flag> = [
 export const help = toggle("help", otherFlags, "print this help", { short: "h" })
 
 /** Prints the version; every command accepts it, but only the server's help lists it. */
-export const version = toggle("version", otherFlags, "print the version")
+export const version = toggle("version", otherFlags, "print the version", { short: "V" })

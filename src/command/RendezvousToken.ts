@@ -17,7 +17,7 @@ export interface Options {
   readonly clientSecretFile: string | undefined
 }
 
-/** Prints it on a line. */
+/** Prints the token on a line. */
 export const printToken = ({ environmentId, executorSecretFile, clientSecretFile }: Options) =>
   Effect.gen(function* () {
     const fault = Registration.faultOfId(environmentId)

@@ -228,7 +228,9 @@ export const parseUrl = (given: string): Checked<string> => {
   const url = given.trim()
   if (url === "") return fail("environment url cannot be empty")
   const shown = redactUrl(url)
-  if (!/^(wss?|relays?|unix):\/\//.test(url)) return fail(`environment url \`${shown}\` must use ws:// or wss://`)
+  if (!/^(wss?|relays?|unix):\/\//.test(url)) {
+    return fail(`environment url \`${shown}\` must use ws:// or wss://, or unix:///, relay:// or relays://`)
+  }
   if (!URL.canParse(url)) return fail(`environment url \`${shown}\` is invalid: it is not a URL`)
   const { protocol, host, pathname } = new URL(url)
   const needed = protocol === "unix:" ? pathname : host

@@ -16,11 +16,11 @@ type Kind = "read" | "write"
 interface Place {
   /** Completes when its turn has come. */
   readonly admitted: Effect.Effect<void>
-  /** Gives the place up, whether its turn has come or not. Called once. */
+  /** Gives up the place, before or after its turn. Call it once. */
   readonly leave: () => void
 }
 
-/** What operations wait in. It has no limit of its own: callers bound the number of requests in flight. */
+/** A queue of operations. It has no limit of its own: callers bound the number of requests in flight. */
 export abstract class Queue {
   /** Takes a place. */
   abstract enter(kind: Kind): Place
@@ -100,9 +100,7 @@ const admitted = (ticket: Ticket): Effect.Effect<void> =>
     ticket.wake = () => resume(Effect.void)
   })
 
-/**
- * For operations that concern two queues: they take a place in both at once, and run when their turn has come in both.
- */
+/** Queues an operation in two queues at once; it runs when both admit it. */
 export class JointQueue extends Queue {
   constructor(
     private readonly one: AccessQueue,

@@ -28,12 +28,12 @@ const listBytes = 100_000_000
 
 const identityOf = (path: NativePath) => attempt(() => stat(path, { bigint: true }))
 
-/** The granularity in which holes are found, in bytes; those of most file systems consist of such blocks. */
+/** The block size for finding holes, in bytes: that of most file systems. */
 const blockBytes = 65536
 
 const zeros = Buffer.alloc(blockBytes)
 
-/** The end of what is alike from `start`: blocks that are all zeros, or blocks that are not. */
+/** The end of the run of equal blocks from `start`: all of them zeros, or all of them data. */
 const runEnd = (bytes: Buffer, start: number): { readonly end: number; readonly isHole: boolean } => {
   const isHoleAt = (at: number) => {
     const length = Math.min(blockBytes, bytes.length - at)
@@ -52,7 +52,7 @@ const writeAll = async (to: FileHandle, bytes: Buffer, position: number) => {
   }
 }
 
-/** Writes what is not zeros. */
+/** Writes the blocks that are not all zeros. */
 const writeSparse = async (to: FileHandle, bytes: Buffer, position: number) => {
   for (let at = 0; at < bytes.length; ) {
     const { end, isHole } = runEnd(bytes, at)
@@ -62,8 +62,8 @@ const writeSparse = async (to: FileHandle, bytes: Buffer, position: number) => {
 }
 
 /**
- * Copies the content of a file to an empty one, piece by piece: an interruption takes effect between two of them. Of a
- * file with holes, zeros are not written. Node.js does not find holes otherwise; reading them costs no disk.
+ * Copies the content of a file to an empty one in pieces, so that it can be interrupted between two of them. If the
+ * source has holes, blocks of zeros are not written: Node.js cannot find holes, and reading them costs no disk access.
  */
 const copyContent = (from: FileHandle, to: FileHandle, { size, blocks }: BigIntStats): Effect.Effect<void, Failure> =>
   Effect.gen(function* () {

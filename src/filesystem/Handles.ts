@@ -12,10 +12,10 @@ import { FileRefused, UnknownFileHandle } from "../protocol/Failure.js"
 import type { OpenFile } from "./OpenFile.js"
 
 /** The most open files of one connection. */
-export const maxHandles = 128
+const maxHandles = 128
 
 /** The longest handle id, in bytes. */
-export const maxIdBytes = 32
+const maxIdBytes = 32
 
 /** Open files by handle id. Callers must not run `add` and `close` of one handle id concurrently. */
 export class Handles {
@@ -65,7 +65,7 @@ export class Handles {
     })
   }
 
-  /** Closes a file, if it is open; says whether it was. */
+  /** Closes a file if it is open, and returns whether it was. */
   close(handleId: string): Effect.Effect<boolean> {
     return Effect.suspend(() => {
       const found = this.open.get(handleId)

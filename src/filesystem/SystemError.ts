@@ -24,15 +24,15 @@ export const ofCode = (code: string, message: string = OsError.text(code)): Syst
   new SystemError({ code, message })
 
 /**
- * How long each system call of an operation may take. Beyond it the call fails, though a thread still waits; all later
- * calls of the operation fail at once.
+ * The time limit of each system call of an operation. A call that exceeds it fails, although a thread still waits for
+ * it. All later calls of the operation fail at once.
  */
 export interface Limit {
   /** In milliseconds. */
   readonly ms: number
-  /** Called when a call exceeds it; gives the message of the failure. */
+  /** Called when a call exceeds the limit; returns the error message. */
   readonly onExceeded: () => string
-  /** That message. */
+  /** The error message, once a call has exceeded the limit. */
   exceeded: string | undefined
 }
 
@@ -41,7 +41,7 @@ export class CallLimit extends Context.Reference<CallLimit>()("exec-server/CallL
   defaultValue: (): Limit | undefined => undefined
 }) {}
 
-/** Tells that a call which is several system calls has come back from one of them: its time begins anew. */
+/** Restarts the time limit. For calls that make several system calls: call it after each. */
 export type Progress = () => void
 
 /** Not by `Effect.timeout`: many calls are in uninterruptible regions. */
@@ -75,7 +75,7 @@ export const attempt = <A>(call: (progress: Progress) => Promise<A>): Effect.Eff
     })
   })
 
-/** None for what cannot be examined. Fails all the same if the file system does not answer: it may be there. */
+/** None if the system call fails. A timeout still fails: the file may exist. */
 export const optionOf = <A, R>(
   effect: Effect.Effect<A, SystemError, R>
 ): Effect.Effect<Option.Option<A>, SystemError, R> =>

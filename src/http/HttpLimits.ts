@@ -5,15 +5,15 @@
  */
 import * as Context from "effect/Context"
 
-/** Limits of the exchanges of one connection, and of what they may be. */
+/** Limits of the exchanges of one connection, and what these may do. */
 export interface Limits {
   /** Exchanges in progress, streamed or not. */
   readonly maxHttpRequestsPerConnection: number
   /** Bodies of unfinished responses that are not streamed, in bytes. This also limits each single body. */
   readonly httpBufferBytesPerConnection: number
-  /** Whether requests are made at all. */
+  /** Whether the server makes HTTP requests. */
   readonly allowHttp: boolean
-  /** The variables of the server's environment that headers may name; undefined for all but the server's own secrets. */
+  /** The server's variables that headers may name; undefined for all but its own secrets. */
   readonly httpEnvAllow: ReadonlyArray<string> | undefined
 }
 

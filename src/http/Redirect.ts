@@ -8,7 +8,7 @@ import * as Either from "effect/Either"
 import type { Header, HttpRequest } from "./HttpRequest.js"
 
 /** The most redirects of one exchange, as in the original. */
-export const maxRedirects = 10
+const maxRedirects = 10
 
 const statuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 

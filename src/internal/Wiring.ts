@@ -37,7 +37,7 @@ const buildAll = <A, E>(layers: ReadonlyArray<AnyLayer>, before: Context.Context
     return made as Context.Context<A>
   })
 
-/** The context at hand, whatever it holds. */
+/** The current context, whatever it holds. */
 const surroundings = <R>(): Effect.Effect<Context.Context<never>, never, R> => Effect.context<R>()
 
 /**

@@ -71,12 +71,6 @@ export const TextMap = Schema.declare(
   }
 )
 
-/** Any JSON object. */
-export const AnyObject = Schema.declare(
-  (value: unknown): value is { readonly [key: string]: unknown } => isRecord(value),
-  expected("a map")
-)
-
 const integerBetween = (minimum: number, maximum: number, range: string) =>
   Schema.declare(
     (value: unknown): value is number =>

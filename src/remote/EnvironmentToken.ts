@@ -1,28 +1,28 @@
 /**
- * Tokens for one environment each. They are made of a secret of the rendezvous, which so knows all of them and keeps
- * none; whoever has one learns nothing of the others.
+ * Per-environment tokens, derived from a secret. The rendezvous computes them and stores none. A token reveals nothing
+ * about the others.
  *
  * @since 0.1.0
  */
 import { createHmac } from "node:crypto"
 
 /**
- * Whose token it is: that of the executor, or that of the clients.
+ * Who a token is for: the executor or its clients.
  *
  * @category models
  */
 export type Role = "executor" | "client"
 
 /**
- * The least length of a secret, in bytes.
+ * The minimum length of a secret, in bytes.
  *
  * @category constants
  */
 export const minSecretBytes = 32
 
 /**
- * The tokens of a role, by environment id: 43 characters of base64url. Changing how they are made would revoke them all,
- * hence the version.
+ * Returns the function from environment ids to the tokens of a role: 43 characters of base64url. A change of the
+ * derivation would revoke all tokens, hence its version.
  *
  * @category constructors
  * @example

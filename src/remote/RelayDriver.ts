@@ -105,8 +105,8 @@ export class RelayDriver {
   }
 
   /**
-   * Says within this time, in milliseconds, whether the peer is still there: one that was heard of within it is, and so
-   * is one of which nothing can be learnt.
+   * Reports within `withinMs` milliseconds whether the peer is alive. A peer heard from within that time counts as
+   * alive, and so does one that cannot be asked.
    */
   probe(withinMs: number, onAnswer: (isAlive: boolean) => void): void {
     const isHeard = performance.now() - this.stream.lastHeardAt < withinMs

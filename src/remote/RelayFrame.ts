@@ -108,7 +108,7 @@ export const version = 1
 export const maxStreamIdBytes = 128
 
 /** The longest reason of a reset, in bytes. */
-export const maxResetReasonBytes = 256
+const maxResetReasonBytes = 256
 
 /** The most bytes that a frame adds to its payload. */
 export const maxOverheadBytes = 1024

@@ -34,7 +34,7 @@ export interface RelaySocket {
   /** Pauses and resumes reading. A few messages may still arrive after `pause`. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Pings the other end, and says within 3 seconds whether it is still there. */
+  /** Pings the peer, and reports within 3 seconds whether it is alive. */
   readonly probe: (onAnswer: (isAlive: boolean) => void) => void
   /** Starts the close handshake. `onEnd` follows. */
   readonly close: (code: number, reason: string) => void

@@ -140,8 +140,8 @@ export class RelayStream {
   }
 
   /**
-   * Has the next frame ask the peer for an answer; false if nothing can be learnt of this one: it makes no vows, or it is
-   * not read.
+   * Makes the next frame ask the peer for an answer. False if the peer cannot be asked: it makes no vows, or its frames
+   * are not read.
    */
   ask(): boolean {
     if (this.end !== undefined || !this.vows || !this.listens) return false
@@ -149,7 +149,7 @@ export class RelayStream {
     return true
   }
 
-  /** When the peer was heard of last. */
+  /** When the last frame of the peer arrived. */
   get lastHeardAt(): number {
     return this.heardAt
   }

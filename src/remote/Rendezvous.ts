@@ -99,7 +99,7 @@ const goodbyeMs = 2000
 
 const digest = (text: string) => createHash("sha256").update(text).digest()
 
-/** Why a token does not let into an environment; undefined if it does. Compares in constant time. */
+/** Why the token is refused; undefined if it is accepted. Compares in constant time. */
 const tokenFault = (
   token: Token | undefined,
   environmentId: string,
@@ -263,11 +263,11 @@ const make = (options: Options) =>
       return router.isFull ? refusals.clients : undefined
     }
 
-    /** Says whether an executor may come: no other one is connected for the environment that answers. */
+    /** Reports whether the environment has no responsive executor. */
     const whenVacant = (environmentId: string, onVerdict: (isVacant: boolean) => void): void => {
       const router = routers.get(environmentId)
       if (router?.isOnline !== true) onVerdict(true)
-      // When the one is gone, another one may have come meanwhile.
+      // Once that executor is gone, another one may have registered.
       else router.probe((isAlive) => (isAlive ? onVerdict(false) : whenVacant(environmentId, onVerdict)))
     }
 

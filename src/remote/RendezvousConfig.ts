@@ -62,7 +62,7 @@ const tooShort = (where: string) => `the secret in ${where} is shorter than ${En
 export const readSecret = (file: string): Either.Either<string, TokenFileError> =>
   Either.filterOrLeft(readFile("secret", file), isLong, () => new TokenFileError({ message: tooShort(file) }))
 
-/** What one role shows: a token for all environments, a token for each that is made of a secret, or nothing. */
+/** The credential of one role: one token for all environments, tokens derived from a secret, or none. */
 const readCredential = (
   role: EnvironmentToken.Role,
   files: { readonly token: string | undefined; readonly secret: string | undefined },
@@ -97,11 +97,12 @@ export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Read<Options> 
       Tls.fromFlags(flags.tlsCert, flags.tlsKey),
       (message) => new RendezvousConfigError({ message })
     )
+    // Executors and clients connect over the network.
+    if (!/^wss?:/.test(listen)) return yield* fail(ListenUrl.invalidWebSocket(listen))
     const place = yield* Either.mapLeft(
       ListenUrl.parse(listen, tls !== undefined),
       (message) => new RendezvousConfigError({ message })
     )
-    // Executors and clients connect over the network.
     if (place === undefined || "path" in place.address) return yield* fail(ListenUrl.invalidWebSocket(listen))
     const { address, isLocal } = place
     if (publicUrl !== undefined && !/^wss?:\/\/[^/?#@]+\/*$/.test(publicUrl)) {

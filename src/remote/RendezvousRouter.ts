@@ -28,7 +28,7 @@ const code = { normal: 1000, policy: 1008, later: 1013 } as const
 /** An environment: at most one executor, and its clients. */
 export class RendezvousRouter {
   private executor: RelaySocket | undefined
-  /** Who waits for a sign of life of the executor. */
+  /** Callbacks waiting for the current probe. */
   private readonly askers: Array<(isAlive: boolean) => void> = []
   private readonly clients = new Set<Client>()
   private readonly owners = new Map<string, Client>()
@@ -50,7 +50,7 @@ export class RendezvousRouter {
   }
 
   /**
-   * Tells whether the executor answers a ping; disconnects it if not. Probes during a ping share its answer.
+   * Reports whether the executor answers a ping, and disconnects it otherwise. Concurrent probes share one ping.
    */
   probe(onAnswer: (isAlive: boolean) => void): void {
     this.askers.push(onAnswer)
@@ -67,7 +67,7 @@ export class RendezvousRouter {
     else executor.probe(tell)
   }
 
-  /** Only while there is none. */
+  /** Sets the executor. Call it only when there is none. */
   addExecutor(socket: RelaySocket): void {
     this.executor = socket
     const drop = this.dropper("an executor")

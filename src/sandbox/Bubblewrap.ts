@@ -239,7 +239,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
       },
       hasRemains: () => !over,
       findRemains: () => !over,
-      // The guard has none of it: nothing in a namespace outlives its first process.
+      // The guard need not know it: nothing in a namespace outlives its first process.
       closeTerminal: () => {}
     })
 
@@ -343,13 +343,13 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
     /** The pids of the roots of running confined programs' trees. */
     readonly confined: () => ReadonlySet<number>
-    /** Waits until the slow mounts that these paths lead to have answered, if there are any; fails if they do not in time. */
-    readonly look: (paths: () => ReadonlyArray<string>) => Effect.Effect<void, SpawnError>
+    /** Waits until all slow mounts that these paths lead to have answered; fails if one does not in time. */
+    readonly probe: (paths: () => ReadonlyArray<string>) => Effect.Effect<void, SpawnError>
     /** Whether a path leads to a mount that may hang. */
     readonly mayHang: (path: string) => boolean
     /** The folders that running sandboxes can write. */
     readonly writable: WritableFolders.WritableFolders
-    /** Whether a directory is there only while running sandboxes keep it from being created. */
+    /** Whether a directory is a placeholder of a running sandbox. */
     readonly isPlaceholder: (path: string) => boolean
     /** Starts a file worker with the files of a confinement at `viewPath`, its root once it calls chroot. */
     readonly startWorker: (
@@ -373,7 +373,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
       return {
         check: Effect.asVoid(program),
         confined: () => confined,
-        look: (paths) => MountProbe.check(mounts, trees, paths),
+        probe: (paths) => MountProbe.check(mounts, trees, paths),
         mayHang: (path) => mounts.find(path) !== undefined,
         writable,
         isPlaceholder: places.has,

@@ -23,7 +23,7 @@ import * as Seccomp from "./Seccomp.js"
 import { ServerFiles } from "./ServerFiles.js"
 import { maxFolders } from "./WritableFolders.js"
 
-/** The most paths of one sandbox that are probed besides those that it names. */
+/** The maximum number of paths that are probed for one sandbox besides those that it names. */
 const maxProbes = 256
 
 /** The refusal of a restricting sandbox that this server cannot enforce. */
@@ -35,8 +35,8 @@ const unenforceable = (why: string): NotAllowed =>
   })
 
 /**
- * What is confined: a process, with its environment, or a request on files, to which restrictions of the network do not
- * apply. A request that only reads needs no writable folders, nor what protects names in them.
+ * What is confined: a process, with its environment, or a file request, to which network restrictions do not apply. A
+ * request that only reads needs no writable folders and no protected names in them.
  *
  * @category models
  */
@@ -56,7 +56,7 @@ export interface Shape {
     sandbox: Sandbox | undefined,
     use: Use
   ) => Effect.Effect<Confinement | undefined, NotAllowed | InvalidParams | LimitReached | SpawnError>
-  /** Whether a socket is, or may be, that of a process which is confined now. */
+  /** Whether a socket belongs, or may belong, to a process that is confined now. */
   readonly isConfined: (owner: SocketOwner.SocketOwner) => boolean
 }
 
@@ -95,7 +95,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
       const { isPlaceholder, writable } = bubblewrap
       const serverFiles = yield* ServerFiles
 
-      /** Plans, after probing the paths that may hang: some are known only once others were examined. */
+      /** Makes the plan, and probes the paths that may hang: some of them are known only after others were examined. */
       const planProbed = (
         policy: SandboxPolicy.Policy,
         use: Use,
@@ -112,7 +112,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
             const { path } = error
             if (left === 0) return unenforceable(`it depends on more than ${maxProbes} paths that may hang`)
             return Effect.zipRight(
-              bubblewrap.look(() => [path]),
+              bubblewrap.probe(() => [path]),
               planProbed(policy, use, new Set([...probed, path]), left - 1)
             )
           }
@@ -127,7 +127,7 @@ export class Confiner extends Context.Reference<Confiner>()("exec-server/Confine
             return yield* unenforceable(`the network cannot be restricted on this CPU architecture (${process.arch})`)
           }
           const named = [...(policy.files ?? []).map(({ path }) => path), ...serverFiles]
-          yield* bubblewrap.look(() => named)
+          yield* bubblewrap.probe(() => named)
           const confinement = yield* planProbed(policy, use, new Set(named))
           if (!writable.hasRoomFor(confinement)) {
             return yield* new LimitReached({

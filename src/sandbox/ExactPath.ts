@@ -1,5 +1,5 @@
 /**
- * Paths whose links were resolved before, opened as they were found.
+ * Opens paths whose links were resolved before, if they have not changed since.
  *
  * @since 0.1.0
  */
@@ -9,7 +9,7 @@ import { SpawnError } from "../spawn/Child.js"
 /** O_PATH of open(2): a descriptor of the path only. Node.js has no constant for it. */
 const openPath = 0o10000000
 
-/** Opens a path whose links are resolved; throws if a component was replaced by a link since. */
+/** Opens a path without links; throws if a component has since been replaced by a link. */
 export const openExactly = (path: string): number => {
   const fd = openSync(path, openPath | constants.O_NOFOLLOW)
   if (readlinkSync(`/proc/self/fd/${fd}`) === path) return fd

@@ -25,8 +25,8 @@ const done = Effect.as(answerOf(null))
 const bytes = Effect.map((payload: Buffer): Answer => ({ value: null, payload }))
 
 /**
- * Makes a handler of calls. Open files stay open until a `close` call. `limitOf` gives the limit of an operation on
- * these paths.
+ * Makes a handler of calls. Open files stay open until a `close` call. `limitOf` returns the time limit of an operation
+ * on the given paths.
  */
 export const make = (
   files: Files,

@@ -41,19 +41,19 @@ const maxViews = 8
 /** How long an idle worker is kept for further requests, in milliseconds. Starting one takes far less. */
 const idleMs = 10_000
 
-/** The same for one that keeps places from being created, which stay occupied as long as it runs. */
+/** The same for a worker that holds placeholders: they exist as long as it runs. */
 const idleHoldingMs = 1000
 
 const idleMsOf = (confinement: Confinement | null): number =>
   confinement === null || confinement.placeholders.length === 0 ? idleMs : idleHoldingMs
 
 /**
- * The most workers of one session that hang. A worker that hangs is killed, but ends only once the file system answers
- * for which its threads wait.
+ * The maximum number of hung workers of one session. A hung worker is killed, but ends only once the file system that
+ * its threads wait for answers.
  */
 const maxHung = 4
 
-/** The same for a whole server: beyond it, no workers without a confinement are started. */
+/** The same for a whole server. Beyond it, no worker without a confinement is started. */
 const maxHungOfServer = 16
 
 /** The deadline for the start of a worker, in milliseconds. */
@@ -144,7 +144,7 @@ const connect = (input: Socket, output: Socket, onReady: () => void, onHung: () 
 
   const ask = (call: Frames.Call, payload = Buffer.alloc(0)) =>
     Effect.async<Frame, FileError>((resume) => {
-      // One that hangs is killed soon, which closes its files: closing each may take as long as each is waited for.
+      // A hung worker is killed soon, which closes its files. Closing them one by one could time out each time.
       if (over || (hasHung && call.call === "close")) return resume(gone())
       const id = nextId++
       waiting.set(id, resume)
@@ -160,7 +160,7 @@ const connect = (input: Socket, output: Socket, onReady: () => void, onHung: () 
 
 type Worker = Running & Pick<Tree, "signal">
 
-/** The threads of a worker without a confinement: for all calls that the most concurrent requests make, a few each. */
+/** The threads of a worker without a confinement: enough for the calls of the maximum number of concurrent requests. */
 const threads = 4 * maxReaders
 
 interface Needs {
@@ -168,16 +168,16 @@ interface Needs {
   readonly trees: TreesShape
 }
 
-/** Starts a worker that is a child like any other. */
+/** Starts a worker, which is a child like any other. */
 const startUnconfined = (trees: TreesShape, stdio: Posix.Descriptors): Effect.Effect<Worker, SpawnError> =>
   attempt(() => runOwn(trees, process.execPath, [program], { UV_THREADPOOL_SIZE: String(threads) }, stdio))
 
 interface Events {
-  /** It takes no further requests. */
+  /** Whether it takes no further requests. */
   readonly onEnd: () => void
-  /** It waits for a file system that does not answer. */
+  /** Whether it waits for a file system that does not answer. */
   readonly onHung: () => void
-  /** Its process is gone. */
+  /** Called when its process has ended. */
   readonly onExit: () => void
 }
 

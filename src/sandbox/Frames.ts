@@ -58,8 +58,8 @@ export interface Answers {
 
 /**
  * A frame's header. A worker sends `ready` once the confinement is its root, and `hung` for each operation with a
- * system call that has exceeded its time: a thread is lost. `cancel` stops the call with this id, which is then not
- * answered.
+ * system call that has timed out, because a thread is lost. `cancel` stops the call with this id, which then gets no
+ * answer.
  */
 export type Header =
   | { readonly ready: true }

@@ -1,6 +1,6 @@
 /**
- * Where git keeps what decides which programs it runs, for a folder with a given `.git`: the folder that a pointer file
- * names, the common folder of worktrees, and hooks and configuration that are links.
+ * Finds the files that decide which programs git runs, besides `.git` itself: in the folder that a pointer file names,
+ * in the common folder of worktrees, and behind hooks and configuration that are links.
  *
  * @since 0.1.0
  */
@@ -11,13 +11,13 @@ import { dirname, join, resolve } from "node:path"
 /** The longest content of a pointer, in bytes: more than the longest path. */
 const maxPointerBytes = 8192
 
-/** What makes git run programs, within the folder of a repository. */
+/** The names in a repository's folder that make git run programs. */
 const decisive = ["hooks", "config", "config.worktree"]
 
 /** Called with each path before it is examined; may throw. */
 type Probe = (path: string) => void
 
-/** The content of a small regular file; undefined if there is none. Throws system errors, and others in words. */
+/** The content of a small regular file; undefined if there is none. Throws system errors, and `Error` for others. */
 const contentOf = (path: string, probe: Probe): string | undefined => {
   probe(path)
   let fd: number
@@ -39,7 +39,7 @@ const contentOf = (path: string, probe: Probe): string | undefined => {
   }
 }
 
-/** The path in a pointer's text, which git reads up to a NUL and without line ends; undefined if there is none. */
+/** The path in a pointer's text; undefined if there is none. Git reads up to a NUL and strips line ends. */
 const targetOf = (text: string | undefined, folder: string): string | undefined => {
   const path = text?.split("\0", 1)[0]?.trim()
   return path === undefined || path === "" ? undefined : resolve(folder, path)

@@ -17,7 +17,7 @@ import * as GitMetadata from "./GitMetadata.js"
 import type { Access, Policy, Rule } from "./SandboxPolicy.js"
 
 /** A path with its links resolved. */
-export interface ResolvedPath {
+interface ResolvedPath {
   readonly path: string
   readonly kind: "directory" | "file" | "missing"
   /** The links that were followed. */
@@ -27,12 +27,12 @@ export interface ResolvedPath {
 }
 
 /**
- * Names that stay read-only in writable folders, and missing where they are: they decide what other programs execute
- * (the original's list).
+ * In writable folders these names are read-only, and cannot be created if missing: they decide what other programs
+ * execute (the original's list).
  */
 const protectedNames = [".git", ".codex", ".agents", ".aws"]
 
-/** The most mounts of one confinement: each costs time at every start, and many of them a descriptor. */
+/** The maximum number of mounts of one confinement: each costs time at every start, and many of them a descriptor. */
 const maxMounts = 1600
 
 /** The most components of a path: examining a path takes time that grows with the square of it. */
@@ -42,7 +42,7 @@ const maxDepth = 256
 const maxLinks = 40
 
 /** Resolves the links of a path. Throws the system's errors, except for a missing path. */
-export const resolveLinks = (path: string): ResolvedPath => {
+const resolveLinks = (path: string): ResolvedPath => {
   const links: Array<ResolvedPath["links"][number]> = []
   let names = path.split("/").filter((name) => name !== "")
   let at = "/"
@@ -112,7 +112,7 @@ const inherited = (
   return { access: "none", path: "/" }
 }
 
-/** The plan depends on a path whose file system may hang, and that was not probed before. */
+/** The plan depends on a path that was not probed and whose file system may hang. */
 export class Unprobed extends Error {
   constructor(readonly path: string) {
     super(`${path} was not probed`)
@@ -213,7 +213,7 @@ const everything: ReadonlyArray<Rule> = [{ path: "/", access: "write", entry: "`
 /** Finds the folder around a path that a running sandbox can write, if any. */
 type WritableAround = (path: string) => string | undefined
 
-/** Whether a program might create something in a folder: its owner can always make that possible. */
+/** Whether a program may be able to create something in a folder. The owner can always make it writable. */
 const isCreatable = (folder: string): boolean => {
   try {
     accessSync(folder, constants.W_OK)
@@ -228,7 +228,7 @@ const isCreatable = (folder: string): boolean => {
 const protect = (path: string, resolvePath: typeof resolveLinks): Place =>
   locate({ path, access: "read", entry: `\`${path}\` (protected)` }, resolvePath)
 
-/** What a repository consists of besides its `.git`; refuses one whose parts cannot be found. */
+/** The paths of a repository besides its `.git`; refuses a repository whose paths cannot be determined. */
 const metadataOf = (dotGit: Place, probe: (path: string) => void): ReadonlyArray<string> => {
   try {
     return GitMetadata.pathsOf(dotGit.path, probe)
@@ -238,7 +238,7 @@ const metadataOf = (dotGit: Place, probe: (path: string) => void): ReadonlyArray
   }
 }
 
-/** What is read-only in a writable folder, and what git uses in its stead, wherever that is. */
+/** The protected places of a writable folder, including the directories a `.git` file points to. */
 const protectedIn = (
   folder: string,
   named: ReadonlyMap<string, Place>,
@@ -257,10 +257,7 @@ const protectedIn = (
     return [place, ...metadata]
   })
 
-/**
- * The implied places: what is protected in writable folders is read-only. What an entry names is not among them, nor
- * what is not writable anyway.
- */
+/** The protected places of all writable folders, except those that an entry names or that are not writable anyway. */
 const impliedPlaces = (
   named: ReadonlyMap<string, Place>,
   resolvePath: typeof resolveLinks,
@@ -275,7 +272,7 @@ const impliedPlaces = (
   return implied
 }
 
-/** The same places, with everything that may be written for reading only. */
+/** The same places, with writable ones made read-only. */
 const forReading = (places: ReadonlyMap<string, Place>): ReadonlyMap<string, Place> =>
   new Map(
     Array.from(places, ([path, place]) => [
@@ -284,21 +281,21 @@ const forReading = (places: ReadonlyMap<string, Place>): ReadonlyMap<string, Pla
     ])
   )
 
-/** What the server knows that a plan depends on. */
+/** The state of the server that a plan depends on. */
 export interface Surroundings {
   /** Links in folders that a running sandbox can write are not trusted, whatever the policy allows. */
   readonly writableAround?: WritableAround
-  /** The files of the server itself, which are hidden. */
+  /** The server's own files, which are hidden. */
   readonly serverFiles?: ReadonlyArray<string>
-  /** Whether a folder is there only to keep others from creating it. */
+  /** Whether a folder is a placeholder, which only keeps others from creating it. */
   readonly isPlaceholder?: (path: string) => boolean
-  /** Whether the file system of a path may hang: then the plan is not made, and fails with `Unprobed`. */
+  /** Whether the file system of a path may hang. If so, planning fails with `Unprobed`. */
   readonly mayHang?: (path: string) => boolean
 }
 
 /**
- * The confinement that enforces a policy. Fails with `NotAllowed` if that is impossible. If `readOnly`, for requests that
- * do not write, nothing is writable and no placeholders are needed.
+ * The confinement that enforces a policy. Fails with `NotAllowed` if that is impossible. If `readOnly`, for requests
+ * that do not write, nothing is writable, and no placeholders are needed.
  */
 export const plan = (
   { files, isolated }: Policy,

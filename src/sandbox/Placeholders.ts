@@ -22,11 +22,11 @@ export interface Shape {
    * `SpawnError`.
    */
   readonly hold: (paths: ReadonlyArray<string>, mounted: ReadonlyArray<string>) => () => void
-  /** Whether a directory is a placeholder. It is none any more once somebody has put something into it. */
+  /** Whether a directory is a placeholder. False once it is no longer empty. */
   readonly has: (path: string) => boolean
 }
 
-/** Does something at a path in the very folder that it was resolved to: not where a link leads that replaced it. */
+/** Acts in the directory that was resolved, even if a link has since replaced it. */
 const inParent = (path: string, use: (path: string) => void) => {
   const parent = openExactly(dirname(path))
   try {
@@ -51,7 +51,7 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
     const holding = holders.get(path) ?? 0
     if (holding === 0) {
       try {
-        // Those who are not confined may use the place as if it were not there: create a repository, for example.
+        // Unconfined programs may have used the directory, for example to create a repository.
         inParent(path, (here) => mkdirSync(here, 0o755))
       } catch (error) {
         if (error instanceof SpawnError) throw error

@@ -1,6 +1,6 @@
 /**
- * The file worker: a process that runs file requests. With the path of a root it runs those of a sandbox, with the
- * sandbox's files as its root; without one, those on file systems that may hang.
+ * The file worker: a process that runs file requests. With the path of a root it serves a sandbox, whose files are its
+ * root; without one it serves file systems that may hang.
  *
  * @since 0.1.0
  */
@@ -69,7 +69,7 @@ const main = Effect.gen(function* () {
 Effect.runFork(
   main.pipe(
     Effect.provide(FileSystem.layer),
-    // Not process.exit: it would wait for threads that hang.
+    // Not `process.exit`, which would wait for hung threads.
     Effect.onExit((exit) => Effect.sync(() => Posix.exitNow(Exit.isSuccess(exit) ? 0 : 1)))
   )
 )

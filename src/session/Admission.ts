@@ -1,7 +1,7 @@
 /**
  * Decides which messages of a peer are served now and which wait, so that a peer that sends more than it reads cannot
- * make memory grow. Beyond limits on count and size, the peer is not read. Beyond a budget of
- * all peers together, requests are refused.
+ * make memory grow. Beyond the limits of a connection, its peer is not read. Beyond the budget shared by all
+ * connections, requests are refused.
  *
  * @since 0.1.0
  */
@@ -30,7 +30,7 @@ export interface Gate {
   readonly isBlocked: () => boolean
   /** Handles a message; may call `begin` and `defer`. */
   readonly serve: (text: string) => void
-  /** Refuses a message that there is no memory for. */
+  /** Refuses a message that exceeds the memory budget. */
   readonly refuse: (text: string) => void
   /** Pauses and resumes reading from the peer. A few messages may still arrive after `pause`. */
   readonly pause: () => void
@@ -109,7 +109,7 @@ export class Admission {
     this.deferred.length = 0
     this.held.length = 0
     this.holds(-this.heldSize)
-    // What is served still ends, and gives back its own.
+    // Requests being served still end, and release their own bytes.
     this.takes(-deferred)
   }
 

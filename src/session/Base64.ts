@@ -18,9 +18,6 @@ const turn: Effect.Effect<void> = Effect.async((resume) => {
   return Effect.sync(() => clearImmediate(immediate))
 })
 
-/** The length of the base64 of this many bytes. */
-export const lengthOf = (bytes: number): number => Math.ceil(bytes / 3) * 4
-
 /** Decodes strict base64. A failure gives the position and the reason. */
 export const decode = (text: string): Effect.Effect<Buffer, string> =>
   Effect.gen(function* () {

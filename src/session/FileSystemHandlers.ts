@@ -2,9 +2,10 @@
  * The handlers of file requests.
  *
  * The first, synchronous part of a request queues it among the file requests of its session, which keeps their order. A
- * received change is carried out even if its connection ends; a copy or a removal ends with its session, a read with its connection.
+ * received change is carried out even if its connection ends; a copy or a removal ends with its session, a read with
+ * its connection.
  *
- * Paths whose file system may hang (`SlowMounts`) are left to a worker process of the session, and have a queue of their
+ * A worker process of the session serves paths whose file system may hang (`SlowMounts`). They have a queue of their
  * own: requests on them and on other paths do not wait for each other.
  *
  * @since 0.1.0
@@ -38,7 +39,7 @@ interface Limits {
   readonly sandboxPolicy?: unknown
 }
 
-/** Which paths a request touches: none whose file system may hang, only such ones, or some of each. */
+/** Which paths a request touches: none whose file system may hang, only such ones, or both kinds. */
 type Pace = "fast" | "slow" | "both"
 
 /** The queues of a session. */
@@ -49,7 +50,7 @@ const makeQueues = (): Queues => {
   return { fast, slow, both: new JointQueue(fast, slow) }
 }
 
-/** The queues of a connection's handles: a request on an open file follows its opening, also where that still waits. */
+/** The queues of a connection's handles. A request on an open file is queued after its opening. */
 class HandlePaces {
   private readonly paces = new Map<string, { readonly pace: Pace; opens: number }>()
 
@@ -57,7 +58,7 @@ class HandlePaces {
     return this.paces.get(handleId)?.pace ?? "fast"
   }
 
-  /** A file is to be opened; gives the queue for that, `otherwise` if the id is not in use. */
+  /** Called before a file is opened; returns its queue, which is `otherwise` if the id is not in use. */
   opens(handleId: string, otherwise: Pace): Pace {
     const known = this.paces.get(handleId) ?? { pace: otherwise, opens: 0 }
     known.opens++
@@ -65,7 +66,7 @@ class HandlePaces {
     return known.pace
   }
 
-  /** It was closed, or could not be opened. */
+  /** Called when it was closed, or could not be opened. */
   closed(handleId: string): void {
     const known = this.paces.get(handleId)
     if (known !== undefined && --known.opens === 0) this.paces.delete(handleId)
@@ -85,11 +86,11 @@ interface Access {
 interface Target {
   readonly limits: Limits
   readonly paths: ReadonlyArray<NativePath>
-  /** The paths alone, also what is below them, or also what links below them lead to. */
+  /** Only the paths, also everything below them, or also the targets of links below them. */
   readonly reach?: "paths" | "trees" | "anywhere"
 }
 
-/** The same, and the files that the sandbox of the request leaves it; they are there as long as the scope. */
+/** The same, and the files that the sandbox of the request leaves it, which are available until the scope closes. */
 interface Permitted extends Access {
   readonly files: Effect.Effect<Files, Failure, Scope.Scope>
   readonly session: Session
@@ -126,11 +127,11 @@ export const make = Effect.gen(function* () {
     return paths.some(isPartlySlow) ? "both" : "fast"
   }
 
-  /** Whether a worker is to carry it out: a call may hang. */
+  /** Whether a worker must run it, because a call may hang. */
   const mayHang = (target: Target): boolean =>
     target.reach === "anywhere" ? allFiles.isConfinable && mounts.isPresent() : paceOf(target) !== "fast"
 
-  /** Without an inotify watch, the client looks again by itself. */
+  /** Without an inotify watch, the client has to poll. */
   const watchUnlessSlow =
     (watch: NonNullable<Files["watchMissing"]>): Files["watchMissing"] =>
     (watched, onChange) =>
@@ -158,7 +159,7 @@ export const make = Effect.gen(function* () {
     return access
   }
 
-  /** What a sandbox leaves of the files; every request on files passes here. The network is of no concern to them. */
+  /** The files that a sandbox leaves; every file request passes here. Network restrictions do not apply to them. */
   const filesIn = (
     session: Session,
     target: Target,
@@ -179,7 +180,7 @@ export const make = Effect.gen(function* () {
     )
   }
 
-  /** The access of the connection at hand, once it may be used. */
+  /** The access of the current connection, once it may be used. */
   const enter = <A>(use: (access: Access, session: Session) => Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
     Effect.gen(function* () {
       const { session } = yield* initialized
@@ -197,7 +198,7 @@ export const make = Effect.gen(function* () {
       )
     )
 
-  /** Runs a change, exclusively; or what is no change of files, but one of what is open. */
+  /** Runs a change of files, or of what is open, exclusively. */
   const write = <A>(
     target: Target,
     use: (access: Permitted) => Effect.Effect<A, Failure, Scope.Scope>,
@@ -222,7 +223,7 @@ export const make = Effect.gen(function* () {
   const change = (target: Target, use: (files: Files) => Effect.Effect<void, Failure>) =>
     write(target, ({ files }) => done(Effect.flatMap(files, use)))
 
-  /** A change that may take long. It stops when the session ends. */
+  /** Runs a change that may take long, and stops it when the session ends. */
   const longChange = (target: Target, use: (files: Files) => Effect.Effect<void, Failure>) =>
     write(target, ({ files, session }) => done(session.untilEnd(Effect.flatMap(files, use))))
 
@@ -287,7 +288,7 @@ export const make = Effect.gen(function* () {
       ),
 
     "fs/copy": ({ sourcePath, destinationPath, recursive, ...limits }) =>
-      // What is there at the destination may be a link.
+      // The destination may be a link.
       longChange(
         { limits, paths: [sourcePath.bytes, destinationPath.bytes], reach: recursive ? "anywhere" : "paths" },
         (files) => files.copy(sourcePath.bytes, destinationPath.bytes, recursive)

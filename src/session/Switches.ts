@@ -18,14 +18,14 @@ export interface Switches {
   readonly describe: (info: EnvironmentInfo) => EnvironmentInfo
 }
 
-/** The switches of the limits at hand. */
+/** The switches of the current limits. */
 export const make: Effect.Effect<Switches> = Effect.gen(function* () {
   const { allowFiles } = yield* FileLimits
   const { allowHttp, httpEnvAllow } = yield* HttpLimits
   const off = new Map<Family, NotAllowed>()
   if (!allowFiles) {
     const refusal = new NotAllowed({ message: "allowFiles is false: this server serves no requests on files" })
-    // Reading configuration is reading files as well.
+    // This method reads files as well.
     off.set("filesystem", refusal).set("environment config", refusal)
   }
   if (!allowHttp) {

@@ -97,7 +97,7 @@ const toLeader = (trees: TreesShape, { pid, onExit }: Running): Leader => {
   }
 }
 
-/** Starts a file of the server's own as a leader, in `/`. Throws what the system says. */
+/** Starts one of the server's own programs as a leader, in `/`. Throws system errors. */
 export const runOwn = (
   trees: TreesShape,
   file: string,

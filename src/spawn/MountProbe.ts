@@ -1,6 +1,6 @@
 /**
- * Finds out whether the slow mounts that paths lead to answer, in a process that may wait for them. What is asked of
- * these paths on the event loop next comes back, unless the mount dies in that moment.
+ * Finds out, in a process that may wait for them, whether the slow mounts that paths lead to answer. After that, system
+ * calls on these paths are safe on the event loop, unless the mount dies in between.
  *
  * @since 0.1.0
  */
@@ -15,8 +15,8 @@ import { hangText, type Shape as SlowMountsShape } from "./SlowMounts.js"
 const nothing = [-1, -1, -1] as const
 
 /**
- * Waits until there is an answer for each of these paths, whatever it is. Fails if there is none in time. Does nothing
- * for paths that lead to no slow mount. `paths` may throw a `SpawnError`.
+ * Waits until the file systems have answered for each of these paths, even with an error. Fails if one does not answer
+ * in time. Does nothing for paths that lead to no slow mount. `paths` may throw a `SpawnError`.
  */
 export const check = (
   mounts: SlowMountsShape,
@@ -25,10 +25,10 @@ export const check = (
 ): Effect.Effect<void, SpawnError> =>
   Effect.flatMap(
     attempt(() => (mounts.isPresent() ? paths().filter((path) => mounts.find(path) !== undefined) : [])),
-    (slow) => (slow.length === 0 ? Effect.void : look(mounts, trees, slow))
+    (slow) => (slow.length === 0 ? Effect.void : probe(mounts, trees, slow))
   )
 
-const look = (
+const probe = (
   mounts: SlowMountsShape,
   trees: TreesShape,
   paths: ReadonlyArray<string>
@@ -37,14 +37,14 @@ const look = (
     const waits = yield* SessionWaits
     const refused = waits.refusal(true)
     if (refused !== undefined) return yield* refused
-    const looking = yield* attempt(() => runOwn(trees, Posix.lookProgram(), paths, {}, nothing))
+    const probing = yield* attempt(() => runOwn(trees, Posix.lookProgram(), paths, {}, nothing))
     yield* Effect.async<void, SpawnError>((resume) => {
-      const kill = () => looking.signal("SIGKILL", "tree")
+      const kill = () => probing.signal("SIGKILL", "tree")
       const over = waits.begin((message) => {
         resume(new SpawnError({ message: message ?? hangText(mounts, paths) }))
         kill()
       })
-      looking.onExit(() => {
+      probing.onExit(() => {
         over()
         resume(Effect.void)
       })

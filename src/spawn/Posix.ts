@@ -101,7 +101,7 @@ export const initProgram = (): string => join(buildFolder, "init")
 /** The program that ends the remaining processes of a dead server; see `native/guard.c`. */
 export const guardProgram = (): string => join(buildFolder, "guard")
 
-/** The program that looks at paths; `native/look.c` says how it is called. */
+/** The program that probes paths; `native/look.c` describes its arguments. */
 export const lookProgram = (): string => join(buildFolder, "look")
 
 /** A pipe, both ends closed on exec. Throws like node:fs. */

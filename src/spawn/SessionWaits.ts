@@ -1,7 +1,7 @@
 /**
- * What a session waits for that may never come: starts, and answers of file systems. Each wait has a time limit, and all
- * of them end with the session. What is given up may go on holding a thread or a process, until its file system answers;
- * there is a limit of these for each session, and one for the server.
+ * The waits of a session for something that may never happen: a start, or the answer of a file system. Each wait has a
+ * time limit and ends with the session. A wait that was given up may still hold a thread or a process until its file
+ * system answers. Their number is limited for each session and for the server.
  *
  * @since 0.1.0
  */
@@ -9,13 +9,13 @@ import * as Context from "effect/Context"
 import { SpawnError } from "./Child.js"
 import { answerMs } from "./SlowMounts.js"
 
-/** The most waits of one session that were given up and still hold something. */
+/** The maximum number of waits of one session that were given up and still hold something. */
 export const maxStuck = 8
 
-/** The same for a whole server: beyond it, what leads to slow mounts is refused, and nothing else. */
+/** The same for a whole server. Beyond it, only waits that lead to slow mounts are refused. */
 export const maxStuckOfServer = 32
 
-/** Counts what was given up and still holds something. */
+/** Counts the waits that were given up and still hold something. */
 interface Count {
   count: number
 }
@@ -28,10 +28,10 @@ export class Waits {
   private stuck = 0
   private isOver = false
 
-  /** `all` counts for the server. */
+  /** `all` counts the waits of the server. */
   constructor(private readonly all: Count = { count: 0 }) {}
 
-  /** Why nothing more may wait, if that is so; `isSlow`: it leads to a slow mount for sure. */
+  /** Why a further wait is refused; undefined if it is not. `isSlow`: whether it certainly leads to a slow mount. */
   refusal(isSlow: boolean): SpawnError | undefined {
     const refuse = (count: number, whose: string) =>
       new SpawnError({ message: `${count} starts of ${whose} wait for file systems that do not answer: ${advice}` })
@@ -42,8 +42,8 @@ export class Waits {
   }
 
   /**
-   * Begins a wait. `giveUp` is called, once and later, if its time is over before the wait is, or if the session ends:
-   * then with the message for that. Gives what ends the wait, also after it was given up.
+   * Begins a wait. `giveUp` is called later and once: without an argument if the time limit passes first, with a
+   * message if the session ended. Returns a function that ends the wait; call it even after `giveUp`.
    */
   begin(giveUp: (message?: string) => void): () => void {
     let state: "waiting" | "stuck" | "over" = "waiting"
@@ -73,7 +73,7 @@ export class Waits {
     }
   }
 
-  /** The session ends: gives up what waits, and lets nothing wait any more. */
+  /** Ends with the session: gives up all waits, and refuses further ones. */
   end(): void {
     this.isOver = true
     for (const giveUp of this.giveUps) giveUp()
@@ -82,7 +82,7 @@ export class Waits {
 
 const endedText = "the session has ended before the program was started"
 
-/** The waits of the session at hand. */
+/** The waits of the current session. */
 export class SessionWaits extends Context.Reference<SessionWaits>()("exec-server/SessionWaits", {
   defaultValue: (): Waits => new Waits()
 }) {}

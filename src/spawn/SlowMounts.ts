@@ -39,17 +39,17 @@ export interface Shape {
   readonly isPresent: () => boolean
   /** The slow mount that a path leads to or through, if there is one. The path is absolute. */
   readonly find: (path: string | Buffer) => SlowMount | undefined
-  /** The same, or else one that is mounted below the path. */
+  /** Like `find`; otherwise a slow mount below the path. */
   readonly findWithin: (path: string | Buffer) => SlowMount | undefined
 }
 
 const seconds = answerMs / 1000
 
-/** What is told of something on a mount that did not answer: a working directory, for example. */
+/** The error text for something on a mount that timed out. */
 export const hangTextOf = (what: string, { path, type }: SlowMount): string =>
   `${what} did not answer within ${seconds} s: its file system (${type} at ${Buffer.from(path, "latin1")}) hangs`
 
-/** The same of files, one of which did not answer, with the mount that it may be on. */
+/** The error text when one of these paths timed out. */
 export const hangText = (mounts: Pick<Shape, "find" | "findWithin">, paths: ReadonlyArray<string | Buffer>): string => {
   for (const find of [mounts.find, mounts.findWithin]) {
     for (const path of paths) {
@@ -64,7 +64,7 @@ export const hangText = (mounts: Pick<Shape, "find" | "findWithin">, paths: Read
 const decodeOctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 
-/** The server itself lives on the root; what is mounted in /proc and /sys (by LXC, for example) is the system's. */
+/** Excludes the root, where the server itself is, and mounts of the system in /proc and /sys (by LXC, for example). */
 const isOwn = (path: string): boolean => path === "/" || path.startsWith("/proc/") || path.startsWith("/sys/")
 
 /** Reads the slow mounts from the text of `/proc/self/mountinfo`. */
@@ -149,7 +149,7 @@ export const make = (path = "/proc/self/mountinfo"): Shape => {
     try {
       if (Posix.hasChanged(table.fd)) table.mounts = parse(readAll(table.fd))
     } catch {
-      // What was known is as good as can be.
+      // Keep the last known mounts.
     }
     return table.mounts
   }

@@ -20,7 +20,7 @@ export interface Options {
   readonly spec: ChildSpec
   readonly stdio: Posix.Stdio
   readonly guard: number
-  /** Called once with how the child ended: status and signal, as by `Posix.spawn`. */
+  /** Called once with the exit status and signal of the child, as by `Posix.spawn`. */
   readonly onExit: (code: number, signal: number) => void
   /** Called with a child that started too late, to kill it. */
   readonly onLate: (pid: number) => void
@@ -63,7 +63,7 @@ const startOnce = (
     let abandon = () => {}
     const over = waits.begin((message) => {
       isGivenUp = true
-      // Before the kill: the child may be gone then, but what it waited for is still to be named.
+      // Before the kill: afterwards the child may be gone, and the mount that it waited for could not be named.
       resume(new SpawnError({ message: message ?? culprit(options, files) }))
       abandon()
     })

@@ -29,7 +29,9 @@ export const parse = (listen: string, hasCertificate: boolean): Either.Either<Pl
       : Either.left(`invalid unix --listen URL \`${listen}\`; expected \`unix:///PATH\``)
   }
   if (!/^wss?:\/\//.test(listen)) {
-    return Either.left(`unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\``)
+    return Either.left(
+      `unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\`, or \`unix:///PATH\``
+    )
   }
   const [, bracketed, plain, digits] = /^wss?:\/\/(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(listen) ?? []
   const host = bracketed ?? plain ?? ""

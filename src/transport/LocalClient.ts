@@ -24,7 +24,7 @@ const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
   if (owner._tag === "Unknown") return `the kernel does not tell whose connection it is (${owner.reason}); ${advice}`
   return owner.uid === own
     ? undefined
-    : `it is one of user ${owner.uid}, and this server is that of user ${own}; ${advice}`
+    : `it belongs to user ${owner.uid}, but this server runs as user ${own}; ${advice}`
 }
 
 /**

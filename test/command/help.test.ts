@@ -106,7 +106,7 @@ describe("--help", () => {
 
   it.scopedLive("as the version, which is a line", () =>
     Effect.gen(function* () {
-      for (const args of [["--version"], ["--max-sessions", "3", "--version"], ["run", "--version"]]) {
+      for (const args of [["--version"], ["-V"], ["--max-sessions", "3", "--version"], ["run", "--version"]]) {
         assert.match(yield* helpOf(args), /^\d+\.\d+\.\d+\n$/)
       }
     })

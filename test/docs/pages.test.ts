@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { directory } from "../support/files.js"
 import { page, pages, root } from "../support/pages.js"
 import { isOwnScript, runPage } from "../support/shell.js"
 
@@ -57,15 +58,29 @@ describe("the shell blocks of", () => {
 })
 
 describe("commands of the package itself", () => {
-  const { scripts } = JSON.parse(readFileSync(`${root}package.json`, "utf8"))
+  const { scripts, name, version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"))
+
+  it.scopedLive("put the command on the PATH by `npm link`", () =>
+    Effect.gen(function* () {
+      const prefix = yield* directory
+      const run = (file: string, ...args: ReadonlyArray<string>) =>
+        Effect.async<string>((resume) => {
+          const env = { ...process.env, npm_config_prefix: prefix }
+          execFile(file, args, { cwd: root, env }, (error, stdout) => resume(Effect.succeed(error?.message ?? stdout)))
+        })
+      yield* run("npm", "link", "--ignore-scripts", "--offline", "--no-audit", "--no-fund")
+      assert.strictEqual(yield* run(join(prefix, "bin", "exec-server"), "--version"), `${version}\n`)
+    })
+  )
 
   it("have scripts and files", () => {
     const texts = [...pages, page("CONTRIBUTING.md")].flatMap(({ blocks }) => blocks.filter(isOwnScript))
     assert.isNotEmpty(texts)
     for (const { page, line, text } of texts) {
       for (const [, script = ""] of text.matchAll(/npm (?:run )?([\w:]+)/g)) {
-        if (script !== "ci" && script !== "install") assert.property(scripts, script, `${page}:${line}`)
+        if (!["ci", "install", "link", "pack"].includes(script)) assert.property(scripts, script, `${page}:${line}`)
       }
+      for (const [, tarball] of text.matchAll(/([\w.-]+\.tgz)/g)) assert.strictEqual(tarball, `${name}-${version}.tgz`)
       for (const [, file = ""] of text.matchAll(/\b((?:scratch|test)\/[\w/.]+)/g)) {
         assert.isTrue(existsSync(`${root}${file}`), `${page}:${line}: ${file}`)
       }

@@ -144,7 +144,10 @@ describe("the manager", () => {
       assert.strictEqual(yield* refused("x", " None "), "remote environment cannot use disabled exec-server url")
       assert.strictEqual(yield* refused("x", ""), "remote environment requires an exec-server url")
       assert.strictEqual(yield* refused("local", url), "environment id `local` is reserved")
-      assert.strictEqual(yield* refused("x", "http://h"), "environment url `http://h` must use ws:// or wss://")
+      assert.strictEqual(
+        yield* refused("x", "http://h"),
+        "environment url `http://h` must use ws:// or wss://, or unix:///, relay:// or relays://"
+      )
     })
   )
 

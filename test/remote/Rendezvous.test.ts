@@ -186,6 +186,7 @@ describe("who may come", () => {
         [["--listen", "ws://localhost:0"], 2, /^Error: invalid websocket --listen URL/],
         [["--listen", "unix:///tmp/rendezvous"], 2, /^Error: invalid websocket --listen URL `unix:.*expected `ws:/],
         [["--listen", "stdio"], 2, /^Error: invalid websocket --listen URL `stdio`/],
+        [["--listen", "foo"], 2, /^Error: invalid websocket --listen URL `foo`; expected `ws:\/\/IP:PORT`\n$/],
         [["--client-token-file", `${empty}`], 1, /^Error: the token in .* is empty\n$/],
         [[], 2, /^Error: the token in the environment is empty\n$/, { EXEC_SERVER_CLIENT_TOKEN: " " }],
         [["--client-token-file", "/no/such/file"], 1, /^Error: cannot read the token \/no\/such\/file: No such file/],

@@ -55,7 +55,7 @@ describe("where", () => {
     it(`${JSON.stringify(listen)} is unsupported`, () => {
       assert.strictEqual(
         why({ listen }),
-        `unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\``
+        `unsupported --listen URL \`${listen}\`; expected \`ws://IP:PORT\` or \`stdio\`, or \`unix:///PATH\``
       )
     })
   }

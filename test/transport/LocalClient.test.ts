@@ -47,7 +47,7 @@ describe("the owner of a connection", () => {
     const request = from("127.0.0.1", "127.0.0.1")
     for (const mine of [Tcp({ uid: own, inode: 1 }), Unix({ uid: own, pid: 1 })]) {
       assert.isUndefined(refusal(request, mine))
-      const why = `it is one of user ${own + 1}, and this server is that of user ${own}; `
+      const why = `it belongs to user ${own + 1}, but this server runs as user ${own}; `
       assert.isTrue(refusal(request, { ...mine, uid: own + 1 })?.startsWith(why))
     }
   })

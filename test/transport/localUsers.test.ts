@@ -39,8 +39,8 @@ describe.runIf(isRoot)("another user of this machine", () => {
     Effect.gen(function* () {
       const server = yield* webSocketServer()
       assert.strictEqual(yield* upgradeAs(nobody, placeOf(server.url)), "HTTP/1.1 403 Forbidden")
-      yield* eventually("that is logged", () => server.stderr().includes("it is one of user 65534"))
-      assert.match(server.stderr(), /this server is that of user 0; pass --allow-local-users, or have clients/)
+      yield* eventually("that is logged", () => server.stderr().includes("it belongs to user 65534"))
+      assert.match(server.stderr(), /this server runs as user 0; pass --allow-local-users, or have clients/)
       const client = yield* server.connect
       yield* client.handshake()
     })

@@ -1,5 +1,5 @@
-// look PATH...: looks at each path, and ends. A process of its own: a file system that does not answer lets whoever asks
-// wait for ever. What it finds is of no interest, only that there is an answer.
+// look PATH...: probes each path, and ends. It is a process of its own, because a file system that does not answer
+// blocks its caller forever. Only that there is an answer matters, not what it is.
 #include <sys/stat.h>
 
 int main(int argc, char **argv) {
