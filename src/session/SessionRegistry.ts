@@ -324,8 +324,9 @@ const make = Effect.gen(function* () {
       const connection = yield* CurrentConnection
       const unknown = new UnknownSession({ sessionId: id })
       const session = sessions.get(id)?.session
-      const { id: subject, role } = connection.grant
-      if (session === undefined || (session.subject !== subject && role !== "operator")) return yield* unknown
+      const { id: subject, role, scope } = connection.grant
+      const mayResumeAny = role === "operator" && scope === undefined
+      if (session === undefined || (session.subject !== subject && !mayResumeAny)) return yield* unknown
       const refusal = refusalOf(connection, options, session)
       if (refusal !== undefined) return yield* refusal
       yield* Effect.interruptible(session.free(takeover))

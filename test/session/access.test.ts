@@ -304,14 +304,19 @@ describe("an operator", () => {
     })
   )
 
-  it.scopedLive("resumes a session of another subject, which another client may not", () =>
+  it.scopedLive("resumes a session of another subject, which nobody else may", () =>
     Effect.gen(function* () {
-      const { as } = yield* server
+      const { url, as } = yield* server
       const { client: of, sessionId } = yield* as(signed(secret, { sub: "owner" }))
       of.carrier.close()
       yield* of.ended()
-      const { client: other } = yield* as(signed(secret, { sub: "other" }))
-      assert.isDefined(other)
+      const [{ session }] = (yield* (yield* as("viewer's")).client.ask("session/list")).sessions
+      for (const claims of [{}, { role: "viewer" }, { role: "operator", session }]) {
+        const authorization = `Bearer ${signed(secret, { sub: "other", ...claims })}`
+        const client = yield* connectTo(url, { headers: { authorization } })
+        const { error } = yield* client.call("initialize", { clientName: "test", resumeSessionId: sessionId })
+        assert.strictEqual(error.message, `unknown session id ${sessionId}`, JSON.stringify(claims))
+      }
       const { sessionId: resumed } = yield* as("operator's", { resumeSessionId: sessionId, takeover: true })
       assert.strictEqual(resumed, sessionId)
     })
