@@ -126,6 +126,8 @@ export const layer = (
         Effect.suspend(() => {
           const owner = SocketOwner.of(request.socket)
           if (!isOpen || grant.id !== Grant.anonymous.id) return Effect.succeed({ owner, grant })
+          // The client has left meanwhile: nobody is refused, and the log is not told.
+          if (request.socket.destroyed) return Effect.fail(403 as const)
           const why = localRefusal(request, owner)
           if (why === undefined) return Effect.succeed({ owner, grant: Grant.ofOwner(owner) })
           return Effect.zipRight(logRefusal(nameOf(request), why), Effect.fail(403 as const))
