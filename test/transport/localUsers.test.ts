@@ -67,10 +67,16 @@ describe.runIf(isRoot)("another user of this machine", () => {
     })
   )
 
-  it.scopedLive("may ask for health", () =>
+  it.scopedLive("may ask for health, by an address or a name of this machine", () =>
     Effect.gen(function* () {
       const url = yield* exposed({})
-      assert.strictEqual((yield* answer(`${url}/readyz`, "GET", { host: "names.example" })).status, 200)
+      for (const [host, status] of [
+        ["localhost", 200],
+        ["127.0.0.1:1", 200],
+        ["names.example", 403]
+      ] as const) {
+        assert.strictEqual((yield* answer(`${url}/readyz`, "GET", { host })).status, status, host)
+      }
     })
   )
 })
