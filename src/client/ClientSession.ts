@@ -398,8 +398,8 @@ export const make = (
     )
     writeIds = features.writeIds
     // Other servers ignore these members.
-    const isKept = Object.keys(kept).length === 0 && !takeover
-    yield* ServerFeatures.need(features, features.extensions || isKept, "name, keep or take over a session")
+    const asksMore = Object.keys(kept).length > 0 || takeover
+    yield* ServerFeatures.need(features, features.extensions || !asksMore, "name, keep or take over a session")
 
     const hold = () => {
       if (holds++ === 0 && state._tag === "Connected") state.channel.pause()

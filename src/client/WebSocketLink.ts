@@ -10,6 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
 import { isLoopback } from "../internal/Loopback.js"
+import { timerMs } from "../internal/Timer.js"
 import { WebSocketChannel } from "../internal/WebSocketChannel.js"
 import { ConnectFailed, ConnectTimeout, InsecureSecret } from "./ClientError.js"
 import type { Link, OpenLink } from "./TextChannel.js"
@@ -31,9 +32,6 @@ export interface Options {
   /** The ping interval for a silent server; 15 seconds. After twice that the connection counts as lost. */
   readonly heartbeat?: Duration.DurationInput | undefined
 }
-
-/** The longest wait of a Node.js timer, in milliseconds; longer ones fire at once. */
-const maxTimerMs = 2147483647
 
 const message = (error: unknown) => {
   // The error for a host with several addresses has no message itself, but one for each address.
@@ -122,7 +120,7 @@ export const open =
   ({ onMessage, onBinary, onMalformed, onEnd }) => {
     const { url, connectTimeout = "10 seconds", heartbeat = "15 seconds" } = options
     const connectTimeoutMs = Duration.toMillis(connectTimeout)
-    const heartbeatMs = Math.min(Duration.toMillis(heartbeat), maxTimerMs)
+    const heartbeatMs = timerMs(Duration.toMillis(heartbeat))
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         yield* checkSecret(url, options)

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Either from "effect/Either"
+import { maxTimerMs } from "../internal/Timer.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import type { Form } from "./CommandLine.js"
 import { fileFlag } from "./ServerFlags.js"
@@ -106,7 +107,7 @@ export const duration = (name: string, group: string, help: string): Flag<number
     if (given === undefined) return Either.right(undefined)
     const [, number, unit = "s"] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(given) ?? []
     const ms = Math.round(Number(number) * (unitMs[unit] ?? 0))
-    return number !== undefined && ms >= 1 && ms <= 2 ** 31 - 1
+    return number !== undefined && ms >= 1 && ms <= maxTimerMs
       ? Either.right(ms)
       : refuse(name, given, "a time above 0, such as 90, 90s, 1.5m or 200ms")
   })

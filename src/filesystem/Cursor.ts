@@ -16,7 +16,7 @@ import type { NativePath } from "./NativePath.js"
 import { attempt, close, type SystemError } from "./SystemError.js"
 
 /** O_PATH of open(2): a descriptor of the path only, which needs no read permission. Node.js has no constant for it. */
-const O_PATH = 0o10000000
+export const O_PATH = 0o10000000
 
 /** The identity of a file or directory: device and inode number. */
 export interface Identity {

@@ -7,6 +7,7 @@
 import type { Buffer } from "node:buffer"
 import type { ClientRequest, IncomingMessage } from "node:http"
 import * as Either from "effect/Either"
+import { timerMs } from "../internal/Timer.js"
 import type { HttpHeader } from "../protocol/HttpApi.js"
 import type { HttpRequest } from "./HttpRequest.js"
 import type { ProxyRoutes, Route } from "./ProxyRoutes.js"
@@ -63,9 +64,6 @@ export interface ExchangeEvents {
 /** The original's message for an incomplete body, whatever the cause. */
 const brokenBody = "error decoding response body"
 
-/** The longest time of a Node.js timer, in milliseconds. */
-const maxTimerMs = 2 ** 31 - 1
-
 /** The largest head of a response, in bytes. */
 const maxHeaderSize = 65536
 
@@ -120,7 +118,7 @@ export class Exchange {
     const { timeoutMs } = this.request
     if (timeoutMs === 0) this.fail("route-aware request timed out")
     else {
-      if (timeoutMs !== undefined) this.timer = setTimeout(() => this.onTimeout(), Math.min(timeoutMs, maxTimerMs))
+      if (timeoutMs !== undefined) this.timer = setTimeout(() => this.onTimeout(), timerMs(timeoutMs))
       this.send()
     }
   }

@@ -49,6 +49,12 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 /** A handler as `toLayer` puts it into the context, untyped. None here is an `Rpc.Wrapper`. */
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
 
+/** The session that a request concerns, and the actor for the audit log. */
+interface Reached {
+  readonly session: Session
+  readonly who: AuditLog.Who
+}
+
 /** Stands for all sessions in place of a handle. */
 const everySession = "*"
 
@@ -83,10 +89,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
 
     /** The session that a request concerns, if the grant permits it, and the actor for the audit log. */
     const target = (method: Method, { session: handle, processId }: Access.Target) =>
-      Immediate.make((context): Effect.Effect<{ readonly session: Session; readonly who: AuditLog.Who }, Failure> => {
-        const { initialized, grant } = Context.get(context, CurrentHandshake)
-        if (initialized === undefined) return Exit.die(new Error("the connection has not initialized"))
-        const { session: own } = initialized
+      Immediate.flatMap(initialized, ({ session: own, grant }): Effect.Effect<Reached, Failure> => {
         if (handle === undefined || handle === own.handle) return Exit.succeed({ session: own, who: own.who })
         const { access } = factsOf(method)
         const refusal = Access.refusalOfOther(grant, method, access, { session: handle, processId })
@@ -110,11 +113,9 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       )
 
     /** The sessions that the grant of a request may list. */
-    const reached = Immediate.make((context): Effect.Effect<ReadonlyArray<Session>> => {
-      const { initialized, grant } = Context.get(context, CurrentHandshake)
-      if (initialized === undefined) return Exit.die(new Error("the connection has not initialized"))
-      return Exit.succeed(Access.reachOf(grant, "list") === "all" ? registry.list() : [initialized.session])
-    })
+    const reached = Immediate.map(initialized, ({ session, grant }) =>
+      Access.reachOf(grant, "list") === "all" ? registry.list() : [session]
+    )
 
     const processesOf = ({ handle, supervisor }: Session) =>
       supervisor.list().map((found) => ({ ...found.info(), session: handle }))

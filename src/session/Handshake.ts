@@ -19,6 +19,7 @@ import type { Session } from "./SessionRegistry.js"
 /** A connection that has initialized. */
 export interface Initialized {
   readonly session: Session
+  readonly grant: Grant
   readonly dialect: Dialect.Dialect
   readonly capabilities: Capabilities
 }
@@ -35,7 +36,7 @@ export interface Offer {
 export class Handshake {
   constructor(
     private readonly offer: Offer,
-    readonly grant: Grant
+    private readonly grant: Grant
   ) {}
 
   private current: Initialized | undefined
@@ -67,7 +68,7 @@ export class Handshake {
               ? { outputWindow: Math.min(Math.max(outputWindow, minWindowBytes), maxWindowBytes) }
               : {})
           }
-          this.current = { session, dialect: Dialect.of(params), capabilities }
+          this.current = { session, grant: this.grant, dialect: Dialect.of(params), capabilities }
           return this.current
         }),
         Effect.ensuring(

@@ -13,6 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { maxTimerMs } from "../internal/Timer.js"
 import type { ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
@@ -180,9 +181,6 @@ export interface Shape {
    */
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
-
-/** The longest timer, in milliseconds. */
-const maxTimerMs = 2 ** 31 - 1
 
 /** Sleeps for any duration. */
 const sleep = (ms: number): Effect.Effect<void> =>

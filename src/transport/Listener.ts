@@ -8,10 +8,10 @@ import { createServer as createSecureServer } from "node:https"
 import type { AddressInfo } from "node:net"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { timerMs } from "../internal/Timer.js"
 import * as PendingConnections from "./PendingConnections.js"
 import * as Tls from "./Tls.js"
 import { ListenError } from "./Transport.js"
-import { timerMs } from "./TransportLimits.js"
 import * as UnixSocket from "./UnixSocket.js"
 
 /**

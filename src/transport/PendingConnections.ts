@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { Server, Socket } from "node:net"
-import { timerMs } from "./TransportLimits.js"
+import { timerMs } from "../internal/Timer.js"
 
 /**
  * The most pending connections. A real client is accepted within milliseconds; beyond the limit the oldest connection

@@ -29,9 +29,3 @@ export const defaults: Limits = {
 export class TransportLimits extends Context.Reference<TransportLimits>()("exec-server/TransportLimits", {
   defaultValue: () => defaults
 }) {}
-
-/** The longest time of a Node.js timer, in milliseconds; longer ones fire at once. */
-const maxTimerMs = 2147483647
-
-/** A time limited to what a Node.js timer accepts. */
-export const timerMs = (ms: number): number => Math.min(ms, maxTimerMs)

@@ -128,11 +128,11 @@ describe.runIf(hasBubblewrap)("git's own files in what may be written", () => {
     "hooks and configuration that are links": [
       (dir) => {
         mkdirSync(`${dir}/ws/hooks`)
-        file(`${dir}/ws/shared/settings`, "")
+        file(`${dir}/ws/common/settings`, "")
         link("../hooks", `${dir}/ws/.git/hooks`)
-        link("../shared/settings", `${dir}/ws/.git/config`)
+        link("../common/settings", `${dir}/ws/.git/config`)
       },
-      [".git", "hooks", "shared/settings"]
+      [".git", "hooks", "common/settings"]
     ]
   }
   for (const [name, [make, paths, parents = []]] of Object.entries(kept)) {

@@ -352,7 +352,7 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
           refused++
           assert.match(
             error.message,
-            /contains the link|was replaced|could not start|No such file|neither it nor its parent/
+            /contains the link|was replaced|could not start|No such file|neither it nor its parent|cannot create a placeholder/
           )
         }
       }

@@ -40,32 +40,22 @@ it.scopedLive("a file is read up to what a message of the transport has room for
   })
 )
 
-it.scopedLive("small files are read at a time: each takes the room of its own bytes alone", () =>
-  Effect.gen(function* () {
-    let reading = 0
-    const readAll = () =>
-      Effect.suspend(() => {
-        reading++
-        return Effect.never
-      })
-    const client = yield* clientOf({ size: 1000, readAll })
-    for (let count = 0; count < 3; count++) client.post("fs/readFile", { path: "/a" })
-    yield* settle
-    assert.strictEqual(reading, 3)
-  })
-)
-
-it.scopedLive("large files are read one after another", () =>
-  Effect.gen(function* () {
-    let reading = 0
-    const readAll = () =>
-      Effect.suspend(() => {
-        reading++
-        return Effect.never
-      })
-    const client = yield* clientOf({ size: 8_000_000, readAll })
-    for (let count = 0; count < 3; count++) client.post("fs/readFile", { path: "/a" })
-    yield* settle
-    assert.strictEqual(reading, 1)
-  })
-)
+for (const [what, size, atOnce] of [
+  ["small files are read at a time: each takes the room of its own bytes alone", 1000, 3],
+  ["large files are read one after another", 8_000_000, 1]
+] as const) {
+  it.scopedLive(what, () =>
+    Effect.gen(function* () {
+      let reading = 0
+      const readAll = () =>
+        Effect.suspend(() => {
+          reading++
+          return Effect.never
+        })
+      const client = yield* clientOf({ size, readAll })
+      for (let count = 0; count < 3; count++) client.post("fs/readFile", { path: "/a" })
+      yield* settle
+      assert.strictEqual(reading, atOnce)
+    })
+  )
+}

@@ -1,0 +1,11 @@
+/**
+ * The limit of Node.js timers.
+ *
+ * @since 0.1.0
+ */
+
+/** The longest time of a timer, in milliseconds; longer ones fire at once. */
+export const maxTimerMs = 2 ** 31 - 1
+
+/** A time limited to what a timer accepts. */
+export const timerMs = (ms: number): number => Math.min(ms, maxTimerMs)
