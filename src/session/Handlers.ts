@@ -22,13 +22,12 @@ import {
   NotATerminal,
   ProcessStarting,
   StdinClosed,
-  UnknownProcess,
-  UnknownSession
+  UnknownProcess
 } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Unenforced from "../protocol/Unenforced.js"
-import * as Access from "./Access.js"
+import type * as Access from "./Access.js"
 import * as AuditLog from "./AuditLog.js"
 import * as DiscoveryHandlers from "./DiscoveryHandlers.js"
 import * as FileSystemHandlers from "./FileSystemHandlers.js"
@@ -36,6 +35,7 @@ import { CurrentHandshake, guard, initialized } from "./Handshake.js"
 import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
 import { factsOf, requests } from "./MethodCodecs.js"
+import * as Reached from "./Reached.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 import * as Switches from "./Switches.js"
 
@@ -48,12 +48,6 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
 /** A handler as `toLayer` puts it into the context, untyped. None here is an `Rpc.Wrapper`. */
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
-
-/** The session that a request concerns, and the actor for the audit log. */
-interface Reached {
-  readonly session: Session
-  readonly who: AuditLog.Who
-}
 
 /** Stands for all sessions in place of a handle. */
 const everySession = "*"
@@ -87,17 +81,8 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
 
     const describe = () => switches.describe(host.describe())
 
-    /** The session that a request concerns, if the grant permits it, and the actor for the audit log. */
-    const target = (method: Method, { session: handle, processId }: Access.Target) =>
-      Immediate.flatMap(initialized, ({ session: own, grant }): Effect.Effect<Reached, Failure> => {
-        if (handle === undefined || handle === own.handle) return Exit.succeed({ session: own, who: own.who })
-        const { access } = factsOf(method)
-        const refusal = Access.refusalOfOther(grant, method, access, { session: handle, processId })
-        if (refusal !== undefined) return Exit.fail(refusal)
-        const found = registry.find(handle)
-        if (found === undefined) return Exit.fail(new UnknownSession({ sessionId: handle }))
-        return Exit.succeed({ session: found, who: { ...found.who, subject: grant.id, peer: own.who.peer } })
-      })
+    const target = Reached.find(registry)
+    const listed = Reached.listed(registry)
 
     const process = <A, E>(
       method: Method,
@@ -111,11 +96,6 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
             found === undefined ? Exit.fail(new UnknownProcess(about)) : use(found)
         )
       )
-
-    /** The sessions that the grant of a request may list. */
-    const reached = Immediate.map(initialized, ({ session, grant }) =>
-      Access.reachOf(grant, "list") === "all" ? registry.list() : [session]
-    )
 
     const processesOf = ({ handle, supervisor }: Session) =>
       supervisor.list().map((found) => ({ ...found.info(), session: handle }))
@@ -242,12 +222,12 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
 
       "process/list": ({ session }) =>
         session === everySession
-          ? Immediate.map(reached, (sessions) => ({ processes: sessions.flatMap(processesOf) }))
+          ? Immediate.map(listed, (sessions) => ({ processes: sessions.flatMap(processesOf) }))
           : Immediate.map(target("process/list", { session }), ({ session }) => ({ processes: processesOf(session) })),
 
       "session/list": () =>
         Immediate.flatMap(initialized, ({ session: own }) =>
-          Immediate.map(reached, (sessions) => ({ sessions: sessions.map((session) => session.info(session === own)) }))
+          Immediate.map(listed, (sessions) => ({ sessions: sessions.map((session) => session.info(session === own)) }))
         ),
 
       "session/end": (params) =>
