@@ -62,7 +62,7 @@ const tests = {
   "sandbox/SandboxPolicy": ["sandbox/policy"],
   "sandbox/Seccomp": ["sandbox/policy"],
   "transport/Memory": ["races/backPressure", "testing/FaultyMemory"],
-  "transport/WebSocket": [...sockets, "transport/limits"],
+  "transport/WebSocket": [...sockets, "transport/limits", "transport/localUsers"],
   "transport/PendingConnections": [],
   "transport/WebSocketPeer": [
     "transport/WebSocket",

@@ -1,5 +1,15 @@
-import { accessSync, closeSync, constants, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
+import { constants as os, tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Posix from "../../src/spawn/Posix.js"
@@ -13,6 +23,11 @@ describe("the native module", () => {
 
   it("that was not built is named in one line, with what builds it", () => {
     assert.throws(() => Posix.loadFrom(folder), refusal("Cannot find module '.*'"))
+    try {
+      Posix.loadFrom(folder)
+    } catch (error) {
+      assert.instanceOf((error as Error).cause, Error)
+    }
   })
 
   it("that is broken is named in one line, with what builds it", () => {
@@ -89,6 +104,52 @@ describe("a system call", () => {
     closeSync(own)
     closeSync(theirs)
   })
+})
+
+describe("a start that is abandoned while it waits", () => {
+  // The child waits for room on the socket of its guard.
+  const full = () => {
+    const [own, theirs] = Posix.guardSocket()
+    while (Posix.tell(own, "?"));
+    return { own, close: () => void [own, theirs].map(closeSync) }
+  }
+  /** Whether a child of this process sleeps. */
+  const isWaiting = () => {
+    const children = readdirSync("/proc/self/task").map((task) =>
+      readFileSync(`/proc/self/task/${task}/children`, "utf8").trim()
+    )
+    const pid = children.find((pid) => pid !== "")
+    return pid !== undefined && / S /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))
+  }
+
+  for (const moment of ["before its child exists", "once its child exists"]) {
+    it(`${moment} ends without a program`, async () => {
+      const { own, close } = full()
+      const events: Array<string> = []
+      const options = { files: ["/bin/true"], argv: ["true"], env: [], cwd: "/", stdio: [-1, -1, -1] } as const
+      await new Promise<void>((resolve) => {
+        const abandon = Posix.spawnSlowly({
+          ...options,
+          guard: own,
+          onExit: (code, signal) => {
+            events.push(`exit ${code} ${signal}`)
+            resolve()
+          },
+          onStarted: (result) => {
+            events.push(result > 0 ? "started" : `failed ${result}`)
+            if (result < 0) resolve()
+          }
+        })
+        if (moment === "once its child exists") while (!isWaiting());
+        abandon()
+      })
+      // The thread may be so fast that its child exists in either case.
+      const killed = ["exit -1 9", "started"]
+      const isEarly = moment === "before its child exists" && events.length === 1
+      assert.deepStrictEqual(events.sort(), isEarly ? [`failed -${os.errno.ECANCELED}`] : killed)
+      close()
+    })
+  }
 })
 
 it("the programs that it comes with can be executed", () => {

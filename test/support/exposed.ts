@@ -9,6 +9,7 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import type * as Scope from "effect/Scope"
 import * as ExecServer from "../../src/server/ExecServer.js"
+import * as AuditLog from "../../src/session/AuditLog.js"
 import { SessionLimits } from "../../src/session/SessionLimits.js"
 import { FakeSpawner } from "../../src/testing/FakeSpawner.js"
 import type { SecretError } from "../../src/transport/Authenticator.js"
@@ -24,6 +25,9 @@ export interface ExposedOptions {
   readonly auth?: Layer.Layer<never, SecretError>
   readonly transport?: Partial<Effect.Effect.Success<typeof TransportLimits>>
   readonly session?: Partial<Effect.Effect.Success<typeof SessionLimits>>
+  readonly audit?: AuditLog.Shape
+  /** Gets the log lines. Without it they are not written: refusals are expected. */
+  readonly log?: (level: string, message: string) => void
 }
 
 /** Serves until the scope closes; returns the address and the fake spawner. */
@@ -32,23 +36,29 @@ export const exposedWithFake = ({
   options = {},
   auth = Layer.empty,
   transport = {},
-  session = {}
+  session = {},
+  audit,
+  log
 }: ExposedOptions = {}): Effect.Effect<
   { readonly url: string; readonly fake: FakeSpawner["Type"] },
   ListenError | SecretError,
   Scope.Scope
 > =>
   Effect.gen(function* () {
-    const limits = Layer.merge(
+    const references = Layer.mergeAll(
       Layer.succeed(TransportLimits, { ...(yield* TransportLimits), ...transport }),
-      Layer.succeed(SessionLimits, { ...(yield* SessionLimits), ...session })
+      Layer.succeed(SessionLimits, { ...(yield* SessionLimits), ...session }),
+      Layer.succeed(AuditLog.AuditLog, audit ?? (yield* AuditLog.AuditLog))
     )
+    const logger = Logger.make<unknown, void>(({ logLevel, message }) => log?.(logLevel.label, String(message)))
     const server = ExecServer.layerServe.pipe(
       Layer.provideMerge(Layer.merge(registryLayer(), WebSocket.layer(address, options).pipe(Layer.provide(auth)))),
-      Layer.provide(limits)
+      Layer.provide(references)
     )
-    // Refusals are logged, and expected here.
-    const built = yield* Logger.withMinimumLogLevel(Layer.build(server), LogLevel.None)
+    const built = yield* Layer.build(server).pipe(
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+      Logger.withMinimumLogLevel(LogLevel.Debug)
+    )
     return { url: Context.get(built, Transport).address, fake: Context.get(built, FakeSpawner) }
   })
 

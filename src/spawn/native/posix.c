@@ -42,6 +42,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -392,7 +394,9 @@ typedef struct {
   volatile int found;
   // The child until it executes its program, so that another thread can kill it; otherwise 0. Guarded by jobs_lock,
   // but set by the child without it.
-  volatile pid_t starting;
+  _Atomic pid_t starting;
+  // Whether nobody waits for the start any more. Set before `starting` is read, and read after it is set.
+  atomic_bool abandoned;
 } plan;
 
 static void free_plan(plan *of) {
@@ -535,6 +539,10 @@ static void start(plan *of) {
   of->pid = vfork();
   if (of->pid == 0) {
     of->starting = getpid();
+    if (of->abandoned) {
+      of->error = ECANCELED;
+      _exit(127);
+    }
     of->error = become(of);
     tell_of_itself(of, '-', -1);
     _exit(127);
@@ -749,8 +757,8 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// (token) => 0. Kills a child that another thread is still starting. g is still called once the child is dead. A child
-// in uninterruptible sleep dies only when its file system answers.
+// (token) => 0. Kills a child that another thread is still starting, or is about to start. The callback of the start is
+// still called once the child is dead. A child in uninterruptible sleep dies only when its file system answers.
 static napi_value abandon(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -759,7 +767,9 @@ static napi_value abandon(napi_env env, napi_callback_info info) {
   if (count == 1) napi_get_value_int64(env, argument, &token);
   pthread_mutex_lock(&jobs_lock);
   for (job *found = state_of(env)->jobs; found != NULL; found = found->next) {
-    if (found->token == token && found->plan.starting > 0) kill(found->plan.starting, SIGKILL);
+    if (found->token != token) continue;
+    found->plan.abandoned = true;
+    if (found->plan.starting > 0) kill(found->plan.starting, SIGKILL);
   }
   pthread_mutex_unlock(&jobs_lock);
   return number(env, 0);
