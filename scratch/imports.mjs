@@ -16,6 +16,7 @@ const order = [
   "http",
   "sandbox",
   "process",
+  "screen",
   "session",
   "transport",
   "remote",

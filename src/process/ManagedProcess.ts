@@ -206,6 +206,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     if (this.marks !== undefined && (rows !== this.size?.rows || cols !== this.size.cols)) {
       const mark = { seq: this.lastSeq, rows, cols, by }
       this.marks.add(mark)
+      this.events.onResized?.(this, mark)
       this.tell((observer) => observer.onResized(mark))
     }
     this.size = { rows, cols }

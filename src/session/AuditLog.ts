@@ -44,6 +44,12 @@ export type Entry =
     }
   | { readonly event: "process.restarted"; readonly processId: string; readonly pid: number; readonly attempt: number }
   | {
+      /** A client watches a process. */
+      readonly event: "process.attach"
+      readonly processId: string
+      readonly role: "viewer" | "operator"
+    }
+  | {
       readonly event: "process.signal"
       readonly processId: string
       readonly signal: string

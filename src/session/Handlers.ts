@@ -38,6 +38,7 @@ import { factsOf, requests } from "./MethodCodecs.js"
 import * as Reached from "./Reached.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 import * as Switches from "./Switches.js"
+import * as WatchHandlers from "./WatchHandlers.js"
 
 /**
  * The handlers, as a service.
@@ -78,6 +79,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const http = yield* HttpHandlers.make
     const discovery = yield* DiscoveryHandlers.make
     const audit = yield* AuditLog.AuditLog
+    const { handlers: watch, watching } = yield* WatchHandlers.make
 
     const describe = () => switches.describe(host.describe())
 
@@ -98,12 +100,13 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       )
 
     const processesOf = ({ handle, supervisor }: Session) =>
-      supervisor.list().map((found) => ({ ...found.info(), session: handle }))
+      supervisor.list().map((found) => ({ ...found.info(), session: handle, viewers: watching.viewersOf(found) }))
 
     return ExecApi.of({
       ...http,
       ...files,
       ...discovery,
+      ...watch,
 
       initialize: (params) => {
         const { clientName, resumeSessionId, takeover = false, sessionTtlMs, name } = params
@@ -129,7 +132,8 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       "environment/status": () => Exit.succeed({ status: "ready" }),
 
       "process/start": (params) =>
-        Effect.flatMap(initialized, ({ session: { who, supervisor } }) => {
+        Effect.flatMap(initialized, ({ session }) => {
+          const { who, supervisor } = session
           const { processId, argv, tty, timeoutMs } = params
           const asked: AuditLog.Entry = {
             event: "process.start",
@@ -140,8 +144,11 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
           }
           const started = AuditLog.require(audit, who, asked).pipe(
             Effect.zipRight(
-              Effect.tapError(Unenforced.refusal(params, "everything") ?? supervisor.start(params), ({ _tag }) =>
-                Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
+              Effect.tapError(
+                Unenforced.refusal(params, "everything") ??
+                  watching.starting(session, params, supervisor.start(params)),
+                ({ _tag }) =>
+                  Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
               )
             ),
             Effect.map(({ pid, confined }) => {

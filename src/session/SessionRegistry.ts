@@ -14,7 +14,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { maxTimerMs } from "../internal/Timer.js"
-import type { ProcessEvents } from "../process/ProcessEvents.js"
+import type { EventSource, ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
 import { LimitReached, NotAllowed, SessionAttached, SessionEnding, UnknownSession } from "../protocol/Failure.js"
@@ -22,6 +22,7 @@ import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
+import { ConsoleEvents, type SessionEvent } from "./ConsoleEvents.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
@@ -171,6 +172,10 @@ export interface Shape {
   readonly endOne: (session: Session) => Effect.Effect<ReadonlyArray<ProcessInfo>>
   /** Handles a lost connection: the session waits to be resumed if it may, and otherwise ends. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
+  /** The events of all sessions. */
+  readonly console: ConsoleEvents
+  /** Buffers for sending output. */
+  readonly frames: FramePool
   /** The memory budget for the requests of all connections. */
   readonly requestBudget: RequestBudget
   /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
@@ -194,6 +199,7 @@ const make = Effect.gen(function* () {
   const confiner = yield* Confiner
   const scope = yield* Effect.scope
   const frames = new FramePool()
+  const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
@@ -203,6 +209,7 @@ const make = Effect.gen(function* () {
     Effect.suspend(() => {
       audit.write(session.who, entry)
       const { event, ...why } = entry
+      if (event !== "session.end") console.tell(() => ({ type: event, session: session.handle }))
       return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
     })
 
@@ -222,19 +229,38 @@ const make = Effect.gen(function* () {
     if (session !== undefined) audit.write(session.who, entry)
   }
 
+  /** Tells those who watch all sessions of an event of a process. */
+  const tellOf = (
+    session: Session | undefined,
+    { processId }: EventSource,
+    event: (about: { readonly session: string; readonly processId: string }) => SessionEvent
+  ) => {
+    if (session !== undefined) console.tell(() => event({ session: session.handle, processId }))
+  }
+
   const eventsOf = (current: () => Session | undefined): ProcessEvents => ({
-    onStarted: (process, pid) => current()?.notifier?.onStarted(process, pid),
+    onStarted: (process, pid) => {
+      current()?.notifier?.onStarted(process, pid)
+      tellOf(current(), process, (about) => ({ type: "process.started", ...about, pid }))
+    },
     onFailed: (processId, message) => current()?.notifier?.onFailed(processId, message),
     onOutput: (process, seq, stream, bytes) => current()?.notifier?.onOutput(process, seq, stream, bytes),
     onRestarted: (process, seq, attempt, pid) => {
       record(current(), { event: "process.restarted", processId: process.processId, pid, attempt })
       current()?.notifier?.onRestarted(process, seq, attempt, pid)
+      tellOf(current(), process, (about) => ({ type: "process.restarted", ...about, pid, attempt }))
     },
     onExited: (process, seq, exit, timedOut) => {
       record(current(), { event: "process.exited", processId: process.processId, ...exit, timedOut })
       current()?.notifier?.onExited(process, seq, exit, timedOut)
+      tellOf(current(), process, (about) => ({ type: "process.exited", ...about, ...exit }))
     },
-    onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
+    onClosed: (process, seq) => {
+      current()?.notifier?.onClosed(process, seq)
+      tellOf(current(), process, (about) => ({ type: "process.closed", ...about }))
+    },
+    onResized: (process, { rows, cols }) =>
+      tellOf(current(), process, (about) => ({ type: "process.resized", ...about, rows, cols }))
   })
 
   /** A confined process of this server must not become its client: it could start processes without a sandbox. */
@@ -393,6 +419,8 @@ const make = Effect.gen(function* () {
     find,
     endOne,
     detach,
+    console,
+    frames,
     requestBudget: new RequestBudget(limits.requestBytesTotal),
     close,
     end

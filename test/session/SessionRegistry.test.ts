@@ -37,6 +37,8 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
               handshakeTimeoutMs: 10_000,
               concurrentRequests: 4096,
               requestBytesTotal: 1_000_000,
+              maxViewersPerProcess: 32,
+              maxScreens: 64,
               ...limits
             })
           )

@@ -193,7 +193,8 @@ export class TestClient {
     if (message.method === undefined) {
       this.replies.set(JSON.stringify(message.id), message)
       if (message.result?.processId !== undefined) this.started.add(message.result.processId)
-    } else if (typeof message.params?.processId === "string") this.onEvent(message)
+    } else if (message.method !== "console/event" && typeof message.params?.processId === "string")
+      this.onEvent(message)
     this.wake()
   }
 
