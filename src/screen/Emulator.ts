@@ -39,7 +39,10 @@ interface Modes {
   readonly _serializeModes: (terminal: unknown) => string
 }
 
-/** The addon's change to the alternate screen, which keeps the colours of the normal one. */
+/**
+ * The addon's change to the alternate screen. It saves the colours for the way back, and keeps them: they must be those
+ * from before the program that changed to it.
+ */
 const toAlternate = "\u001b[?1049h\u001b[H"
 
 /** Longer titles are cut. */
@@ -79,7 +82,8 @@ export class Emulator {
   serialize(scrollback: number): Buffer {
     const content = this.serializer.serialize({ scrollback, excludeModes: true })
     // Only cells come before it, which have no escape characters.
-    const text = `${content.replace(toAlternate, `${toAlternate}\u001b[0m`)}${this.modes()}`
+    const title = this.title === null ? "" : `\u001b]2;${this.title}\u0007`
+    const text = `${title}${content.replace(toAlternate, `\u001b[0m${toAlternate}`)}${this.modes()}`
     return Buffer.concat([Buffer.from(text), this.unfinished.bytes])
   }
 

@@ -78,6 +78,11 @@ export class Screen {
     private readonly onClose: (screen: Screen) => void
   ) {}
 
+  /** Follows the output from now on, before anybody asks. */
+  follow(): void {
+    if (this.fed === undefined) this.begin()
+  }
+
   /** There is more output, of so many bytes. */
   onOutput(bytes: number): void {
     this.waitingBytes += bytes

@@ -106,6 +106,7 @@ export class Watched implements ProcessObserver, Group {
   keepScreen(screen: Screen): void {
     this.screen = screen
     this.isScreenKept = true
+    screen.follow()
   }
 
   /** The screen as it is now. */
