@@ -123,6 +123,8 @@ export interface ClientSession {
     method: M,
     listener: (params: Api.NotificationParams<M>) => void
   ) => () => void
+  /** Tells the server that the output of an attachment was consumed up to `seq`, if there is a connection. */
+  readonly acknowledge: (attachmentId: number, seq: number) => void
   /** Calls a listener for each change of the connection's state, until the returned function is called. */
   readonly watch: (listener: (state: ConnectionState.State) => void) => () => void
   readonly state: () => ConnectionState.State
@@ -424,6 +426,9 @@ export const make = (
         const set = listeners.get(method) ?? new Set()
         listeners.set(method, set)
         return add<(params: never) => void>(set, listener)
+      },
+      acknowledge: (attachmentId, seq) => {
+        if (state._tag === "Connected") state.channel.acknowledge(attachmentId, seq)
       },
       watch: (listener) => add(watchers, listener),
       state: () => state,

@@ -91,7 +91,7 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
       ...processes,
       http,
       files: Files.make(session.ask, features),
-      sessions: Sessions.make(session.ask),
+      sessions: Sessions.make(session),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,
       environmentInfo,
