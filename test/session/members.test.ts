@@ -137,6 +137,7 @@ const policyOf = { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set
 const fails = { argv: ["/bin/sh", "-c", "echo run; exit 3"] }
 const again = { policy: "onFailure", maxRestarts: 1, withinMs: 60_000, backoffMs: 0, maxBackoffMs: 0 }
 const restarts = "test/process/restart.test.ts"
+const viewers = "test/session/viewers.test.ts"
 
 /** A session that there is not. */
 const otherSession = used("s-00000000")
@@ -192,6 +193,8 @@ const subjects: Readonly<Record<string, Subject>> = {
       size: used({ rows: 10, cols: 200 }, { tty: true }),
       "size.rows": used(11, { tty: true, size: { rows: 10, cols: 200 } }),
       "size.cols": used(201, { tty: true, size: { rows: 10, cols: 200 } }),
+      sizePolicy: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      screen: shown("test/session/screens.test.ts", "misses nothing if the screen was kept from the start"),
       timeoutMs: used(1, { argv: ["/bin/sh", "-c", "sleep 0.5"] }),
       restart: used(again, fails),
       "restart.policy": used("never", { ...fails, restart: again }),
@@ -276,6 +279,45 @@ const subjects: Readonly<Record<string, Subject>> = {
     observe: onProcess("process/snapshot", "echo ready; exec cat"),
     rows: { session: otherSession, processId: used("q") }
   },
+  "process/attach": {
+    base: () => ({ processId: "p", from: { type: "live" }, window: 1 }),
+    observe: onProcess("process/attach", "printf one; sleep 0.1; echo ready; exec cat"),
+    rows: {
+      session: otherSession,
+      processId: used("q"),
+      from: used({ type: "seq", afterSeq: 1 }),
+      "from.type": used("seq", { from: { type: "live", afterSeq: 1 } }),
+      "from.afterSeq": used(1, { from: { type: "seq", afterSeq: 0 } }),
+      "from.scrollback": shown("test/session/screens.test.ts", "has as many lines above it as asked for"),
+      window: shown(
+        viewers,
+        "gets no more than its window, and the rest as it acknowledges; the process is never held up"
+      ),
+      name: used("other"),
+      size: used({ rows: 1, cols: 1 }),
+      "size.rows": used(2, { size: { rows: 1, cols: 1 } }),
+      "size.cols": used(2, { size: { rows: 1, cols: 1 } })
+    }
+  },
+  "attachment/detach": { base: () => ({ attachmentId: 1 }), rows: { attachmentId: used(2) } },
+  "attachment/screen": {
+    base: () => ({ attachmentId: 1 }),
+    rows: {
+      attachmentId: used(2),
+      scrollback: shown("test/session/screens.test.ts", "has as many lines above it as asked for")
+    }
+  },
+  "attachment/drive": {
+    base: () => ({ attachmentId: 1, take: true }),
+    rows: {
+      attachmentId: used(2),
+      take: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      size: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      "size.rows": shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      "size.cols": shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it")
+    }
+  },
+  "console/watch": { base: () => ({}), rows: {} },
   "session/list": { base: () => ({}), rows: {} },
   "session/end": { base: () => ({ session: "s-00000000" }), rows: { session: checked(1) } },
   "process/list": { base: () => ({}), rows: { session: otherSession } },

@@ -103,6 +103,20 @@ describe("a late joiner", () => {
     }).pipe(Effect.provide(serverLayer()), Effect.provide(threads().layer))
   )
 
+  it.scoped("has as many lines above it as asked for", () =>
+    Effect.gen(function* () {
+      const { client, child } = yield* started()
+      child.emit("pty", Array.from({ length: 100 }, (_, i) => `line ${i}`).join("\r\n"))
+      const has = ({ screen }: Json, line: number) =>
+        Buffer.from(screen, "base64").toString().includes(`line ${line}\r`)
+      const { answer, id } = yield* attach(client, "p", { from: { type: "screen", scrollback: 50 } })
+      assert.deepStrictEqual([has(answer, 45), has(answer, 40)], [true, false])
+      const ask = (more: object) => client.ask("attachment/screen", { attachmentId: id, ...more })
+      assert.isFalse(has(yield* ask({}), 93))
+      assert.isTrue(has(yield* ask({ scrollback: 1000 }), 0))
+    }).pipe(Effect.provide(serverLayer()), Effect.provide(threads().layer))
+  )
+
   it.scoped("is told that the beginning is lost", () =>
     Effect.gen(function* () {
       const { client, child } = yield* started()
