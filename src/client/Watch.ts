@@ -91,11 +91,10 @@ const screenOf = ({ seq, size, screen, skippedBytes }: NotificationParams<"attac
 
 /** The events that an answer stands for. */
 const begun = (answer: Result<"process/attach">): ReadonlyArray<WatchEvent> => {
-  const { seq, size, screen, exited, exitCode, signal } = answer
+  const { seq, size, screen } = answer
   return [
     WatchEvent.Attached(answer),
     ...(screen === null || size === null ? [] : [WatchEvent.Screen({ seq, size, screen, skippedBytes: 0 })]),
-    ...(exited ? [WatchEvent.Exited({ seq: undefined, exitCode, signal })] : []),
     WatchEvent.Viewers(answer)
   ]
 }
@@ -152,7 +151,7 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
     let lastSeq = 0
     let consumedSeq = 0
     let unacknowledged = 0
-    let hasExited = false
+    const ends = new Set<WatchEvent["_tag"]>()
     let connections = 0
 
     const attach = (from: Params<"process/attach">["from"]) =>
@@ -170,19 +169,17 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
       current = answer.attachmentId
       unacknowledged = 0
       lastSeq = Math.max(lastSeq, answer.seq)
-      const isExit = answer.exited && !hasExited
-      hasExited ||= answer.exited
-      const events = begun(answer).filter(({ _tag }) => isFirst || _tag === "Viewers" || (_tag === "Exited" && isExit))
-      queue.push(...events)
+      queue.push(...begun(answer).filter(({ _tag }) => isFirst || _tag === "Viewers"))
       session.acknowledge(current, isFirst ? 0 : consumedSeq)
     }
 
     const receive = (event: WatchEvent) => {
-      if (event._tag === "Exited") {
-        if (hasExited) return
-        hasExited = true
+      // To a new attachment they are sent again.
+      if (event._tag === "Exited" || event._tag === "Closed") {
+        if (ends.has(event._tag)) return
+        ends.add(event._tag)
       }
-      if ("seq" in event && event.seq !== undefined) lastSeq = Math.max(lastSeq, event.seq)
+      if ("seq" in event) lastSeq = Math.max(lastSeq, event.seq)
       queue.push(event)
     }
 
@@ -245,7 +242,7 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
 
     const acknowledge = (events: ReadonlyArray<WatchEvent>) => {
       for (const event of events) {
-        if ("seq" in event && event.seq !== undefined) consumedSeq = Math.max(consumedSeq, event.seq)
+        if ("seq" in event) consumedSeq = Math.max(consumedSeq, event.seq)
         unacknowledged += sizeOf(event)
       }
       if (current === undefined || unacknowledged < window / acksPerWindow) return

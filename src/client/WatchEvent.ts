@@ -55,8 +55,8 @@ export type WatchEvent = Data.TaggedEnum<{
   /** The output that follows was written for this size. `by`: the attachment that has set it, if one did. */
   Resized: Size & { readonly seq: number; readonly by: number | null }
   Restarted: { readonly seq: number; readonly attempt: number; readonly pid: number }
-  /** The process was reaped. Output may follow. `seq` is undefined if that was before. */
-  Exited: { readonly seq: number | undefined; readonly exitCode: number | null; readonly signal: string | null }
+  /** The process was reaped. Output may follow. */
+  Exited: { readonly seq: number; readonly exitCode: number | null; readonly signal: string | null }
   /** The process has exited and all its output was sent. */
   Closed: { readonly seq: number }
   /** Who watches now. */

@@ -317,6 +317,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
       // Timed out if killed, or if waiting for a restart. With any other status it ended by itself just before.
       const timedOut = this.expired && (before._tag === "Restarting" || this.exit().signal === "SIGKILL")
       const seq = this.nextSeq++
+      this.exitSeq = seq
       this.events.onExited(this, seq, this.exit(), timedOut)
       this.tell((observer) => observer.onExited(seq, this.exit(), timedOut))
     }

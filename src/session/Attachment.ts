@@ -105,9 +105,10 @@ export class Attachment {
     this.cursor = seq
     this.position = this.positionOf(seq)
     this.nextMark = process.marks?.countThrough(seq) ?? 0
-    const { closed } = process.status()
-    // What is known of the exit is in the answer. The close says where the output ends.
-    if (closed && this.events.length === 0) this.events.push({ seq: process.lastSeq, type: "closed" })
+    const { exited, closed, exitCode, signal } = process.status()
+    const knows = (type: Event["type"]) => this.events.some((event) => event.type === type)
+    if (exited && !knows("exited")) this.events.push({ seq: process.exitedAt, type: "exited", exitCode, signal })
+    if (closed && !knows("closed")) this.events.push({ seq: process.lastSeq, type: "closed" })
   }
 
   /** The client has shown everything up to `seq`; the first time, it is ready to be sent something. */

@@ -166,7 +166,7 @@ describe("over a connection that is lost", () => {
       yield* closed
       assert.deepStrictEqual(
         seen.filter(({ _tag }) => _tag === "Exited" || _tag === "Gap").map(({ _tag }) => _tag),
-        ["Exited", "Gap"]
+        ["Gap", "Exited"]
       )
       assert.strictEqual(tagsOf(seen).filter((tag) => tag === "Attached").length, 1)
     }).pipe(Effect.provide(serverLayer({}, { retainedOutputBytesPerProcess: 65_536 })))

@@ -81,7 +81,7 @@ describe("an attachment", () => {
       assert.deepInclude(viewer.answer, { exited: true, exitCode: 4, closed: true })
       viewer.ack(0)
       yield* viewer.notified("event", ({ type }) => type === "closed")
-      assert.deepStrictEqual(viewer.kinds, ["output 1", "event closed 3"])
+      assert.deepStrictEqual(viewer.kinds, ["output 1", "event exited 2", "event closed 3"])
     }).pipe(Effect.provide(serverLayer()))
   )
 
