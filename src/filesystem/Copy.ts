@@ -81,15 +81,29 @@ const copyLink = (source: NativePath, destination: NativePath): Effect.Effect<vo
     (target) => attempt(() => symlink(target, destination))
   )
 
-/** The real path of the deepest existing ancestor. */
-const existingAncestor = (path: NativePath): Effect.Effect<NativePath, SystemError> =>
-  Effect.catchAll(
-    attempt(() => realpath(path, { encoding: "buffer" })),
-    (error) =>
-      error.code === "ENOENT" && !isRoot(path)
-        ? Effect.suspend(() => existingAncestor(parent(path)))
-        : Effect.fail(error)
+const exists = (path: NativePath): Effect.Effect<boolean, SystemError> =>
+  attempt(() => stat(path)).pipe(
+    Effect.as(true),
+    Effect.catchAll((error) => (error.code === "ENOENT" ? Effect.succeed(false) : error))
   )
+
+/**
+ * The real path of the deepest existing ancestor. Found by bisection, as a path may have thousands of components and
+ * each look at it takes time that grows with them.
+ */
+const existingAncestor = (path: NativePath): Effect.Effect<NativePath, SystemError> =>
+  Effect.gen(function* () {
+    const ancestors = [path]
+    for (let at = path; !isRoot(at); ) ancestors.push((at = parent(at)))
+    let missing = -1
+    let found = ancestors.length - 1
+    while (found - missing > 1) {
+      const middle = Math.floor((missing + found) / 2)
+      if (yield* exists(ancestors[middle] ?? path)) found = middle
+      else missing = middle
+    }
+    return yield* attempt(() => realpath(ancestors[found] ?? path, { encoding: "buffer" }))
+  })
 
 /**
  * Refuses a destination that is the source or below it. Compares inodes, so other names of a directory are found too.

@@ -1,5 +1,5 @@
 /** Large and deep trees: removed and copied whole, while others are served. */
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync, writeSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeSync } from "node:fs"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -84,6 +84,24 @@ test(`a tree of ${levels} levels is walked as far as paths go, copied and remove
       assert.isFalse(existsSync(`${dir}/${name}`))
     }
     assert.strictEqual(descriptors(server.pid), before)
+  }))
+
+/** The CPU time that a process has used, in milliseconds. */
+const cpuMs = (pid: number) => {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? []
+  return (Number(fields[11]) + Number(fields[12])) * 10
+}
+
+test("a tree is copied to the longest of paths, half of which is missing, in little time", (client, dir, server) =>
+  Effect.gen(function* () {
+    mkdirSync(`${dir}/tree`)
+    const there = `${dir}${"/a".repeat(950)}`
+    mkdirSync(there, { recursive: true })
+    const before = cpuMs(server.pid)
+    const destinationPath = `${there}${"/b".repeat(950)}`
+    yield* client.ask("fs/copy", { sourcePath: `${dir}/tree`, destinationPath, recursive: true })
+    assert.isTrue(existsSync(destinationPath))
+    assert.isBelow(cpuMs(server.pid) - before, 5000)
   }))
 
 /** 20 directories of 20 files, and one with so many files beside a directory. */
