@@ -93,8 +93,9 @@ const exists = (path: NativePath): Effect.Effect<boolean, SystemError> =>
  */
 const existingAncestor = (path: NativePath): Effect.Effect<NativePath, SystemError> =>
   Effect.gen(function* () {
-    const ancestors = [path]
-    for (let at = path; !isRoot(at); ) ancestors.push((at = parent(at)))
+    const ancestors: Array<NativePath> = []
+    for (let at = path; !isRoot(at); at = parent(at)) ancestors.push(at)
+    ancestors.push(Buffer.from("/"))
     let missing = -1
     let found = ancestors.length - 1
     while (found - missing > 1) {
