@@ -28,6 +28,7 @@ import type { Notifier } from "./Notifier.js"
 import { RequestBudget } from "./RequestBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
+import * as SessionPlaces from "./SessionPlaces.js"
 import { Event, State, transition } from "./SessionState.js"
 
 /**
@@ -38,7 +39,7 @@ import { Event, State, transition } from "./SessionState.js"
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
   /** When it expires unless it is resumed, in milliseconds since 1970; infinite if it does not expire. */
-  private expiresAtMs = Number.POSITIVE_INFINITY
+  expiresAtMs = Number.POSITIVE_INFINITY
   /** The name that its client gave it. */
   name: string | undefined
   /** The `sessionTtlMs` that its client requested. */
@@ -82,6 +83,16 @@ export class Session {
   /** Sets the time of expiry, `ms` after `now`. */
   expiresIn(ms: number, now: number): void {
     this.expiresAtMs = now + ms
+  }
+
+  /** Whether its client asked for the time that it waits. */
+  get isKept(): boolean {
+    return this.ttlMs !== undefined
+  }
+
+  /** Whether it has processes, running or retained. */
+  get hasProcesses(): boolean {
+    return this.supervisor.list().length > 0
   }
 
   /** Ends its connection. */
@@ -182,9 +193,11 @@ export interface Shape {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
-/** Sleeps for any duration. */
+/** Sleeps for any duration, also an infinite one. */
 const sleep = (ms: number): Effect.Effect<void> =>
-  ms <= maxTimerMs ? Effect.sleep(ms) : Effect.zipRight(Effect.sleep(maxTimerMs), sleep(ms - maxTimerMs))
+  Effect.suspend(() =>
+    ms <= maxTimerMs ? Effect.sleep(ms) : Effect.zipRight(Effect.sleep(maxTimerMs), sleep(ms - maxTimerMs))
+  )
 
 const make = Effect.gen(function* () {
   const supervisors = yield* ProcessSupervisor
@@ -206,7 +219,11 @@ const make = Effect.gen(function* () {
       return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
     })
 
-  const endSession = (session: Session, graceMs: number, reason: "disconnected" | "expired" | "ended" | "shutdown") =>
+  const endSession = (
+    session: Session,
+    graceMs: number,
+    reason: "disconnected" | "expired" | "displaced" | "ended" | "shutdown"
+  ) =>
     Effect.suspend((): Effect.Effect<ReadonlyArray<ProcessInfo>> => {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
@@ -279,12 +296,26 @@ const make = Effect.gen(function* () {
     session.ttlMs = ttlMs ?? session.ttlMs
   }
 
+  /** Makes place for a session of `subject`, if another one may be ended for that. */
+  const makePlace = (subject: string) =>
+    Effect.suspend(() => {
+      if (sessions.size < limits.maxSessions || ending) return Effect.void
+      const subjects = list().map((session) => session.subject)
+      const found = SessionPlaces.displaced(expiries.keys(), subjects, subject)
+      if (found === undefined) return Effect.void
+      return Effect.logInfo("a detached session was ended for a new one: maxSessions is reached").pipe(
+        Effect.annotateLogs({ ...found.who }),
+        Effect.zipRight(endSession(found, 0, "displaced"))
+      )
+    })
+
   const create = (options: Options = {}) =>
     Effect.gen(function* () {
       yield* refuseConfined
       const connection = yield* CurrentConnection
       const refusal = refusalOf(connection, options)
       if (refusal !== undefined) return yield* refusal
+      yield* makePlace(connection.grant.id)
       if (sessions.size >= limits.maxSessions || ending) {
         return yield* new LimitReached({
           limit: "maxSessions",

@@ -41,6 +41,7 @@ export interface Native {
   ) => number
   readonly abandon: (token: number) => number
   readonly hasChanged: (fd: number) => boolean
+  readonly nextData: (fd: number, from: number) => Promise<number>
   readonly exitNow: (code: number) => never
   readonly guardSocket: () => readonly [own: number, theirs: number] | number
   readonly tell: (fd: number, line: string) => number
@@ -241,3 +242,12 @@ export const eraseVariable = (name: string): void => {
 
 /** Sets how much freed memory each heap of this process may keep, in bytes. Only glibc supports this. */
 export const keepFreed = (bytes: number): void => native().keepFreed(bytes)
+
+/**
+ * The position of the next data in a file, at `from` or after it; undefined if there is only a hole. Where the file
+ * system does not tell, all is data. Changes the offset of the descriptor. Rejects like node:fs.
+ */
+export const nextData = async (fd: number, from: number): Promise<number | undefined> => {
+  const found = await native().nextData(fd, from)
+  return codeName(-found) === "ENXIO" ? undefined : (check(found) as number)
+}
