@@ -70,7 +70,7 @@ export class Session {
   }
 
   /** Attaches another connection. */
-  isHeldBy(connection: Connection): void {
+  attachTo(connection: Connection): void {
     this.connection = connection
   }
 
@@ -365,7 +365,7 @@ const make = Effect.gen(function* () {
       const expiry = expiries.get(session)
       expiries.delete(session)
       if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
-      session.isHeldBy(connection)
+      session.attachTo(connection)
       applyTo(session, options)
       yield* tell(session, { event: "session.resumed" })
       return session
