@@ -210,6 +210,8 @@ const make = Effect.gen(function* () {
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
+  /** Whether it was logged that there are `maxSessions`. */
+  let isFull = false
 
   /** Records and logs the new state of a session. */
   const tell = (session: Session, entry: Extract<Entry, { readonly event: `session.${string}` }>) =>
@@ -217,6 +219,14 @@ const make = Effect.gen(function* () {
       audit.write(session.who, entry)
       const { event, ...why } = entry
       return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
+    })
+
+  /** A session that is resumed or has ended does not wait for its expiry: it would be kept until then. */
+  const forgetExpiry = (session: Session) =>
+    Effect.suspend(() => {
+      const expiry = expiries.get(session)
+      expiries.delete(session)
+      return expiry === undefined ? Effect.void : Fiber.interruptFork(expiry)
     })
 
   const endSession = (
@@ -228,8 +238,8 @@ const make = Effect.gen(function* () {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
-      expiries.delete(session)
-      return tell(session, { event: "session.ended", reason }).pipe(
+      return forgetExpiry(session).pipe(
+        Effect.zipRight(tell(session, { event: "session.ended", reason })),
         Effect.zipRight(session.supervisor.end(graceMs)),
         Effect.zipLeft(Scope.close(entry.scope, Exit.void))
       )
@@ -303,7 +313,10 @@ const make = Effect.gen(function* () {
       const subjects = list().map((session) => session.subject)
       const found = SessionPlaces.displaced(expiries.keys(), subjects, subject)
       if (found === undefined) return Effect.void
-      return Effect.logInfo("a detached session was ended for a new one: maxSessions is reached").pipe(
+      // Clients must not be able to fill the log.
+      const log = isFull ? Effect.logDebug : Effect.logWarning
+      isFull = true
+      return log("maxSessions is reached: a detached session is ended for a new one").pipe(
         Effect.annotateLogs({ ...found.who }),
         Effect.zipRight(endSession(found, 0, "displaced"))
       )
@@ -362,9 +375,7 @@ const make = Effect.gen(function* () {
       if (!session.advance(Event.Resumed())) {
         return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
       }
-      const expiry = expiries.get(session)
-      expiries.delete(session)
-      if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
+      yield* forgetExpiry(session)
       session.attachTo(connection)
       applyTo(session, options)
       yield* tell(session, { event: "session.resumed" })
@@ -375,9 +386,12 @@ const make = Effect.gen(function* () {
   const expire = (session: Session) =>
     Effect.zipRight(
       sleep(session.ttlMs ?? limits.detachedSessionTtlMs),
-      Effect.suspend(() =>
-        session.tag === "Detached" ? Effect.asVoid(endSession(session, 0, "expired")) : Effect.void
-      )
+      Effect.suspend(() => {
+        if (session.tag !== "Detached") return Effect.void
+        // This is the fiber that `forgetExpiry` would interrupt.
+        expiries.delete(session)
+        return Effect.asVoid(endSession(session, 0, "expired"))
+      })
     )
 
   const detach = (session: Session, mayResume: boolean) =>

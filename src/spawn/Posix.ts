@@ -41,6 +41,7 @@ export interface Native {
   ) => number
   readonly abandon: (token: number) => number
   readonly hasChanged: (fd: number) => boolean
+  readonly lock: (fd: number, isExclusive: boolean) => number
   readonly nextData: (fd: number, from: number) => Promise<number>
   readonly exitNow: (code: number) => never
   readonly guardSocket: () => readonly [own: number, theirs: number] | number
@@ -243,6 +244,9 @@ export const eraseVariable = (name: string): void => {
 
 /** Sets how much freed memory each heap of this process may keep, in bytes. Only glibc supports this. */
 export const keepFreed = (bytes: number): void => native().keepFreed(bytes)
+
+/** Takes the lock of flock(2) on an open file or directory, without waiting; false if another process prevents that. */
+export const lock = (fd: number, kind: "shared" | "exclusive"): boolean => native().lock(fd, kind === "exclusive") === 0
 
 /**
  * The position of the next data in a file, at `from` or after it; undefined if there is only a hole. Where the file

@@ -21,6 +21,7 @@
 // keepFreed(bytes):      sets how much freed memory each heap keeps at its top.
 // eraseVariable(name):   overwrites the value of a variable in the initial environment, which /proc/PID/environ shows.
 // hasChanged(fd):        returns whether the mount table has changed since the last call.
+// lock(fd, isExclusive): takes an advisory lock of flock(2) without waiting.
 // nextData(fd, from):    finds the end of a hole in a file. Reading through one of terabytes takes hours.
 // exitNow(code):         ends the process at once. exit(3) joins libuv's threads, and one of them may hang.
 #include <arpa/inet.h>
@@ -48,6 +49,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -784,6 +786,18 @@ static napi_value has_changed(napi_env env, napi_callback_info info) {
   return result;
 }
 
+// (fd, isExclusive) => 0 | -errno
+static napi_value lock(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value given[2];
+  int32_t fd = -1;
+  bool is_exclusive = false;
+  napi_get_cb_info(env, info, &count, given, NULL, NULL);
+  napi_get_value_int32(env, given[0], &fd);
+  napi_get_value_bool(env, given[1], &is_exclusive);
+  return number(env, flock(fd, (is_exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == -1 ? -errno : 0);
+}
+
 // A search for data on a thread of libuv's pool, as node:fs does.
 typedef struct seek {
   napi_async_work work;
@@ -1096,6 +1110,7 @@ NAPI_MODULE_INIT() {
   export(env, exports, "eraseVariable", erase_variable);
   export(env, exports, "abandon", abandon);
   export(env, exports, "hasChanged", has_changed);
+  export(env, exports, "lock", lock);
   export(env, exports, "nextData", next_data);
   export(env, exports, "exitNow", exit_now);
   return exports;
