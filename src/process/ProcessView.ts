@@ -9,7 +9,7 @@ import * as Immediate from "../internal/Immediate.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { ProcessInfo, ReadResult, SnapshotResult, WaitResult } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import type { Child } from "../spawn/Child.js"
+import type { Child, Root } from "../spawn/Child.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import * as ProcessReport from "./ProcessReport.js"
 import { type ExitReport, reportOf, State, stillRunning } from "./ProcessState.js"
@@ -137,6 +137,11 @@ export abstract class ProcessView {
   wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
     const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
     return Immediate.map(this.waiters.until(ready, waitMs), () => this.status())
+  }
+
+  /** The roots of its tree in the process table; undefined if it has not started, or is over with all of its tree. */
+  get root(): Root | undefined {
+    return this.exited() && !this.hasRemains() ? undefined : this.child()?.root
   }
 
   /** Whether members of the tree may have survived the leader. Cheap; true when in doubt. */

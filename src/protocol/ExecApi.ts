@@ -13,10 +13,10 @@ import { alsoChecked, checked, unbounded } from "./Bounds.js"
 import { DiscoveryApi } from "./DiscoveryApi.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
-import { ClientId, ProcessId, SessionHandle, SessionId, SessionName } from "./Ids.js"
+import { ClientId, ProcessId, processFields, SessionHandle, SessionId, SessionName } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
-import { exitFields, OutputStream, processFields, TerminalSize } from "./ProcessSchemas.js"
+import { exitFields, OutputStream, TerminalSize } from "./ProcessSchemas.js"
 import { Sandbox } from "./Sandbox.js"
 import {
   Bytes,
@@ -35,6 +35,7 @@ import {
 import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
+import { UsageApi } from "./UsageApi.js"
 import { WatchApi } from "./WatchApi.js"
 
 export { exitFields, OutputStream } from "./ProcessSchemas.js"
@@ -502,7 +503,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ session: SessionHandle }),
     success: Schema.Struct({ ended: Count })
   })
-).merge(WatchApi, FileSystemApi, HttpApi, DiscoveryApi) {}
+).merge(WatchApi, FileSystemApi, HttpApi, DiscoveryApi, UsageApi) {}
 
 /**
  * The name of a request.

@@ -10,6 +10,7 @@ import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
 import { exitFields, OutputStream } from "./ProcessSchemas.js"
 import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.js"
+import { UsageSample } from "./UsageApi.js"
 import { WatchNotifications } from "./WatchNotifications.js"
 
 /**
@@ -62,6 +63,8 @@ export class ExecNotifications extends RpcGroup.make(
   Rpc.make("process/failed", { payload: Schema.Struct({ processId: ProcessId, message: Text }) }),
   /** A path of `fs/watchMissing` changed (current). This ends the watch. */
   Rpc.make("fs/missingChanged", { payload: Schema.Struct({ watchId: Count }) }),
+  /** What processes use (ours). Sent only to connections that asked for it by `usage/watch`. */
+  Rpc.make("usage/sample", { payload: UsageSample }),
   /** A piece of a streamed HTTP body; the last one has `done`. Sent only to the connection that made the request. */
   Rpc.make("http/request/bodyDelta", { payload: HttpBodyDelta })
 ).merge(WatchNotifications) {}

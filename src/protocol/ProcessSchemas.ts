@@ -4,8 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { ProcessId, SessionHandle } from "./Ids.js"
-import { Cells, Integer, maybe, oneOf, Text, withFallback } from "./Schemas.js"
+import { Cells, Integer, oneOf, Text, withFallback } from "./Schemas.js"
 
 /**
  * The stream that output came from; a terminal has one, `pty`, for both stdout and stderr.
@@ -32,10 +31,3 @@ export const exitFields = {
  */
 export const TerminalSize = Schema.Struct({ rows: Cells, cols: Cells })
 export type TerminalSize = typeof TerminalSize.Type
-
-/**
- * A process of the connection's own session, or of `session` (ours) if the grant permits it.
- *
- * @category schemas
- */
-export const processFields = { session: maybe(SessionHandle), processId: ProcessId }

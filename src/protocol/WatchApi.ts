@@ -9,9 +9,9 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { ClientId } from "./Ids.js"
+import { ClientId, processFields } from "./Ids.js"
 import { request } from "./MethodFacts.js"
-import { exitFields, processFields, TerminalSize } from "./ProcessSchemas.js"
+import { exitFields, TerminalSize } from "./ProcessSchemas.js"
 import { Bytes, Count, Flag, maybe, oneOf, Seq, Text } from "./Schemas.js"
 
 /**

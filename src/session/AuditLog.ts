@@ -20,7 +20,7 @@ export type Entry =
   | {
       /** Ends its processes too: each is followed by a `process.exited`. */
       readonly event: "session.ended"
-      readonly reason: "disconnected" | "expired" | "ended" | "shutdown"
+      readonly reason: "disconnected" | "expired" | "displaced" | "ended" | "shutdown"
     }
   | {
       /** A client requests the end of a session. */

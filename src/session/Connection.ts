@@ -165,7 +165,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     }
 
     const receive = (text: string) => {
-      const message = Wire.parse(text)
+      const message = Wire.parse(text, Wire.maxRequestValues)
       switch (message._tag) {
         case "Request":
           if (isCongested() && routeOf(message.method)?.isLarge === true) return admission.defer(text)
@@ -183,7 +183,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     }
 
     const refuse = (text: string) => {
-      const message = Wire.parse(text)
+      const message = Wire.parse(text, Wire.maxRequestValues)
       if (message._tag !== "Request") return accept(text)
       const { id, method } = message
       SessionMetrics.answered(routeOf(method)?.tag ?? "unknown", Code.invalidRequest, 0)

@@ -41,6 +41,8 @@ export interface Native {
   ) => number
   readonly abandon: (token: number) => number
   readonly hasChanged: (fd: number) => boolean
+  readonly lock: (fd: number, isExclusive: boolean) => number
+  readonly nextData: (fd: number, from: number) => Promise<number>
   readonly exitNow: (code: number) => never
   readonly guardSocket: () => readonly [own: number, theirs: number] | number
   readonly tell: (fd: number, line: string) => number
@@ -196,11 +198,12 @@ export const peerCredentials = (fd: number): readonly [uid: number, pid: number]
   check(native().peerCredentials(fd)) as readonly [number, number]
 
 /** The length of a row of `processTable`. */
-export const rowLength = 6
+export const rowLength = 9
 
 /**
- * All processes, `rowLength` numbers each: pid, state as a character code, parent, group, session, and start time in
- * clock ticks since boot. Empty without /proc.
+ * All processes, `rowLength` numbers each: pid, state as a character code, parent, group, session, start time in clock
+ * ticks since boot, CPU time in milliseconds, that of children it has waited for, and resident memory in bytes. Empty
+ * without /proc.
  */
 export const processTable = (): Float64Array => native().processTable()
 
@@ -241,3 +244,15 @@ export const eraseVariable = (name: string): void => {
 
 /** Sets how much freed memory each heap of this process may keep, in bytes. Only glibc supports this. */
 export const keepFreed = (bytes: number): void => native().keepFreed(bytes)
+
+/** Takes the lock of flock(2) on an open file or directory, without waiting; false if another process prevents that. */
+export const lock = (fd: number, kind: "shared" | "exclusive"): boolean => native().lock(fd, kind === "exclusive") === 0
+
+/**
+ * The position of the next data in a file, at `from` or after it; undefined if there is only a hole. Where the file
+ * system does not tell, all is data. Changes the offset of the descriptor. Rejects like node:fs.
+ */
+export const nextData = async (fd: number, from: number): Promise<number | undefined> => {
+  const found = await native().nextData(fd, from)
+  return codeName(-found) === "ENXIO" ? undefined : (check(found) as number)
+}

@@ -72,6 +72,8 @@ const paramsOf = (method: string, session: string): object => {
       return { attachmentId: 1000 }
     case "attachment/drive":
       return { attachmentId: 1000, take: true }
+    case "usage/watch":
+      return { intervalMs: 500 }
     case "environment/info":
     case "environment/status":
     case "session/list":
@@ -120,7 +122,7 @@ const machine = methods.filter(
 )
 // An attachment belongs to its connection, so that only `process/attach` is about another client's process.
 const attached = ["attachment/detach", "attachment/screen"]
-const reading = ["process/read", "process/wait", "process/snapshot", "process/attach", ...attached]
+const reading = ["process/read", "process/wait", "process/snapshot", "process/attach", "process/usage", ...attached]
 const changing = [
   "attachment/drive",
   "process/write",
@@ -129,7 +131,7 @@ const changing = [
   "process/signal",
   "process/terminate"
 ]
-const lists = ["process/list", "session/list", "console/watch"]
+const lists = ["process/list", "session/list", "console/watch", "usage/watch"]
 
 /** What each role may do about another client's process; the methods that use the machine do that for its own session. */
 const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
@@ -138,6 +140,7 @@ const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
     "environment/status",
     "session/list",
     "console/watch",
+    "usage/watch",
     "attachment/drive",
     ...attached,
     ...machine
