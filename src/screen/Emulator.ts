@@ -45,6 +45,13 @@ interface Modes {
  */
 const toAlternate = "\u001b[?1049h\u001b[H"
 
+/** The most cells of a buffer, 12 bytes each: wide terminals have fewer lines above the screen. */
+const maxCells = 400_000
+
+/** How many lines above a screen of this size are kept. */
+const linesAbove = (rows: number, cols: number, wanted: number): number =>
+  Math.max(0, Math.min(wanted, Math.floor(maxCells / cols) - rows))
+
 /** Longer titles are cut. */
 const maxTitleLength = 1024
 
@@ -57,8 +64,13 @@ export class Emulator {
   /** The title that the program has set. */
   title: string | null = null
 
-  constructor(rows: number, cols: number, scrollback: number) {
-    this.terminal = new Headless.Terminal({ rows, cols, scrollback, allowProposedApi: true, logLevel: "off" })
+  constructor(
+    rows: number,
+    cols: number,
+    private readonly scrollback: number
+  ) {
+    const lines = linesAbove(rows, cols, scrollback)
+    this.terminal = new Headless.Terminal({ rows, cols, scrollback: lines, allowProposedApi: true, logLevel: "off" })
     // The addon's types are those of the terminal for browsers.
     this.terminal.loadAddon(this.serializer as unknown as Parameters<typeof this.terminal.loadAddon>[0])
     this.core = (this.terminal as unknown as { readonly _core: Core })._core
@@ -75,7 +87,11 @@ export class Emulator {
 
   /** Changes the size, as for output that follows. */
   resize(rows: number, cols: number): void {
+    const lines = linesAbove(rows, cols, this.scrollback)
+    // Fewer lines before they become wider, more of them after.
+    if (cols > this.terminal.cols) this.terminal.options.scrollback = lines
     this.terminal.resize(cols, rows)
+    this.terminal.options.scrollback = lines
   }
 
   /** The bytes that show the screen and up to so many lines above it. */

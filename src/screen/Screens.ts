@@ -31,6 +31,14 @@ const batchIntervalMs = 100
 /** Beyond this much output that the thread has not taken yet, in bytes, it is left behind. */
 const maxPendingBytes = 262144
 
+/** The largest terminal that is emulated, in cells: its memory is that of the server. */
+const maxCells = 100_000
+
+/** In place of a size that is too large. */
+const defaultSize: Size = { rows: 24, cols: 80 }
+
+const isTooLarge = ({ rows, cols }: Size): boolean => rows * cols > maxCells
+
 /** How long a screen may take, in milliseconds; the thread is then ended. */
 const showMs = 30_000
 
@@ -96,7 +104,14 @@ export class Screen {
 
   /** The screen as it is now. Callers at the same time share one. */
   show(scrollback: number): Effect.Effect<Snapshot, ScreenFailed> {
-    return Effect.suspend(() => {
+    return Effect.suspend((): Effect.Effect<Snapshot, ScreenFailed> => {
+      const { currentSize } = this.process
+      if (currentSize !== undefined && isTooLarge(currentSize)) {
+        const { rows, cols } = currentSize
+        return new ScreenFailed({
+          message: `a terminal of ${rows} rows and ${cols} columns has no screen: it may have ${maxCells} cells`
+        })
+      }
       for (const asked of this.asks.values()) {
         if (asked.scrollback === scrollback) return Deferred.await(asked.answer)
       }
@@ -152,7 +167,7 @@ export class Screen {
     if (this.fed === undefined || this.isBehind()) this.begin()
     this.feed(this.fed ?? 0, Number.POSITIVE_INFINITY)
     const seq = this.process.lastSeq
-    const size = this.process.currentSize ?? { rows: 24, cols: 80 }
+    const size = this.process.currentSize ?? defaultSize
     const asked: Asked = {
       scrollback,
       snapshot: { seq, size, truncated: this.truncated },
@@ -177,7 +192,8 @@ export class Screen {
     this.fed = gap?.throughSeq ?? 0
     this.truncated = gap !== undefined
     this.nextMark = marks?.countThrough(this.fed) ?? 0
-    const size = marks?.sizeAfter(this.fed) ?? { rows: 24, cols: 80 }
+    const first = marks?.sizeAfter(this.fed) ?? defaultSize
+    const size = isTooLarge(first) ? defaultSize : first
     this.thread().post({ type: "open", screen: this.id, size, scrollback: maxScrollback })
   }
 
@@ -207,7 +223,7 @@ export class Screen {
     if (marks === undefined) return
     this.nextMark = Math.max(this.nextMark, marks.oldest)
     for (let mark = marks.at(this.nextMark); mark !== undefined && mark.seq < seq; mark = marks.at(this.nextMark)) {
-      items.push({ rows: mark.rows, cols: mark.cols })
+      if (!isTooLarge(mark)) items.push({ rows: mark.rows, cols: mark.cols })
       this.nextMark++
     }
   }

@@ -237,6 +237,26 @@ describe("the screens of a server", () => {
     }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
   })
 
+  it.scoped("are not made of terminals that are too large, and again once those are smaller", () =>
+    Effect.gen(function* () {
+      const { client, child } = yield* started()
+      child.emit("pty", "one")
+      const resize = (rows: number, cols: number) => client.ask("process/resize", { processId: "p", rows, cols })
+      yield* resize(65_535, 65_535)
+      const { error } = yield* client.call("process/attach", { processId: "p", window: 1, ...screen })
+      assert.deepStrictEqual(error, {
+        code: -32603,
+        message: "a terminal of 65535 rows and 65535 columns has no screen: it may have 100000 cells"
+      })
+      yield* resize(6, 30)
+      child.emit("pty", " two")
+      assert.deepStrictEqual(shown((yield* attach(client, "p", screen)).answer), shownAfter("one two"))
+      const wide = yield* client.call("process/resize", { processId: "p", rows: 1, cols: 65_535 })
+      assert.deepStrictEqual(wide.result, {})
+      assert.include(shown((yield* attach(client, "p", screen)).answer), { type: "normal" })
+    }).pipe(Effect.provide(serverLayer()), Effect.provide(threads().layer))
+  )
+
   it.scoped("fail with the thread, and the next one is made by a new thread", () => {
     const { state, layer } = threads()
     return Effect.gen(function* () {
@@ -270,7 +290,7 @@ describe("the screens of a server", () => {
     }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
   })
 
-  it.scopedLive("are made by a thread of their own, whose end the server survives", () =>
+  it.scopedLive("are made by a thread of their own", () =>
     Effect.gen(function* () {
       const { client } = yield* connected()
       yield* client.sh("p", "printf 'hello\\033[?25l'; sleep 1000", tty)

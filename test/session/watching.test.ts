@@ -135,6 +135,52 @@ describe("a viewer", () => {
     }).pipe(Effect.provide(serverLayer()))
   )
 
+  it.scopedLive("of a flood sees every seq, or is told of a skip, beside one that never reads", () =>
+    Effect.gen(function* () {
+      const { as } = yield* guarded
+      const { client: owner } = yield* as({ sub: "owner" })
+      yield* owner.sh("p", "read line; head -c 6000000 /dev/zero", { pipeStdin: true })
+      const [{ session }] = (yield* owner.ask("session/list")).sessions
+      const viewers = yield* Effect.forEach([1, 2, 3, 4, 5], () =>
+        Effect.gen(function* () {
+          const { client } = yield* as({ role: "viewer" })
+          const viewer = yield* attach(client, "p", { session, window: 65_536 })
+          viewer.ack(0)
+          return viewer
+        })
+      )
+      yield* owner.write("p", "\n")
+      const reading = viewers.slice(1)
+      for (const viewer of reading) {
+        yield* Effect.forkScoped(
+          Effect.forever(
+            Effect.zipRight(
+              settle,
+              Effect.sync(() => viewer.ack(viewer.all.at(-1)?.[1].seq ?? 0))
+            )
+          )
+        )
+      }
+      yield* owner.closed("p")
+      assert.strictEqual(owner.output("p").length, 6_000_000)
+      for (const viewer of reading) {
+        yield* viewer.notified("event", ({ type }) => type === "closed")
+        let bytes = 0
+        let last = 0
+        for (const [kind, { seq, chunk, skippedBytes }] of viewer.all) {
+          if (kind !== "output" && kind !== "screen") continue
+          if (kind === "output") assert.isAtMost(seq - last, 2)
+          bytes += kind === "output" ? Buffer.from(chunk, "base64").length : skippedBytes
+          last = seq
+        }
+        assert.strictEqual(bytes, 6_000_000)
+      }
+      const [stalled] = viewers
+      const sent = stalled?.of("output").reduce((sum, { chunk }) => sum + Buffer.from(chunk, "base64").length, 0)
+      assert.isBelow(sent, 200_000)
+    })
+  )
+
   it.scopedLive("is told that its token has expired, and nobody is told the ids that resume sessions", () =>
     Effect.gen(function* () {
       const { as } = yield* guarded
