@@ -25,6 +25,7 @@ import * as Sessions from "./Sessions.js"
 import * as StdioLink from "./StdioLink.js"
 import * as StreamLink from "./StreamLink.js"
 import * as TextChannel from "./TextChannel.js"
+import * as Usage from "./Usage.js"
 import * as WebSocketLink from "./WebSocketLink.js"
 
 export type { StartOptions } from "./Processes.js"
@@ -62,6 +63,8 @@ export interface Shape extends Processes.Processes {
   readonly files: Files.Files
   /** The sessions of the server that the token permits to see. */
   readonly sessions: Sessions.Sessions
+  /** What processes use: CPU time, memory and I/O. */
+  readonly usage: Usage.Usage
   /**
    * Stops reading from the server while the scope is open (backpressure), so that it pauses its processes. For
    * consumers that must not miss output and cannot accept more now. Responses wait as well.
@@ -92,6 +95,7 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
       http,
       files: Files.make(session.ask, features),
       sessions: Sessions.make(session.ask),
+      usage: Usage.make(session),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,
       environmentInfo,

@@ -81,7 +81,9 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
         resumable: false,
         responseBudget: new ResponseBudget(() => false),
         maxContentBytes: Number.POSITIVE_INFINITY,
-        notify: (method, params) => events.onNotification({ method, params }),
+        notify: (method, params) =>
+          // The cast is safe: the parameters of these notifications are the same in JSON.
+          events.onNotification({ method, params } as Api.Notification),
         isAlive: Effect.succeed(true),
         end: () => {},
         deltas: {

@@ -136,6 +136,26 @@ const ls = typed(
     })
 )
 
+const top = typed(
+  ["top"],
+  {
+    summary: "Shows what the processes of a server use, the busiest first; q quits.",
+    note: "If the output is not a terminal, prints one table and exits. PROCESSES are those of the whole tree that are alive.",
+    flags: {
+      ...serverFlags,
+      session,
+      interval: Flag.duration("interval", output, "the time between samples, half a second or more: 2s, 500ms"),
+      json: Flag.toggle("json", output, "print each sample as JSON on a line, until interrupted")
+    },
+    examples: [["exec-server top --url ws://127.0.0.1:8080 --token-file operator", "everything on a server"]]
+  },
+  (flags) =>
+    lazily(async () => {
+      const { top } = await import("./Top.js")
+      return top({ target: targetOf(flags), intervalMs: flags.interval, json: flags.json })
+    })
+)
+
 const attach = typed(
   ["attach"],
   {
@@ -362,4 +382,4 @@ const rendezvous = typed(
 )
 
 /** All commands except those of `Cli`. */
-export const all: ReadonlyArray<Command> = [run, ls, ps, attach, logs, kill, cp, doctor, rendezvous]
+export const all: ReadonlyArray<Command> = [run, ls, ps, top, attach, logs, kill, cp, doctor, rendezvous]

@@ -30,6 +30,7 @@ import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
 import { type Allowance, unlimited } from "./Allowance.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
+import type { ProcessObserver, Release } from "./ProcessObserver.js"
 import { Event, transition } from "./ProcessState.js"
 import { type Description, ProcessView } from "./ProcessView.js"
 import * as StdinQueue from "./StdinQueue.js"
@@ -48,6 +49,8 @@ export class ManagedProcess extends ProcessView implements EventSource {
   private onClosed = () => {}
 
   private group: FiberGroup | undefined
+  /** Most processes have none. */
+  private observers: Set<ProcessObserver> | undefined
 
   private constructor(
     /** Closes when the process was forgotten and nothing of its tree is left, or with its session. */
@@ -133,12 +136,24 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.listenTo(child)
   }
 
+  /** Adds an observer; the returned function removes it. */
+  observe(observer: ProcessObserver): () => void {
+    this.observers ??= new Set()
+    this.observers.add(observer)
+    return () => {
+      this.observers?.delete(observer)
+      if (this.observers?.size === 0) this.observers = undefined
+    }
+  }
+
   /** Sets the child that replaces the previous one. */
   restarted(child: Child): void {
     this.spawned(child)
     this.failure = null
     this.restarts++
-    this.events.onRestarted(this, this.nextSeq++, this.restarts, child.pid)
+    const seq = this.nextSeq++
+    this.events.onRestarted(this, seq, this.restarts, child.pid)
+    this.tell((observer) => observer.onRestarted(seq, this.restarts, child.pid))
     this.listenTo(child)
     if (this.paused) child.pause()
   }
@@ -184,8 +199,15 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.stdin?.end()
   }
 
-  /** Sets the size of the terminal. Descendants may still use it after the leader's exit. */
-  resize(rows: number, cols: number): void {
+  /**
+   * Sets the size of the terminal; `by`: the attachment that does. Descendants may still use it after the leader's exit.
+   */
+  resize(rows: number, cols: number, by: number | null = null): void {
+    if (this.marks !== undefined && (rows !== this.size?.rows || cols !== this.size.cols)) {
+      const mark = { seq: this.lastSeq, rows, cols, by }
+      this.marks.add(mark)
+      this.tell((observer) => observer.onResized(mark))
+    }
     this.size = { rows, cols }
     const child = this.child()
     // A child that is being killed must not see later requests.
@@ -230,6 +252,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
 
   /** Frees the retained output. It can no longer be read. */
   releaseOutput(): void {
+    this.dismiss("released")
     this.output.release()
     this.stdin?.close()
     this.writeIds?.clear()
@@ -238,7 +261,20 @@ export class ManagedProcess extends ProcessView implements EventSource {
   /** Runs when the scope closes: kills the rest of the tree. */
   private release(): void {
     this.kill()
+    this.dismiss("sessionEnded")
     this.output.release()
+  }
+
+  private tell(event: (observer: ProcessObserver) => void): void {
+    if (this.observers === undefined) return
+    for (const observer of this.observers) event(observer)
+  }
+
+  /** Tells the observers that the output is about to be freed. */
+  private dismiss(reason: Release): void {
+    const { observers } = this
+    this.observers = undefined
+    for (const observer of observers ?? []) observer.onReleased(reason)
   }
 
   private onOutput(stream: OutputStream, bytes: Buffer): void {
@@ -257,6 +293,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.lastOutputAtMs = Date.now()
     this.output.append(seq, stream, bytes)
     this.events.onOutput(this, seq, stream, bytes)
+    if (this.observers !== undefined) for (const observer of this.observers) observer.onOutput(seq, stream, bytes)
     this.waiters.wake()
   }
 
@@ -278,10 +315,14 @@ export class ManagedProcess extends ProcessView implements EventSource {
       this.denied = this.confined && Denial.isLikely(this.exit(), this.output)
       // Timed out if killed, or if waiting for a restart. With any other status it ended by itself just before.
       const timedOut = this.expired && (before._tag === "Restarting" || this.exit().signal === "SIGKILL")
-      this.events.onExited(this, this.nextSeq++, this.exit(), timedOut)
+      const seq = this.nextSeq++
+      this.events.onExited(this, seq, this.exit(), timedOut)
+      this.tell((observer) => observer.onExited(seq, this.exit(), timedOut))
     }
     if (this.state._tag === "Closed") {
-      this.events.onClosed(this, this.nextSeq++)
+      const seq = this.nextSeq++
+      this.events.onClosed(this, seq)
+      this.tell((observer) => observer.onClosed(seq))
       this.output.seal()
       this.onClosed()
     }

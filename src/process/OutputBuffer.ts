@@ -38,6 +38,8 @@ export interface RetainedOutput {
   readonly select: (afterSeq: number, maxBytes: number) => Selection
   /** Whether a chunk was appended after `afterSeq`, even if it was dropped since. */
   readonly hasAfter: (afterSeq: number) => boolean
+  /** How many bytes are retained after `afterSeq`. */
+  readonly bytesAfter: (afterSeq: number) => number
   /** All retained bytes of one stream. */
   readonly concat: (stream: OutputStream) => Buffer
   /** How much of one stream was dropped, and at which position of `concat`; undefined if nothing was. */
@@ -119,6 +121,10 @@ abstract class Store implements RetainedOutput {
     const chunks: Array<OutputChunk> = []
     const cut = this.rings.some((ring) => ring.collect(afterSeq, maxBytes, chunks))
     return { chunks, cut }
+  }
+
+  bytesAfter(afterSeq: number): number {
+    return this.sum((ring) => ring.bytesAfter(afterSeq))
   }
 
   hasAfter(afterSeq: number): boolean {

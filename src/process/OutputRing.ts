@@ -131,6 +131,11 @@ export class OutputRing {
     return false
   }
 
+  /** How many bytes are retained after a cursor. */
+  bytesAfter(afterSeq: number): number {
+    return this.size - this.find(afterSeq).offset
+  }
+
   /** All retained bytes of one stream. */
   concat(stream: OutputStream): Buffer {
     const kind = streams.indexOf(stream)

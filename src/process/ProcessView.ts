@@ -9,10 +9,11 @@ import * as Immediate from "../internal/Immediate.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { ProcessInfo, ReadResult, SnapshotResult, WaitResult } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import type { Child } from "../spawn/Child.js"
+import type { Child, Root } from "../spawn/Child.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import * as ProcessReport from "./ProcessReport.js"
 import { type ExitReport, reportOf, State, stillRunning } from "./ProcessState.js"
+import { ResizeMarks, type Size } from "./ResizeMarks.js"
 import { Waiters } from "./Waiters.js"
 
 /** The properties of a process that are known before it runs. */
@@ -24,13 +25,9 @@ export interface Description {
   /** The initial size of the terminal. */
   readonly size?: Size | undefined
   readonly hasStdin: boolean
+  /** Who may change the size of the terminal besides `process/resize`: nobody, or the viewer that drives it. */
+  readonly sizePolicy?: "owner" | "driver" | undefined
   readonly startedAtMs: number
-}
-
-/** The size of a terminal, in cells. */
-export interface Size {
-  readonly rows: number
-  readonly cols: number
 }
 
 /** The part of a process that reads its state. `ManagedProcess` is the part that changes it, and wakes the waiters. */
@@ -47,6 +44,8 @@ export abstract class ProcessView {
   protected lastOutputAtMs: number | null = null
   /** The size of its terminal; undefined on pipes. */
   protected size: Size | undefined
+  /** The sizes that its terminal has had; undefined on pipes. */
+  readonly marks: ResizeMarks | undefined
   protected readonly waiters = new Waiters()
 
   /** The processId as JSON text, for messages that are assembled without a JSON encoder. */
@@ -59,6 +58,7 @@ export abstract class ProcessView {
   ) {
     this.idJson = JSON.stringify(description.processId)
     this.size = description.size
+    this.marks = description.size === undefined ? undefined : new ResizeMarks(description.size)
   }
 
   get processId(): ProcessId {
@@ -78,6 +78,31 @@ export abstract class ProcessView {
   /** Whether it has exited, probably because of its restrictions. */
   get sandboxDenied(): boolean {
     return this.denied
+  }
+
+  /** The retained output, to read from. */
+  get retained(): Pick<RetainedOutput, "select" | "gap" | "bytesAfter"> {
+    return this.output
+  }
+
+  /** The number of the last event; 0 before the first. */
+  get lastSeq(): number {
+    return this.nextSeq - 1
+  }
+
+  /** The total output so far, in bytes. */
+  get totalBytes(): number {
+    return this.outputBytes
+  }
+
+  /** The current size of its terminal; undefined on pipes. */
+  get currentSize(): Size | undefined {
+    return this.size
+  }
+
+  /** Whether it has exited and closed, and its exit status. */
+  status(): WaitResult {
+    return { exited: this.exited(), ...this.exit(), closed: this.state._tag === "Closed" }
   }
 
   /** Completes when the process has left this state. */
@@ -104,11 +129,12 @@ export abstract class ProcessView {
   /** The state of the process after it has exited, or closed, or after `waitMs`. */
   wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
     const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
-    return Immediate.map(this.waiters.until(ready, waitMs), () => ({
-      exited: this.exited(),
-      ...this.exit(),
-      closed: this.state._tag === "Closed"
-    }))
+    return Immediate.map(this.waiters.until(ready, waitMs), () => this.status())
+  }
+
+  /** The roots of its tree in the process table; undefined if it has not started, or is over with all of its tree. */
+  get root(): Root | undefined {
+    return this.exited() && !this.hasRemains() ? undefined : this.child()?.root
   }
 
   /** Whether members of the tree may have survived the leader. Cheap; true when in doubt. */

@@ -13,7 +13,7 @@ import { alsoChecked, checked, unbounded } from "./Bounds.js"
 import { DiscoveryApi } from "./DiscoveryApi.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
-import { ClientId, ProcessId, SessionHandle, SessionId, SessionName } from "./Ids.js"
+import { ClientId, ProcessId, processFields, SessionHandle, SessionId, SessionName } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
@@ -34,6 +34,7 @@ import {
 import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
+import { UsageApi } from "./UsageApi.js"
 
 /**
  * The stream that output came from; a terminal has one, `pty`, for both stdout and stderr.
@@ -302,8 +303,6 @@ export const ProcessInfo = Schema.Struct({
 export type ProcessInfo = typeof ProcessInfo.Type
 
 const Empty = Schema.Struct({})
-/** A process of the connection's own session, or of `session` (ours) if the grant permits it. */
-const processFields = { session: maybe(SessionHandle), processId: ProcessId }
 
 /**
  * One session in the result of `session/list` (ours). Times are in milliseconds since 1970.
@@ -509,7 +508,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ session: SessionHandle }),
     success: Schema.Struct({ ended: Count })
   })
-).merge(FileSystemApi, HttpApi, DiscoveryApi) {}
+).merge(FileSystemApi, HttpApi, DiscoveryApi, UsageApi) {}
 
 /**
  * The name of a request.

@@ -10,6 +10,7 @@ import { exitFields, OutputStream } from "./ExecApi.js"
 import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
 import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.js"
+import { UsageSample } from "./UsageApi.js"
 
 /**
  * The parameters of `process/ack`.
@@ -61,6 +62,8 @@ export class ExecNotifications extends RpcGroup.make(
   Rpc.make("process/failed", { payload: Schema.Struct({ processId: ProcessId, message: Text }) }),
   /** A path of `fs/watchMissing` changed (current). This ends the watch. */
   Rpc.make("fs/missingChanged", { payload: Schema.Struct({ watchId: Count }) }),
+  /** What processes use (ours). Sent only to connections that asked for it by `usage/watch`. */
+  Rpc.make("usage/sample", { payload: UsageSample }),
   /** A piece of a streamed HTTP body; the last one has `done`. Sent only to the connection that made the request. */
   Rpc.make("http/request/bodyDelta", { payload: HttpBodyDelta })
 ) {}

@@ -5,7 +5,7 @@
  */
 import * as Schema from "effect/Schema"
 import { maxBytes, maxIdBytes } from "./Bounds.js"
-import { clip, Text } from "./Schemas.js"
+import { clip, maybe, Text } from "./Schemas.js"
 
 /**
  * An id that a client chooses: any string of at most 1 KiB.
@@ -40,6 +40,13 @@ export const SessionName = maxBytes(Text, maxIdBytes).pipe(
  * @category schemas
  */
 export const SessionHandle = ClientId
+
+/**
+ * A process of the connection's own session, or of `session` (ours) if the grant permits it.
+ *
+ * @category schemas
+ */
+export const processFields = { session: maybe(SessionHandle), processId: ProcessId }
 
 /**
  * The id the server gives a session: a version 4 UUID.

@@ -71,7 +71,8 @@ export const TextMap = Schema.declare(
   }
 )
 
-const integerBetween = (minimum: number, maximum: number, range: string) =>
+/** An integer in a range, which error messages describe as `range`. */
+export const integerBetween = (minimum: number, maximum: number, range: string) =>
   Schema.declare(
     (value: unknown): value is number =>
       typeof value === "number" && Number.isInteger(value) && value >= minimum && value <= maximum,

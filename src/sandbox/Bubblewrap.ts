@@ -18,13 +18,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as OsError from "../protocol/OsError.js"
-import { attempt, type ChildSpec, type ExitStatus, SpawnError } from "../spawn/Child.js"
+import { attempt, type ChildSpec, type ExitStatus, type Identity, SpawnError } from "../spawn/Child.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import { Guard } from "../spawn/Guard.js"
 import { ConfinedLauncher, Launcher, type Leader, makeExit, type Running, run, statusOf } from "../spawn/Launcher.js"
 import * as MountProbe from "../spawn/MountProbe.js"
 import * as Posix from "../spawn/Posix.js"
-import { childrenOf, entryOf, type Identity, isStranger, kill, membersOf, table } from "../spawn/ProcessTree.js"
+import { childrenOf, entryOf, isStranger, kill, membersOf, table } from "../spawn/ProcessTree.js"
 import { ProcessTrees, type Tree, type Shape as TreesShape } from "../spawn/ProcessTrees.js"
 import * as Program from "../spawn/Program.js"
 import { SessionWaits } from "../spawn/SessionWaits.js"
@@ -222,6 +222,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
 
     const leaderOf = (found: Contained | undefined): Leader => ({
       pid: found?.program.pid ?? outer.pid,
+      root: tree.root,
       onExit,
       signal: (signal, target) => {
         if (signal === "SIGKILL" && target === "tree") {

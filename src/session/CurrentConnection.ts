@@ -11,8 +11,8 @@ import type { Grant } from "./Grant.js"
 import type { Ending } from "./Peer.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 
-/** Sends a notification that does not concern a process. */
-export type Notify = (method: "fs/missingChanged", params: NotificationJson<"fs/missingChanged">) => void
+/** Sends a notification that is not an event of the session's processes. */
+export type Notify = <M extends "fs/missingChanged" | "usage/sample">(method: M, params: NotificationJson<M>) => void
 
 /** One connection. */
 export interface Connection {

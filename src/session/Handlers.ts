@@ -13,9 +13,8 @@ import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
 import * as Immediate from "../internal/Immediate.js"
-import type { ManagedProcess } from "../process/ManagedProcess.js"
 import * as ProcessMetrics from "../process/ProcessMetrics.js"
-import { ExecApi, type Method, type WriteResult } from "../protocol/ExecApi.js"
+import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import {
   type Failure,
   InvalidParams,
@@ -24,10 +23,8 @@ import {
   StdinClosed,
   UnknownProcess
 } from "../protocol/Failure.js"
-import type { ProcessId } from "../protocol/Ids.js"
 import { clip } from "../protocol/Schemas.js"
 import * as Unenforced from "../protocol/Unenforced.js"
-import type * as Access from "./Access.js"
 import * as AuditLog from "./AuditLog.js"
 import * as DiscoveryHandlers from "./DiscoveryHandlers.js"
 import * as FileSystemHandlers from "./FileSystemHandlers.js"
@@ -38,6 +35,7 @@ import { factsOf, requests } from "./MethodCodecs.js"
 import * as Reached from "./Reached.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
 import * as Switches from "./Switches.js"
+import * as UsageHandlers from "./UsageHandlers.js"
 
 /**
  * The handlers, as a service.
@@ -77,6 +75,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const files = yield* FileSystemHandlers.make
     const http = yield* HttpHandlers.make
     const discovery = yield* DiscoveryHandlers.make
+    const usage = yield* UsageHandlers.make(registry)
     const audit = yield* AuditLog.AuditLog
 
     const describe = () => switches.describe(host.describe())
@@ -84,18 +83,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const target = Reached.find(registry)
     const listed = Reached.listed(registry)
 
-    const process = <A, E>(
-      method: Method,
-      about: Access.Target & { readonly processId: ProcessId },
-      use: (process: ManagedProcess) => Effect.Effect<A, E>
-    ) =>
-      Immediate.flatMap(target(method, about), ({ session }) =>
-        session.supervisor.act(
-          about.processId,
-          (found): Effect.Effect<A, E | UnknownProcess> =>
-            found === undefined ? Exit.fail(new UnknownProcess(about)) : use(found)
-        )
-      )
+    const process = Reached.process(registry)
 
     const processesOf = ({ handle, supervisor }: Session) =>
       supervisor.list().map((found) => ({ ...found.info(), session: handle }))
@@ -104,6 +92,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       ...http,
       ...files,
       ...discovery,
+      ...usage,
 
       initialize: (params) => {
         const { clientName, resumeSessionId, takeover = false, sessionTtlMs, name } = params
@@ -222,12 +211,14 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
 
       "process/list": ({ session }) =>
         session === everySession
-          ? Immediate.map(listed, (sessions) => ({ processes: sessions.flatMap(processesOf) }))
+          ? Immediate.map(listed, (sessions) => ({ processes: sessions().flatMap(processesOf) }))
           : Immediate.map(target("process/list", { session }), ({ session }) => ({ processes: processesOf(session) })),
 
       "session/list": () =>
         Immediate.flatMap(initialized, ({ session: own }) =>
-          Immediate.map(listed, (sessions) => ({ sessions: sessions.map((session) => session.info(session === own)) }))
+          Immediate.map(listed, (sessions) => ({
+            sessions: sessions().map((session) => session.info(session === own))
+          }))
         ),
 
       "session/end": (params) =>

@@ -7,8 +7,10 @@ import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Immediate from "../internal/Immediate.js"
+import type { ManagedProcess } from "../process/ManagedProcess.js"
 import type { Method } from "../protocol/ExecApi.js"
-import { type Failure, UnknownSession } from "../protocol/Failure.js"
+import { type Failure, UnknownProcess, UnknownSession } from "../protocol/Failure.js"
+import type { ProcessId } from "../protocol/Ids.js"
 import * as Access from "./Access.js"
 import type * as AuditLog from "./AuditLog.js"
 import { initialized } from "./Handshake.js"
@@ -35,8 +37,25 @@ export const find =
       return Exit.succeed({ session, who: { ...session.who, subject: grant.id, peer: own.who.peer } })
     })
 
-/** The sessions that the grant of a request may list. */
+/** Uses the process that a request concerns, in the order of requests. Fails if the session has none of its id. */
+export const process = (registry: Context.Tag.Service<SessionRegistry>) => {
+  const target = find(registry)
+  return <A, E>(
+    method: Method,
+    about: Access.Target & { readonly processId: ProcessId },
+    use: (process: ManagedProcess, reached: Reached) => Effect.Effect<A, E>
+  ) =>
+    Immediate.flatMap(target(method, about), (reached) =>
+      reached.session.supervisor.act(
+        about.processId,
+        (found): Effect.Effect<A, E | UnknownProcess> =>
+          found === undefined ? Exit.fail(new UnknownProcess(about)) : use(found, reached)
+      )
+    )
+}
+
+/** The sessions that the grant of a request may list, each time. */
 export const listed = (registry: Context.Tag.Service<SessionRegistry>) =>
   Immediate.map(initialized, ({ session, grant }) =>
-    Access.reachOf(grant, "list") === "all" ? registry.list() : [session]
+    Access.reachOf(grant, "list") === "all" ? registry.list : () => [session]
   )

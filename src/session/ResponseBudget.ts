@@ -22,7 +22,7 @@ export class ResponseBudget {
   private reserved = 0
 
   /** `isFull` says whether earlier responses are still waiting for the peer. */
-  constructor(private readonly isFull: () => boolean) {}
+  constructor(readonly isFull: () => boolean) {}
 
   /** Reserves bytes until the scope closes. Waits for them in the order of the calls. */
   reserve(bytes: number): Effect.Effect<void, never, Scope.Scope> {

@@ -70,7 +70,7 @@ export class Session {
   }
 
   /** Attaches another connection. */
-  isHeldBy(connection: Connection): void {
+  attachTo(connection: Connection): void {
     this.connection = connection
   }
 
@@ -376,7 +376,7 @@ const make = Effect.gen(function* () {
         return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
       }
       yield* forgetExpiry(session)
-      session.isHeldBy(connection)
+      session.attachTo(connection)
       applyTo(session, options)
       yield* tell(session, { event: "session.resumed" })
       return session

@@ -55,6 +55,25 @@ export type ExitStatus = Data.TaggedEnum<{
 export const ExitStatus = Data.taggedEnum<ExitStatus>()
 
 /**
+ * A process by pid and start time (clock ticks since boot), which together are unique. A start time of 0 is unknown.
+ *
+ * @category models
+ */
+export interface Identity {
+  readonly pid: number
+  readonly startTime: number
+}
+
+/**
+ * The roots of a tree: its leader, and known members that have left its session.
+ *
+ * @category models
+ */
+export interface Root extends Identity {
+  readonly strays?: ReadonlyArray<Identity>
+}
+
+/**
  * The target of a signal: the leader, its process group, or the whole tree.
  *
  * @category models
@@ -84,6 +103,8 @@ export interface ChildEvents {
  */
 export interface Child {
   readonly pid: number
+  /** The roots of its tree in the process table; absent if it is not in there. */
+  readonly root?: Root
   /** Starts the reports; call it once, soon after the spawn. Earlier events are kept until then. */
   readonly listen: (events: ChildEvents) => void
   /** Stops reading output; the child blocks once its pipe is full. */

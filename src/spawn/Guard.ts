@@ -15,8 +15,8 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as OsError from "../protocol/OsError.js"
 import * as Signals from "../protocol/Signals.js"
+import type { Identity } from "./Child.js"
 import * as Posix from "./Posix.js"
-import type { Identity } from "./ProcessTree.js"
 
 /** How long after a failure the next guard is started, in milliseconds. Doubles each time, up to the maximum. */
 const firstRetryMs = 200

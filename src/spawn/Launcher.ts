@@ -26,7 +26,9 @@ export interface Running {
 }
 
 /** A started leader, and its tree. */
-export interface Leader extends Running, Pick<Tree, "signal" | "hasRemains" | "findRemains" | "closeTerminal"> {}
+export interface Leader
+  extends Running,
+    Pick<Tree, "root" | "signal" | "hasRemains" | "findRemains" | "closeTerminal"> {}
 
 /** The exit status from a status and a signal. `Lost` if the system reported neither. */
 export const statusOf = (code: number, signal: number): ExitStatus => {
@@ -90,6 +92,7 @@ const toLeader = (trees: TreesShape, { pid, onExit }: Running): Leader => {
         tree.reaped()
         listen(status)
       }),
+    root: tree.root,
     signal: tree.signal,
     hasRemains: tree.hasRemains,
     findRemains: tree.findRemains,

@@ -106,6 +106,7 @@ const manage = (reader: PipeReader, leader: Leader, parent: ReadonlyArray<number
     // Not end(): a pipe cannot be shut down in one direction, only closed.
     endStdin: () => stdin?.destroySoon(),
     resize: () => {},
+    root: leader.root,
     signal: leader.signal,
     hasRemains: leader.hasRemains,
     findRemains: leader.findRemains,

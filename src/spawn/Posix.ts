@@ -198,11 +198,12 @@ export const peerCredentials = (fd: number): readonly [uid: number, pid: number]
   check(native().peerCredentials(fd)) as readonly [number, number]
 
 /** The length of a row of `processTable`. */
-export const rowLength = 6
+export const rowLength = 9
 
 /**
- * All processes, `rowLength` numbers each: pid, state as a character code, parent, group, session, and start time in
- * clock ticks since boot. Empty without /proc.
+ * All processes, `rowLength` numbers each: pid, state as a character code, parent, group, session, start time in clock
+ * ticks since boot, CPU time in milliseconds, that of children it has waited for, and resident memory in bytes. Empty
+ * without /proc.
  */
 export const processTable = (): Float64Array => native().processTable()
 

@@ -5,7 +5,7 @@
  */
 import { readFileSync } from "node:fs"
 import { numberOf, type Signal } from "../protocol/Signals.js"
-import type { SignalTarget } from "./Child.js"
+import type { Identity, Root, SignalTarget } from "./Child.js"
 import * as Posix from "./Posix.js"
 
 /** One row of the process table. `startTime` (clock ticks since boot) distinguishes processes that reuse a pid. */
@@ -18,12 +18,11 @@ export interface Entry {
   readonly startTime: number
 }
 
-/** A process by pid and start time, which together are unique. A start time of 0 is unknown. */
-export type Identity = Pick<Entry, "pid" | "startTime">
-
-/** The roots of a tree: its leader, and known members that have left its session. */
-export interface Root extends Identity {
-  readonly strays?: ReadonlyArray<Identity>
+/** A row of the whole table, with what the process uses. */
+export interface Row extends Entry {
+  /** CPU time in milliseconds: its own, and that of children it has waited for. */
+  readonly cpuMs: number
+  readonly rssBytes: number
 }
 
 /** Whether the leader's pid was reused. */
@@ -67,9 +66,9 @@ export const childrenOf = (pid: number): ReadonlyArray<Entry> => {
 const isZombie = (state: string) => state === "Z" || state === "X"
 
 /** The whole process table; empty where there is no /proc. */
-export const table = (): ReadonlyArray<Entry> => {
+export const table = (): ReadonlyArray<Row> => {
   const rows = Posix.processTable()
-  const entries: Array<Entry> = []
+  const entries: Array<Row> = []
   for (let row = 0; row < rows.length; row += Posix.rowLength) {
     entries.push({
       pid: rows[row] ?? 0,
@@ -77,22 +76,24 @@ export const table = (): ReadonlyArray<Entry> => {
       parent: rows[row + 2] ?? 0,
       group: rows[row + 3] ?? 0,
       session: rows[row + 4] ?? 0,
-      startTime: rows[row + 5] ?? 0
+      startTime: rows[row + 5] ?? 0,
+      cpuMs: (rows[row + 6] ?? 0) + (rows[row + 7] ?? 0),
+      rssBytes: rows[row + 8] ?? 0
     })
   }
   return entries
 }
 
 /** An index of a process table. */
-interface Index {
-  readonly byPid: ReadonlyMap<number, Entry>
-  readonly byParent: ReadonlyMap<number, ReadonlyArray<Entry>>
-  readonly byGroup: ReadonlyMap<number, ReadonlyArray<Entry>>
-  readonly bySession: ReadonlyMap<number, ReadonlyArray<Entry>>
+interface Index<E extends Entry> {
+  readonly byPid: ReadonlyMap<number, E>
+  readonly byParent: ReadonlyMap<number, ReadonlyArray<E>>
+  readonly byGroup: ReadonlyMap<number, ReadonlyArray<E>>
+  readonly bySession: ReadonlyMap<number, ReadonlyArray<E>>
 }
 
-const by = (entries: ReadonlyArray<Entry>, key: (entry: Entry) => number): Map<number, Array<Entry>> => {
-  const map = new Map<number, Array<Entry>>()
+const by = <E extends Entry>(entries: ReadonlyArray<E>, key: (entry: E) => number): Map<number, Array<E>> => {
+  const map = new Map<number, Array<E>>()
   for (const entry of entries) {
     const same = map.get(key(entry))
     if (same === undefined) map.set(key(entry), [entry])
@@ -102,11 +103,12 @@ const by = (entries: ReadonlyArray<Entry>, key: (entry: Entry) => number): Map<n
 }
 
 // One index serves all leaders of a table.
-const indexes = new WeakMap<ReadonlyArray<Entry>, Index>()
+const indexes = new WeakMap<ReadonlyArray<Entry>, Index<Entry>>()
 
-const indexOf = (entries: ReadonlyArray<Entry>): Index => {
+const indexOf = <E extends Entry>(entries: ReadonlyArray<E>): Index<E> => {
   const known = indexes.get(entries)
-  if (known !== undefined) return known
+  // The cast is safe: the index of a table has its entries.
+  if (known !== undefined) return known as Index<E>
   const index = {
     byPid: new Map(entries.map((entry) => [entry.pid, entry])),
     byParent: by(entries, ({ parent }) => parent),
@@ -122,10 +124,10 @@ const indexOf = (entries: ReadonlyArray<Entry>): Index => {
  * these. The leader may be gone: its pid stays reserved while its group or session has members. If another process has
  * the pid, only strays are left.
  */
-export const membersOf = (leader: Root, entries: ReadonlyArray<Entry>): ReadonlyMap<number, Entry> => {
+export const membersOf = <E extends Entry>(leader: Root, entries: ReadonlyArray<E>): ReadonlyMap<number, E> => {
   const { byPid, byParent, byGroup, bySession } = indexOf(entries)
-  const members = new Map<number, Entry>()
-  const add = (entry: Entry) => {
+  const members = new Map<number, E>()
+  const add = (entry: E) => {
     if (members.has(entry.pid) || entry.zombie) return
     members.set(entry.pid, entry)
     for (const child of byParent.get(entry.pid) ?? []) add(child)

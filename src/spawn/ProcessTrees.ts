@@ -7,19 +7,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
-import type { SignalTarget } from "./Child.js"
+import type { Identity, Root, SignalTarget } from "./Child.js"
 import { Guard } from "./Guard.js"
-import {
-  type Entry,
-  entryOf,
-  type Identity,
-  kill,
-  killAll,
-  membersOf,
-  type Root,
-  recipientsOf,
-  table
-} from "./ProcessTree.js"
+import { type Entry, entryOf, kill, killAll, membersOf, recipientsOf, table } from "./ProcessTree.js"
 
 /**
  * How often trees without a leader are checked for remaining members, in milliseconds. All are checked at once: reading
@@ -29,6 +19,8 @@ const pruneMs = 2000
 
 /** The tree under one leader. */
 export interface Tree {
+  /** Its roots in the process table. */
+  readonly root: Root
   /**
    * Sends a signal to the leader, its group, or every member. SIGKILL to a tree is delivered at the end of this turn of
    * the event loop.
@@ -118,6 +110,7 @@ const make = Effect.gen(function* () {
     }
 
     return {
+      root: leader,
       signal: (signal, target) => {
         // SIGKILL is due in this turn of the event loop, and a later signal must not overtake it.
         if (isDoomed && signal !== "SIGKILL") return

@@ -125,6 +125,7 @@ const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, sl
     resize: (rows, cols) => {
       if (isOpen) pty.resize(fd, cols, rows)
     },
+    root: leader.root,
     signal: leader.signal,
     hasRemains: leader.hasRemains,
     findRemains: leader.findRemains,

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { command, start } from "../support/command.js"
+import { atTerminal, command, commandLine, start } from "../support/command.js"
 import { directory } from "../support/files.js"
 import { eventually, isAlive, webSocketServer } from "../support/servers.js"
 
@@ -185,6 +185,59 @@ describe("kill SESSION[/PROCESS]", () => {
       assert.include(refused.stderr, "no session build is visible; a client sees only its own: give the session id")
       assert.strictEqual((yield* command(["kill", `${sessionId}/p1`, ...asClient])).code, 0)
       yield* eventually("it is gone", () => !isAlive(pid))
+    })
+  )
+})
+
+describe("top", () => {
+  it.scopedLive("prints one table with percentages, or samples as JSON", () =>
+    Effect.gen(function* () {
+      const { asClient, asOperator } = yield* served
+      yield* left(asClient, ["--keep"], "sh", "-c", "while :; do :; done")
+      yield* left(asClient, ["--keep"], "sleep", "1000")
+      const { code, stdout, stderr } = yield* command(["top", "--interval", "500ms", ...asOperator])
+      assert.deepStrictEqual([code, stderr], [0, ""])
+      const [server = "", , header = "", busiest = "", idle = "", ...rest] = stdout.split("\n")
+      assert.match(server, /^server: CPU \d+\.\d %, memory \d+\.\d MiB, event loop \d+ ms late$/)
+      assert.match(header, /^SESSION +ID +CPU% +CPU +RSS +PROCESSES +COMMAND$/)
+      assert.match(busiest, /^s-[0-9a-f]{8} +p1 +\d+\.\d +\d+ s +\d+\.\d [KM]iB +1 +sh -c 'while :; do :; done'$/)
+      assert.match(idle, /p1 +0\.0 +0 s .* sleep 1000$/)
+      assert.deepStrictEqual(rest, [""])
+      const sampling = yield* start(["top", "--json", "--interval", "500ms", ...asOperator])
+      yield* eventually("two samples", () => sampling.stdout().split("\n").length > 2)
+      const [sample = ""] = sampling.stdout().split("\n")
+      assert.lengthOf(JSON.parse(sample).processes, 2)
+    })
+  )
+
+  it.scopedLive(
+    "without a viewer's token sees only itself, and says so; an interval that is too short is refused",
+    () =>
+      Effect.gen(function* () {
+        const { asClient } = yield* served
+        yield* left(asClient, ["--keep"], "sleep", "1000")
+        const { stdout, stderr } = yield* command(["top", "--interval", "500ms", ...asClient])
+        assert.include(stderr, "no other session is visible")
+        assert.notInclude(stdout, "sleep")
+        const { code, stderr: refused } = yield* command(["top", "--interval", "100ms", ...asClient])
+        assert.strictEqual(code, 2)
+        assert.include(refused, "100 is not an integer from 500 to 86400000")
+      })
+  )
+
+  it.scopedLive("at a terminal draws over the last table until q, and leaves the terminal as it was", () =>
+    Effect.gen(function* () {
+      const { asClient, asOperator } = yield* served
+      yield* left(asClient, ["--keep"], "sleep", "1000")
+      const line = commandLine("top", "--interval", "500ms", ...asOperator).join(" ")
+      const { type, sees } = yield* atTerminal(["sh", "-c", `${line}; echo co''de=$?; stty -a`])
+      yield* sees("\u001b[?1049h")
+      yield* sees("sleep 1000")
+      yield* sees("sleep 1000")
+      yield* type("q")
+      yield* sees("\u001b[?1049l")
+      yield* sees("code=0")
+      yield* sees(" echo ")
     })
   )
 })

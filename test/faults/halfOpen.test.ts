@@ -31,7 +31,7 @@ describe("half-open connections", () => {
   it.scopedLive("its session is resumed as soon as it has left one ping unanswered", () =>
     Effect.gen(function* () {
       // Without a resumption it is given up after four of these.
-      const server = yield* webSocketServer({ args: ["--ping-interval-ms", "8000"] })
+      const server = yield* webSocketServer({ args: ["--ping-interval-ms", "4000"] })
       const proxy = yield* swallowingProxy(server.url)
       const lost = yield* connectTo(proxy.url)
       const { sessionId } = yield* lost.handshake({ resumeSessionId: null })

@@ -65,6 +65,8 @@ const paramsOf = (method: string, session: string): object => {
       return { ...about, signal: "SIGCONT" }
     case "process/wait":
       return { ...about, waitMs: 0 }
+    case "usage/watch":
+      return { intervalMs: 500 }
     case "environment/info":
     case "environment/status":
     case "session/list":
@@ -110,13 +112,13 @@ const methods = Array.from(ExecApi.requests.keys()).filter((method) => method !=
 const machine = methods.filter(
   (method) => /^(fs|http|environmentConfig|capabilit)/.test(method) || method === "process/start"
 )
-const reading = ["process/read", "process/wait", "process/snapshot"]
+const reading = ["process/read", "process/wait", "process/snapshot", "process/usage"]
 const changing = ["process/write", "process/closeStdin", "process/resize", "process/signal", "process/terminate"]
-const lists = ["process/list", "session/list"]
+const lists = ["process/list", "session/list", "usage/watch"]
 
 /** What each role may do about another client's process; the methods that use the machine do that for its own session. */
 const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
-  client: ["environment/info", "environment/status", "session/list", ...machine],
+  client: ["environment/info", "environment/status", "session/list", "usage/watch", ...machine],
   viewer: ["environment/info", "environment/status", ...lists, ...reading],
   operator: methods,
   "scoped viewer": ["environment/info", "environment/status", ...reading],

@@ -276,6 +276,12 @@ const subjects: Readonly<Record<string, Subject>> = {
     observe: onProcess("process/snapshot", "echo ready; exec cat"),
     rows: { session: otherSession, processId: used("q") }
   },
+  "process/usage": {
+    base: () => ({ processId: "p" }),
+    observe: onProcess("process/usage", "echo ready; exec cat"),
+    rows: { session: otherSession, processId: used("q") }
+  },
+  "usage/watch": { base: () => ({ intervalMs: 500 }), rows: { intervalMs: checked(499) } },
   "session/list": { base: () => ({}), rows: {} },
   "session/end": { base: () => ({ session: "s-00000000" }), rows: { session: checked(1) } },
   "process/list": { base: () => ({}), rows: { session: otherSession } },

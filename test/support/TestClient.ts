@@ -72,6 +72,11 @@ export class TestClient {
     return this.until(`the reply to ${id}`, () => this.replies.get(JSON.stringify(id)))
   }
 
+  /** Whether a posted request has been replied to. */
+  hasReply(id: number | string): boolean {
+    return this.replies.has(JSON.stringify(id))
+  }
+
   /** Sends a request and waits for its reply. */
   call(method: string, params?: unknown): Effect.Effect<Json> {
     return Effect.suspend(() => this.reply(this.post(method, params)))

@@ -936,21 +936,27 @@ static napi_value peer_credentials(napi_env env, napi_callback_info info) {
 #endif
 }
 
-// A row of the table: pid, state as a character code, parent, group, session, start time.
-enum { row_length = 6 };
+// A row of the table: pid, state as a character code, parent, group, session, start time in clock ticks, CPU time in
+// milliseconds, that of the children it has waited for, and resident memory in bytes.
+enum { row_length = 9 };
 
 // Reads one row from the text of /proc/<pid>/stat. The name, in parentheses, may itself hold spaces and parentheses.
 static int read_row(const char *stat, double *row) {
   int pid, parent, group, session;
   char state;
   unsigned long long start;
+  unsigned long user, kernel;
+  long children_user, children_kernel, pages;
   const char *rest = strrchr(stat, ')');
   if (rest == NULL || sscanf(stat, "%d", &pid) != 1) return 0;
-  if (sscanf(rest + 1, " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
-             &parent, &group, &session, &start) != 5) {
+  if (sscanf(rest + 1, " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %llu %*u %ld", &state,
+             &parent, &group, &session, &user, &kernel, &children_user, &children_kernel, &start, &pages) != 10) {
     return 0;
   }
-  const double values[row_length] = {pid, state, parent, group, session, (double)start};
+  double tick_ms = 1000.0 / (double)sysconf(_SC_CLK_TCK);
+  double cpu_ms = (double)(user + kernel) * tick_ms, children_cpu_ms = (double)(children_user + children_kernel) * tick_ms;
+  double bytes = (double)pages * (double)sysconf(_SC_PAGESIZE);
+  const double values[row_length] = {pid, state, parent, group, session, (double)start, cpu_ms, children_cpu_ms, bytes};
   memcpy(row, values, sizeof values);
   return 1;
 }
