@@ -16,6 +16,7 @@ import { HttpApi } from "./HttpApi.js"
 import { ClientId, ProcessId, processFields, SessionHandle, SessionId, SessionName } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
+import { RecordingApi, RecordOptions } from "./RecordingApi.js"
 import { Sandbox } from "./Sandbox.js"
 import {
   Bytes,
@@ -142,6 +143,8 @@ const startParams = Schema.Struct({
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(ClientId) })),
   /** The size of the terminal (ours); 24 rows by 80 columns by default. */
   size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),
+  /** Record the process from its start (ours); see `recording/start`. */
+  record: maybe(RecordOptions),
   /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
   timeoutMs: maybe(Count),
   /** Restarts the process when it exits on its own (ours). It keeps its id and its `seq` counter. */
@@ -392,7 +395,9 @@ export class ExecApi extends RpcGroup.make(
     success: Schema.Struct({
       processId: ProcessId,
       sandboxType: withFallback(oneOf("none", "linuxSeccomp"), () => "none" as const),
-      pid: withFallback(Schema.NullOr(Integer), () => null)
+      pid: withFallback(Schema.NullOr(Integer), () => null),
+      /** With `record` (ours). */
+      recordingId: Schema.optional(Text)
     })
   }),
   /**
@@ -508,7 +513,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ session: SessionHandle }),
     success: Schema.Struct({ ended: Count })
   })
-).merge(FileSystemApi, HttpApi, DiscoveryApi, UsageApi) {}
+).merge(FileSystemApi, HttpApi, DiscoveryApi, UsageApi, RecordingApi) {}
 
 /**
  * The name of a request.

@@ -210,6 +210,19 @@ export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("
 }
 
 /**
+ * The server has no recording of this id.
+ *
+ * @category errors
+ */
+export class UnknownRecording extends Schema.TaggedError<UnknownRecording>()("UnknownRecording", {
+  recordingId: Schema.String
+}) {
+  override get message() {
+    return `unknown recording id ${this.recordingId}`
+  }
+}
+
+/**
  * Every failure of a request.
  *
  * @category errors
@@ -232,7 +245,8 @@ export const Failure = Schema.Union(
   FileNotFound,
   FileRefused,
   FileFailed,
-  UnknownFileHandle
+  UnknownFileHandle,
+  UnknownRecording
 )
 export type Failure = typeof Failure.Type
 
@@ -251,6 +265,7 @@ export const codeOf = (failure: Failure): number => {
       return Code.internal
     case "FileNotFound":
     case "UnknownFileHandle":
+    case "UnknownRecording":
       return Code.notFound
     case "SessionAttached":
       return Code.sessionAttached

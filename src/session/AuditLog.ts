@@ -44,6 +44,14 @@ export type Entry =
     }
   | { readonly event: "process.restarted"; readonly processId: string; readonly pid: number; readonly attempt: number }
   | {
+      readonly event: "recording.start"
+      readonly recordingId: string
+      readonly processId: string
+      /** Whether input is recorded. */
+      readonly input: boolean
+    }
+  | { readonly event: "recording.stop" | "recording.remove"; readonly recordingId: string }
+  | {
       readonly event: "process.signal"
       readonly processId: string
       readonly signal: string

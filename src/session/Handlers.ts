@@ -33,7 +33,8 @@ import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
 import { factsOf, requests } from "./MethodCodecs.js"
 import * as Reached from "./Reached.js"
-import { type Session, SessionRegistry } from "./SessionRegistry.js"
+import * as RecordingHandlers from "./RecordingHandlers.js"
+import { everySession, type Session, SessionRegistry } from "./SessionRegistry.js"
 import * as Switches from "./Switches.js"
 import * as UsageHandlers from "./UsageHandlers.js"
 
@@ -46,9 +47,6 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
 /** A handler as `toLayer` puts it into the context, untyped. None here is an `Rpc.Wrapper`. */
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
-
-/** Stands for all sessions in place of a handle. */
-const everySession = "*"
 
 /**
  * Makes handlers check the handshake and the switches, and run without the context they were made in. They have taken their services
@@ -76,6 +74,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const http = yield* HttpHandlers.make
     const discovery = yield* DiscoveryHandlers.make
     const usage = yield* UsageHandlers.make(registry)
+    const recordings = yield* RecordingHandlers.make(registry)
     const audit = yield* AuditLog.AuditLog
 
     const describe = () => switches.describe(host.describe())
@@ -93,6 +92,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       ...files,
       ...discovery,
       ...usage,
+      ...recordings.handlers,
 
       initialize: (params) => {
         const { clientName, resumeSessionId, takeover = false, sessionTtlMs, name } = params
@@ -118,7 +118,8 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       "environment/status": () => Exit.succeed({ status: "ready" }),
 
       "process/start": (params) =>
-        Effect.flatMap(initialized, ({ session: { who, supervisor } }) => {
+        Effect.flatMap(initialized, ({ session }) => {
+          const { who, supervisor } = session
           const { processId, argv, tty, timeoutMs } = params
           const asked: AuditLog.Entry = {
             event: "process.start",
@@ -129,13 +130,16 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
           }
           const started = AuditLog.require(audit, who, asked).pipe(
             Effect.zipRight(
-              Effect.tapError(Unenforced.refusal(params, "everything") ?? supervisor.start(params), ({ _tag }) =>
-                Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
+              Effect.tapError(
+                Unenforced.refusal(params, "everything") ??
+                  recordings.recorded(session, params, supervisor.start(params)),
+                ({ _tag }) =>
+                  Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
               )
             ),
-            Effect.map(({ pid, confined }) => {
+            Effect.map(({ pid, confined, ...more }) => {
               audit.write(who, { event: "process.started", processId, pid })
-              return { processId, sandboxType: confined ? ("linuxSeccomp" as const) : ("none" as const), pid }
+              return { processId, sandboxType: confined ? ("linuxSeccomp" as const) : ("none" as const), pid, ...more }
             })
           )
           return supervisor.carryOut(started)

@@ -182,6 +182,9 @@ export interface Shape {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
+/** Stands for all sessions in place of a handle. */
+export const everySession = "*"
+
 /** Sleeps for any duration. */
 const sleep = (ms: number): Effect.Effect<void> =>
   ms <= maxTimerMs ? Effect.sleep(ms) : Effect.zipRight(Effect.sleep(maxTimerMs), sleep(ms - maxTimerMs))
