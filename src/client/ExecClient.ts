@@ -19,6 +19,7 @@ import * as Http from "./Http.js"
 import * as InProcess from "./InProcess.js"
 import * as LocalServer from "./LocalServer.js"
 import * as Processes from "./Processes.js"
+import * as Recordings from "./Recordings.js"
 import * as RelayLink from "./RelayLink.js"
 import type { ServerFeatures } from "./ServerFeatures.js"
 import * as Sessions from "./Sessions.js"
@@ -63,6 +64,8 @@ export interface Shape extends Processes.Processes {
   readonly files: Files.Files
   /** The sessions of the server that the token permits to see. */
   readonly sessions: Sessions.Sessions
+  /** Recordings of what processes print. */
+  readonly recordings: Recordings.Recordings
   /** What processes use: CPU time, memory and I/O. */
   readonly usage: Usage.Usage
   /**
@@ -95,6 +98,7 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
       http,
       files: Files.make(session.ask, features),
       sessions: Sessions.make(session.ask),
+      recordings: Recordings.make(session.ask),
       usage: Usage.make(session),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,

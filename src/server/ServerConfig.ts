@@ -14,6 +14,7 @@ import { defaults as http } from "../http/HttpLimits.js"
 import { isServerSecret } from "../internal/ServerSecrets.js"
 import { defaults as processes } from "../process/ProcessLimits.js"
 import * as OsError from "../protocol/OsError.js"
+import { defaults as recordings } from "../session/RecordingStore.js"
 import { defaults as sessions } from "../session/SessionLimits.js"
 import { defaults as transports } from "../transport/TransportLimits.js"
 
@@ -307,6 +308,21 @@ export const settings = {
       { shown: "all but the server's own secrets", placeholder: "NAME,...", item: sendableVariable }
     )
   }),
+  ...under("Recordings", {
+    recordingsDir: maybe(
+      "keep recordings of what processes print in this folder (mode 0700); without it, there are none",
+      {
+        placeholder: "DIR"
+      }
+    ),
+    maxRecordings: count(recordings.maxRecordings, "most recordings in the folder; beyond it none is made", 1),
+    maxRecordingBytes: count(recordings.maxBytes, "most bytes of one recording; it ends there", 1),
+    recordingBytesTotal: count(
+      recordings.totalBytes,
+      "most bytes of all recordings; they end there, and none is made",
+      1
+    )
+  }),
   ...under("Processes", {
     retain: make<"choice", Retention>(
       "choice",
@@ -448,7 +464,9 @@ const parse = (key: Key, value: string, source: string): Value => {
       return items
     }
     case "text":
-      return value === "" && placeholder === "FILE" ? fail("the name of a file; leave it out instead") : value
+      return value === "" && (placeholder === "FILE" || placeholder === "DIR")
+        ? fail(`the name of a ${placeholder === "FILE" ? "file" : "folder"}; leave it out instead`)
+        : value
   }
 }
 

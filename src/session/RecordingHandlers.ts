@@ -16,13 +16,13 @@ import * as AuditLog from "./AuditLog.js"
 import { initialized } from "./Handshake.js"
 import { factsOf } from "./MethodCodecs.js"
 import * as Reached from "./Reached.js"
-import { type Recorded, Recordings, type Shape, unset } from "./Recordings.js"
+import { type Recorded, RecordingStore, type Shape, unset } from "./RecordingStore.js"
 import { everySession, type Session, type SessionRegistry } from "./SessionRegistry.js"
 
 /** These handlers, for the layer of all handlers, and `recorded`. */
 export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
   Effect.gen(function* () {
-    const recordings = yield* Recordings
+    const recordings = yield* RecordingStore
     const audit = yield* AuditLog.AuditLog
     const process = Reached.process(registry)
 
@@ -67,6 +67,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
                       const found = session.supervisor.find(processId)
                       if (found === undefined) release()
                       else {
+                        // The process does not wait for the file.
                         begin(session, found, env["TERM"])
                         const { input = false } = record
                         audit.write(session.who, { event: "recording.start", recordingId, processId, input })
@@ -93,9 +94,9 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
             return Either.match(recordings.reserve(params), {
               onLeft: Exit.fail,
               onRight: ({ recordingId, begin }) => {
-                begin(session, found, undefined)
+                const begun = begin(session, found, undefined)
                 audit.write(who, { event: "recording.start", recordingId, processId, input })
-                return Exit.succeed({ recordingId })
+                return Effect.as(begun, { recordingId })
               }
             })
           })

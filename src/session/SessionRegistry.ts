@@ -182,7 +182,11 @@ export interface Shape {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
-/** Stands for all sessions in place of a handle. */
+/**
+ * Stands for all sessions in place of a handle.
+ *
+ * @category constants
+ */
 export const everySession = "*"
 
 /** Sleeps for any duration. */

@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer"
 import { randomBytes } from "node:crypto"
 import { closeSync, constants, mkdirSync, openSync, readdirSync, readSync, statSync } from "node:fs"
-import { open, unlink } from "node:fs/promises"
+import { open, rm } from "node:fs/promises"
 import { join, resolve } from "node:path"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -67,9 +67,13 @@ export const defaults: Limits = { maxRecordings: 1000, totalBytes: 1_073_741_824
  *
  * @category errors
  */
-export class RecordingsError extends Data.TaggedError("RecordingsError")<{ readonly message: string }> {}
+export class RecordingStoreError extends Data.TaggedError("RecordingStoreError")<{ readonly message: string }> {}
 
-/** A recording and its file. */
+/**
+ * A recording and its file.
+ *
+ * @category models
+ */
 export interface Recorded {
   readonly info: () => RecordingInfo
   /** The id of the session that it belongs to; undefined for one of an earlier run of the server. */
@@ -78,10 +82,19 @@ export interface Recorded {
   readonly stop: Effect.Effect<void>
 }
 
-/** A place among the recordings, for a process that is about to start. */
+/**
+ * A place among the recordings, for a process that is about to start.
+ *
+ * @category models
+ */
 export interface Reservation {
   readonly recordingId: string
-  readonly begin: (session: Session, process: ManagedProcess, term: string | undefined) => void
+  /** Begins to record. The effect completes when the file is there, and fails if it cannot be made. */
+  readonly begin: (
+    session: Session,
+    process: ManagedProcess,
+    term: string | undefined
+  ) => Effect.Effect<void, FileFailed>
   /** Gives the place back. */
   readonly release: () => void
 }
@@ -124,10 +137,10 @@ const clipped = (argv: ReadonlyArray<string>): ReadonlyArray<string> => {
 const prepare = (directory: string): void => {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const { mode, uid } = statSync(directory)
-  if (uid !== process.getuid?.()) throw new RecordingsError({ message: "it belongs to another user" })
+  if (uid !== process.getuid?.()) throw new RecordingStoreError({ message: "it belongs to another user" })
   if ((mode & 0o077) !== 0) {
     const shown = (mode & 0o777).toString(8).padStart(4, "0")
-    throw new RecordingsError({ message: `others may use it (mode ${shown}): run chmod 700 ${directory}` })
+    throw new RecordingStoreError({ message: `others may use it (mode ${shown}): run chmod 700 ${directory}` })
   }
 }
 
@@ -183,8 +196,8 @@ const make = (folder: string, limits: Limits) =>
         return readdirSync(directory).flatMap((name) => earlier(directory, name) ?? [])
       },
       catch: (error) => {
-        const why = error instanceof RecordingsError ? error.message : OsError.describe(error)
-        return new RecordingsError({ message: `cannot use the folder of recordings ${directory}: ${why}` })
+        const why = error instanceof RecordingStoreError ? error.message : OsError.describe(error)
+        return new RecordingStoreError({ message: `cannot use the folder of recordings ${directory}: ${why}` })
       }
     })
     const clock = yield* Effect.clock
@@ -202,16 +215,14 @@ const make = (folder: string, limits: Limits) =>
 
     // One timer for all recordings: none is set while nothing is printed.
     let dirty = new Set<Recording>()
-    let timer: NodeJS.Timeout | undefined
     const flush = () => {
-      timer = undefined
       const due = dirty
       dirty = new Set()
       for (const one of due) void one.write()
     }
     const onPending = (one: Recording) => {
+      if (dirty.size === 0) setTimeout(flush, batchMs)
       dirty.add(one)
-      timer ??= setTimeout(flush, batchMs)
     }
 
     const begin =
@@ -267,6 +278,14 @@ const make = (folder: string, limits: Limits) =>
         all.set(recordingId, recorded)
         active.set(process, recorded)
         recording.set(recorded, one)
+        return Effect.flatMap(
+          Effect.promise(() => one.write()),
+          () => {
+            if (one.failure === undefined) return Effect.void
+            all.delete(recordingId)
+            return new FileFailed({ message: one.failure })
+          }
+        )
       }
 
     yield* Effect.addFinalizer(() => {
@@ -299,7 +318,7 @@ const make = (folder: string, limits: Limits) =>
           recordingId,
           begin: (session, process, term) => {
             release()
-            begin(recordingId, options)(session, process, term)
+            return begin(recordingId, options)(session, process, term)
           },
           release
         })
@@ -309,7 +328,9 @@ const make = (folder: string, limits: Limits) =>
       of: (process) => active.get(process),
       read: (recorded, offset, maxBytes) =>
         attempt(async () => {
-          const { running } = recorded.info()
+          const { running, bytes } = recorded.info()
+          // It is made with the first batch.
+          if (bytes === 0) return { chunk: Buffer.alloc(0), size: 0, running }
           const file = await open(pathOf(recorded), constants.O_RDONLY | constants.O_NOFOLLOW)
           try {
             const { size } = await file.stat()
@@ -322,13 +343,10 @@ const make = (folder: string, limits: Limits) =>
         }),
       remove: (recorded) => {
         const { recordingId } = recorded.info()
-        const removed = attempt(() => unlink(pathOf(recorded))).pipe(
-          // Its file was removed by somebody else, or could never be made.
-          Effect.catchIf(
-            ({ message }) => message.includes("os error 2"),
-            () => Effect.void
-          ),
-          Effect.map(() => {
+        const removed = Effect.zipRight(
+          // Its file may never have been made.
+          attempt(() => rm(pathOf(recorded), { force: true })),
+          Effect.sync(() => {
             if (all.delete(recordingId)) total -= recorded.info().bytes
           })
         )
@@ -342,11 +360,15 @@ const make = (folder: string, limits: Limits) =>
  *
  * @category tags
  */
-export class Recordings extends Context.Reference<Recordings>()("exec-server/Recordings", {
+export class RecordingStore extends Context.Reference<RecordingStore>()("exec-server/RecordingStore", {
   defaultValue: (): Shape | undefined => undefined
 }) {}
 
-/** Why a server without a folder makes no recordings. */
+/**
+ * Why a server without a folder makes no recordings.
+ *
+ * @category errors
+ */
 export const unset = new NotAllowed({
   message: "this server keeps no recordings: set recordingsDir (--recordings-dir DIR) to the folder for them"
 })
@@ -356,5 +378,5 @@ export const unset = new NotAllowed({
  *
  * @category layers
  */
-export const layer = (folder: string, limits: Partial<Limits> = {}): Layer.Layer<never, RecordingsError> =>
-  Layer.scoped(Recordings, make(folder, { ...defaults, ...limits }))
+export const layer = (folder: string, limits: Partial<Limits> = {}): Layer.Layer<never, RecordingStoreError> =>
+  Layer.scoped(RecordingStore, make(folder, { ...defaults, ...limits }))
