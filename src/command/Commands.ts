@@ -205,7 +205,7 @@ const record = typed(
       session,
       input: Flag.toggle("input", what, "record what is typed as well, passwords included")
     },
-    examples: [["exec-server record build/p1 build.cast --url ws://127.0.0.1:8080 --token-file operator", "a process"]]
+    examples: [["exec-server record build/p1 out.cast --url ws://127.0.0.1:8080", "with a token in EXEC_SERVER_TOKEN"]]
   },
   (flags, { words: [reference = "", file = ""] }) =>
     lazily(async () => {
@@ -221,7 +221,7 @@ const play = typed(
     note: "Requests to the terminal and what acts outside of the screen, such as on the clipboard, are left out. If the output is not a terminal, prints the text at once, without control sequences.",
     words: [{ name: "FILE", help: "a recording in the format asciicast v2 or v3", isPath: true }],
     flags: {
-      speed: Flag.text("speed", "N", how, "how many times faster to play", { defaultText: "1", short: "s" }),
+      speed: Flag.text("speed", "N", how, "how many times faster to play", { defaultText: "1" }),
       idleLimit: Flag.duration("idle-limit", how, "the longest pause: 2s, 500ms")
     },
     examples: [["exec-server play --speed 2 --idle-limit 2s build.cast", "faster, without long pauses"]]

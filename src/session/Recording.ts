@@ -103,9 +103,13 @@ export class Recording implements ProcessObserver {
     return recording
   }
 
-  /** Whether it is still recording. */
+  /** Whether the file may still grow. */
   get running(): boolean {
-    return this.stoppedAtMs === undefined
+    return !this.closed
+  }
+
+  private get stopped(): boolean {
+    return this.stoppedAtMs !== undefined
   }
 
   get durationMs(): number {
@@ -146,7 +150,7 @@ export class Recording implements ProcessObserver {
 
   /** Ends the recording, once everything so far is written. */
   stop(): void {
-    if (!this.running) return
+    if (this.stopped) return
     this.leave()
     for (const [stream, decoder] of this.decoders) this.add(stream === "input" ? "i" : "o", decoder.end())
     this.stoppedAtMs = this.around.now()
@@ -167,7 +171,7 @@ export class Recording implements ProcessObserver {
       await this.fail(OsError.describe(error))
     }
     this.writing = false
-    if (!this.running) await this.close()
+    if (this.stopped) await this.close()
   }
 
   private begin(process: ManagedProcess): void {
@@ -212,7 +216,7 @@ export class Recording implements ProcessObserver {
   }
 
   private add(code: Asciicast.Code, data: string): void {
-    if (data === "" || !this.running) return
+    if (data === "" || this.stopped) return
     this.pendingSize += data.length
     if (!this.around.wait(data.length)) {
       return void this.fail("the files cannot be written as fast as the process prints")

@@ -82,8 +82,8 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
 
     const handlers = RecordingApi.of({
       "recording/start": (params) =>
-        kept((recordings) =>
-          process("recording/start", params, (found, { session, who }): Effect.Effect<Begun, Failure> => {
+        process("recording/start", params, (found, { session, who }) =>
+          kept((recordings): Effect.Effect<Begun, Failure> => {
             const { processId, input = false } = params
             const current = recordings.of(found)?.info()
             if (current !== undefined) {

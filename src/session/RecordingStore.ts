@@ -293,7 +293,7 @@ const make = (folder: string, limits: Limits) =>
         concurrency: "unbounded",
         discard: true
       })
-      return Effect.interruptible(Effect.timeoutOption(stopped, endMs))
+      return Effect.raceFirst(Effect.interruptible(stopped), Effect.interruptible(Effect.sleep(endMs)))
     })
 
     const pathOf = (recorded: Recorded) => join(directory, fileName(recorded.info().recordingId))

@@ -37,7 +37,8 @@ const server = Effect.gen(function* () {
         file("operator", "operator's"),
         "--console-viewer-token-file",
         file("viewer", "viewer's")
-      ]
+      ],
+      ...["--recordings-dir", join(folder, "recordings")]
     ]
   })
   const as = (token: string, params: object = { resumeSessionId: null }) =>
@@ -52,7 +53,7 @@ const server = Effect.gen(function* () {
 const forbidden = -32003
 
 /** What each method is called with, about a process of another session. */
-const paramsOf = (method: string, session: string): object => {
+const paramsOf = (method: string, session: string, recordingId: string): object => {
   const about = { session, processId: "p" }
   switch (method) {
     case "process/start":
@@ -65,6 +66,11 @@ const paramsOf = (method: string, session: string): object => {
       return { ...about, signal: "SIGCONT" }
     case "process/wait":
       return { ...about, waitMs: 0 }
+    case "recording/stop":
+    case "recording/remove":
+      return { recordingId }
+    case "recording/read":
+      return { recordingId, offset: 0 }
     case "usage/watch":
       return { intervalMs: 500 }
     case "environment/info":
@@ -72,6 +78,7 @@ const paramsOf = (method: string, session: string): object => {
     case "session/list":
       return {}
     case "process/list":
+    case "recording/list":
     case "session/end":
       return { session }
     case "http/request":
@@ -114,7 +121,7 @@ const machine = methods.filter(
 )
 const reading = ["process/read", "process/wait", "process/snapshot", "process/usage"]
 const changing = ["process/write", "process/closeStdin", "process/resize", "process/signal", "process/terminate"]
-const lists = ["process/list", "session/list", "usage/watch"]
+const lists = ["process/list", "session/list", "usage/watch", "recording/list", "recording/read"]
 
 /** What each role may do about another client's process; the methods that use the machine do that for its own session. */
 const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
@@ -143,13 +150,14 @@ describe("on another client's session", () => {
       Effect.gen(function* () {
         const { as } = yield* server
         const { client: of, sessionId } = yield* as(signed(secret, { sub: "owner" }))
-        yield* of.start("p", ["cat"], { tty: true })
+        yield* of.start("p", ["cat"], { tty: true, record: {} })
+        const [{ recordingId }] = (yield* of.ask("recording/list")).recordings
         const [{ session }] = (yield* of.ask("session/list")).sessions
         const { client } = yield* as(signed(secret, claims[role]?.(session) ?? {}))
         // The end of the session comes last, the end of the process before it.
-        const last = ["process/closeStdin", "process/terminate", "session/end"]
+        const last = ["recording/start", "process/closeStdin", "process/terminate", "session/end"]
         for (const method of [...methods.filter((method) => !last.includes(method)), ...last]) {
-          const { error } = yield* client.call(method, paramsOf(method, session))
+          const { error } = yield* client.call(method, paramsOf(method, session, recordingId))
           if (may.includes(method)) {
             assert.notInclude([forbidden, -32601, -32602], error?.code, `${method}: ${JSON.stringify(error)}`)
           } else {
