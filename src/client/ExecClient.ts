@@ -23,6 +23,7 @@ import * as Recordings from "./Recordings.js"
 import * as RelayLink from "./RelayLink.js"
 import type { ServerFeatures } from "./ServerFeatures.js"
 import * as Sessions from "./Sessions.js"
+import * as Shares from "./Shares.js"
 import * as StdioLink from "./StdioLink.js"
 import * as StreamLink from "./StreamLink.js"
 import * as TextChannel from "./TextChannel.js"
@@ -66,6 +67,8 @@ export interface Shape extends Processes.Processes {
   readonly sessions: Sessions.Sessions
   /** Recordings of what processes print. */
   readonly recordings: Recordings.Recordings
+  /** Tokens for one process, for others. */
+  readonly shares: Shares.Shares
   /** What processes use: CPU time, memory and I/O. */
   readonly usage: Usage.Usage
   /**
@@ -99,6 +102,7 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
       files: Files.make(session.ask, features),
       sessions: Sessions.make(session.ask),
       recordings: Recordings.make(session.ask),
+      shares: Shares.make(session.ask),
       usage: Usage.make(session),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,

@@ -17,6 +17,7 @@ import * as NodeServices from "../server/NodeServices.js"
 import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
 import * as RecordingStore from "../session/RecordingStore.js"
+import * as Shares from "../session/Shares.js"
 import { Transport } from "../transport/Transport.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
@@ -110,6 +111,8 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
       Effect.provide(Limits.ofSettings(config)),
       Effect.provide(recordings(config)),
+      // Tokens are authenticated by what listens.
+      Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
       Effect.provideService(ServerFiles, ListenConfig.serverFiles(config, listen, configFile)),
       Effect.provide(Telemetry.layer(config)),
       Effect.provide(secondSignal),

@@ -32,6 +32,7 @@ import {
   TextMap,
   withFallback
 } from "./Schemas.js"
+import { ShareApi } from "./ShareApi.js"
 import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
@@ -513,7 +514,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ session: SessionHandle }),
     success: Schema.Struct({ ended: Count })
   })
-).merge(FileSystemApi, HttpApi, DiscoveryApi, UsageApi, RecordingApi) {}
+).merge(FileSystemApi, HttpApi, DiscoveryApi, UsageApi, RecordingApi, ShareApi) {}
 
 /**
  * The name of a request.

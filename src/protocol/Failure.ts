@@ -223,6 +223,17 @@ export class UnknownRecording extends Schema.TaggedError<UnknownRecording>()("Un
 }
 
 /**
+ * The server has no share of this id.
+ *
+ * @category errors
+ */
+export class UnknownShare extends Schema.TaggedError<UnknownShare>()("UnknownShare", { shareId: Schema.String }) {
+  override get message() {
+    return `unknown share id ${this.shareId}`
+  }
+}
+
+/**
  * Every failure of a request.
  *
  * @category errors
@@ -246,7 +257,8 @@ export const Failure = Schema.Union(
   FileRefused,
   FileFailed,
   UnknownFileHandle,
-  UnknownRecording
+  UnknownRecording,
+  UnknownShare
 )
 export type Failure = typeof Failure.Type
 
@@ -266,6 +278,7 @@ export const codeOf = (failure: Failure): number => {
     case "FileNotFound":
     case "UnknownFileHandle":
     case "UnknownRecording":
+    case "UnknownShare":
       return Code.notFound
     case "SessionAttached":
       return Code.sessionAttached

@@ -40,7 +40,7 @@ export type Repeatability = "never" | "always" | "withWriteId"
  * - `list`: list sessions and their processes, sample what they use, and read recordings.
  * - `view`: read the output and the state of a process.
  * - `control`: change a process.
- * - `manage`: end a session, and record its processes.
+ * - `manage`: end a session, and record and share its processes.
  *
  * @category models
  */

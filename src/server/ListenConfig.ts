@@ -230,6 +230,6 @@ export const layer = (
       ),
     WebSocket: ({ address, options, auth, roles }) =>
       WebSocket.layer(address, options).pipe(
-        provideInOrder(layerAuth(auth), Authenticator.layerRoleTokens(roles), Metrics.layer)
+        provideInOrder(layerAuth(auth), Authenticator.layerRoleTokens(roles), Authenticator.layerShares, Metrics.layer)
       )
   })

@@ -16,6 +16,7 @@ import { defaults as processes } from "../process/ProcessLimits.js"
 import * as OsError from "../protocol/OsError.js"
 import { defaults as recordings } from "../session/RecordingStore.js"
 import { defaults as sessions } from "../session/SessionLimits.js"
+import { defaultMaxShares as maxShares } from "../session/Shares.js"
 import { defaults as transports } from "../transport/TransportLimits.js"
 
 /**
@@ -202,6 +203,7 @@ export const settings = {
     wsAudience: maybe("the `aud` that signed bearer tokens must have"),
     consoleTokenFile: file("a file that holds the token of operators, who may do everything in all sessions"),
     consoleViewerTokenFile: file("a file that holds the token of viewers, who may watch all sessions"),
+    maxShares: count(maxShares, "most tokens that clients make to share a process"),
     // Undefined unless given: setting it without signed tokens is an error.
     wsMaxClockSkewSeconds: make<"count", number | undefined>(
       "count",

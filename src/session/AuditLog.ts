@@ -51,6 +51,8 @@ export type Entry =
       readonly input: boolean
     }
   | { readonly event: "recording.stop" | "recording.remove"; readonly recordingId: string }
+  | { readonly event: "share.created"; readonly shareId: string; readonly processId: string; readonly role: string }
+  | { readonly event: "share.revoked"; readonly shareId: string }
   | {
       readonly event: "process.signal"
       readonly processId: string

@@ -35,6 +35,7 @@ import { factsOf, requests } from "./MethodCodecs.js"
 import * as Reached from "./Reached.js"
 import * as RecordingHandlers from "./RecordingHandlers.js"
 import { everySession, type Session, SessionRegistry } from "./SessionRegistry.js"
+import * as ShareHandlers from "./ShareHandlers.js"
 import * as Switches from "./Switches.js"
 import * as UsageHandlers from "./UsageHandlers.js"
 
@@ -75,6 +76,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const discovery = yield* DiscoveryHandlers.make
     const usage = yield* UsageHandlers.make(registry)
     const recordings = yield* RecordingHandlers.make(registry)
+    const shares = yield* ShareHandlers.make(registry)
     const audit = yield* AuditLog.AuditLog
 
     const describe = () => switches.describe(host.describe())
@@ -93,6 +95,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       ...discovery,
       ...usage,
       ...recordings.handlers,
+      ...shares,
 
       initialize: (params) => {
         const { clientName, resumeSessionId, takeover = false, sessionTtlMs, name } = params

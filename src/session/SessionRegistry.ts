@@ -265,7 +265,9 @@ const make = Effect.gen(function* () {
   const refusalOf = (connection: Connection, options: Options, session?: Session): NotAllowed | undefined => {
     const { name, ttlMs } = options
     if (ttlMs !== undefined && !connection.resumable) {
-      return new NotAllowed({ message: "sessionTtlMs: a session ends with its connection on this transport" })
+      return new NotAllowed({
+        message: "sessionTtlMs: a session ends with its connection on this transport, or with this token"
+      })
     }
     const { maxSessionTtlMs } = limits
     if (ttlMs !== undefined && maxSessionTtlMs !== undefined && ttlMs > maxSessionTtlMs) {

@@ -53,7 +53,7 @@ const server = Effect.gen(function* () {
 const forbidden = -32003
 
 /** What each method is called with, about a process of another session. */
-const paramsOf = (method: string, session: string, recordingId: string): object => {
+const paramsOf = (method: string, session: string, recordingId: string, shareId: string): object => {
   const about = { session, processId: "p" }
   switch (method) {
     case "process/start":
@@ -66,6 +66,12 @@ const paramsOf = (method: string, session: string, recordingId: string): object 
       return { ...about, signal: "SIGCONT" }
     case "process/wait":
       return { ...about, waitMs: 0 }
+    case "share/create":
+      return { ...about, role: "viewer", expiresInMs: 60_000 }
+    case "share/list":
+      return {}
+    case "share/revoke":
+      return { shareId }
     case "recording/stop":
     case "recording/remove":
       return { recordingId }
@@ -125,7 +131,7 @@ const lists = ["process/list", "session/list", "usage/watch", "recording/list", 
 
 /** What each role may do about another client's process; the methods that use the machine do that for its own session. */
 const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
-  client: ["environment/info", "environment/status", "session/list", "usage/watch", ...machine],
+  client: ["environment/info", "environment/status", "session/list", "share/list", "usage/watch", ...machine],
   viewer: ["environment/info", "environment/status", ...lists, ...reading],
   operator: methods,
   "scoped viewer": ["environment/info", "environment/status", ...reading],
@@ -153,11 +159,12 @@ describe("on another client's session", () => {
         yield* of.start("p", ["cat"], { tty: true, record: {} })
         const [{ recordingId }] = (yield* of.ask("recording/list")).recordings
         const [{ session }] = (yield* of.ask("session/list")).sessions
+        const { shareId } = yield* of.ask("share/create", { processId: "p", role: "viewer", expiresInMs: 60_000 })
         const { client } = yield* as(signed(secret, claims[role]?.(session) ?? {}))
         // The end of the session comes last, the end of the process before it.
         const last = ["recording/start", "process/closeStdin", "process/terminate", "session/end"]
         for (const method of [...methods.filter((method) => !last.includes(method)), ...last]) {
-          const { error } = yield* client.call(method, paramsOf(method, session, recordingId))
+          const { error } = yield* client.call(method, paramsOf(method, session, recordingId, shareId))
           if (may.includes(method)) {
             assert.notInclude([forbidden, -32601, -32602], error?.code, `${method}: ${JSON.stringify(error)}`)
           } else {

@@ -136,6 +136,7 @@ const starts: Observe = ({ client }, params) =>
 const policyOf = { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set: { A: "1" }, includeOnly: [] }
 const fails = { argv: ["/bin/sh", "-c", "echo run; exit 3"] }
 const again = { policy: "onFailure", maxRestarts: 1, withinMs: 60_000, backoffMs: 0, maxBackoffMs: 0 }
+const shares = "test/session/shares.test.ts"
 const recordings = "test/session/recordings.test.ts"
 const recordingId = "0".repeat(32)
 const restarts = "test/process/restart.test.ts"
@@ -315,6 +316,24 @@ const subjects: Readonly<Record<string, Subject>> = {
     }
   },
   "recording/remove": { base: () => ({ recordingId }), rows: { recordingId: checked("..") } },
+  "share/create": {
+    base: () => ({ processId: "p", role: "viewer", expiresInMs: 1000 }),
+    rows: {
+      session: otherSession,
+      processId: used("q"),
+      role: shown(shares, "of an operator uses the process as well"),
+      expiresInMs: shown(shares, "that has expired ends its connections, and its token"),
+      maxViewers: shown(shares, "has as many viewers as it permits"),
+      label: shown(shares, "of a viewer reads one process, and nothing else")
+    }
+  },
+  "share/list": { base: () => ({}), rows: {} },
+  "share/revoke": {
+    base: () => ({ shareId: "0" }),
+    rows: {
+      shareId: shown(shares, "that is revoked ends its connections, those without a handshake too, and its token")
+    }
+  },
   "session/list": { base: () => ({}), rows: {} },
   "session/end": { base: () => ({ session: "s-00000000" }), rows: { session: checked(1) } },
   "process/list": { base: () => ({}), rows: { session: otherSession } },
