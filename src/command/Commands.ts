@@ -233,6 +233,33 @@ const play = typed(
     })
 )
 
+const share = typed(
+  ["share"],
+  {
+    summary: "Prints a token for one process, for somebody else to watch or to use it.",
+    words: [{ name: "SESSION/PROCESS", help: "the process; with --session, only PROCESS; with --revoke, a share" }],
+    flags: {
+      ...serverFlags,
+      session,
+      role: Flag.choice("role", "ROLE", ["viewer", "operator"], what, "viewer: read it; operator: also use it", {
+        defaultText: "viewer"
+      }),
+      expiresIn: Flag.duration("expires-in", what, "how long the token is valid: 90, 90s, 1.5m, 2h (default: 1h)"),
+      label: Flag.text("label", "TEXT", what, "a label, for lists of shares"),
+      revoke: Flag.toggle("revoke", what, "end the share of this id, and close its connections"),
+      json
+    },
+    examples: [["exec-server share build/p1 --expires-in 8h --url ws://127.0.0.1:8080", "with an operator's token"]]
+  },
+  ({ expiresIn, ...flags }, { words: [reference = ""] }) =>
+    lazily(async () => {
+      const { share, revoke } = await import("./Share.js")
+      const { role, label, json } = flags
+      if (flags.revoke) return revoke({ target: targetOf(flags), shareId: reference })
+      return share({ target: targetOf(flags), reference, role, expiresInMs: expiresIn, label, json })
+    })
+)
+
 const kill = typed(
   ["kill"],
   {
@@ -424,4 +451,18 @@ const rendezvous = typed(
 )
 
 /** All commands except those of `Cli`. */
-export const all: ReadonlyArray<Command> = [run, ls, ps, top, attach, logs, record, play, kill, cp, doctor, rendezvous]
+export const all: ReadonlyArray<Command> = [
+  run,
+  ls,
+  ps,
+  top,
+  attach,
+  logs,
+  record,
+  play,
+  share,
+  kill,
+  cp,
+  doctor,
+  rendezvous
+]

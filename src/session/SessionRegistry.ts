@@ -265,9 +265,8 @@ const make = Effect.gen(function* () {
   const refusalOf = (connection: Connection, options: Options, session?: Session): NotAllowed | undefined => {
     const { name, ttlMs } = options
     if (ttlMs !== undefined && !connection.resumable) {
-      return new NotAllowed({
-        message: "sessionTtlMs: a session ends with its connection on this transport, or with this token"
-      })
+      const why = connection.grant.scope === undefined ? "on this transport" : "with a token for one session or process"
+      return new NotAllowed({ message: `sessionTtlMs: a session ends with its connection ${why}` })
     }
     const { maxSessionTtlMs } = limits
     if (ttlMs !== undefined && maxSessionTtlMs !== undefined && ttlMs > maxSessionTtlMs) {

@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as ExecClient from "../../src/client/ExecClient.js"
 import { atTerminal, command, commandLine, start } from "../support/command.js"
 import { directory } from "../support/files.js"
 import { eventually, isAlive, webSocketServer } from "../support/servers.js"
@@ -238,6 +239,25 @@ describe("top", () => {
       yield* sees("\u001b[?1049l")
       yield* sees("code=0")
       yield* sees(" echo ")
+    })
+  )
+})
+
+describe("share", () => {
+  it.scopedLive("prints a token that reads one process, until it is revoked", () =>
+    Effect.gen(function* () {
+      const { url, asClient, asOperator } = yield* served
+      yield* left(asClient, ["--name", "b", "--keep"], "sleep", "1000")
+      const { code, stdout, stderr } = yield* command(["share", "b/p1", "--json", "--expires-in", "1h", ...asOperator])
+      assert.strictEqual(code, 0, stderr)
+      const { token, shareId, session } = JSON.parse(stdout)
+      assert.include(stderr, `exec-server share --revoke ${shareId} --url ${url}`)
+      const viewer = yield* ExecClient.connect({ url, token })
+      assert.deepInclude(yield* viewer.usage.process("p1", session), { processes: 1 })
+      assert.strictEqual((yield* command(["share", "--revoke", shareId, ...asOperator])).code, 0)
+      assert.include((yield* viewer.ended).message, "revoked")
+      const again = yield* command(["share", "--revoke", shareId, ...asOperator])
+      assert.include(again.stderr, `unknown share id ${shareId}`)
     })
   )
 })
