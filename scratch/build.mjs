@@ -11,9 +11,12 @@ import { build } from "esbuild"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
 
-// The worker process for sandboxed file requests.
+// The worker process for sandboxed file requests, and the thread that emulates terminals.
 await build({
-  entryPoints: [fileURLToPath(new URL("../src/sandbox/fileWorker.ts", import.meta.url))],
+  entryPoints: ["sandbox/fileWorker", "screen/screenWorker"].map((name) =>
+    fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url))
+  ),
+  entryNames: "[name]",
   bundle: true,
   platform: "node",
   target: "node20",
@@ -83,9 +86,9 @@ chmodSync(bin, 0o755)
 
 // Removes modules whose source was moved or deleted. The others were overwritten in place, so that a running program
 // always finds its modules.
-const bundled = ["bin.ts", join("sandbox", "fileWorker.ts")]
+const bundled = ["bin.ts", join("sandbox", "fileWorker.ts"), join("screen", "screenWorker.ts")]
 const sources = readdirSync(fileURLToPath(new URL("../src", import.meta.url)), { recursive: true })
-const current = new Set(["bin.js", "fileWorker.js"])
+const current = new Set(["bin.js", "fileWorker.js", "screenWorker.js"])
 for (const source of sources.filter((path) => path.endsWith(".ts") && !bundled.includes(path))) {
   for (const extension of ["js", "js.map", "d.ts"]) current.add(source.replace(/ts$/, extension))
 }

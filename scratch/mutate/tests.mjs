@@ -83,7 +83,7 @@ const tests = {
   "transport/Stdio": [],
   "transport/Authenticator": [],
   "session/Handlers": ["session/Connection", ...connections, "e2e"],
-  "session/FileSystemHandlers": files,
+  "session/FileSystemHandlers": [...files, "session/slowFiles"],
   "session/DiscoveryHandlers": ["session/discovery"],
   "session/RequestReport": [],
   "session/Grant": [],

@@ -69,8 +69,8 @@ const settledMs = 5000
 /** The longest delay before connecting again after connections that were of no use, in milliseconds. */
 const maxRetryMs = 5000
 
-/** How often in the time of an answer it is seen whether answers are overdue. */
-const looksPerAnswer = 4
+/** The number of checks for overdue answers within the time limit of an answer. */
+const checksPerAnswer = 4
 
 /** The most requests in flight, including those whose caller was interrupted. */
 const maxUnanswered = 65536
@@ -83,8 +83,8 @@ interface Pending {
   readonly prepared: Api.Prepared
   readonly answer: Deferred.Deferred<unknown, ClientError>
   sent: boolean
-  /** How often it was seen without an answer. */
-  looks: number
+  /** The number of checks that found it unanswered. */
+  checks: number
   /** Whether the caller was interrupted and nobody awaits the response. */
   abandoned: boolean
 }
@@ -123,6 +123,8 @@ export interface ClientSession {
     method: M,
     listener: (params: Api.NotificationParams<M>) => void
   ) => () => void
+  /** Tells the server that the output of an attachment was consumed up to `seq`, if there is a connection. */
+  readonly acknowledge: (attachmentId: number, seq: number) => void
   /** Calls a listener for each change of the connection's state, until the returned function is called. */
   readonly watch: (listener: (state: ConnectionState.State) => void) => () => void
   readonly state: () => ConnectionState.State
@@ -172,7 +174,7 @@ export const make = (
 
     const send = (channel: Channel, id: number, request: Pending) => {
       request.sent = true
-      request.looks = 0
+      request.checks = 0
       channel.request(id, request.prepared)
     }
 
@@ -210,7 +212,7 @@ export const make = (
       if (unansweredSize > 0 && unansweredSize + size > maxUnansweredSize) {
         return refuse(new TooManyRequests({ limit: `${maxUnansweredSize} characters of requests` }))
       }
-      const request = { prepared: prepared.right, answer, sent: false, looks: 0, abandoned: false }
+      const request = { prepared: prepared.right, answer, sent: false, checks: 0, abandoned: false }
       unansweredSize += size
       pending.set(id, request)
       if (state._tag === "Connected") send(state.channel, id, request)
@@ -244,7 +246,7 @@ export const make = (
       for (const [id, request] of sent) {
         const patience = Api.patienceFor(request.prepared)
         if (patience === 1 && isTaken && Api.takesTurns(request.prepared)) continue
-        if (++request.looks <= patience * looksPerAnswer) continue
+        if (++request.checks <= patience * checksPerAnswer) continue
         const { method } = request.prepared
         settle(id, Exit.fail(new AnswerTimeout({ method, afterMs: patience * answerTimeoutMs })))
       }
@@ -348,8 +350,8 @@ export const make = (
     )
 
     /**
-     * Reconnects after each lost connection, until the session ends: after several that ended soon not at once, and after
-     * those that were of no use as well later and later. All of these together are one attempt to recover.
+     * Reconnects after each lost connection, until the session ends: at once at first, after a delay if several ended
+     * soon, and after growing delays if those were of no use either. All of these together are one attempt to recover.
      */
     const keepConnected = (sessionId: string) =>
       Effect.gen(function* () {
@@ -382,7 +384,7 @@ export const make = (
     const server = yield* connect(resumeSessionId ?? null, takeover)
     yield* Effect.forkScoped(Effect.interruptible(keepConnected(server.sessionId)))
     if (Number.isFinite(answerTimeoutMs)) {
-      const look = Effect.repeat(Effect.sync(failOverdue), Schedule.spaced(answerTimeoutMs / looksPerAnswer))
+      const look = Effect.repeat(Effect.sync(failOverdue), Schedule.spaced(answerTimeoutMs / checksPerAnswer))
       yield* Effect.forkScoped(Effect.interruptible(look))
     }
 
@@ -424,6 +426,9 @@ export const make = (
         const set = listeners.get(method) ?? new Set()
         listeners.set(method, set)
         return add<(params: never) => void>(set, listener)
+      },
+      acknowledge: (attachmentId, seq) => {
+        if (state._tag === "Connected") state.channel.acknowledge(attachmentId, seq)
       },
       watch: (listener) => add(watchers, listener),
       state: () => state,

@@ -33,6 +33,8 @@ export interface Channel {
   readonly request: (id: number, prepared: Prepared) => void
   /** Sends `initialized`. */
   readonly initialized: () => void
+  /** Tells the server that the output of an attachment was consumed up to `seq`. */
+  readonly acknowledge: (attachmentId: number, seq: number) => void
   /** Pauses or resumes reading from the server, which pauses its processes meanwhile (backpressure). */
   readonly pause: () => void
   readonly resume: () => void

@@ -106,6 +106,11 @@ export class EventLog {
     return this.gap && !this.isOver
   }
 
+  /** The first of the events that wait for missing earlier ones. */
+  get firstHeld(): number | undefined {
+    return this.held.size === 0 ? undefined : Math.min(...this.held.keys())
+  }
+
   /** Adds an event that arrived. */
   accept(event: Numbered): void {
     if (this.isOver || event.seq <= this.last) return

@@ -100,7 +100,7 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
       ...processes,
       http,
       files: Files.make(session.ask, features),
-      sessions: Sessions.make(session.ask),
+      sessions: Sessions.make(session),
       recordings: Recordings.make(session.ask),
       shares: Shares.make(session.ask),
       usage: Usage.make(session),

@@ -90,6 +90,13 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
           send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
           buffered: () => (held ? Number.POSITIVE_INFINITY : 0)
         },
+        // The client's types are those of its notifications together.
+        sinkOf: () => ({
+          output: (attachmentId, seq, stream, chunk) =>
+            events.onNotification({ method: "attachment/output", params: { attachmentId, seq, stream, chunk } }),
+          notify: (method, params) => events.onNotification({ method, params } as Api.Notification),
+          isCongested: () => held
+        }),
         notifierOf: ({ lifecycle }) => toNotifier(events.onNotification, lifecycle === true, () => held),
         onEnd: () => ({})
       },
@@ -108,6 +115,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
       initialized: () => {
         core.confirm()
       },
+      acknowledge: (attachmentId, seq) => core.acknowledgeAttachment(attachmentId, seq),
       pause: () => {
         held = true
       },

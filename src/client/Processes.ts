@@ -62,6 +62,17 @@ const decodeParams = Schema.decodeUnknown(StartParams)
 const isRefusal = (error: ClientError): boolean =>
   error._tag === "ServerError" || error._tag === "InvalidRequest" || error._tag === "TooManyRequests"
 
+/** Why an answer about the events after a number cannot be true; undefined if it can. */
+const contradictionOf = ({ chunks, nextSeq, exited, closed }: ReadResult, afterSeq: number): string | undefined => {
+  if (nextSeq <= afterSeq) return `its event ${afterSeq} was heard, and the next one is said to be ${nextSeq}`
+  const ahead = chunks.find(({ seq }) => seq >= nextSeq)
+  if (ahead !== undefined) return `it has output ${ahead.seq}, and the next event is said to be ${nextSeq}`
+  return (exited || closed) && nextSeq === 1 ? "it has ended, and is said to have no event" : undefined
+}
+
+const untrue = (processId: ProcessId, why: string) =>
+  new ProtocolViolation({ detail: `process/read of process ${processId} cannot be true: ${why}` })
+
 /** The most readings of one process in a row. An honest server's second one has no output. */
 const maxReadings = 8
 
@@ -75,18 +86,23 @@ const readRetained = (
   afterSeq: number,
   readings = maxReadings
 ): Effect.Effect<ReadResult, ClientError> =>
-  Effect.flatMap(session.call("process/read", { processId, afterSeq }), (read) => {
-    if (session.features.extensions || !read.exited || read.chunks.length === 0) return Effect.succeed(read)
-    if (readings <= 1) {
-      return new ProtocolViolation({
-        detail: `process ${processId} has exited, and there is always more of its output`
-      })
+  Effect.flatMap(
+    session.call("process/read", { processId, afterSeq }),
+    (read): Effect.Effect<ReadResult, ClientError> => {
+      const contradiction = contradictionOf(read, afterSeq)
+      if (contradiction !== undefined) return untrue(processId, contradiction)
+      if (session.features.extensions || !read.exited || read.chunks.length === 0) return Effect.succeed(read)
+      if (readings <= 1) {
+        return new ProtocolViolation({
+          detail: `process ${processId} has exited, and there is always more of its output`
+        })
+      }
+      return Effect.map(readRetained(session, processId, read.nextSeq - 1, readings - 1), (rest) => ({
+        ...rest,
+        chunks: [...read.chunks, ...rest.chunks]
+      }))
     }
-    return Effect.map(readRetained(session, processId, read.nextSeq - 1, readings - 1), (rest) => ({
-      ...rest,
-      chunks: [...read.chunks, ...rest.chunks]
-    }))
-  })
+  )
 
 /**
  * The dropped output. If the server does not report it, we assume that it keeps the newest output; `counted` says
@@ -101,6 +117,15 @@ const gapOf = (read: ReadResult, counted: boolean): Gap | undefined => {
   if (counted ? !truncated : throughSeq < 1) return undefined
   // Without a count, assume at least one byte per chunk.
   return { fromSeq: 1, throughSeq, bytes: counted ? droppedBytes : throughSeq }
+}
+
+/** Why the events that an answer told of are not all there. Waiting for the others would take for ever. */
+const unfinished = (log: EventLog, { nextSeq, closed }: ReadResult, heard: number | undefined): string | undefined => {
+  if (log.isOver) return undefined
+  if (closed) return `it is closed, and the event of that is said to be ${nextSeq - 1}`
+  return heard !== undefined && log.last < heard
+    ? `its event ${heard} was heard, and the next one is said to be ${nextSeq}`
+    : undefined
 }
 
 /** The processes of a session. */
@@ -130,19 +155,24 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
 
     /** Reads missed events from the server. If the server has lost them too, terminates the process. */
     const catchUp = (entry: Entry): Effect.Effect<void> =>
-      Effect.suspend(() => readRetained(session, entry.processId, entry.log.last)).pipe(
-        Effect.matchEffect({
+      Effect.suspend(() => {
+        const { processId, log } = entry
+        // The server has sent this event before it answers.
+        const heard = log.firstHeld
+        return Effect.matchEffect(readRetained(session, processId, log.last), {
           onFailure: (error) => Effect.sync(() => fail(entry, error)),
           onSuccess: (read) => {
-            if (entry.log.recover(read)) {
-              if (entry.log.isOver) remove(entry)
-              return Effect.void
+            if (!log.recover(read)) {
+              fail(entry, new EventsLost({ processId, throughSeq: read.nextSeq - 1 }))
+              return terminate(processId)
             }
-            fail(entry, new EventsLost({ processId: entry.processId, throughSeq: read.nextSeq - 1 }))
-            return terminate(entry.processId)
+            const why = unfinished(log, read, heard)
+            if (why !== undefined) fail(entry, untrue(processId, why))
+            else if (log.isOver) remove(entry)
+            return Effect.void
           }
         })
-      )
+      })
 
     const fillGap = (entry: Entry): Effect.Effect<void> =>
       Effect.sleep(gapMs).pipe(
@@ -241,6 +271,11 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         if (!log.recover({ ...read, truncated: false }) && features.extensions) {
           remove(entry)
           return yield* new EventsLost({ processId, throughSeq: read.nextSeq - 1 })
+        }
+        const why = unfinished(log, read, undefined)
+        if (why !== undefined) {
+          remove(entry)
+          return yield* untrue(processId, why)
         }
         if (log.isOver) remove(entry)
         entry.started = true

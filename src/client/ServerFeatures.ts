@@ -230,9 +230,11 @@ const restricts = (sandbox: StartParams["sandbox"]): boolean => {
  * @category utilities
  */
 export const needForStart = (features: ServerFeatures, params: StartParams): Effect.Effect<void, Unsupported> => {
-  const { timeoutMs, restart, size, prepared, sandbox, enforceManagedNetwork } = params
+  const { timeoutMs, restart, size, sizePolicy, screen, prepared, sandbox, enforceManagedNetwork } = params
   if (!features.extensions) {
-    const asked = Object.entries({ timeoutMs, restart, size, prepared }).find(([, value]) => value !== undefined)
+    const asked = Object.entries({ timeoutMs, restart, size, sizePolicy, screen, prepared }).find(
+      ([, value]) => value !== undefined
+    )
     if (asked !== undefined) return need(features, false, `serve \`${asked[0]}\` of process/start`)
   }
   const confined = restricts(sandbox) || enforceManagedNetwork === true

@@ -5,9 +5,13 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
-import type { Call } from "./Api.js"
 import type { ClientError } from "./ClientError.js"
+import type { ClientSession } from "./ClientSession.js"
+import * as Watch from "./Watch.js"
+import type { WatchEvent } from "./WatchEvent.js"
 
 /**
  * The sessions of a server.
@@ -21,6 +25,10 @@ export interface Sessions {
   readonly processes: (session?: string) => Effect.Effect<ReadonlyArray<ProcessInfo>, ClientError>
   /** Ends a session by its handle: kills its processes and closes its connection. Gives how many processes were running. */
   readonly end: (session: string) => Effect.Effect<number, ClientError>
+  /** The screen, the output and the events of a process, also of one in another session, until the attachment ends. */
+  readonly watch: (options: Watch.Options) => Stream.Stream<WatchEvent, ClientError>
+  /** The same for one that also sets the size of the terminal; the scope detaches. */
+  readonly attach: (options: Watch.Options) => Effect.Effect<Watch.Watch, ClientError, Scope.Scope>
 }
 
 /**
@@ -28,8 +36,14 @@ export interface Sessions {
  *
  * @category constructors
  */
-export const make = (ask: Call): Sessions => ({
-  list: Effect.map(ask("session/list", {}), ({ sessions }) => sessions),
-  processes: (session = "*") => Effect.map(ask("process/list", { session }), ({ processes }) => processes),
-  end: (session) => Effect.map(ask("session/end", { session }), ({ ended }) => ended)
-})
+export const make = (session: ClientSession): Sessions => {
+  const { ask } = session
+  const attach = (options: Watch.Options) => Watch.make(session, options)
+  return {
+    list: Effect.map(ask("session/list", {}), ({ sessions }) => sessions),
+    processes: (session = "*") => Effect.map(ask("process/list", { session }), ({ processes }) => processes),
+    end: (session) => Effect.map(ask("session/end", { session }), ({ ended }) => ended),
+    watch: (options) => Stream.unwrapScoped(Effect.map(attach(options), ({ events }) => events)),
+    attach
+  }
+}

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import * as AttachmentFrame from "../protocol/AttachmentFrame.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Method } from "../protocol/ExecApi.js"
 import { clip } from "../protocol/Schemas.js"
@@ -55,6 +56,12 @@ export interface LinkEvents {
 export type OpenLink = (events: LinkEvents) => Effect.Effect<Link, ClientError, Scope.Scope>
 
 const requestId = (id: Wire.RequestId): number | undefined => (/^\d+$/.test(id) ? Number(id) : undefined)
+
+/** A binary frame as the notification that it stands for. */
+const decodeFrame = (bytes: Buffer): Either.Either<Api.Notification, string> =>
+  bytes[0] === AttachmentFrame.kind
+    ? Either.map(AttachmentFrame.decode(bytes), (params) => ({ method: "attachment/output", params }))
+    : Either.map(BinaryFrame.decode(bytes), (params) => ({ method: "process/output", params }))
 
 const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel, ClientError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -114,9 +121,9 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
       },
       onBinary: (bytes) => {
         if (over) return
-        const output = BinaryFrame.decode(bytes)
-        if (Either.isLeft(output)) violation(`the server sent an invalid binary frame: ${output.left}`)
-        else events.onNotification({ method: "process/output", params: output.right })
+        const notification = decodeFrame(bytes)
+        if (Either.isLeft(notification)) violation(`the server sent an invalid binary frame: ${notification.left}`)
+        else events.onNotification(notification.right)
       },
       onMalformed: (detail) => violation(`the server sent an invalid message: ${detail}`),
       onEnd: (reason) => end(new TransportClosed({ reason }))
@@ -132,6 +139,9 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
       },
       initialized: () => {
         if (!over) carrier.send(Wire.notification("initialized", {}))
+      },
+      acknowledge: (attachmentId, seq) => {
+        if (!over) carrier.send(Wire.notification("attachment/ack", { attachmentId, seq }))
       },
       pause: () => carrier.pause?.(),
       resume: () => carrier.resume?.()

@@ -53,8 +53,6 @@ const targetOf = ({ url, env, environments, tokenFile, insecure = false, session
   session
 })
 
-const processId = { name: "ID", help: "the id of a process of the session" }
-
 const reference = {
   name: "SESSION[/PROCESS]",
   help: "a session by name, handle or id, and a process of it; with --session, only PROCESS"
@@ -160,14 +158,22 @@ const attach = typed(
   ["attach"],
   {
     summary: "Attaches to a running process; ^] detaches, if the process has a terminal.",
-    words: [processId],
-    flags: { ...serverFlags, session },
-    examples: [["exec-server attach p1 --url ws://127.0.0.1:8080 --session ID", "back to the first process"]]
+    note: "A session given by its id is resumed. One given by its name or handle is joined beside its client, which a token of a viewer or an operator permits.",
+    words: [reference],
+    flags: {
+      ...serverFlags,
+      session,
+      readOnly: Flag.toggle("read-only", how, "join beside the client of the session, and type nothing")
+    },
+    examples: [
+      ["exec-server attach p1 --url ws://127.0.0.1:8080 --session ID", "back to the first process"],
+      ["exec-server attach build/p1 --url ws://127.0.0.1:8080 --token-file operator", "join another client"]
+    ]
   },
-  (flags, { words: [id = ""] }) =>
+  (flags, { words: [reference = ""] }) =>
     lazily(async () => {
       const { attach } = await import("./Attach.js")
-      return attach({ target: targetOf(flags), id })
+      return attach({ target: targetOf(flags), reference, readOnly: flags.readOnly })
     })
 )
 
@@ -175,19 +181,22 @@ const logs = typed(
   ["logs"],
   {
     summary: "Prints the retained output of a process.",
-    words: [processId],
+    words: [reference],
     flags: {
       ...serverFlags,
       session,
       follow: Flag.toggle("follow", output, "follow the output until the process ends", { short: "f" }),
       json
     },
-    examples: [["exec-server logs -f p1 --url ws://127.0.0.1:8080 --session ID", "follow the output"]]
+    examples: [
+      ["exec-server logs -f p1 --url ws://127.0.0.1:8080 --session ID", "follow the output"],
+      ["exec-server logs -f build/p1 --url ws://127.0.0.1:8080 --token-file viewer", "that of another client"]
+    ]
   },
-  (flags, { words: [id = ""] }) =>
+  (flags, { words: [reference = ""] }) =>
     lazily(async () => {
       const { logs } = await import("./Logs.js")
-      return logs({ target: targetOf(flags), id, follow: flags.follow, json: flags.json })
+      return logs({ target: targetOf(flags), reference, follow: flags.follow, json: flags.json })
     })
 )
 

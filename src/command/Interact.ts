@@ -45,9 +45,6 @@ const maxSignals = 3
 const interrupt = 0x03
 const detach = 0x1d
 
-/** The status of a program killed by SIGPIPE: 128 + 13. */
-const brokenPipe = 141
-
 /** The highest exit status there is. */
 const maxStatus = 255
 
@@ -168,7 +165,6 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
 
       const terminate = survives ? Effect.void : endOf(remote)
       return yield* Effect.raceFirst(Effect.raceFirst(drained, Deferred.await(left)), watch).pipe(
-        Effect.catchTag("OutputClosed", () => new Exited({ code: brokenPipe })),
         Effect.onError(() => Effect.zipRight(tty ? Terminal.reset : Effect.void, terminate))
       )
     })

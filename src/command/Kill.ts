@@ -38,9 +38,7 @@ const exists = ({ call, features }: ExecClient.Shape, session: string | undefine
 /** Ends a session by its handle; without one, that of the connection. */
 const endSession = ({ client }: Environment, handle: string | undefined) =>
   Effect.gen(function* () {
-    const session = handle ?? (yield* client.sessions.list).find(({ own }) => own)?.session
-    if (session === undefined) return yield* new CommandFailed({ message: "the server does not list the session" })
-    yield* client.sessions.end(session)
+    yield* client.sessions.end(handle ?? (yield* Reference.ownOf(client)))
   })
 
 /** Signals the whole process tree; SIGKILL terminates it. A session alone is ended, with all of its processes. */

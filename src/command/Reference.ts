@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { ClientError } from "../client/ClientError.js"
+import type * as ExecClient from "../client/ExecClient.js"
 import type { Environment } from "../environment/Environment.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { SessionInfo } from "../protocol/ExecApi.js"
@@ -55,6 +56,33 @@ const find = (sessions: ReadonlyArray<SessionInfo>, text: string): Effect.Effect
         : `no session ${quoted}; there are ${others.map(nameOf).join(", ")}`
   })
 }
+
+/** The handle of the session that a connection has. */
+export const ownOf = ({ sessions }: ExecClient.Shape): Effect.Effect<string, ClientError | CommandFailed> =>
+  Effect.flatMap(sessions.list, (all) => {
+    const own = all.find(({ own }) => own)?.session
+    return own === undefined
+      ? new CommandFailed({ message: "the server does not list the session" })
+      : Effect.succeed(own)
+  })
+
+/** The process of an argument. One that names only a session stands for its only running process. */
+export const processOf = ({
+  environment: { client },
+  session,
+  processId
+}: Reference): Effect.Effect<string, ClientError | CommandFailed> =>
+  Effect.gen(function* () {
+    if (processId !== undefined) return processId
+    const all = yield* client.sessions.processes(session ?? (yield* ownOf(client)))
+    const running = all.filter(({ running }) => running)
+    const [only] = running
+    if (only !== undefined && running.length === 1) return only.processId
+    const names = running.map(({ processId }) => PlainText.quote(processId)).join(", ")
+    return yield* new CommandFailed({
+      message: only === undefined ? "the session has no running process" : `write SESSION/PROCESS with one of ${names}`
+    })
+  })
 
 /** Connects to the target, and resolves the argument. */
 export const resolve = (

@@ -9,6 +9,7 @@ import { type FileHandle, lstat, mkdir, readlink, realpath, stat, symlink } from
 import * as Effect from "effect/Effect"
 import { FileRefused } from "../protocol/Failure.js"
 import * as Cursor from "./Cursor.js"
+import * as Holes from "./Holes.js"
 import * as Listing from "./Listing.js"
 import { makeDirectories } from "./MakeDirectory.js"
 import { isRoot, type NativePath, parent } from "./NativePath.js"
@@ -20,6 +21,9 @@ type Failure = SystemError | FileError
 /** The size of the copy buffer, in bytes. */
 const pieceBytes = 1048576
 
+/** The same for a file without a size, in bytes. */
+const kernelPieceBytes = 65536
+
 /** Files copied concurrently; Node.js has four threads for file operations. */
 const concurrency = 4
 
@@ -28,51 +32,29 @@ const listBytes = 100_000_000
 
 const identityOf = (path: NativePath) => attempt(() => stat(path, { bigint: true }))
 
-/** The block size for finding holes, in bytes: that of most file systems. */
-const blockBytes = 65536
-
-const zeros = Buffer.alloc(blockBytes)
-
-/** The end of the run of equal blocks from `start`: all of them zeros, or all of them data. */
-const runEnd = (bytes: Buffer, start: number): { readonly end: number; readonly isHole: boolean } => {
-  const isHoleAt = (at: number) => {
-    const length = Math.min(blockBytes, bytes.length - at)
-    return bytes.compare(zeros, 0, length, at, at + length) === 0
-  }
-  const isHole = isHoleAt(start)
-  let end = start + blockBytes
-  while (end < bytes.length && isHoleAt(end) === isHole) end += blockBytes
-  return { end: Math.min(end, bytes.length), isHole }
-}
-
-const writeAll = async (to: FileHandle, bytes: Buffer, position: number) => {
-  for (let written = 0; written < bytes.length; ) {
-    const { bytesWritten } = await to.write(bytes, written, bytes.length - written, position + written)
-    written += bytesWritten
-  }
-}
-
-/** Writes the blocks that are not all zeros. */
-const writeSparse = async (to: FileHandle, bytes: Buffer, position: number) => {
-  for (let at = 0; at < bytes.length; ) {
-    const { end, isHole } = runEnd(bytes, at)
-    if (!isHole) await writeAll(to, bytes.subarray(at, end), position + at)
-    at = end
-  }
-}
-
 /**
  * Copies the content of a file to an empty one in pieces, so that it can be interrupted between two of them. If the
- * source has holes, blocks of zeros are not written: Node.js cannot find holes, and reading them costs no disk access.
+ * source has holes, these are skipped, and blocks of zeros are not written.
  */
 const copyContent = (from: FileHandle, to: FileHandle, { size, blocks }: BigIntStats): Effect.Effect<void, Failure> =>
   Effect.gen(function* () {
-    const write = blocks * 512n < size ? writeSparse : writeAll
-    const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Number(size) + 1))
+    const isSparse = blocks * 512n < size
+    const write = isSparse ? Holes.writeSparse : Holes.writeAll
+    // Files of the kernel have no size, and give their content in parts.
+    const isOfKernel = size === 0n
+    const piece = Buffer.allocUnsafe(isOfKernel ? kernelPieceBytes : Math.min(pieceBytes, Number(size) + 1))
     let position = 0
     let bytesRead = piece.length
-    // A short read of a regular file means end of file.
-    while (bytesRead === piece.length) {
+    // A short read of any other file means end of file.
+    while (bytesRead === piece.length || (isOfKernel && bytesRead > 0)) {
+      if (isSparse) {
+        const next = yield* Effect.uninterruptible(attempt(() => Holes.nextData(from, position)))
+        if (next === undefined) {
+          position = Math.max(position, Number(size))
+          break
+        }
+        position = next
+      }
       // Uninterruptible: a descriptor must not be closed, and its number used again, under a call.
       bytesRead = yield* Effect.uninterruptible(
         attempt(async () => {
@@ -83,7 +65,7 @@ const copyContent = (from: FileHandle, to: FileHandle, { size, blocks }: BigIntS
       )
       position += bytesRead
     }
-    if (write === writeSparse) yield* attempt(() => to.truncate(position))
+    if (isSparse) yield* attempt(() => to.truncate(position))
   })
 
 /** Copies the content and the mode of a regular file. */
@@ -107,15 +89,30 @@ const copyLink = (source: NativePath, destination: NativePath): Effect.Effect<vo
     (target) => attempt(() => symlink(target, destination))
   )
 
-/** The real path of the deepest existing ancestor. */
-const existingAncestor = (path: NativePath): Effect.Effect<NativePath, SystemError> =>
-  Effect.catchAll(
-    attempt(() => realpath(path, { encoding: "buffer" })),
-    (error) =>
-      error.code === "ENOENT" && !isRoot(path)
-        ? Effect.suspend(() => existingAncestor(parent(path)))
-        : Effect.fail(error)
+const exists = (path: NativePath): Effect.Effect<boolean, SystemError> =>
+  attempt(() => stat(path)).pipe(
+    Effect.as(true),
+    Effect.catchAll((error) => (error.code === "ENOENT" ? Effect.succeed(false) : error))
   )
+
+/**
+ * The real path of the deepest existing ancestor. Found by bisection, as a path may have thousands of components and
+ * each look at it takes time that grows with them.
+ */
+const existingAncestor = (path: NativePath): Effect.Effect<NativePath, SystemError> =>
+  Effect.gen(function* () {
+    const ancestors: Array<NativePath> = []
+    for (let at = path; !isRoot(at); at = parent(at)) ancestors.push(at)
+    ancestors.push(Buffer.from("/"))
+    let missing = -1
+    let found = ancestors.length - 1
+    while (found - missing > 1) {
+      const middle = Math.floor((missing + found) / 2)
+      if (yield* exists(ancestors[middle] ?? path)) found = middle
+      else missing = middle
+    }
+    return yield* attempt(() => realpath(ancestors[found] ?? path, { encoding: "buffer" }))
+  })
 
 /**
  * Refuses a destination that is the source or below it. Compares inodes, so other names of a directory are found too.

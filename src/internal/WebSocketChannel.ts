@@ -163,7 +163,9 @@ export class WebSocketChannel {
   }
 
   private terminateSoon(): void {
-    setTimeout(() => this.ws.terminate(), closeMs).unref()
+    const timer = setTimeout(() => this.ws.terminate(), closeMs).unref()
+    // A timer would keep what a closed connection has received.
+    this.ws.once("close", () => clearTimeout(timer))
   }
 
   /** Whether the peer has sent anything beyond `received` bytes, or accepted pending data beyond `taken` bytes. */

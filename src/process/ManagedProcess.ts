@@ -206,6 +206,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     if (this.marks !== undefined && (rows !== this.size?.rows || cols !== this.size.cols)) {
       const mark = { seq: this.lastSeq, rows, cols, by }
       this.marks.add(mark)
+      this.events.onResized?.(this, mark)
       this.tell((observer) => observer.onResized(mark))
     }
     this.size = { rows, cols }
@@ -327,6 +328,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
       // Timed out if killed, or if waiting for a restart. With any other status it ended by itself just before.
       const timedOut = this.expired && (before._tag === "Restarting" || this.exit().signal === "SIGKILL")
       const seq = this.nextSeq++
+      this.exitSeq = seq
       this.events.onExited(this, seq, this.exit(), timedOut)
       this.tell((observer) => observer.onExited(seq, this.exit(), timedOut))
     }

@@ -7,6 +7,7 @@ import type { Buffer } from "node:buffer"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { ExitReport } from "./ProcessState.js"
+import type { Size } from "./ResizeMarks.js"
 
 /** A process, as an observer of its events sees it. */
 export interface EventSource {
@@ -30,4 +31,6 @@ export interface ProcessEvents {
   readonly onRestarted: (process: EventSource, seq: number, attempt: number, pid: number) => void
   readonly onExited: (process: EventSource, seq: number, exit: ExitReport, timedOut: boolean) => void
   readonly onClosed: (process: EventSource, seq: number) => void
+  /** The terminal has another size. Not told to the client, which has set it. */
+  readonly onResized?: (process: EventSource, size: Size) => void
 }

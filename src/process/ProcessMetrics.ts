@@ -141,6 +141,7 @@ export const observe = (events: ProcessEvents): ProcessEvents => {
     onClosed: (process, seq) => {
       numbered(process, seq).closed = true
       events.onClosed(process, seq)
-    }
+    },
+    onResized: (process, size) => events.onResized?.(process, size)
   }
 }

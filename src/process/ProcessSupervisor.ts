@@ -77,8 +77,21 @@ export interface Supervisor {
 }
 
 /** Members of a request that contradict each other: not all of them could be carried out. */
-const conflictOf = ({ size, tty, prepared, envPolicy, metadata }: StartParams): string | undefined => {
-  if (size !== undefined && !tty) return "`size` needs `tty: true`: a process on pipes has no terminal"
+const conflictOf = ({
+  size,
+  sizePolicy,
+  screen,
+  tty,
+  prepared,
+  envPolicy,
+  metadata
+}: StartParams): string | undefined => {
+  const ofTerminal = Object.entries({ size, sizePolicy, screen }).find(
+    ([, value]) => value !== undefined && value !== false
+  )
+  if (ofTerminal !== undefined && !tty) {
+    return `\`${ofTerminal[0]}\` needs \`tty: true\`: a process on pipes has no terminal`
+  }
   const resolved = Object.entries({ envPolicy, metadata }).find(([, value]) => value !== undefined)
   if (prepared === true && resolved !== undefined) {
     return `\`${resolved[0]}\` does not go with \`prepared: true\`: such a request is spawned exactly as it is, with \`env\` alone`
@@ -230,6 +243,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
             tty: params.tty,
             size: params.tty ? (params.size ?? defaultSize) : undefined,
             hasStdin: params.tty || params.pipeStdin,
+            sizePolicy: params.sizePolicy,
             startedAtMs: yield* Clock.currentTimeMillis
           },
           output,

@@ -42,6 +42,8 @@ export abstract class ProcessView {
   /** The total output in bytes, and the time of the last output in milliseconds since 1970. */
   protected outputBytes = 0
   protected lastOutputAtMs: number | null = null
+  /** The number of the exit; 0 before it. */
+  protected exitSeq = 0
   /** The size of its terminal; undefined on pipes. */
   protected size: Size | undefined
   /** The sizes that its terminal has had; undefined on pipes. */
@@ -88,6 +90,11 @@ export abstract class ProcessView {
   /** The number of the last event; 0 before the first. */
   get lastSeq(): number {
     return this.nextSeq - 1
+  }
+
+  /** The number of its exit; 0 before it. */
+  get exitedAt(): number {
+    return this.exitSeq
   }
 
   /** The total output so far, in bytes. */

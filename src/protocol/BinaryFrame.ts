@@ -14,8 +14,9 @@
  */
 import { Buffer, isUtf8 } from "node:buffer"
 import * as Either from "effect/Either"
-import type { OutputStream } from "./ExecApi.js"
+import { kind as attachmentKind } from "./AttachmentFrame.js"
 import { ProcessId } from "./Ids.js"
+import type { OutputStream } from "./ProcessSchemas.js"
 
 /**
  * A decoded frame: one chunk of process output.
@@ -52,11 +53,11 @@ export const encodeId = (processId: ProcessId): Buffer | undefined => {
 
 /**
  * Whether a message is a binary frame, on a transport that does not mark messages as text or binary (the relay). JSON
- * text never begins with the byte 1.
+ * text never begins with the byte 1 or 2.
  *
  * @category predicates
  */
-export const isFrame = (message: Uint8Array): boolean => message[0] === outputKind
+export const isFrame = (message: Uint8Array): boolean => message[0] === outputKind || message[0] === attachmentKind
 
 /**
  * The length of a frame, in bytes.

@@ -16,6 +16,7 @@ import { HttpApi } from "./HttpApi.js"
 import { ClientId, ProcessId, processFields, SessionHandle, SessionId, SessionName } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
+import { exitFields, OutputStream, TerminalSize } from "./ProcessSchemas.js"
 import { RecordingApi, RecordOptions } from "./RecordingApi.js"
 import { Sandbox } from "./Sandbox.js"
 import {
@@ -37,14 +38,9 @@ import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
 import { UsageApi } from "./UsageApi.js"
+import { WatchApi } from "./WatchApi.js"
 
-/**
- * The stream that output came from; a terminal has one, `pty`, for both stdout and stderr.
- *
- * @category schemas
- */
-export const OutputStream = oneOf("stdout", "stderr", "pty")
-export type OutputStream = typeof OutputStream.Type
+export { exitFields, OutputStream } from "./ProcessSchemas.js"
 
 /**
  * Optional features of a connection (ours): in the request, those the client asks for; in the result, those granted.
@@ -143,7 +139,14 @@ const startParams = Schema.Struct({
    */
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(ClientId) })),
   /** The size of the terminal (ours); 24 rows by 80 columns by default. */
-  size: maybe(Schema.Struct({ rows: Cells, cols: Cells })),
+  size: maybe(TerminalSize),
+  /**
+   * Who sets the size of the terminal (ours): only `process/resize` (`owner`, the default), or also the attachment that
+   * drives it, with `attachment/drive`.
+   */
+  sizePolicy: maybe(oneOf("owner", "driver")),
+  /** Keeps the screen of the terminal from the start (ours), so that those who attach later see all of it. */
+  screen: maybe(Flag),
   /** Record the process from its start (ours); see `recording/start`. */
   record: maybe(RecordOptions),
   /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
@@ -177,16 +180,6 @@ export const TerminateMode = Schema.Union(
   })
 })
 export type TerminateMode = typeof TerminateMode.Type
-
-/**
- * The leader's exit status: `null` while it runs, 128 + n after signal n, whose name is then in `signal` (ours).
- *
- * @category schemas
- */
-export const exitFields = {
-  exitCode: Schema.NullOr(Integer),
-  signal: withFallback(Schema.NullOr(Text), () => null)
-}
 
 /**
  * One chunk of output: raw bytes, at most 64 KiB.
@@ -296,13 +289,15 @@ export const ProcessInfo = Schema.Struct({
   startedAtMs: Integer,
   cwd: Schema.optional(Text),
   /** The size of its terminal. */
-  size: Schema.optional(Schema.Struct({ rows: Cells, cols: Cells })),
+  size: Schema.optional(TerminalSize),
   /** The number of restarts. */
   restarts: Schema.optional(Count),
   /** The total output in bytes. */
   outputBytes: Schema.optional(Count),
   /** The time of the last output, in milliseconds since 1970; null if there was none. */
-  lastOutputAtMs: Schema.optional(Schema.NullOr(Integer))
+  lastOutputAtMs: Schema.optional(Schema.NullOr(Integer)),
+  /** How many attachments watch it. */
+  viewers: Schema.optional(Count)
 })
 export type ProcessInfo = typeof ProcessInfo.Type
 
@@ -514,7 +509,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ session: SessionHandle }),
     success: Schema.Struct({ ended: Count })
   })
-).merge(FileSystemApi, HttpApi, DiscoveryApi, UsageApi, RecordingApi, ShareApi) {}
+).merge(WatchApi, FileSystemApi, HttpApi, DiscoveryApi, UsageApi, RecordingApi, ShareApi) {}
 
 /**
  * The name of a request.

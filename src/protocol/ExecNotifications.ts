@@ -6,11 +6,12 @@
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { exitFields, OutputStream } from "./ExecApi.js"
 import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
+import { exitFields, OutputStream } from "./ProcessSchemas.js"
 import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.js"
 import { UsageSample } from "./UsageApi.js"
+import { WatchNotifications } from "./WatchNotifications.js"
 
 /**
  * The parameters of `process/ack`.
@@ -20,7 +21,7 @@ import { UsageSample } from "./UsageApi.js"
 export const AckParams = Schema.Struct({ processId: ProcessId, seq: Count })
 
 /**
- * All notifications. The client sends `initialized` and `process/ack`; the server sends the others. The output, exit and close of one
+ * All notifications. The client sends `initialized`, `process/ack` and `attachment/ack`; the server sends the others. The output, exit and close of one
  * process share one counter: `seq` starts at 1 and has no gaps, and `process/closed` has the last number.
  *
  * @category schemas
@@ -66,7 +67,7 @@ export class ExecNotifications extends RpcGroup.make(
   Rpc.make("usage/sample", { payload: UsageSample }),
   /** A piece of a streamed HTTP body; the last one has `done`. Sent only to the connection that made the request. */
   Rpc.make("http/request/bodyDelta", { payload: HttpBodyDelta })
-) {}
+).merge(WatchNotifications) {}
 
 type Notifications = RpcGroup.Rpcs<typeof ExecNotifications>
 

@@ -109,7 +109,7 @@ export class StdinClosed extends Schema.TaggedError<StdinClosed>()("StdinClosed"
  */
 export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATerminal", { processId: ProcessId }) {
   override get message() {
-    return `process ${this.processId} has no terminal; start it with \`tty: true\` to resize it`
+    return `process ${this.processId} has no terminal; start it with \`tty: true\``
   }
 }
 
@@ -210,6 +210,19 @@ export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("
 }
 
 /**
+ * The connection has no attachment of this id, or it has ended.
+ *
+ * @category errors
+ */
+export class UnknownAttachment extends Schema.TaggedError<UnknownAttachment>()("UnknownAttachment", {
+  attachmentId: Schema.Number
+}) {
+  override get message() {
+    return `unknown attachment id ${this.attachmentId}`
+  }
+}
+
+/**
  * The server has no recording of this id.
  *
  * @category errors
@@ -232,6 +245,13 @@ export class UnknownShare extends Schema.TaggedError<UnknownShare>()("UnknownSha
     return `unknown share id ${this.shareId}`
   }
 }
+
+/**
+ * The screen of a terminal could not be made; the message says why.
+ *
+ * @category errors
+ */
+export class ScreenFailed extends Schema.TaggedError<ScreenFailed>()("ScreenFailed", { message: Schema.String }) {}
 
 /**
  * Every failure of a request.
@@ -257,6 +277,8 @@ export const Failure = Schema.Union(
   FileRefused,
   FileFailed,
   UnknownFileHandle,
+  UnknownAttachment,
+  ScreenFailed,
   UnknownRecording,
   UnknownShare
 )
@@ -274,11 +296,13 @@ export const codeOf = (failure: Failure): number => {
     case "SpawnFailed":
     case "HttpFailed":
     case "FileFailed":
+    case "ScreenFailed":
       return Code.internal
     case "FileNotFound":
     case "UnknownFileHandle":
     case "UnknownRecording":
     case "UnknownShare":
+    case "UnknownAttachment":
       return Code.notFound
     case "SessionAttached":
       return Code.sessionAttached

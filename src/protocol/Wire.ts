@@ -78,6 +78,14 @@ export const maxDepth = 64
  */
 export const maxValues = 8_000_000
 
+/**
+ * The most values of a message to a server, which serves others meanwhile: parsing this many takes less than a second.
+ * The arguments and the environment of a start are at most 233,000.
+ *
+ * @category constants
+ */
+export const maxRequestValues = 500_000
+
 const i64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n }
 
 const malformed = (detail: string): Message => ({ _tag: "Malformed", detail })
@@ -103,7 +111,7 @@ const code = {
 } as const
 
 /** Why a message is not parsed: it nests too deep, or has too many values. Scans the text without allocating. */
-const excessOf = (text: string): string | undefined => {
+const excessOf = (text: string, maxValues: number): string | undefined => {
   if (text.length <= maxDepth) return undefined
   let depth = 0
   let values = 0
@@ -125,7 +133,7 @@ const excessOf = (text: string): string | undefined => {
         depth--
     }
   }
-  return values > maxValues ? `the message has more than ${maxValues} values` : undefined
+  return values > maxValues ? `the message has ${values} values; the limit is ${maxValues}` : undefined
 }
 
 const idNumber = /\s*:\s*(-?\d+)\s*[,}]/y
@@ -189,12 +197,13 @@ const parseResponse = (message: Record<string, unknown>, text: string): Message 
 }
 
 /**
- * Parses one message. Never throws: invalid text becomes `Malformed`, with a sentence that says why.
+ * Parses one message, of at most `limit` values. Never throws: invalid text becomes `Malformed`, with a sentence that
+ * says why.
  *
  * @category codecs
  */
-export const parse = (text: string): Message => {
-  const excess = excessOf(text)
+export const parse = (text: string, limit: number = maxValues): Message => {
+  const excess = excessOf(text, limit)
   if (excess !== undefined) return malformed(excess)
   let message: unknown
   try {

@@ -54,6 +54,10 @@ export interface Options {
   readonly concurrentRequests?: number | undefined
   /** Requests of all connections without an answer, of which each has 256 KiB in any case, in bytes; 256 MiB. */
   readonly requestBytesTotal?: number | undefined
+  /** Attachments of one process; 32. */
+  readonly maxViewersPerProcess?: number | undefined
+  /** Screens of terminals that are kept for attachments, each up to 3 MB; 64. */
+  readonly maxScreens?: number | undefined
   /** Processes of one session that are not closed; 1024. */
   readonly maxProcessesPerSession?: number | undefined
   /**
@@ -176,6 +180,8 @@ const readers: ReadonlyArray<Reader> = [
       "detachedSessionTtlMs",
       "maxSessionTtlMs",
       "requestBytesTotal",
+      "maxViewersPerProcess",
+      "maxScreens",
       "maxProcessesPerSession",
       "stdinQueueBytesPerProcess",
       "processBytesPerSession",

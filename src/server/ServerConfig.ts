@@ -280,6 +280,8 @@ export const settings = {
   }),
   ...under("Sessions", {
     maxSessions: count(sessions.maxSessions, "most sessions, attached or detached"),
+    maxViewersPerProcess: count(sessions.maxViewersPerProcess, "most attachments of one process"),
+    maxScreens: count(sessions.maxScreens, "most screens of terminals that are kept for attachments"),
     maxProcessesPerSession: count(processes.maxProcessesPerSession, "processes of one session that are not closed"),
     detachedSessionTtlMs: count(
       sessions.detachedSessionTtlMs,

@@ -65,7 +65,7 @@ export class Admission {
     else if (this.held.length === 0 && !this.isBusy()) this.gate.serve(text)
     else {
       this.held.push(text)
-      this.holds(text.length)
+      this.changeHeldSize(text.length)
       if (this.isFull()) this.gate.pause()
     }
   }
@@ -73,16 +73,16 @@ export class Admission {
   /** Holds a request with a large answer until the peer has caught up. Other requests overtake it. */
   defer(text: string): void {
     this.deferred.push(text)
-    this.takes(text.length)
+    this.changeSize(text.length)
   }
 
   /** Begins serving a request of this size; the returned function ends it. */
   begin(size: number): () => void {
     this.inFlight++
-    this.takes(size)
+    this.changeSize(size)
     return () => {
       this.inFlight--
-      this.takes(-size)
+      this.changeSize(-size)
       this.advance()
     }
   }
@@ -94,10 +94,10 @@ export class Admission {
     this.isServing = true
     while (this.deferred.length > 0 && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
       const text = this.deferred.shift() ?? ""
-      this.takes(-text.length)
+      this.changeSize(-text.length)
       this.gate.serve(text)
     }
-    while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.take())
+    while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.nextHeld())
     this.isServing = false
     if (this.held.length === 0) this.gate.resume()
   }
@@ -108,9 +108,9 @@ export class Admission {
     const deferred = this.deferred.reduce((sum, { length }) => sum + length, 0)
     this.deferred.length = 0
     this.held.length = 0
-    this.holds(-this.heldSize)
+    this.changeHeldSize(-this.heldSize)
     // Requests being served still end, and release their own bytes.
-    this.takes(-deferred)
+    this.changeSize(-deferred)
   }
 
   /**
@@ -118,22 +118,22 @@ export class Admission {
    * dropped.
    */
   drain(): void {
-    while (this.held.length > 0 && !this.isEnded) this.gate.serve(this.take())
+    while (this.held.length > 0 && !this.isEnded) this.gate.serve(this.nextHeld())
     this.end()
   }
 
-  private take(): string {
+  private nextHeld(): string {
     const text = this.held.shift() ?? ""
-    this.holds(-text.length)
+    this.changeHeldSize(-text.length)
     return text
   }
 
-  private takes(bytes: number): void {
+  private changeSize(bytes: number): void {
     this.size += bytes
     this.budget.change(bytes)
   }
 
-  private holds(bytes: number): void {
+  private changeHeldSize(bytes: number): void {
     this.heldSize += bytes
     this.budget.change(bytes)
   }

@@ -20,7 +20,7 @@ export type Entry =
   | {
       /** Ends its processes too: each is followed by a `process.exited`. */
       readonly event: "session.ended"
-      readonly reason: "disconnected" | "expired" | "ended" | "shutdown"
+      readonly reason: "disconnected" | "expired" | "displaced" | "ended" | "shutdown"
     }
   | {
       /** A client requests the end of a session. */
@@ -53,6 +53,12 @@ export type Entry =
   | { readonly event: "recording.stop" | "recording.remove"; readonly recordingId: string }
   | { readonly event: "share.created"; readonly shareId: string; readonly processId: string; readonly role: string }
   | { readonly event: "share.revoked"; readonly shareId: string }
+  | {
+      /** A client watches a process. */
+      readonly event: "process.attach"
+      readonly processId: string
+      readonly role: "viewer" | "operator"
+    }
   | {
       readonly event: "process.signal"
       readonly processId: string

@@ -17,6 +17,7 @@ import * as Scope from "effect/Scope"
 import { AckParams } from "../protocol/ExecNotifications.js"
 import { Code, type Failure } from "../protocol/Failure.js"
 import { clip, formatParseError } from "../protocol/Schemas.js"
+import { AttachmentAckParams } from "../protocol/WatchNotifications.js"
 import * as Wire from "../protocol/Wire.js"
 import { Admission, limits } from "./Admission.js"
 import * as ConnectionCore from "./ConnectionCore.js"
@@ -32,6 +33,7 @@ import { ResponseBudget } from "./ResponseBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { SessionRegistry } from "./SessionRegistry.js"
+import * as Sink from "./Sink.js"
 
 /** Above this multiple of the high-water mark, small answers wait too. */
 const smallAnswerFactor = 4
@@ -51,6 +53,7 @@ const expired = (expiresAtMs: number): Effect.Effect<void> =>
   )
 
 const decodeAcknowledgement = Schema.decodeUnknownEither(AckParams)
+const decodeAttachmentAcknowledgement = Schema.decodeUnknownEither(AttachmentAckParams)
 
 /** Serves a peer. When the scope closes, everything started for it ends. */
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
@@ -81,6 +84,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         isAlive,
         end: (ending) => end(ending),
         deltas: toPeer(outbox),
+        sinkOf: (frames, capabilities) => Sink.toPeer(outbox, frames, () => capabilities().binaryOutput === true),
         notifierOf: (capabilities, { frames }) => Notifier.make(outbox, capabilities, frames),
         onEnd: () => {
           if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
@@ -147,13 +151,21 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       end({ code: 1002, reason: "unexpected notification method: process/ack" })
     }
 
+    const onAttachmentAcknowledged = (params: unknown) => {
+      const found = decodeAttachmentAcknowledgement(params)
+      if (Either.isLeft(found)) {
+        return end({ code: 1002, reason: `attachment/ack: ${formatParseError(found.left)}` })
+      }
+      core.acknowledgeAttachment(found.right.attachmentId, found.right.seq)
+    }
+
     const malformed = (detail: string) => {
       SessionMetrics.answered("malformed", Code.invalidRequest, 0)
       outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
     }
 
     const receive = (text: string) => {
-      const message = Wire.parse(text)
+      const message = Wire.parse(text, Wire.maxRequestValues)
       switch (message._tag) {
         case "Request":
           if (isCongested() && routeOf(message.method)?.isLarge === true) return admission.defer(text)
@@ -161,6 +173,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         case "Notification":
           if (message.method === "initialized") return onInitialized()
           if (message.method === "process/ack") return onAcknowledged(message.params)
+          if (message.method === "attachment/ack") return onAttachmentAcknowledged(message.params)
           return end({ code: 1002, reason: `unexpected notification method: ${message.method}` })
         case "Response":
           return end({ code: 1002, reason: `unexpected client response for request id ${message.id}` })
@@ -170,7 +183,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     }
 
     const refuse = (text: string) => {
-      const message = Wire.parse(text)
+      const message = Wire.parse(text, Wire.maxRequestValues)
       if (message._tag !== "Request") return accept(text)
       const { id, method } = message
       SessionMetrics.answered(routeOf(method)?.tag ?? "unknown", Code.invalidRequest, 0)
@@ -211,9 +224,10 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       : undefined
 
     if (peer.grant.expiresAtMs !== undefined) {
-      const endExpired = Effect.sync(() =>
+      const endExpired = Effect.sync(() => {
+        core.expire()
         end({ code: 1008, reason: "the token has expired; connect again with a new one" })
-      )
+      })
       yield* Effect.zipRight(expired(peer.grant.expiresAtMs), endExpired).pipe(
         Effect.interruptible,
         Effect.forkIn(scope)

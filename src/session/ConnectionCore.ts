@@ -15,8 +15,10 @@ import { HttpLimits } from "../http/HttpLimits.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import { type Failure, SessionEnding } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import { Attachments } from "./Attachments.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import * as Dispatcher from "./Dispatcher.js"
+import type { FramePool } from "./FramePool.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake, type Initialized, type Offer } from "./Handshake.js"
 import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "./HttpExchanges.js"
@@ -25,6 +27,7 @@ import type { Ending } from "./Peer.js"
 import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
+import type { Sink } from "./Sink.js"
 
 /** How long a connection to a lost client may take to release its session, in milliseconds. */
 const releaseMs = 2000
@@ -44,6 +47,8 @@ export interface Options
   readonly deltas: Deltas
   /** Makes the notifier for process events, for a client with these capabilities. */
   readonly notifierOf: (capabilities: Capabilities, session: Session) => Notifier
+  /** Makes what the client is sent about processes and sessions that it watches. */
+  readonly sinkOf: (frames: FramePool, capabilities: () => Capabilities) => Sink
   /** Called when no request is in flight any more. Returns fields to log at the end. */
   readonly onEnd: () => { readonly [name: string]: string | number }
 }
@@ -60,6 +65,10 @@ export interface ConnectionCore {
   readonly confirm: () => Initialized | "repeated" | "too early"
   /** The client has consumed the output of a process up to `seq`. Returns whether it was granted a window. */
   readonly acknowledge: (processId: ProcessId, seq: number) => boolean
+  /** The client has shown the output of an attachment up to `seq`. */
+  readonly acknowledgeAttachment: (attachmentId: number, seq: number) => void
+  /** The credential of the connection has expired: tells its attachments. */
+  readonly expire: () => void
   /** The client accepts data again: resumes reading paused processes and HTTP bodies. */
   readonly onDrain: () => void
   /** Whether the connection is ending: its requests are being interrupted, and their answers are not sent. */
@@ -83,6 +92,9 @@ export const make = (
     const client = { peer, subject: grant.id }
     const report = yield* RequestReport.make(client, handshake)
     const ends: Array<Effect.Effect<void>> = []
+    const attachments = new Attachments(
+      options.sinkOf(registry.frames, () => handshake.initialized?.capabilities ?? {})
+    )
     let notifier: Notifier | undefined
     let leaving = false
     const released = yield* Deferred.make<void>()
@@ -99,6 +111,7 @@ export const make = (
       Effect.suspend(() => {
         SessionMetrics.connections.unsafeModify(-1, [])
         notifier?.stop()
+        attachments.close()
         const told = options.onEnd()
         const current = handshake.initialized
         const detached = current === undefined ? Effect.void : registry.detach(current.session, isResumable())
@@ -131,6 +144,7 @@ export const make = (
       responseBudget,
       maxContentBytes,
       notify,
+      attachments,
       resumable,
       endIfGone: Effect.suspend(() => (isResumable() ? options.isAlive : Effect.succeed(true))).pipe(
         Effect.flatMap((isAlive) =>
@@ -187,8 +201,11 @@ export const make = (
         notifier?.acknowledge(processId, seq)
         return handshake.initialized?.capabilities.outputWindow !== undefined
       },
+      acknowledgeAttachment: (id, seq) => attachments.acknowledge(id, seq),
+      expire: () => attachments.end("expired"),
       onDrain: () => {
         notifier?.onDrain()
+        attachments.onDrain()
         http.onDrain()
       },
       isLeaving: () => leaving,

@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
+import { Attachments } from "./Attachments.js"
 import type { Grant } from "./Grant.js"
 import type { Ending } from "./Peer.js"
 import { ResponseBudget } from "./ResponseBudget.js"
@@ -27,6 +28,8 @@ export interface Connection {
   readonly maxContentBytes: number
   /** Sends a notification to the client; does nothing once the connection has ended. */
   readonly notify: Notify
+  /** What the connection watches. */
+  readonly attachments: Attachments
   /** Whether a session can outlive the connection. */
   readonly resumable: boolean
   /**
@@ -50,6 +53,7 @@ export class CurrentConnection extends Context.Reference<CurrentConnection>()("e
     responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},
+    attachments: new Attachments({ output: () => {}, notify: () => {}, isCongested: () => false }),
     resumable: true,
     endIfGone: Effect.succeed(false),
     yieldSession: Effect.succeed(false),

@@ -38,6 +38,7 @@ import { everySession, type Session, SessionRegistry } from "./SessionRegistry.j
 import * as ShareHandlers from "./ShareHandlers.js"
 import * as Switches from "./Switches.js"
 import * as UsageHandlers from "./UsageHandlers.js"
+import * as WatchHandlers from "./WatchHandlers.js"
 
 /**
  * The handlers, as a service.
@@ -78,6 +79,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const recordings = yield* RecordingHandlers.make(registry)
     const shares = yield* ShareHandlers.make(registry)
     const audit = yield* AuditLog.AuditLog
+    const { handlers: watch, watching } = yield* WatchHandlers.make
 
     const describe = () => switches.describe(host.describe())
 
@@ -87,12 +89,13 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const process = Reached.process(registry)
 
     const processesOf = ({ handle, supervisor }: Session) =>
-      supervisor.list().map((found) => ({ ...found.info(), session: handle }))
+      supervisor.list().map((found) => ({ ...found.info(), session: handle, viewers: watching.viewersOf(found) }))
 
     return ExecApi.of({
       ...http,
       ...files,
       ...discovery,
+      ...watch,
       ...usage,
       ...recordings.handlers,
       ...shares,
@@ -135,7 +138,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
             Effect.zipRight(
               Effect.tapError(
                 Unenforced.refusal(params, "everything") ??
-                  recordings.recorded(session, params, supervisor.start(params)),
+                  recordings.recorded(session, params, watching.starting(session, params, supervisor.start(params))),
                 ({ _tag }) =>
                   Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
               )

@@ -22,6 +22,10 @@ export interface Limits {
    * connection.
    */
   readonly requestBytesTotal: number
+  /** Attachments of one process. */
+  readonly maxViewersPerProcess: number
+  /** Screens of terminals that are kept for attachments. */
+  readonly maxScreens: number
 }
 
 /** The default limits. */
@@ -31,7 +35,9 @@ export const defaults: Limits = {
   maxSessionTtlMs: undefined,
   handshakeTimeoutMs: 10000,
   concurrentRequests: 4096,
-  requestBytesTotal: 268435456
+  requestBytesTotal: 268435456,
+  maxViewersPerProcess: 32,
+  maxScreens: 64
 }
 
 /** The limits in force. */

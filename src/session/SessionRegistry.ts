@@ -14,7 +14,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { maxTimerMs } from "../internal/Timer.js"
-import type { ProcessEvents } from "../process/ProcessEvents.js"
+import type { EventSource, ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
 import { LimitReached, NotAllowed, SessionAttached, SessionEnding, UnknownSession } from "../protocol/Failure.js"
@@ -22,12 +22,14 @@ import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
+import { ConsoleEvents, type SessionEvent } from "./ConsoleEvents.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
 import { RequestBudget } from "./RequestBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
+import * as SessionPlaces from "./SessionPlaces.js"
 import { Event, State, transition } from "./SessionState.js"
 
 /**
@@ -38,7 +40,7 @@ import { Event, State, transition } from "./SessionState.js"
 export class Session {
   private state: State = State.Attached({ notifier: undefined })
   /** When it expires unless it is resumed, in milliseconds since 1970; infinite if it does not expire. */
-  private expiresAtMs = Number.POSITIVE_INFINITY
+  expiresAtMs = Number.POSITIVE_INFINITY
   /** The name that its client gave it. */
   name: string | undefined
   /** The `sessionTtlMs` that its client requested. */
@@ -69,7 +71,7 @@ export class Session {
   }
 
   /** Attaches another connection. */
-  isHeldBy(connection: Connection): void {
+  attachTo(connection: Connection): void {
     this.connection = connection
   }
 
@@ -82,6 +84,16 @@ export class Session {
   /** Sets the time of expiry, `ms` after `now`. */
   expiresIn(ms: number, now: number): void {
     this.expiresAtMs = now + ms
+  }
+
+  /** Whether its client asked for the time that it waits. */
+  get isKept(): boolean {
+    return this.ttlMs !== undefined
+  }
+
+  /** Whether it has processes, running or retained. */
+  get hasProcesses(): boolean {
+    return this.supervisor.list().length > 0
   }
 
   /** Ends its connection. */
@@ -171,6 +183,10 @@ export interface Shape {
   readonly endOne: (session: Session) => Effect.Effect<ReadonlyArray<ProcessInfo>>
   /** Handles a lost connection: the session waits to be resumed if it may, and otherwise ends. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
+  /** The events of all sessions. */
+  readonly console: ConsoleEvents
+  /** Buffers for sending output. */
+  readonly frames: FramePool
   /** The memory budget for the requests of all connections. */
   readonly requestBudget: RequestBudget
   /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
@@ -189,9 +205,11 @@ export interface Shape {
  */
 export const everySession = "*"
 
-/** Sleeps for any duration. */
+/** Sleeps for any duration, also an infinite one. */
 const sleep = (ms: number): Effect.Effect<void> =>
-  ms <= maxTimerMs ? Effect.sleep(ms) : Effect.zipRight(Effect.sleep(maxTimerMs), sleep(ms - maxTimerMs))
+  Effect.suspend(() =>
+    ms <= maxTimerMs ? Effect.sleep(ms) : Effect.zipRight(Effect.sleep(maxTimerMs), sleep(ms - maxTimerMs))
+  )
 
 const make = Effect.gen(function* () {
   const supervisors = yield* ProcessSupervisor
@@ -201,25 +219,41 @@ const make = Effect.gen(function* () {
   const confiner = yield* Confiner
   const scope = yield* Effect.scope
   const frames = new FramePool()
+  const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
+  /** Whether it was logged that there are `maxSessions`. */
+  let isFull = false
 
   /** Records and logs the new state of a session. */
   const tell = (session: Session, entry: Extract<Entry, { readonly event: `session.${string}` }>) =>
     Effect.suspend(() => {
       audit.write(session.who, entry)
       const { event, ...why } = entry
+      if (event !== "session.end") console.tell(() => ({ type: event, session: session.handle }))
       return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
     })
 
-  const endSession = (session: Session, graceMs: number, reason: "disconnected" | "expired" | "ended" | "shutdown") =>
+  /** A session that is resumed or has ended does not wait for its expiry: it would be kept until then. */
+  const forgetExpiry = (session: Session) =>
+    Effect.suspend(() => {
+      const expiry = expiries.get(session)
+      expiries.delete(session)
+      return expiry === undefined ? Effect.void : Fiber.interruptFork(expiry)
+    })
+
+  const endSession = (
+    session: Session,
+    graceMs: number,
+    reason: "disconnected" | "expired" | "displaced" | "ended" | "shutdown"
+  ) =>
     Effect.suspend((): Effect.Effect<ReadonlyArray<ProcessInfo>> => {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
-      expiries.delete(session)
-      return tell(session, { event: "session.ended", reason }).pipe(
+      return forgetExpiry(session).pipe(
+        Effect.zipRight(tell(session, { event: "session.ended", reason })),
         Effect.zipRight(session.supervisor.end(graceMs)),
         Effect.zipLeft(Scope.close(entry.scope, Exit.void))
       )
@@ -229,19 +263,38 @@ const make = Effect.gen(function* () {
     if (session !== undefined) audit.write(session.who, entry)
   }
 
+  /** Tells those who watch all sessions of an event of a process. */
+  const tellOf = (
+    session: Session | undefined,
+    { processId }: EventSource,
+    event: (about: { readonly session: string; readonly processId: string }) => SessionEvent
+  ) => {
+    if (session !== undefined) console.tell(() => event({ session: session.handle, processId }))
+  }
+
   const eventsOf = (current: () => Session | undefined): ProcessEvents => ({
-    onStarted: (process, pid) => current()?.notifier?.onStarted(process, pid),
+    onStarted: (process, pid) => {
+      current()?.notifier?.onStarted(process, pid)
+      tellOf(current(), process, (about) => ({ type: "process.started", ...about, pid }))
+    },
     onFailed: (processId, message) => current()?.notifier?.onFailed(processId, message),
     onOutput: (process, seq, stream, bytes) => current()?.notifier?.onOutput(process, seq, stream, bytes),
     onRestarted: (process, seq, attempt, pid) => {
       record(current(), { event: "process.restarted", processId: process.processId, pid, attempt })
       current()?.notifier?.onRestarted(process, seq, attempt, pid)
+      tellOf(current(), process, (about) => ({ type: "process.restarted", ...about, pid, attempt }))
     },
     onExited: (process, seq, exit, timedOut) => {
       record(current(), { event: "process.exited", processId: process.processId, ...exit, timedOut })
       current()?.notifier?.onExited(process, seq, exit, timedOut)
+      tellOf(current(), process, (about) => ({ type: "process.exited", ...about, ...exit }))
     },
-    onClosed: (process, seq) => current()?.notifier?.onClosed(process, seq)
+    onClosed: (process, seq) => {
+      current()?.notifier?.onClosed(process, seq)
+      tellOf(current(), process, (about) => ({ type: "process.closed", ...about }))
+    },
+    onResized: (process, { rows, cols }) =>
+      tellOf(current(), process, (about) => ({ type: "process.resized", ...about, rows, cols }))
   })
 
   /** A confined process of this server must not become its client: it could start processes without a sandbox. */
@@ -287,12 +340,29 @@ const make = Effect.gen(function* () {
     session.ttlMs = ttlMs ?? session.ttlMs
   }
 
+  /** Makes place for a session of `subject`, if another one may be ended for that. */
+  const makePlace = (subject: string) =>
+    Effect.suspend(() => {
+      if (sessions.size < limits.maxSessions || ending) return Effect.void
+      const subjects = list().map((session) => session.subject)
+      const found = SessionPlaces.displaced(expiries.keys(), subjects, subject)
+      if (found === undefined) return Effect.void
+      // Clients must not be able to fill the log.
+      const log = isFull ? Effect.logDebug : Effect.logWarning
+      isFull = true
+      return log("maxSessions is reached: a detached session is ended for a new one").pipe(
+        Effect.annotateLogs({ ...found.who }),
+        Effect.zipRight(endSession(found, 0, "displaced"))
+      )
+    })
+
   const create = (options: Options = {}) =>
     Effect.gen(function* () {
       yield* refuseConfined
       const connection = yield* CurrentConnection
       const refusal = refusalOf(connection, options)
       if (refusal !== undefined) return yield* refusal
+      yield* makePlace(connection.grant.id)
       if (sessions.size >= limits.maxSessions || ending) {
         return yield* new LimitReached({
           limit: "maxSessions",
@@ -339,10 +409,8 @@ const make = Effect.gen(function* () {
       if (!session.advance(Event.Resumed())) {
         return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
       }
-      const expiry = expiries.get(session)
-      expiries.delete(session)
-      if (expiry !== undefined) yield* Fiber.interruptFork(expiry)
-      session.isHeldBy(connection)
+      yield* forgetExpiry(session)
+      session.attachTo(connection)
       applyTo(session, options)
       yield* tell(session, { event: "session.resumed" })
       return session
@@ -352,9 +420,12 @@ const make = Effect.gen(function* () {
   const expire = (session: Session) =>
     Effect.zipRight(
       sleep(session.ttlMs ?? limits.detachedSessionTtlMs),
-      Effect.suspend(() =>
-        session.tag === "Detached" ? Effect.asVoid(endSession(session, 0, "expired")) : Effect.void
-      )
+      Effect.suspend(() => {
+        if (session.tag !== "Detached") return Effect.void
+        // This is the fiber that `forgetExpiry` would interrupt.
+        expiries.delete(session)
+        return Effect.asVoid(endSession(session, 0, "expired"))
+      })
     )
 
   const detach = (session: Session, mayResume: boolean) =>
@@ -401,6 +472,8 @@ const make = Effect.gen(function* () {
     find,
     endOne,
     detach,
+    console,
+    frames,
     requestBudget: new RequestBudget(limits.requestBytesTotal),
     close,
     end

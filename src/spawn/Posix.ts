@@ -41,6 +41,8 @@ export interface Native {
   ) => number
   readonly abandon: (token: number) => number
   readonly hasChanged: (fd: number) => boolean
+  readonly lock: (fd: number, isExclusive: boolean) => number
+  readonly nextData: (fd: number, from: number) => Promise<number>
   readonly exitNow: (code: number) => never
   readonly guardSocket: () => readonly [own: number, theirs: number] | number
   readonly tell: (fd: number, line: string) => number
@@ -242,3 +244,17 @@ export const eraseVariable = (name: string): void => {
 
 /** Sets how much freed memory each heap of this process may keep, in bytes. Only glibc supports this. */
 export const keepFreed = (bytes: number): void => native().keepFreed(bytes)
+
+/** Takes the lock of flock(2) on an open file or directory, without waiting; false if another process prevents that. */
+export const lock = (fd: number, kind: "shared" | "exclusive"): boolean => native().lock(fd, kind === "exclusive") === 0
+
+/**
+ * The position of the next data in a file, at `from` or after it; undefined if there is only a hole. Where the file
+ * system does not tell, all is data. Changes the offset of the descriptor. Rejects like node:fs.
+ */
+export const nextData = async (fd: number, from: number): Promise<number | undefined> => {
+  const found = await native().nextData(fd, from)
+  const code = codeName(-found)
+  if (code === "ENXIO") return undefined
+  return code === "EINVAL" ? from : (check(found) as number)
+}

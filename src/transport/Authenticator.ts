@@ -167,6 +167,16 @@ const encodeClaim = (claim: unknown): string =>
 const subjectOf = ({ sub = "", iss = "" }: { readonly sub?: unknown; readonly iss?: unknown }): string =>
   `jwt:${encodeClaim(sub)}@${encodeClaim(iss)}`
 
+/** The last moment of a JavaScript date, in milliseconds. */
+const maxTimeMs = 8.64e15
+
+/** When a token's connections end, in milliseconds. JSON has numbers such as 1e400, which is infinity: it is no time. */
+const endOf = ({ exp }: { readonly exp?: unknown }, skewSeconds: number): number => {
+  const endMs = typeof exp === "number" ? (exp + skewSeconds) * 1000 : Number.NaN
+  if (endMs <= maxTimeMs) return endMs
+  throw new Error(`the token's exp is ${String(exp)}; it must be a time in seconds`)
+}
+
 /** The permissions in the claims `role`, `session` and `processId`. Invalid claims are errors. */
 const rightsOf = (claims: { readonly [name: string]: unknown }): Pick<Grant.Grant, "role" | "scope"> => {
   const { role = "client", session, processId } = claims
@@ -212,8 +222,7 @@ export const layerSignedBearerToken = (rules: BearerRules): Layer.Layer<never, S
         Effect.tryPromise({
           try: async (): Promise<Grant.Grant> => {
             const { payload } = await jwtVerify(token, secret, { ...options, currentDate: new Date(now) })
-            const { exp = 0 } = payload
-            return { id: subjectOf(payload), ...rightsOf(payload), expiresAtMs: (exp + clockTolerance) * 1000 }
+            return { id: subjectOf(payload), ...rightsOf(payload), expiresAtMs: endOf(payload, clockTolerance) }
           },
           catch: (error) => new Unauthorized({ message: error instanceof Error ? error.message : String(error) })
         })

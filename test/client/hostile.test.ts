@@ -95,6 +95,92 @@ describe("numbers of events", () => {
   )
 })
 
+describe("a process that cannot be", () => {
+  const chunk = (seq: number) => ({ seq, stream: "stdout", chunk: "AAAA" })
+  const answers: ReadonlyArray<readonly [what: string, read: object, why: string]> = [
+    ["closed without an event", { exited: true, exitCode: 0, closed: true }, "it has ended, and is said to have no"],
+    ["ended without an event", { exited: true, exitCode: 0 }, "it has ended, and is said to have no event"],
+    ["output of later than now", { chunks: [chunk(5)] }, "it has output 5, and the next event is said to be 1"]
+  ]
+  /** Both kinds of servers: ours, and those of codex. */
+  const hellos: ReadonlyArray<Answers> = [
+    { "process/list": () => ({ processes: [listed] }) },
+    {
+      initialize: () => ({ sessionId }),
+      "environment/info": () => ({ shell: { name: "sh", path: "/bin/sh" } })
+    }
+  ]
+  for (const [what, more, why] of answers) {
+    it.scopedLive(`${what} is not waited for`, () =>
+      Effect.forEach(hellos, (hello) =>
+        Effect.gen(function* () {
+          const error = yield* failing({ ...hello, "process/read": () => ({ ...read, ...more }) }, (client) =>
+            Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
+          )
+          assert.strictEqual(error._tag, "ProtocolViolation")
+          assert.include(error.message, why)
+        })
+      )
+    )
+  }
+
+  it.scopedLive("an event was sent, and reading never comes to it: the process fails", () =>
+    Effect.gen(function* () {
+      let reads = 0
+      const answers: Answers = {
+        "process/list": () => ({ processes: [listed] }),
+        "process/read": ({ id, say }) => {
+          say({ id, result: read })
+          if (++reads === 1) say({ method: "process/output", params: { processId: "p", ...chunk(5) } })
+        }
+      }
+      const error = yield* failing(answers, (client) =>
+        Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
+      )
+      assert.strictEqual(error._tag, "ProtocolViolation")
+      assert.include(error.message, "its event 5 was heard, and the next one is said to be 1")
+      assert.strictEqual(reads, 2)
+    })
+  )
+
+  it.scopedLive("its numbers go back: the process fails", () =>
+    Effect.gen(function* () {
+      let reads = 0
+      const answers: Answers = {
+        "process/list": () => ({ processes: [listed] }),
+        "process/read": ({ id, say }) => {
+          reads++
+          say({ id, result: { ...read, ...(reads === 1 ? { chunks: [chunk(1)], nextSeq: 2 } : {}) } })
+          if (reads === 1) say({ method: "process/output", params: { processId: "p", ...chunk(3) } })
+        }
+      }
+      const error = yield* failing(answers, (client) =>
+        Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
+      )
+      assert.include(error.message, "its event 1 was heard, and the next one is said to be 1")
+    })
+  )
+
+  it.scopedLive("it is closed by an event that was another one", () =>
+    Effect.gen(function* () {
+      let reads = 0
+      const answers: Answers = {
+        "process/list": () => ({ processes: [listed] }),
+        "process/read": ({ id, say }) => {
+          reads++
+          const ended = { exited: true, exitCode: 0, closed: true, nextSeq: 3 }
+          say({ id, result: { ...read, ...(reads === 1 ? { chunks: [chunk(1), chunk(2)], nextSeq: 3 } : ended) } })
+          if (reads === 1) say({ method: "process/output", params: { processId: "p", ...chunk(4) } })
+        }
+      }
+      const error = yield* failing(answers, (client) =>
+        Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
+      )
+      assert.include(error.message, "it is closed, and the event of that is said to be 2")
+    })
+  )
+})
+
 describe("messages that no server may send", () => {
   const instead: ReadonlyArray<readonly [what: string, say: (asked: Asked) => void]> = [
     ["no JSON", ({ say }) => say("{")],

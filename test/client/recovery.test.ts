@@ -60,7 +60,7 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
 const unreachable = new ClientError.ConnectFailed({ url: "ws://x", reason: "ECONNREFUSED" })
 
 describe("the state of a connection", () => {
-  const channel = { request: () => {}, initialized: () => {}, pause: () => {}, resume: () => {} }
+  const channel = { request: () => {}, initialized: () => {}, acknowledge: () => {}, pause: () => {}, resume: () => {} }
   const states = {
     Connecting: State.Connecting(),
     Connected: State.Connected({ channel }),

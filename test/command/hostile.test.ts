@@ -110,6 +110,32 @@ describe("text of a server", () => {
   )
 })
 
+describe("a process whose numbers do not advance", () => {
+  const lies: { readonly [what: string]: object } = {
+    closed: { exited: true, exitCode: 0, closed: true, nextSeq: 1 },
+    "ahead of itself": { chunks: [{ seq: 9, stream: "stdout", chunk: "AAAA" }], nextSeq: 1 }
+  }
+  for (const [what, lie] of Object.entries(lies)) {
+    it.scopedLive(`is not followed for ever: ${what}`, () =>
+      Effect.gen(function* () {
+        const read = { chunks: [], exited: false, exitCode: null, closed: false, failure: null, ...lie }
+        const url = yield* hostileServer({
+          "process/list": () => ({ processes: [{ ...listed, processId: "p1" }] }),
+          "process/read": () => read
+        })
+        for (const args of [
+          ["logs", "-f", ...at(url), "p1"],
+          ["attach", ...at(url), "p1"]
+        ]) {
+          const ended = yield* command(args)
+          assert.strictEqual(ended.code, 1, args[0])
+          assert.match(ended.stderr, /^Error: .*process\/read of process p1 cannot be true: [^\n]+\n$/, args[0])
+        }
+      })
+    )
+  }
+})
+
 /** As much as a command may take whatever a server says, in MB: without one it takes about a third. */
 const boundMb = 600
 

@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import { atTerminal, command, commandLine, start } from "../support/command.js"
 import { directory } from "../support/files.js"
@@ -35,6 +36,9 @@ const left = (at: ReadonlyArray<string>, flags: ReadonlyArray<string>, ...argv: 
     assert.strictEqual(code, 0, stderr)
     return { ...(JSON.parse(stdout) as { sessionId: string; processId: string; pid: number }), stderr }
   })
+
+/** Waits in a shell until a file is there. */
+const until = (file: string) => `until [ -e ${file} ]; do sleep 0.05; done`
 
 describe("run --detach --name --keep", () => {
   it.scopedLive("leaves a session that is kept, under its name, until it is ended", () =>
@@ -130,6 +134,112 @@ describe("ls", () => {
       yield* eventually("the second is listed", () => watching.stdout().includes('"name":"second"'))
       watching.child.kill("SIGINT")
       assert.strictEqual(yield* watching.exit, 130)
+    })
+  )
+})
+
+describe("attach SESSION[/PROCESS]", () => {
+  /** A shell of a client that stays connected. */
+  const shell = (url: string) =>
+    Effect.gen(function* () {
+      const client = yield* ExecClient.connect({ url, name: "build" })
+      const size = { rows: 24, cols: 80 }
+      const env = { PATH: "/usr/bin:/bin", PS1: "in''ner> " }
+      const argv = ["bash", "--norc", "--noprofile"]
+      const shell = yield* client.start({ argv, cwd: "/", env, tty: true, size, processId: "p1" })
+      yield* Stream.runDrain(Stream.take(shell.output, 1))
+      return shell
+    })
+
+  it.scopedLive("joins the client of a session: an operator sees its screen, types, and detaches", () =>
+    Effect.gen(function* () {
+      const { url, asOperator } = yield* served
+      const owner = yield* shell(url)
+      yield* owner.write("echo first''line\n")
+      const { type, sees } = yield* atTerminal(["/bin/sh"], { rows: 24, cols: 80 })
+      yield* type(`${commandLine("attach", ...asOperator, "bui").join(" ")}; echo code=$?\n`)
+      yield* sees("attached; ^] detaches")
+      yield* sees("firstline")
+      yield* type("echo sec''ond\n")
+      yield* sees("second")
+      yield* type("\u001d")
+      yield* sees("code=0")
+      yield* owner.write("echo still''here; exit 7\n")
+      assert.deepInclude(yield* owner.closed, { exitCode: 7 })
+    })
+  )
+
+  it.scopedLive("lets a viewer see, and type nothing; so does --read-only", () =>
+    Effect.gen(function* () {
+      const { url, asOperator, asViewer } = yield* served
+      const owner = yield* shell(url)
+      for (const flags of [asViewer, [...asOperator, "--read-only"]]) {
+        const { type, sees, screen } = yield* atTerminal(["/bin/sh"], { rows: 24, cols: 80 })
+        yield* type(`${commandLine("attach", ...flags, "build/p1").join(" ")}; echo code=$?\n`)
+        yield* sees("watching; ^] leaves")
+        yield* type("echo ty''ped\n")
+        yield* owner.write("echo fr''om the owner\n")
+        yield* sees("from the owner")
+        assert.notInclude(screen(), "\r\ntyped")
+        yield* type("\u0003")
+        yield* sees("code=130")
+      }
+      yield* owner.write("exit 9\n")
+      yield* owner.closed
+    })
+  )
+
+  it.scopedLive("ends with the status of the process; without a terminal its output is as it was", () =>
+    Effect.gen(function* () {
+      const { asClient, asOperator } = yield* served
+      const sign = join(yield* directory, "sign")
+      const script = `echo out; echo err >&2; ${until(sign)}; exit 5`
+      yield* left(asClient, ["--name", "build", "--keep", "--id", "one"], "sh", "-c", script)
+      yield* left(asClient, ["--keep", "--name", "other"], "true")
+      const attached = yield* start(["attach", "build", ...asOperator])
+      yield* eventually("it is attached", () => attached.stdout() === "out\n" && attached.stderr() === "err\n")
+      writeFileSync(sign, "")
+      assert.strictEqual(yield* attached.exit, 5)
+      const none = yield* command(["attach", "other", ...asOperator])
+      assert.include(none.stderr, "the session has no running process")
+      const unknown = yield* command(["attach", "build/two", ...asOperator])
+      assert.include(unknown.stderr, "unknown process id two")
+    })
+  )
+
+  it.scopedLive("says that it ended with its session", () =>
+    Effect.gen(function* () {
+      const { asClient, asOperator } = yield* served
+      yield* left(asClient, ["--name", "build", "--keep"], "sh", "-c", "echo up; sleep 1000")
+      const attached = yield* start(["attach", "build/p1", ...asOperator])
+      yield* eventually("it is attached", () => attached.stdout().includes("up"))
+      yield* command(["kill", "build", ...asOperator])
+      assert.strictEqual(yield* attached.exit, 137)
+    })
+  )
+})
+
+describe("logs SESSION/PROCESS", () => {
+  it.scopedLive("prints what another client's process has printed, and follows it to its end", () =>
+    Effect.gen(function* () {
+      const { asClient, asViewer } = yield* served
+      const sign = join(yield* directory, "sign")
+      const script = `echo one; ${until(sign)}; echo two; exit 3`
+      yield* left(asClient, ["--name", "build", "--keep"], "sh", "-c", script)
+      assert.strictEqual((yield* command(["logs", "build/p1", ...asViewer])).stdout, "one\n")
+      const following = yield* start(["logs", "-f", "build/p1", ...asViewer])
+      yield* eventually("it follows", () => following.stdout() === "one\n")
+      writeFileSync(sign, "")
+      assert.strictEqual(yield* following.exit, 0)
+      assert.strictEqual(following.stdout(), "one\ntwo\n")
+      const json = yield* command(["logs", "-f", "--json", "build/p1", ...asViewer])
+      assert.deepStrictEqual(
+        json.stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line).chunk),
+        ["b25lCg==", "dHdvCg=="]
+      )
     })
   )
 })

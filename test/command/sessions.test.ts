@@ -101,7 +101,7 @@ describe("a session that was left", () => {
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, RegExp]> = [
         [["ps", "--url", url, "--session", "nobody"], 1, /unknown session id nobody/],
         [["ps", "--session", "nobody"], 2, /--session needs --url/],
-        [["attach", "--url", url, "p1"], 2, /give --session/],
+        [["attach", "--url", url, "p1"], 1, /no session p1 is visible/],
         [["attach", ...at, "7"], 1, /unknown process id 7/],
         [["logs", ...at, "7"], 1, /unknown process id 7/],
         [["logs", ...at, "--follow", "7"], 1, /unknown process id 7/],

@@ -100,7 +100,9 @@ describe("docs/protocol.md", () => {
 
   it("names no method that there is not", () => {
     const known = new Set([...ExecApi.requests.keys(), ...ExecNotifications.requests.keys(), "process/none"])
-    for (const [, method = ""] of protocol.text.matchAll(/`((?:process|fs|http|environment)\/[\w/]+)`/g)) {
+    for (const [, method = ""] of protocol.text.matchAll(
+      /`((?:process|attachment|console|fs|http|environment)\/[\w/]+)`/g
+    )) {
       assert.isTrue(known.has(method), method)
     }
   })

@@ -1,51 +1,9 @@
 /** Connections of which one end is gone and the other one has not heard of it. */
-import { type AddressInfo, createConnection, createServer, type Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import { swallowingProxy } from "../support/proxy.js"
 import { ends, upgrade } from "../support/raw.js"
 import { connectTo, descriptors, eventually, rawSocket, webSocketServer } from "../support/servers.js"
-
-/** A proxy that, once told to, swallows everything in both directions and ends nothing. */
-const swallowingProxy = (
-  target: string
-): Effect.Effect<{ readonly url: string; readonly swallow: Effect.Effect<void> }, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const sockets = new Set<Socket>()
-    let swallows = false
-    const { hostname, port } = new URL(target)
-    const server = createServer({ allowHalfOpen: true }, (near) => {
-      const far = createConnection({ host: hostname, port: Number(port), allowHalfOpen: true })
-      for (const [from, to] of [
-        [near, far],
-        [far, near]
-      ] as const) {
-        sockets.add(from)
-        from.on("error", () => {})
-        from.on("data", (bytes) => {
-          if (!swallows) to.write(bytes)
-        })
-        from.on("end", () => {
-          if (!swallows) to.end()
-        })
-      }
-    })
-    yield* Effect.acquireRelease(
-      Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
-      () =>
-        Effect.sync(() => {
-          for (const socket of sockets) socket.destroy()
-          server.close()
-        })
-    )
-    const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
-    return {
-      url,
-      swallow: Effect.sync(() => {
-        swallows = true
-      })
-    }
-  })
 
 describe("half-open connections", () => {
   it.scopedLive("a client behind a dead network is cut off after some pings, and its session can be resumed", () =>
@@ -73,7 +31,7 @@ describe("half-open connections", () => {
   it.scopedLive("its session is resumed as soon as it has left one ping unanswered", () =>
     Effect.gen(function* () {
       // Without a resumption it is given up after four of these.
-      const server = yield* webSocketServer({ args: ["--ping-interval-ms", "8000"] })
+      const server = yield* webSocketServer({ args: ["--ping-interval-ms", "4000"] })
       const proxy = yield* swallowingProxy(server.url)
       const lost = yield* connectTo(proxy.url)
       const { sessionId } = yield* lost.handshake({ resumeSessionId: null })

@@ -1,5 +1,5 @@
 /** Large and deep trees: removed and copied whole, while others are served. */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeSync } from "node:fs"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -86,6 +86,24 @@ test(`a tree of ${levels} levels is walked as far as paths go, copied and remove
     assert.strictEqual(descriptors(server.pid), before)
   }))
 
+/** The CPU time that a process has used, in milliseconds. */
+const cpuMs = (pid: number) => {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? []
+  return (Number(fields[11]) + Number(fields[12])) * 10
+}
+
+test("a tree is copied to the longest of paths, half of which is missing, in little time", (client, dir, server) =>
+  Effect.gen(function* () {
+    mkdirSync(`${dir}/tree`)
+    const there = `${dir}${"/a".repeat(950)}`
+    mkdirSync(there, { recursive: true })
+    const before = cpuMs(server.pid)
+    const destinationPath = `${there}${"/b".repeat(950)}`
+    yield* client.ask("fs/copy", { sourcePath: `${dir}/tree`, destinationPath, recursive: true })
+    assert.isTrue(existsSync(destinationPath))
+    assert.isBelow(cpuMs(server.pid) - before, 5000)
+  }))
+
 /** 20 directories of 20 files, and one with so many files beside a directory. */
 const wide = (many: number) => `
   mkdir wide; cd wide
@@ -139,6 +157,7 @@ test("a sparse file stays sparse, with its content and its size", (client, dir) 
       printf begin | dd of=sparse conv=notrunc status=none
       printf middle | dd of=sparse bs=1 seek=700000001 conv=notrunc status=none
       truncate -s 1G empty
+      truncate -s 8T giant; printf middle | dd of=giant bs=1 seek=5000000000001 conv=notrunc status=none
       cp sparse ends; printf end >> ends
       head -c 3000000 /dev/zero > zeros
       mkdir tree; cp --sparse=always sparse tree/sparse
@@ -151,9 +170,32 @@ test("a sparse file stays sparse, with its content and its size", (client, dir) 
       shell(dir, `cmp ${name} ${destinationPath}`)
       assert.isAtMost(statSync(destinationPath).blocks, statSync(`${dir}/${name}`).blocks + 1024, name)
     }
+    // Reading through its holes would take an hour.
+    yield* client.ask("fs/copy", { sourcePath: `${dir}/giant`, destinationPath: `${dir}/giant.copy`, recursive: false })
+    assert.strictEqual(statSync(`${dir}/giant.copy`).size, 2 ** 43)
+    assert.isBelow(statSync(`${dir}/giant.copy`).blocks, 4096)
+    shell(dir, "tail -c +5000000000002 giant.copy | head -c 6 | grep -qx middle")
     yield* client.ask("fs/copy", { sourcePath: `${dir}/tree`, destinationPath: `${dir}/tree.copy`, recursive: true })
     shell(dir, "cmp tree/sparse tree.copy/sparse")
     assert.isBelow(statSync(`${dir}/tree.copy/sparse`).blocks, 4096)
+  }))
+
+test("files of the kernel, whose sizes are not what they have, are copied whole", (client, dir) =>
+  Effect.gen(function* () {
+    const all = [
+      "/proc/filesystems",
+      "/proc/kallsyms",
+      "/proc/sys/kernel/ostype",
+      "/sys/kernel/uevent_helper",
+      "/sys/kernel/profiling",
+      "/sys/kernel/fscaps"
+    ]
+    const files = all.filter((path) => existsSync(path) && statSync(path).isFile())
+    assert.isAtLeast(files.length, 3)
+    for (const sourcePath of files) {
+      yield* client.ask("fs/copy", { sourcePath, destinationPath: `${dir}/copy`, recursive: false })
+      assert.isTrue(readFileSync(sourcePath).equals(readFileSync(`${dir}/copy`)), sourcePath)
+    }
   }))
 
 /** The bytes that a process has read so far. */
@@ -162,7 +204,11 @@ const bytesRead = (pid: number) => Number(/rchar: (\d+)/.exec(readFileSync(`/pro
 it.scopedLive("a copy ends with the session of its client, and the queue goes on", () =>
   Effect.gen(function* () {
     const dir = yield* directory
-    shell(dir, "truncate -s 1T endless; mkdir tree; mv endless tree")
+    // A block of data in each MiB, which are too many to be copied during this test.
+    shell(dir, "mkdir tree")
+    const endless = openSync(`${dir}/tree/endless`, "w")
+    for (let i = 0; i < 50_000; i++) writeSync(endless, "x", i * 1048576)
+    closeSync(endless)
     const server = yield* webSocketServer({ args: ["--detached-session-ttl-ms", "200"] })
     const client = yield* server.connect
     yield* client.handshake()
@@ -174,7 +220,7 @@ it.scopedLive("a copy ends with the session of its client, and the queue goes on
     const before = bytesRead(server.pid)
     yield* Effect.sleep(500)
     assert.isBelow(bytesRead(server.pid) - before, 100_000_000)
-    assert.isBelow(statSync(`${dir}/copy/endless`).blocks, 1024)
+    assert.isBelow(statSync(`${dir}/copy/endless`).size, 50_000 * 1048576)
     const other = yield* server.connect
     yield* other.handshake()
     assert.deepStrictEqual(yield* other.ask("environment/status"), { status: "ready" })

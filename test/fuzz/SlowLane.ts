@@ -110,6 +110,13 @@ const ofMethod = ([method, { payloadSchema }]: readonly [string, Rpc.AnyWithProp
   )
 }
 
+/** Objects that no two have a member's name in common: each takes a parser a shape of its own. */
+const distinct = (length: number, size: number) =>
+  Array.from({ length: Math.floor(length / (size * 12 + 4)) }, (_, i) => {
+    const members = Array.from({ length: size }, (_, j) => `"n${i * size + j}":1`)
+    return `{${members.join()}},`
+  }).join("")
+
 const envelopes: ReadonlyArray<readonly [name: string, make: (length: number) => string]> = [
   ...["[", "{", '{"a":', "[[],", '"', "\\", '"\\', " ", "1", "-", "\ud800", ",", '{"id":1,'].flatMap((unit) => {
     const name = JSON.stringify(unit)
@@ -125,6 +132,20 @@ const envelopes: ReadonlyArray<readonly [name: string, make: (length: number) =>
       ]
     ] as const
   }),
+  ...['""', "{}", "[]", '{"a":1}', '"\\u0041"', "1e-9"].map(
+    (value) =>
+      [
+        `a list of ${value}`,
+        (length: number) => `{"id":1,"method":"x","params":[${`${value},`.repeat(length / (value.length + 1) - 9)}1]}`
+      ] as const
+  ),
+  ...[1, 20].map(
+    (size) =>
+      [
+        `objects of ${size} members of other names each`,
+        (length: number) => `{"id":1,"method":"x","params":[${distinct(length, size)}{}]}`
+      ] as const
+  ),
   ["many ids", (length) => `{${'"id":1,'.repeat(length / 7)}"method":"x"}`],
   ["ids as values", (length) => `{"a":[${'"id",'.repeat(length / 5)}1],"id":9007199254740993,"method":"x"}`]
 ]
@@ -138,7 +159,7 @@ export const all: ReadonlyArray<Slow> = [
 
 /** Reads a message as a server does, and writes the refusal. */
 export const read = (text: string): void => {
-  const message = Wire.parse(text)
+  const message = Wire.parse(text, Wire.maxRequestValues)
   if (message._tag === "Request") {
     const route = routeOf(message.method)
     const payload = route === undefined ? Either.left("unknown") : decode(route, message.params)

@@ -24,7 +24,9 @@ describe("Failure", () => {
     [new Failure.FileNotFound({ message: "m" }), -32004, "m"],
     [new Failure.FileRefused({ message: "m" }), -32600, "m"],
     [new Failure.FileFailed({ message: "m" }), -32603, "m"],
-    [new Failure.UnknownFileHandle({ handleId: "h1" }), -32004, "unknown file handle `h1`"]
+    [new Failure.UnknownFileHandle({ handleId: "h1" }), -32004, "unknown file handle `h1`"],
+    [new Failure.UnknownAttachment({ attachmentId: 7 }), -32004, "unknown attachment id 7"],
+    [new Failure.ScreenFailed({ message: "no screen" }), -32603, "no screen"]
   ]
   for (const [failure, code, message] of cases) {
     it(`${failure._tag}: ${code} ${message}`, () => {

@@ -161,6 +161,20 @@ describe("malformed messages", () => {
     assert.isBelow(process.memoryUsage().heapUsed - before, 100_000_000)
   })
 
+  it("values are bounded, those in strings aside: requests to a server have fewer than answers", () => {
+    const list = (values: number, element: string) =>
+      `{"id":1,"method":"m","params":[${`${element},`.repeat(values)}1]}`
+    const many = Wire.maxRequestValues
+    for (const text of [list(many, "1"), list(many / 2, "{}"), list(many / 2, "[]"), list(many / 2, '{"a":1}')]) {
+      const message = Wire.parse(text, many)
+      if (message._tag !== "Malformed") throw new Error(message._tag)
+      assert.match(message.detail, /^the message has 50\d{4} values; the limit is 500000$/)
+      assert.strictEqual(Wire.parse(text)._tag, "Request")
+    }
+    assert.strictEqual(Wire.parse(list(1, `"${"[],{}".repeat(many)}"`), many)._tag, "Request")
+    assert.strictEqual(Wire.parse(list(many - 10, "1"), many)._tag, "Request")
+  })
+
   it("many quotes and braces in strings take no long time to look through", () => {
     const text = `{"params":${JSON.stringify('{"'.repeat(200_000))},"id":9223372036854775807,"method":"m"}`
     assert.strictEqual(request(text).id, "9223372036854775807")

@@ -68,4 +68,32 @@ describe("the memory of a server", () => {
       }),
     120_000
   )
+
+  it.scopedLive(
+    "is not taken by many connections that send such messages one after another",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* webSocketServer({ args: ["--unfinished-message-bytes-total", String(32 * mb)] })
+        const client = yield* server.connect
+        yield* client.handshake()
+        const before = residentMb(server.pid)
+        const head = Buffer.from([0x01, 0xff, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0])
+        const part = Buffer.alloc(8 * mb, 0x20)
+        const sockets = yield* Effect.forEach(Array(80), () => rawSocket(server.url))
+        for (const socket of sockets) {
+          yield* asks(socket, upgrade())
+          socket.write(head)
+          socket.write(part)
+        }
+        yield* eventually(
+          "all but those that fit are cut off",
+          () => sockets.filter((s) => !s.destroyed).length <= 4,
+          60_000
+        )
+        assert.deepStrictEqual(yield* client.ask("environment/status"), { status: "ready" })
+        // 640 MB were sent. What was cut off is not kept for a second.
+        assert.isBelow(residentMb(server.pid) - before, 250)
+      }),
+    120_000
+  )
 })

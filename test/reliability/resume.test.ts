@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
+import { swallowingProxy } from "../support/proxy.js"
 import { webSocketServer } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
 
@@ -18,11 +19,11 @@ class Follower {
   closed = false
   written = 0
 
-  constructor(private readonly url: string) {}
+  constructor(private readonly takeover: boolean) {}
 
-  /** One connection, until the process is closed or for so many milliseconds. */
-  async connect(forMs: number): Promise<void> {
-    const ws = new WebSocket(this.url, { perMessageDeflate: false })
+  /** One connection, until the process is closed or for so many milliseconds; `cut` cuts it before its end is sent. */
+  async connect(url: string, forMs: number, cut: () => void = () => {}): Promise<void> {
+    const ws = new WebSocket(url, { perMessageDeflate: false })
     await new Promise((resolve) => ws.once("open", resolve))
     let id = 0
     const replies = new Map<number, (message: Json) => void>()
@@ -44,12 +45,15 @@ class Follower {
       })
     })
     for (;;) {
-      const reply = await call("initialize", { clientName: "x", resumeSessionId: this.sessionId ?? null })
+      const { sessionId: resumeSessionId = null, takeover } = this
+      const resumption = resumeSessionId !== null && takeover ? { resumeSessionId, takeover } : { resumeSessionId }
+      const reply = await call("initialize", { clientName: "x", ...resumption })
       if (reply.error === undefined) {
         this.sessionId = reply.result.sessionId
         break
       }
       assert.strictEqual(reply.error.code, -32010)
+      assert.isFalse(takeover)
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
     ws.send('{"method":"initialized"}')
@@ -76,6 +80,7 @@ class Follower {
     }
     if (this.finish) void call("process/closeStdin", { processId: "p" })
     await Promise.race([done, new Promise((resolve) => setTimeout(resolve, forMs))])
+    cut()
     ws.terminate()
     await gone
   }
@@ -96,28 +101,51 @@ class Follower {
   }
 }
 
+/** All output after the cuts: one numbered line per line that was written. */
+const follow = (follower: Follower, connect: (forMs: number, cut: number) => Promise<void>, url: string) =>
+  Effect.gen(function* () {
+    yield* Effect.promise(async () => {
+      let seed = 7
+      for (let i = 0; i < cuts; i++) {
+        seed = next(seed)
+        await connect(seed % 30, i)
+      }
+      follower.finish = true
+      for (let i = 0; i < 20 && !follower.closed; i++) await follower.connect(url, 5000)
+    })
+    const lines = follower.text.trimEnd().split("\n")
+    assert.strictEqual(lines.pop(), "end")
+    assert.isAbove(lines.length, 100)
+    lines.forEach((line, i) => {
+      assert.strictEqual(line, `${i + 1} line${i}`)
+    })
+  })
+
 describe("resume", () => {
   it.scopedLive(
     `${cuts} cuts at random moments: no line is missing, none doubled, and each write applied once`,
     () =>
       Effect.gen(function* () {
         const { url } = yield* webSocketServer()
-        const follower = new Follower(url)
-        yield* Effect.promise(async () => {
-          let seed = 7
-          for (let i = 0; i < cuts; i++) {
-            seed = next(seed)
-            await follower.connect(seed % 30)
-          }
-          follower.finish = true
-          for (let i = 0; i < 20 && !follower.closed; i++) await follower.connect(5000)
-        })
-        const lines = follower.text.trimEnd().split("\n")
-        assert.strictEqual(lines.pop(), "end")
-        assert.isAbove(lines.length, 100)
-        lines.forEach((line, i) => {
-          assert.strictEqual(line, `${i + 1} line${i}`)
-        })
+        const follower = new Follower(false)
+        yield* follow(follower, (forMs) => follower.connect(url, forMs), url)
+      }),
+    120_000
+  )
+
+  it.scopedLive(
+    "the same with takeovers, of connections that are half-open at every other cut",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* webSocketServer()
+        const follower = new Follower(true)
+        const proxies = yield* Effect.all(Array.from({ length: cuts / 2 }, () => swallowingProxy(url)))
+        const connect = (forMs: number, cut: number) => {
+          const proxy = cut % 2 === 0 ? undefined : proxies[(cut - 1) / 2]
+          if (proxy === undefined) return follower.connect(url, forMs)
+          return follower.connect(proxy.url, forMs, () => Effect.runSync(proxy.swallow))
+        }
+        yield* follow(follower, connect, url)
       }),
     120_000
   )

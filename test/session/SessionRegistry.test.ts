@@ -37,6 +37,8 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Limits
               handshakeTimeoutMs: 10_000,
               concurrentRequests: 4096,
               requestBytesTotal: 1_000_000,
+              maxViewersPerProcess: 32,
+              maxScreens: 64,
               ...limits
             })
           )
@@ -106,11 +108,12 @@ describe("create", () => {
     }))
 
   test(
-    "refuses more than maxSessions, detached ones included, and names the limit",
+    "refuses more than maxSessions, detached ones with processes included, and names the limit",
     (registry) =>
       Effect.gen(function* () {
         const a = yield* registry.create()
         const b = yield* registry.create()
+        yield* a.supervisor.start(params("p"))
         yield* registry.detach(a, true)
         const failure = yield* failureOf(registry.create())
         assert.strictEqual(codeOf(failure), -32600)
@@ -120,6 +123,77 @@ describe("create", () => {
       }),
     {},
     { maxSessions: 2 }
+  )
+})
+
+describe("at maxSessions", () => {
+  const as = (subject: string) =>
+    Effect.provideServiceEffect(
+      CurrentConnection,
+      Effect.map(CurrentConnection, (connection) => ({ ...connection, resumable: true, grant: { id: subject } }))
+    )
+  /** Opens a session of a subject and leaves it. */
+  const left = (registry: SessionRegistry["Type"], subject: string, options: { ttlMs?: number; busy?: true } = {}) =>
+    Effect.gen(function* () {
+      const session = yield* registry.create({ ttlMs: options.ttlMs }).pipe(as(subject))
+      if (options.busy) yield* session.supervisor.start(params("p"))
+      yield* settle
+      yield* registry.detach(session, true)
+      return session
+    })
+  const full = (title: string, body: Body) => test(title, body, {}, { maxSessions: 4 })
+
+  full("those that a client opens and leaves give way, the one that expires next first", (registry) =>
+    Effect.gen(function* () {
+      const working = yield* registry.create().pipe(as("a"))
+      const idle: Array<Session> = []
+      for (let i = 0; i < 20; i++) idle.push(yield* left(registry, "a"))
+      assert.deepStrictEqual(registry.list(), [working, ...idle.slice(-3)])
+    })
+  )
+
+  full(
+    "of the same subject, those that wait as they were asked to come last, and those with processes stay",
+    (registry) =>
+      Effect.gen(function* () {
+        const busy = yield* left(registry, "a", { busy: true })
+        const kept = yield* left(registry, "a", { ttlMs: 1 })
+        yield* registry.create().pipe(as("a"))
+        const idle = yield* left(registry, "a")
+        for (const ended of [idle, kept]) {
+          assert.isFalse(isEnded(ended))
+          yield* registry.create().pipe(as("a"))
+          assert.isTrue(isEnded(ended))
+        }
+        assert.isFalse(isEnded(busy))
+        assert.include((yield* failureOf(registry.create().pipe(as("a")))).message, "maxSessions")
+      })
+  )
+
+  full("a subject gives way to one with fewer, with what is missed least", (registry, fake) =>
+    Effect.gen(function* () {
+      const kept = yield* left(registry, "a", { ttlMs: Number.POSITIVE_INFINITY, busy: true })
+      const busy = yield* left(registry, "a", { busy: true })
+      const asked = yield* left(registry, "a", { ttlMs: 1 })
+      yield* registry.create().pipe(as("a"))
+      yield* registry.create().pipe(as("b"))
+      assert.deepStrictEqual([kept, busy, asked].map(isEnded), [false, false, true])
+      yield* registry.create().pipe(as("b"))
+      assert.deepStrictEqual([kept, busy].map(isEnded), [false, true])
+      assert.deepStrictEqual((yield* fake.child(1)).signals, [["SIGKILL", "tree"]])
+      // Now both have two.
+      assert.include((yield* failureOf(registry.create().pipe(as("b")))).message, "maxSessions")
+      assert.include((yield* failureOf(registry.create().pipe(as("a")))).message, "maxSessions")
+      yield* registry.create().pipe(as("c"))
+      assert.isTrue(isEnded(kept))
+    })
+  )
+
+  full("attached ones do not", (registry) =>
+    Effect.gen(function* () {
+      for (let i = 0; i < 4; i++) yield* registry.create().pipe(as("a"))
+      assert.include((yield* failureOf(registry.create().pipe(as("b")))).message, "maxSessions")
+    })
   )
 })
 
@@ -185,6 +259,19 @@ describe("detach", () => {
       assert.strictEqual(codeOf(failure), -32600)
       assert.strictEqual(failure.message, `unknown session id ${session.id}`)
     }))
+
+  for (const ttlMs of [Number.POSITIVE_INFINITY, Number.MAX_SAFE_INTEGER, 2 ** 32]) {
+    test(`waits as long as its client asks for: ${ttlMs} ms`, (registry) =>
+      Effect.gen(function* () {
+        const options = Effect.map(CurrentConnection, (connection) => ({ ...connection, resumable: true }))
+        const session = yield* registry.create({ ttlMs }).pipe(Effect.provideServiceEffect(CurrentConnection, options))
+        yield* registry.detach(session, true)
+        yield* TestClock.adjust(2 ** 32 - 1)
+        assert.isFalse(isEnded(session))
+        yield* TestClock.adjust(1)
+        assert.strictEqual(isEnded(session), ttlMs === 2 ** 32)
+      }))
+  }
 
   test("leaves processes running until the time is over, then kills their trees", (registry, fake) =>
     Effect.gen(function* () {

@@ -77,11 +77,19 @@ const paramsOf = (method: string, session: string, recordingId: string, shareId:
       return { recordingId }
     case "recording/read":
       return { recordingId, offset: 0 }
+    case "process/attach":
+      return { ...about, from: { type: "live" }, window: 1 }
+    case "attachment/detach":
+    case "attachment/screen":
+      return { attachmentId: 1000 }
+    case "attachment/drive":
+      return { attachmentId: 1000, take: true }
     case "usage/watch":
       return { intervalMs: 500 }
     case "environment/info":
     case "environment/status":
     case "session/list":
+    case "console/watch":
       return {}
     case "process/list":
     case "recording/list":
@@ -125,18 +133,37 @@ const methods = Array.from(ExecApi.requests.keys()).filter((method) => method !=
 const machine = methods.filter(
   (method) => /^(fs|http|environmentConfig|capabilit)/.test(method) || method === "process/start"
 )
-const reading = ["process/read", "process/wait", "process/snapshot", "process/usage"]
-const changing = ["process/write", "process/closeStdin", "process/resize", "process/signal", "process/terminate"]
-const lists = ["process/list", "session/list", "usage/watch", "recording/list", "recording/read"]
+// An attachment belongs to its connection, so that only `process/attach` is about another client's process.
+const attached = ["attachment/detach", "attachment/screen"]
+const reading = ["process/read", "process/wait", "process/snapshot", "process/attach", "process/usage", ...attached]
+const changing = [
+  "attachment/drive",
+  "process/write",
+  "process/closeStdin",
+  "process/resize",
+  "process/signal",
+  "process/terminate"
+]
+const lists = ["process/list", "session/list", "console/watch", "usage/watch", "recording/list", "recording/read"]
 
 /** What each role may do about another client's process; the methods that use the machine do that for its own session. */
 const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
-  client: ["environment/info", "environment/status", "session/list", "share/list", "usage/watch", ...machine],
+  client: [
+    "environment/info",
+    "environment/status",
+    "session/list",
+    "share/list",
+    "console/watch",
+    "usage/watch",
+    "attachment/drive",
+    ...attached,
+    ...machine
+  ],
   viewer: ["environment/info", "environment/status", ...lists, ...reading],
   operator: methods,
   "scoped viewer": ["environment/info", "environment/status", ...reading],
   "scoped operator": ["environment/info", "environment/status", ...reading, ...changing],
-  "viewer of another process": ["environment/info", "environment/status"],
+  "viewer of another process": ["environment/info", "environment/status", ...attached],
   "viewer of the whole session": ["environment/info", "environment/status", ...reading]
 }
 

@@ -140,6 +140,7 @@ const shares = "test/session/shares.test.ts"
 const recordings = "test/session/recordings.test.ts"
 const recordingId = "0".repeat(32)
 const restarts = "test/process/restart.test.ts"
+const viewers = "test/session/viewers.test.ts"
 
 /** A session that there is not. */
 const otherSession = used("s-00000000")
@@ -201,6 +202,8 @@ const subjects: Readonly<Record<string, Subject>> = {
         recordings,
         "ends at its maxBytes, before the event that would exceed them; the process goes on"
       ),
+      sizePolicy: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      screen: shown("test/session/screens.test.ts", "misses nothing if the screen was kept from the start"),
       timeoutMs: used(1, { argv: ["/bin/sh", "-c", "sleep 0.5"] }),
       restart: used(again, fails),
       "restart.policy": used("never", { ...fails, restart: again }),
@@ -285,6 +288,45 @@ const subjects: Readonly<Record<string, Subject>> = {
     observe: onProcess("process/snapshot", "echo ready; exec cat"),
     rows: { session: otherSession, processId: used("q") }
   },
+  "process/attach": {
+    base: () => ({ processId: "p", from: { type: "live" }, window: 1 }),
+    observe: onProcess("process/attach", "printf one; sleep 0.1; echo ready; exec cat"),
+    rows: {
+      session: otherSession,
+      processId: used("q"),
+      from: used({ type: "seq", afterSeq: 1 }),
+      "from.type": used("seq", { from: { type: "live", afterSeq: 1 } }),
+      "from.afterSeq": used(1, { from: { type: "seq", afterSeq: 0 } }),
+      "from.scrollback": shown("test/session/screens.test.ts", "has as many lines above it as asked for"),
+      window: shown(
+        viewers,
+        "gets no more than its window, and the rest as it acknowledges; the process is never held up"
+      ),
+      name: used("other"),
+      size: used({ rows: 1, cols: 1 }),
+      "size.rows": used(2, { size: { rows: 1, cols: 1 } }),
+      "size.cols": used(2, { size: { rows: 1, cols: 1 } })
+    }
+  },
+  "attachment/detach": { base: () => ({ attachmentId: 1 }), rows: { attachmentId: used(2) } },
+  "attachment/screen": {
+    base: () => ({ attachmentId: 1 }),
+    rows: {
+      attachmentId: used(2),
+      scrollback: shown("test/session/screens.test.ts", "has as many lines above it as asked for")
+    }
+  },
+  "attachment/drive": {
+    base: () => ({ attachmentId: 1, take: true }),
+    rows: {
+      attachmentId: used(2),
+      take: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      size: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      "size.rows": shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
+      "size.cols": shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it")
+    }
+  },
+  "console/watch": { base: () => ({}), rows: {} },
   "process/usage": {
     base: () => ({ processId: "p" }),
     observe: onProcess("process/usage", "echo ready; exec cat"),

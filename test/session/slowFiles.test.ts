@@ -22,10 +22,24 @@ const withMount = (dir: string) => {
 }
 
 /** The workers of this process. */
-const workers = () => {
+const workerPids = () => {
   const own = childrenOf(process.pid)
-  return runningWith("fileWorker.js").filter((pid) => own.includes(pid)).length
+  return runningWith("fileWorker.js").filter((pid) => own.includes(pid))
 }
+const workers = () => workerPids().length
+
+/** Stops the worker of a client, as if its mount did not answer. Continues it at the end. */
+const stopped = <A>(body: Effect.Effect<A>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const [pid, ...others] = workerPids()
+      assert.isTrue(pid !== undefined && others.length === 0)
+      process.kill(pid as number, "SIGSTOP")
+      return pid as number
+    }),
+    () => body,
+    (pid) => Effect.sync(() => process.kill(pid, "SIGCONT"))
+  )
 
 const test = (title: string, body: (client: TestClient, dir: string) => Effect.Effect<void>) =>
   it.scopedLive(title, () =>
@@ -113,5 +127,71 @@ describe("files on a mount that may hang", () => {
         assert.strictEqual((yield* client.reply(block)).result.chunk, base64(text))
         assert.strictEqual((yield* client.reply(other)).result.chunk, base64("other"))
       }
+    }))
+
+  test("a request is in a worker only if its reach leads there", (client, dir) =>
+    Effect.gen(function* () {
+      mkdirSync(`${dir}/fast/empty`)
+      // Neither touches what is below.
+      assert.isTrue((yield* client.ask("fs/getMetadata", { path: dir })).isDirectory)
+      assert.strictEqual((yield* client.call("fs/remove", { path: dir, recursive: false })).error?.code, -32603)
+      assert.deepStrictEqual(yield* client.ask("fs/canonicalize", { path: dir }), { path: dir })
+      assert.strictEqual(workers(), 0)
+      // Its entries may be links.
+      yield* client.ask("fs/readDirectory", { path: `${dir}/fast/empty` })
+      assert.strictEqual(workers(), 1)
+    }))
+
+  test("those that wait there hold up no others", (client, dir) =>
+    Effect.gen(function* () {
+      const slow = (name: string) => `${dir}/slow/${name}`
+      const fast = (name: string) => `${dir}/fast/${name}`
+      const block = (handleId: string) => ({ handleId, offset: 0, len: 9 })
+      for (const path of [slow("f"), fast("f")]) writeFileSync(path, path)
+      yield* client.ask("fs/open", { handleId: "there", path: slow("f") })
+      // Ids that were in use there: closed, closed twice, and failed.
+      for (const handleId of ["closed", "twice"]) {
+        yield* client.ask("fs/open", { handleId, path: slow("f") })
+        yield* client.ask("fs/close", { handleId })
+      }
+      yield* client.ask("fs/close", { handleId: "twice" })
+      assert.strictEqual((yield* client.call("fs/open", { handleId: "failed", path: slow("none") })).error.code, -32004)
+      // One that is opened twice, of which the second is refused, and closed once.
+      yield* client.ask("fs/open", { handleId: "refused", path: slow("f") })
+      assert.isDefined((yield* client.call("fs/open", { handleId: "refused", path: fast("f") })).error)
+      const waiting = yield* stopped(
+        Effect.gen(function* () {
+          const requests = [
+            client.post("fs/readBlock", block("refused")),
+            client.post("fs/writeFile", { path: slow("g"), dataBase64: base64("g") }),
+            client.post("fs/readBlock", block("there"))
+          ]
+          for (const handleId of ["closed", "twice", "failed"]) {
+            yield* client.ask("fs/open", { handleId, path: fast("f") })
+            assert.strictEqual((yield* client.ask("fs/readBlock", block(handleId))).chunk.length, 12)
+          }
+          // A copy from one side to the other waits for both, and what follows on either side waits for it.
+          requests.push(
+            client.post("fs/copy", { sourcePath: fast("f"), destinationPath: slow("copy"), recursive: false }),
+            client.post("fs/writeFile", { path: fast("f"), dataBase64: base64("later") })
+          )
+          yield* client.ask("environment/status")
+          for (const id of requests) assert.isFalse(client.hasReply(id))
+          return requests
+        })
+      )
+      for (const id of waiting) assert.isUndefined((yield* client.reply(id)).error)
+      assert.strictEqual(readFileSync(slow("copy"), "utf8"), fast("f"))
+    }))
+
+  test("missing paths there are not watched", (client, dir) =>
+    Effect.gen(function* () {
+      const [slow, fast] = [`${dir}/slow/none`, `${dir}/fast/none`]
+      const isWatching = (watchId: number, params: object) =>
+        Effect.map(client.ask("fs/watchMissing", { watchId, ...params }), ({ watching }) => watching)
+      assert.isTrue(yield* isWatching(1, { missing: [fast] }))
+      assert.isTrue(yield* isWatching(2, { missing: [fast], present: `${dir}/fast` }))
+      assert.isFalse(yield* isWatching(3, { missing: [fast, slow] }))
+      assert.isFalse(yield* isWatching(4, { missing: [fast], present: `${dir}/slow` }))
     }))
 })

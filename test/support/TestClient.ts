@@ -72,6 +72,11 @@ export class TestClient {
     return this.until(`the reply to ${id}`, () => this.replies.get(JSON.stringify(id)))
   }
 
+  /** Whether a posted request has been replied to. */
+  hasReply(id: number | string): boolean {
+    return this.replies.has(JSON.stringify(id))
+  }
+
   /** Sends a request and waits for its reply. */
   call(method: string, params?: unknown): Effect.Effect<Json> {
     return Effect.suspend(() => this.reply(this.post(method, params)))
@@ -193,7 +198,8 @@ export class TestClient {
     if (message.method === undefined) {
       this.replies.set(JSON.stringify(message.id), message)
       if (message.result?.processId !== undefined) this.started.add(message.result.processId)
-    } else if (typeof message.params?.processId === "string") this.onEvent(message)
+    } else if (message.method !== "console/event" && typeof message.params?.processId === "string")
+      this.onEvent(message)
     this.wake()
   }
 

@@ -163,6 +163,15 @@ export interface WsServer extends Running {
 
 /** A binary frame as the equivalent JSON message, marked as binary. */
 export const textOf = (frame: Buffer): string => {
+  if (frame[0] === 2) {
+    const params = {
+      attachmentId: frame.readUInt32BE(2),
+      seq: Number(frame.readBigUInt64BE(6)),
+      stream: ["", "stdout", "stderr", "pty"][frame[1] ?? 0],
+      chunk: frame.toString("base64", 14)
+    }
+    return JSON.stringify({ method: "attachment/output", params, binary: true })
+  }
   const idEnd = 4 + frame.readUInt16BE(2)
   const params = {
     processId: frame.toString("utf8", 4, idEnd),

@@ -1,6 +1,6 @@
 /**
  * Plays the exchanges of a page with a real server. A block has one JSON message after the other, each beginning at the
- * left margin: those with a `method` and an `id`, `initialized`, `process/ack`, and arrays are sent; all others have to come.
+ * left margin: those with a `method` and an `id`, `initialized`, `process/ack`, `attachment/ack`, and arrays are sent; all others have to come.
  */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -60,6 +60,7 @@ export const isSent = (message: Json): boolean =>
   Array.isArray(message) ||
   message.method === "initialized" ||
   message.method === "process/ack" ||
+  message.method === "attachment/ack" ||
   (message.method !== undefined && "id" in message)
 
 /** A page shows a binary frame as a string of hexadecimal digits. */

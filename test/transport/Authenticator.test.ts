@@ -181,6 +181,11 @@ describe("signed bearer token", () => {
     const text = `${part(header)}.${part(claims)}`
     return `${text}.${sign(text, key, hash)}`
   }
+  /** Claims as JSON text, which has numbers that JavaScript does not write. */
+  const tokenOf = (json: string) => {
+    const text = `${part({ alg: "HS256" })}.${Buffer.from(json).toString("base64url")}`
+    return `${text}.${sign(text)}`
+  }
   const valid = { exp: now + 100 }
 
   /** Whether a token is let in at the moment that the tests have agreed on. */
@@ -241,13 +246,20 @@ describe("signed bearer token", () => {
         noExp: token({}),
         textExp: token({ exp: String(now + 100) }),
         nullExp: token({ exp: null }),
+        listExp: token({ exp: [now + 100] }),
+        infiniteExp: tokenOf('{"exp":1e400}'),
+        infiniteEnd: tokenOf('{"exp":1e306}'),
+        noTimeExp: tokenOf('{"exp":8640000000001}'),
         justExpired: token({ exp: now - 10 }),
         expired: token({ exp: now - 40 }),
         almostThere: token({ ...valid, nbf: now + 20 }),
         early: token({ ...valid, nbf: now + 50 }),
         textNbf: token({ ...valid, nbf: "0" })
       }
-      const none = { noExp: false, textExp: false, nullExp: false, textNbf: false }
+      const none = {
+        ...{ noExp: false, textExp: false, nullExp: false, listExp: false, textNbf: false },
+        ...{ infiniteExp: false, infiniteEnd: false, noTimeExp: false }
+      }
       assert.deepStrictEqual(yield* judge(tokens), {
         ...none,
         ...{ justExpired: true, expired: false, almostThere: true, early: false }

@@ -8,6 +8,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import type { Grant } from "../../src/session/Grant.js"
+import { Authenticator } from "../../src/transport/Authenticator.js"
 import { MetricsPage } from "../../src/transport/MetricsPage.js"
 import { Transport } from "../../src/transport/Transport.js"
 import * as WebSocket from "../../src/transport/WebSocket.js"
@@ -88,6 +90,21 @@ describe("WebSocket transport", () => {
       const { text } = yield* asks(yield* rawSocket(url), "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
       assert.match(text, /content-type: text\/example\r\n/)
       assert.strictEqual((yield* answer(`${yield* exposed()}/metrics`)).status, 404)
+    })
+  )
+
+  it.scopedLive("a page of metrics is not for a grant that is limited to one session", () =>
+    Effect.gen(function* () {
+      const page = Layer.succeed(MetricsPage, { contentType: "text/example", render: Effect.succeed("one 1") })
+      const statusWith = (scope?: Grant["scope"]) => {
+        const authenticate = () => Effect.succeed<Grant>({ id: "someone", role: "viewer", scope })
+        const authenticator = Layer.succeed(Authenticator, { authenticate })
+        return Effect.flatMap(exposed({ auth: Layer.merge(page, authenticator) }), (url) =>
+          Effect.map(answer(`${url}/metrics`), ({ status }) => status)
+        )
+      }
+      assert.strictEqual(yield* statusWith(), 200)
+      assert.strictEqual(yield* statusWith({ session: "s-1" }), 403)
     })
   )
 

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <time.h>
@@ -188,6 +189,14 @@ static int stop_new_members(void) {
   return grown;
 }
 
+// Removes a folder unless another server has locked it: sandboxes of that server still need it.
+static void remove_unused(const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd == -1) return;
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) rmdir(path);
+  close(fd);
+}
+
 static void end_all(void) {
   for (size_t i = 0; i < leader_count; i++) {
     char pid[16];
@@ -208,7 +217,7 @@ static void end_all(void) {
     if (is_root[pid]) kill(-pid, SIGKILL);
     if (is_member[pid]) kill(pid, SIGKILL);
   }
-  for (size_t i = 0; i < folder_count; i++) rmdir(folders[i]);
+  for (size_t i = 0; i < folder_count; i++) remove_unused(folders[i]);
 }
 
 int main(void) {

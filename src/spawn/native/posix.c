@@ -21,6 +21,8 @@
 // keepFreed(bytes):      sets how much freed memory each heap keeps at its top.
 // eraseVariable(name):   overwrites the value of a variable in the initial environment, which /proc/PID/environ shows.
 // hasChanged(fd):        returns whether the mount table has changed since the last call.
+// lock(fd, isExclusive): takes an advisory lock of flock(2) without waiting.
+// nextData(fd, from):    finds the end of a hole in a file. Reading through one of terabytes takes hours.
 // exitNow(code):         ends the process at once. exit(3) joins libuv's threads, and one of them may hang.
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -47,6 +49,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -783,6 +786,62 @@ static napi_value has_changed(napi_env env, napi_callback_info info) {
   return result;
 }
 
+// (fd, isExclusive) => 0 | -errno
+static napi_value lock(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value given[2];
+  int32_t fd = -1;
+  bool is_exclusive = false;
+  napi_get_cb_info(env, info, &count, given, NULL, NULL);
+  napi_get_value_int32(env, given[0], &fd);
+  napi_get_value_bool(env, given[1], &is_exclusive);
+  return number(env, flock(fd, (is_exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == -1 ? -errno : 0);
+}
+
+// A search for data on a thread of libuv's pool, as node:fs does.
+typedef struct seek {
+  napi_async_work work;
+  napi_deferred promise;
+  int fd;
+  off_t from;
+  int error;
+} seek;
+
+static void run_seek(napi_env env, void *data) {
+  (void)env;
+  seek *of = data;
+#ifdef SEEK_DATA
+  of->from = lseek(of->fd, of->from, SEEK_DATA);
+  of->error = of->from == -1 ? errno : 0;
+#endif
+}
+
+static void end_seek(napi_env env, napi_status status, void *data) {
+  seek *of = data;
+  int error = status == napi_ok ? of->error : ECANCELED;
+  napi_resolve_deferred(env, of->promise, number(env, error == 0 ? of->from : -error));
+  napi_delete_async_work(env, of->work);
+  free(of);
+}
+
+// (fd, from) => Promise<position | -errno>; -ENXIO: there is no data after `from`. The offset of `fd` changes.
+static napi_value next_data(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value given[2], promise, name;
+  napi_get_cb_info(env, info, &count, given, NULL, NULL);
+  int64_t from = 0;
+  seek *of = calloc(1, sizeof *of);
+  if (of == NULL) return NULL;
+  napi_get_value_int32(env, given[0], &of->fd);
+  napi_get_value_int64(env, given[1], &from);
+  of->from = from;
+  napi_create_promise(env, &of->promise, &promise);
+  napi_create_string_utf8(env, "nextData", NAPI_AUTO_LENGTH, &name);
+  napi_create_async_work(env, NULL, name, run_seek, end_seek, of, &of->work);
+  napi_queue_async_work(env, of->work);
+  return promise;
+}
+
 // (code) => never. Skips exit handlers: libuv's joins its threads, and one that waits for a file system would keep the
 // process alive.
 static napi_value exit_now(napi_env env, napi_callback_info info) {
@@ -1051,6 +1110,8 @@ NAPI_MODULE_INIT() {
   export(env, exports, "eraseVariable", erase_variable);
   export(env, exports, "abandon", abandon);
   export(env, exports, "hasChanged", has_changed);
+  export(env, exports, "lock", lock);
+  export(env, exports, "nextData", next_data);
   export(env, exports, "exitNow", exit_now);
   return exports;
 }

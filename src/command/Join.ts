@@ -1,0 +1,112 @@
+/**
+ * Joins a process of another session: shows it on this command's terminal, and passes on what is typed, if that is
+ * allowed.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Runtime from "effect/Runtime"
+import * as Stream from "effect/Stream"
+import type { ClientError } from "../client/ClientError.js"
+import type * as ExecClient from "../client/ExecClient.js"
+import type { WatchEvent } from "../client/WatchEvent.js"
+import { ProcessId } from "../protocol/Ids.js"
+import { CommandFailed, Exited } from "./CommandExit.js"
+import { codeOf, LocalSignals } from "./LocalSignals.js"
+import * as Terminal from "./Terminal.js"
+
+/** What is joined, and how. */
+export interface Options {
+  readonly client: ExecClient.Shape
+  /** The handle of the session. */
+  readonly session: string
+  readonly processId: string
+  /** Whether nothing that is typed is passed on. */
+  readonly readOnly: boolean
+}
+
+/** The most lines above the screen that are asked for. */
+const scrollback = 1000
+
+const interrupt = 0x03
+const detach = 0x1d
+
+/** Resets the whole terminal, and clears what it shows. */
+const clean = "\u001bc"
+
+/** The status of a program killed by SIGPIPE: 128 + 13. */
+const brokenPipe = 141
+
+/** Shows the process until it ends; its status is that of this command. */
+export const join = ({ client, session, processId: id, readOnly }: Options) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const signals = yield* LocalSignals
+      const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+      const processId = ProcessId.make(id)
+      const info = (yield* client.sessions.processes(session)).find((one) => one.processId === id)
+      if (info === undefined) return yield* new CommandFailed({ message: `unknown process id ${id}` })
+      const size = Terminal.size()
+      const { events } = yield* client.sessions.attach({
+        ...{ session, processId: id, size },
+        ...(info.tty && size !== undefined ? { from: "screen", scrollback } : { from: "start" })
+      })
+      const left = yield* Deferred.make<never, Exited>()
+      const leave = (code: number) => Deferred.unsafeDone(left, new Exited({ code }))
+      yield* signals.take((signal) => leave(codeOf(signal)))
+      let mayType = false
+      let exitCode: number | null = null
+
+      const onEvent = (event: WatchEvent): Effect.Effect<void, Terminal.OutputError | CommandFailed> => {
+        switch (event._tag) {
+          case "Attached":
+            mayType = event.role === "operator" && !readOnly
+            return info.tty ? Terminal.say(mayType ? "attached; ^] detaches" : "watching; ^] leaves") : Effect.void
+          case "Screen":
+            return Terminal.write(
+              "stdout",
+              size === undefined ? event.screen : Buffer.concat([Buffer.from(clean), event.screen])
+            )
+          case "Output":
+            return Terminal.write(event.stream === "stderr" ? "stderr" : "stdout", event.chunk)
+          case "Gap":
+            return Terminal.say(`${event.bytes} bytes of output were skipped`)
+          case "Exited":
+            exitCode = event.exitCode
+            return Effect.void
+          case "Ended":
+            return new CommandFailed({ message: `the attachment has ended: ${event.reason}` })
+          case "Closed":
+          case "Resized":
+          case "Restarted":
+          case "Viewers":
+            return Effect.void
+        }
+      }
+      const shown = Stream.runForEach(
+        Stream.takeUntil(events, ({ _tag }) => _tag === "Closed"),
+        onEvent
+      )
+
+      const onInput = (chunk: Buffer): Effect.Effect<void, ClientError> =>
+        Effect.suspend(() => {
+          const isKey = (key: number) => process.stdin.isTTY && chunk.includes(key)
+          if (isKey(detach)) return Effect.sync(() => leave(0))
+          if (mayType) return Effect.asVoid(client.call("process/write", { session, processId, chunk }))
+          return isKey(interrupt) ? Effect.sync(() => leave(codeOf("SIGINT"))) : Effect.void
+        })
+      if (info.tty) yield* Terminal.raw
+      yield* Effect.forkScoped(Effect.interruptible(Effect.ignore(Terminal.forEachInput(onInput))))
+      yield* client.watch(({ _tag }) => {
+        if (_tag === "Recovering") runFork(Terminal.say("the connection is lost; reconnecting"))
+      })
+
+      yield* Effect.raceFirst(shown, Deferred.await(left)).pipe(
+        Effect.catchTag("OutputClosed", () => new Exited({ code: brokenPipe })),
+        Effect.ensuring(info.tty ? Terminal.reset : Effect.void)
+      )
+      return yield* new Exited({ code: exitCode ?? 1 })
+    })
+  )

@@ -1,0 +1,45 @@
+/** Networks that fail in the ways of real ones. */
+import { type AddressInfo, createConnection, createServer, type Socket } from "node:net"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+
+/** A proxy that, once told to, swallows everything in both directions and ends nothing. */
+export const swallowingProxy = (
+  target: string
+): Effect.Effect<{ readonly url: string; readonly swallow: Effect.Effect<void> }, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const sockets = new Set<Socket>()
+    let swallows = false
+    const { hostname, port } = new URL(target)
+    const server = createServer({ allowHalfOpen: true }, (near) => {
+      const far = createConnection({ host: hostname, port: Number(port), allowHalfOpen: true })
+      for (const [from, to] of [
+        [near, far],
+        [far, near]
+      ] as const) {
+        sockets.add(from)
+        from.on("error", () => {})
+        from.on("data", (bytes) => {
+          if (!swallows) to.write(bytes)
+        })
+        from.on("end", () => {
+          if (!swallows) to.end()
+        })
+      }
+    })
+    yield* Effect.acquireRelease(
+      Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
+      () =>
+        Effect.sync(() => {
+          for (const socket of sockets) socket.destroy()
+          server.close()
+        })
+    )
+    const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+    return {
+      url,
+      swallow: Effect.sync(() => {
+        swallows = true
+      })
+    }
+  })
