@@ -19,9 +19,11 @@ import * as Http from "./Http.js"
 import * as InProcess from "./InProcess.js"
 import * as LocalServer from "./LocalServer.js"
 import * as Processes from "./Processes.js"
+import * as Recordings from "./Recordings.js"
 import * as RelayLink from "./RelayLink.js"
 import type { ServerFeatures } from "./ServerFeatures.js"
 import * as Sessions from "./Sessions.js"
+import * as Shares from "./Shares.js"
 import * as StdioLink from "./StdioLink.js"
 import * as StreamLink from "./StreamLink.js"
 import * as TextChannel from "./TextChannel.js"
@@ -63,6 +65,10 @@ export interface Shape extends Processes.Processes {
   readonly files: Files.Files
   /** The sessions of the server that the token permits to see. */
   readonly sessions: Sessions.Sessions
+  /** Recordings of what processes print. */
+  readonly recordings: Recordings.Recordings
+  /** Tokens for one process, for others. */
+  readonly shares: Shares.Shares
   /** What processes use: CPU time, memory and I/O. */
   readonly usage: Usage.Usage
   /**
@@ -95,6 +101,8 @@ export const make = (connector: Connector, options: Options = {}): Effect.Effect
       http,
       files: Files.make(session.ask, features),
       sessions: Sessions.make(session),
+      recordings: Recordings.make(session.ask),
+      shares: Shares.make(session.ask),
       usage: Usage.make(session),
       hold: Effect.asVoid(Effect.acquireRelease(Effect.sync(session.hold), (release) => Effect.sync(release))),
       sessionId,

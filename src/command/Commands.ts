@@ -200,6 +200,75 @@ const logs = typed(
     })
 )
 
+const record = typed(
+  ["record"],
+  {
+    summary: "Records a running process into a file that `play` and asciinema play.",
+    note: "The server must have a folder for recordings (--recordings-dir). It ends with the process, or by ^C.",
+    words: [
+      { name: "SESSION/PROCESS", help: "the process; with --session, only PROCESS" },
+      { name: "FILE", help: "the new file, in the format asciicast v3", isPath: true }
+    ],
+    flags: {
+      ...serverFlags,
+      session,
+      input: Flag.toggle("input", what, "record what is typed as well, passwords included")
+    },
+    examples: [["exec-server record build/p1 out.cast --url ws://127.0.0.1:8080", "with a token in EXEC_SERVER_TOKEN"]]
+  },
+  (flags, { words: [reference = "", file = ""] }) =>
+    lazily(async () => {
+      const { record } = await import("./Record.js")
+      return record({ target: targetOf(flags), reference, file, input: flags.input })
+    })
+)
+
+const play = typed(
+  ["play"],
+  {
+    summary: "Plays a recording in this terminal: space pauses, q ends.",
+    note: "Requests to the terminal and what acts outside of the screen, such as on the clipboard, are left out. If the output is not a terminal, prints the text at once, without control sequences.",
+    words: [{ name: "FILE", help: "a recording in the format asciicast v2 or v3", isPath: true }],
+    flags: {
+      speed: Flag.text("speed", "N", how, "how many times faster to play", { defaultText: "1" }),
+      idleLimit: Flag.duration("idle-limit", how, "the longest pause: 2s, 500ms")
+    },
+    examples: [["exec-server play --speed 2 --idle-limit 2s build.cast", "faster, without long pauses"]]
+  },
+  (flags, { words: [file = ""] }) =>
+    lazily(async () => {
+      const { play } = await import("./Play.js")
+      return play({ file, speed: flags.speed, idleLimitMs: flags.idleLimit })
+    })
+)
+
+const share = typed(
+  ["share"],
+  {
+    summary: "Prints a token for one process, for somebody else to watch or to use it.",
+    words: [{ name: "SESSION/PROCESS", help: "the process; with --session, only PROCESS; with --revoke, a share" }],
+    flags: {
+      ...serverFlags,
+      session,
+      role: Flag.choice("role", "ROLE", ["viewer", "operator"], what, "viewer: read it; operator: also use it", {
+        defaultText: "viewer"
+      }),
+      expiresIn: Flag.duration("expires-in", what, "how long the token is valid: 90, 90s, 1.5m, 2h (default: 1h)"),
+      label: Flag.text("label", "TEXT", what, "a label, for lists of shares"),
+      revoke: Flag.toggle("revoke", what, "end the share of this id, and close its connections"),
+      json
+    },
+    examples: [["exec-server share build/p1 --expires-in 8h --url ws://127.0.0.1:8080", "with an operator's token"]]
+  },
+  ({ expiresIn, ...flags }, { words: [reference = ""] }) =>
+    lazily(async () => {
+      const { share, revoke } = await import("./Share.js")
+      const { role, label, json } = flags
+      if (flags.revoke) return revoke({ target: targetOf(flags), shareId: reference })
+      return share({ target: targetOf(flags), reference, role, expiresInMs: expiresIn, label, json })
+    })
+)
+
 const kill = typed(
   ["kill"],
   {
@@ -391,4 +460,18 @@ const rendezvous = typed(
 )
 
 /** All commands except those of `Cli`. */
-export const all: ReadonlyArray<Command> = [run, ls, ps, top, attach, logs, kill, cp, doctor, rendezvous]
+export const all: ReadonlyArray<Command> = [
+  run,
+  ls,
+  ps,
+  top,
+  attach,
+  logs,
+  record,
+  play,
+  share,
+  kill,
+  cp,
+  doctor,
+  rendezvous
+]

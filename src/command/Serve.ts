@@ -16,6 +16,8 @@ import * as ListenConfig from "../server/ListenConfig.js"
 import * as NodeServices from "../server/NodeServices.js"
 import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
+import * as RecordingStore from "../session/RecordingStore.js"
+import * as Shares from "../session/Shares.js"
 import { Transport } from "../transport/Transport.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
@@ -47,6 +49,13 @@ const announceServer = (listen: ListenConfig.ListenConfig) =>
 
 const services = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? NodeServices.layerContained : NodeServices.layer
+
+const recordings = (config: ServerConfig.ServerConfig): Layer.Layer<never, RecordingStore.RecordingStoreError> => {
+  const { recordingsDir, maxRecordings, maxRecordingBytes: maxBytes, recordingBytesTotal: totalBytes } = config
+  return recordingsDir === undefined
+    ? Layer.empty
+    : RecordingStore.layer(recordingsDir, { maxRecordings, maxBytes, totalBytes })
+}
 
 /**
  * Handles repeated signals. The first one shuts the server down (`bin.ts`), the second one skips the grace period of
@@ -101,6 +110,9 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       Effect.provide(ListenConfig.layer(listen, announceRegistration)),
       Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
       Effect.provide(Limits.ofSettings(config)),
+      Effect.provide(recordings(config)),
+      // Tokens are authenticated by what listens.
+      Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
       Effect.provideService(ServerFiles, ListenConfig.serverFiles(config, listen, configFile)),
       Effect.provide(Telemetry.layer(config)),
       Effect.provide(secondSignal),

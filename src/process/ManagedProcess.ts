@@ -104,7 +104,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.state = transition(this.state, Event.Spawned({ child }))
     if (this.description.hasStdin) {
       this.writeIds ??= new StdinQueue.WriteIds(this.allowance)
-      this.stdin = StdinQueue.make(child, this.stdinLimit, this.writeIds, this.allowance)
+      this.stdin = StdinQueue.make(this.inputOf(child), this.stdinLimit, this.writeIds, this.allowance)
       if (this.stdinEnded) this.stdin.end()
     }
     this.waiters.wake()
@@ -269,6 +269,17 @@ export class ManagedProcess extends ProcessView implements EventSource {
   private tell(event: (observer: ProcessObserver) => void): void {
     if (this.observers === undefined) return
     for (const observer of this.observers) event(observer)
+  }
+
+  /** The stdin of a child, whose observers see the input. */
+  private inputOf(child: Child): StdinQueue.Sink {
+    return {
+      write: (bytes, done) => {
+        this.tell((observer) => observer.onInput?.(bytes))
+        child.write(bytes, done)
+      },
+      endStdin: () => child.endStdin()
+    }
   }
 
   /** Tells the observers that the output is about to be freed. */

@@ -15,6 +15,8 @@ export type Release = "released" | "sessionEnded"
 /** An observer of one process. The bytes are only valid during the call; nothing it does slows the process down. */
 export interface ProcessObserver {
   readonly onOutput: (seq: number, stream: OutputStream, bytes: Buffer) => void
+  /** Input was passed to the process. */
+  readonly onInput?: (bytes: Buffer) => void
   readonly onResized: (mark: Mark) => void
   readonly onRestarted: (seq: number, attempt: number, pid: number) => void
   readonly onExited: (seq: number, exit: ExitReport, timedOut: boolean) => void

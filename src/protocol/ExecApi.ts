@@ -17,6 +17,7 @@ import { ClientId, ProcessId, processFields, SessionHandle, SessionId, SessionNa
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
 import { exitFields, OutputStream, TerminalSize } from "./ProcessSchemas.js"
+import { RecordingApi, RecordOptions } from "./RecordingApi.js"
 import { Sandbox } from "./Sandbox.js"
 import {
   Bytes,
@@ -32,6 +33,7 @@ import {
   TextMap,
   withFallback
 } from "./Schemas.js"
+import { ShareApi } from "./ShareApi.js"
 import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
@@ -145,6 +147,8 @@ const startParams = Schema.Struct({
   sizePolicy: maybe(oneOf("owner", "driver")),
   /** Keeps the screen of the terminal from the start (ours), so that those who attach later see all of it. */
   screen: maybe(Flag),
+  /** Record the process from its start (ours); see `recording/start`. */
+  record: maybe(RecordOptions),
   /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
   timeoutMs: maybe(Count),
   /** Restarts the process when it exits on its own (ours). It keeps its id and its `seq` counter. */
@@ -387,7 +391,9 @@ export class ExecApi extends RpcGroup.make(
     success: Schema.Struct({
       processId: ProcessId,
       sandboxType: withFallback(oneOf("none", "linuxSeccomp"), () => "none" as const),
-      pid: withFallback(Schema.NullOr(Integer), () => null)
+      pid: withFallback(Schema.NullOr(Integer), () => null),
+      /** With `record` (ours). */
+      recordingId: Schema.optional(Text)
     })
   }),
   /**
@@ -503,7 +509,7 @@ export class ExecApi extends RpcGroup.make(
     payload: Schema.Struct({ session: SessionHandle }),
     success: Schema.Struct({ ended: Count })
   })
-).merge(WatchApi, FileSystemApi, HttpApi, DiscoveryApi, UsageApi) {}
+).merge(WatchApi, FileSystemApi, HttpApi, DiscoveryApi, UsageApi, RecordingApi, ShareApi) {}
 
 /**
  * The name of a request.

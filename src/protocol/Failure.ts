@@ -223,6 +223,30 @@ export class UnknownAttachment extends Schema.TaggedError<UnknownAttachment>()("
 }
 
 /**
+ * The server has no recording of this id.
+ *
+ * @category errors
+ */
+export class UnknownRecording extends Schema.TaggedError<UnknownRecording>()("UnknownRecording", {
+  recordingId: Schema.String
+}) {
+  override get message() {
+    return `unknown recording id ${this.recordingId}`
+  }
+}
+
+/**
+ * The server has no share of this id.
+ *
+ * @category errors
+ */
+export class UnknownShare extends Schema.TaggedError<UnknownShare>()("UnknownShare", { shareId: Schema.String }) {
+  override get message() {
+    return `unknown share id ${this.shareId}`
+  }
+}
+
+/**
  * The screen of a terminal could not be made; the message says why.
  *
  * @category errors
@@ -254,7 +278,9 @@ export const Failure = Schema.Union(
   FileFailed,
   UnknownFileHandle,
   UnknownAttachment,
-  ScreenFailed
+  ScreenFailed,
+  UnknownRecording,
+  UnknownShare
 )
 export type Failure = typeof Failure.Type
 
@@ -274,6 +300,8 @@ export const codeOf = (failure: Failure): number => {
       return Code.internal
     case "FileNotFound":
     case "UnknownFileHandle":
+    case "UnknownRecording":
+    case "UnknownShare":
     case "UnknownAttachment":
       return Code.notFound
     case "SessionAttached":

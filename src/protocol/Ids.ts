@@ -42,6 +42,18 @@ export const SessionName = maxBytes(Text, maxIdBytes).pipe(
 export const SessionHandle = ClientId
 
 /**
+ * The id the server gives a recording (ours): 32 hexadecimal digits.
+ *
+ * @category schemas
+ */
+export const RecordingId = maxBytes(Text, maxIdBytes).pipe(
+  Schema.pattern(/^[0-9a-f]{32}$/, {
+    message: ({ actual }) =>
+      `invalid recording id ${JSON.stringify(clip(String(actual)))}: expected 32 hexadecimal digits`
+  })
+)
+
+/**
  * A process of the connection's own session, or of `session` (ours) if the grant permits it.
  *
  * @category schemas

@@ -37,10 +37,10 @@ export type Repeatability = "never" | "always" | "withWriteId"
  *
  * - `open`: none.
  * - `use`: use the server's machine: start processes, read and write files, make HTTP requests.
- * - `list`: list sessions and their processes.
+ * - `list`: list sessions and their processes, sample what they use, and read recordings.
  * - `view`: read the output and the state of a process.
  * - `control`: change a process.
- * - `manage`: end a session.
+ * - `manage`: end a session, and record and share its processes.
  *
  * @category models
  */

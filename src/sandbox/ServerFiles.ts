@@ -1,6 +1,6 @@
 /**
- * The server's own files, hidden from every sandbox whatever its entries allow: its socket, configuration, tokens, keys
- * and audit log. With these a sandboxed program could become a client, which is not sandboxed.
+ * The server's own files, hidden from every sandbox whatever its entries allow: its socket, configuration, tokens, keys,
+ * audit log and recordings. With these a sandboxed program could become a client, which is not sandboxed.
  *
  * @since 0.1.0
  */

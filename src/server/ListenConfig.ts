@@ -179,7 +179,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
   })
 
 /**
- * The server's own files, which no sandbox may see: its socket, tokens, keys, audit log and configuration.
+ * The server's own files, which no sandbox may see: its socket, tokens, keys, audit log, recordings and configuration.
  *
  * @category utilities
  */
@@ -190,10 +190,12 @@ export const serverFiles = (
 ): ReadonlyArray<string> => {
   const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
   const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog } = config
-  const { consoleTokenFile, consoleViewerTokenFile } = config
+  const { consoleTokenFile, consoleViewerTokenFile, recordingsDir } = config
   const secrets = [wsTokenFile, wsSharedSecretFile, consoleTokenFile, consoleViewerTokenFile, tlsKey, remoteTokenFile]
   const audit = auditLog === undefined ? [] : [auditLog, AuditFile.previousOf(auditLog)]
-  return [socket, ...secrets, ...audit, configFile].flatMap((path) => (path === undefined ? [] : [resolve(path)]))
+  return [socket, ...secrets, ...audit, recordingsDir, configFile].flatMap((path) =>
+    path === undefined ? [] : [resolve(path)]
+  )
 }
 
 /** The authenticator for the settings. */
@@ -228,6 +230,6 @@ export const layer = (
       ),
     WebSocket: ({ address, options, auth, roles }) =>
       WebSocket.layer(address, options).pipe(
-        provideInOrder(layerAuth(auth), Authenticator.layerRoleTokens(roles), Metrics.layer)
+        provideInOrder(layerAuth(auth), Authenticator.layerRoleTokens(roles), Authenticator.layerShares, Metrics.layer)
       )
   })

@@ -14,7 +14,9 @@ import { defaults as http } from "../http/HttpLimits.js"
 import { isServerSecret } from "../internal/ServerSecrets.js"
 import { defaults as processes } from "../process/ProcessLimits.js"
 import * as OsError from "../protocol/OsError.js"
+import { defaults as recordings } from "../session/RecordingStore.js"
 import { defaults as sessions } from "../session/SessionLimits.js"
+import { defaultMaxShares as maxShares } from "../session/Shares.js"
 import { defaults as transports } from "../transport/TransportLimits.js"
 
 /**
@@ -201,6 +203,7 @@ export const settings = {
     wsAudience: maybe("the `aud` that signed bearer tokens must have"),
     consoleTokenFile: file("a file that holds the token of operators, who may do everything in all sessions"),
     consoleViewerTokenFile: file("a file that holds the token of viewers, who may watch all sessions"),
+    maxShares: count(maxShares, "most tokens that clients make to share a process"),
     // Undefined unless given: setting it without signed tokens is an error.
     wsMaxClockSkewSeconds: make<"count", number | undefined>(
       "count",
@@ -307,6 +310,21 @@ export const settings = {
       http.httpEnvAllow,
       "variables that headers of HTTP requests may name, separated by commas; an empty list for none",
       { shown: "all but the server's own secrets", placeholder: "NAME,...", item: sendableVariable }
+    )
+  }),
+  ...under("Recordings", {
+    recordingsDir: maybe(
+      "keep recordings of what processes print in this folder (mode 0700); without it, there are none",
+      {
+        placeholder: "DIR"
+      }
+    ),
+    maxRecordings: count(recordings.maxRecordings, "most recordings in the folder; beyond it none is made", 1),
+    maxRecordingBytes: count(recordings.maxBytes, "most bytes of one recording; it ends there", 1),
+    recordingBytesTotal: count(
+      recordings.totalBytes,
+      "most bytes of all recordings; they end there, and none is made",
+      1
     )
   }),
   ...under("Processes", {
@@ -450,7 +468,9 @@ const parse = (key: Key, value: string, source: string): Value => {
       return items
     }
     case "text":
-      return value === "" && placeholder === "FILE" ? fail("the name of a file; leave it out instead") : value
+      return value === "" && (placeholder === "FILE" || placeholder === "DIR")
+        ? fail(`the name of a ${placeholder === "FILE" ? "file" : "folder"}; leave it out instead`)
+        : value
   }
 }
 

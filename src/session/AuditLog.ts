@@ -44,6 +44,16 @@ export type Entry =
     }
   | { readonly event: "process.restarted"; readonly processId: string; readonly pid: number; readonly attempt: number }
   | {
+      readonly event: "recording.start"
+      readonly recordingId: string
+      readonly processId: string
+      /** Whether input is recorded. */
+      readonly input: boolean
+    }
+  | { readonly event: "recording.stop" | "recording.remove"; readonly recordingId: string }
+  | { readonly event: "share.created"; readonly shareId: string; readonly processId: string; readonly role: string }
+  | { readonly event: "share.revoked"; readonly shareId: string }
+  | {
       /** A client watches a process. */
       readonly event: "process.attach"
       readonly processId: string

@@ -234,6 +234,11 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       )
     }
 
+    if (peer.grant.share !== undefined) {
+      const leave = peer.grant.share.enter((reason) => end({ code: 1008, reason }))
+      yield* Scope.addFinalizer(scope, Effect.sync(leave))
+    }
+
     /** The peer has read data: continue waiting work, as far as there is space. */
     const onSpace = () => {
       responseBudget.advance()

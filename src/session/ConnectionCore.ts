@@ -99,7 +99,9 @@ export const make = (
     let leaving = false
     const released = yield* Deferred.make<void>()
 
-    const isResumable = () => handshake.initialized?.dialect === "session" && options.resumable
+    // A token for one session or process has a session only to reach that one.
+    const resumable = options.resumable && grant.scope === undefined
+    const isResumable = () => handshake.initialized?.dialect === "session" && resumable
 
     SessionMetrics.connected.unsafeUpdate(1, [])
     SessionMetrics.connections.unsafeModify(1, [])
@@ -143,7 +145,7 @@ export const make = (
       maxContentBytes,
       notify,
       attachments,
-      resumable: options.resumable,
+      resumable,
       endIfGone: Effect.suspend(() => (isResumable() ? options.isAlive : Effect.succeed(true))).pipe(
         Effect.flatMap((isAlive) =>
           isAlive ? Effect.succeed(false) : giveUp("the client has resumed the session on another connection")

@@ -33,6 +33,21 @@ export interface Scope {
 }
 
 /**
+ * The share that a grant comes from.
+ *
+ * @category models
+ */
+export interface Share {
+  /**
+   * Counts a connection until the returned function is called. `end` is called with the reason if the connection must
+   * end: at once, if the share permits no further one, or when it is revoked.
+   */
+  readonly enter: (end: (reason: string) => void) => () => void
+  /** Whether this is the shared process, and not a later one of its id. */
+  readonly covers: (process: object | undefined) => boolean
+}
+
+/**
  * The result of authentication.
  *
  * @category models
@@ -49,6 +64,8 @@ export interface Grant {
   readonly scope?: Scope | undefined
   /** When the credential expires, and with it the connection, in milliseconds since 1970; undefined if it does not. */
   readonly expiresAtMs?: number | undefined
+  /** The share that it comes from, if any. */
+  readonly share?: Share | undefined
 }
 
 /**

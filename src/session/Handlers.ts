@@ -33,7 +33,9 @@ import { HostInfo } from "./HostInfo.js"
 import * as HttpHandlers from "./HttpHandlers.js"
 import { factsOf, requests } from "./MethodCodecs.js"
 import * as Reached from "./Reached.js"
-import { type Session, SessionRegistry } from "./SessionRegistry.js"
+import * as RecordingHandlers from "./RecordingHandlers.js"
+import { everySession, type Session, SessionRegistry } from "./SessionRegistry.js"
+import * as ShareHandlers from "./ShareHandlers.js"
 import * as Switches from "./Switches.js"
 import * as UsageHandlers from "./UsageHandlers.js"
 import * as WatchHandlers from "./WatchHandlers.js"
@@ -47,9 +49,6 @@ export type Handlers = Rpc.ToHandler<RpcGroup.Rpcs<typeof ExecApi>>
 
 /** A handler as `toLayer` puts it into the context, untyped. None here is an `Rpc.Wrapper`. */
 type Handler = (payload: unknown, options: unknown) => Effect.Effect<unknown, Failure>
-
-/** Stands for all sessions in place of a handle. */
-const everySession = "*"
 
 /**
  * Makes handlers check the handshake and the switches, and run without the context they were made in. They have taken their services
@@ -77,6 +76,8 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const http = yield* HttpHandlers.make
     const discovery = yield* DiscoveryHandlers.make
     const usage = yield* UsageHandlers.make(registry)
+    const recordings = yield* RecordingHandlers.make(registry)
+    const shares = yield* ShareHandlers.make(registry)
     const audit = yield* AuditLog.AuditLog
     const { handlers: watch, watching } = yield* WatchHandlers.make
 
@@ -96,6 +97,8 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       ...discovery,
       ...watch,
       ...usage,
+      ...recordings.handlers,
+      ...shares,
 
       initialize: (params) => {
         const { clientName, resumeSessionId, takeover = false, sessionTtlMs, name } = params
@@ -135,14 +138,14 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
             Effect.zipRight(
               Effect.tapError(
                 Unenforced.refusal(params, "everything") ??
-                  watching.starting(session, params, supervisor.start(params)),
+                  recordings.recorded(session, params, watching.starting(session, params, supervisor.start(params))),
                 ({ _tag }) =>
                   Effect.sync(() => audit.write(who, { event: "process.refused", processId, failure: _tag }))
               )
             ),
-            Effect.map(({ pid, confined }) => {
+            Effect.map(({ pid, confined, ...more }) => {
               audit.write(who, { event: "process.started", processId, pid })
-              return { processId, sandboxType: confined ? ("linuxSeccomp" as const) : ("none" as const), pid }
+              return { processId, sandboxType: confined ? ("linuxSeccomp" as const) : ("none" as const), pid, ...more }
             })
           )
           return supervisor.carryOut(started)

@@ -10,7 +10,7 @@ import * as Immediate from "../internal/Immediate.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import type { Method } from "../protocol/ExecApi.js"
 import { type Failure, UnknownProcess, UnknownSession } from "../protocol/Failure.js"
-import type { ProcessId } from "../protocol/Ids.js"
+import { ProcessId } from "../protocol/Ids.js"
 import * as Access from "./Access.js"
 import type * as AuditLog from "./AuditLog.js"
 import { initialized } from "./Handshake.js"
@@ -34,6 +34,10 @@ export const find =
       if (refusal !== undefined) return Exit.fail(refusal)
       const session = registry.find(handle)
       if (session === undefined) return Exit.fail(new UnknownSession({ sessionId: handle }))
+      if (grant.share !== undefined && grant.scope?.processId !== undefined) {
+        const processId = ProcessId.make(grant.scope.processId)
+        if (!grant.share.covers(session.supervisor.find(processId))) return Exit.fail(new UnknownProcess({ processId }))
+      }
       return Exit.succeed({ session, who: { ...session.who, subject: grant.id, peer: own.who.peer } })
     })
 

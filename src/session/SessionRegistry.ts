@@ -198,6 +198,13 @@ export interface Shape {
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
 }
 
+/**
+ * Stands for all sessions in place of a handle.
+ *
+ * @category constants
+ */
+export const everySession = "*"
+
 /** Sleeps for any duration, also an infinite one. */
 const sleep = (ms: number): Effect.Effect<void> =>
   Effect.suspend(() =>
@@ -311,7 +318,8 @@ const make = Effect.gen(function* () {
   const refusalOf = (connection: Connection, options: Options, session?: Session): NotAllowed | undefined => {
     const { name, ttlMs } = options
     if (ttlMs !== undefined && !connection.resumable) {
-      return new NotAllowed({ message: "sessionTtlMs: a session ends with its connection on this transport" })
+      const why = connection.grant.scope === undefined ? "on this transport" : "with a token for one session or process"
+      return new NotAllowed({ message: `sessionTtlMs: a session ends with its connection ${why}` })
     }
     const { maxSessionTtlMs } = limits
     if (ttlMs !== undefined && maxSessionTtlMs !== undefined && ttlMs > maxSessionTtlMs) {

@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as PrivateFile from "../internal/PrivateFile.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Grant from "../session/Grant.js"
+import { Shares } from "../session/Shares.js"
 
 /**
  * The capability token: in a file, or its SHA-256 in 64 hex digits.
@@ -287,3 +288,26 @@ export const layerRoleTokens = ({ operatorFile, viewerFile }: RoleTokens): Layer
       } satisfies Shape
     })
   )
+
+/**
+ * Accepts the tokens of `Shares`, if there are any, and leaves other clients to the provided authenticator.
+ *
+ * @category layers
+ */
+export const layerShares: Layer.Layer<never> = Layer.effect(
+  Authenticator,
+  Effect.gen(function* () {
+    const others = yield* Authenticator
+    const shares = yield* Shares
+    if (shares === undefined) return others
+    return {
+      ...others,
+      authenticate: (authorization) =>
+        Effect.flatMap(Effect.option(bearerOf(authorization)), (token) => {
+          const grant = Option.getOrUndefined(Option.flatMapNullable(token, shares.find))
+          if (grant === "unknown") return new Unauthorized({ message: "the share is over" })
+          return grant === undefined ? others.authenticate(authorization) : Effect.succeed(grant)
+        })
+    } satisfies Shape
+  })
+)

@@ -94,7 +94,7 @@ describe("completions", () => {
       const { folder, offers } = yield* inBash
       for (const name of ["token one", "token-two", "other"]) writeFileSync(`${folder}/${name}`, "")
       const cases: ReadonlyArray<readonly [ReadonlyArray<string>, ReadonlyArray<string>]> = [
-        [["r"], ["run", "rendezvous"]],
+        [["r"], ["run", "record", "rendezvous"]],
         [["config", ""], ["print"]],
         [["rendezvous", ""], ["token"]],
         [

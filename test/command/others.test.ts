@@ -352,3 +352,22 @@ describe("top", () => {
     })
   )
 })
+
+describe("share", () => {
+  it.scopedLive("prints a token that reads one process, until it is revoked", () =>
+    Effect.gen(function* () {
+      const { url, asClient, asOperator } = yield* served
+      yield* left(asClient, ["--name", "b", "--keep"], "sleep", "1000")
+      const { code, stdout, stderr } = yield* command(["share", "b/p1", "--json", "--expires-in", "1h", ...asOperator])
+      assert.strictEqual(code, 0, stderr)
+      const { token, shareId, session } = JSON.parse(stdout)
+      assert.include(stderr, `exec-server share --revoke ${shareId} --url ${url}`)
+      const viewer = yield* ExecClient.connect({ url, token })
+      assert.deepInclude(yield* viewer.usage.process("p1", session), { processes: 1 })
+      assert.strictEqual((yield* command(["share", "--revoke", shareId, ...asOperator])).code, 0)
+      assert.include((yield* viewer.ended).message, "revoked")
+      const again = yield* command(["share", "--revoke", shareId, ...asOperator])
+      assert.include(again.stderr, `unknown share id ${shareId}`)
+    })
+  )
+})

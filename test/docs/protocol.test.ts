@@ -114,7 +114,8 @@ describe("the exchanges of", () => {
     if (exchanges.length === 0) continue
     it.scopedLive(path, () =>
       Effect.gen(function* () {
-        const server = yield* webSocketServer({ env: { ...nowhere, TMPDIR: "" } })
+        const args = path === "docs/protocol.md" ? ["--recordings-dir", `${yield* directory}/recordings`] : []
+        const server = yield* webSocketServer({ args, env: { ...nowhere, TMPDIR: "" } })
         if (path === "docs/sandbox.md" && !hasBubblewrap) {
           const client = yield* server.connect
           yield* client.handshake()

@@ -27,7 +27,16 @@ const tests = readdirSync(`${root}test`, { recursive: true, encoding: "utf8" })
   .join("\n")
 
 /** The sources that define requests, with the comments above them. */
-const definitions = ["ExecApi", "WatchApi", "FileSystemApi", "HttpApi", "DiscoveryApi", "UsageApi"]
+const definitions = [
+  "ExecApi",
+  "WatchApi",
+  "FileSystemApi",
+  "HttpApi",
+  "DiscoveryApi",
+  "UsageApi",
+  "RecordingApi",
+  "ShareApi"
+]
   .map((name) => read(`src/protocol/${name}.ts`))
   .join("\n")
 

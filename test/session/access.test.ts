@@ -37,7 +37,8 @@ const server = Effect.gen(function* () {
         file("operator", "operator's"),
         "--console-viewer-token-file",
         file("viewer", "viewer's")
-      ]
+      ],
+      ...["--recordings-dir", join(folder, "recordings")]
     ]
   })
   const as = (token: string, params: object = { resumeSessionId: null }) =>
@@ -52,7 +53,7 @@ const server = Effect.gen(function* () {
 const forbidden = -32003
 
 /** What each method is called with, about a process of another session. */
-const paramsOf = (method: string, session: string): object => {
+const paramsOf = (method: string, session: string, recordingId: string, shareId: string): object => {
   const about = { session, processId: "p" }
   switch (method) {
     case "process/start":
@@ -65,6 +66,17 @@ const paramsOf = (method: string, session: string): object => {
       return { ...about, signal: "SIGCONT" }
     case "process/wait":
       return { ...about, waitMs: 0 }
+    case "share/create":
+      return { ...about, role: "viewer", expiresInMs: 60_000 }
+    case "share/list":
+      return {}
+    case "share/revoke":
+      return { shareId }
+    case "recording/stop":
+    case "recording/remove":
+      return { recordingId }
+    case "recording/read":
+      return { recordingId, offset: 0 }
     case "process/attach":
       return { ...about, from: { type: "live" }, window: 1 }
     case "attachment/detach":
@@ -80,6 +92,7 @@ const paramsOf = (method: string, session: string): object => {
     case "console/watch":
       return {}
     case "process/list":
+    case "recording/list":
     case "session/end":
       return { session }
     case "http/request":
@@ -131,7 +144,7 @@ const changing = [
   "process/signal",
   "process/terminate"
 ]
-const lists = ["process/list", "session/list", "console/watch", "usage/watch"]
+const lists = ["process/list", "session/list", "console/watch", "usage/watch", "recording/list", "recording/read"]
 
 /** What each role may do about another client's process; the methods that use the machine do that for its own session. */
 const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
@@ -139,6 +152,7 @@ const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
     "environment/info",
     "environment/status",
     "session/list",
+    "share/list",
     "console/watch",
     "usage/watch",
     "attachment/drive",
@@ -169,13 +183,15 @@ describe("on another client's session", () => {
       Effect.gen(function* () {
         const { as } = yield* server
         const { client: of, sessionId } = yield* as(signed(secret, { sub: "owner" }))
-        yield* of.start("p", ["cat"], { tty: true })
+        yield* of.start("p", ["cat"], { tty: true, record: {} })
+        const [{ recordingId }] = (yield* of.ask("recording/list")).recordings
         const [{ session }] = (yield* of.ask("session/list")).sessions
+        const { shareId } = yield* of.ask("share/create", { processId: "p", role: "viewer", expiresInMs: 60_000 })
         const { client } = yield* as(signed(secret, claims[role]?.(session) ?? {}))
         // The end of the session comes last, the end of the process before it.
-        const last = ["process/closeStdin", "process/terminate", "session/end"]
+        const last = ["recording/start", "process/closeStdin", "process/terminate", "session/end"]
         for (const method of [...methods.filter((method) => !last.includes(method)), ...last]) {
-          const { error } = yield* client.call(method, paramsOf(method, session))
+          const { error } = yield* client.call(method, paramsOf(method, session, recordingId, shareId))
           if (may.includes(method)) {
             assert.notInclude([forbidden, -32601, -32602], error?.code, `${method}: ${JSON.stringify(error)}`)
           } else {

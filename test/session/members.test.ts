@@ -136,6 +136,9 @@ const starts: Observe = ({ client }, params) =>
 const policyOf = { inherit: "all", ignoreDefaultExcludes: true, exclude: [], set: { A: "1" }, includeOnly: [] }
 const fails = { argv: ["/bin/sh", "-c", "echo run; exit 3"] }
 const again = { policy: "onFailure", maxRestarts: 1, withinMs: 60_000, backoffMs: 0, maxBackoffMs: 0 }
+const shares = "test/session/shares.test.ts"
+const recordings = "test/session/recordings.test.ts"
+const recordingId = "0".repeat(32)
 const restarts = "test/process/restart.test.ts"
 const viewers = "test/session/viewers.test.ts"
 
@@ -193,6 +196,12 @@ const subjects: Readonly<Record<string, Subject>> = {
       size: used({ rows: 10, cols: 200 }, { tty: true }),
       "size.rows": used(11, { tty: true, size: { rows: 10, cols: 200 } }),
       "size.cols": used(201, { tty: true, size: { rows: 10, cols: 200 } }),
+      record: used({}),
+      "record.input": shown(recordings, "has the input if that is asked for"),
+      "record.maxBytes": shown(
+        recordings,
+        "ends at its maxBytes, before the event that would exceed them; the process goes on"
+      ),
       sizePolicy: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
       screen: shown("test/session/screens.test.ts", "misses nothing if the screen was kept from the start"),
       timeoutMs: used(1, { argv: ["/bin/sh", "-c", "sleep 0.5"] }),
@@ -324,6 +333,49 @@ const subjects: Readonly<Record<string, Subject>> = {
     rows: { session: otherSession, processId: used("q") }
   },
   "usage/watch": { base: () => ({ intervalMs: 500 }), rows: { intervalMs: checked(499) } },
+  "recording/start": {
+    base: () => ({ processId: "p" }),
+    rows: {
+      session: otherSession,
+      processId: checked(1),
+      input: shown(recordings, "has the input if that is asked for"),
+      maxBytes: shown(recordings, "ends at its maxBytes, before the event that would exceed them; the process goes on")
+    }
+  },
+  "recording/stop": { base: () => ({ recordingId }), rows: { recordingId: checked("..") } },
+  "recording/list": {
+    base: () => ({}),
+    rows: {
+      session: shown(recordings, "of an earlier run of the server are listed, read and removed by operators")
+    }
+  },
+  "recording/read": {
+    base: () => ({ recordingId, offset: 0 }),
+    rows: {
+      recordingId: checked(".."),
+      offset: shown(recordings, "reads from an offset, at most maxBytes"),
+      maxBytes: shown(recordings, "reads from an offset, at most maxBytes")
+    }
+  },
+  "recording/remove": { base: () => ({ recordingId }), rows: { recordingId: checked("..") } },
+  "share/create": {
+    base: () => ({ processId: "p", role: "viewer", expiresInMs: 1000 }),
+    rows: {
+      session: otherSession,
+      processId: used("q"),
+      role: shown(shares, "of an operator uses the process as well"),
+      expiresInMs: shown(shares, "that has expired ends its connections, and its token"),
+      maxViewers: shown(shares, "has as many viewers as it permits"),
+      label: shown(shares, "of a viewer reads one process, and nothing else")
+    }
+  },
+  "share/list": { base: () => ({}), rows: {} },
+  "share/revoke": {
+    base: () => ({ shareId: "0" }),
+    rows: {
+      shareId: shown(shares, "that is revoked ends its connections, those without a handshake too, and its token")
+    }
+  },
   "session/list": { base: () => ({}), rows: {} },
   "session/end": { base: () => ({ session: "s-00000000" }), rows: { session: checked(1) } },
   "process/list": { base: () => ({}), rows: { session: otherSession } },

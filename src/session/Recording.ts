@@ -1,0 +1,296 @@
+/**
+ * One recording: what a process prints, as an asciicast file. It observes the process, collects events, and writes them
+ * when it is told to. Nothing that goes wrong with the file concerns the process.
+ *
+ * @since 0.1.0
+ */
+import { Buffer } from "node:buffer"
+import { constants } from "node:fs"
+import { type FileHandle, open } from "node:fs/promises"
+import { StringDecoder } from "node:string_decoder"
+import * as Asciicast from "../internal/Asciicast.js"
+import type { ManagedProcess } from "../process/ManagedProcess.js"
+import type { ProcessObserver } from "../process/ProcessObserver.js"
+import type { ExitReport } from "../process/ProcessState.js"
+import type { Mark } from "../process/ResizeMarks.js"
+import type { OutputStream } from "../protocol/ExecApi.js"
+import * as OsError from "../protocol/OsError.js"
+import type { RecordingInfo } from "../protocol/RecordingApi.js"
+
+/** Only this user reads or writes it. O_NOFOLLOW is implied by O_EXCL. */
+const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_EXCL
+const mode = 0o600
+
+/** The size in the header of a process without a terminal. */
+const noSize = { rows: 24, cols: 80 }
+
+/** What is known of a recording from its start. */
+export type Origin = Pick<RecordingInfo, "recordingId" | "session" | "processId" | "argv" | "startedAtMs">
+
+/** What a recording needs of the others. */
+export interface Surroundings {
+  /** The current time, in milliseconds since 1970. */
+  readonly now: () => number
+  /** Takes bytes for the file from the total; false if there are not as many. */
+  readonly take: (bytes: number) => boolean
+  /** Gives bytes back that were taken, and not written. */
+  readonly give: (bytes: number) => void
+  /** Counts characters that wait to be written, for all recordings; false if they are too many. */
+  readonly wait: (characters: number) => boolean
+  /** There is something to write: `write` is to be called soon. */
+  readonly onPending: (recording: Recording) => void
+  /** The recording has ended. */
+  readonly onEnd: (failure: string | undefined) => void
+}
+
+/** The options of a recording. */
+export interface Options {
+  /** Whether to record input too. */
+  readonly input: boolean
+  readonly maxBytes: number
+  /** The value of TERM, if it is known. */
+  readonly term: string | undefined
+}
+
+interface Pending {
+  readonly atMs: number
+  readonly code: Asciicast.Code
+  data: string
+}
+
+/** One recording in progress, or that was. */
+export class Recording implements ProcessObserver {
+  /** The bytes of the file. */
+  bytes = 0
+  truncated = false
+  failure: string | undefined
+  private pending: Array<Pending> = []
+  private pendingSize = 0
+  private head: string | undefined
+  private lastAtMs: number
+  private readonly decoders = new Map<OutputStream | "input", StringDecoder>()
+  private file: FileHandle | undefined
+  private writing = false
+  private closed = false
+  private exit: ExitReport | undefined
+  private stoppedAtMs: number | undefined
+  private done = () => {}
+  private leave = () => {}
+  /** Completes when it has ended and the file is closed. */
+  readonly ended = new Promise<void>((resolve) => {
+    this.done = resolve
+  })
+
+  private constructor(
+    readonly origin: Origin,
+    private readonly path: string,
+    private readonly options: Options,
+    private readonly around: Surroundings
+  ) {
+    this.lastAtMs = origin.startedAtMs
+  }
+
+  /** Begins to record: first the output that is retained, then what comes. */
+  static begin(
+    origin: Origin,
+    path: string,
+    process: ManagedProcess,
+    options: Options,
+    around: Surroundings
+  ): Recording {
+    const recording = new Recording(origin, path, options, around)
+    recording.begin(process)
+    return recording
+  }
+
+  /** Whether the file may still grow. */
+  get running(): boolean {
+    return !this.closed
+  }
+
+  private get stopped(): boolean {
+    return this.stoppedAtMs !== undefined
+  }
+
+  get durationMs(): number {
+    return (this.stoppedAtMs ?? this.around.now()) - this.origin.startedAtMs
+  }
+
+  onOutput(_seq: number, stream: OutputStream, bytes: Buffer): void {
+    const text = this.decoder(stream).write(bytes)
+    // A terminal returns the carriage itself; without one nobody has.
+    this.add("o", stream === "pty" ? text : text.replaceAll("\n", "\r\n"))
+  }
+
+  onInput(bytes: Buffer): void {
+    if (this.options.input) this.add("i", this.decoder("input").write(bytes))
+  }
+
+  onResized({ rows, cols }: Mark): void {
+    this.add("r", Asciicast.size(cols, rows))
+  }
+
+  onRestarted(_seq: number, attempt: number): void {
+    this.add("m", `restart ${attempt}`)
+  }
+
+  onExited(_seq: number, exit: ExitReport): void {
+    this.exit = exit
+  }
+
+  onClosed(): void {
+    // After the last output, which may come after the exit.
+    if (typeof this.exit?.exitCode === "number") this.add("x", String(this.exit.exitCode))
+    this.stop()
+  }
+
+  onReleased(): void {
+    this.stop()
+  }
+
+  /** Ends the recording, once everything so far is written. */
+  stop(): void {
+    if (this.stopped) return
+    this.leave()
+    for (const [stream, decoder] of this.decoders) this.add(stream === "input" ? "i" : "o", decoder.end())
+    this.stoppedAtMs = this.around.now()
+    this.around.onPending(this)
+  }
+
+  /** Writes what is pending, unless that is going on. Does not fail. */
+  async write(): Promise<void> {
+    if (this.writing || this.closed) return
+    this.writing = true
+    try {
+      this.file ??= await open(this.path, flags, mode)
+      while (this.head !== undefined || this.pending.length > 0) {
+        const lines = this.encode()
+        if (lines.length > 0) await this.append(lines)
+      }
+    } catch (error) {
+      await this.fail(OsError.describe(error))
+    }
+    this.writing = false
+    if (this.stopped) await this.close()
+  }
+
+  private begin(process: ManagedProcess): void {
+    const { origin, options } = this
+    const { retained, marks } = process
+    const { chunks } = retained.select(0, Number.POSITIVE_INFINITY)
+    const firstSeq = chunks[0]?.seq ?? process.lastSeq + 1
+    const { rows, cols } = marks?.sizeAfter(firstSeq - 1) ?? noSize
+    this.head = Asciicast.header({
+      cols,
+      rows,
+      type: options.term,
+      timestamp: Math.floor(origin.startedAtMs / 1000),
+      command: origin.argv.join(" "),
+      title: origin.processId,
+      origin: { session: origin.session, processId: origin.processId, argv: origin.argv }
+    })
+    this.around.onPending(this)
+    this.leave = process.observe(this)
+    let mark = marks?.countThrough(firstSeq - 1) ?? 0
+    const resizeThrough = (seq: number) => {
+      for (let next = marks?.at(mark); next !== undefined && next.seq <= seq; next = marks?.at(++mark)) {
+        this.onResized(next)
+      }
+    }
+    for (const { seq, stream, chunk } of chunks) {
+      resizeThrough(seq - 1)
+      this.onOutput(seq, stream, chunk)
+    }
+    resizeThrough(Number.POSITIVE_INFINITY)
+    const status = process.status()
+    if (status.exited) this.exit = { exitCode: status.exitCode, signal: status.signal }
+    if (status.closed) this.onClosed()
+  }
+
+  private decoder(stream: OutputStream | "input"): StringDecoder {
+    const known = this.decoders.get(stream)
+    if (known !== undefined) return known
+    const decoder = new StringDecoder("utf8")
+    this.decoders.set(stream, decoder)
+    return decoder
+  }
+
+  private add(code: Asciicast.Code, data: string): void {
+    if (data === "" || this.stopped) return
+    this.pendingSize += data.length
+    if (!this.around.wait(data.length)) {
+      return void this.fail("the files cannot be written as fast as the process prints")
+    }
+    const last = this.pending.at(-1)
+    if (last?.code === code && (code === "o" || code === "i")) last.data += data
+    else this.pending.push({ atMs: this.around.now(), code, data })
+    this.around.onPending(this)
+  }
+
+  /** The pending lines, as far as there is room for them. Without room the recording ends. */
+  private encode(): Buffer {
+    const { pending, head } = this
+    this.drop()
+    this.head = undefined
+    let text = head ?? ""
+    let room = this.options.maxBytes - this.bytes - Buffer.byteLength(text)
+    for (const { atMs, code, data } of pending) {
+      // The clock may be set back.
+      const line = Asciicast.event(Math.max(0, atMs - this.lastAtMs), code, data)
+      room -= Buffer.byteLength(line)
+      if (room < 0) {
+        this.truncate()
+        break
+      }
+      this.lastAtMs = Math.max(atMs, this.lastAtMs)
+      text += line
+    }
+    const lines = Buffer.from(text)
+    if (this.around.take(lines.length)) return lines
+    this.truncate()
+    return Buffer.alloc(0)
+  }
+
+  /** Forgets what is pending. */
+  private drop(): void {
+    this.around.wait(-this.pendingSize)
+    this.pending = []
+    this.pendingSize = 0
+  }
+
+  private truncate(): void {
+    this.truncated = true
+    this.stop()
+    this.drop()
+  }
+
+  private async append(lines: Buffer): Promise<void> {
+    try {
+      await this.file?.appendFile(lines)
+      this.bytes += lines.length
+    } catch (error) {
+      this.around.give(lines.length)
+      // No half of a line: the file stays a recording.
+      await this.file?.truncate(this.bytes).catch(() => {})
+      throw error
+    }
+  }
+
+  private async fail(reason: string): Promise<void> {
+    if (this.failure !== undefined) return
+    this.failure = reason
+    this.drop()
+    this.leave()
+    this.stoppedAtMs ??= this.around.now()
+    if (!this.writing) await this.close()
+  }
+
+  private async close(): Promise<void> {
+    const { file } = this
+    this.closed = true
+    this.file = undefined
+    await file?.close().catch(() => {})
+    this.around.onEnd(this.failure)
+    this.done()
+  }
+}
