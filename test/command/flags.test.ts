@@ -217,7 +217,7 @@ describe("a mistake on the command line", () => {
     [["--", "ps"], "unexpected argument `ps`: exec-server takes no arguments"],
     [["cp", "a", "b", ":c"], "unexpected argument `:c`: exec-server cp takes SOURCE and DESTINATION"],
     [["cp", "-r", "a"], "exec-server cp needs DESTINATION; see `exec-server cp --help`"],
-    [["attach"], "exec-server attach needs ID; see `exec-server attach --help`"],
+    [["attach"], "exec-server attach needs SESSION[/PROCESS]; see `exec-server attach --help`"],
     [["completion", "tcsh"], "SHELL must be one of bash, zsh, fish, not `tcsh`"]
   ] as const) {
     it(`is said: ${args.join(" ")}`, () => assert.strictEqual(understood(...args), said))
