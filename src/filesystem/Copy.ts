@@ -21,6 +21,9 @@ type Failure = SystemError | FileError
 /** The size of the copy buffer, in bytes. */
 const pieceBytes = 1048576
 
+/** The same for a file without a size, in bytes. */
+const kernelPieceBytes = 65536
+
 /** Files copied concurrently; Node.js has four threads for file operations. */
 const concurrency = 4
 
@@ -37,14 +40,19 @@ const copyContent = (from: FileHandle, to: FileHandle, { size, blocks }: BigIntS
   Effect.gen(function* () {
     const isSparse = blocks * 512n < size
     const write = isSparse ? Holes.writeSparse : Holes.writeAll
-    const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Number(size) + 1))
+    // Files of the kernel have no size, and give their content in parts.
+    const isOfKernel = size === 0n
+    const piece = Buffer.allocUnsafe(isOfKernel ? kernelPieceBytes : Math.min(pieceBytes, Number(size) + 1))
     let position = 0
     let bytesRead = piece.length
-    // A short read of a regular file means end of file.
-    while (bytesRead === piece.length) {
+    // A short read of any other file means end of file.
+    while (bytesRead === piece.length || (isOfKernel && bytesRead > 0)) {
       if (isSparse) {
         const next = yield* Effect.uninterruptible(attempt(() => Holes.nextData(from, position)))
-        if (next === undefined) break
+        if (next === undefined) {
+          position = Math.max(position, Number(size))
+          break
+        }
         position = next
       }
       // Uninterruptible: a descriptor must not be closed, and its number used again, under a call.
@@ -57,7 +65,7 @@ const copyContent = (from: FileHandle, to: FileHandle, { size, blocks }: BigIntS
       )
       position += bytesRead
     }
-    if (isSparse) yield* attempt(() => to.truncate(Math.max(position, Number(size))))
+    if (isSparse) yield* attempt(() => to.truncate(position))
   })
 
 /** Copies the content and the mode of a regular file. */

@@ -25,8 +25,8 @@ const compare = (a: Candidate, b: Candidate): number =>
 
 /**
  * The detached session that is ended for a new one of `subject`; undefined if there is none. It belongs to the subject
- * with the most sessions. That must be at least two more than `subject` has, or `subject` itself: then only a session
- * without processes is ended, for which no time was asked.
+ * with the most sessions. These must be at least two more than `subject` has, or `subject` itself has the most: then
+ * only a session without processes is ended.
  */
 export const displaced = <A extends Candidate>(
   detached: Iterable<A>,
@@ -37,9 +37,7 @@ export const displaced = <A extends Candidate>(
   for (const each of subjects) counts.set(each, (counts.get(each) ?? 0) + 1)
   const countOf = (each: string) => counts.get(each) ?? 0
   const mayEnd = (candidate: A) =>
-    candidate.subject === subject
-      ? !candidate.hasProcesses && !candidate.isKept
-      : countOf(candidate.subject) > countOf(subject) + 1
+    candidate.subject === subject ? !candidate.hasProcesses : countOf(candidate.subject) > countOf(subject) + 1
   let least: A | undefined
   for (const candidate of detached) {
     if (!mayEnd(candidate)) continue

@@ -254,5 +254,7 @@ export const lock = (fd: number, kind: "shared" | "exclusive"): boolean => nativ
  */
 export const nextData = async (fd: number, from: number): Promise<number | undefined> => {
   const found = await native().nextData(fd, from)
-  return codeName(-found) === "ENXIO" ? undefined : (check(found) as number)
+  const code = codeName(-found)
+  if (code === "ENXIO") return undefined
+  return code === "EINVAL" ? from : (check(found) as number)
 }

@@ -180,6 +180,24 @@ test("a sparse file stays sparse, with its content and its size", (client, dir) 
     assert.isBelow(statSync(`${dir}/tree.copy/sparse`).blocks, 4096)
   }))
 
+test("files of the kernel, whose sizes are not what they have, are copied whole", (client, dir) =>
+  Effect.gen(function* () {
+    const all = [
+      "/proc/filesystems",
+      "/proc/kallsyms",
+      "/proc/sys/kernel/ostype",
+      "/sys/kernel/uevent_helper",
+      "/sys/kernel/profiling",
+      "/sys/kernel/fscaps"
+    ]
+    const files = all.filter((path) => existsSync(path) && statSync(path).isFile())
+    assert.isAtLeast(files.length, 3)
+    for (const sourcePath of files) {
+      yield* client.ask("fs/copy", { sourcePath, destinationPath: `${dir}/copy`, recursive: false })
+      assert.isTrue(readFileSync(sourcePath).equals(readFileSync(`${dir}/copy`)), sourcePath)
+    }
+  }))
+
 /** The bytes that a process has read so far. */
 const bytesRead = (pid: number) => Number(/rchar: (\d+)/.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1])
 

@@ -152,16 +152,22 @@ describe("at maxSessions", () => {
     })
   )
 
-  full("sessions of the same subject with processes, or that were asked for, do not", (registry) =>
-    Effect.gen(function* () {
-      yield* left(registry, "a", { busy: true })
-      yield* left(registry, "a", { ttlMs: 1_000_000 })
-      yield* registry.create().pipe(as("a"))
-      const idle = yield* left(registry, "a")
-      yield* registry.create().pipe(as("a"))
-      assert.isTrue(isEnded(idle))
-      assert.include((yield* failureOf(registry.create().pipe(as("a")))).message, "maxSessions")
-    })
+  full(
+    "of the same subject, those that wait as they were asked to come last, and those with processes stay",
+    (registry) =>
+      Effect.gen(function* () {
+        const busy = yield* left(registry, "a", { busy: true })
+        const kept = yield* left(registry, "a", { ttlMs: 1 })
+        yield* registry.create().pipe(as("a"))
+        const idle = yield* left(registry, "a")
+        for (const ended of [idle, kept]) {
+          assert.isFalse(isEnded(ended))
+          yield* registry.create().pipe(as("a"))
+          assert.isTrue(isEnded(ended))
+        }
+        assert.isFalse(isEnded(busy))
+        assert.include((yield* failureOf(registry.create().pipe(as("a")))).message, "maxSessions")
+      })
   )
 
   full("a subject gives way to one with fewer, with what is missed least", (registry, fake) =>
