@@ -14,6 +14,7 @@ export const maxAttachments = 256
 export class Attachments {
   private readonly all = new Map<number, Attachment>()
   private readonly drains = new Set<() => void>()
+  private hasAttached = false
   /** Whether the client gets `console/event`. */
   watchesConsole = false
 
@@ -26,6 +27,7 @@ export class Attachments {
       return new LimitReached({ limit: "attachments of one connection", value: maxAttachments, advice })
     }
     this.all.set(attachment.id, attachment)
+    this.hasAttached = true
     return undefined
   }
 
@@ -37,9 +39,10 @@ export class Attachments {
     return this.all.get(id)
   }
 
-  /** The client has shown everything up to `seq`. */
-  acknowledge(id: number, seq: number): void {
+  /** The client has shown everything up to `seq`. Returns whether it has ever attached. */
+  acknowledge(id: number, seq: number): boolean {
     this.all.get(id)?.acknowledge(seq)
+    return this.hasAttached
   }
 
   /** Calls a listener whenever the client accepts data again. */

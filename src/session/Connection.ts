@@ -156,7 +156,8 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       if (Either.isLeft(found)) {
         return end({ code: 1002, reason: `attachment/ack: ${formatParseError(found.left)}` })
       }
-      core.acknowledgeAttachment(found.right.attachmentId, found.right.seq)
+      if (core.acknowledgeAttachment(found.right.attachmentId, found.right.seq)) return
+      end({ code: 1002, reason: "unexpected notification method: attachment/ack" })
     }
 
     const malformed = (detail: string) => {

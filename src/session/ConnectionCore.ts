@@ -65,8 +65,8 @@ export interface ConnectionCore {
   readonly confirm: () => Initialized | "repeated" | "too early"
   /** The client has consumed the output of a process up to `seq`. Returns whether it was granted a window. */
   readonly acknowledge: (processId: ProcessId, seq: number) => boolean
-  /** The client has shown the output of an attachment up to `seq`. */
-  readonly acknowledgeAttachment: (attachmentId: number, seq: number) => void
+  /** The client has shown the output of an attachment up to `seq`. Returns whether it has ever attached. */
+  readonly acknowledgeAttachment: (attachmentId: number, seq: number) => boolean
   /** The credential of the connection has expired: tells its attachments. */
   readonly expire: () => void
   /** The client accepts data again: resumes reading paused processes and HTTP bodies. */

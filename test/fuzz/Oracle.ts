@@ -56,7 +56,9 @@ export const expectationOf = (text: string): Expectation => {
     return ids.length === 1 ? malformed : { _tag: "Unsure" }
   }
   if (typeof method !== "string") return malformed
-  if (!("id" in message)) return { _tag: method === "initialized" ? "Unsure" : "Close" }
+  // A client that has attached before may acknowledge.
+  const mayCome = method === "initialized" || method === "attachment/ack"
+  if (!("id" in message)) return { _tag: mayCome ? "Unsure" : "Close" }
   if (trace !== undefined && trace !== null && !isRecord(trace)) return malformed
   return { _tag: "Answer", ids }
 }

@@ -259,6 +259,17 @@ describe("an attachment", () => {
     }).pipe(Effect.provide(serverLayer()))
   )
 
+  it.scoped("that was never made cannot be acknowledged", () =>
+    Effect.gen(function* () {
+      const { client } = yield* started()
+      client.raw('{"method":"attachment/ack","params":{"attachmentId":1,"seq":1}}')
+      assert.deepStrictEqual(yield* client.ended(), {
+        code: 1002,
+        reason: "unexpected notification method: attachment/ack"
+      })
+    }).pipe(Effect.provide(serverLayer()))
+  )
+
   it.scoped("of nothing is refused, and so is what makes no sense", () =>
     Effect.gen(function* () {
       const { client } = yield* started()
