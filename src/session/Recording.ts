@@ -278,11 +278,19 @@ export class Recording implements ProcessObserver {
       await this.file?.appendFile(lines)
       this.bytes += lines.length
     } catch (error) {
-      this.around.give(lines.length)
-      // No half of a line: the file stays a recording.
-      await this.file?.truncate(this.bytes).catch(() => {})
+      const kept = await this.keepWhole(lines).catch(() => 0)
+      this.bytes += kept
+      this.around.give(lines.length - kept)
       throw error
     }
+  }
+
+  /** Removes the half of a line that was written: the file stays a recording. Returns how many of these bytes are left. */
+  private async keepWhole(lines: Buffer): Promise<number> {
+    const { size } = (await this.file?.stat()) ?? { size: 0 }
+    const kept = lines.subarray(0, Math.max(0, size - this.bytes)).lastIndexOf("\n") + 1
+    await this.file?.truncate(this.bytes + kept)
+    return kept
   }
 
   private async fail(reason: string): Promise<void> {

@@ -229,6 +229,22 @@ const make = (folder: string, limits: Limits) =>
       dirty.add(one)
     }
 
+    const pathOf = (recorded: Recorded) => join(directory, fileName(recorded.info().recordingId))
+    const attempt = <A>(use: () => Promise<A>) =>
+      Effect.tryPromise({ try: use, catch: (error) => new FileFailed({ message: OsError.describe(error) }) })
+
+    const remove: Shape["remove"] = (recorded) => {
+      const { recordingId } = recorded.info()
+      const removed = Effect.zipRight(
+        // Its file may never have been made.
+        attempt(() => rm(pathOf(recorded), { force: true })),
+        Effect.sync(() => {
+          if (all.delete(recordingId)) total -= recorded.info().bytes
+        })
+      )
+      return Effect.uninterruptible(Effect.zipRight(recorded.stop, removed))
+    }
+
     const begin =
       (recordingId: string, { input = false, maxBytes = limits.maxBytes }: RecordOptions): Reservation["begin"] =>
       (session, process, term) => {
@@ -285,8 +301,9 @@ const make = (folder: string, limits: Limits) =>
           Effect.promise(() => one.write()),
           () => {
             if (one.failure === undefined) return Effect.void
-            all.delete(recordingId)
-            return new FileFailed({ message: one.failure })
+            const failed = new FileFailed({ message: one.failure })
+            // Nobody knows its id.
+            return Effect.zipRight(remove(recorded), failed)
           }
         )
       }
@@ -298,10 +315,6 @@ const make = (folder: string, limits: Limits) =>
       })
       return Effect.raceFirst(Effect.interruptible(stopped), Effect.interruptible(Effect.sleep(endMs)))
     })
-
-    const pathOf = (recorded: Recorded) => join(directory, fileName(recorded.info().recordingId))
-    const attempt = <A>(use: () => Promise<A>) =>
-      Effect.tryPromise({ try: use, catch: (error) => new FileFailed({ message: OsError.describe(error) }) })
 
     return {
       reserve: (options) => {
@@ -347,17 +360,7 @@ const make = (folder: string, limits: Limits) =>
             await file.close()
           }
         }),
-      remove: (recorded) => {
-        const { recordingId } = recorded.info()
-        const removed = Effect.zipRight(
-          // Its file may never have been made.
-          attempt(() => rm(pathOf(recorded), { force: true })),
-          Effect.sync(() => {
-            if (all.delete(recordingId)) total -= recorded.info().bytes
-          })
-        )
-        return Effect.uninterruptible(Effect.zipRight(recorded.stop, removed))
-      }
+      remove
     } satisfies Shape
   })
 

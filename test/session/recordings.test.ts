@@ -236,6 +236,25 @@ describe("a recording", () => {
     })
   )
 
+  it.scopedLive("keeps the whole lines of what could be written, and nothing of one that could not begin", () =>
+    Effect.gen(function* () {
+      const { client, dir } = yield* recording([], { under: 'ulimit -f 256; exec "$@"' })
+      const id = yield* recorded(client, "seq 1 300000; echo last")
+      yield* client.closed("p")
+      yield* client.ask("recording/stop", { recordingId: id })
+      const { bytes, failure } = yield* entryOf(client, id)
+      assert.strictEqual(failure, "File too large (os error 27)")
+      const text = readFileSync(join(dir, `${id}.cast`), "utf8")
+      assert.lengthOf(text, bytes)
+      assert.isTrue(text.endsWith("]\n"), text.slice(-50))
+      assert.isAtLeast(textOf(parse(text).events, "o").length, 1000)
+      const before = readdirSync(dir)
+      const { error } = yield* client.call("recording/start", { processId: "p" })
+      assert.strictEqual(error.message, "File too large (os error 27)")
+      assert.deepStrictEqual(readdirSync(dir), before, "one that has not begun leaves no file")
+    })
+  )
+
   it.scopedLive("whose file cannot be made fails, or is told of where it began with the process", () =>
     Effect.gen(function* () {
       const { client, dir } = yield* recording()
