@@ -169,6 +169,24 @@ describe("attach SESSION[/PROCESS]", () => {
     })
   )
 
+  it.scopedLive("passes on nothing that this terminal would answer or act on", () =>
+    Effect.gen(function* () {
+      const { url, asOperator } = yield* served
+      const owner = yield* shell(url)
+      yield* owner.write("printf '\\033]2;ti''tle\\007before\\n'\n")
+      const { type, sees, screen } = yield* atTerminal(["/bin/sh"], { rows: 24, cols: 80 })
+      yield* type(`${commandLine("attach", ...asOperator, "build/p1").join(" ")}; echo code=$?\n`)
+      yield* sees("attached; ^] detaches")
+      yield* owner.write("printf '\\033[6n\\033[c\\033]52;c;aGk=\\007af''ter\\303\\251\\n'\n")
+      yield* sees("afteré")
+      for (const sequence of ["\u001b[6n", "\u001b[c", "\u001b]"]) assert.notInclude(screen(), sequence)
+      yield* type("\u001d")
+      yield* sees("code=0")
+      yield* owner.write("exit\n")
+      yield* owner.closed
+    })
+  )
+
   it.scopedLive("lets a viewer see, and type nothing; so does --read-only", () =>
     Effect.gen(function* () {
       const { url, asOperator, asViewer } = yield* served
