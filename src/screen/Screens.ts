@@ -69,6 +69,8 @@ interface Thread {
 export class Screen {
   /** The last event whose output the thread has been given; undefined if it must begin anew. */
   private fed: number | undefined
+  /** The title that the program had set when the thread last took output. */
+  title: string | null = null
   private nextMark = 0
   private truncated = false
   private waitingBytes = 0
@@ -138,6 +140,7 @@ export class Screen {
     switch (reply.type) {
       case "fed":
         this.pendingBytes -= this.pending.shift() ?? 0
+        this.title = reply.title
         break
       case "shown": {
         const asked = this.asks.get(reply.ask)

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import type { Size } from "../process/ResizeMarks.js"
-import type { StartParams } from "../protocol/ExecApi.js"
+import type { ProcessInfo, StartParams } from "../protocol/ExecApi.js"
 import {
   type Failure,
   Forbidden,
@@ -69,8 +69,8 @@ class Watches {
 
 /** Who watches what on one server. */
 export interface Watching {
-  /** How many attachments a process has. */
-  readonly viewersOf: (process: ManagedProcess) => number
+  /** What `process/list` tells: how many attachments a process has, and the title of its terminal. */
+  readonly describe: (process: ManagedProcess) => Required<Pick<ProcessInfo, "viewers" | "title">>
   /** Starts a process, and keeps its screen from the start if the request says so. */
   readonly starting: <A, E>(
     session: Session,
@@ -210,7 +210,10 @@ export const make = Effect.gen(function* () {
   })
 
   const watching: Watching = {
-    viewersOf: (process) => watches.find(process)?.count ?? 0,
+    describe: (process) => {
+      const { count = 0, title = null } = watches.find(process) ?? {}
+      return { viewers: count, title }
+    },
     starting: (session, { processId, screen = false }, start) => {
       if (!screen) return start
       return Effect.flatMap(screens.reserve, (place) =>

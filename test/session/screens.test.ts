@@ -74,6 +74,7 @@ describe("a late joiner", () => {
     Effect.gen(function* () {
       const { client, child } = yield* started()
       child.emit("pty", "\u001b]2;the title\u0007one\r\n\u001b[31mtwo")
+      assert.deepInclude((yield* client.ask("process/list")).processes[0], { title: null, viewers: 0 })
       const viewer = yield* attach(client, "p", screen)
       assert.deepInclude(viewer.answer, { seq: 1, size, title: "the title", truncated: false })
       assert.deepStrictEqual(shown(viewer.answer), shownAfter("\u001b]2;the title\u0007one\r\n\u001b[31mtwo"))
@@ -84,6 +85,7 @@ describe("a late joiner", () => {
       const again = yield* client.ask("attachment/screen", { attachmentId: viewer.id })
       assert.deepStrictEqual([again.seq, again.size, again.truncated], [2, size, false])
       assert.deepStrictEqual(shown(again), shownAfter("\u001b]2;the title\u0007one\r\n\u001b[31mtwo more"))
+      assert.deepInclude((yield* client.ask("process/list")).processes[0], { title: "the title", viewers: 1 })
     }).pipe(Effect.provide(serverLayer()), Effect.provide(threads().layer))
   )
 
