@@ -55,25 +55,26 @@ export const join = ({ client, session, processId: id, readOnly }: Options) =>
       const signals = yield* LocalSignals
       const runFork = Runtime.runFork(yield* Effect.runtime<never>())
       const processId = ProcessId.make(id)
-      const info = (yield* client.sessions.processes(session)).find((one) => one.processId === id)
-      if (info === undefined) return yield* new CommandFailed({ message: `unknown process id ${id}` })
       const size = Terminal.size()
-      const { events } = yield* client.sessions.attach({
-        ...{ session, processId: id, size },
-        ...(info.tty && size !== undefined ? { from: "screen", scrollback } : { from: "start" })
-      })
+      const about = { session, processId: id, size }
+      const fromStart = client.sessions.attach(about)
+      // A process without a terminal has no screen.
+      const fromScreen = Effect.orElse(
+        client.sessions.attach({ ...about, from: "screen", scrollback }),
+        () => fromStart
+      )
+      const { attached, events } = yield* size === undefined ? fromStart : fromScreen
+      const tty = attached.size !== null
+      const mayType = attached.role === "operator" && !readOnly
+      if (tty) yield* Terminal.say(mayType ? "attached; ^] detaches" : "watching; ^] leaves")
       const left = yield* Deferred.make<never, Exited>()
       const leave = (code: number) => Deferred.unsafeDone(left, new Exited({ code }))
       yield* signals.take((signal) => leave(codeOf(signal)))
       let show = filtered()
-      let mayType = false
       let exitCode: number | null = null
 
       const onEvent = (event: WatchEvent): Effect.Effect<void, Terminal.OutputError | CommandFailed> => {
         switch (event._tag) {
-          case "Attached":
-            mayType = event.role === "operator" && !readOnly
-            return info.tty ? Terminal.say(mayType ? "attached; ^] detaches" : "watching; ^] leaves") : Effect.void
           case "Screen":
             if (size === undefined) return Terminal.write("stdout", event.screen)
             show = filtered()
@@ -88,6 +89,7 @@ export const join = ({ client, session, processId: id, readOnly }: Options) =>
             return Effect.void
           case "Ended":
             return new CommandFailed({ message: `the attachment has ended: ${event.reason}` })
+          case "Attached":
           case "Closed":
           case "Resized":
           case "Restarted":
@@ -107,15 +109,13 @@ export const join = ({ client, session, processId: id, readOnly }: Options) =>
           if (mayType) return Effect.asVoid(client.call("process/write", { session, processId, chunk }))
           return isKey(interrupt) ? Effect.sync(() => leave(codeOf("SIGINT"))) : Effect.void
         })
-      if (info.tty) yield* Terminal.raw
+      if (tty) yield* Terminal.raw
       yield* Effect.forkScoped(Effect.interruptible(Effect.ignore(Terminal.forEachInput(onInput))))
       yield* client.watch(({ _tag }) => {
         if (_tag === "Recovering") runFork(Terminal.say("the connection is lost; reconnecting"))
       })
 
-      yield* Effect.raceFirst(shown, Deferred.await(left)).pipe(
-        Effect.ensuring(info.tty ? Terminal.reset : Effect.void)
-      )
+      yield* Effect.raceFirst(shown, Deferred.await(left)).pipe(Effect.ensuring(tty ? Terminal.reset : Effect.void))
       return yield* new Exited({ code: exitCode ?? 1 })
     })
   )

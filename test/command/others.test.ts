@@ -371,17 +371,34 @@ describe("top", () => {
   )
 })
 
+/** Commands with the token of a share reach its process, as the command that made it said. */
+const usesShare = ({ url, token, session, stderr }: { [name in "url" | "token" | "session" | "stderr"]: string }) =>
+  Effect.gen(function* () {
+    assert.include(stderr, `exec-server attach ${session}/p1 --url ${url} --token-file FILE`)
+    const tokenFile = join(yield* directory, "token")
+    writeFileSync(tokenFile, token, { mode: 0o600 })
+    const as = ["--url", url, "--token-file", tokenFile]
+    assert.deepInclude(yield* command(["logs", `${session}/p1`, ...as]), { code: 0, stdout: "here\n" })
+    const { type, sees } = yield* atTerminal(["sh"])
+    yield* type(`${commandLine("attach", `${session}/p1`, ...as).join(" ")}\n`)
+    yield* sees("\nhere")
+    const other = yield* command(["logs", `${session}/p2`, ...as])
+    assert.strictEqual(other.code, 1)
+    assert.include(other.stderr, "this token may only view what it was made for")
+  })
+
 describe("share", () => {
   it.scopedLive("prints a token that reads one process, until it is revoked", () =>
     Effect.gen(function* () {
       const { url, asClient, asOperator } = yield* served
-      yield* left(asClient, ["--name", "b", "--keep"], "sleep", "1000")
+      yield* left(asClient, ["--name", "b", "--keep"], "sh", "-c", "echo here; exec sleep 1000")
       const { code, stdout, stderr } = yield* command(["share", "b/p1", "--json", "--expires-in", "1h", ...asOperator])
       assert.strictEqual(code, 0, stderr)
       const { token, shareId, session } = JSON.parse(stdout)
       assert.include(stderr, `exec-server share --revoke ${shareId} --url ${url}`)
       const viewer = yield* ExecClient.connect({ url, token })
       assert.deepInclude(yield* viewer.usage.process("p1", session), { processes: 1 })
+      yield* Effect.scoped(usesShare({ url, token, session, stderr }))
       assert.strictEqual((yield* command(["share", "--revoke", shareId, ...asOperator])).code, 0)
       assert.include((yield* viewer.ended).message, "revoked")
       const again = yield* command(["share", "--revoke", shareId, ...asOperator])
