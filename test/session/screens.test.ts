@@ -290,6 +290,47 @@ describe("the screens of a server", () => {
     }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
   })
 
+  it.scoped("are given up if their output keeps the thread busy, and those of others are made by the next one", () => {
+    let ended = 0
+    const layer = Layer.succeed(ScreenHost, ({ onReply }: HostEvents) => {
+      const handle = ScreenServing.serve((reply) => setImmediate(() => onReply(reply)))
+      let isBusy = false
+      return {
+        post: (request) => {
+          const items = request.type === "feed" ? request.items : []
+          isBusy ||= items.some((item) => !("rows" in item) && Buffer.from(item).includes("bomb"))
+          if (!isBusy) handle(request)
+        },
+        end: () => {
+          ended++
+        }
+      }
+    })
+    return Effect.gen(function* () {
+      const { client, child } = yield* started()
+      child.emit("pty", "shown")
+      const victim = yield* attach(client, "p", screen)
+      yield* client.start("bomb", ["program"], tty)
+      yield* settle
+      const bomb = yield* (yield* FakeSpawner).child(1)
+      bomb.emit("pty", "bomb")
+      const first = client.post("process/attach", { processId: "bomb", window: 1, ...screen })
+      yield* settle
+      const asked = client.post("attachment/screen", { attachmentId: victim.id })
+      yield* settle
+      yield* TestClock.adjust("11 seconds")
+      assert.strictEqual((yield* client.reply(first)).error.code, -32603)
+      assert.deepStrictEqual(shown((yield* client.reply(asked)).result), shownAfter("shown"))
+      assert.strictEqual(ended, 1)
+      // One that watches it anyway keeps nobody busy again.
+      const viewer = yield* attach(client, "bomb")
+      const again = client.post("attachment/screen", { attachmentId: viewer.id })
+      yield* settle
+      assert.deepStrictEqual((yield* client.reply(again)).error.code, -32603)
+      assert.strictEqual(ended, 1)
+    }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
+  })
+
   it.scopedLive("are made by a thread of their own", () =>
     Effect.gen(function* () {
       const { client } = yield* connected()
