@@ -52,6 +52,8 @@ const busyMs = 10_000
 export interface Snapshot {
   readonly seq: number
   readonly size: Size
+  /** How many resizes it knows: one after it may have the same `seq`. */
+  readonly resizes: number
   /** The bytes that make an empty terminal of this size show the same. */
   readonly screen: Buffer
   readonly title: string | null
@@ -201,9 +203,10 @@ export class Screen {
     this.feed(this.fed ?? 0, Number.POSITIVE_INFINITY)
     const seq = this.process.lastSeq
     const size = this.process.currentSize ?? defaultSize
+    const resizes = this.process.marks?.count ?? 0
     const asked: Asked = {
       scrollback,
-      snapshot: { seq, size, truncated: this.truncated },
+      snapshot: { seq, size, resizes, truncated: this.truncated },
       answer
     }
     const ask = this.nextAsk++
