@@ -33,7 +33,8 @@ import { type Session, SessionRegistry } from "./SessionRegistry.js"
 import { type Host, type NoScreen, Watched } from "./Watched.js"
 
 /** What the client of a new attachment knows. */
-interface Beginning extends Omit<Screens.Snapshot, "size" | "screen"> {
+interface Beginning extends Omit<Screens.Snapshot, "size" | "screen" | "resizes"> {
+  readonly resizes?: number
   readonly size: Size | null
   readonly screen: Buffer | null
 }
@@ -149,10 +150,12 @@ export const make = Effect.gen(function* () {
         if (full !== undefined) return yield* full
         watched.join(attachment)
         audit.write(who, { event: "process.attach", processId, role: description.role })
-        const begun = yield* Effect.onError(begin(watched, from), () => Effect.sync(() => attachment.stop()))
+        const { resizes, ...begun } = yield* Effect.onError(begin(watched, from), () =>
+          Effect.sync(() => attachment.stop())
+        )
         // The process was forgotten meanwhile.
         if (attachments.find(attachment.id) === undefined) return yield* new UnknownProcess({ processId })
-        attachment.beginAt(begun.seq)
+        attachment.beginAt(begun.seq, resizes)
         return {
           attachmentId: attachment.id,
           role: description.role,

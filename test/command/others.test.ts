@@ -187,6 +187,23 @@ describe("attach SESSION[/PROCESS]", () => {
     })
   )
 
+  it.scopedLive("leaves the alternate screen that a program is still on", () =>
+    Effect.gen(function* () {
+      const { url, asOperator } = yield* served
+      const owner = yield* shell(url)
+      yield* owner.write("printf '\\033[?1049h'; echo fu''ll\n")
+      const { type, sees, screen } = yield* atTerminal(["/bin/sh"], { rows: 24, cols: 80 })
+      yield* type(`${commandLine("attach", ...asOperator, "build").join(" ")}; echo code=$?\n`)
+      yield* sees("full")
+      assert.include(screen(), "\u001b[?1049h")
+      yield* type("\u001d")
+      yield* sees("code=0")
+      assert.isAbove(screen().lastIndexOf("\u001b[?1049l"), screen().lastIndexOf("\u001b[?1049h"))
+      yield* owner.write("exit\n")
+      yield* owner.closed
+    })
+  )
+
   it.scopedLive("lets a viewer see, and type nothing; so does --read-only", () =>
     Effect.gen(function* () {
       const { url, asOperator, asViewer } = yield* served
