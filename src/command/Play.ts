@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import { createReadStream } from "node:fs"
-import { createInterface } from "node:readline"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -35,38 +34,59 @@ const parseSpeed = (text = "1"): Effect.Effect<number, UsageError> => {
     : new UsageError({ message: `--speed ${text}: expected a number above 0, up to ${maxSpeed}, such as 2 or 0.5` })
 }
 
+/** The longest line, in characters. */
+const maxLineLength = 16_777_216
+
+/** Splits text into lines. */
+async function* split(file: string, input: AsyncIterable<string>) {
+  let rest = ""
+  for await (const text of input) {
+    let from = 0
+    for (let to = text.indexOf("\n"); to >= 0; to = text.indexOf("\n", from)) {
+      yield rest + text.slice(from, to)
+      rest = ""
+      from = to + 1
+    }
+    rest += text.slice(from)
+    if (rest.length > maxLineLength) {
+      throw new CommandFailed({
+        message: `cannot play ${file}: it has a line of more than ${maxLineLength} characters`
+      })
+    }
+  }
+  if (rest !== "") yield rest
+}
+
 /** The lines of a file, one at a time; undefined at its end. */
 const linesOf = (file: string) =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.sync(() => {
-        const input = createReadStream(file)
-        const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })
-        return { input, iterator: lines[Symbol.asyncIterator](), lines }
-      }),
-      ({ input, lines }) =>
-        Effect.sync(() => {
-          lines.close()
-          input.destroy()
-        })
+      Effect.sync(() => createReadStream(file, "utf8")),
+      (input) => Effect.sync(() => input.destroy())
     ),
-    ({ input, iterator }) =>
-      Effect.async<string | undefined, CommandFailed>((resume) => {
-        const fail = (error: unknown) =>
-          resume(new CommandFailed({ message: `cannot read ${file}: ${OsError.describe(error)}` }))
-        // An iterator of lines does not tell of errors.
-        if (input.errored !== null) return fail(input.errored)
-        input.once("error", fail)
-        iterator.next().then(({ done, value }) => {
-          input.removeListener("error", fail)
-          if (input.errored !== null) fail(input.errored)
-          else resume(Effect.succeed(done === true ? undefined : value))
-        }, fail)
-      })
+    (input) => {
+      const lines = split(file, input)
+      return Effect.map(
+        Effect.tryPromise({
+          try: () => lines.next(),
+          catch: (error) =>
+            error instanceof CommandFailed
+              ? error
+              : new CommandFailed({ message: `cannot read ${file}: ${OsError.describe(error)}` })
+        }),
+        ({ value }) => value ?? undefined
+      )
+    }
   )
 
-/** Leaves the alternate screen, and resets what a program may have left. */
-const restore = Effect.zipRight(Effect.ignore(Terminal.write("stdout", "\u001b[?1049l")), Terminal.reset)
+/**
+ * Leaves the alternate screen, and resets what a program may have left, a character set or a scroll region (DECSTR),
+ * reports of focus and keys included.
+ */
+const restore = Effect.zipRight(
+  Effect.ignore(Terminal.write("stdout", "\u001b[?1049l\u001b[!p\u001b[?1004l\u001b[=0u")),
+  Terminal.reset
+)
 
 /**
  * Plays the output with its pauses. Space pauses, q ends. What is dangerous to pass to a terminal is left out. If stdout

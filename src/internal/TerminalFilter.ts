@@ -23,6 +23,10 @@ const c1 = new Map([
   ["\u009f", "_"]
 ])
 
+/** A link: text without controls, which might end it early, and its terminator. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
+const link = /^\u001b\]8;[^\u0000-\u001f\u007f-\u009f]*(\u0007|\u009c|\u001b\\)$/
+
 /** A control sequence that a terminal answers: device attributes, status, modes, window reports, versions. */
 const isQuery = (parameters: string, final: string): boolean => {
   switch (final) {
@@ -32,17 +36,33 @@ const isQuery = (parameters: string, final: string): boolean => {
       return true
     case "t":
       return !/^(22|23)(;|$)/.test(parameters)
-    case "p":
     case "w":
       return parameters.includes("$")
+    case "p":
+      return /[$+]/.test(parameters)
     case "q":
       return parameters.startsWith(">")
     case "u":
-      return parameters.startsWith("?") || parameters.includes("$")
+      return parameters.startsWith("?") || /[$&]/.test(parameters)
+    // Checksums, graphics, keyboards, colours, locators.
+    case "y":
+      return parameters.includes("*")
+    case "S":
+    case "m":
+      return parameters.startsWith("?")
+    case "R":
+      return parameters.includes("#")
+    case "|":
+      return /[#']/.test(parameters)
+    case "v":
+      return parameters.includes('"')
     default:
       return false
   }
 }
+
+/** Whether this is part of no sequence: a terminal acts on it at once, in the middle of one too, or ignores it. */
+const isForeign = (character: string) => character < " " || character > "~"
 
 /** What of the output is passed on. */
 export type Kept = "screen" | "text"
@@ -94,22 +114,19 @@ export class TerminalFilter {
 
   private afterEscape(character: string): string {
     if (character === esc) return ""
+    if (isForeign(character)) return this.abort(character)
     this.sequence += character
     if (character === "[") this.state = "control"
     else if (strings.has(character)) this.state = "string"
     // Intermediate characters, as those that select a character set.
-    else if (character >= " " && character <= "/" && this.sequence.length < maxLength) return ""
-    // ESC Z asks what terminal it is.
-    else return this.end(character !== "Z")
+    else if (character <= "/" && this.sequence.length < maxLength) return ""
+    // ESC Z asks what terminal it is; after ESC % the bytes of a character may be controls.
+    else return this.end(this.sequence.length < maxLength && character !== "Z" && this.sequence[1] !== "%")
     return ""
   }
 
   private control(character: string): string {
-    // A new sequence aborts the current one; CAN and SUB do as well.
-    if (character === esc || character < " ") {
-      this.state = "ground"
-      return this.ground(character)
-    }
+    if (isForeign(character)) return this.abort(character)
     this.sequence += character
     if (character < "@" && this.sequence.length < maxLength) return ""
     return this.end(this.sequence.length < maxLength && !isQuery(this.sequence.slice(2, -1), character))
@@ -117,15 +134,29 @@ export class TerminalFilter {
 
   private string(character: string): string {
     const isOver = character === "\u0007" || character === "\u009c" || character === "\u0018" || character === "\u001a"
-    if (isOver || (character === "\\" && this.sequence.endsWith(esc))) {
+    const isEscaped = this.sequence.endsWith(esc)
+    if (isOver || (character === "\\" && isEscaped)) {
       this.sequence += character
       // Of these only links draw on the screen.
-      return this.end(this.sequence.startsWith(`${esc}]8;`) && this.sequence.length < maxLength)
+      return this.end(link.test(this.sequence) && this.sequence.length < maxLength)
+    }
+    if (isEscaped) {
+      // Another sequence begins.
+      this.state = "escape"
+      this.sequence = esc
+      return this.afterEscape(character)
     }
     if (this.sequence.length < maxLength || character === esc) this.sequence += character
     // What is too long is left out; only its end is looked for.
     else this.sequence = this.sequence.slice(0, maxLength)
     return ""
+  }
+
+  /** What is within a sequence leaves it out, and counts for itself. */
+  private abort(character: string): string {
+    this.state = "ground"
+    this.sequence = ""
+    return this.ground(character)
   }
 
   private end(isSafe: boolean): string {

@@ -226,7 +226,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
 
     if (peer.grant.expiresAtMs !== undefined) {
       const endExpired = Effect.sync(() => {
-        core.expire()
+        core.endAttachments("expired")
         end({ code: 1008, reason: "the token has expired; connect again with a new one" })
       })
       yield* Effect.zipRight(expired(peer.grant.expiresAtMs), endExpired).pipe(
@@ -236,7 +236,10 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     }
 
     if (peer.grant.share !== undefined) {
-      const leave = peer.grant.share.enter((reason) => end({ code: 1008, reason }))
+      const leave = peer.grant.share.enter((reason) => {
+        core.endAttachments("revoked")
+        end({ code: 1008, reason })
+      })
       yield* Scope.addFinalizer(scope, Effect.sync(leave))
     }
 

@@ -15,6 +15,7 @@ import { HttpLimits } from "../http/HttpLimits.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import { type Failure, SessionEnding } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import type { EndReason } from "./Attachment.js"
 import { Attachments } from "./Attachments.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import * as Dispatcher from "./Dispatcher.js"
@@ -67,8 +68,8 @@ export interface ConnectionCore {
   readonly acknowledge: (processId: ProcessId, seq: number) => boolean
   /** The client has shown the output of an attachment up to `seq`. Returns whether it has ever attached. */
   readonly acknowledgeAttachment: (attachmentId: number, seq: number) => boolean
-  /** The credential of the connection has expired: tells its attachments. */
-  readonly expire: () => void
+  /** What permitted the attachments has ended: tells why, and ends them. */
+  readonly endAttachments: (reason: EndReason) => void
   /** The client accepts data again: resumes reading paused processes and HTTP bodies. */
   readonly onDrain: () => void
   /** Whether the connection is ending: its requests are being interrupted, and their answers are not sent. */
@@ -202,7 +203,7 @@ export const make = (
         return handshake.initialized?.capabilities.outputWindow !== undefined
       },
       acknowledgeAttachment: (id, seq) => attachments.acknowledge(id, seq),
-      expire: () => attachments.end("expired"),
+      endAttachments: (reason) => attachments.end(reason),
       onDrain: () => {
         notifier?.onDrain()
         attachments.onDrain()

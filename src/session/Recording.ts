@@ -24,6 +24,9 @@ const mode = 0o600
 /** The size in the header of a process without a terminal. */
 const noSize = { rows: 24, cols: 80 }
 
+/** An event of this many characters gets no more. At a limit the last event is left out, and lines are read as a whole. */
+const maxEventLength = 16_384
+
 /** What is known of a recording from its start. */
 export type Origin = Pick<RecordingInfo, "recordingId" | "session" | "processId" | "argv" | "startedAtMs">
 
@@ -31,8 +34,10 @@ export type Origin = Pick<RecordingInfo, "recordingId" | "session" | "processId"
 export interface Surroundings {
   /** The current time, in milliseconds since 1970. */
   readonly now: () => number
-  /** Takes bytes for the file from the total; false if there are not as many. */
-  readonly take: (bytes: number) => boolean
+  /** How many bytes of the total are left. */
+  readonly room: () => number
+  /** Takes bytes for the file from the total. */
+  readonly take: (bytes: number) => void
   /** Gives bytes back that were taken, and not written. */
   readonly give: (bytes: number) => void
   /** Counts characters that wait to be written, for all recordings; false if they are too many. */
@@ -222,7 +227,8 @@ export class Recording implements ProcessObserver {
       return void this.fail("the files cannot be written as fast as the process prints")
     }
     const last = this.pending.at(-1)
-    if (last?.code === code && (code === "o" || code === "i")) last.data += data
+    const isText = code === "o" || code === "i"
+    if (isText && last?.code === code && last.data.length < maxEventLength) last.data += data
     else this.pending.push({ atMs: this.around.now(), code, data })
     this.around.onPending(this)
   }
@@ -233,7 +239,11 @@ export class Recording implements ProcessObserver {
     this.drop()
     this.head = undefined
     let text = head ?? ""
-    let room = this.options.maxBytes - this.bytes - Buffer.byteLength(text)
+    let room = Math.min(this.options.maxBytes - this.bytes, this.around.room()) - Buffer.byteLength(text)
+    if (room < 0) {
+      this.truncate()
+      return Buffer.alloc(0)
+    }
     for (const { atMs, code, data } of pending) {
       // The clock may be set back.
       const line = Asciicast.event(Math.max(0, atMs - this.lastAtMs), code, data)
@@ -246,9 +256,8 @@ export class Recording implements ProcessObserver {
       text += line
     }
     const lines = Buffer.from(text)
-    if (this.around.take(lines.length)) return lines
-    this.truncate()
-    return Buffer.alloc(0)
+    this.around.take(lines.length)
+    return lines
   }
 
   /** Forgets what is pending. */

@@ -29,8 +29,11 @@ const batchMs = 10
 /** The most characters of all recordings that wait to be written; beyond it the disk is too slow. */
 const maxWaiting = 67_108_864
 
-/** The longest header that is read of an earlier recording, in bytes. */
-const maxHeaderBytes = 16_384
+/** The longest header that is read of an earlier recording, in bytes: JSON has up to six for a character, and it twice. */
+const maxHeaderBytes = 65_536
+
+/** The last moment of a JavaScript date, in milliseconds. */
+const maxTimeMs = 8.64e15
 
 /** The most characters of arguments that are kept. */
 const maxArgvLength = 4096
@@ -168,7 +171,8 @@ const earlier = (directory: string, name: string): RecordingInfo | undefined => 
     const { session, processId, argv }: { readonly [name: string]: unknown } = isRecord(header?.origin)
       ? header.origin
       : {}
-    const startedAtMs = (header?.timestamp ?? Math.floor(mtimeMs / 1000)) * 1000
+    const recordedMs = (header?.timestamp ?? Number.NaN) * 1000
+    const startedAtMs = Math.floor(Math.abs(recordedMs) <= maxTimeMs ? recordedMs : mtimeMs)
     return {
       recordingId,
       session: isText(session) ? session : "",
@@ -253,10 +257,9 @@ const make = (folder: string, limits: Limits) =>
           { input, maxBytes: Math.min(maxBytes, limits.maxBytes), term },
           {
             now: () => clock.unsafeCurrentTimeMillis(),
+            room: () => limits.totalBytes - total,
             take: (bytes) => {
-              if (total + bytes > limits.totalBytes) return false
               total += bytes
-              return true
             },
             give: (bytes) => {
               total -= bytes
@@ -331,9 +334,12 @@ const make = (folder: string, limits: Limits) =>
           const { running, bytes } = recorded.info()
           // It is made with the first batch.
           if (bytes === 0) return { chunk: Buffer.alloc(0), size: 0, running }
-          const file = await open(pathOf(recorded), constants.O_RDONLY | constants.O_NOFOLLOW)
+          // Somebody may have put a pipe in its place, for which no read would end.
+          const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+          const file = await open(pathOf(recorded), flags)
           try {
-            const { size } = await file.stat()
+            const stats = await file.stat()
+            const size = stats.isFile() ? stats.size : 0
             const length = Math.max(0, Math.min(maxBytes, maxReadBytes, size - offset))
             const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset)
             return { chunk: buffer.subarray(0, bytesRead), size, running }

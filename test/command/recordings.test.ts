@@ -92,6 +92,27 @@ describe("play", () => {
     })
   )
 
+  it.scopedLive("skips what is no event, and fails for a line without end", () =>
+    Effect.gen(function* () {
+      const lines = [
+        '[-5, "o", "a"]',
+        '[NaN, "o", "x"]',
+        '[0, "o", 5]',
+        "[".repeat(100_000),
+        "null",
+        "",
+        '[0, "o", "b"]'
+      ]
+      const file = yield* fileWith(`${recording([])}${lines.join("\r\n")}\r\n[0, "o", "cut`)
+      assert.deepStrictEqual(yield* command(["play", file]), { code: 0, stdout: "ab", stderr: "" })
+      const long = yield* fileWith(`${recording([[0, "o", "a"]])}[0, "o", "${"x".repeat(17_000_000)}`)
+      const { code, stdout, stderr } = yield* command(["play", long])
+      assert.deepStrictEqual([code, stdout], [1, "a"])
+      isOneLine(stderr)
+      assert.include(stderr, `cannot play ${long}: it has a line of more than 16777216 characters`)
+    })
+  )
+
   it.scopedLive("keeps the pauses, up to the limit, and pauses by space", () =>
     Effect.gen(function* () {
       const file = yield* fileWith(
@@ -133,6 +154,8 @@ describe("play", () => {
       yield* sees("one")
       yield* type(" ")
       yield* type("q")
+      // A scroll region or a character set that a program has left.
+      yield* sees("\u001b[?1049l\u001b[!p")
       yield* sees("code=0")
       yield* sees(" echo ")
       assert.notInclude(screen(), "two")

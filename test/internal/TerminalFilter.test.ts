@@ -39,7 +39,16 @@ describe("what a terminal answers, or what acts outside of the screen", () => {
     "\u001b_Gi=1;AAAA\u001b\\",
     "\u001b]1337;File=:AAAA\u0007",
     "\u009b6n",
-    "\u009d52;c;aGVsbG8=\u009c"
+    "\u009d52;c;aGVsbG8=\u009c",
+    "\u001b[1;1;1;1;1;1*y",
+    "\u001b[?1;1;0S",
+    "\u001b[?4m",
+    "\u001b[1#R",
+    "\u001b[1;1;1;1#|",
+    "\u001b[1'|",
+    "\u001b[&u",
+    "\u001b[1+p",
+    "\u001b%@"
   ]) {
     it(`is left out: ${JSON.stringify(text)}`, () => {
       assert.strictEqual(screen(`a${text}b`), "ab")
@@ -47,6 +56,31 @@ describe("what a terminal answers, or what acts outside of the screen", () => {
       assert.strictEqual(Array.from(`a${text}b`, (one) => filter.write(one)).join(""), "ab", "in pieces")
     })
   }
+
+  for (const text of [
+    "\u001b[\u007f6n",
+    "\u001b[\u009b6n",
+    "\u001b[1ü6n",
+    "\u001b\u007f[6n",
+    "\u001b\n[6n",
+    "\u001b\u009b6n",
+    "\u001b]8;;\u001b[6n\u0007",
+    "\u001b]8;;\u009b6n\u0007",
+    "\u001b]8;;x\u0018",
+    "\u001b]8;;\u001b]52;c;aGVsbG8=\u0007",
+    "\u001bP\u001b]52;c;aGVsbG8=\u0007",
+    "\u001b(\u001b[6n"
+  ]) {
+    it(`is not let through by what a terminal ignores, or acts on, within a sequence: ${JSON.stringify(text)}`, () => {
+      const shown = screen(text)
+      for (const start of ["\u001b", "\u009b", "\u009d", "52;c"]) assert.notInclude(shown, start)
+    })
+  }
+
+  it("does not take what follows an aborted one", () => {
+    assert.strictEqual(screen("\u001b]0;title\u001b[31mred"), "\u001b[31mred")
+    assert.strictEqual(screen("\u001b\u001b[31mred"), "\u001b[31mred")
+  })
 
   it("is not let through by its length, nor by what aborts it", () => {
     assert.strictEqual(screen(`\u001b]52;c;${"A".repeat(100_000)}\u0007b`), "b")

@@ -1,5 +1,6 @@
 /** Recordings: what the files hold, what ends them, and who reaches them. */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
@@ -170,6 +171,40 @@ describe("a recording", () => {
     })
   )
 
+  it.scopedLive("of a flood ends near its maxBytes, or near what is left of recordingBytesTotal", () =>
+    Effect.gen(function* () {
+      const { client } = yield* recording(["--recording-bytes-total", "1500000"])
+      for (const least of [800_000, 400_000]) {
+        const id = yield* recorded(client, "yes | head -c 4000000", { processId: `p${least}` }, { maxBytes: 1_000_000 })
+        yield* client.closed(`p${least}`)
+        yield* client.ask("recording/stop", { recordingId: id })
+        const { bytes, truncated } = yield* entryOf(client, id)
+        assert.isTrue(truncated)
+        assert.isAtLeast(bytes, least)
+      }
+    })
+  )
+
+  it.scopedLive("whose file was replaced by a pipe, by a link, or removed is not read", () =>
+    Effect.gen(function* () {
+      const { client, dir } = yield* recording()
+      const id = yield* recorded(client, "echo hello")
+      yield* client.closed("p")
+      yield* client.ask("recording/stop", { recordingId: id })
+      const file = join(dir, `${id}.cast`)
+      rmSync(file)
+      const read = client.call("recording/read", { recordingId: id, offset: 0 })
+      assert.include((yield* read).error.message, "No such file")
+      execFileSync("mkfifo", [file])
+      assert.deepStrictEqual((yield* read).result, { chunk: "", size: 0, running: false })
+      rmSync(file)
+      symlinkSync("/etc/passwd", file)
+      assert.include((yield* read).error.message, "symbolic links")
+      yield* client.ask("recording/remove", { recordingId: id })
+      assert.deepStrictEqual(readdirSync(dir), [])
+    })
+  )
+
   it.scopedLive("of a flood is complete, and no event is lost", () =>
     Effect.gen(function* () {
       const { client } = yield* recording()
@@ -330,6 +365,29 @@ describe("recordings", () => {
       yield* operator.ask("recording/remove", { recordingId: id })
       assert.notInclude(readdirSync(dir), `${id}.cast`)
       assert.strictEqual((yield* operator.call("recording/read", { recordingId: id, offset: 0 })).error.code, -32004)
+    })
+  )
+
+  it.scopedLive("of an earlier run keep what is known of long arguments; strange headers hide no others", () =>
+    Effect.gen(function* () {
+      const { client, server, launched, dir } = yield* recording()
+      const argv = ["/bin/sh", "-c", "exit", "中".repeat(3000), "\u0001".repeat(3000)]
+      const { recordingId } = yield* client.start("p", argv, { record: {} })
+      yield* client.closed("p")
+      yield* client.ask("recording/stop", { recordingId })
+      server.child.kill("SIGKILL")
+      yield* server.exit
+      for (const [index, timestamp] of ["1e300", "-1e300", "-5.5", "1.5", '"x"', "8.64e12"].entries()) {
+        const header = `{"version":3,"term":{"cols":80,"rows":24},"timestamp":${timestamp},"exec_server":{"processId":5}}\n`
+        writeFileSync(join(dir, `${String(index).repeat(32)}.cast`), header)
+      }
+      const next = yield* webSocketServer({ args: launched })
+      const operator = yield* asOperator(next.url)
+      const { recordings } = yield* operator.ask("recording/list", { session: "*" })
+      assert.lengthOf(recordings, 7)
+      const found = yield* entryOf(operator, recordingId)
+      assert.deepInclude(found, { processId: "p", running: false })
+      assert.lengthOf(found.argv, 5)
     })
   )
 

@@ -8,6 +8,7 @@ import { directory } from "../support/files.js"
 import { answer } from "../support/raw.js"
 import { connectTo, stdioClient, webSocketServer } from "../support/servers.js"
 import type { TestClient } from "../support/TestClient.js"
+import { attach } from "../support/viewer.js"
 
 /** A server, a client of it with a process `p`, and the handle of its session. */
 const sharing = (args: ReadonlyArray<string> = [], script = "echo hello; exec cat") =>
@@ -110,6 +111,26 @@ describe("a share", () => {
       assert.deepStrictEqual(yield* client.ask("share/list"), { shares: [] })
     })
   )
+
+  for (const [ending, reason, more] of [
+    ["revoked", "the share was revoked", {}],
+    ["expired", "the token has expired; connect again with a new one", { expiresInMs: 1500 }]
+  ] as const) {
+    it.scopedLive(`that is ${ending} tells its attachments before it ends their connection`, () =>
+      Effect.gen(function* () {
+        const { client, session, joined } = yield* sharing()
+        const { shareId, token } = yield* share(client, more)
+        const watching = yield* attach(yield* joined(token), "p", { session })
+        watching.ack(0)
+        yield* watching.sees("hello")
+        if (ending === "revoked") yield* client.ask("share/revoke", { shareId })
+        assert.deepStrictEqual(yield* watching.client.ended(), { code: 1008, reason })
+        assert.deepStrictEqual(watching.of("ended"), [{ attachmentId: watching.id, reason: ending }])
+        const [found] = (yield* client.ask("process/list")).processes
+        assert.strictEqual(found.viewers, 0)
+      })
+    )
+  }
 
   it.scopedLive("has as many viewers as it permits", () =>
     Effect.gen(function* () {
