@@ -51,6 +51,8 @@ export interface Options {
  * @category models
  */
 export interface Watch {
+  /** The process at the moment of the attachment. `size` is null if it has no terminal. */
+  readonly attached: Extract<WatchEvent, { readonly _tag: "Attached" }>
   /** All events from the attachment on. For one consumer. */
   readonly events: Stream.Stream<WatchEvent, ClientError>
   /** Sets the size of a terminal with `sizePolicy: "driver"` from now on. */
@@ -266,6 +268,7 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
         ...(size === undefined ? {} : { size })
       })
     return {
+      attached: WatchEvent.Attached(answer),
       events: Stream.repeatEffectChunkOption(next),
       drive: (size) => Effect.map(drive(true, size), ({ size }) => size),
       release: Effect.asVoid(Effect.suspend(() => drive(false, undefined)))

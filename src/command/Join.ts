@@ -4,7 +4,8 @@
  *
  * @since 0.1.0
  */
-import { Buffer } from "node:buffer"
+import type { Buffer } from "node:buffer"
+import { StringDecoder } from "node:string_decoder"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
@@ -12,6 +13,7 @@ import * as Stream from "effect/Stream"
 import type { ClientError } from "../client/ClientError.js"
 import type * as ExecClient from "../client/ExecClient.js"
 import type { WatchEvent } from "../client/WatchEvent.js"
+import { TerminalFilter } from "../internal/TerminalFilter.js"
 import { ProcessId } from "../protocol/Ids.js"
 import { CommandFailed, Exited } from "./CommandExit.js"
 import { codeOf, LocalSignals } from "./LocalSignals.js"
@@ -36,8 +38,15 @@ const detach = 0x1d
 /** Resets the whole terminal, and clears what it shows. */
 const clean = "\u001bc"
 
-/** The status of a program killed by SIGPIPE: 128 + 13. */
-const brokenPipe = 141
+/**
+ * Passes output on to this terminal, without what it would answer or act on: the terminal of the process is that of
+ * its own client, and answers would be typed into the process.
+ */
+const filtered = () => {
+  const decoder = new StringDecoder("utf8")
+  const filter = new TerminalFilter("screen")
+  return (bytes: Buffer) => filter.write(decoder.write(bytes))
+}
 
 /** Shows the process until it ends; its status is that of this command. */
 export const join = ({ client, session, processId: id, readOnly }: Options) =>
@@ -46,30 +55,32 @@ export const join = ({ client, session, processId: id, readOnly }: Options) =>
       const signals = yield* LocalSignals
       const runFork = Runtime.runFork(yield* Effect.runtime<never>())
       const processId = ProcessId.make(id)
-      const info = (yield* client.sessions.processes(session)).find((one) => one.processId === id)
-      if (info === undefined) return yield* new CommandFailed({ message: `unknown process id ${id}` })
       const size = Terminal.size()
-      const { events } = yield* client.sessions.attach({
-        ...{ session, processId: id, size },
-        ...(info.tty && size !== undefined ? { from: "screen", scrollback } : { from: "start" })
-      })
+      const about = { session, processId: id, size }
+      const fromStart = client.sessions.attach(about)
+      // A process without a terminal has no screen.
+      const fromScreen = Effect.orElse(
+        client.sessions.attach({ ...about, from: "screen", scrollback }),
+        () => fromStart
+      )
+      const { attached, events } = yield* size === undefined ? fromStart : fromScreen
+      const tty = attached.size !== null
+      const mayType = attached.role === "operator" && !readOnly
+      if (tty) yield* Terminal.say(mayType ? "attached; ^] detaches" : "watching; ^] leaves")
       const left = yield* Deferred.make<never, Exited>()
       const leave = (code: number) => Deferred.unsafeDone(left, new Exited({ code }))
       yield* signals.take((signal) => leave(codeOf(signal)))
-      let mayType = false
+      let show = filtered()
       let exitCode: number | null = null
 
       const onEvent = (event: WatchEvent): Effect.Effect<void, Terminal.OutputError | CommandFailed> => {
         switch (event._tag) {
-          case "Attached":
-            mayType = event.role === "operator" && !readOnly
-            return info.tty ? Terminal.say(mayType ? "attached; ^] detaches" : "watching; ^] leaves") : Effect.void
           case "Screen":
-            return Terminal.write(
-              "stdout",
-              size === undefined ? event.screen : Buffer.concat([Buffer.from(clean), event.screen])
-            )
+            if (size === undefined) return Terminal.write("stdout", event.screen)
+            show = filtered()
+            return Terminal.write("stdout", clean + show(event.screen))
           case "Output":
+            if (event.stream === "pty" && size !== undefined) return Terminal.write("stdout", show(event.chunk))
             return Terminal.write(event.stream === "stderr" ? "stderr" : "stdout", event.chunk)
           case "Gap":
             return Terminal.say(`${event.bytes} bytes of output were skipped`)
@@ -78,6 +89,7 @@ export const join = ({ client, session, processId: id, readOnly }: Options) =>
             return Effect.void
           case "Ended":
             return new CommandFailed({ message: `the attachment has ended: ${event.reason}` })
+          case "Attached":
           case "Closed":
           case "Resized":
           case "Restarted":
@@ -97,16 +109,13 @@ export const join = ({ client, session, processId: id, readOnly }: Options) =>
           if (mayType) return Effect.asVoid(client.call("process/write", { session, processId, chunk }))
           return isKey(interrupt) ? Effect.sync(() => leave(codeOf("SIGINT"))) : Effect.void
         })
-      if (info.tty) yield* Terminal.raw
+      if (tty) yield* Terminal.raw
       yield* Effect.forkScoped(Effect.interruptible(Effect.ignore(Terminal.forEachInput(onInput))))
       yield* client.watch(({ _tag }) => {
         if (_tag === "Recovering") runFork(Terminal.say("the connection is lost; reconnecting"))
       })
 
-      yield* Effect.raceFirst(shown, Deferred.await(left)).pipe(
-        Effect.catchTag("OutputClosed", () => new Exited({ code: brokenPipe })),
-        Effect.ensuring(info.tty ? Terminal.reset : Effect.void)
-      )
+      yield* Effect.raceFirst(shown, Deferred.await(left)).pipe(Effect.ensuring(tty ? Terminal.reset : Effect.void))
       return yield* new Exited({ code: exitCode ?? 1 })
     })
   )

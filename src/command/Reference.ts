@@ -26,6 +26,9 @@ export interface Reference {
 /** A session id, which resumes its session. */
 const isSessionId = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
 
+/** A handle. It needs no list of sessions, which tokens for one process do not permit. */
+const isHandle = (text: string) => /^s-[0-9a-f]{8}$/.test(text)
+
 /** Splits SESSION[/PROCESS]. Names of sessions have no slash; ids of processes may. */
 const split = (text: string): readonly [session: string, processId: string | undefined] => {
   const slash = text.indexOf("/")
@@ -102,6 +105,7 @@ export const resolve = (
       return yield* new UsageError({ message: "give --url or --env: the server of the session" })
     }
     const environment = yield* Target.connect(target, Target.transient)
+    if (isHandle(name) && processId !== undefined) return { environment, session: name, processId }
     const { session } = yield* find(yield* environment.client.sessions.list, name)
     return { environment, session, processId }
   })

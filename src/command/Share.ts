@@ -39,7 +39,11 @@ export const share = ({ target, reference, expiresInMs = defaultExpiryMs, json, 
       const made = yield* shares.create(processId, { ...options, session, expiresIn: expiresInMs })
       yield* Terminal.write("stdout", `${json ? PlainText.json({ ...made, session: handle }) : made.token}\n`)
       const revoke = `exec-server share --revoke ${made.shareId} ${Target.flagsOf(target)}`
-      yield* Terminal.say(`session ${handle}; to end it: ${revoke}`)
+      const where = Target.flagsOf({ ...target, tokenFile: "FILE" })
+      yield* Terminal.say(
+        `to use it, with the token in FILE: exec-server attach ${PlainText.quote(`${handle}/${processId}`)} ${where}`
+      )
+      yield* Terminal.say(`to end it: ${revoke}`)
     })
   )
 

@@ -144,9 +144,7 @@ export const connect = (
     const entry = yield* entryOf(target)
     if (entry !== undefined) {
       yield* warnOfToken(entry)
-      // A program's session ends with its connection in any case.
-      const isTransient = options === transient && entry.target._tag === "Program"
-      return yield* Environment.remote(entry, { ...(isTransient ? {} : options), resumeSessionId: session }).pipe(
+      return yield* Environment.remote(entry, { ...options, resumeSessionId: session }).pipe(
         Effect.retry({ while: isAttached, schedule: Schedule.upTo(Schedule.spaced(attachedRetryMs), attachedMs) }),
         Effect.tap(checkStart)
       )

@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as PlainText from "../internal/PlainText.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Posix from "../spawn/Posix.js"
+import { AlternateScreen } from "./AlternateScreen.js"
 import { CommandFailed } from "./CommandExit.js"
 
 /** The reader of the output has closed it (EPIPE). */
@@ -37,7 +38,12 @@ const outputError = (to: "stdout" | "stderr", error: Error): OutputError =>
  */
 const resetSequence = "\u001b[?25h\u001b[?1000l\u001b[?1002l\u001b[?1003l\u001b[?1006l\u001b[?2004l\u001b[0m"
 
+/** Leaves the alternate screen, with its scroll region. */
+const leaveSequence = "\u001b[r\u001b[?1049l"
+
 const { stdin, stdout, stderr } = process
+
+const alternate = new AlternateScreen()
 
 /** Prints a message on stderr, without control characters. In raw mode the terminal does not add carriage returns. */
 export const say = (text: string): Effect.Effect<void> =>
@@ -51,6 +57,7 @@ export const post = (to: keyof typeof streams, bytes: string | Uint8Array): Effe
   const written = Deferred.unsafeMake<void, OutputError>(FiberId.none)
   // Without a listener, the "error" event would end the process.
   if (stream.listenerCount("error") === 0) stream.on("error", () => {})
+  if (to === "stdout" && stdout.isTTY) alternate.push(bytes)
   stream.write(bytes, (error) =>
     Deferred.unsafeDone(written, error == null ? Exit.void : Exit.fail(outputError(to, error)))
   )
@@ -86,7 +93,7 @@ export const raw: Effect.Effect<void, never, Scope.Scope> = Effect.asVoid(
 
 /** Resets the terminal after a program that was interrupted. */
 export const reset: Effect.Effect<void> = Effect.sync(() => {
-  if (stdout.isTTY) stdout.write(resetSequence)
+  if (stdout.isTTY) stdout.write(`${alternate.isOn ? leaveSequence : ""}${resetSequence}`)
 })
 
 /** The size of the terminal; undefined if stdout is not a terminal. */

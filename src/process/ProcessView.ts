@@ -83,7 +83,7 @@ export abstract class ProcessView {
   }
 
   /** The retained output, to read from. */
-  get retained(): Pick<RetainedOutput, "select" | "gap" | "bytesAfter"> {
+  get retained(): Pick<RetainedOutput, "select" | "gap" | "bytesAfter" | "hasAfter"> {
     return this.output
   }
 

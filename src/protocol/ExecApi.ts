@@ -297,7 +297,11 @@ export const ProcessInfo = Schema.Struct({
   /** The time of the last output, in milliseconds since 1970; null if there was none. */
   lastOutputAtMs: Schema.optional(Schema.NullOr(Integer)),
   /** How many attachments watch it. */
-  viewers: Schema.optional(Count)
+  viewers: Schema.optional(Count),
+  /** The title of its terminal when its screen was last made; null if it has no screen, or no title. */
+  title: Schema.optional(Schema.NullOr(Text)),
+  /** The recording in progress; null if there is none. */
+  recording: Schema.optional(Schema.NullOr(Text))
 })
 export type ProcessInfo = typeof ProcessInfo.Type
 

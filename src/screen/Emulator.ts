@@ -11,6 +11,7 @@
 import { Buffer } from "node:buffer"
 import Serialize from "@xterm/addon-serialize"
 import Headless from "@xterm/headless"
+import * as BoundedSequences from "./BoundedSequences.js"
 import { Unfinished } from "./Unfinished.js"
 
 /** What is read of the internals. */
@@ -20,6 +21,7 @@ interface Core {
     readonly isCursorHidden: boolean
     readonly decPrivateModes: { readonly origin: boolean }
   }
+  readonly _inputHandler: BoundedSequences.InputHandler
   readonly coreMouseService: { readonly activeEncoding: string }
   readonly _bufferService: {
     readonly buffer: {
@@ -74,6 +76,7 @@ export class Emulator {
     // The addon's types are those of the terminal for browsers.
     this.terminal.loadAddon(this.serializer as unknown as Parameters<typeof this.terminal.loadAddon>[0])
     this.core = (this.terminal as unknown as { readonly _core: Core })._core
+    BoundedSequences.bound(this.terminal, this.core._inputHandler)
     this.terminal.onTitleChange((title) => {
       this.title = title.slice(0, maxTitleLength)
     })

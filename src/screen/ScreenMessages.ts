@@ -18,7 +18,7 @@ export type Request =
 /** A message from the thread. */
 export type Reply =
   /** A `feed` was taken. */
-  | { readonly type: "fed"; readonly screen: number }
+  | { readonly type: "fed"; readonly screen: number; readonly title: string | null }
   | {
       readonly type: "shown"
       readonly screen: number

@@ -26,7 +26,7 @@ export const serve = (reply: (message: Reply) => void): ((request: Request) => v
           if ("rows" in item) emulator?.resize(item.rows, item.cols)
           else emulator?.write(Buffer.from(item.buffer, item.byteOffset, item.byteLength))
         }
-        return reply({ type: "fed", screen })
+        return reply({ type: "fed", screen, title: emulator?.title ?? null })
       case "show": {
         if (emulator === undefined) return reply({ type: "failed", screen, reason: "there is no such screen" })
         const bytes = emulator.serialize(request.scrollback)

@@ -39,13 +39,21 @@ const defaultSize: Size = { rows: 24, cols: 80 }
 
 const isTooLarge = ({ rows, cols }: Size): boolean => rows * cols > maxCells
 
-/** How long a screen may take, in milliseconds; the thread is then ended. */
+/** How long a screen may take, in milliseconds. */
 const showMs = 30_000
+
+/**
+ * How long one message may keep the thread busy while somebody asks for a screen, in milliseconds. The thread is then
+ * ended, and the terminal whose output it was printing has no screen any more; those of the others are made anew.
+ */
+const busyMs = 10_000
 
 /** What a terminal showed when the output up to `seq` had been printed. */
 export interface Snapshot {
   readonly seq: number
   readonly size: Size
+  /** How many resizes it knows: one after it may have the same `seq`. */
+  readonly resizes: number
   /** The bytes that make an empty terminal of this size show the same. */
   readonly screen: Buffer
   readonly title: string | null
@@ -63,12 +71,18 @@ interface Asked {
 interface Thread {
   readonly post: Host["post"]
   readonly end: (reason: string) => void
+  /** The screens of the messages that it has not answered, in their order. */
+  readonly unanswered: Array<number>
+  /** How many it has answered. */
+  answered: number
 }
 
 /** The screen of one process. */
 export class Screen {
   /** The last event whose output the thread has been given; undefined if it must begin anew. */
   private fed: number | undefined
+  /** The title that the program had set when the thread last took output. */
+  title: string | null = null
   private nextMark = 0
   private truncated = false
   private waitingBytes = 0
@@ -77,12 +91,16 @@ export class Screen {
   private lastBatchAt = Number.NEGATIVE_INFINITY
   private readonly asks = new Map<number, Asked>()
   private nextAsk = 1
+  /** Why there is no screen any more. */
+  private givenUp: ScreenFailed | undefined
 
   constructor(
     readonly id: number,
     private readonly process: ManagedProcess,
     /** Starts the thread, if it does not run. */
     private readonly thread: () => Thread,
+    /** Watches over the thread as long as somebody waits for it. */
+    private readonly watchOver: Effect.Effect<never>,
     private readonly onClose: (screen: Screen) => void
   ) {}
 
@@ -105,6 +123,7 @@ export class Screen {
   /** The screen as it is now. Callers at the same time share one. */
   show(scrollback: number): Effect.Effect<Snapshot, ScreenFailed> {
     return Effect.suspend((): Effect.Effect<Snapshot, ScreenFailed> => {
+      if (this.givenUp !== undefined) return this.givenUp
       const { currentSize } = this.process
       if (currentSize !== undefined && isTooLarge(currentSize)) {
         const { rows, cols } = currentSize
@@ -117,17 +136,15 @@ export class Screen {
       }
       return Deferred.await(this.ask(scrollback).answer)
     }).pipe(
+      Effect.raceFirst(this.watchOver),
       Effect.timeoutFail({
         duration: showMs,
-        onTimeout: () => {
-          this.thread().end(`it did not answer within ${showMs} ms`)
-          return new ScreenFailed({ message: "the screen was not made in time; try again" })
-        }
+        onTimeout: () => new ScreenFailed({ message: "the screen was not made in time; try again" })
       })
     )
   }
 
-  /** Gives up the screen. */
+  /** Ends it. */
   close(): void {
     this.onClose(this)
     this.lost("the screen is no longer needed")
@@ -138,6 +155,7 @@ export class Screen {
     switch (reply.type) {
       case "fed":
         this.pendingBytes -= this.pending.shift() ?? 0
+        this.title = reply.title
         break
       case "shown": {
         const asked = this.asks.get(reply.ask)
@@ -152,26 +170,47 @@ export class Screen {
     }
   }
 
+  /** What the thread has is lost, and asked for again. */
+  askAgain(): void {
+    const asks = Array.from(this.asks.values())
+    this.asks.clear()
+    this.forget()
+    for (const { scrollback, answer } of asks) this.ask(scrollback, answer)
+  }
+
+  /** The thread was busy with its output for too long. */
+  giveUp(): void {
+    this.givenUp = new ScreenFailed({
+      message: `the screen is given up: printing the output kept the server busy for more than ${busyMs} ms`
+    })
+    this.lost("it kept the server busy for too long")
+  }
+
   /** What the thread has is lost. */
   lost(reason: string): void {
-    this.fed = undefined
-    this.pending.length = 0
-    this.pendingBytes = 0
+    this.forget()
     const failed = new ScreenFailed({ message: `the screen could not be made: ${reason}` })
     for (const { answer } of this.asks.values()) Deferred.unsafeDone(answer, Exit.fail(failed))
     this.asks.clear()
   }
 
-  private ask(scrollback: number): Asked {
+  private forget(): void {
+    this.fed = undefined
+    this.pending.length = 0
+    this.pendingBytes = 0
+  }
+
+  private ask(scrollback: number, answer: Asked["answer"] = Deferred.unsafeMake(FiberId.none)): Asked {
     const { post } = this.thread()
     if (this.fed === undefined || this.isBehind()) this.begin()
     this.feed(this.fed ?? 0, Number.POSITIVE_INFINITY)
     const seq = this.process.lastSeq
     const size = this.process.currentSize ?? defaultSize
+    const resizes = this.process.marks?.count ?? 0
     const asked: Asked = {
       scrollback,
-      snapshot: { seq, size, truncated: this.truncated },
-      answer: Deferred.unsafeMake(FiberId.none)
+      snapshot: { seq, size, resizes, truncated: this.truncated },
+      answer
     }
     const ask = this.nextAsk++
     this.asks.set(ask, asked)
@@ -248,6 +287,7 @@ class Collection implements Screens {
   private running: Thread | undefined
   private lastId = 0
   private reserved = 0
+  private hasEnded = false
 
   constructor(
     private readonly startHost: StartHost,
@@ -277,24 +317,53 @@ class Collection implements Screens {
       ++this.lastId,
       process,
       () => this.thread(),
+      this.watchOver,
       ({ id }) => this.close(id)
     )
     this.screens.set(screen.id, screen)
     return screen
   }
 
-  end(reason: string): void {
-    this.running?.end(reason)
+  /** The server ends. */
+  end(): void {
+    this.hasEnded = true
+    this.running?.end("the server ends")
   }
+
+  /** In two steps: after the machine was suspended, the thread has had no time yet. */
+  private readonly watchOver: Effect.Effect<never> = Effect.suspend(() => {
+    const { running, running: { answered } = { answered: 0 } } = this
+    const isBusy = () => running !== undefined && running === this.running && running.answered === answered
+    return Effect.sleep(busyMs / 2).pipe(
+      Effect.zipRight(Effect.suspend(() => (isBusy() ? Effect.sleep(busyMs / 2) : Effect.void))),
+      Effect.zipRight(
+        Effect.sync(() => {
+          if (running === undefined || !isBusy()) return
+          this.screens.get(running.unanswered[0] ?? 0)?.giveUp()
+          running.end("its thread was busy for too long")
+        })
+      )
+    )
+  }).pipe(Effect.forever)
 
   private thread(): Thread {
     if (this.running !== undefined) return this.running
     const host = this.startHost({
-      onReply: (reply) => this.screens.get(reply.screen)?.onReply(reply),
+      onReply: (reply) => {
+        thread.answered++
+        thread.unanswered.shift()
+        this.screens.get(reply.screen)?.onReply(reply)
+      },
       onEnd: (reason) => this.lost(thread, `its thread has ended: ${reason}`)
     })
+    const unanswered: Array<number> = []
     const thread: Thread = {
-      post: host.post,
+      unanswered,
+      answered: 0,
+      post: (request) => {
+        if (request.type === "feed" || request.type === "show") unanswered.push(request.screen)
+        host.post(request)
+      },
       end: (reason) => {
         host.end()
         this.lost(thread, reason)
@@ -304,10 +373,15 @@ class Collection implements Screens {
     return thread
   }
 
+  /** The screen that the thread was making is lost, and the others are made by the next thread. */
   private lost(thread: Thread, reason: string): void {
     if (this.running !== thread) return
     this.running = undefined
-    for (const screen of this.screens.values()) screen.lost(reason)
+    const [current] = thread.unanswered
+    for (const screen of this.screens.values()) {
+      if (screen.id === current || this.hasEnded) screen.lost(reason)
+      else screen.askAgain()
+    }
   }
 
   private close(screen: number): void {
@@ -322,6 +396,6 @@ export const make = (maxScreens: number): Effect.Effect<Screens, never, Scope.Sc
   Effect.flatMap(ScreenHost, (start) =>
     Effect.acquireRelease(
       Effect.sync(() => new Collection(start, maxScreens)),
-      (collection) => Effect.sync(() => collection.end("the server ends"))
+      (collection) => Effect.sync(() => collection.end())
     )
   )

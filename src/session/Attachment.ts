@@ -99,12 +99,12 @@ export class Attachment {
     return this.description.grant
   }
 
-  /** Begins after the event `seq`. */
-  beginAt(seq: number): void {
+  /** Begins after the event `seq` and so many resizes; by default, all that are not after it. */
+  beginAt(seq: number, resizes?: number): void {
     const { process } = this.group
     this.cursor = seq
     this.position = this.positionOf(seq)
-    this.nextMark = process.marks?.countThrough(seq) ?? 0
+    this.nextMark = resizes ?? process.marks?.countThrough(seq) ?? 0
     const { exited, closed, exitCode, signal } = process.status()
     const knows = (type: Event["type"]) => this.events.some((event) => event.type === type)
     if (exited && !knows("exited")) this.events.push({ seq: process.exitedAt, type: "exited", exitCode, signal })
@@ -146,7 +146,8 @@ export class Attachment {
   onScreen(snapshot: Snapshot | undefined): void {
     this.isAwaitingScreen = false
     if (this.ended) return
-    this.skipTo(snapshot)
+    // One that others had asked for before may be older than what was sent: it asks again.
+    if (snapshot === undefined || snapshot.seq >= this.cursor) this.skipTo(snapshot)
     this.advance()
   }
 
@@ -209,13 +210,13 @@ export class Attachment {
     return false
   }
 
-  /** Sends the events and the resizes before the output with this number. */
-  private sendUpTo(seq: number): void {
+  /** Sends the events and the resizes before the output with this number, and no more than so many resizes. */
+  private sendUpTo(seq: number, resizes = Number.POSITIVE_INFINITY): void {
     const { marks } = this.group.process
     for (;;) {
       const event = this.events[0]
       if (marks !== undefined) this.nextMark = Math.max(this.nextMark, marks.oldest)
-      const mark = marks?.at(this.nextMark)
+      const mark = this.nextMark < resizes ? marks?.at(this.nextMark) : undefined
       if (mark !== undefined && mark.seq < seq && (event === undefined || mark.seq < event.seq)) {
         this.nextMark++
         this.place.sink.notify("attachment/resized", { attachmentId: this.id, ...mark })
@@ -240,14 +241,18 @@ export class Attachment {
   /** Goes on with a screen, or with what is retained. */
   private skipTo(snapshot: Snapshot | undefined): void {
     const { process } = this.group
-    const gap = process.retained.gap()
-    const seq = Math.max(this.cursor, snapshot?.seq ?? gap?.throughSeq ?? this.cursor)
+    const { retained, marks } = process
+    const shown = Math.max(this.cursor, snapshot?.seq ?? retained.gap()?.throughSeq ?? this.cursor)
+    // The events that no output follows come after the screen: nothing is expected after the end.
+    const next = this.events.find((event) => !retained.hasAfter(event.seq))
+    const seq = Math.max(this.cursor, Math.min(shown, (next?.seq ?? shown + 1) - 1))
     const position = this.positionOf(seq)
     const skippedBytes = Math.max(0, position - this.position)
     const screen = snapshot?.screen ?? null
-    this.sendUpTo(seq + 1)
-    this.nextMark = Math.max(this.nextMark, process.marks?.countThrough(seq) ?? 0)
-    const size = snapshot?.size ?? process.marks?.sizeAfter(seq) ?? null
+    const resizes = snapshot?.resizes ?? marks?.countThrough(seq) ?? 0
+    this.sendUpTo(seq + 1, resizes)
+    this.nextMark = Math.max(this.nextMark, resizes)
+    const size = snapshot?.size ?? marks?.sizeAfter(seq) ?? null
     this.place.sink.notify("attachment/screen", { attachmentId: this.id, seq, size, screen, skippedBytes })
     this.window.add(seq, screen?.length ?? 0)
     this.cursor = seq

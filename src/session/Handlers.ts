@@ -89,7 +89,12 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
     const process = Reached.process(registry)
 
     const processesOf = ({ handle, supervisor }: Session) =>
-      supervisor.list().map((found) => ({ ...found.info(), session: handle, viewers: watching.viewersOf(found) }))
+      supervisor.list().map((found) => ({
+        ...found.info(),
+        session: handle,
+        ...watching.describe(found),
+        recording: recordings.idOf(found)
+      }))
 
     return ExecApi.of({
       ...http,

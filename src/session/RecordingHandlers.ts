@@ -7,6 +7,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import type { ManagedProcess } from "../process/ManagedProcess.js"
 import type { StartFailure } from "../process/ProcessSupervisor.js"
 import type { Method, StartParams } from "../protocol/ExecApi.js"
 import { type Failure, NotAllowed, UnknownRecording } from "../protocol/Failure.js"
@@ -19,7 +20,7 @@ import * as Reached from "./Reached.js"
 import { type Recorded, RecordingStore, type Shape, unset } from "./RecordingStore.js"
 import { everySession, type Session, type SessionRegistry } from "./SessionRegistry.js"
 
-/** These handlers, for the layer of all handlers, and `recorded`. */
+/** These handlers, for the layer of all handlers, and what other handlers need of recordings. */
 export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
   Effect.gen(function* () {
     const recordings = yield* RecordingStore
@@ -141,7 +142,11 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
           return Effect.as(recordings.remove(recorded), {})
         })
     })
-    return { handlers, recorded }
+
+    /** The id of the recording in progress of a process; null if there is none. */
+    const idOf = (process: ManagedProcess): string | null => recordings?.of(process)?.info().recordingId ?? null
+
+    return { handlers, recorded, idOf }
   })
 
 type Started = Effect.Effect.Success<ReturnType<Session["supervisor"]["start"]>>

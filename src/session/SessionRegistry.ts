@@ -317,7 +317,8 @@ const make = Effect.gen(function* () {
   /** Why the options of a session are refused; undefined if they are not. */
   const refusalOf = (connection: Connection, options: Options, session?: Session): NotAllowed | undefined => {
     const { name, ttlMs } = options
-    if (ttlMs !== undefined && !connection.resumable) {
+    // With 0, every session ends with its connection.
+    if (ttlMs !== undefined && ttlMs > 0 && !connection.resumable) {
       const why = connection.grant.scope === undefined ? "on this transport" : "with a token for one session or process"
       return new NotAllowed({ message: `sessionTtlMs: a session ends with its connection ${why}` })
     }

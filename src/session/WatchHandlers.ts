@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import type { Size } from "../process/ResizeMarks.js"
-import type { StartParams } from "../protocol/ExecApi.js"
+import type { ProcessInfo, StartParams } from "../protocol/ExecApi.js"
 import {
   type Failure,
   Forbidden,
@@ -33,7 +33,8 @@ import { type Session, SessionRegistry } from "./SessionRegistry.js"
 import { type Host, type NoScreen, Watched } from "./Watched.js"
 
 /** What the client of a new attachment knows. */
-interface Beginning extends Omit<Screens.Snapshot, "size" | "screen"> {
+interface Beginning extends Omit<Screens.Snapshot, "size" | "screen" | "resizes"> {
+  readonly resizes?: number
   readonly size: Size | null
   readonly screen: Buffer | null
 }
@@ -69,8 +70,8 @@ class Watches {
 
 /** Who watches what on one server. */
 export interface Watching {
-  /** How many attachments a process has. */
-  readonly viewersOf: (process: ManagedProcess) => number
+  /** What `process/list` tells: how many attachments a process has, and the title of its terminal. */
+  readonly describe: (process: ManagedProcess) => Required<Pick<ProcessInfo, "viewers" | "title">>
   /** Starts a process, and keeps its screen from the start if the request says so. */
   readonly starting: <A, E>(
     session: Session,
@@ -149,10 +150,12 @@ export const make = Effect.gen(function* () {
         if (full !== undefined) return yield* full
         watched.join(attachment)
         audit.write(who, { event: "process.attach", processId, role: description.role })
-        const begun = yield* Effect.onError(begin(watched, from), () => Effect.sync(() => attachment.stop()))
+        const { resizes, ...begun } = yield* Effect.onError(begin(watched, from), () =>
+          Effect.sync(() => attachment.stop())
+        )
         // The process was forgotten meanwhile.
         if (attachments.find(attachment.id) === undefined) return yield* new UnknownProcess({ processId })
-        attachment.beginAt(begun.seq)
+        attachment.beginAt(begun.seq, resizes)
         return {
           attachmentId: attachment.id,
           role: description.role,
@@ -210,7 +213,10 @@ export const make = Effect.gen(function* () {
   })
 
   const watching: Watching = {
-    viewersOf: (process) => watches.find(process)?.count ?? 0,
+    describe: (process) => {
+      const { count = 0, title = null } = watches.find(process) ?? {}
+      return { viewers: count, title }
+    },
     starting: (session, { processId, screen = false }, start) => {
       if (!screen) return start
       return Effect.flatMap(screens.reserve, (place) =>

@@ -55,6 +55,11 @@ export class Watched implements ProcessObserver, Group {
     return this.all.size
   }
 
+  /** The title of the terminal when its screen was last brought up to date; null if there is none. */
+  get title(): string | null {
+    return this.screen?.title ?? null
+  }
+
   viewers(): ReadonlyArray<Viewer> {
     return Array.from(this.all, (attachment) => ({
       attachmentId: attachment.id,

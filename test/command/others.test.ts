@@ -169,6 +169,41 @@ describe("attach SESSION[/PROCESS]", () => {
     })
   )
 
+  it.scopedLive("passes on nothing that this terminal would answer or act on", () =>
+    Effect.gen(function* () {
+      const { url, asOperator } = yield* served
+      const owner = yield* shell(url)
+      yield* owner.write("printf '\\033]2;ti''tle\\007before\\n'\n")
+      const { type, sees, screen } = yield* atTerminal(["/bin/sh"], { rows: 24, cols: 80 })
+      yield* type(`${commandLine("attach", ...asOperator, "build/p1").join(" ")}; echo code=$?\n`)
+      yield* sees("attached; ^] detaches")
+      yield* owner.write("printf '\\033[6n\\033[c\\033]52;c;aGk=\\007af''ter\\303\\251\\n'\n")
+      yield* sees("afteré")
+      for (const sequence of ["\u001b[6n", "\u001b[c", "\u001b]"]) assert.notInclude(screen(), sequence)
+      yield* type("\u001d")
+      yield* sees("code=0")
+      yield* owner.write("exit\n")
+      yield* owner.closed
+    })
+  )
+
+  it.scopedLive("leaves the alternate screen that a program is still on", () =>
+    Effect.gen(function* () {
+      const { url, asOperator } = yield* served
+      const owner = yield* shell(url)
+      yield* owner.write("printf '\\033[?1049h'; echo fu''ll\n")
+      const { type, sees, screen } = yield* atTerminal(["/bin/sh"], { rows: 24, cols: 80 })
+      yield* type(`${commandLine("attach", ...asOperator, "build").join(" ")}; echo code=$?\n`)
+      yield* sees("full")
+      assert.include(screen(), "\u001b[?1049h")
+      yield* type("\u001d")
+      yield* sees("code=0")
+      assert.isAbove(screen().lastIndexOf("\u001b[?1049l"), screen().lastIndexOf("\u001b[?1049h"))
+      yield* owner.write("exit\n")
+      yield* owner.closed
+    })
+  )
+
   it.scopedLive("lets a viewer see, and type nothing; so does --read-only", () =>
     Effect.gen(function* () {
       const { url, asOperator, asViewer } = yield* served
@@ -353,17 +388,34 @@ describe("top", () => {
   )
 })
 
+/** Commands with the token of a share reach its process, as the command that made it said. */
+const usesShare = ({ url, token, session, stderr }: { [name in "url" | "token" | "session" | "stderr"]: string }) =>
+  Effect.gen(function* () {
+    assert.include(stderr, `exec-server attach ${session}/p1 --url ${url} --token-file FILE`)
+    const tokenFile = join(yield* directory, "token")
+    writeFileSync(tokenFile, token, { mode: 0o600 })
+    const as = ["--url", url, "--token-file", tokenFile]
+    assert.deepInclude(yield* command(["logs", `${session}/p1`, ...as]), { code: 0, stdout: "here\n" })
+    const { type, sees } = yield* atTerminal(["sh"])
+    yield* type(`${commandLine("attach", `${session}/p1`, ...as).join(" ")}\n`)
+    yield* sees("\nhere")
+    const other = yield* command(["logs", `${session}/p2`, ...as])
+    assert.strictEqual(other.code, 1)
+    assert.include(other.stderr, "this token may only view what it was made for")
+  })
+
 describe("share", () => {
   it.scopedLive("prints a token that reads one process, until it is revoked", () =>
     Effect.gen(function* () {
       const { url, asClient, asOperator } = yield* served
-      yield* left(asClient, ["--name", "b", "--keep"], "sleep", "1000")
+      yield* left(asClient, ["--name", "b", "--keep"], "sh", "-c", "echo here; exec sleep 1000")
       const { code, stdout, stderr } = yield* command(["share", "b/p1", "--json", "--expires-in", "1h", ...asOperator])
       assert.strictEqual(code, 0, stderr)
       const { token, shareId, session } = JSON.parse(stdout)
       assert.include(stderr, `exec-server share --revoke ${shareId} --url ${url}`)
       const viewer = yield* ExecClient.connect({ url, token })
       assert.deepInclude(yield* viewer.usage.process("p1", session), { processes: 1 })
+      yield* Effect.scoped(usesShare({ url, token, session, stderr }))
       assert.strictEqual((yield* command(["share", "--revoke", shareId, ...asOperator])).code, 0)
       assert.include((yield* viewer.ended).message, "revoked")
       const again = yield* command(["share", "--revoke", shareId, ...asOperator])

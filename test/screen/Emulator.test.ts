@@ -228,3 +228,35 @@ describe("an unfinished end", () => {
     assert.isBelow(unfinished.bytes.length, 300_000)
   })
 })
+
+describe("sequences with huge numbers", () => {
+  const huge = 2_000_000_000
+  for (const [name, final, bound] of [
+    ["lines inserted", "L", rows],
+    ["lines deleted", "M", rows],
+    ["lines scrolled up", "S", rows],
+    ["lines scrolled down", "T", rows],
+    ["tabs", "I", cols],
+    ["tabs back", "Z", cols],
+    ["repetitions", "b", rows * cols]
+  ] as const) {
+    it(`show what those of the size of the screen do: ${name}`, () => {
+      const before = "one\r\ntwo\r\nthree\u001b[44m\u001b[2;3Hx"
+      const [numbered, bounded] = [huge, bound].map((count) =>
+        screenOf([Buffer.from(`${before}\u001b[${count}${final}`), Buffer.from("end")])
+      )
+      assert.deepStrictEqual(numbered && stateOf(numbered), bounded && stateOf(bounded))
+    })
+  }
+
+  it("repeat a character with many marks no more often than they fit", () => {
+    const emulator = screenOf([Buffer.from(`e${"\u0301".repeat(10_000)}\u001b[${huge}bend`)])
+    assert.isBelow(emulator.serialize(1000).length, 100_000)
+  })
+
+  it("do what they say up to the size of the screen", () => {
+    const filled = Array.from({ length: rows }, (_, row) => `line ${row}`).join("\r\n")
+    const emulator = screenOf([Buffer.from(`${filled}\u001b[H\u001b[3Lx\u001b[4by`)])
+    assert.include(emulator.serialize(0).toString(), "xxxxxy")
+  })
+})

@@ -187,6 +187,10 @@ describe("sessionTtlMs", () => {
         code: -32600,
         message: "sessionTtlMs: a session ends with its connection on this transport"
       })
+      // Which is what 0 asks for.
+      assert.isUndefined(
+        (yield* client.call("initialize", { clientName: "test", ...resumable, sessionTtlMs: 0 })).error
+      )
     })
   )
 })

@@ -14,7 +14,7 @@ import { serverLayer, settle } from "../support/fake.js"
 import { stateOf } from "../support/screens.js"
 import { connected, memoryClient } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
-import { attach } from "../support/viewer.js"
+import { attach, Viewer } from "../support/viewer.js"
 
 const screen = { from: { type: "screen" } }
 const size = { rows: 6, cols: 30 }
@@ -27,12 +27,17 @@ const threads = () => {
     started: 0,
     ended: 0,
     held: false,
+    /** Its answers, if they are to wait. */
+    answers: undefined as Array<() => void> | undefined,
     crash: (_reason: string) => {}
   }
   const layer = Layer.succeed(ScreenHost, ({ onReply, onEnd }: HostEvents) => {
     state.started++
     state.crash = onEnd
-    const handle = ScreenServing.serve((reply) => setImmediate(() => onReply(reply)))
+    const handle = ScreenServing.serve((reply) => {
+      if (state.answers === undefined) setImmediate(() => onReply(reply))
+      else state.answers.push(() => onReply(reply))
+    })
     return {
       post: (request) => {
         state.requests.push(request.type)
@@ -74,6 +79,7 @@ describe("a late joiner", () => {
     Effect.gen(function* () {
       const { client, child } = yield* started()
       child.emit("pty", "\u001b]2;the title\u0007one\r\n\u001b[31mtwo")
+      assert.deepInclude((yield* client.ask("process/list")).processes[0], { title: null, viewers: 0 })
       const viewer = yield* attach(client, "p", screen)
       assert.deepInclude(viewer.answer, { seq: 1, size, title: "the title", truncated: false })
       assert.deepStrictEqual(shown(viewer.answer), shownAfter("\u001b]2;the title\u0007one\r\n\u001b[31mtwo"))
@@ -84,6 +90,7 @@ describe("a late joiner", () => {
       const again = yield* client.ask("attachment/screen", { attachmentId: viewer.id })
       assert.deepStrictEqual([again.seq, again.size, again.truncated], [2, size, false])
       assert.deepStrictEqual(shown(again), shownAfter("\u001b]2;the title\u0007one\r\n\u001b[31mtwo more"))
+      assert.deepInclude((yield* client.ask("process/list")).processes[0], { title: "the title", viewers: 1 })
     }).pipe(Effect.provide(serverLayer()), Effect.provide(threads().layer))
   )
 
@@ -102,6 +109,25 @@ describe("a late joiner", () => {
       assert.deepStrictEqual(shown(answer), stateOf(emulator))
     }).pipe(Effect.provide(serverLayer()), Effect.provide(threads().layer))
   )
+
+  it.scoped("is told of a resize while the screen is made", () => {
+    const { state, layer } = threads()
+    return Effect.gen(function* () {
+      const { client, child } = yield* started()
+      child.emit("pty", "still")
+      state.answers = []
+      const asked = client.post("process/attach", { processId: "p", window: 1, ...screen })
+      yield* client.ask("process/list")
+      yield* client.ask("process/resize", { processId: "p", rows: 7, cols: 40 })
+      for (const answer of state.answers) answer()
+      const { result } = yield* client.reply(asked)
+      assert.deepStrictEqual(result.size, size)
+      const viewer = new Viewer(client, result)
+      viewer.ack(result.seq)
+      yield* viewer.notified("resized", ({ rows, cols }) => rows === 7 && cols === 40)
+      assert.deepStrictEqual(viewer.kinds, ["resized 1"])
+    }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
+  })
 
   it.scoped("has as many lines above it as asked for", () =>
     Effect.gen(function* () {
@@ -170,6 +196,23 @@ describe("a viewer that falls behind", () => {
       viewer.ack(params.seq)
       yield* viewer.sees("after")
       assert.deepStrictEqual(viewer.kinds, ["output 1", "screen 2001", "output 2002"])
+    }).pipe(Effect.provide(serverLayer({}, { retainedOutputBytesPerProcess: 17_000 })), Effect.provide(threads().layer))
+  )
+
+  it.scoped("gets the screen before the end", () =>
+    Effect.gen(function* () {
+      const { client, child } = yield* started()
+      const viewer = yield* attach(client, "p", { window: 16_384 })
+      viewer.ack(0)
+      yield* settle
+      child.emit("pty", "x".repeat(16_384))
+      yield* viewer.notified("output")
+      for (let i = 0; i < 2000; i++) child.emit("pty", `\r\nline ${i}`)
+      child.finish(0)
+      yield* client.closed("p")
+      viewer.ack(1)
+      yield* viewer.notified("event", ({ type }) => type === "closed")
+      assert.deepStrictEqual(viewer.kinds, ["output 1", "screen 2001", "event exited 2002", "event closed 2003"])
     }).pipe(Effect.provide(serverLayer({}, { retainedOutputBytesPerProcess: 17_000 })), Effect.provide(threads().layer))
   )
 
@@ -287,6 +330,47 @@ describe("the screens of a server", () => {
       yield* TestClock.adjust("31 seconds")
       assert.strictEqual((yield* client.reply(asked)).error.code, -32603)
       assert.strictEqual((yield* client.ask("process/list")).processes[0].viewers, 0)
+    }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
+  })
+
+  it.scoped("are given up if their output keeps the thread busy, and those of others are made by the next one", () => {
+    let ended = 0
+    const layer = Layer.succeed(ScreenHost, ({ onReply }: HostEvents) => {
+      const handle = ScreenServing.serve((reply) => setImmediate(() => onReply(reply)))
+      let isBusy = false
+      return {
+        post: (request) => {
+          const items = request.type === "feed" ? request.items : []
+          isBusy ||= items.some((item) => !("rows" in item) && Buffer.from(item).includes("bomb"))
+          if (!isBusy) handle(request)
+        },
+        end: () => {
+          ended++
+        }
+      }
+    })
+    return Effect.gen(function* () {
+      const { client, child } = yield* started()
+      child.emit("pty", "shown")
+      const victim = yield* attach(client, "p", screen)
+      yield* client.start("bomb", ["program"], tty)
+      yield* settle
+      const bomb = yield* (yield* FakeSpawner).child(1)
+      bomb.emit("pty", "bomb")
+      const first = client.post("process/attach", { processId: "bomb", window: 1, ...screen })
+      yield* settle
+      const asked = client.post("attachment/screen", { attachmentId: victim.id })
+      yield* settle
+      yield* TestClock.adjust("11 seconds")
+      assert.strictEqual((yield* client.reply(first)).error.code, -32603)
+      assert.deepStrictEqual(shown((yield* client.reply(asked)).result), shownAfter("shown"))
+      assert.strictEqual(ended, 1)
+      // One that watches it anyway keeps nobody busy again.
+      const viewer = yield* attach(client, "bomb")
+      const again = client.post("attachment/screen", { attachmentId: viewer.id })
+      yield* settle
+      assert.deepStrictEqual((yield* client.reply(again)).error.code, -32603)
+      assert.strictEqual(ended, 1)
     }).pipe(Effect.provide(serverLayer()), Effect.provide(layer))
   })
 
