@@ -9,8 +9,12 @@ import { processFields } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { Count, Integer, integerBetween, Text } from "./Schemas.js"
 
-/** The shortest time between two samples, in milliseconds. */
-const minIntervalMs = 500
+/**
+ * The shortest time between two samples, in milliseconds.
+ *
+ * @category constants
+ */
+export const minIntervalMs = 500
 
 /** The longest one: a day. */
 const maxIntervalMs = 86_400_000

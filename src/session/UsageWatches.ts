@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
 import type * as Scope from "effect/Scope"
 import type { TreeUsage, Usage } from "../process/Usage.js"
-import type { UsageSample } from "../protocol/UsageApi.js"
+import { minIntervalMs, type UsageSample } from "../protocol/UsageApi.js"
 import type { Connection } from "./CurrentConnection.js"
 import type { Session } from "./SessionRegistry.js"
 
@@ -65,7 +65,8 @@ const makeDelay = () => {
 export const make = (usage: Usage): Effect.Effect<UsageWatches, never, Scope.Scope> =>
   Effect.gen(function* () {
     const watches = new Map<Connection, Watch>()
-    const known = new WeakSet<Connection>()
+    /** When each connection that has asked was last sent a sample: asking again does not get it more of them. */
+    const lastAtMs = new WeakMap<Connection, number>()
     const delay = makeDelay()
     const fiber = yield* FiberHandle.make<void>()
     yield* Effect.addFinalizer(() => Effect.sync(delay.stop))
@@ -98,6 +99,7 @@ export const make = (usage: Usage): Effect.Effect<UsageWatches, never, Scope.Sco
       for (const [connection, watch] of watches) {
         if (watch.nextAtMs > now + togetherMs) continue
         watch.nextAtMs = now + watch.intervalMs
+        lastAtMs.set(connection, now)
         // A client that does not read gets the next sample that it has room for.
         if (connection.responseBudget.isFull()) continue
         connection.notify("usage/sample", { atMs: now, server, ...processesOf(watch.sessions(), used) })
@@ -128,12 +130,14 @@ export const make = (usage: Usage): Effect.Effect<UsageWatches, never, Scope.Sco
 
     return {
       watch: (connection, intervalMs, sessions) =>
-        Effect.flatMap(Clock.currentTimeMillis, (nextAtMs) => {
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
           if (intervalMs === null) return end(connection)
-          if (!known.has(connection)) {
-            known.add(connection)
+          const last = lastAtMs.get(connection)
+          if (last === undefined) {
+            lastAtMs.set(connection, Number.NEGATIVE_INFINITY)
             connection.onEnd(end(connection))
           }
+          const nextAtMs = Math.max(now, (last ?? Number.NEGATIVE_INFINITY) + minIntervalMs)
           watches.set(connection, { intervalMs, sessions, nextAtMs })
           return turn
         })

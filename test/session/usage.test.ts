@@ -114,6 +114,18 @@ describe("usage/watch", () => {
     })
   )
 
+  it.scopedLive("sends no more samples to a client that asks again and again", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      const sinceMs = performance.now()
+      for (let i = 0; i < 100; i++) {
+        yield* client.ask("usage/watch", { intervalMs: 500 })
+        yield* Effect.sleep("5 millis")
+      }
+      assert.isAtMost(samples(client).length, 2 + (performance.now() - sinceMs) / 400)
+    })
+  )
+
   it.scopedLive("refuses an interval that is too short", () =>
     Effect.gen(function* () {
       const { client } = yield* connected()
