@@ -113,7 +113,11 @@ class Queue {
   private waiter: Deferred.Deferred<void> | undefined
 
   push(...events: ReadonlyArray<WatchEvent>): void {
-    if (this.ending === undefined) this.events.push(...events)
+    for (const event of this.ending === undefined ? events : []) {
+      // No window bounds these; the last one is all that counts.
+      if (event._tag === "Viewers" && this.events.at(-1)?._tag === "Viewers") this.events.pop()
+      this.events.push(event)
+    }
     this.wake()
   }
 

@@ -20,15 +20,16 @@ export class Attachments {
 
   constructor(readonly sink: Sink) {}
 
-  /** Adds an attachment, or says why it cannot. */
-  add(attachment: Attachment): LimitReached | undefined {
-    if (this.all.size >= maxAttachments) {
-      const advice = "detach from some processes first"
-      return new LimitReached({ limit: "attachments of one connection", value: maxAttachments, advice })
-    }
+  /** Why no attachment can be added; undefined if one can. */
+  get refusal(): LimitReached | undefined {
+    if (this.all.size < maxAttachments) return undefined
+    const advice = "detach from some processes first"
+    return new LimitReached({ limit: "attachments of one connection", value: maxAttachments, advice })
+  }
+
+  add(attachment: Attachment): void {
     this.all.set(attachment.id, attachment)
     this.hasAttached = true
-    return undefined
   }
 
   remove(attachment: Attachment): void {

@@ -127,6 +127,8 @@ export const make = Effect.gen(function* () {
         const process = yield* session.supervisor.act(processId, (found) =>
           found === undefined ? Exit.fail(new UnknownProcess({ processId })) : Exit.succeed(found)
         )
+        const { refusal } = attachments
+        if (refusal !== undefined) return yield* refusal
         const watched = watches.of(session, process)
         if (watched.count >= maxViewersPerProcess) {
           const advice = "detach from the process elsewhere first"
@@ -146,8 +148,7 @@ export const make = Effect.gen(function* () {
           window: Math.min(Math.max(window, minWindowBytes), maxWindowBytes)
         }
         const attachment = new Attachment(description, watched, attachments)
-        const full = attachments.add(attachment)
-        if (full !== undefined) return yield* full
+        attachments.add(attachment)
         watched.join(attachment)
         audit.write(who, { event: "process.attach", processId, role: description.role })
         const { resizes, ...begun } = yield* Effect.onError(begin(watched, from), () =>
