@@ -279,9 +279,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           process.listen()
           process.signal("SIGKILL", "tree")
         }
-        // Later than the answer, also where that has to pass through the fiber of `carryOut`.
+        // Later than the answer, also where that has to pass through the fiber of `carryOut`, or its fiber yields.
         const lives = Effect.sync(() => live(process, weight))
-        yield* fork(mounts.isPresent() ? Effect.zipRight(Effect.yieldNow(), lives) : lives)
+        yield* fork(Effect.zipRight(Effect.yieldNow(), lives))
         if (policy !== undefined) yield* forkFor(process, ProcessFibers.keepUp(process, confined, policy, spawn))
         if (params.timeoutMs !== undefined) yield* forkFor(process, ProcessFibers.expire(process, params.timeoutMs))
         return { pid: child.pid, confined: isConfined }

@@ -93,9 +93,12 @@ export const make = (
     const client = { peer, subject: grant.id }
     const report = yield* RequestReport.make(client, handshake)
     const ends: Array<Effect.Effect<void>> = []
-    const attachments = new Attachments(
-      options.sinkOf(registry.frames, () => handshake.initialized?.capabilities ?? {})
-    )
+    /** Most connections watch nothing. */
+    let attachments: Attachments | undefined
+    const watched = () => {
+      attachments ??= new Attachments(options.sinkOf(registry.frames, () => handshake.initialized?.capabilities ?? {}))
+      return attachments
+    }
     let notifier: Notifier | undefined
     let leaving = false
     const released = yield* Deferred.make<void>()
@@ -112,7 +115,7 @@ export const make = (
       Effect.suspend(() => {
         SessionMetrics.connections.unsafeModify(-1, [])
         notifier?.stop()
-        attachments.close()
+        attachments?.close()
         const told = options.onEnd()
         const current = handshake.initialized
         const detached = current === undefined ? Effect.void : registry.detach(current.session, isResumable())
@@ -145,7 +148,7 @@ export const make = (
       responseBudget,
       maxContentBytes,
       notify,
-      attachments,
+      attachments: watched,
       resumable,
       endIfGone: Effect.suspend(() => (isResumable() ? options.isAlive : Effect.succeed(true))).pipe(
         Effect.flatMap((isAlive) =>
@@ -202,11 +205,11 @@ export const make = (
         notifier?.acknowledge(processId, seq)
         return handshake.initialized?.capabilities.outputWindow !== undefined
       },
-      acknowledgeAttachment: (id, seq) => attachments.acknowledge(id, seq),
-      endAttachments: (reason) => attachments.end(reason),
+      acknowledgeAttachment: (id, seq) => attachments?.acknowledge(id, seq) ?? false,
+      endAttachments: (reason) => attachments?.end(reason),
       onDrain: () => {
         notifier?.onDrain()
-        attachments.onDrain()
+        attachments?.onDrain()
         http.onDrain()
       },
       isLeaving: () => leaving,

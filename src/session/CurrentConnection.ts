@@ -29,7 +29,7 @@ export interface Connection {
   /** Sends a notification to the client; does nothing once the connection has ended. */
   readonly notify: Notify
   /** What the connection watches. */
-  readonly attachments: Attachments
+  readonly attachments: () => Attachments
   /** Whether a session can outlive the connection. */
   readonly resumable: boolean
   /**
@@ -53,7 +53,7 @@ export class CurrentConnection extends Context.Reference<CurrentConnection>()("e
     responseBudget: new ResponseBudget(() => false),
     maxContentBytes: Number.POSITIVE_INFINITY,
     notify: () => {},
-    attachments: new Attachments({ output: () => {}, notify: () => {}, isCongested: () => false }),
+    attachments: () => new Attachments({ output: () => {}, notify: () => {}, isCongested: () => false }),
     resumable: true,
     endIfGone: Effect.succeed(false),
     yieldSession: Effect.succeed(false),

@@ -93,7 +93,7 @@ export const make = Effect.gen(function* () {
   /** The attachment of the connection with this id, and what it watches. */
   const found = (attachmentId: number) =>
     Effect.flatMap(CurrentConnection, ({ attachments }) => {
-      const attachment = attachments.find(attachmentId)
+      const attachment = attachments().find(attachmentId)
       return attachment === undefined ? Exit.fail(new UnknownAttachment({ attachmentId })) : Exit.succeed(attachment)
     })
 
@@ -121,7 +121,7 @@ export const make = Effect.gen(function* () {
     "process/attach": (params) =>
       Effect.gen(function* () {
         const { session: own, grant } = yield* initialized
-        const { attachments } = yield* CurrentConnection
+        const attachments = (yield* CurrentConnection).attachments()
         const { session, who } = yield* target("process/attach", params)
         const { processId, from, window, name = own.name ?? own.clientName, size } = params
         const process = yield* session.supervisor.act(processId, (found) =>
@@ -202,7 +202,8 @@ export const make = Effect.gen(function* () {
     "console/watch": () =>
       Effect.gen(function* () {
         const { session: own, grant } = yield* initialized
-        const { attachments, onEnd } = yield* CurrentConnection
+        const { attachments: watched, onEnd } = yield* CurrentConnection
+        const attachments = watched()
         if (attachments.watchesConsole) return {}
         attachments.watchesConsole = true
         const seesAll = Access.reachOf(grant, "list") === "all"
