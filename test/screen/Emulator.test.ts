@@ -63,7 +63,7 @@ const sessions = (folder: string): Readonly<Record<string, Session>> => ({
   },
   htop: { argv: ["htop", "-d", "5"], keys: ["\u001b[B", "\u001b[B", "t", "q"] },
   tmux: {
-    argv: ["tmux", "-L", `test-${process.pid}`, "-f", "/dev/null", "new", "sh"],
+    argv: ["tmux", "-S", `${folder}/socket`, "-f", "/dev/null", "new", "sh"],
     keys: [
       "seq 30\r",
       "\u0002%",
@@ -110,6 +110,9 @@ describe("the copy of a screen, and what follows", () => {
         Effect.gen(function* () {
           const folder = yield* directory
           writeFileSync(join(folder, "text"), text)
+          // The server of tmux is no descendant of the process, and would outlive a test that fails.
+          const endTmux = Effect.sync(() => spawnSync("tmux", ["-S", `${folder}/socket`, "kill-server"]))
+          yield* Effect.addFinalizer(() => (name === "tmux" ? endTmux : Effect.void))
           const client = yield* memoryClient
           yield* client.handshake()
           const session = sessions(folder)[name]
