@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import v8 from "node:v8"
 import { build } from "esbuild"
+import { buildConsole } from "./console.mjs"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
 
@@ -26,28 +27,45 @@ await build({
   banner: { js: 'import { createRequire as r } from "node:module"; const require = r(import.meta.url)' }
 })
 
-const { outputFiles } = await build({
-  entryPoints: [fileURLToPath(new URL("../src/bin.ts", import.meta.url))],
-  bundle: true,
-  platform: "node",
-  target: "node20",
-  format: "cjs",
-  external: ["node-pty"],
-  write: false,
-  // Each start reads the whole file. Names stay, for stack traces.
-  minifyWhitespace: true,
-  logLevel: "warning",
-  // Not available in bundles of this format.
-  define: { "import.meta.url": "importMetaUrl" },
-  banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href' }
-})
-// Wrapped like a CommonJS module here, so that a start need not copy the text.
-const source = Module.wrap(outputFiles[0].text)
+await buildConsole()
 
-// V8 identifies cached code only by the length of its source. The name identifies the content.
-const name = `main-${createHash("sha256").update(source).digest("hex").slice(0, 16)}`
-for (const file of readdirSync(dist)) if (file.startsWith("main-")) rmSync(join(dist, file))
-writeFileSync(join(dist, `${name}.cjs`), source)
+// Bundled on its own: only one command needs it, and each start reads the whole file of the others.
+const sdk = {
+  name: "sdk",
+  setup: ({ onResolve }) => onResolve({ filter: /\/Sdk\.js$/ }, () => ({ path: "./sdk", external: true }))
+}
+
+/** Bundles a program, and returns the name of its file. */
+const bundle = async (kind, entry, plugins) => {
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL(`../src/${entry}`, import.meta.url))],
+    bundle: true,
+    platform: "node",
+    target: "node20",
+    format: "cjs",
+    external: ["node-pty"],
+    plugins,
+    // What is loaded later is required, by the function that dist/bin.js passes.
+    supported: { "dynamic-import": false },
+    write: false,
+    // Each start reads the whole file. Names stay, for stack traces.
+    minifyWhitespace: true,
+    logLevel: "warning",
+    // Not available in bundles of this format.
+    define: { "import.meta.url": "importMetaUrl" },
+    banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href' }
+  })
+  // Wrapped like a CommonJS module here, so that a start need not copy the text.
+  const source = Module.wrap(outputFiles[0].text)
+  // V8 identifies cached code only by the length of its source. The name identifies the content.
+  const name = `${kind}-${createHash("sha256").update(source).digest("hex").slice(0, 16)}`
+  for (const file of readdirSync(dist)) if (file.startsWith(`${kind}-`)) rmSync(join(dist, file))
+  writeFileSync(join(dist, `${name}.cjs`), source)
+  return name
+}
+
+const name = await bundle("main", "bin.ts", [sdk])
+const sdkName = await bundle("sdk", "mcp/Sdk.ts", [])
 
 const bin = join(dist, "bin.js")
 writeFileSync(
@@ -63,10 +81,9 @@ const { fileURLToPath } = require("node:url")
 const vm = require("node:vm")
 
 const folder = fileURLToPath(new URL(".", import.meta.url))
-const file = join(folder, "${name}.cjs")
 
 // Missing, or made by another version of Node.js: the bundle is compiled normally.
-const compiled = () => {
+const compiled = (file) => {
   try {
     return readFileSync(file.replace(/cjs$/, "cache"))
   } catch {
@@ -74,12 +91,20 @@ const compiled = () => {
   }
 }
 
-export const script = new vm.Script(readFileSync(file, "latin1"), {
-  filename: file,
-  cachedData: compiled(),
-  importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
-})
-script.runInThisContext()({}, require, { exports: {} }, file, folder)
+const run = (name) => {
+  const file = join(folder, name + ".cjs")
+  const script = new vm.Script(readFileSync(file, "latin1"), {
+    filename: file,
+    cachedData: compiled(file),
+    importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
+  })
+  const module = { exports: {} }
+  const load = (id) => (id === "./sdk" ? run("${sdkName}").exports : require(id))
+  script.runInThisContext()(module.exports, load, module, file, folder)
+  return { script, exports: module.exports }
+}
+
+export const bundles = { run, script: run("${name}").script }
 `
 )
 chmodSync(bin, 0o755)
@@ -89,11 +114,12 @@ chmodSync(bin, 0o755)
 const bundled = ["bin.ts", join("sandbox", "fileWorker.ts"), join("screen", "screenWorker.ts")]
 const sources = readdirSync(fileURLToPath(new URL("../src", import.meta.url)), { recursive: true })
 const current = new Set(["bin.js", "fileWorker.js", "screenWorker.js"])
-for (const source of sources.filter((path) => path.endsWith(".ts") && !bundled.includes(path))) {
+const isCompiled = (path) => path.endsWith(".ts") && !path.startsWith("console/") && !bundled.includes(path)
+for (const source of sources.filter(isCompiled)) {
   for (const extension of ["js", "js.map", "d.ts"]) current.add(source.replace(/ts$/, extension))
 }
 for (const path of readdirSync(dist, { recursive: true })) {
-  const isModule = /\.(js|js\.map|d\.ts)$/.test(path) && !path.startsWith("docs-")
+  const isModule = /\.(js|js\.map|d\.ts)$/.test(path) && !/^(docs-|console\/)/.test(path)
   if (isModule && !current.has(path)) rmSync(join(dist, path))
 }
 
@@ -102,12 +128,14 @@ process.argv = [process.execPath, bin, "--listen", "ws://127.0.0.1:0"]
 process.stderr.write = () => true
 process.stdout.write = () => {
   setImmediate(async () => {
-    const { script } = await import(bin)
+    const { bundles } = await import(bin)
+    const sdk = bundles.run(sdkName)
     // V8 rejects cached code that was made with other flags, and the server has set these.
     for (const flag of ["semi-space-growth-factor=2", "parallel-scavenge", "concurrent-array-buffer-sweeping"]) {
       v8.setFlagsFromString(`--${flag}`)
     }
-    writeFileSync(join(dist, `${name}.cache`), script.createCachedData())
+    writeFileSync(join(dist, `${name}.cache`), bundles.script.createCachedData())
+    writeFileSync(join(dist, `${sdkName}.cache`), sdk.script.createCachedData())
     process.exit()
   })
   return true

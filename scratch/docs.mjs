@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url"
 import ts from "typescript"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
-const doors = ["client", "server", "protocol", "testing"]
+const doors = ["client", "server", "protocol", "mcp", "testing"]
 const indexes = doors.map((door) => `${root}src/${door}/index.ts`)
 
 const { config } = ts.readConfigFile(`${root}tsconfig.json`, (path) => readFileSync(path, "utf8"))

@@ -11,11 +11,11 @@ import ts from "typescript"
 const src = fileURLToPath(new URL("../src", import.meta.url))
 // src/remote/gen is generated.
 const modules = readdirSync(src, { recursive: true, encoding: "utf8" })
-  .filter((file) => file.endsWith(".ts") && !file.startsWith("remote/gen/"))
+  .filter((file) => /\.tsx?$/.test(file) && !file.startsWith("remote/gen/"))
   .sort()
 
 /** The index files of the package. A module is public if one of them exports it. */
-const indexes = ["client", "environment", "protocol", "server", "testing"].map((folder) => `${folder}/index.ts`)
+const indexes = ["client", "environment", "mcp", "protocol", "server", "testing"].map((folder) => `${folder}/index.ts`)
 const isPublic = new Set(
   indexes.flatMap((index) =>
     ts

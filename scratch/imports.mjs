@@ -24,7 +24,9 @@ const order = [
   "client",
   "environment",
   "testing",
-  "command"
+  "mcp",
+  "command",
+  "console"
 ]
 
 /** Folders that import from fewer, and the modules that may connect the two. */
@@ -34,14 +36,19 @@ const apart = [
   {
     room: "client",
     from: ["spawn", "filesystem", "http", "sandbox", "process", "session", "transport", "remote", "server"],
-    but: ["client/InProcess.ts", "client/RelayLink.ts"]
+    but: ["client/InProcess.ts", "client/NoiseLink.ts", "client/RelayLink.ts"]
+  },
+  {
+    room: "mcp",
+    from: ["spawn", "filesystem", "http", "sandbox", "process", "session", "transport", "remote", "server", "testing"],
+    but: []
   },
   { room: "environment", from: ["spawn", "sandbox", "process", "session", "transport", "remote"], but: [] }
 ]
 
 const src = fileURLToPath(new URL("../src", import.meta.url))
 const modules = readdirSync(src, { recursive: true, encoding: "utf8" })
-  .filter((file) => file.endsWith(".ts"))
+  .filter((file) => /\.tsx?$/.test(file))
   .sort()
 
 const importsOf = (file) =>
@@ -49,8 +56,8 @@ const importsOf = (file) =>
     .preProcessFile(readFileSync(join(src, file), "utf8"), true, true)
     .importedFiles.map(({ fileName }) => fileName)
     .filter((name) => name.startsWith("."))
-    .map((name) => relative(src, join(src, dirname(file), name)).replace(/\.js$/, ".ts"))
-    .filter((target) => modules.includes(target))
+    .map((name) => relative(src, join(src, dirname(file), name)).replace(/\.js$/, ""))
+    .flatMap((name) => modules.filter((module) => module === `${name}.ts` || module === `${name}.tsx`))
 
 const graph = new Map(modules.map((file) => [file, importsOf(file)]))
 const roomOf = (file) => (file.includes("/") ? file.split("/", 1)[0] : undefined)

@@ -75,6 +75,7 @@ try {
     "dist/bin.js",
     "dist/index.d.ts",
     "dist/testing/index.js",
+    "dist/mcp/index.js",
     "src/spawn/native/binding.gyp"
   ]) {
     check(`${path} is packed`, files.includes(path))
@@ -87,6 +88,15 @@ try {
 
   writeFileSync(join(folder, "command.mjs"), command)
   check("a server starts, and a process on it", run("node", ["command.mjs"]) === "7\nexit 0\n")
+
+  const call = {
+    jsonrpc: "2.0",
+    id: 1,
+    method: "tools/call",
+    params: { name: "exec_command", arguments: { cmd: "echo hi" } }
+  }
+  const talk = `(echo '${JSON.stringify(call)}'; sleep 3) | npx exec-server mcp`
+  check("an agent runs a command", run("sh", ["-c", talk]).includes("[exit code 0"))
 
   writeFileSync(join(folder, "consumer.ts"), consumer)
   const options = ["--strict", "--target", "es2022", "--module", "nodenext", "--types", "node", "--typeRoots"]

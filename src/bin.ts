@@ -11,7 +11,6 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import { Exited, exitStatusOf } from "./command/CommandExit.js"
-import { serve } from "./command/Serve.js"
 import * as ServerExit from "./command/ServerExit.js"
 import * as ServerFlags from "./command/ServerFlags.js"
 import * as PlainText from "./internal/PlainText.js"
@@ -38,13 +37,16 @@ const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
 
 const args = process.argv.slice(2)
 
+/** Only a server needs it, and what it loads is a third of the program. */
+const loadServe = Effect.promise(() => import("./command/Serve.js"))
+
 // Without arguments at a terminal, `Cli` may print help.
 const serverFlags = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(args)
 
 const run: Effect.Effect<void, unknown> = Option.match(serverFlags, {
   onSome: ({ texts, config }) =>
     Effect.flatMap(ServerConfig.load(texts, process.env, config), (settings) =>
-      serve(settings, ServerConfig.fileOf(config, process.env))
+      Effect.flatMap(loadServe, ({ serve }) => serve(settings, ServerConfig.fileOf(config, process.env)))
     ),
   onNone: () =>
     Effect.flatMap(

@@ -18,6 +18,7 @@ import * as Files from "./Files.js"
 import * as Http from "./Http.js"
 import * as InProcess from "./InProcess.js"
 import * as LocalServer from "./LocalServer.js"
+import * as NoiseLink from "./NoiseLink.js"
 import * as Processes from "./Processes.js"
 import * as Recordings from "./Recordings.js"
 import * as RelayLink from "./RelayLink.js"
@@ -160,12 +161,24 @@ export const connectRelay = (options: Options & RelayLink.Options): Effect.Effec
   make(TextChannel.connector(RelayLink.open(options), true), withBinaryOutput(options))
 
 /**
- * A client of the server at a URL: `ws://`, `wss://`, `unix://`, or `relay://` and `relays://` behind a rendezvous.
+ * The same, encrypted from end to end, so that the rendezvous cannot read or change anything: `noise://HOST/ENVIRONMENT`
+ * or `noises://`. The executor must keep its key; another one ends the client.
  *
  * @category constructors
  */
-export const connect = (options: Options & WebSocketLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
-  RelayLink.isRelay(options.url) ? connectRelay(options) : connectWebSocket(options)
+export const connectNoise = (options: Options & NoiseLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
+  make(TextChannel.connector(NoiseLink.open(options), true), withBinaryOutput(options))
+
+/**
+ * A client of the server at a URL: `ws://`, `wss://`, `unix://`, or behind a rendezvous `noise://`, `noises://`,
+ * `relay://` and `relays://`.
+ *
+ * @category constructors
+ */
+export const connect = (options: Options & WebSocketLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> => {
+  if (NoiseLink.isNoise(options.url)) return connectNoise(options)
+  return RelayLink.isRelay(options.url) ? connectRelay(options) : connectWebSocket(options)
+}
 
 /**
  * A client on the stdin and stdout of a server that is started for it and ends with it.
@@ -229,6 +242,14 @@ export const layerWebSocket = (options: Options & WebSocketLink.Options): Layer.
  */
 export const layerRelay = (options: Options & RelayLink.Options): Layer.Layer<ExecClient, ClientError> =>
   Layer.scoped(ExecClient, connectRelay(options))
+
+/**
+ * The same, encrypted from end to end.
+ *
+ * @category layers
+ */
+export const layerNoise = (options: Options & NoiseLink.Options): Layer.Layer<ExecClient, ClientError> =>
+  Layer.scoped(ExecClient, connectNoise(options))
 
 /**
  * A client on the stdin and stdout of a server that is started for it and ends with it.

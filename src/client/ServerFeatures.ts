@@ -5,7 +5,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { EnvironmentInfo, StartParams } from "../protocol/ExecApi.js"
+import * as Struct from "effect/Struct"
+import { type EnvironmentInfo, ownStartFields, type StartParams } from "../protocol/ExecApi.js"
 import { Code } from "../protocol/Failure.js"
 import type { Call, Result } from "./Api.js"
 import { type ClientError, Unsupported } from "./ClientError.js"
@@ -224,19 +225,17 @@ const restricts = (sandbox: StartParams["sandbox"]): boolean => {
   return permissions.type === "managed" && permissions.file_system.type === "restricted"
 }
 
+const ownMembers = Struct.keys(ownStartFields)
+
 /**
  * Fails for fields of `process/start` that the server would silently ignore.
  *
  * @category utilities
  */
 export const needForStart = (features: ServerFeatures, params: StartParams): Effect.Effect<void, Unsupported> => {
-  const { timeoutMs, restart, size, sizePolicy, screen, prepared, sandbox, enforceManagedNetwork } = params
-  if (!features.extensions) {
-    const asked = Object.entries({ timeoutMs, restart, size, sizePolicy, screen, prepared }).find(
-      ([, value]) => value !== undefined
-    )
-    if (asked !== undefined) return need(features, false, `serve \`${asked[0]}\` of process/start`)
-  }
+  const { sandbox, enforceManagedNetwork } = params
+  const asked = features.extensions ? undefined : ownMembers.find((member) => params[member] !== undefined)
+  if (asked !== undefined) return need(features, false, `serve \`${asked}\` of process/start`)
   const confined = restricts(sandbox) || enforceManagedNetwork === true
   return need(features, features.processSandbox || !confined, "restrict a process", "start it without `sandbox`")
 }

@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
+import type { GrantInfo, ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
 import type { ClientError } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
 import * as Watch from "./Watch.js"
@@ -19,6 +19,10 @@ import type { WatchEvent } from "./WatchEvent.js"
  * @category models
  */
 export interface Sessions {
+  /** What the token of the client permits, and until when. */
+  readonly grant: Effect.Effect<GrantInfo, ClientError>
+  /** The limits of the server by the names of its settings; null for none. */
+  readonly limits: Effect.Effect<Readonly<Record<string, number | null>>, ClientError>
   /** The visible sessions, oldest first. */
   readonly list: Effect.Effect<ReadonlyArray<SessionInfo>, ClientError>
   /** The processes of a session by its handle; without one, those of all visible sessions. */
@@ -40,6 +44,8 @@ export const make = (session: ClientSession): Sessions => {
   const { ask } = session
   const attach = (options: Watch.Options) => Watch.make(session, options)
   return {
+    grant: ask("session/grant", {}),
+    limits: Effect.map(ask("environment/limits", {}), ({ limits }) => limits),
     list: Effect.map(ask("session/list", {}), ({ sessions }) => sessions),
     processes: (session = "*") => Effect.map(ask("process/list", { session }), ({ processes }) => processes),
     end: (session) => Effect.map(ask("session/end", { session }), ({ ended }) => ended),

@@ -15,11 +15,12 @@ import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { TerminalSize } from "../protocol/ExecApi.js"
 import { ProcessId } from "../protocol/Ids.js"
 import type { NotificationMethod, NotificationParams, Params, Result } from "./Api.js"
 import type { ClientError } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
-import { type Size, WatchEvent } from "./WatchEvent.js"
+import { WatchEvent } from "./WatchEvent.js"
 
 /**
  * What to watch, and how.
@@ -42,7 +43,7 @@ export interface Options {
   /** What others are told; the client's name by default. */
   readonly name?: string | undefined
   /** The size of the client's own window. */
-  readonly size?: Size | undefined
+  readonly size?: TerminalSize | undefined
 }
 
 /**
@@ -56,7 +57,7 @@ export interface Watch {
   /** All events from the attachment on. For one consumer. */
   readonly events: Stream.Stream<WatchEvent, ClientError>
   /** Sets the size of a terminal with `sizePolicy: "driver"` from now on. */
-  readonly drive: (size: Size) => Effect.Effect<Size, ClientError>
+  readonly drive: (size: TerminalSize) => Effect.Effect<TerminalSize, ClientError>
   /** Stops setting it. */
   readonly release: Effect.Effect<void, ClientError>
 }
@@ -166,8 +167,8 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
         processId: ProcessId.make(options.processId),
         from,
         window,
-        ...(name === undefined ? {} : { name }),
-        ...(size === undefined ? {} : { size })
+        name,
+        size
       })
 
     /** Uses an answer, which is that of the current connection: from now on, the server may send. */
@@ -265,11 +266,11 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
       })
     })
 
-    const drive = (take: boolean, size: Size | undefined) =>
+    const drive = (take: boolean, size: TerminalSize | undefined) =>
       session.ask("attachment/drive", {
         attachmentId: current ?? answer.attachmentId,
         take,
-        ...(size === undefined ? {} : { size })
+        size
       })
     return {
       attached: WatchEvent.Attached(answer),

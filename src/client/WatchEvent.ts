@@ -5,7 +5,7 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Data from "effect/Data"
-import type { OutputStream } from "../protocol/ExecApi.js"
+import type { OutputStream, TerminalSize } from "../protocol/ExecApi.js"
 import type { NotificationParams, Result } from "./Api.js"
 
 /**
@@ -23,16 +23,6 @@ export type EndReason = NotificationParams<"attachment/ended">["reason"]
 export type Viewer = Result<"process/attach">["viewers"][number]
 
 /**
- * The size of a terminal.
- *
- * @category models
- */
-export interface Size {
-  readonly rows: number
-  readonly cols: number
-}
-
-/**
  * An event. `seq` is that of the process's events; the output after an event follows it.
  *
  * @category models
@@ -43,17 +33,17 @@ export type WatchEvent = Data.TaggedEnum<{
     readonly seq: number
     readonly attachmentId: number
     readonly role: "viewer" | "operator"
-    readonly size: Size | null
+    readonly size: TerminalSize | null
     readonly title: string | null
     readonly truncated: boolean
   }
   Output: { readonly seq: number; readonly stream: OutputStream; readonly chunk: Buffer }
   /** Bytes that make an empty terminal of this size show the screen. They replace everything that was shown. */
-  Screen: { readonly seq: number; readonly size: Size; readonly screen: Buffer; readonly skippedBytes: number }
+  Screen: { readonly seq: number; readonly size: TerminalSize; readonly screen: Buffer; readonly skippedBytes: number }
   /** Output was skipped, and there is no screen. */
   Gap: { readonly seq: number; readonly bytes: number }
   /** The output that follows was written for this size. `by`: the attachment that has set it, if one did. */
-  Resized: Size & { readonly seq: number; readonly by: number | null }
+  Resized: TerminalSize & { readonly seq: number; readonly by: number | null }
   Restarted: { readonly seq: number; readonly attempt: number; readonly pid: number }
   /** The process was reaped. Output may follow. */
   Exited: { readonly seq: number; readonly exitCode: number | null; readonly signal: string | null }

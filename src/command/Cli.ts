@@ -18,7 +18,6 @@ import * as Completion from "./Completion.js"
 import * as Flag from "./Flag.js"
 import * as Grammar from "./Grammar.js"
 import * as Help from "./Help.js"
-import { serve } from "./Serve.js"
 import * as ServerFlags from "./ServerFlags.js"
 import * as Terminal from "./Terminal.js"
 
@@ -114,9 +113,13 @@ export const root: Grammar.Command = Grammar.make(
       (resolved): Effect.Effect<void, unknown> =>
         wantsHelp(values, resolved)
           ? printHelp(root)
-          : serve(
-              ServerConfig.valuesOf(resolved),
-              ServerConfig.fileOf(ServerFlags.settingsOf(values).config, process.env)
+          : Effect.flatMap(
+              Effect.promise(() => import("./Serve.js")),
+              ({ serve }) =>
+                serve(
+                  ServerConfig.valuesOf(resolved),
+                  ServerConfig.fileOf(ServerFlags.settingsOf(values).config, process.env)
+                )
             )
     ),
   [...Commands.all, config, completion, help]

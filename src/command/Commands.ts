@@ -8,12 +8,12 @@ import * as PrivateFile from "../internal/PrivateFile.js"
 import * as RendezvousConfig from "../remote/RendezvousConfig.js"
 import * as Logging from "../server/Logging.js"
 import * as ServerConfig from "../server/ServerConfig.js"
+import { announce } from "./Announce.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as Flag from "./Flag.js"
 import { type Command, typed } from "./Grammar.js"
 import type { LocalSignals } from "./LocalSignals.js"
 import * as MemoryTuning from "./MemoryTuning.js"
-import { announce } from "./Serve.js"
 import type { Target } from "./Target.js"
 
 /** Headings of flags. */
@@ -25,10 +25,16 @@ const output = "Output"
 const json = Flag.toggle("json", output, "print JSON, a line for each item, instead of text for people")
 
 const serverFlags = {
-  url: Flag.text("url", "URL", where, "the server: ws://, wss://, unix:///PATH, or relay://HOST:PORT/ENVIRONMENT", {
-    defaultText: "this machine",
-    variable: "EXEC_SERVER_URL"
-  }),
+  url: Flag.text(
+    "url",
+    "URL",
+    where,
+    "the server: ws://, wss://, unix:///PATH, or relay:// or noise://HOST:PORT/ENVIRONMENT",
+    {
+      defaultText: "this machine",
+      variable: "EXEC_SERVER_URL"
+    }
+  ),
   env: Flag.text("env", "ID", where, "an environment of environments.toml, instead of --url"),
   environments: Flag.text("environments", "FILE", where, "the file with the environments", {
     defaultText: "environments.toml in CODEX_HOME, ~/.codex"
@@ -333,6 +339,31 @@ const doctor = typed(
     })
 )
 
+const mcp = typed(
+  ["mcp"],
+  {
+    summary: "Offers commands and files to an agent, as tools of the Model Context Protocol on stdin and stdout.",
+    note: "Runs on this machine, on the server of --url or --env, or on each environment of the file of --environments. Everything that the agent has started ends with its connection.",
+    flags: {
+      ...serverFlags,
+      tools: Flag.withDefault(
+        Flag.choice("tools", "TOOLS", ["exec", "all"], what, "exec: commands alone; all: files as well"),
+        "all"
+      ),
+      login: Flag.toggle("login", how, "run commands in a login shell, which reads the user's profile")
+    },
+    examples: [
+      ["exec-server mcp --tools exec", "commands on this machine"],
+      ["exec-server mcp --url wss://build.example.com --token-file token", "on a server"]
+    ]
+  },
+  (flags) =>
+    lazily(async () => {
+      const { mcp } = await import("./Mcp.js")
+      return mcp({ target: targetOf(flags), tools: flags.tools, login: flags.login })
+    })
+)
+
 const listening = "Where it listens"
 const access = "Who may connect"
 const logging = "Logs"
@@ -405,6 +436,11 @@ const rendezvous = typed(
         "a file with one token for the clients of all environments, instead of EXEC_SERVER_CLIENT_TOKEN",
         { defaultText: "no authentication" }
       ),
+      encrypted: Flag.toggle(
+        "encrypted",
+        access,
+        "serve those alone that encrypt from end to end: executors with --remote-profile auto or noise, noise:// clients"
+      ),
       insecure: Flag.toggle("insecure", access, "allow a public address without authentication"),
       logFormat: Flag.withDefault(
         Flag.choice("log-format", "FORMAT", ServerConfig.logFormats, logging, "the log format: text or json"),
@@ -473,5 +509,6 @@ export const all: ReadonlyArray<Command> = [
   kill,
   cp,
   doctor,
+  mcp,
   rendezvous
 ]

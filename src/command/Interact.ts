@@ -42,9 +42,6 @@ const idleMs = 5000
 /** The number of signals after which the command exits, even if the process ignores them. */
 const maxSignals = 3
 
-const interrupt = 0x03
-const detach = 0x1d
-
 /** The highest exit status there is. */
 const maxStatus = 255
 
@@ -114,8 +111,8 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
       const onInput = (chunk: Buffer) =>
         Effect.suspend(() => {
           const isKey = (key: number) => tty && chunk.includes(key)
-          if (!connected && isKey(interrupt)) return Effect.sync(() => leave(codeOf("SIGINT")))
-          if (survives && isKey(detach)) return Effect.sync(() => leave(0))
+          if (!connected && isKey(Terminal.interruptKey)) return Effect.sync(() => leave(codeOf("SIGINT")))
+          if (survives && isKey(Terminal.detachKey)) return Effect.sync(() => leave(0))
           // Not awaited: ^C must work while the connection is lost. The client keeps the order of writes.
           if (tty) return Effect.sync(() => void runFork(Effect.ignore(remote.write(chunk))))
           return remote.write(chunk)

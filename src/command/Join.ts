@@ -32,9 +32,6 @@ export interface Options {
 /** The most lines above the screen that are asked for. */
 const scrollback = 1000
 
-const interrupt = 0x03
-const detach = 0x1d
-
 /** Resets the whole terminal, and clears what it shows. */
 const clean = "\u001bc"
 
@@ -105,9 +102,9 @@ export const join = ({ client, session, processId: id, readOnly }: Options) =>
       const onInput = (chunk: Buffer): Effect.Effect<void, ClientError> =>
         Effect.suspend(() => {
           const isKey = (key: number) => process.stdin.isTTY && chunk.includes(key)
-          if (isKey(detach)) return Effect.sync(() => leave(0))
+          if (isKey(Terminal.detachKey)) return Effect.sync(() => leave(0))
           if (mayType) return Effect.asVoid(client.call("process/write", { session, processId, chunk }))
-          return isKey(interrupt) ? Effect.sync(() => leave(codeOf("SIGINT"))) : Effect.void
+          return isKey(Terminal.interruptKey) ? Effect.sync(() => leave(codeOf("SIGINT"))) : Effect.void
         })
       if (tty) yield* Terminal.raw
       yield* Effect.forkScoped(Effect.interruptible(Effect.ignore(Terminal.forEachInput(onInput))))

@@ -64,8 +64,7 @@ export const logs = ({ target, reference, follow, json }: Options) =>
       const { client } = found.environment
       const id = yield* Reference.processOf(found)
       if (!follow) {
-        const about = session === undefined ? {} : { session }
-        const { chunks, droppedBytes } = yield* client.call("process/read", { ...about, processId: ProcessId.make(id) })
+        const { chunks, droppedBytes } = yield* client.call("process/read", { session, processId: ProcessId.make(id) })
         yield* missed(droppedBytes)
         return yield* Effect.forEach(chunks, (chunk) => print(chunk, json), { discard: true })
       }

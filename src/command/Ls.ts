@@ -8,7 +8,6 @@ import * as Effect from "effect/Effect"
 import type * as ExecClient from "../client/ExecClient.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
-import { UsageError } from "./CommandExit.js"
 import * as Ps from "./Ps.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
@@ -69,7 +68,7 @@ const toJson = (listed: ReadonlyArray<Listed>) =>
 export const ls = ({ target, json, watch }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
-      if (!Target.isRemote(target)) return yield* new UsageError({ message: "give --url or --env: the server to list" })
+      yield* Target.needRemote(target, "to list")
       const { client } = yield* Target.connect(target, Target.transient)
       let shown: string | undefined
       const print = Effect.gen(function* () {

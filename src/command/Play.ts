@@ -126,7 +126,7 @@ export const play = ({ file, speed: given, idleLimitMs = Number.POSITIVE_INFINIT
         })
       const onKeys = (keys: Buffer) =>
         Effect.suspend(() => {
-          if (keys.includes("q") || keys.includes(3)) Deferred.unsafeDone(left, Exit.void)
+          if (Terminal.quits(keys)) Deferred.unsafeDone(left, Exit.void)
           if (!keys.includes(" ")) return Effect.void
           isPaused = !isPaused
           return isPaused ? running.close : running.open

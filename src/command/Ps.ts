@@ -8,7 +8,6 @@ import * as Effect from "effect/Effect"
 import { need } from "../client/ServerFeatures.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
-import { UsageError } from "./CommandExit.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -30,14 +29,10 @@ export const rowOf = (info: ProcessInfo, now: number): ReadonlyArray<string> => 
 export const ps = ({ target, json }: { readonly target: Target.Target; readonly json: boolean }) =>
   Effect.scoped(
     Effect.gen(function* () {
-      if (target.session === undefined && !Target.isRemote(target)) {
-        return yield* new UsageError({ message: "give --url or --env: the server of the processes" })
-      }
-      const isAll = target.session === undefined
-      const { client } = yield* Target.connect(target, isAll ? Target.transient : {})
+      const { client, isAll } = yield* Target.connectToProcesses(target)
       yield* need(client.features, client.features.extensions, "list its processes")
       const { processes } = yield* client.call("process/list", isAll ? { session: "*" } : {})
-      if (isAll && (yield* client.sessions.list).every(({ own }) => own)) yield* Terminal.say(Target.onlyOwn)
+      if (isAll) yield* Target.tellIfOnlyOwn(client)
       const now = yield* Clock.currentTimeMillis
       const text = json
         ? processes.map((info) => `${PlainText.json(info)}\n`).join("")

@@ -9,7 +9,7 @@ import * as Runtime from "effect/Runtime"
 import * as Stream from "effect/Stream"
 import { need } from "../client/ServerFeatures.js"
 import * as OsError from "../protocol/OsError.js"
-import { CommandFailed, UsageError } from "./CommandExit.js"
+import { CommandFailed } from "./CommandExit.js"
 import { LocalSignals } from "./LocalSignals.js"
 import * as Reference from "./Reference.js"
 import type * as Target from "./Target.js"
@@ -48,10 +48,7 @@ const create = (file: string) => {
 export const record = ({ target, reference, file, input }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const { environment, session, processId } = yield* Reference.resolve(target, reference)
-      if (processId === undefined) {
-        return yield* new UsageError({ message: "give the process as well: SESSION/PROCESS" })
-      }
+      const { environment, session, processId } = yield* Reference.resolveProcess(target, reference)
       const { recordings, features } = environment.client
       yield* need(features, features.extensions, "record a process")
       const write = yield* create(file)

@@ -23,6 +23,11 @@ export interface Reference {
   readonly processId: string | undefined
 }
 
+/** A resolved argument that names a process. */
+export interface ProcessReference extends Reference {
+  readonly processId: string
+}
+
 /** A session id, which resumes its session. */
 const isSessionId = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
 
@@ -101,11 +106,20 @@ export const resolve = (
     if (isSessionId(name)) {
       return { environment: yield* Target.connect({ ...target, session: name }), session: undefined, processId }
     }
-    if (!Target.isRemote(target)) {
-      return yield* new UsageError({ message: "give --url or --env: the server of the session" })
-    }
+    yield* Target.needRemote(target, "of the session")
     const environment = yield* Target.connect(target, Target.transient)
     if (isHandle(name) && processId !== undefined) return { environment, session: name, processId }
     const { session } = yield* find(yield* environment.client.sessions.list, name)
     return { environment, session, processId }
   })
+
+/** Connects to the target, and resolves an argument that must name a process. */
+export const resolveProcess = (
+  target: Target.Target,
+  text: string
+): Effect.Effect<ProcessReference, Target.TargetError | ClientError | CommandFailed, Scope.Scope> =>
+  Effect.flatMap(resolve(target, text), ({ processId, ...found }) =>
+    processId === undefined
+      ? new UsageError({ message: "give the process as well: SESSION/PROCESS" })
+      : Effect.succeed({ ...found, processId })
+  )

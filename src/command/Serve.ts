@@ -18,8 +18,11 @@ import type * as ServerConfig from "../server/ServerConfig.js"
 import * as Telemetry from "../server/Telemetry.js"
 import * as RecordingStore from "../session/RecordingStore.js"
 import * as Shares from "../session/Shares.js"
+import { ConsolePage } from "../transport/ConsolePage.js"
 import { Transport } from "../transport/Transport.js"
+import { announce } from "./Announce.js"
 import { eraseSecrets } from "./EraseSecrets.js"
+import * as Invitation from "./Invitation.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 import * as ServerExit from "./ServerExit.js"
 
@@ -29,22 +32,17 @@ const announceRegistration = (environmentId: string) =>
     process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
   })
 
-/** Prints the address alone on stdout, for programs, and in a sentence on stderr, for people. */
-export const announce = (name: string, address: string): Effect.Effect<void> =>
-  Effect.sync(() => {
-    process.stderr.write(`${name} listening on ${address}\n`)
-    process.stdout.write(`${address}\n`)
-  })
-
 /** Suggests a first command to a user at a terminal. */
 const suggest = (address: string) =>
   Effect.sync(() => {
     if (process.stderr.isTTY) process.stderr.write(`try: npx exec-server run --url ${address} -- echo hello\n`)
   })
 
-const announceServer = (listen: ListenConfig.ListenConfig) =>
+const announceServer = (listen: ListenConfig.ListenConfig, console: Invitation.Invitation | undefined) =>
   Effect.flatMap(Transport, ({ address }) =>
-    listen._tag === "WebSocket" ? Effect.zipRight(announce("exec-server", address), suggest(address)) : Effect.void
+    listen._tag === "WebSocket"
+      ? Effect.all([announce("exec-server", address), Invitation.announce(console, address), suggest(address)])
+      : Effect.void
   )
 
 const services = ({ contain }: ServerConfig.ServerConfig) =>
@@ -100,9 +98,9 @@ const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }:
  * the path of the configuration file that was read.
  */
 export const serve = (config: ServerConfig.ServerConfig, configFile: string | undefined) =>
-  Effect.flatMap(ListenConfig.parse(config), (listen) =>
-    announceServer(listen).pipe(
-      Effect.zipRight(MemoryTuning.tuneServer),
+  Effect.flatMap(ListenConfig.parse(config), (listen) => {
+    const console = Invitation.make(listen)
+    return announceServer(listen, console).pipe(
       Effect.zipRight(
         watchesStdin(config, listen) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
       ),
@@ -113,10 +111,13 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       Effect.provide(recordings(config)),
       // Tokens are authenticated by what listens.
       Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
+      Effect.provideService(ConsolePage, console?.page),
       Effect.provideService(ServerFiles, ListenConfig.serverFiles(config, listen, configFile)),
       Effect.provide(Telemetry.layer(config)),
       Effect.provide(secondSignal),
       // Before anything else: whatever starts later must not inherit them.
-      (server) => Effect.zipRight(eraseSecrets, server)
+      (server) => Effect.zipRight(eraseSecrets, server),
+      // Building the services would let the young generation grow.
+      (server) => Effect.zipRight(MemoryTuning.tuneServer, server)
     )
-  )
+  })

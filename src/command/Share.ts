@@ -6,7 +6,6 @@
 import * as Effect from "effect/Effect"
 import { need } from "../client/ServerFeatures.js"
 import * as PlainText from "../internal/PlainText.js"
-import { UsageError } from "./CommandExit.js"
 import * as Reference from "./Reference.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -29,13 +28,10 @@ const defaultExpiryMs = 3_600_000
 export const share = ({ target, reference, expiresInMs = defaultExpiryMs, json, ...options }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const { environment, session, processId } = yield* Reference.resolve(target, reference)
-      if (processId === undefined) {
-        return yield* new UsageError({ message: "give the process as well: SESSION/PROCESS" })
-      }
-      const { shares, features, sessions } = environment.client
+      const { environment, session, processId } = yield* Reference.resolveProcess(target, reference)
+      const { shares, features } = environment.client
       yield* need(features, features.extensions, "share a process")
-      const handle = session ?? (yield* sessions.list).find(({ own }) => own)?.session
+      const handle = session ?? (yield* Reference.ownOf(environment.client))
       const made = yield* shares.create(processId, { ...options, session, expiresIn: expiresInMs })
       yield* Terminal.write("stdout", `${json ? PlainText.json({ ...made, session: handle }) : made.token}\n`)
       const revoke = `exec-server share --revoke ${made.shareId} ${Target.flagsOf(target)}`
@@ -51,9 +47,7 @@ export const share = ({ target, reference, expiresInMs = defaultExpiryMs, json, 
 export const revoke = ({ target, shareId }: { readonly target: Target.Target; readonly shareId: string }) =>
   Effect.scoped(
     Effect.gen(function* () {
-      if (!Target.isRemote(target)) {
-        return yield* new UsageError({ message: "give --url or --env: the server of the share" })
-      }
+      yield* Target.needRemote(target, "of the share")
       const { client } = yield* Target.connect(target, target.session === undefined ? Target.transient : {})
       yield* client.shares.revoke(shareId)
     })

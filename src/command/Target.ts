@@ -10,6 +10,8 @@ import * as Either from "effect/Either"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as ClientError from "../client/ClientError.js"
+import type * as ExecClient from "../client/ExecClient.js"
+import * as NoiseLink from "../client/NoiseLink.js"
 import * as RelayLink from "../client/RelayLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
@@ -55,6 +57,7 @@ type EntryError = Exclude<TargetError, Environment.EnvironmentError>
 /** Refuses invalid addresses, for which connecting would fail later. */
 const checkAddress = (url: string): Either.Either<void, UsageError> => {
   const refuse = (reason: string) => usage(new ClientError.ConnectFailed({ url, reason }).message)
+  if (NoiseLink.isNoise(url) && NoiseLink.addressOf(url) === undefined) return refuse(NoiseLink.form)
   if (RelayLink.isRelay(url) && RelayLink.addressOf(url) === undefined) {
     return refuse("a relay URL is relay://HOST:PORT/ENVIRONMENT")
   }
@@ -122,11 +125,15 @@ export const onlyOwn =
   "no other session is visible: a client sees only its own; give --token-file with the token of a viewer or an operator"
 
 /** Whether the target is a server: not this machine. */
-export const isRemote = (target: Target): boolean =>
+const isRemote = (target: Target): boolean =>
   Either.getOrElse(
     Either.map(findEntry(target), (entry) => entry !== undefined),
     () => true
   )
+
+/** Fails unless the target is a server; `which` completes "the server". */
+export const needRemote = (target: Target, which: string): Effect.Effect<void, UsageError> =>
+  isRemote(target) ? Effect.void : new UsageError({ message: `give --url or --env: the server ${which}` })
 
 /** Properties of the session that a command opens. */
 export type SessionOptions = Parameters<typeof Environment.remote>[1]
@@ -154,6 +161,53 @@ export const connect = (
     if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
     return yield* Environment.local(EnvironmentConfig.localId)
   }).pipe(Effect.zipLeft(MemoryTuning.tuneCollector))
+
+/** One of several targets. */
+export interface Named {
+  readonly id: string
+  readonly target: Target
+}
+
+/** The targets of a command that can use several: those of a file of environments, if it names neither URL nor id. */
+export const each = (
+  target: Target
+): Either.Either<readonly [Named, ...ReadonlyArray<Named>], UsageError | EnvironmentConfig.EnvironmentConfigError> => {
+  const { url, env, environments } = target
+  if (environments === undefined || url !== undefined || env !== undefined) {
+    return Either.right([{ id: env ?? EnvironmentConfig.localId, target }])
+  }
+  return Either.flatMap(EnvironmentConfig.load(environments), ({ entries, includeLocal, defaultId }) => {
+    const ids = [...(includeLocal ? [EnvironmentConfig.localId] : []), ...entries.map(({ id }) => id)]
+    const ordered = [...ids.filter((id) => id === defaultId), ...ids.filter((id) => id !== defaultId)]
+    const [first, ...others] = ordered.map((id): Named => ({ id, target: { ...target, env: id } }))
+    return first === undefined ? usage(`${environments} has no environment`) : Either.right([first, ...others])
+  })
+}
+
+/** Where a target is, for people: a host, an environment, or undefined for this machine. */
+export const placeOf = (target: Target): string | undefined =>
+  Either.match(findEntry(target), {
+    onLeft: () => target.env,
+    onRight: (entry) => {
+      if (entry === undefined) return undefined
+      return entry.target._tag === "Url" && entry.id === EnvironmentConfig.remoteId
+        ? new URL(entry.target.url).host || entry.target.url
+        : entry.id
+    }
+  })
+
+/** Connects for the processes of the session that `--session` names, or else of all sessions that are visible. */
+export const connectToProcesses = (target: Target) =>
+  Effect.gen(function* () {
+    const isAll = target.session === undefined
+    if (isAll) yield* needRemote(target, "of the processes")
+    const { client } = yield* connect(target, isAll ? transient : {})
+    return { client, isAll }
+  })
+
+/** Tells a client that sees no other session why. */
+export const tellIfOnlyOwn = ({ sessions }: ExecClient.Shape): Effect.Effect<void, ClientError.ClientError> =>
+  Effect.flatMap(sessions.list, (all) => (all.every(({ own }) => own) ? Terminal.say(onlyOwn) : Effect.void))
 
 /** Connects to the existing session that `--session` names. */
 export const resume = (target: Target): Effect.Effect<Environment.Environment, TargetError, Scope.Scope> =>

@@ -71,6 +71,15 @@ export const isFlushed = (to: keyof typeof streams): boolean => streams[to].writ
 export const write = (to: keyof typeof streams, bytes: string | Uint8Array): Effect.Effect<void, OutputError> =>
   Effect.suspend(() => post(to, bytes))
 
+/** ^C, which in raw mode is input. */
+export const interruptKey = 0x03
+
+/** ^], which leaves a process running. */
+export const detachKey = 0x1d
+
+/** Whether keys end what is shown: q, or ^C in raw mode. */
+export const quits = (keys: Buffer): boolean => keys.includes("q") || keys.includes(interruptKey)
+
 /** Puts the terminal into raw mode while the scope is open. Does nothing if stdin is not a terminal. */
 export const raw: Effect.Effect<void, never, Scope.Scope> = Effect.asVoid(
   Effect.acquireRelease(

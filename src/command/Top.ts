@@ -12,7 +12,6 @@ import { need } from "../client/ServerFeatures.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { ProcessInfo } from "../protocol/ExecApi.js"
 import type { UsageSample } from "../protocol/UsageApi.js"
-import { UsageError } from "./CommandExit.js"
 import * as Table from "./Table.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -28,9 +27,6 @@ export interface Options {
 const defaultIntervalMs = 2000
 
 const header = ["SESSION", "ID", "CPU%", "CPU", "RSS", "PROCESSES", "COMMAND"]
-
-/** The keys that end it: q, and ^C in raw mode. */
-const quits = (keys: Buffer) => keys.includes("q") || keys.includes(3)
 
 /** The CPU time between two samples, in percent of one core; undefined without an earlier sample. */
 const percentOf = (cpuMs: number, earlierMs: number | undefined, elapsedMs: number): number | undefined =>
@@ -88,13 +84,9 @@ const screen = Effect.acquireRelease(Terminal.write("stdout", "\u001b[?1049h\u00
 export const top = ({ target, intervalMs = defaultIntervalMs, json }: Options) =>
   Effect.scoped(
     Effect.gen(function* () {
-      if (target.session === undefined && !Target.isRemote(target)) {
-        return yield* new UsageError({ message: "give --url or --env: the server of the processes" })
-      }
-      const isAll = target.session === undefined
-      const { client } = yield* Target.connect(target, isAll ? Target.transient : {})
+      const { client, isAll } = yield* Target.connectToProcesses(target)
       yield* need(client.features, client.features.extensions, "tell what its processes use")
-      if (isAll && (yield* client.sessions.list).every(({ own }) => own)) yield* Terminal.say(Target.onlyOwn)
+      if (isAll) yield* Target.tellIfOnlyOwn(client)
       const samples = client.usage.samples(intervalMs)
       if (json) {
         return yield* Stream.runForEach(samples, (sample) => Terminal.write("stdout", `${PlainText.json(sample)}\n`))
@@ -115,7 +107,7 @@ export const top = ({ target, intervalMs = defaultIntervalMs, json }: Options) =
       const left = yield* Deferred.make<void>()
       const leave = Deferred.unsafeDone
       yield* Terminal.forEachInput((keys) =>
-        Effect.sync(() => (quits(keys) ? leave(left, Exit.void) : undefined))
+        Effect.sync(() => (Terminal.quits(keys) ? leave(left, Exit.void) : undefined))
       ).pipe(Effect.ignore, Effect.interruptible, Effect.forkScoped)
       const drawn = Stream.runForEach(texts, ({ text }) => Terminal.write("stdout", redrawn(text)))
       yield* Effect.raceFirst(drawn, Deferred.await(left))

@@ -220,7 +220,8 @@ export const checkId = (id: string): Checked<void> => {
 }
 
 /**
- * Trims and checks a URL: `ws://`, `wss://` or, beyond the original, `unix://`, `relay://` or `relays://`.
+ * Trims and checks a URL: `ws://`, `wss://` or, beyond the original, `unix://`, `noise://`, `noises://`, `relay://` or
+ * `relays://`.
  *
  * @category constructors
  */
@@ -228,8 +229,10 @@ export const parseUrl = (given: string): Checked<string> => {
   const url = given.trim()
   if (url === "") return fail("environment url cannot be empty")
   const shown = redactUrl(url)
-  if (!/^(wss?|relays?|unix):\/\//.test(url)) {
-    return fail(`environment url \`${shown}\` must use ws:// or wss://, or unix:///, relay:// or relays://`)
+  if (!/^(wss?|noises?|relays?|unix):\/\//.test(url)) {
+    return fail(
+      `environment url \`${shown}\` must use ws:// or wss://, or unix:///, noise://, noises://, relay:// or relays://`
+    )
   }
   if (!URL.canParse(url)) return fail(`environment url \`${shown}\` is invalid: it is not a URL`)
   const { protocol, host, pathname } = new URL(url)

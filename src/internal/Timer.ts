@@ -1,5 +1,5 @@
 /**
- * The limit of Node.js timers.
+ * The limits of Node.js timers, and of dates.
  *
  * @since 0.1.0
  */
@@ -9,3 +9,6 @@ export const maxTimerMs = 2 ** 31 - 1
 
 /** A time limited to what a timer accepts. */
 export const timerMs = (ms: number): number => Math.min(ms, maxTimerMs)
+
+/** The last moment of a JavaScript date, in milliseconds since 1970. */
+export const maxDateMs = 8.64e15

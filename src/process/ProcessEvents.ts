@@ -6,8 +6,8 @@
 import type { Buffer } from "node:buffer"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import type { ExitReport } from "./ProcessState.js"
-import type { Size } from "./ResizeMarks.js"
 
 /** A process, as an observer of its events sees it. */
 export interface EventSource {
@@ -32,5 +32,5 @@ export interface ProcessEvents {
   readonly onExited: (process: EventSource, seq: number, exit: ExitReport, timedOut: boolean) => void
   readonly onClosed: (process: EventSource, seq: number) => void
   /** The terminal has another size. Not told to the client, which has set it. */
-  readonly onResized?: (process: EventSource, size: Size) => void
+  readonly onResized?: (process: EventSource, size: TerminalSize) => void
 }

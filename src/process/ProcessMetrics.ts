@@ -5,11 +5,15 @@
  *
  * @since 0.1.0
  */
+import type { Buffer } from "node:buffer"
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricLabel from "effect/MetricLabel"
 import type { OutputStream } from "../protocol/ExecApi.js"
+import type { ProcessId } from "../protocol/Ids.js"
+import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
+import type { ExitReport } from "./ProcessState.js"
 
 /** Started processes. Restarts are counted separately. */
 export const started = Metric.counter("exec_server_processes_started_total", {
@@ -95,53 +99,61 @@ interface Track {
   closed: boolean
 }
 
-/** Counts and checks events, and passes them on. */
-export const observe = (events: ProcessEvents): ProcessEvents => {
-  const tracks = new WeakMap<EventSource, Track>()
+/** Counts and checks events, and passes them on. A class: each session has one. */
+export class MeasuredEvents implements ProcessEvents {
+  private readonly tracks = new WeakMap<EventSource, Track>()
 
-  const numbered = (process: EventSource, seq: number): Track => {
-    let track = tracks.get(process)
+  constructor(private readonly events: ProcessEvents) {}
+
+  onStarted(process: EventSource, pid: number): void {
+    started.unsafeUpdate(1, [])
+    running.unsafeModify(1, [])
+    this.events.onStarted(process, pid)
+  }
+
+  onFailed(processId: ProcessId, message: string): void {
+    failed.unsafeUpdate(1, [])
+    this.events.onFailed(processId, message)
+  }
+
+  onOutput(process: EventSource, seq: number, stream: OutputStream, bytes: Buffer): void {
+    this.numbered(process, seq)
+    outputBytes.unsafeUpdate(bytes.length, streamLabels[stream])
+    this.events.onOutput(process, seq, stream, bytes)
+  }
+
+  onRestarted(process: EventSource, seq: number, attempt: number, pid: number): void {
+    this.numbered(process, seq)
+    restarted.unsafeUpdate(1, [])
+    this.events.onRestarted(process, seq, attempt, pid)
+  }
+
+  onExited(process: EventSource, seq: number, exit: ExitReport, timedOut: boolean): void {
+    const track = this.numbered(process, seq)
+    if (track.exited) violations.unsafeUpdate(1, violationLabels.second_exit)
+    else running.unsafeModify(-1, [])
+    track.exited = true
+    this.events.onExited(process, seq, exit, timedOut)
+  }
+
+  onClosed(process: EventSource, seq: number): void {
+    this.numbered(process, seq).closed = true
+    this.events.onClosed(process, seq)
+  }
+
+  onResized(process: EventSource, size: TerminalSize): void {
+    this.events.onResized?.(process, size)
+  }
+
+  private numbered(process: EventSource, seq: number): Track {
+    let track = this.tracks.get(process)
     if (track === undefined) {
       track = { lastSeq: 0, exited: false, closed: false }
-      tracks.set(process, track)
+      this.tracks.set(process, track)
     }
     if (track.closed) violations.unsafeUpdate(1, violationLabels.event_after_closed)
     else if (seq !== track.lastSeq + 1) violations.unsafeUpdate(1, violationLabels.seq_gap)
     track.lastSeq = seq
     return track
-  }
-
-  return {
-    onStarted: (process, pid) => {
-      started.unsafeUpdate(1, [])
-      running.unsafeModify(1, [])
-      events.onStarted(process, pid)
-    },
-    onFailed: (processId, message) => {
-      failed.unsafeUpdate(1, [])
-      events.onFailed(processId, message)
-    },
-    onOutput: (process, seq, stream, bytes) => {
-      numbered(process, seq)
-      outputBytes.unsafeUpdate(bytes.length, streamLabels[stream])
-      events.onOutput(process, seq, stream, bytes)
-    },
-    onRestarted: (process, seq, attempt, pid) => {
-      numbered(process, seq)
-      restarted.unsafeUpdate(1, [])
-      events.onRestarted(process, seq, attempt, pid)
-    },
-    onExited: (process, seq, exit, timedOut) => {
-      const track = numbered(process, seq)
-      if (track.exited) violations.unsafeUpdate(1, violationLabels.second_exit)
-      else running.unsafeModify(-1, [])
-      track.exited = true
-      events.onExited(process, seq, exit, timedOut)
-    },
-    onClosed: (process, seq) => {
-      numbered(process, seq).closed = true
-      events.onClosed(process, seq)
-    },
-    onResized: (process, size) => events.onResized?.(process, size)
   }
 }

@@ -125,7 +125,7 @@ const weightOfStart = ({ processId, argv, env, envPolicy, restart }: StartParams
 const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowance: Allowance, waits: Waits) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
-    const events = ProcessMetrics.observe(observer)
+    const events = new ProcessMetrics.MeasuredEvents(observer)
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
     const confiner = yield* Confiner.forSpawner(spawner)

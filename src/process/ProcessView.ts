@@ -9,11 +9,12 @@ import * as Immediate from "../internal/Immediate.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { ProcessInfo, ReadResult, SnapshotResult, WaitResult } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import type { Child, Root } from "../spawn/Child.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import * as ProcessReport from "./ProcessReport.js"
 import { type ExitReport, reportOf, State, stillRunning } from "./ProcessState.js"
-import { ResizeMarks, type Size } from "./ResizeMarks.js"
+import { ResizeMarks } from "./ResizeMarks.js"
 import { Waiters } from "./Waiters.js"
 
 /** The properties of a process that are known before it runs. */
@@ -23,7 +24,7 @@ export interface Description {
   readonly cwd: string
   readonly tty: boolean
   /** The initial size of the terminal. */
-  readonly size?: Size | undefined
+  readonly size?: TerminalSize | undefined
   readonly hasStdin: boolean
   /** Who may change the size of the terminal besides `process/resize`: nobody, or the viewer that drives it. */
   readonly sizePolicy?: "owner" | "driver" | undefined
@@ -45,7 +46,7 @@ export abstract class ProcessView {
   /** The number of the exit; 0 before it. */
   protected exitSeq = 0
   /** The size of its terminal; undefined on pipes. */
-  protected size: Size | undefined
+  protected size: TerminalSize | undefined
   /** The sizes that its terminal has had; undefined on pipes. */
   readonly marks: ResizeMarks | undefined
   protected readonly waiters = new Waiters()
@@ -103,7 +104,7 @@ export abstract class ProcessView {
   }
 
   /** The current size of its terminal; undefined on pipes. */
-  get currentSize(): Size | undefined {
+  get currentSize(): TerminalSize | undefined {
     return this.size
   }
 

@@ -7,15 +7,10 @@
  *
  * @since 0.1.0
  */
-
-/** The size of a terminal, in cells. */
-export interface Size {
-  readonly rows: number
-  readonly cols: number
-}
+import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 
 /** A change of the size. */
-export interface Mark extends Size {
+export interface Mark extends TerminalSize {
   /** The `seq` of the last event before it; 0 if there is none. */
   readonly seq: number
   /** Who changed it: the attachment that drives the terminal, or null for `process/resize`. */
@@ -29,10 +24,10 @@ export const maxMarks = 256
 export class ResizeMarks {
   private readonly marks: Array<Mark> = []
   /** The size before the first mark. */
-  private first: Size
+  private first: TerminalSize
   private forgotten = 0
 
-  constructor(initial: Size) {
+  constructor(initial: TerminalSize) {
     this.first = initial
   }
 
@@ -51,7 +46,7 @@ export class ResizeMarks {
   }
 
   /** The size for which the bytes right after the event `seq` were written. */
-  sizeAfter(seq: number): Size {
+  sizeAfter(seq: number): TerminalSize {
     const { rows, cols } = this.marks.findLast((mark) => mark.seq <= seq) ?? this.first
     return { rows, cols }
   }

@@ -16,6 +16,9 @@ import type { ManagedProcess } from "./ManagedProcess.js"
 /** How long a reading of the process table serves everybody, in milliseconds. */
 const freshMs = 250
 
+/** How long it serves for a tree that it does not have: one that began since. In milliseconds. */
+const freshForNewMs = 5
+
 /** The most processes of a tree whose I/O is read between two turns of the event loop. */
 const ioSlice = 64
 
@@ -51,22 +54,15 @@ export class Usage {
 
   /** What a process and its tree use, except I/O. */
   of(process: ManagedProcess): TreeUsage {
-    const { root } = process
-    const members = root === undefined ? [] : Array.from(membersOf(root, this.scan()).values())
-    return {
-      cpuMs: this.cpuMsOf(process, members),
-      rssBytes: members.reduce((sum, { rssBytes }) => sum + rssBytes, 0),
-      processes: members.length
-    }
+    return this.total(process, this.members(process))
   }
 
   /** What a process and its tree use. */
   all(process: ManagedProcess): Effect.Effect<ProcessUsage> {
     return Effect.gen(this, function* () {
-      const { root } = process
-      const pids = root === undefined ? [] : Array.from(membersOf(root, this.scan()).keys())
-      const total = { ...this.of(process), readBytes: 0, writeBytes: 0 }
-      for (const [index, pid] of pids.entries()) {
+      const members = this.members(process)
+      const total = { ...this.total(process, members), readBytes: 0, writeBytes: 0 }
+      for (const [index, { pid }] of members.entries()) {
         if (index % ioSlice === ioSlice - 1) yield* Effect.yieldNow()
         const io = ioOf(pid)
         total.readBytes += io?.readBytes ?? 0
@@ -76,11 +72,28 @@ export class Usage {
     })
   }
 
-  /** The process table, at most `freshMs` old. */
-  private scan(): ReadonlyArray<Row> {
+  /** The living processes of the tree of a process. */
+  private members(process: ManagedProcess): ReadonlyArray<Row> {
+    const { root } = process
+    if (root === undefined) return []
+    const members = membersOf(root, this.scan(freshMs))
+    const isNew = members.size === 0 && this.known.get(process)?.root !== root
+    return Array.from((isNew ? membersOf(root, this.scan(freshForNewMs)) : members).values())
+  }
+
+  private total(process: ManagedProcess, members: ReadonlyArray<Row>): TreeUsage {
+    return {
+      cpuMs: this.cpuMsOf(process, members),
+      rssBytes: members.reduce((sum, { rssBytes }) => sum + rssBytes, 0),
+      processes: members.length
+    }
+  }
+
+  /** The process table, at most this old. */
+  private scan(maxAgeMs: number): ReadonlyArray<Row> {
     // Not the Clock of Effect: this is about the work of this machine.
     const now = performance.now()
-    if (now - this.readAtMs > freshMs) {
+    if (now - this.readAtMs > maxAgeMs) {
       this.rows = this.read()
       this.readAtMs = now
     }

@@ -11,7 +11,7 @@ import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
-import { Count, listOf, maybe, Text, TextList } from "./Schemas.js"
+import { Count, listOf, maybe, nullOr, Text, TextList } from "./Schemas.js"
 
 /** Configuration layers, lowest precedence first; this server always sends an empty list. */
 const Layers = Schema.Struct({
@@ -70,7 +70,7 @@ export class DiscoveryApi extends RpcGroup.make(
           skills: listOf(Schema.Never),
           namespaceManifests: listOf(Schema.Never),
           warnings: TextList,
-          error: Schema.NullOr(Text)
+          error: nullOr(Text)
         })
       )
     })

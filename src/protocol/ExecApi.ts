@@ -13,20 +13,23 @@ import { alsoChecked, checked, unbounded } from "./Bounds.js"
 import { DiscoveryApi } from "./DiscoveryApi.js"
 import { FileSystemApi } from "./FileSystemApi.js"
 import { HttpApi } from "./HttpApi.js"
-import { ClientId, ProcessId, processFields, SessionHandle, SessionId, SessionName } from "./Ids.js"
+import { ClientId, ProcessId, SessionHandle, SessionId, SessionName } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { AbsolutePath } from "./PathUri.js"
-import { exitFields, OutputStream, TerminalSize } from "./ProcessSchemas.js"
+import { exitFields, OutputStream, processFields, TerminalSize } from "./ProcessSchemas.js"
 import { RecordingApi, RecordOptions } from "./RecordingApi.js"
 import { Sandbox } from "./Sandbox.js"
 import {
   Bytes,
   Cells,
   Count,
+  Empty,
   Flag,
   Integer,
   maybe,
+  nullOr,
   oneOf,
+  optional,
   Seq,
   Text,
   TextList,
@@ -37,10 +40,10 @@ import { ShareApi } from "./ShareApi.js"
 import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
 import { policyFields, startFields } from "./Unenforced.js"
-import { UsageApi } from "./UsageApi.js"
+import { ListedUsage, UsageApi } from "./UsageApi.js"
 import { WatchApi } from "./WatchApi.js"
 
-export { exitFields, OutputStream } from "./ProcessSchemas.js"
+export { exitFields, OutputStream, TerminalSize } from "./ProcessSchemas.js"
 
 /**
  * Optional features of a connection (ours): in the request, those the client asks for; in the result, those granted.
@@ -49,18 +52,18 @@ export { exitFields, OutputStream } from "./ProcessSchemas.js"
  */
 export const Capabilities = Schema.Struct({
   /** Send `process/started` and `process/failed` notifications. */
-  lifecycle: Schema.optional(Flag),
+  lifecycle: optional(Flag),
   /** Send output as binary frames instead of `process/output`; see `BinaryFrame`. On WebSocket and relays. */
-  binaryOutput: Schema.optional(Flag),
+  binaryOutput: optional(Flag),
   /**
    * The window in bytes, from 16 KiB to 4 MiB: the server stops reading a process while that much of its output is not
    * acknowledged by `process/ack`. The result has the granted size. Not available in process.
    */
-  outputWindow: Schema.optional(Count)
+  outputWindow: optional(Count)
 })
 export type Capabilities = typeof Capabilities.Type
 
-const nullableText = withFallback(Schema.NullOr(Text), () => null)
+const nullableText = withFallback(nullOr(Text), () => null)
 const textList = withFallback(TextList, () => [])
 
 /**
@@ -70,7 +73,7 @@ const textList = withFallback(TextList, () => [])
  * @category schemas
  */
 export const EnvironmentInfo = Schema.Struct({
-  shell: withFallback(Schema.NullOr(Schema.Struct({ name: Text, path: Text })), () => null),
+  shell: withFallback(nullOr(Schema.Struct({ name: Text, path: Text })), () => null),
   executorVersion: nullableText,
   cwd: nullableText,
   userHomeDir: nullableText,
@@ -117,6 +120,31 @@ export type Restart = typeof Restart.Type
 
 const Uuid = Schema.UUID.annotations({ message: () => ({ message: "expected a UUID", override: true }) })
 
+/**
+ * The members of `process/start` that only our servers have: others ignore them.
+ *
+ * @category schemas
+ */
+export const ownStartFields = {
+  /** The size of the terminal (ours); 24 rows by 80 columns by default. */
+  size: maybe(TerminalSize),
+  /**
+   * Who sets the size of the terminal (ours): only `process/resize` (`owner`, the default), or also the attachment that
+   * drives it, with `attachment/drive`.
+   */
+  sizePolicy: maybe(oneOf("owner", "driver")),
+  /** Keeps the screen of the terminal from the start (ours), so that those who attach later see all of it. */
+  screen: maybe(Flag),
+  /** Record the process from its start (ours); see `recording/start`. */
+  record: maybe(RecordOptions),
+  /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
+  timeoutMs: maybe(Count),
+  /** Restarts the process when it exits on its own (ours). It keeps its id and its `seq` counter. */
+  restart: maybe(Restart),
+  /** The client has already resolved the command; spawn it exactly as given (from v0's design notes). */
+  prepared: maybe(Flag)
+}
+
 const startParams = Schema.Struct({
   processId: ProcessId,
   /** Program and arguments; a program without a slash is looked up in the child's own `PATH`. */
@@ -138,23 +166,7 @@ const startParams = Schema.Struct({
    * The client's own ids for the process (current), passed to the child as `CODEX_THREAD_ID` and `CODEX_TOOL_CALL_ID`.
    */
   metadata: maybe(Schema.Struct({ threadId: maybe(Uuid), toolCallId: maybe(ClientId) })),
-  /** The size of the terminal (ours); 24 rows by 80 columns by default. */
-  size: maybe(TerminalSize),
-  /**
-   * Who sets the size of the terminal (ours): only `process/resize` (`owner`, the default), or also the attachment that
-   * drives it, with `attachment/drive`.
-   */
-  sizePolicy: maybe(oneOf("owner", "driver")),
-  /** Keeps the screen of the terminal from the start (ours), so that those who attach later see all of it. */
-  screen: maybe(Flag),
-  /** Record the process from its start (ours); see `recording/start`. */
-  record: maybe(RecordOptions),
-  /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
-  timeoutMs: maybe(Count),
-  /** Restarts the process when it exits on its own (ours). It keeps its id and its `seq` counter. */
-  restart: maybe(Restart),
-  /** The client has already resolved the command; spawn it exactly as given (from v0's design notes). */
-  prepared: maybe(Flag)
+  ...ownStartFields
 })
 
 /**
@@ -209,14 +221,14 @@ export const ReadResult = Schema.Struct({
   exited: Flag,
   ...exitFields,
   closed: Flag,
-  failure: Schema.NullOr(Text),
+  failure: nullOr(Text),
   sandboxDenied: withFallback(Flag, () => false),
   /** Whether something after `afterSeq` was dropped (ours). */
   truncated: withFallback(Flag, () => false),
   /** Bytes of output dropped so far (ours). */
   droppedBytes: withFallback(Count, () => 0),
   /** The output dropped so far (ours); absent if there is none. */
-  gap: Schema.optional(Gap)
+  gap: optional(Gap)
 })
 export type ReadResult = typeof ReadResult.Type
 
@@ -227,7 +239,7 @@ export type ReadResult = typeof ReadResult.Type
  */
 export const WriteResult = Schema.Struct({
   /** Whether `status` is `accepted` (v0); later versions of the original do not send it. */
-  accepted: Schema.optional(Flag),
+  accepted: optional(Flag),
   status: oneOf("accepted", "unknownProcess", "starting", "stdinClosed")
 })
 export type WriteResult = typeof WriteResult.Type
@@ -260,11 +272,11 @@ export const SnapshotResult = Schema.Struct({
   truncated: Flag,
   droppedBytes: Count,
   /** The dropped part of each stream; absent if nothing was dropped. */
-  omitted: Schema.optional(
+  omitted: optional(
     Schema.Struct({
-      stdout: Schema.optional(Omission),
-      stderr: Schema.optional(Omission),
-      terminal: Schema.optional(Omission)
+      stdout: optional(Omission),
+      stderr: optional(Omission),
+      terminal: optional(Omission)
     })
   ),
   ...exitFields,
@@ -279,33 +291,51 @@ export type SnapshotResult = typeof SnapshotResult.Type
  */
 export const ProcessInfo = Schema.Struct({
   /** The handle of its session; absent from older servers. */
-  session: Schema.optional(Text),
+  session: optional(Text),
   processId: ProcessId,
-  pid: Schema.NullOr(Integer),
+  pid: nullOr(Integer),
   argv: TextList,
   tty: Flag,
   running: Flag,
   ...exitFields,
   startedAtMs: Integer,
-  cwd: Schema.optional(Text),
+  cwd: optional(Text),
   /** The size of its terminal. */
-  size: Schema.optional(TerminalSize),
+  size: optional(TerminalSize),
   /** The number of restarts. */
-  restarts: Schema.optional(Count),
+  restarts: optional(Count),
   /** The total output in bytes. */
-  outputBytes: Schema.optional(Count),
+  outputBytes: optional(Count),
   /** The time of the last output, in milliseconds since 1970; null if there was none. */
-  lastOutputAtMs: Schema.optional(Schema.NullOr(Integer)),
+  lastOutputAtMs: optional(nullOr(Integer)),
   /** How many attachments watch it. */
-  viewers: Schema.optional(Count),
+  viewers: optional(Count),
   /** The title of its terminal when its screen was last made; null if it has no screen, or no title. */
-  title: Schema.optional(Schema.NullOr(Text)),
+  title: optional(nullOr(Text)),
   /** The recording in progress; null if there is none. */
-  recording: Schema.optional(Schema.NullOr(Text))
+  recording: optional(nullOr(Text)),
+  /** What it uses with its descendants; null if none of them is alive. At most 250 ms old. */
+  usage: optional(nullOr(ListedUsage))
 })
 export type ProcessInfo = typeof ProcessInfo.Type
 
-const Empty = Schema.Struct({})
+/**
+ * What the token of a connection permits (ours); see `session/grant`.
+ *
+ * @category schemas
+ */
+export const GrantInfo = Schema.Struct({
+  /** The subject that authenticated. */
+  subject: Text,
+  role: oneOf("client", "viewer", "operator"),
+  /** The handle of the connection's own session. */
+  session: Text,
+  /** The session, and the process if not all of them, that a viewer or an operator is limited to; null if to none. */
+  scope: Schema.NullOr(Schema.Struct({ session: Text, processId: Schema.NullOr(Text) })),
+  /** When the token expires, and the connection ends, in milliseconds since 1970; null if it does not expire. */
+  expiresAtMs: Schema.NullOr(Integer)
+})
+export type GrantInfo = typeof GrantInfo.Type
 
 /**
  * One session in the result of `session/list` (ours). Times are in milliseconds since 1970.
@@ -314,7 +344,7 @@ const Empty = Schema.Struct({})
  */
 export const SessionInfo = Schema.Struct({
   session: Text,
-  name: Schema.NullOr(Text),
+  name: nullOr(Text),
   clientName: Text,
   /** The subject it belongs to. */
   subject: Text,
@@ -323,7 +353,7 @@ export const SessionInfo = Schema.Struct({
   state: oneOf("attached", "detached"),
   openedAtMs: Integer,
   /** When it expires unless it is resumed; null if it does not expire. */
-  expiresAtMs: Schema.NullOr(Integer),
+  expiresAtMs: nullOr(Integer),
   /** Its processes, and how many of them have not exited. */
   processes: Count,
   running: Count,
@@ -346,24 +376,24 @@ export class ExecApi extends RpcGroup.make(
     largeAnswer: false,
     payload: Schema.Struct({
       clientName: Text,
-      resumeSessionId: Schema.optional(Schema.NullOr(ClientId)),
+      resumeSessionId: optional(nullOr(ClientId)),
       /** Resume the session even if it is attached, and close its other connection (ours). */
       takeover: maybe(Flag),
       /**
        * How long the session waits to be resumed after a lost connection, in milliseconds (ours); null: until it is ended.
        * At most `maxSessionTtlMs`; `detachedSessionTtlMs` by default.
        */
-      sessionTtlMs: Schema.optional(Schema.NullOr(Count)),
+      sessionTtlMs: optional(nullOr(Count)),
       /** A name for the session, unique among the subject's sessions (ours). */
       name: maybe(SessionName),
-      capabilities: Schema.optional(Schema.NullOr(Capabilities))
+      capabilities: optional(nullOr(Capabilities))
     }),
     success: Schema.Struct({
       /** Only our servers send it (ours). It means that the server implements this whole protocol. */
-      protocolVersion: withFallback(Schema.NullOr(Schema.Literal("exec-server.v0")), () => null),
+      protocolVersion: withFallback(nullOr(Schema.Literal("exec-server.v0")), () => null),
       sessionId: SessionId,
       /** Null from older servers; some of them answer `environment/info`. */
-      environmentInfo: withFallback(Schema.NullOr(EnvironmentInfo), () => null),
+      environmentInfo: withFallback(nullOr(EnvironmentInfo), () => null),
       capabilities: withFallback(Capabilities, () => ({}))
     })
   }),
@@ -385,6 +415,15 @@ export class ExecApi extends RpcGroup.make(
     payload: Empty,
     success: Schema.Struct({ status: Schema.Literal("ready") })
   }),
+  /** Says which limits the server has, by the names of its settings; null for none (ours). */
+  request("environment/limits", {
+    family: "environment info",
+    access: "open",
+    repeatable: "always",
+    largeAnswer: false,
+    payload: Empty,
+    success: Schema.Struct({ limits: Schema.Record({ key: Schema.String, value: nullOr(Count) }) })
+  }),
   /** Starts a process. The response is sent before any notification of the process. */
   request("process/start", {
     family: "exec",
@@ -395,9 +434,9 @@ export class ExecApi extends RpcGroup.make(
     success: Schema.Struct({
       processId: ProcessId,
       sandboxType: withFallback(oneOf("none", "linuxSeccomp"), () => "none" as const),
-      pid: withFallback(Schema.NullOr(Integer), () => null),
+      pid: withFallback(nullOr(Integer), () => null),
       /** With `record` (ours). */
-      recordingId: Schema.optional(Text)
+      recordingId: optional(Text)
     })
   }),
   /**
@@ -494,6 +533,15 @@ export class ExecApi extends RpcGroup.make(
     largeAnswer: true,
     payload: Schema.Struct({ session: maybe(SessionHandle) }),
     success: Schema.Struct({ processes: Schema.Array(ProcessInfo) })
+  }),
+  /** Says what the token of this connection permits, and until when (ours). */
+  request("session/grant", {
+    family: "session",
+    access: "open",
+    repeatable: "always",
+    largeAnswer: false,
+    payload: Empty,
+    success: GrantInfo
   }),
   /** Lists the sessions that the grant may see, oldest first (ours). */
   request("session/list", {

@@ -6,19 +6,13 @@
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import { AckParams } from "./Acknowledgements.js"
 import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
 import { exitFields, OutputStream } from "./ProcessSchemas.js"
-import { Bytes, Count, Flag, Integer, Seq, Text, withFallback } from "./Schemas.js"
+import { Bytes, Count, Empty, Flag, Integer, optional, Seq, Text, withFallback } from "./Schemas.js"
 import { UsageSample } from "./UsageApi.js"
 import { WatchNotifications } from "./WatchNotifications.js"
-
-/**
- * The parameters of `process/ack`.
- *
- * @category schemas
- */
-export const AckParams = Schema.Struct({ processId: ProcessId, seq: Count })
 
 /**
  * All notifications. The client sends `initialized`, `process/ack` and `attachment/ack`; the server sends the others. The output, exit and close of one
@@ -28,7 +22,7 @@ export const AckParams = Schema.Struct({ processId: ProcessId, seq: Count })
  */
 export class ExecNotifications extends RpcGroup.make(
   /** The client is ready to receive notifications. The server ignores the parameters. */
-  Rpc.make("initialized", { payload: Schema.Struct({}) }),
+  Rpc.make("initialized", { payload: Empty }),
   /**
    * From a client with `capabilities.outputWindow` (ours): it has consumed the output of the process up to `seq`. Numbers
    * may be skipped or repeated. Unknown processes are ignored.
@@ -46,7 +40,7 @@ export class ExecNotifications extends RpcGroup.make(
       ...exitFields,
       sandboxDenied: withFallback(Flag, () => false),
       /** True if `timeoutMs` ran out, otherwise absent (ours). */
-      timedOut: Schema.optional(Flag)
+      timedOut: optional(Flag)
     })
   }),
   /** The leader was reaped and every byte of output was read. Nothing follows. */

@@ -14,7 +14,19 @@ import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
-import { Bytes, Count, Flag, Integer, maybe, oneOf, listOf as sequenceOf, Text, withFallback } from "./Schemas.js"
+import {
+  Bytes,
+  Count,
+  Empty,
+  Flag,
+  Integer,
+  maybe,
+  nullOr,
+  oneOf,
+  listOf as sequenceOf,
+  Text,
+  withFallback
+} from "./Schemas.js"
 import { policyFields } from "./Unenforced.js"
 
 /**
@@ -30,8 +42,6 @@ export const maxFileBytes = 536870912
  * @category constants
  */
 export const maxBlockBytes = 1048576
-
-const Empty = Schema.Struct({})
 
 /** Parameters of every request with a path. */
 const sandboxFields = {
@@ -55,7 +65,7 @@ export const FileMetadata = Schema.Struct({
   isFile: Flag,
   isSymlink: Flag,
   /** In bytes (current); null from older servers. */
-  size: withFallback(Schema.NullOr(Count), () => null),
+  size: withFallback(nullOr(Count), () => null),
   /** Milliseconds since 1970; 0 if the file system does not record it. */
   createdAtMs: Integer,
   modifiedAtMs: Integer

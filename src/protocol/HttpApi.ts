@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import { maxItems } from "./Bounds.js"
 import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
-import { Bytes, Count, Flag, Integer, listOf, maybe, oneOf, Text } from "./Schemas.js"
+import { Bytes, Count, Flag, Integer, listOf, maybe, nullOr, oneOf, Text } from "./Schemas.js"
 
 /**
  * A request header. A name may occur several times.
@@ -88,7 +88,7 @@ export const HttpBodyDelta = Schema.Struct({
   /** Marks the last notification of the body; it carries no bytes. */
   done: Flag,
   /** With `done`: why the body is incomplete; null if it is complete. */
-  error: Schema.NullOr(Text)
+  error: nullOr(Text)
 })
 export type HttpBodyDelta = typeof HttpBodyDelta.Type
 

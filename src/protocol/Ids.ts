@@ -5,7 +5,7 @@
  */
 import * as Schema from "effect/Schema"
 import { maxBytes, maxIdBytes } from "./Bounds.js"
-import { clip, maybe, Text } from "./Schemas.js"
+import { clip, Text } from "./Schemas.js"
 
 /**
  * An id that a client chooses: any string of at most 1 KiB.
@@ -52,13 +52,6 @@ export const RecordingId = maxBytes(Text, maxIdBytes).pipe(
       `invalid recording id ${JSON.stringify(clip(String(actual)))}: expected 32 hexadecimal digits`
   })
 )
-
-/**
- * A process of the connection's own session, or of `session` (ours) if the grant permits it.
- *
- * @category schemas
- */
-export const processFields = { session: maybe(SessionHandle), processId: ProcessId }
 
 /**
  * The id the server gives a session: a version 4 UUID.

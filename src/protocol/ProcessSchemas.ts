@@ -4,7 +4,15 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
-import { Cells, Integer, oneOf, Text, withFallback } from "./Schemas.js"
+import { ProcessId, SessionHandle } from "./Ids.js"
+import { Cells, Integer, maybe, nullOr, oneOf, Text, withFallback } from "./Schemas.js"
+
+/**
+ * A process of the connection's own session, or of `session` (ours) if the grant permits it.
+ *
+ * @category schemas
+ */
+export const processFields = { session: maybe(SessionHandle), processId: ProcessId }
 
 /**
  * The stream that output came from; a terminal has one, `pty`, for both stdout and stderr.
@@ -20,8 +28,8 @@ export type OutputStream = typeof OutputStream.Type
  * @category schemas
  */
 export const exitFields = {
-  exitCode: Schema.NullOr(Integer),
-  signal: withFallback(Schema.NullOr(Text), () => null)
+  exitCode: nullOr(Integer),
+  signal: withFallback(nullOr(Text), () => null)
 }
 
 /**

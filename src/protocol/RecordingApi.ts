@@ -5,9 +5,10 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { processFields, RecordingId, SessionHandle } from "./Ids.js"
+import { RecordingId, SessionHandle } from "./Ids.js"
 import { request } from "./MethodFacts.js"
-import { Bytes, Count, Flag, Integer, maybe, Text, TextList } from "./Schemas.js"
+import { processFields } from "./ProcessSchemas.js"
+import { Bytes, Count, Empty, Flag, Integer, maybe, nullOr, Text, TextList } from "./Schemas.js"
 
 /**
  * How to record a process.
@@ -43,7 +44,7 @@ export const RecordingInfo = Schema.Struct({
   /** Whether it ended because a limit was reached. */
   truncated: Flag,
   /** Why it could not be written to its end; null if it could. */
-  failure: Schema.NullOr(Text)
+  failure: nullOr(Text)
 })
 export type RecordingInfo = typeof RecordingInfo.Type
 
@@ -99,6 +100,6 @@ export class RecordingApi extends RpcGroup.make(
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct(recordingFields),
-    success: Schema.Struct({})
+    success: Empty
   })
 ) {}

@@ -97,19 +97,22 @@ export const Cells = integerBetween(1, 65535, "from 1 to 65535")
 export const Integer = integerBetween(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, "of 53 bits")
 
 /** One of the given strings; the error message lists them. */
-export const oneOf = <const Values extends readonly [string, ...Array<string>]>(...values: Values) => {
+export const oneOf = <const Values extends readonly [string, ...Array<string>]>(
+  ...values: Values
+): Schema.Schema<Values[number]> => {
   const quoted = values.map((value) => `\`${value}\``)
   const list = values.length > 2 ? `one of ${quoted.join(", ")}` : quoted.join(" or ")
-  return Schema.Literal(...values).annotations({
-    message: ({ actual }) => ({
-      message:
-        typeof actual === "string"
-          ? `unknown variant \`${clip(actual)}\`, expected ${list}`
-          : `invalid type: ${describe(actual)}, expected a string`,
-      // Otherwise the message names only the first literal.
-      override: true
-    })
+  const message = ({ actual }: ParseResult.ParseIssue) => ({
+    message:
+      typeof actual === "string"
+        ? `unknown variant \`${clip(actual)}\`, expected ${list}`
+        : `invalid type: ${describe(actual)}, expected a string`,
+    // Otherwise the message names only the first literal.
+    override: true
   })
+  // `Schema.Literal(...).annotations(...)` would make four classes.
+  const literals = AST.Union.make(values.map((value) => new AST.Literal(value)))
+  return Schema.make(AST.annotations(literals, { [AST.MessageAnnotationId]: message }))
 }
 
 /** Why a string is not strict base64 (standard alphabet, padding required, no white space), and at which offset. */
@@ -142,8 +145,33 @@ export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
   }
 )
 
+/**
+ * Derives something from a schema, once for each schema: the server's start makes hundreds of them, at some kilobytes
+ * each.
+ */
+const derivedOnce = <F extends (schema: never) => unknown>(derive: F): F => {
+  const known = new WeakMap<object, unknown>()
+  const get = (schema: never): unknown => {
+    const derived = known.get(schema) ?? derive(schema)
+    known.set(schema, derived)
+    return derived
+  }
+  return get as F
+}
+
 /** An optional field; `null` counts as absent. */
-export const maybe = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optionalWith(schema, { nullable: true })
+export const maybe = derivedOnce(<A, I, R>(schema: Schema.Schema<A, I, R>) =>
+  Schema.optionalWith(schema, { nullable: true })
+)
+
+/** An optional field of a result. */
+export const optional = derivedOnce(<A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema))
+
+/** A value or null. */
+export const nullOr = derivedOnce(<A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.NullOr(schema))
+
+/** No members, or none that matter. */
+export const Empty = Schema.Struct({})
 
 /**
  * A member of a result that not every server sends: an extension of ours, or a recent one. `fallback()` is its default.

@@ -5,9 +5,10 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { ClientId, processFields } from "./Ids.js"
+import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
-import { Count, Integer, integerBetween, maybe, oneOf, Text } from "./Schemas.js"
+import { processFields } from "./ProcessSchemas.js"
+import { Count, Empty, Integer, integerBetween, maybe, nullOr, oneOf, Text } from "./Schemas.js"
 
 /** The longest life of a share: a year, in milliseconds. */
 const maxExpiryMs = 31_536_000_000
@@ -25,7 +26,7 @@ export const ShareInfo = Schema.Struct({
   role: oneOf("viewer", "operator"),
   /** In milliseconds since 1970. */
   expiresAtMs: Integer,
-  label: Schema.NullOr(Text),
+  label: nullOr(Text),
   /** The connections that use it now. */
   viewers: Count
 })
@@ -68,7 +69,7 @@ export class ShareApi extends RpcGroup.make(
     access: "manage",
     repeatable: "always",
     largeAnswer: true,
-    payload: Schema.Struct({}),
+    payload: Empty,
     success: Schema.Struct({ shares: Schema.Array(ShareInfo) })
   }),
   /** Ends a share, and closes its connections. */
@@ -78,6 +79,6 @@ export class ShareApi extends RpcGroup.make(
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({ shareId: ClientId }),
-    success: Schema.Struct({})
+    success: Empty
   })
 ) {}

@@ -5,9 +5,9 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { processFields } from "./Ids.js"
 import { request } from "./MethodFacts.js"
-import { Count, Integer, integerBetween, Text } from "./Schemas.js"
+import { processFields } from "./ProcessSchemas.js"
+import { Count, Empty, Integer, integerBetween, nullOr, optional, Text } from "./Schemas.js"
 
 /**
  * The shortest time between two samples, in milliseconds.
@@ -28,6 +28,13 @@ const usageFields = {
   /** The number of living processes. */
   processes: Count
 }
+
+/**
+ * The usage of a process in the result of `process/list`.
+ *
+ * @category schemas
+ */
+export const ListedUsage = Schema.Struct(usageFields)
 
 /**
  * The result of `process/usage`.
@@ -54,7 +61,7 @@ export const UsageSample = Schema.Struct({
   /** Processes that are alive, or have living descendants, in start order. */
   processes: Schema.Array(Schema.Struct({ session: Text, processId: Text, ...usageFields })),
   /** How many more there are; absent if all are listed. */
-  omitted: Schema.optional(Count)
+  omitted: optional(Count)
 })
 export type UsageSample = typeof UsageSample.Type
 
@@ -83,10 +90,8 @@ export class UsageApi extends RpcGroup.make(
     repeatable: "always",
     largeAnswer: false,
     payload: Schema.Struct({
-      intervalMs: Schema.NullOr(
-        integerBetween(minIntervalMs, maxIntervalMs, `from ${minIntervalMs} to ${maxIntervalMs}`)
-      )
+      intervalMs: nullOr(integerBetween(minIntervalMs, maxIntervalMs, `from ${minIntervalMs} to ${maxIntervalMs}`))
     }),
-    success: Schema.Struct({})
+    success: Empty
   })
 ) {}

@@ -9,10 +9,10 @@
  */
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
-import { ClientId, processFields } from "./Ids.js"
+import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
-import { exitFields, TerminalSize } from "./ProcessSchemas.js"
-import { Bytes, Count, Flag, maybe, oneOf, Seq, Text } from "./Schemas.js"
+import { exitFields, processFields, TerminalSize } from "./ProcessSchemas.js"
+import { Bytes, Count, Empty, Flag, maybe, nullOr, oneOf, Seq, Text } from "./Schemas.js"
 
 /**
  * Where an attachment begins: with the screen as it is now and up to `scrollback` lines above it, after an event, or
@@ -44,14 +44,13 @@ export const Viewer = Schema.Struct({
   /** Whether it may also type. */
   role: oneOf("viewer", "operator"),
   /** The size of its own window, if it has told. */
-  size: Schema.NullOr(TerminalSize),
+  size: nullOr(TerminalSize),
   /** Whether it sets the size of the terminal. */
   drives: Flag
 })
 export type Viewer = typeof Viewer.Type
 
 const attachment = { attachmentId: Count }
-const Empty = Schema.Struct({})
 
 /**
  * All requests about watching.
@@ -82,10 +81,10 @@ export class WatchApi extends RpcGroup.make(
       /** What was known here; what is sent follows after it. */
       seq: Seq,
       /** The size for which the output after `seq` was written; null on pipes. */
-      size: Schema.NullOr(TerminalSize),
+      size: nullOr(TerminalSize),
       /** What a terminal that is empty shows the screen with; null unless asked for. */
-      screen: Schema.NullOr(Bytes),
-      title: Schema.NullOr(Text),
+      screen: nullOr(Bytes),
+      title: nullOr(Text),
       /** Whether output after the start of the process, or after `afterSeq`, is lost. */
       truncated: Flag,
       exited: Flag,
@@ -115,7 +114,7 @@ export class WatchApi extends RpcGroup.make(
       seq: Seq,
       size: TerminalSize,
       screen: Bytes,
-      title: Schema.NullOr(Text),
+      title: nullOr(Text),
       truncated: Flag
     })
   }),

@@ -6,19 +6,13 @@
 import * as Rpc from "@effect/rpc/Rpc"
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import { AttachmentAckParams } from "./Acknowledgements.js"
 import { exitFields, OutputStream, TerminalSize } from "./ProcessSchemas.js"
-import { Bytes, Cells, Count, Flag, Integer, oneOf, Seq, Text } from "./Schemas.js"
+import { Bytes, Cells, Count, Flag, Integer, nullOr, oneOf, optional, Seq, Text } from "./Schemas.js"
 import { Viewer } from "./WatchApi.js"
 
 const attachment = { attachmentId: Count }
 const numbered = { ...attachment, seq: Seq }
-
-/**
- * The parameters of `attachment/ack`.
- *
- * @category schemas
- */
-export const AttachmentAckParams = Schema.Struct({ attachmentId: Count, seq: Count })
 
 /**
  * An event of the process of an attachment.
@@ -26,7 +20,7 @@ export const AttachmentAckParams = Schema.Struct({ attachmentId: Count, seq: Cou
  * @category schemas
  */
 export const AttachmentEvent = Schema.Union(
-  Schema.Struct({ ...numbered, type: Schema.Literal("exited"), ...exitFields, timedOut: Schema.optional(Flag) }),
+  Schema.Struct({ ...numbered, type: Schema.Literal("exited"), ...exitFields, timedOut: optional(Flag) }),
   Schema.Struct({ ...numbered, type: Schema.Literal("restarted"), attempt: Count, pid: Integer }),
   Schema.Struct({ ...numbered, type: Schema.Literal("closed") })
 )
@@ -75,14 +69,14 @@ export class WatchNotifications extends RpcGroup.make(
   Rpc.make("attachment/screen", {
     payload: Schema.Struct({
       ...numbered,
-      size: Schema.NullOr(TerminalSize),
-      screen: Schema.NullOr(Bytes),
+      size: nullOr(TerminalSize),
+      screen: nullOr(Bytes),
       skippedBytes: Count
     })
   }),
   /** The terminal was resized: the output after `seq` was written for this size. `by` is the attachment, if one did. */
   Rpc.make("attachment/resized", {
-    payload: Schema.Struct({ ...numbered, rows: Cells, cols: Cells, by: Schema.NullOr(Count) })
+    payload: Schema.Struct({ ...numbered, rows: Cells, cols: Cells, by: nullOr(Count) })
   }),
   Rpc.make("attachment/event", { payload: AttachmentEvent }),
   /** Who watches the process has changed. */

@@ -9,7 +9,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { isRecord } from "effect/Predicate"
 import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
-import { RemoteAuth } from "./RemoteAuth.js"
+import { RemoteAuth, type Shape as RemoteAuthShape } from "./RemoteAuth.js"
 
 /**
  * The registration is not possible with these options. The message says what to set.
@@ -93,18 +93,25 @@ const describe = (error: unknown): string => {
   return cause instanceof Error ? cause.message : String(cause)
 }
 
-const post = (url: URL, headers: Readonly<Record<string, string>>): Effect.Effect<Answer, EndpointError> =>
+const post = (
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  sent: string | undefined
+): Effect.Effect<Answer, EndpointError> =>
   Effect.tryPromise({
     try: async (signal) => {
-      const { status, statusText, body } = await fetch(url, { method: "POST", redirect: "manual", headers, signal })
+      const request = { method: "POST", redirect: "manual", headers, signal } as const
+      const { status, statusText, body } = await fetch(url, sent === undefined ? request : { ...request, body: sent })
       const chunks: Array<Buffer> = []
       let size = 0
-      for await (const chunk of body ?? []) {
-        const bytes = Buffer.from(chunk)
+      const reader = body?.getReader()
+      for (let next = await reader?.read(); next?.done === false; next = await reader?.read()) {
+        const bytes = Buffer.from(next.value)
         chunks.push(bytes)
         size += bytes.length
         if (size > maxAnswerBytes) break
       }
+      await reader?.cancel()
       return {
         status,
         statusText,
@@ -147,16 +154,15 @@ const refusal = (body: string, otherwise: string): { readonly code: string | und
   }
 }
 
-const read = (
-  { status, statusText, body }: Answer,
-  { environmentId }: Target
-): Either.Either<string, EndpointError> => {
-  const fail = (message: string, retryable = false) => Either.left(new EndpointError({ message, retryable }))
+const read = ({ status, statusText, body }: Answer): Either.Either<unknown, EndpointError> => {
+  const fail = (message: string, retryable = false) => Either.left(new EndpointError({ message, retryable, status }))
   if (status === 401 || status === 403) {
     const { message } = refusal(body, "empty error body")
     return fail(
       "environment registry authentication error: " +
-        `environment registry authentication failed (${status} ${statusText}): ${message}`
+        `environment registry authentication failed (${status} ${statusText}): ${message}`,
+      // A registry that is restarted, or whose tokens are exchanged, answers so for a while.
+      true
     )
   }
   if (status < 200 || status > 299) {
@@ -164,7 +170,30 @@ const read = (
     const what = code === undefined ? `${status} ${statusText}` : `${status} ${statusText}, ${code}`
     return fail(`environment registry request failed (${what}): ${message}`, retryableStatus(status))
   }
-  const json = parseJson(body)
+  return Either.right(parseJson(body))
+}
+
+/**
+ * Posts a request to a registry, without following redirects. Returns the JSON of the answer; undefined if it has none.
+ *
+ * @category utilities
+ */
+export const ask = (
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  body?: unknown
+): Effect.Effect<unknown, EndpointError> =>
+  body === undefined
+    ? Effect.flatMap(post(url, headers, undefined), read)
+    : Effect.flatMap(post(url, { ...headers, "content-type": "application/json" }, JSON.stringify(body)), read)
+
+/**
+ * The address in the answer to a registration.
+ *
+ * @category utilities
+ */
+export const addressIn = (json: unknown, { environmentId }: Target): Either.Either<string, EndpointError> => {
+  const fail = (message: string) => Either.left(new EndpointError({ message, retryable: false }))
   if (!isRecord(json) || typeof json["environment_id"] !== "string" || typeof json["url"] !== "string") {
     return fail("environment registry answered without `environment_id` and `url`")
   }
@@ -174,19 +203,23 @@ const read = (
 }
 
 /**
+ * Asks with the executor's credential.
+ *
+ * @category utilities
+ */
+export const askAs = ({ headers }: RemoteAuthShape, url: URL, body?: unknown): Effect.Effect<unknown, EndpointError> =>
+  Effect.flatMap(
+    Effect.mapError(headers(url), ({ message }) => new EndpointError({ message, retryable: false })),
+    (credential) => ask(url, credential, body)
+  )
+
+/**
  * Registers once, without following redirects.
  *
  * @category utilities
  */
 export const register = (target: Target): Effect.Effect<string, EndpointError, RemoteAuth> =>
-  Effect.gen(function* () {
-    const auth = yield* RemoteAuth
-    const headers = yield* Effect.mapError(
-      auth.headers(target.url),
-      ({ message }) => new EndpointError({ message, retryable: false })
-    )
-    return yield* read(yield* post(target.url, headers), target)
-  })
+  Effect.flatMap(RemoteAuth, (auth) => Effect.flatMap(askAs(auth, target.url), (json) => addressIn(json, target)))
 
 /**
  * The rendezvous that a registry names. Registers before each connection, and calls `onRegistered` after each success.

@@ -23,9 +23,15 @@ export interface DriverEvents {
   readonly onEnd: (end: StreamEnd) => void
 }
 
+/** A stream that waits for its turn. */
+export interface Waiting {
+  /** Sends up to `frames` frames. */
+  readonly pump: (frames: number) => void
+}
+
 /** The turns of the streams of one socket. */
 export class Turns {
-  private readonly waiting = new Set<RelayDriver>()
+  private readonly waiting = new Set<Waiting>()
 
   constructor(readonly socket: RelaySocket) {}
 
@@ -33,11 +39,16 @@ export class Turns {
     return this.socket.buffered() <= highWaterBytes
   }
 
-  wait(driver: RelayDriver): void {
+  /** Whether not even the reset of a stream is written. */
+  get isFull(): boolean {
+    return this.socket.buffered() >= fullBytes
+  }
+
+  wait(driver: Waiting): void {
     this.waiting.add(driver)
   }
 
-  leave(driver: RelayDriver): void {
+  leave(driver: Waiting): void {
     this.waiting.delete(driver)
   }
 
@@ -153,7 +164,7 @@ export class RelayDriver {
     }
     const { ended } = this.stream
     if (ended !== undefined) {
-      if (this.turns.socket.buffered() < fullBytes) this.emit(now)
+      if (!this.turns.isFull) this.emit(now)
       this.finish(ended)
       return
     }

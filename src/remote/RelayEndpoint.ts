@@ -12,6 +12,8 @@ export class EndpointError extends Data.TaggedError("EndpointError")<{
   readonly message: string
   /** Whether another attempt may succeed without other changes. */
   readonly retryable: boolean
+  /** The HTTP status of a refusal. */
+  readonly status?: number
 }> {}
 
 /** A source of addresses. */

@@ -15,6 +15,11 @@ export interface Limits {
   readonly maxStreams: number
   /** The size of the pieces of a message to a peer that reassembles them, in bytes. */
   readonly segmentBytes: number
+  /**
+   * The longest message to a peer that does not reassemble, in bytes; a longer one ends its stream. No shorter frame is
+   * refused on a shared socket: that would end the streams of all.
+   */
+  readonly maxWholeBytes: number
   /** The most segments of a received message. */
   readonly maxSegments: number
   /** The most unacknowledged segments. */
@@ -35,6 +40,8 @@ export class RelayLimits extends Context.Reference<RelayLimits>()("exec-server/R
     maxStreams: 256,
     // Above the largest output notification: 64 KiB in base64, and its envelope.
     segmentBytes: 131072,
+    // What rendezvous accept by default, as the original's do.
+    maxWholeBytes: 67108864,
     maxSegments: 65536,
     windowFrames: 512,
     windowBytes: 4194304,

@@ -21,6 +21,12 @@ const anyClient: Grant = { id: "relay" }
 /** The most ended streams whose next sequence number is remembered. */
 const maxRemembered = 1024
 
+/** The most streams that are opened in one turn of the event loop: each takes a fraction of a millisecond. */
+const opensPerTurn = 4
+
+/** The most frames, and bytes of the last one, that wait until their stream is opened; with more it is opened at once. */
+const waiting = { frames: 16, bytes: 65536 } as const
+
 /** The deadline for a silent peer to respond when its client resumes the session elsewhere, in milliseconds. */
 const probeMs = 2000
 
@@ -34,7 +40,7 @@ export interface Options {
   readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
   readonly warn: (message: string) => void
   /** The socket is gone. Called once, after all of its streams have ended. */
-  readonly onEnd: (reason: string) => void
+  readonly onEnd: (code: number, reason: string) => void
 }
 
 /** Presents the streams of a socket as peers, until the socket is gone. */
@@ -42,6 +48,12 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
   const streams = new Map<string, RelayDriver>()
   /** The next sequence number of streams that have ended, or that were announced and have sent nothing yet. */
   const remembered = new Map<string, number>()
+  /**
+   * The first frames of streams that are not open yet. A flood of new streams must not hold up the others, and one that is
+   * reset meanwhile is never opened.
+   */
+  const opening = new Map<string, Array<RelayFrame.Frame>>()
+  let nextOpens: NodeJS.Immediate | undefined
   const dropped = new Map<RelayFrame.DropReason, number>()
   const budget = { used: 0 }
   const turns = new Turns(socket)
@@ -127,27 +139,59 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
     if (reliable && (acknowledged || remembered.has(streamId))) return refuse(streamId, "the stream is not known here")
     if (body._tag === "Resume" && !reliable) return remember(streamId, body.nextSeq)
     if (body._tag !== "Data" && body._tag !== "Resume") return
-    if (streams.size >= limits.maxStreams) {
+    if (streams.size + opening.size >= limits.maxStreams) {
       return refuse(streamId, `the limit of ${limits.maxStreams} streams is reached; end others first`)
     }
-    open(streamId).receive(frame)
+    const frames: Array<RelayFrame.Frame> = []
+    opening.set(streamId, frames)
+    nextOpens ??= setImmediate(openSome)
+    receiveEarly(frames, frame)
+  }
+
+  const openNow = (streamId: string, frames: ReadonlyArray<RelayFrame.Frame>) => {
+    opening.delete(streamId)
+    const driver = open(streamId)
+    for (const frame of frames) driver.receive(frame)
+  }
+
+  const openSome = () => {
+    nextOpens = undefined
+    for (const [streamId, frames] of Array.from(opening).slice(0, opensPerTurn)) openNow(streamId, frames)
+    if (opening.size > 0) nextOpens = setImmediate(openSome)
+  }
+
+  /** Receives a further frame of a stream that is not open yet. */
+  const receiveEarly = (frames: Array<RelayFrame.Frame>, frame: RelayFrame.Frame) => {
+    const { streamId, body } = frame
+    if (body._tag === "Reset") {
+      opening.delete(streamId)
+      return
+    }
+    frames.push(frame)
+    const isLarge = body._tag === "Data" && body.payload.byteLength > waiting.bytes
+    if (isLarge || frames.length > waiting.frames) openNow(streamId, frames)
   }
 
   socket.listen({
     onFrame: (bytes) => {
       const frame = RelayFrame.decode(bytes)
       if (Either.isLeft(frame)) return drop(frame.left)
-      const driver = streams.get(frame.right.streamId)
-      if (driver === undefined) onUnknown(frame.right)
-      else driver.receive(frame.right)
+      const { streamId } = frame.right
+      const driver = streams.get(streamId)
+      const early = opening.get(streamId)
+      if (driver !== undefined) driver.receive(frame.right)
+      else if (early !== undefined) receiveEarly(early, frame.right)
+      else onUnknown(frame.right)
     },
     onText: () => drop(RelayFrame.textDrop),
     onDrain: () => turns.onDrain(),
-    onEnd: (_, reason) => {
+    onEnd: (code, reason) => {
+      clearImmediate(nextOpens)
+      opening.clear()
       for (const driver of Array.from(streams.values())) driver.stop("the relay socket is gone")
       const count = Array.from(dropped.values()).reduce((sum, n) => sum + n, 0)
       if (count > dropped.size) warn(`${count} relay frames were dropped in all`)
-      onEnd(reason)
+      onEnd(code, reason)
     }
   })
 }

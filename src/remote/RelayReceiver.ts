@@ -75,6 +75,22 @@ export class RelayReceiver {
     this.expected = seq
   }
 
+  /**
+   * Receives a segment of a peer that does not number for anybody: a whole message is next, whatever its number, and
+   * pieces that do not fit together are dropped. Returns whether it has completed a message of several segments.
+   */
+  acceptAsItComes(segment: Segment): Outcome | "joined" {
+    const { seq, index, count } = segment
+    if (count > this.limits.maxSegments) return taken
+    const start = advance(seq, -index)
+    if (count === 1 || start !== this.pieceStart || (this.parts.length > 0 && count !== this.partsCount)) {
+      this.restart(start)
+    }
+    const before = this.ready.length
+    const outcome = this.accept(segment)
+    return count > 1 && this.ready.length > before ? "joined" : outcome
+  }
+
   /** The last segment to acknowledge. Segments of unconsumed messages are not acknowledged. */
   get ack(): number {
     const first = this.ready[0]
@@ -135,6 +151,20 @@ export class RelayReceiver {
     this.parts = []
     this.ready.length = 0
     this.hold(-this.held)
+  }
+
+  /** The number of the first piece of the message that is being collected, or of the next one. */
+  private get pieceStart(): number {
+    return advance(this.expected, -this.parts.length)
+  }
+
+  /** Drops the pieces of an incomplete message; the next segment has this number. */
+  private restart(seq: number): void {
+    this.hold(-this.held + this.ready.reduce((sum, { message }) => sum + cost(message), 0))
+    this.ahead.clear()
+    this.parts = []
+    this.partsBytes = 0
+    this.expected = seq
   }
 
   private append({ seq, index, count, payload }: Segment): string | undefined {

@@ -66,6 +66,11 @@ export class RelaySender {
     return this.timeoutAt
   }
 
+  /** The size of the message that is sent next, in bytes. */
+  get nextBytes(): number {
+    return this.queue[0]?.payload.byteLength ?? 0
+  }
+
   /** Whether everything was sent at least once. */
   get isEmpty(): boolean {
     return this.queue.length === 0

@@ -9,7 +9,7 @@
  */
 import { type Body, type Frame, fitReason, type Message, type Received, type Segment } from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
-import { type Budget, RelayReceiver } from "./RelayReceiver.js"
+import { type Budget, type Outcome, RelayReceiver } from "./RelayReceiver.js"
 import { RelaySender } from "./RelaySender.js"
 
 /** The delay of an acknowledgement that may be carried by another frame, in milliseconds. */
@@ -24,7 +24,7 @@ const heartbeatMs = 20000
 /** How long a peer that sends heartbeats may be silent, in milliseconds. */
 const silenceMs = 90000
 
-/** How long to wait for a missing segment of a peer that does not retransmit, in milliseconds. */
+/** How long to wait for a missing segment of a peer that splits messages but does not retransmit, in milliseconds. */
 const gapMs = 3000
 
 /** How often a segment is sent to a peer without heartbeats. The last attempts are 16 seconds apart. */
@@ -34,8 +34,9 @@ const maxAttempts = 12
 const closeMs = 1000
 
 /**
- * What is known of the peer. `Unknown`: it has not sent anything yet. `Plain`: it sends whole messages in order,
- * without acknowledgements. `Reliable`: it acknowledges, retransmits and reassembles.
+ * What is known of the peer. `Unknown`: it has not sent anything yet. `Plain`: it sends without acknowledgements, and is
+ * served in order of arrival: the original does not look at the numbers. `Reliable`: it acknowledges, retransmits and
+ * reassembles.
  */
 export type PeerKind = "Unknown" | "Plain" | "Reliable"
 
@@ -69,6 +70,8 @@ export class RelayStream {
   /** Whether the peer has declared itself reliable; such peers send heartbeats. */
   private vows = false
   private wantsAcks = false
+  /** A plain peer has sent a message in several segments: its numbers count. */
+  private splits = false
   private ackAt: number | undefined
   private readonly sinceAck = { segments: 0, bytes: 0 }
   private gapAt: number | undefined
@@ -215,6 +218,14 @@ export class RelayStream {
       // Retransmitting a message could execute it twice. A resume is harmless, and a reliable peer answers it.
       return { _tag: "Resume", nextSeq: this.sender.firstSeq }
     }
+    const { maxWholeBytes } = this.options.limits
+    const { nextBytes } = this.sender
+    if (this.kind !== "Reliable" && nextBytes > maxWholeBytes) {
+      this.violate(
+        `a message of ${nextBytes} bytes is longer than this side can be sent in one piece (${maxWholeBytes})`
+      )
+      return this.nextBody(now)
+    }
     const segment = this.sender.next(now)
     if (segment !== undefined) return segment
     if (this.closing !== undefined && this.sender.isEmpty) {
@@ -273,14 +284,7 @@ export class RelayStream {
   }
 
   private onSegment(segment: Segment, now: number): void {
-    if (!this.started) {
-      const start = (segment.seq - segment.index) >>> 0
-      if (this.starts.has(start)) {
-        this.started = true
-        this.receiver.startAt(start)
-      }
-    }
-    const outcome = this.receiver.accept(segment)
+    const outcome = this.kind === "Reliable" || this.splits ? this.inOrder(segment) : this.asItComes(segment)
     if (outcome._tag === "Violation") {
       this.violate(outcome.reason)
       return
@@ -294,13 +298,32 @@ export class RelayStream {
       this.wantsAcks = true
       this.ackAt = now
     }
-    if (this.receiver.hasGap || !this.started) {
-      if (this.kind !== "Reliable") this.gapAt ??= now + gapMs
-    } else this.gapAt = undefined
+    if (this.splits && this.kind !== "Reliable")
+      this.gapAt = this.receiver.hasGap ? (this.gapAt ?? now + gapMs) : undefined
     if (!this.wantsAcks) return
     const { segments, bytes } = this.sinceAck
     if (segments >= ackEvery.segments || bytes >= ackEvery.bytes) this.ackAt = now
     else this.ackAt ??= now + ackDelayMs
+  }
+
+  private asItComes(segment: Segment): Outcome {
+    // Should it acknowledge later on, it continues from here.
+    this.started = true
+    const outcome = this.receiver.acceptAsItComes(segment)
+    if (outcome !== "joined") return outcome
+    this.splits = true
+    return { _tag: "Taken" }
+  }
+
+  private inOrder(segment: Segment): Outcome {
+    if (!this.started) {
+      const start = (segment.seq - segment.index) >>> 0
+      if (this.starts.has(start)) {
+        this.started = true
+        this.receiver.startAt(start)
+      }
+    }
+    return this.receiver.accept(segment)
   }
 
   /** Ends the stream and tells the peer. */

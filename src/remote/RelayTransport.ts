@@ -4,12 +4,16 @@
  *
  * @since 0.1.0
  */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
+import * as PlainText from "../internal/PlainText.js"
 import { redactUrl } from "../protocol/Redact.js"
 import { FramePool } from "../session/FramePool.js"
 import type { Peer } from "../session/Peer.js"
@@ -25,6 +29,9 @@ import * as RelaySocket from "./RelaySocket.js"
  * spread.
  */
 const waits = Schedule.exponential("1 second").pipe(Schedule.union(Schedule.spaced("30 seconds")), Schedule.jittered)
+
+/** A socket that lasted this long was served: the waits begin anew after it. In milliseconds. */
+const lastingMs = 20_000
 
 /** How long the close handshake with the rendezvous may take, in milliseconds. */
 const goodbyeMs = 2000
@@ -44,6 +51,8 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
     const limits = yield* RelayLimits
     const frames = new FramePool()
     const first = yield* url
+    // A longer frame ends the socket, a longer message only its stream.
+    const longestMessage = Math.max(maxMessageBytes, limits.maxWholeBytes)
 
     const run = <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>): Effect.Effect<void, TransportFailed, R> =>
       Effect.scoped(
@@ -68,53 +77,50 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
             fork(Effect.ensuring(serve(peer), Effect.zipRight(close, ended)))
           }
 
-          /** Serves one socket; the inner effect completes when the socket is gone. */
+          /** Serves one socket; the inner effect completes with why it ended when the socket is gone. */
           const attach = (socket: RelaySocket.RelaySocket) =>
             Effect.sync(() => {
-              const waiting = new Set<(effect: Effect.Effect<void>) => void>()
+              const ended = Deferred.unsafeMake<string>(FiberId.none)
               current = socket
-              gone = Effect.async<void>((resume) => {
-                waiting.add(resume)
-                if (current !== socket) resume(Effect.void)
-              })
+              gone = Effect.asVoid(Deferred.await(ended))
               RelayMux.run(socket, {
                 limits,
                 maxMessageBytes,
                 frames,
                 accept,
                 warn: (message) => runFork(Effect.logWarning(message)),
-                onEnd: () => {
+                onEnd: (code, reason) => {
                   current = undefined
-                  for (const resume of waiting) resume(Effect.void)
+                  const why = reason === "" ? `${code}` : `${code}: ${PlainText.plain(reason)}`
+                  Deferred.unsafeDone(ended, Exit.succeed(why))
                 }
               })
-              return gone
+              return Deferred.await(ended)
             })
 
           const connect = (address: string) =>
             // If this were interrupted between opening and serving, the socket would have no owner.
             Effect.uninterruptibleMask((restore) =>
-              restore(RelaySocket.dial(address, { maxMessageBytes })).pipe(
-                Effect.tap(driver.reset),
+              restore(RelaySocket.dial(address, { maxMessageBytes: longestMessage })).pipe(
                 Effect.flatMap(attach),
-                Effect.flatMap(restore)
+                Effect.flatMap(restore),
+                Effect.timed
               )
             ).pipe(
-              Effect.zipRight(Effect.logWarning("the relay socket is gone; another one will follow")),
+              Effect.tap(([lasted]) => (Duration.toMillis(lasted) < lastingMs ? Effect.void : driver.reset)),
+              Effect.flatMap(([, why]) =>
+                Effect.logWarning(`the relay socket is gone (${why}); another one will follow`)
+              ),
               Effect.catchAll(({ message }) => Effect.logWarning(message))
             )
 
-          /** The next address. An error that cannot be retried ends the transport. */
+          /** The next address. An error that cannot be retried, such as another executor's presence, ends the transport. */
           const address: Effect.Effect<string, TransportFailed> = Effect.suspend(() =>
-            Effect.zipRight(wait, Effect.either(url)).pipe(
-              Effect.flatMap(
-                Either.match({
-                  onRight: (next) => Effect.succeed(next),
-                  onLeft: ({ message, retryable }) =>
-                    retryable
-                      ? Effect.zipRight(Effect.logWarning(message), address)
-                      : Effect.fail(new TransportFailed({ message }))
-                })
+            Effect.zipRight(wait, url).pipe(
+              Effect.catchAll(({ message, retryable }) =>
+                retryable
+                  ? Effect.zipRight(Effect.logWarning(`${message}; registering again`), address)
+                  : Effect.fail(new TransportFailed({ message }))
               )
             )
           )

@@ -1,5 +1,6 @@
 /**
- * A rendezvous: executors register with it and wait, and clients connect to them through it.
+ * A rendezvous: executors register with it and wait, and clients connect to them through it. If it is `encrypted`, it
+ * cannot read what they say.
  *
  * `POST /cloud/environment/ID/register` returns a one-time URL for the executor. Clients connect to
  * `/cloud/environment/ID/connect?role=harness`. An environment has one executor: a second one is refused while the
@@ -7,19 +8,22 @@
  *
  * @since 0.1.0
  */
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
+import { createHash, timingSafeEqual } from "node:crypto"
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import { WebSocketServer } from "ws"
 import * as Listener from "../transport/Listener.js"
 import type * as Tls from "../transport/Tls.js"
 import type { ListenError } from "../transport/Transport.js"
+import type { KeyDesk, Registration } from "./noise/KeyDesk.js"
 import * as RelaySocket from "./RelaySocket.js"
 import { type Limits, RendezvousRouter } from "./RendezvousRouter.js"
+import { Tickets } from "./Tickets.js"
 
 /**
  * One token for all environments, or one per environment id (`EnvironmentToken.derive`).
@@ -41,6 +45,11 @@ export interface Options {
   readonly executorToken?: Token | undefined
   /** The token of clients, as a bearer token or as `token` in the query; undefined if none is needed. */
   readonly clientToken?: Token | undefined
+  /**
+   * Whether everything is encrypted from end to end. Executors and clients that do not are refused then; by default, those
+   * that do are told that there is nothing.
+   */
+  readonly encrypted?: boolean | undefined
   /** The URL for executors, such as `wss://host`, behind a reverse proxy. */
   readonly publicUrl?: string | undefined
   readonly limits?: Partial<RendezvousLimits> | undefined
@@ -82,14 +91,14 @@ const defaults: RendezvousLimits = {
   maxQueuedBytesPerClient: 67108864 + 16777216
 }
 
-/** How long a registration is valid, in milliseconds. */
-const ticketMs = 60000
+/** The most unused registrations of one environment. */
+const maxRegistrations = 8
 
-/** The most unused registrations. Beyond it the oldest is dropped. */
-const maxTickets = 4096
+/** The most unused tickets for clients of one environment. */
+const maxClientTickets = 256
 
-/** The same of one environment, so that its executor cannot use up those of others. */
-const maxTicketsPerEnvironment = 8
+/** The longest body of a request, in bytes. */
+const maxBodyBytes = 16384
 
 /** How long a connection may take to be accepted, in milliseconds. */
 const acceptWithinMs = 10000
@@ -114,7 +123,7 @@ const tokenFault = (
 const bearer = ({ headers }: IncomingMessage): string | undefined =>
   /^bearer +(\S+)$/i.exec(headers.authorization ?? "")?.[1]
 
-const pathPattern = /^\/cloud\/environment\/([A-Za-z0-9_-]{1,256})\/(register|executor|connect)$/
+const pathPattern = /^\/cloud\/environment\/([A-Za-z0-9_-]{1,256})\/(register|executor|connect|validate)$/
 
 interface Target {
   readonly environmentId: string
@@ -149,8 +158,19 @@ const refusals = {
     code: "unauthorized",
     message: "the registration is unknown, used or too old; register again"
   },
+  clientTicket: {
+    status: 401,
+    code: "unauthorized",
+    message: "the ticket is unknown, used or too old; ask for another one. Plain relays are refused here"
+  },
+  notEncrypted: {
+    status: 404,
+    code: "not_encrypted",
+    message: "this rendezvous does not serve encrypted relays: start it with --encrypted, or use relay://"
+  },
+  body: { status: 413, code: "too_large", message: `the body is longer than ${maxBodyBytes} bytes` },
   path: { status: 404, code: "not_found", message: "there is nothing here" },
-  method: { status: 405, code: "method_not_allowed", message: "registrations are posted" },
+  method: { status: 405, code: "method_not_allowed", message: "requests are posted" },
   offline: { status: 409, code: "environment_offline", message: "no executor is connected for this environment" },
   taken: {
     status: 409,
@@ -169,6 +189,29 @@ const bodyOf = ({ code, message }: Refusal) => JSON.stringify({ error: { code, m
 const refuse = (response: ServerResponse, refusal: Refusal) =>
   response.writeHead(refusal.status, { ...closing, "content-type": "application/json" }).end(bodyOf(refusal))
 
+const succeed = (response: ServerResponse, body: object) =>
+  response.writeHead(200, { ...closing, "content-type": "application/json" }).end(JSON.stringify(body))
+
+const invalid = (message: string): Refusal => ({ status: 400, code: "invalid_request", message })
+
+/** Reads the JSON of a request: null if it is none, undefined if it is too long. */
+const readBody = (request: IncomingMessage, onBody: (body: unknown) => void): void => {
+  const chunks: Array<Buffer> = []
+  let size = 0
+  request.on("data", (chunk: Buffer) => {
+    size += chunk.length
+    if (size <= maxBodyBytes) chunks.push(chunk)
+  })
+  request.on("end", () => {
+    if (size > maxBodyBytes) return onBody(undefined)
+    try {
+      return onBody(JSON.parse(Buffer.concat(chunks).toString()))
+    } catch {
+      return onBody(null)
+    }
+  })
+}
+
 const refuseUpgrade = (socket: Duplex, refusal: Refusal) => {
   const body = bodyOf(refusal)
   const head =
@@ -182,7 +225,11 @@ const make = (options: Options) =>
     const limits = { ...defaults, ...options.limits }
     const runFork = Runtime.runFork(yield* Effect.runtime<never>())
     const routers = new Map<string, RendezvousRouter>()
-    const tickets = new Map<string, { readonly environmentId: string; readonly until: number }>()
+    const executorTickets = new Tickets<{ readonly registration: Registration | undefined }>(maxRegistrations)
+    const clientTickets = new Tickets<true>(maxClientTickets)
+    // Loaded if asked for: keys need ML-KEM-768.
+    const desk: KeyDesk | undefined =
+      options.encrypted === true ? new (yield* Effect.promise(() => import("./noise/KeyDesk.js"))).KeyDesk() : undefined
     const upgrades = new WebSocketServer({
       noServer: true,
       perMessageDeflate: false,
@@ -193,26 +240,12 @@ const make = (options: Options) =>
       const known = routers.get(environmentId)
       if (known !== undefined) return known
       const warn = (message: string) => runFork(Effect.logWarning(`environment ${environmentId}: ${message}`))
-      const router = new RendezvousRouter(limits, warn, () => routers.delete(environmentId))
+      const router = new RendezvousRouter(limits, warn, () => {
+        routers.delete(environmentId)
+        desk?.forget(environmentId)
+      })
       routers.set(environmentId, router)
       return router
-    }
-
-    const issue = (environmentId: string): string => {
-      const own = Array.from(tickets).flatMap(([key, ticket]) => (ticket.environmentId === environmentId ? [key] : []))
-      const [oldest] = own.length >= maxTicketsPerEnvironment ? own : tickets.size >= maxTickets ? tickets.keys() : []
-      if (oldest !== undefined) tickets.delete(oldest)
-      const ticket = randomBytes(32).toString("base64url")
-      tickets.set(digest(ticket).toString("hex"), { environmentId, until: performance.now() + ticketMs })
-      return ticket
-    }
-
-    const redeem = (environmentId: string, ticket: string | null): boolean => {
-      const key = digest(ticket ?? "").toString("hex")
-      const found = tickets.get(key)
-      if (found === undefined || found.environmentId !== environmentId) return false
-      tickets.delete(key)
-      return performance.now() < found.until
     }
 
     const {
@@ -234,33 +267,82 @@ const make = (options: Options) =>
       if (request.headers.origin !== undefined) return refuse(response, refusals.origin)
       if (request.url === "/readyz") return response.writeHead(request.method === "GET" ? 200 : 405, closing).end()
       const target = parseTarget(request)
-      if (target?.action !== "register") return refuse(response, refusals.path)
+      if (target === undefined || target.action === "executor") return refuse(response, refusals.path)
+      if (target.action !== "register" && desk === undefined) return refuse(response, refusals.notEncrypted)
       if (request.method !== "POST") return refuse(response, refusals.method)
-      const { environmentId } = target
-      const wrongToken = tokenFault(options.executorToken, environmentId, bearer(request))
+      const { environmentId, action } = target
+      const token = action === "connect" ? options.clientToken : options.executorToken
+      const wrongToken = tokenFault(token, environmentId, bearer(request))
       if (wrongToken !== undefined) return refuse(response, wrongToken)
-      const answer = (isVacant: boolean) => {
-        if (!isVacant) return refuse(response, refusals.taken)
-        const url = `${baseFor(request)}/cloud/environment/${environmentId}/executor?ticket=${issue(environmentId)}`
-        return response
-          .writeHead(200, { ...closing, "content-type": "application/json" })
-          .end(JSON.stringify({ environment_id: environmentId, url }))
-      }
-      return whenVacant(environmentId, answer)
+      if (desk === undefined) return register(request, response, environmentId, {})
+      return readBody(request, (body) => {
+        if (body === undefined) return refuse(response, refusals.body)
+        if (action === "register") return registerKey(request, response, environmentId, desk, body)
+        if (action === "connect") return admit(request, response, environmentId, desk, body)
+        return succeed(response, { valid: desk.validate(environmentId, body) })
+      })
     }
 
-    /** Why an upgrade is refused; undefined if it is not. */
-    const fault = (request: IncomingMessage, target: Target | undefined): Refusal | undefined => {
-      if (request.headers.origin !== undefined) return refusals.origin
-      if (target === undefined || target.action === "register") return refusals.path
-      const { environmentId, action, query } = target
-      if (action === "executor") return redeem(environmentId, query.get("ticket")) ? undefined : refusals.ticket
-      const given = bearer(request) ?? query.get("token") ?? undefined
-      const wrongToken = tokenFault(options.clientToken, environmentId, given)
-      if (wrongToken !== undefined) return wrongToken
+    /** Registers an executor, unless another one is connected and answers. */
+    const register = (
+      request: IncomingMessage,
+      response: ServerResponse,
+      environmentId: string,
+      { registration, members }: { readonly registration?: Registration; readonly members?: object }
+    ) =>
+      whenVacant(environmentId, (isVacant) => {
+        if (!isVacant) return refuse(response, refusals.taken)
+        const ticket = executorTickets.issue(environmentId, { registration })
+        const url = `${baseFor(request)}/cloud/environment/${environmentId}/executor?ticket=${ticket}`
+        return succeed(response, { environment_id: environmentId, url, ...members })
+      })
+
+    const registerKey = (
+      request: IncomingMessage,
+      response: ServerResponse,
+      environmentId: string,
+      desk: KeyDesk,
+      body: unknown
+    ) => {
+      const registered = desk.register(body)
+      if (Either.isLeft(registered)) return refuse(response, invalid(registered.left))
+      return register(request, response, environmentId, registered.right)
+    }
+
+    /** Gives a client the key of the executor, and a ticket to reach it. */
+    const admit = (
+      request: IncomingMessage,
+      response: ServerResponse,
+      environmentId: string,
+      desk: KeyDesk,
+      body: unknown
+    ) => {
+      const unreachable = whyUnreachable(environmentId)
+      if (unreachable !== undefined) return refuse(response, unreachable)
+      const members = desk.authorize(environmentId, body)
+      if (Either.isLeft(members)) return refuse(response, invalid(members.left))
+      const ticket = clientTickets.issue(environmentId, true)
+      const url = `${baseFor(request)}/cloud/environment/${environmentId}/connect?role=harness&ticket=${ticket}`
+      return succeed(response, { environment_id: environmentId, url, ...members.right })
+    }
+
+    /** Why no client can reach the executor of an environment; undefined if one can. */
+    const whyUnreachable = (environmentId: string): Refusal | undefined => {
       const router = routers.get(environmentId)
       if (!router?.isOnline) return refusals.offline
       return router.isFull ? refusals.clients : undefined
+    }
+
+    /** Why an upgrade is refused; undefined if it is not. Uses up the ticket of a client. */
+    const fault = (request: IncomingMessage, { environmentId, action, query }: Target): Refusal | undefined => {
+      if (request.headers.origin !== undefined) return refusals.origin
+      if (action !== "connect") return refusals.path
+      if (desk !== undefined) {
+        const isAdmitted = clientTickets.redeem(environmentId, query.get("ticket")) === true
+        return isAdmitted ? whyUnreachable(environmentId) : refusals.clientTicket
+      }
+      const given = bearer(request) ?? query.get("token") ?? undefined
+      return tokenFault(options.clientToken, environmentId, given) ?? whyUnreachable(environmentId)
     }
 
     /** Reports whether the environment has no responsive executor. */
@@ -275,20 +357,31 @@ const make = (options: Options) =>
       // Node.js has removed its own listener: without one, a connection reset would crash the rendezvous.
       socket.on("error", () => socket.destroy())
       const target = parseTarget(request)
-      const refusal = fault(request, target)
-      if (refusal !== undefined || target === undefined) return refuseUpgrade(socket, refusal ?? refusals.path)
-      const { environmentId, action } = target
+      if (target === undefined) return refuseUpgrade(socket, refusals.path)
+      const { environmentId, action, query } = target
       const accept = (add: (router: RendezvousRouter, relay: RelaySocket.RelaySocket) => void) =>
         upgrades.handleUpgrade(request, socket, head, (ws) => {
           pending.accepted(request.socket)
           add(routerOf(environmentId), RelaySocket.make(ws, request.socket))
         })
-      if (action === "connect") return accept((router, relay) => router.addClient(relay))
+      if (action !== "executor" || request.headers.origin !== undefined) {
+        const refusal = fault(request, target)
+        return refusal === undefined
+          ? accept((router, relay) => router.addClient(relay))
+          : refuseUpgrade(socket, refusal)
+      }
+      const ticket = executorTickets.redeem(environmentId, query.get("ticket"))
+      if (ticket === undefined) return refuseUpgrade(socket, refusals.ticket)
       const isOneTooMany = () => !routers.has(environmentId) && routers.size >= limits.maxEnvironments
       return whenVacant(environmentId, (isVacant) => {
         if (!isVacant) refuseUpgrade(socket, refusals.taken)
         else if (isOneTooMany()) refuseUpgrade(socket, refusals.environments)
-        else accept((router, relay) => router.addExecutor(relay))
+        else {
+          accept((router, relay) => {
+            router.addExecutor(relay)
+            if (ticket.registration !== undefined) desk?.connect(environmentId, ticket.registration)
+          })
+        }
       })
     })
 

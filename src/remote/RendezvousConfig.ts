@@ -29,6 +29,7 @@ export interface Flags {
   readonly publicUrl: string | undefined
   readonly tlsCert: string | undefined
   readonly tlsKey: string | undefined
+  readonly encrypted: boolean
   readonly insecure: boolean
 }
 
@@ -92,7 +93,7 @@ const readCredential = (
  */
 export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Read<Options> =>
   Either.gen(function* () {
-    const { listen, publicUrl, insecure } = flags
+    const { listen, publicUrl, insecure, encrypted } = flags
     const tls = yield* Either.mapLeft(
       Tls.fromFlags(flags.tlsCert, flags.tlsKey),
       (message) => new RendezvousConfigError({ message })
@@ -125,5 +126,5 @@ export const load = (flags: Flags, variables: NodeJS.ProcessEnv): Read<Options> 
           "or pass --insecure"
       )
     }
-    return { address, executorToken, clientToken, publicUrl, tls }
+    return { address, executorToken, clientToken, publicUrl, tls, encrypted }
   })

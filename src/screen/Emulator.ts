@@ -11,7 +11,9 @@
 import { Buffer } from "node:buffer"
 import Serialize from "@xterm/addon-serialize"
 import Headless from "@xterm/headless"
+import * as CellWidth from "../internal/CellWidth.js"
 import * as BoundedSequences from "./BoundedSequences.js"
+import type { ScreenText } from "./ScreenMessages.js"
 import { Unfinished } from "./Unfinished.js"
 
 /** What is read of the internals. */
@@ -63,6 +65,8 @@ export class Emulator {
   private readonly serializer = new Serialize.SerializeAddon()
   private readonly core: Core
   private readonly unfinished = new Unfinished()
+  /** Where the cursor of the normal screen stood when it was last marked. */
+  private marker: ReturnType<InstanceType<typeof Headless.Terminal>["registerMarker"]> | undefined
   /** The title that the program has set. */
   title: string | null = null
 
@@ -73,6 +77,8 @@ export class Emulator {
   ) {
     const lines = linesAbove(rows, cols, scrollback)
     this.terminal = new Headless.Terminal({ rows, cols, scrollback: lines, allowProposedApi: true, logLevel: "off" })
+    this.terminal.unicode.register(CellWidth.provider)
+    this.terminal.unicode.activeVersion = CellWidth.provider.version
     // The addon's types are those of the terminal for browsers.
     this.terminal.loadAddon(this.serializer as unknown as Parameters<typeof this.terminal.loadAddon>[0])
     this.core = (this.terminal as unknown as { readonly _core: Core })._core
@@ -106,9 +112,49 @@ export class Emulator {
     return Buffer.concat([Buffer.from(text), this.unfinished.bytes])
   }
 
+  /** Remembers where the cursor stands, for `text`. In the alternate screen, the mark of the normal one stays. */
+  mark(): void {
+    if (this.terminal.buffer.active.type === "alternate") return
+    this.marker?.dispose()
+    this.marker = this.terminal.registerMarker(0)
+  }
+
+  /** What it shows, as text. */
+  text(): ScreenText {
+    const { rows, cols, buffer } = this.terminal
+    const { active } = buffer
+    return {
+      screen: Array.from({ length: rows }, (_, row) =>
+        (active.getLine(active.baseY + row)?.translateToString(true) ?? "").trimEnd()
+      ),
+      cursor: { row: active.cursorY, col: active.cursorX },
+      size: { rows, cols },
+      isFullScreen: active.type === "alternate",
+      since: this.since()
+    }
+  }
+
   /** Frees its memory. */
   dispose(): void {
     this.terminal.dispose()
+  }
+
+  private since(): ReadonlyArray<string> | undefined {
+    const { normal } = this.terminal.buffer
+    if (this.marker?.isDisposed === true) return undefined
+    // Nothing was dropped from the start if there is room left above the screen.
+    if (this.marker === undefined && normal.baseY >= (this.terminal.options.scrollback ?? 0)) return undefined
+    const first = Math.min(this.marker?.line ?? 0, normal.baseY + normal.cursorY)
+    const lines: Array<string> = []
+    for (let index = first; index < normal.length; index++) {
+      const line = normal.getLine(index)
+      const isContinued = normal.getLine(index + 1)?.isWrapped === true
+      const text = line?.translateToString(!isContinued) ?? ""
+      if (line?.isWrapped === true && index > first) lines.push(`${lines.pop() ?? ""}${text}`)
+      else lines.push(text)
+    }
+    while (lines.at(-1) === "") lines.pop()
+    return lines
   }
 
   private modes(): string {

@@ -3,11 +3,13 @@
  *
  * @since 0.1.0
  */
+import { createRequire } from "node:module"
 import { join } from "node:path"
-import { Worker } from "node:worker_threads"
 import * as Context from "effect/Context"
 import * as Package from "../internal/Package.js"
 import type { Reply, Request } from "./ScreenMessages.js"
+
+const load = createRequire(import.meta.url)
 
 const program = join(Package.root, "dist/screenWorker.js")
 
@@ -31,6 +33,7 @@ export interface HostEvents {
 export type StartHost = (events: HostEvents) => Host
 
 const start: StartHost = ({ onReply, onEnd }) => {
+  const { Worker } = load("node:worker_threads") as typeof import("node:worker_threads")
   const worker = new Worker(program, {
     env: {},
     execArgv: [],

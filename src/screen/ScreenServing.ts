@@ -32,6 +32,12 @@ export const serve = (reply: (message: Reply) => void): ((request: Request) => v
         const bytes = emulator.serialize(request.scrollback)
         return reply({ type: "shown", screen, ask: request.ask, bytes, title: emulator.title })
       }
+      case "read": {
+        if (emulator === undefined) return reply({ type: "failed", screen, reason: "there is no such screen" })
+        const text = emulator.text()
+        if (request.mark) emulator.mark()
+        return reply({ type: "text", screen, ask: request.ask, text })
+      }
       case "close":
         emulator?.dispose()
         emulators.delete(screen)

@@ -14,8 +14,8 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import type * as Scope from "effect/Scope"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
-import type { Size } from "../process/ResizeMarks.js"
 import { LimitReached, ScreenFailed } from "../protocol/Failure.js"
+import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import { type Host, ScreenHost, type StartHost } from "./ScreenHost.js"
 import type { Item, Reply } from "./ScreenMessages.js"
 
@@ -35,9 +35,9 @@ const maxPendingBytes = 262144
 const maxCells = 100_000
 
 /** In place of a size that is too large. */
-const defaultSize: Size = { rows: 24, cols: 80 }
+const defaultSize: TerminalSize = { rows: 24, cols: 80 }
 
-const isTooLarge = ({ rows, cols }: Size): boolean => rows * cols > maxCells
+const isTooLarge = ({ rows, cols }: TerminalSize): boolean => rows * cols > maxCells
 
 /** How long a screen may take, in milliseconds. */
 const showMs = 30_000
@@ -51,7 +51,7 @@ const busyMs = 10_000
 /** What a terminal showed when the output up to `seq` had been printed. */
 export interface Snapshot {
   readonly seq: number
-  readonly size: Size
+  readonly size: TerminalSize
   /** How many resizes it knows: one after it may have the same `seq`. */
   readonly resizes: number
   /** The bytes that make an empty terminal of this size show the same. */

@@ -13,6 +13,7 @@ import { provideInOrder } from "../internal/Wiring.js"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
 import * as RemoteAuth from "../remote/RemoteAuth.js"
+import type * as RemoteTransport from "../remote/RemoteTransport.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
 import * as ListenUrl from "../transport/ListenUrl.js"
@@ -37,18 +38,32 @@ export type Auth = Data.TaggedEnum<{
 export const Auth = Data.taggedEnum<Auth>()
 
 /**
+ * The web console of a server.
+ *
+ * @category models
+ */
+export interface Console {
+  /** Its address in browsers, without `/console`, if it is not the server's own. */
+  readonly publicUrl: URL | undefined
+}
+
+/**
  * The address that the server listens on, or the environment that it registers as.
  *
  * @category models
  */
 export type ListenConfig = Data.TaggedEnum<{
   Stdio: object
-  Remote: { readonly target: Registration.Target; readonly auth: RemoteAuth.BearerOptions }
+  Remote: Pick<RemoteTransport.Options, "target" | "profile" | "identityFile"> & {
+    readonly auth: RemoteAuth.BearerOptions
+  }
   WebSocket: {
     readonly address: Listener.Address
     readonly options: WebSocket.Options
     readonly auth: Auth
     readonly roles: Authenticator.RoleTokens
+    /** Undefined if the web console is off. */
+    readonly console: Console | undefined
   }
 }>
 export const ListenConfig = Data.taggedEnum<ListenConfig>()
@@ -119,12 +134,44 @@ const parseOrigins = ({ allowOrigin }: ServerConfig): Either.Either<ReadonlyArra
     : refuse(`--allow-origin: ${JSON.stringify(wrong)} is not an origin such as https://example.com`)
 }
 
-const parseRemote = ({ remote = "", environmentId = "", remoteTokenFile, insecure }: ServerConfig) =>
+const parsePublicUrl = (text: string): Either.Either<URL, ConfigError> => {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const isPlain = url !== undefined && url.search + url.hash + url.username + url.password === ""
+  return isPlain && /^https?:$/.test(url.protocol)
+    ? Either.right(url)
+    : refuse(
+        `--public-url: ${JSON.stringify(text)} is not an address such as https://example.com or https://example.com/tools`
+      )
+}
+
+/** Whether there is a web console. By default where only this machine can reach it. */
+const parseConsole = (config: ServerConfig, isLocal: boolean): Either.Either<Console | undefined, ConfigError> => {
+  const { console: isOn = isLocal, publicUrl } = config
+  if (publicUrl === undefined) return Either.right(isOn ? { publicUrl } : undefined)
+  return isOn
+    ? Either.map(parsePublicUrl(publicUrl), (publicUrl) => ({ publicUrl }))
+    : refuse("--public-url is the address of the web console, which is off: pass --console true")
+}
+
+/** Fails for settings of the web console, which needs a listener. */
+const refuseConsole = ({ console: isOn, publicUrl }: ServerConfig): Either.Either<void, ConfigError> => {
+  const flag = isOn === true ? "--console true" : publicUrl === undefined ? undefined : "--public-url"
+  return flag === undefined
+    ? Either.void
+    : refuse(`${flag} requires a listener for browsers: --listen ws://IP:PORT or unix:///PATH`)
+}
+
+const parseRemote = (config: ServerConfig) =>
   Either.gen(function* () {
+    const { remote = "", environmentId = "", remoteTokenFile, insecure, remoteProfile: profile } = config
+    const { remoteIdentity: identityFile } = config
+    if (profile === "legacy" && identityFile !== undefined) {
+      return yield* refuse("--remote-identity means nothing with --remote-profile legacy, which has no key")
+    }
     const target = yield* Registration.parseTarget(remote, environmentId)
     const auth = { tokenFile: remoteTokenFile, variables: ServerSecrets.select(process.env), insecure }
     yield* RemoteAuth.check(auth, target.url)
-    return ListenConfig.Remote({ target, auth })
+    return ListenConfig.Remote({ target, auth, profile, identityFile })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 
 /**
@@ -144,9 +191,13 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
       if (config.listen !== defaults.listen) {
         return yield* refuse("--listen and --remote exclude each other: with --remote the server listens nowhere")
       }
+      yield* refuseConsole(config)
       return yield* parseRemote(config)
     }
-    if (config.remoteTokenFile !== undefined) return yield* refuse("--remote-token-file requires --remote")
+    for (const key of ["remoteTokenFile", "remoteIdentity"] as const) {
+      if (config[key] !== undefined) return yield* refuse(`--${flagName(key)} requires --remote`)
+    }
+    if (config.remoteProfile !== defaults.remoteProfile) return yield* refuse("--remote-profile requires --remote")
     const place = yield* Either.mapLeft(
       ListenUrl.parse(config.listen, tls !== undefined),
       (message) => new ConfigError({ message })
@@ -160,6 +211,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
       if (tls !== undefined) return yield* refuse("TLS requires a WebSocket listener, not stdio")
       if (allowOrigin.length > 0) return yield* refuse("--allow-origin requires a WebSocket listener, not stdio")
       if (config.allowLocalUsers) return yield* refuse("--allow-local-users requires a WebSocket listener, not stdio")
+      yield* refuseConsole(config)
       return ListenConfig.Stdio()
     }
     const { address, isLocal } = place
@@ -175,7 +227,8 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
     // A public address without authentication would accept everybody.
     const allowLocalUsers = config.allowLocalUsers || !isLocal
     const roles = { operatorFile: config.consoleTokenFile, viewerFile: config.consoleViewerTokenFile }
-    return ListenConfig.WebSocket({ address, auth, roles, options: { tls, allowOrigin, allowLocalUsers } })
+    const console = yield* parseConsole(config, isLocal)
+    return ListenConfig.WebSocket({ address, auth, roles, console, options: { tls, allowOrigin, allowLocalUsers } })
   })
 
 /**
@@ -189,9 +242,10 @@ export const serverFiles = (
   configFile: string | undefined
 ): ReadonlyArray<string> => {
   const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
-  const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, auditLog } = config
+  const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, remoteIdentity, auditLog } = config
   const { consoleTokenFile, consoleViewerTokenFile, recordingsDir } = config
-  const secrets = [wsTokenFile, wsSharedSecretFile, consoleTokenFile, consoleViewerTokenFile, tlsKey, remoteTokenFile]
+  const ofListener = [wsTokenFile, wsSharedSecretFile, consoleTokenFile, consoleViewerTokenFile, tlsKey]
+  const secrets = [...ofListener, remoteTokenFile, remoteIdentity]
   const audit = auditLog === undefined ? [] : [auditLog, AuditFile.previousOf(auditLog)]
   return [socket, ...secrets, ...audit, recordingsDir, configFile].flatMap((path) =>
     path === undefined ? [] : [resolve(path)]
@@ -216,20 +270,23 @@ export const layer = (
 ): Layer.Layer<Transport, ListenError | EndpointError | Authenticator.SecretError> =>
   ListenConfig.$match(config, {
     Stdio: () => Stdio.layer,
-    Remote: ({ target, auth }) =>
+    Remote: ({ auth, ...options }) =>
       // Servers that listen need not load it.
       Layer.unwrapEffect(
         Effect.map(
-          Effect.promise(() => import("../remote/RelayTransport.js")),
-          (RelayTransport) =>
-            RelayTransport.layer.pipe(
-              Layer.provide(Registration.layer(target, onRegistered)),
-              Layer.provide(RemoteAuth.RemoteAuth.layerBearer(auth))
-            )
+          Effect.promise(() => import("../remote/RemoteTransport.js")),
+          (RemoteTransport) =>
+            Layer.provide(RemoteTransport.layer({ ...options, onRegistered }), RemoteAuth.RemoteAuth.layerBearer(auth))
         )
       ),
     WebSocket: ({ address, options, auth, roles }) =>
       WebSocket.layer(address, options).pipe(
-        provideInOrder(layerAuth(auth), Authenticator.layerRoleTokens(roles), Authenticator.layerShares, Metrics.layer)
+        provideInOrder(
+          layerAuth(auth),
+          Authenticator.layerRoleTokens(roles),
+          Authenticator.layerConsole,
+          Authenticator.layerShares,
+          Metrics.layer
+        )
       )
   })

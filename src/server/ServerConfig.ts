@@ -50,6 +50,14 @@ export const containments = ["none", "namespace"] as const
 type Containment = (typeof containments)[number]
 
 /**
+ * Whether what goes through a rendezvous is encrypted.
+ *
+ * @category utilities
+ */
+export const remoteProfiles = ["auto", "noise", "legacy"] as const
+type RemoteProfile = (typeof remoteProfiles)[number]
+
+/**
  * Which output of a process is retained when limits are exceeded.
  *
  * @category utilities
@@ -204,6 +212,15 @@ export const settings = {
     consoleTokenFile: file("a file that holds the token of operators, who may do everything in all sessions"),
     consoleViewerTokenFile: file("a file that holds the token of viewers, who may watch all sessions"),
     maxShares: count(maxShares, "most tokens that clients make to share a process"),
+    console: make<"flag", boolean | undefined>(
+      "flag",
+      undefined,
+      "serve the web console at /console; without a token file, make a token for it and print its address on stderr",
+      { shown: "true on a loopback address or a unix socket" }
+    ),
+    publicUrl: maybe("the address of the server in browsers, such as https://example.com/tools, if a proxy serves it", {
+      placeholder: "URL"
+    }),
     // Undefined unless given: setting it without signed tokens is an error.
     wsMaxClockSkewSeconds: make<"count", number | undefined>(
       "count",
@@ -220,7 +237,14 @@ export const settings = {
     name: make("text", "codex-exec-server", "a name for this executor; accepted, but not sent", {
       placeholder: "NAME"
     }),
-    remoteTokenFile: file("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN")
+    remoteTokenFile: file("a file with the bearer token for the registry, instead of EXEC_SERVER_REMOTE_TOKEN"),
+    remoteProfile: make<"choice", RemoteProfile>(
+      "choice",
+      "auto",
+      "noise: encrypt end to end; legacy: the rendezvous reads everything; auto: as the registry answers",
+      { choices: remoteProfiles, placeholder: "PROFILE" }
+    ),
+    remoteIdentity: file("keep the key of the encrypted relay in this file, made (mode 0600) if there is none")
   }),
   ...under("Logs", {
     logLevel: make<"choice", LogLevel>("choice", "warning", `how much to log on stderr: ${logLevels.join(", ")}`, {

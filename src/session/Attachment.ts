@@ -8,11 +8,10 @@
  * @since 0.1.0
  */
 import type { ManagedProcess } from "../process/ManagedProcess.js"
-import type { Size } from "../process/ResizeMarks.js"
+import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import type { Viewer } from "../protocol/WatchApi.js"
 import type { AttachmentEvent } from "../protocol/WatchNotifications.js"
 import type { Snapshot } from "../screen/Screens.js"
-import type { Grant } from "./Grant.js"
 import { OutputWindow } from "./OutputWindow.js"
 import type { Params, Sink } from "./Sink.js"
 
@@ -48,8 +47,7 @@ export interface Description {
   readonly id: number
   readonly name: string
   readonly role: Viewer["role"]
-  readonly grant: Grant
-  readonly size: Size | undefined
+  readonly size: TerminalSize | undefined
   readonly window: number
 }
 
@@ -68,7 +66,7 @@ export class Attachment {
   private viewersChanged = false
   private ended = false
   /** The size of its client's window, if that is known. */
-  size: Size | undefined
+  size: TerminalSize | undefined
 
   constructor(
     private readonly description: Description,
@@ -93,10 +91,6 @@ export class Attachment {
 
   get role(): Viewer["role"] {
     return this.description.role
-  }
-
-  get grant(): Grant {
-    return this.description.grant
   }
 
   /** Begins after the event `seq` and so many resizes; by default, all that are not after it. */
@@ -253,7 +247,8 @@ export class Attachment {
     this.sendUpTo(seq + 1, resizes)
     this.nextMark = Math.max(this.nextMark, resizes)
     const size = snapshot?.size ?? marks?.sizeAfter(seq) ?? null
-    this.place.sink.notify("attachment/screen", { attachmentId: this.id, seq, size, screen, skippedBytes })
+    const encoded = screen?.toString("base64") ?? null
+    this.place.sink.notify("attachment/screen", { attachmentId: this.id, seq, size, screen: encoded, skippedBytes })
     this.window.add(seq, screen?.length ?? 0)
     this.cursor = seq
     this.position = position

@@ -7,21 +7,21 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { AckParams } from "../protocol/ExecNotifications.js"
+import { AckParams, AttachmentAckParams } from "../protocol/Acknowledgements.js"
 import { Code, type Failure } from "../protocol/Failure.js"
 import { clip, formatParseError } from "../protocol/Schemas.js"
-import { AttachmentAckParams } from "../protocol/WatchNotifications.js"
 import * as Wire from "../protocol/Wire.js"
 import { Admission, limits } from "./Admission.js"
 import * as ConnectionCore from "./ConnectionCore.js"
 import * as Dispatcher from "./Dispatcher.js"
+import * as Grant from "./Grant.js"
 import type { Handlers } from "./Handlers.js"
 import { toPeer } from "./HttpExchanges.js"
 import { decode, routeOf } from "./MethodCodecs.js"
@@ -37,20 +37,6 @@ import * as Sink from "./Sink.js"
 
 /** Above this multiple of the high-water mark, small answers wait too. */
 const smallAnswerFactor = 4
-
-/**
- * The longest single wait for the expiry of a credential, in milliseconds: timers are limited, and the system clock may
- * be set.
- */
-const maxExpiryWaitMs = 3_600_000
-
-/** Waits until a credential has expired. */
-const expired = (expiresAtMs: number): Effect.Effect<void> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    now >= expiresAtMs
-      ? Effect.void
-      : Effect.zipRight(Effect.sleep(Math.min(expiresAtMs - now, maxExpiryWaitMs)), expired(expiresAtMs))
-  )
 
 const decodeAcknowledgement = Schema.decodeUnknownEither(AckParams)
 const decodeAttachmentAcknowledgement = Schema.decodeUnknownEither(AttachmentAckParams)
@@ -75,6 +61,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       {
         peer: peer.name,
         grant: peer.grant,
+        key: peer.key,
         owner: peer.owner,
         offer: { binaryOutput: peer.sendBinary !== undefined, outputWindow: true },
         resumable: peer.resumable,
@@ -85,7 +72,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         end: (ending) => end(ending),
         deltas: toPeer(outbox),
         sinkOf: (frames, capabilities) => Sink.toPeer(outbox, frames, () => capabilities().binaryOutput === true),
-        notifierOf: (capabilities, { frames }) => Notifier.make(outbox, capabilities, frames),
+        notifierOf: (capabilities, { frames }) => new Notifier.PeerNotifier(outbox, capabilities, frames),
         onEnd: () => {
           if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
           outbox.stop()
@@ -142,26 +129,31 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       deadline = undefined
     }
 
-    const onAcknowledged = (params: unknown) => {
-      const found = decodeAcknowledgement(params)
-      if (Either.isLeft(found)) {
-        return end({ code: 1002, reason: `process/ack: ${formatParseError(found.left)}` })
+    /** Handles acknowledgements. One that is malformed, or that was not expected, ends the connection. */
+    const acknowledging =
+      <A>(
+        method: string,
+        decode: (params: unknown) => Either.Either<A, ParseError>,
+        acknowledge: (params: A) => boolean
+      ) =>
+      (params: unknown) => {
+        const found = decode(params)
+        if (Either.isLeft(found)) return end({ code: 1002, reason: `${method}: ${formatParseError(found.left)}` })
+        if (acknowledge(found.right)) return
+        end({ code: 1002, reason: `unexpected notification method: ${method}` })
       }
-      if (core.acknowledge(found.right.processId, found.right.seq)) return
-      end({ code: 1002, reason: "unexpected notification method: process/ack" })
-    }
-
-    const onAttachmentAcknowledged = (params: unknown) => {
-      const found = decodeAttachmentAcknowledgement(params)
-      if (Either.isLeft(found)) {
-        return end({ code: 1002, reason: `attachment/ack: ${formatParseError(found.left)}` })
-      }
-      if (core.acknowledgeAttachment(found.right.attachmentId, found.right.seq)) return
-      end({ code: 1002, reason: "unexpected notification method: attachment/ack" })
-    }
+    const onAcknowledged = acknowledging("process/ack", decodeAcknowledgement, ({ processId, seq }) =>
+      core.acknowledge(processId, seq)
+    )
+    const onAttachmentAcknowledged = acknowledging(
+      "attachment/ack",
+      decodeAttachmentAcknowledgement,
+      ({ attachmentId, seq }) => core.acknowledgeAttachment(attachmentId, seq)
+    )
 
     const malformed = (detail: string) => {
       SessionMetrics.answered("malformed", Code.invalidRequest, 0)
+      if (peer.malformedEnds === true) return end({ code: 1002, reason: detail })
       outbox.send(Wire.failure(Wire.malformedId, Code.invalidRequest, `${peer.malformedPrefix}: ${detail}`))
     }
 
@@ -229,7 +221,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         core.endAttachments("expired")
         end({ code: 1008, reason: "the token has expired; connect again with a new one" })
       })
-      yield* Effect.zipRight(expired(peer.grant.expiresAtMs), endExpired).pipe(
+      yield* Effect.zipRight(Grant.expired(peer.grant.expiresAtMs), endExpired).pipe(
         Effect.interruptible,
         Effect.forkIn(scope)
       )

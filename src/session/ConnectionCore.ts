@@ -35,7 +35,7 @@ const releaseMs = 2000
 
 /** The differences between kinds of connections. */
 export interface Options
-  extends Pick<Connection, "peer" | "grant" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
+  extends Pick<Connection, "peer" | "grant" | "key" | "owner" | "responseBudget" | "maxContentBytes" | "notify"> {
   /** The capabilities that can be granted. */
   readonly offer: Offer
   /** Whether the client can resume its session after the connection ends, if its dialect supports that. */
@@ -87,7 +87,7 @@ export const make = (
   scope: Scope.Scope
 ): Effect.Effect<ConnectionCore, never, SessionRegistry | Handlers> =>
   Effect.gen(function* () {
-    const { peer, grant, owner, responseBudget, maxContentBytes, notify } = options
+    const { peer, grant, key, owner, responseBudget, maxContentBytes, notify } = options
     const registry = yield* SessionRegistry
     const handshake = new Handshake(options.offer, grant)
     const client = { peer, subject: grant.id }
@@ -144,6 +144,7 @@ export const make = (
     const connection: Connection = {
       peer,
       grant,
+      key,
       owner,
       responseBudget,
       maxContentBytes,

@@ -21,6 +21,8 @@ export interface Connection {
   readonly peer: string
   /** The subject of the connection. */
   readonly grant: Grant
+  /** A name for the key of its peer; see `Peer.key`. */
+  readonly key?: string | undefined
   /** The process at its other end, if that is local. */
   readonly owner?: SocketOwner | undefined
   readonly responseBudget: ResponseBudget

@@ -3,7 +3,9 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 
 /**
@@ -82,6 +84,24 @@ export const anonymous: Grant = { id: "anonymous" }
  */
 export const ofOwner = (owner: SocketOwner | undefined): Grant =>
   owner === undefined || owner._tag === "Unknown" ? anonymous : { id: `local:${owner.uid}` }
+
+/**
+ * The longest single wait for the expiry of a credential, in milliseconds: timers are limited, and the system clock may
+ * be set.
+ */
+const maxExpiryWaitMs = 3_600_000
+
+/**
+ * Waits until a credential has expired, at a time in milliseconds since 1970.
+ *
+ * @category utilities
+ */
+export const expired = (expiresAtMs: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    now >= expiresAtMs
+      ? Effect.void
+      : Effect.zipRight(Effect.sleep(Math.min(expiresAtMs - now, maxExpiryWaitMs)), expired(expiresAtMs))
+  )
 
 /**
  * The grant that an application's middleware established for a request that `HttpUpgrade.serve` handles. Undefined if

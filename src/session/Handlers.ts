@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import type { FileSystem } from "../filesystem/FileSystem.js"
 import type { HttpRunner } from "../http/HttpRunner.js"
 import * as Immediate from "../internal/Immediate.js"
+import * as ProcessLimits from "../process/ProcessLimits.js"
 import * as ProcessMetrics from "../process/ProcessMetrics.js"
 import { ExecApi, type WriteResult } from "../protocol/ExecApi.js"
 import {
@@ -34,6 +35,7 @@ import * as HttpHandlers from "./HttpHandlers.js"
 import { factsOf, requests } from "./MethodCodecs.js"
 import * as Reached from "./Reached.js"
 import * as RecordingHandlers from "./RecordingHandlers.js"
+import * as SessionLimits from "./SessionLimits.js"
 import { everySession, type Session, SessionRegistry } from "./SessionRegistry.js"
 import * as ShareHandlers from "./ShareHandlers.js"
 import * as Switches from "./Switches.js"
@@ -66,6 +68,15 @@ const bind = (handlers: Context.Context<Handlers>, { refusal }: Switches.Switche
   return Context.unsafeMake(new Map(entries))
 }
 
+/** Those of these limits that are numbers, or not set. What provides them may have other members. */
+const numbersOf = <L extends object>(limits: L, defaults: L): Readonly<Record<string, number | null>> =>
+  Object.fromEntries(
+    Object.keys(defaults).flatMap((name) => {
+      const { [name]: value = null } = limits as { readonly [name: string]: unknown }
+      return value === null || typeof value === "number" ? [[name, value] as const] : []
+    })
+  )
+
 /** The handlers before they are bound. */
 const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
   Effect.gen(function* () {
@@ -88,12 +99,18 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
 
     const process = Reached.process(registry)
 
+    const limits = {
+      ...numbersOf(yield* SessionLimits.SessionLimits, SessionLimits.defaults),
+      ...numbersOf(yield* ProcessLimits.ProcessLimits, ProcessLimits.defaults)
+    }
+
     const processesOf = ({ handle, supervisor }: Session) =>
       supervisor.list().map((found) => ({
         ...found.info(),
         session: handle,
         ...watching.describe(found),
-        recording: recordings.idOf(found)
+        recording: recordings.idOf(found),
+        ...usage.describe(found)
       }))
 
     return ExecApi.of({
@@ -101,7 +118,7 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       ...files,
       ...discovery,
       ...watch,
-      ...usage,
+      ...usage.handlers,
       ...recordings.handlers,
       ...shares,
 
@@ -125,6 +142,8 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
       },
 
       "environment/info": () => Immediate.sync(describe),
+
+      "environment/limits": () => Exit.succeed({ limits }),
 
       "environment/status": () => Exit.succeed({ status: "ready" }),
 
@@ -228,6 +247,15 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
         session === everySession
           ? Immediate.map(listed, (sessions) => ({ processes: sessions().flatMap(processesOf) }))
           : Immediate.map(target("process/list", { session }), ({ session }) => ({ processes: processesOf(session) })),
+
+      "session/grant": () =>
+        Immediate.map(initialized, ({ session, grant: { id, role = "client", scope, expiresAtMs = null } }) => ({
+          subject: id,
+          role,
+          session: session.handle,
+          scope: scope === undefined ? null : { session: scope.session, processId: scope.processId ?? null },
+          expiresAtMs
+        })),
 
       "session/list": () =>
         Immediate.flatMap(initialized, ({ session: own }) =>

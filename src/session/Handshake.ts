@@ -13,7 +13,7 @@ import { type Forbidden, HandshakeOrder } from "../protocol/Failure.js"
 import type { Facts } from "../protocol/MethodFacts.js"
 import * as Access from "./Access.js"
 import type { Grant } from "./Grant.js"
-import { maxWindowBytes, minWindowBytes } from "./OutputWindow.js"
+import { grantedWindow } from "./OutputWindow.js"
 import type { Session } from "./SessionRegistry.js"
 
 /** A connection that has initialized. */
@@ -65,7 +65,7 @@ export class Handshake {
             ...(lifecycle === true ? { lifecycle } : {}),
             ...(binaryOutput === true && this.offer.binaryOutput ? { binaryOutput } : {}),
             ...(outputWindow !== undefined && this.offer.outputWindow
-              ? { outputWindow: Math.min(Math.max(outputWindow, minWindowBytes), maxWindowBytes) }
+              ? { outputWindow: grantedWindow(outputWindow) }
               : {})
           }
           this.current = { session, grant: this.grant, dialect: Dialect.of(params), capabilities }

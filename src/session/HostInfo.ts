@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import * as Package from "../internal/Package.js"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 
-const loginShell = (): string => {
+const readShell = (): string => {
   try {
     // Throws for a user without an entry in the password database.
     return userInfo().shell || process.env["SHELL"] || "/bin/sh"
@@ -19,9 +19,17 @@ const loginShell = (): string => {
   }
 }
 
+let shell: string | undefined
+
+/** The login shell. Read once: looking it up is a sixth of the work of `initialize`. */
+const loginShell = (): string => {
+  shell ??= readShell()
+  return shell
+}
+
 const uri = (path: string) => pathToFileURL(path).href
 
-/** Read at each call. The original's capabilities are listed only if supported. */
+/** Read at each call, except the shell. The original's capabilities are listed only if supported. */
 const describe = (): EnvironmentInfo => {
   const shell = loginShell()
   const temporary = process.env["TMPDIR"]

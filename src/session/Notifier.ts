@@ -7,6 +7,7 @@
  */
 import { Buffer } from "node:buffer"
 import type { EventSource, ProcessEvents } from "../process/ProcessEvents.js"
+import type { ExitReport } from "../process/ProcessState.js"
 import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import type { Capabilities, OutputStream } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
@@ -24,6 +25,9 @@ export interface Notifier extends ProcessEvents {
   /** The peer has disconnected: sends nothing more, and resumes paused processes. */
   readonly stop: () => void
 }
+
+/** A transport that needs no room around a message. */
+const noRoom = { before: 0, after: 0 }
 
 /** The text before and after the base64 of output. */
 const headOf = ({ idJson }: EventSource, seq: number, stream: OutputStream) =>
@@ -48,88 +52,106 @@ const writeText = (
   return end + buffer.write(tail, end, "latin1")
 }
 
-/** A notifier for a peer with these capabilities, using its server's buffers. */
-export const make = (
-  peer: Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered">,
-  capabilities: Capabilities,
-  frames: FramePool
-): Notifier => {
+/** Events to one peer with these capabilities, in the buffers of its server. A class: each connection has one. */
+export class PeerNotifier implements Notifier {
   /** Processes that are paused because the peer is congested. */
-  const congested = new Set<EventSource>()
-  const limit = capabilities.outputWindow
-  const windows = new Map<ProcessId, { readonly process: EventSource; readonly window: OutputWindow }>()
-  const { sendUtf8, roomAround: { before, after } = { before: 0, after: 0 } } = peer
-  const sendBinary = capabilities.binaryOutput === true ? peer.sendBinary : undefined
-  let stopped = false
-  const notify = (text: string) => {
-    if (!stopped) peer.send(text)
+  private readonly congested = new Set<EventSource>()
+  private readonly windows = new Map<ProcessId, { readonly process: EventSource; readonly window: OutputWindow }>()
+  private stopped = false
+
+  constructor(
+    private readonly peer: Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered">,
+    private readonly capabilities: Capabilities,
+    private readonly frames: FramePool
+  ) {}
+
+  onStarted({ processId }: EventSource, pid: number): void {
+    if (this.capabilities.lifecycle === true) this.notify(Wire.notification("process/started", { processId, pid }))
   }
-  const isFull = (process: EventSource) => windows.get(process.processId)?.window.isFull === true
-  const windowOf = (process: EventSource, limit: number) => {
-    const known = windows.get(process.processId)
+
+  onFailed(processId: ProcessId, message: string): void {
+    if (this.capabilities.lifecycle === true) this.notify(Wire.notification("process/failed", { processId, message }))
+  }
+
+  onOutput(process: EventSource, seq: number, stream: OutputStream, bytes: Buffer): void {
+    if (this.stopped) return
+    const { peer, capabilities } = this
+    this.send(process, seq, stream, bytes)
+    const limit = capabilities.outputWindow
+    const window = limit === undefined ? undefined : this.windowOf(process, limit)
+    window?.add(seq, bytes.length)
+    const isCongested = peer.buffered() > highWaterBytes
+    if (isCongested) this.congested.add(process)
+    if (isCongested || window?.isFull === true) process.pause()
+  }
+
+  onRestarted({ processId }: EventSource, seq: number, attempt: number, pid: number): void {
+    this.notify(Wire.notification("process/restarted", { processId, seq, attempt, pid }))
+  }
+
+  onExited({ processId, sandboxDenied }: EventSource, seq: number, exit: ExitReport, timedOut: boolean): void {
+    const params = { processId, seq, ...exit, sandboxDenied }
+    this.notify(Wire.notification("process/exited", timedOut ? { ...params, timedOut } : params))
+  }
+
+  onClosed(process: EventSource, seq: number): void {
+    this.congested.delete(process)
+    this.windows.delete(process.processId)
+    this.notify(Wire.notification("process/closed", { processId: process.processId, seq }))
+  }
+
+  acknowledge(processId: ProcessId, seq: number): void {
+    const found = this.windows.get(processId)
+    if (found === undefined) return
+    const { process, window } = found
+    const wasFull = window.isFull
+    window.acknowledge(seq)
+    if (wasFull && !window.isFull && !this.congested.has(process)) process.resume()
+  }
+
+  onDrain(): void {
+    for (const process of this.congested) if (!this.isFull(process)) process.resume()
+    this.congested.clear()
+  }
+
+  stop(): void {
+    this.stopped = true
+    this.onDrain()
+    for (const { process } of this.windows.values()) process.resume()
+    this.windows.clear()
+  }
+
+  private notify(text: string): void {
+    if (!this.stopped) this.peer.send(text)
+  }
+
+  private send(process: EventSource, seq: number, stream: OutputStream, bytes: Buffer): void {
+    const { peer, frames } = this
+    const { sendUtf8, roomAround: { before, after } = noRoom } = peer
+    const sendBinary = this.capabilities.binaryOutput === true ? peer.sendBinary : undefined
+    const id = sendBinary === undefined ? undefined : process.frameId
+    if (sendBinary !== undefined && id !== undefined) {
+      const length = BinaryFrame.lengthOf(id, bytes)
+      const buffer = frames.take(before + length + after)
+      const frame = buffer.subarray(before, before + length)
+      BinaryFrame.write(frame, id, seq, stream, bytes)
+      sendBinary(frame, () => frames.give(buffer))
+    } else if (sendUtf8 !== undefined && bytes.length >= minBytes) {
+      const buffer = frames.take(before + lengthOfText(process, bytes) + after)
+      const end = writeText(buffer, before, process, seq, stream, bytes)
+      sendUtf8(buffer.subarray(before, end), () => frames.give(buffer))
+    } else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
+  }
+
+  private isFull({ processId }: EventSource): boolean {
+    return this.windows.get(processId)?.window.isFull === true
+  }
+
+  private windowOf(process: EventSource, limit: number): OutputWindow {
+    const known = this.windows.get(process.processId)
     if (known !== undefined) return known.window
     const window = new OutputWindow(limit)
-    windows.set(process.processId, { process, window })
+    this.windows.set(process.processId, { process, window })
     return window
-  }
-  const release = () => {
-    for (const process of congested) if (!isFull(process)) process.resume()
-    congested.clear()
-  }
-  return {
-    onStarted: (process, pid) => {
-      if (capabilities.lifecycle !== true) return
-      notify(Wire.notification("process/started", { processId: process.processId, pid }))
-    },
-    onFailed: (processId, message) => {
-      if (capabilities.lifecycle !== true) return
-      notify(Wire.notification("process/failed", { processId, message }))
-    },
-    onOutput: (process, seq, stream, bytes) => {
-      if (stopped) return
-      const id = sendBinary === undefined ? undefined : process.frameId
-      if (sendBinary !== undefined && id !== undefined) {
-        const length = BinaryFrame.lengthOf(id, bytes)
-        const buffer = frames.take(before + length + after)
-        const frame = buffer.subarray(before, before + length)
-        BinaryFrame.write(frame, id, seq, stream, bytes)
-        sendBinary(frame, () => frames.give(buffer))
-      } else if (sendUtf8 !== undefined && bytes.length >= minBytes) {
-        const buffer = frames.take(before + lengthOfText(process, bytes) + after)
-        const end = writeText(buffer, before, process, seq, stream, bytes)
-        sendUtf8(buffer.subarray(before, end), () => frames.give(buffer))
-      } else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
-      const window = limit === undefined ? undefined : windowOf(process, limit)
-      window?.add(seq, bytes.length)
-      const isCongested = peer.buffered() > highWaterBytes
-      if (isCongested) congested.add(process)
-      if (isCongested || window?.isFull === true) process.pause()
-    },
-    onRestarted: ({ processId }, seq, attempt, pid) =>
-      notify(Wire.notification("process/restarted", { processId, seq, attempt, pid })),
-    onExited: ({ processId, sandboxDenied }, seq, exit, timedOut) => {
-      const params = { processId, seq, ...exit, sandboxDenied }
-      notify(Wire.notification("process/exited", timedOut ? { ...params, timedOut } : params))
-    },
-    onClosed: (process, seq) => {
-      congested.delete(process)
-      windows.delete(process.processId)
-      notify(Wire.notification("process/closed", { processId: process.processId, seq }))
-    },
-    acknowledge: (processId, seq) => {
-      const found = windows.get(processId)
-      if (found === undefined) return
-      const { process, window } = found
-      const wasFull = window.isFull
-      window.acknowledge(seq)
-      if (wasFull && !window.isFull && !congested.has(process)) process.resume()
-    },
-    onDrain: release,
-    stop: () => {
-      stopped = true
-      release()
-      for (const { process } of windows.values()) process.resume()
-      windows.clear()
-    }
   }
 }

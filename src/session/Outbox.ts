@@ -64,6 +64,7 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   let offset = 0
   let whole: Array<string> = []
   let next: NodeJS.Immediate | undefined
+  let pumping = false
   let stopped = false
   const { sendPart, sendUtf8, roomAround, sendBinary } = peer
 
@@ -83,6 +84,16 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
   }
 
   const pump = () => {
+    // A peer may drain while it is sent something: the loop goes on anyway.
+    if (pumping) return
+    pumping = true
+    const isSent = sendQueued()
+    pumping = false
+    if (isSent) onSent()
+  }
+
+  /** Sends what is queued. Returns whether all of it was sent: the rest goes in a later turn, or once the peer drains. */
+  const sendQueued = (): boolean => {
     next = undefined
     while (queue.length > 0) {
       const [first] = queue
@@ -95,15 +106,15 @@ export const make = (peer: Peer, onSent: () => void): Outbox => {
         waitingLength -= first.bytes.length
         first.send(first.bytes, first.onSent)
       } else if (first !== undefined) {
-        if (peer.buffered() > highWaterBytes) return
+        if (peer.buffered() > highWaterBytes) return false
         if (advance(first)) queue.shift()
         if (queue.length > 0) {
           next = setImmediate(pump)
-          return
+          return false
         }
       }
     }
-    onSent()
+    return true
   }
 
   /** Queues a message behind the large one being sent. */

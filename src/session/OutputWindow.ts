@@ -5,10 +5,14 @@
  * @since 0.1.0
  */
 
-/** The smallest window, in bytes. Smaller requests are granted this one. */
-export const minWindowBytes = 16384
-/** The largest window, in bytes. Larger requests are granted this one. */
-export const maxWindowBytes = 4194304
+/** The smallest window, in bytes. */
+const minWindowBytes = 16384
+
+/** The largest window, in bytes. */
+const maxWindowBytes = 4194304
+
+/** The window that is granted to a client that asks for one, in bytes: the nearest of those that there are. */
+export const grantedWindow = (bytes: number): number => Math.min(Math.max(bytes, minWindowBytes), maxWindowBytes)
 
 /** Small chunks are counted in groups, each up to this fraction of the window, to bound the memory. */
 const groupsPerWindow = 16

@@ -59,6 +59,13 @@ export interface Peer {
   readonly resumable: boolean
   /** The subject of the connection. */
   readonly grant: Grant
+  /**
+   * A name for the key that the peer has proved to have. A connection with the same key takes its session over at once,
+   * without asking whether this one still lives.
+   */
+  readonly key?: string | undefined
+  /** Whether a message that is not one ends the connection. Otherwise it is answered with an error without an id. */
+  readonly malformedEnds?: boolean
   /** The process at the other end, if it is local. */
   readonly owner?: SocketOwner | undefined
   /** Starts the reports. */

@@ -45,7 +45,7 @@ export interface Surroundings {
   /** There is something to write: `write` is to be called soon. */
   readonly onPending: (recording: Recording) => void
   /** The recording has ended. */
-  readonly onEnd: (failure: string | undefined) => void
+  readonly onEnd: () => void
 }
 
 /** The options of a recording. */
@@ -307,7 +307,7 @@ export class Recording implements ProcessObserver {
     this.closed = true
     this.file = undefined
     await file?.close().catch(() => {})
-    this.around.onEnd(this.failure)
+    this.around.onEnd()
     this.done()
   }
 }

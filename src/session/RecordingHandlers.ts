@@ -16,6 +16,7 @@ import * as Access from "./Access.js"
 import * as AuditLog from "./AuditLog.js"
 import { initialized } from "./Handshake.js"
 import { factsOf } from "./MethodCodecs.js"
+import { using } from "./OptionalService.js"
 import * as Reached from "./Reached.js"
 import { type Recorded, RecordingStore, type Shape, unset } from "./RecordingStore.js"
 import { everySession, type Session, type SessionRegistry } from "./SessionRegistry.js"
@@ -26,15 +27,12 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
     const recordings = yield* RecordingStore
     const audit = yield* AuditLog.AuditLog
     const process = Reached.process(registry)
-
-    /** Uses the recordings, if the server keeps any. */
-    const kept = <A, E>(use: (recordings: Shape) => Effect.Effect<A, E>): Effect.Effect<A, E | NotAllowed> =>
-      recordings === undefined ? unset : use(recordings)
+    const withRecordings = using(recordings, unset)
 
     /** Finds a recording. Fails if the grant does not permit the method on it. */
     const target = (method: Method, { recordingId }: { readonly recordingId: string }) =>
       Effect.flatMap(initialized, ({ session, grant }) =>
-        kept((recordings): Effect.Effect<Found, Failure> => {
+        withRecordings((recordings): Effect.Effect<Found, Failure> => {
           const recorded = recordings.find(recordingId)
           if (recorded === undefined) return new UnknownRecording({ recordingId })
           const about = recorded.info()
@@ -57,7 +55,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
     ): Effect.Effect<Started & { readonly recordingId?: string }, StartFailure> =>
       record === undefined
         ? start
-        : kept((recordings) =>
+        : withRecordings((recordings) =>
             Effect.suspend(() =>
               Either.match(recordings.reserve(record), {
                 onLeft: Effect.fail,
@@ -84,7 +82,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
     const handlers = RecordingApi.of({
       "recording/start": (params) =>
         process("recording/start", params, (found, { session, who }) =>
-          kept((recordings): Effect.Effect<Begun, Failure> => {
+          withRecordings((recordings): Effect.Effect<Begun, Failure> => {
             const { processId, input = false } = params
             const current = recordings.of(found)?.info()
             if (current !== undefined) {
@@ -114,7 +112,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
 
       "recording/list": ({ session: handle }) =>
         Effect.flatMap(initialized, ({ session, grant }) =>
-          kept((recordings): Effect.Effect<ListResult, Failure> => {
+          withRecordings((recordings): Effect.Effect<ListResult, Failure> => {
             const isAll = Access.reachOf(grant, "list") === "all"
             const refusal =
               handle === undefined || handle === everySession || handle === session.handle

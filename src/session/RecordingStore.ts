@@ -16,6 +16,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { isRecord } from "effect/Predicate"
 import * as Asciicast from "../internal/Asciicast.js"
+import { maxDateMs } from "../internal/Timer.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { FileFailed, LimitReached, NotAllowed } from "../protocol/Failure.js"
 import * as OsError from "../protocol/OsError.js"
@@ -31,9 +32,6 @@ const maxWaiting = 67_108_864
 
 /** The longest header that is read of an earlier recording, in bytes: JSON has up to six for a character, and it twice. */
 const maxHeaderBytes = 65_536
-
-/** The last moment of a JavaScript date, in milliseconds. */
-const maxTimeMs = 8.64e15
 
 /** The most characters of arguments that are kept. */
 const maxArgvLength = 4096
@@ -81,6 +79,8 @@ export interface Recorded {
   readonly info: () => RecordingInfo
   /** The id of the session that it belongs to; undefined for one of an earlier run of the server. */
   readonly owner: string | undefined
+  /** The subject of that session. */
+  readonly subject: string | undefined
   /** Ends it, and waits until the file is closed. */
   readonly stop: Effect.Effect<void>
 }
@@ -172,7 +172,7 @@ const earlier = (directory: string, name: string): RecordingInfo | undefined => 
       ? header.origin
       : {}
     const recordedMs = (header?.timestamp ?? Number.NaN) * 1000
-    const startedAtMs = Math.floor(Math.abs(recordedMs) <= maxTimeMs ? recordedMs : mtimeMs)
+    const startedAtMs = Math.floor(Math.abs(recordedMs) <= maxDateMs ? recordedMs : mtimeMs)
     return {
       recordingId,
       session: isText(session) ? session : "",
@@ -207,14 +207,13 @@ const make = (folder: string, limits: Limits) =>
     const clock = yield* Effect.clock
     const all = new Map<string, Recorded>()
     const active = new Map<ManagedProcess, Recorded>()
-    const recording = new Map<Recorded, Recording>()
     let total = 0
     let waiting = 0
     let reserved = 0
 
     for (const info of found.sort((a, b) => a.startedAtMs - b.startedAtMs)) {
       total += info.bytes
-      all.set(info.recordingId, { info: () => info, owner: undefined, stop: Effect.void })
+      all.set(info.recordingId, { info: () => info, owner: undefined, subject: undefined, stop: Effect.void })
     }
 
     // One timer for all recordings: none is set while nothing is printed.
@@ -257,6 +256,7 @@ const make = (folder: string, limits: Limits) =>
         }
         const recorded: Recorded = {
           owner: session.id,
+          subject: session.subject,
           info: () => {
             const { bytes, durationMs, running, truncated, failure = null } = one
             return { ...origin, durationMs: Math.max(0, durationMs), bytes, running, truncated, failure }
@@ -286,17 +286,15 @@ const make = (folder: string, limits: Limits) =>
             },
             onPending,
             onEnd: () => {
-              if (active.get(process) === recorded) active.delete(process)
-              recording.delete(recorded)
+              active.delete(process)
               // What is left does not hold the process.
               const info = recorded.info()
-              all.set(recordingId, { owner: session.id, info: () => info, stop: Effect.void })
+              all.set(recordingId, { owner: session.id, subject: session.subject, info: () => info, stop: Effect.void })
             }
           }
         )
         all.set(recordingId, recorded)
         active.set(process, recorded)
-        recording.set(recorded, one)
         return Effect.flatMap(
           Effect.promise(() => one.write()),
           () => {
@@ -309,7 +307,7 @@ const make = (folder: string, limits: Limits) =>
       }
 
     yield* Effect.addFinalizer(() => {
-      const stopped = Effect.forEach(Array.from(recording.keys()), ({ stop }) => stop, {
+      const stopped = Effect.forEach(Array.from(active.values()), ({ stop }) => stop, {
         concurrency: "unbounded",
         discard: true
       })

@@ -14,7 +14,6 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { maxTimerMs } from "../internal/Timer.js"
-import type { EventSource, ProcessEvents } from "../process/ProcessEvents.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
 import { LimitReached, NotAllowed, SessionAttached, SessionEnding, UnknownSession } from "../protocol/Failure.js"
@@ -22,11 +21,12 @@ import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
-import { ConsoleEvents, type SessionEvent } from "./ConsoleEvents.js"
+import { ConsoleEvents } from "./ConsoleEvents.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
 import { RequestBudget } from "./RequestBudget.js"
+import { SessionEvents } from "./SessionEvents.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import * as SessionPlaces from "./SessionPlaces.js"
@@ -75,10 +75,11 @@ export class Session {
     this.connection = connection
   }
 
-  /** Detaches a client that does not respond any more; if `forced`, any client. Bounded. */
-  free(forced: boolean): Effect.Effect<void> {
+  /** Detaches a client that does not respond any more; if `forced`, or for a client with its key, any. Bounded. */
+  free(forced: boolean, key: string | undefined): Effect.Effect<void> {
     if (this.state._tag !== "Attached") return Effect.void
-    return Effect.asVoid(forced ? this.connection.yieldSession : this.connection.endIfGone)
+    const yields = forced || (key !== undefined && key === this.connection.key)
+    return Effect.asVoid(yields ? this.connection.yieldSession : this.connection.endIfGone)
   }
 
   /** Sets the time of expiry, `ms` after `now`. */
@@ -205,6 +206,9 @@ export interface Shape {
  */
 export const everySession = "*"
 
+/** Why a session ends. */
+type EndReason = Extract<Entry, { readonly event: "session.ended" }>["reason"]
+
 /** Sleeps for any duration, also an infinite one. */
 const sleep = (ms: number): Effect.Effect<void> =>
   Effect.suspend(() =>
@@ -243,11 +247,7 @@ const make = Effect.gen(function* () {
       return expiry === undefined ? Effect.void : Fiber.interruptFork(expiry)
     })
 
-  const endSession = (
-    session: Session,
-    graceMs: number,
-    reason: "disconnected" | "expired" | "displaced" | "ended" | "shutdown"
-  ) =>
+  const endSession = (session: Session, graceMs: number, reason: EndReason) =>
     Effect.suspend((): Effect.Effect<ReadonlyArray<ProcessInfo>> => {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
@@ -258,44 +258,6 @@ const make = Effect.gen(function* () {
         Effect.zipLeft(Scope.close(entry.scope, Exit.void))
       )
     }).pipe(Effect.uninterruptible)
-
-  const record = (session: Session | undefined, entry: Entry) => {
-    if (session !== undefined) audit.write(session.who, entry)
-  }
-
-  /** Tells those who watch all sessions of an event of a process. */
-  const tellOf = (
-    session: Session | undefined,
-    { processId }: EventSource,
-    event: (about: { readonly session: string; readonly processId: string }) => SessionEvent
-  ) => {
-    if (session !== undefined) console.tell(() => event({ session: session.handle, processId }))
-  }
-
-  const eventsOf = (current: () => Session | undefined): ProcessEvents => ({
-    onStarted: (process, pid) => {
-      current()?.notifier?.onStarted(process, pid)
-      tellOf(current(), process, (about) => ({ type: "process.started", ...about, pid }))
-    },
-    onFailed: (processId, message) => current()?.notifier?.onFailed(processId, message),
-    onOutput: (process, seq, stream, bytes) => current()?.notifier?.onOutput(process, seq, stream, bytes),
-    onRestarted: (process, seq, attempt, pid) => {
-      record(current(), { event: "process.restarted", processId: process.processId, pid, attempt })
-      current()?.notifier?.onRestarted(process, seq, attempt, pid)
-      tellOf(current(), process, (about) => ({ type: "process.restarted", ...about, pid, attempt }))
-    },
-    onExited: (process, seq, exit, timedOut) => {
-      record(current(), { event: "process.exited", processId: process.processId, ...exit, timedOut })
-      current()?.notifier?.onExited(process, seq, exit, timedOut)
-      tellOf(current(), process, (about) => ({ type: "process.exited", ...about, ...exit }))
-    },
-    onClosed: (process, seq) => {
-      current()?.notifier?.onClosed(process, seq)
-      tellOf(current(), process, (about) => ({ type: "process.closed", ...about }))
-    },
-    onResized: (process, { rows, cols }) =>
-      tellOf(current(), process, (about) => ({ type: "process.resized", ...about, rows, cols }))
-  })
 
   /** A confined process of this server must not become its client: it could start processes without a sandbox. */
   const refuseConfined = Effect.flatMap(CurrentConnection, ({ owner }) =>
@@ -375,10 +337,10 @@ const make = Effect.gen(function* () {
       }
       // Not a child of the registry's scope: its processes are ended, and awaited, before it is closed.
       const sessionScope = yield* Scope.make()
-      let session: Session | undefined
-      const supervisor = yield* Scope.extend(supervisors.make(eventsOf(() => session)), sessionScope)
+      const events = new SessionEvents(audit, console)
+      const supervisor = yield* Scope.extend(supervisors.make(events), sessionScope)
       const views = yield* Scope.extend(fileViews.make, sessionScope)
-      session = new Session(
+      const session = new Session(
         SessionId.make(randomUUID()),
         newHandle(),
         options.clientName ?? "",
@@ -389,6 +351,7 @@ const make = Effect.gen(function* () {
         frames,
         connection
       )
+      events.session = session
       applyTo(session, options)
       sessions.set(session.id, { session, scope: sessionScope })
       yield* tell(session, { event: "session.opened" })
@@ -406,7 +369,7 @@ const make = Effect.gen(function* () {
       if (session === undefined || (session.subject !== subject && !mayResumeAny)) return yield* unknown
       const refusal = refusalOf(connection, options, session)
       if (refusal !== undefined) return yield* refusal
-      yield* Effect.interruptible(session.free(takeover))
+      yield* Effect.interruptible(session.free(takeover, connection.key))
       if (!session.advance(Event.Resumed())) {
         return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
       }

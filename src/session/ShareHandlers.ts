@@ -12,9 +12,10 @@ import { ShareApi } from "../protocol/ShareApi.js"
 import * as Access from "./Access.js"
 import * as AuditLog from "./AuditLog.js"
 import { initialized } from "./Handshake.js"
+import { using } from "./OptionalService.js"
 import * as Reached from "./Reached.js"
 import type { SessionRegistry } from "./SessionRegistry.js"
-import { type Shape, Shares, unavailable } from "./Shares.js"
+import { Shares, unavailable } from "./Shares.js"
 
 interface Created {
   readonly shareId: string
@@ -29,15 +30,12 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
     const shares = yield* Shares
     const audit = yield* AuditLog.AuditLog
     const process = Reached.process(registry)
-
-    /** Uses the shares, if the server has any. */
-    const kept = <A>(use: (shares: Shape) => Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
-      shares === undefined ? unavailable : use(shares)
+    const withShares = using(shares, unavailable)
 
     return ShareApi.of({
       "share/create": (params) =>
         process("share/create", params, (found, { session, who }) =>
-          kept(
+          withShares(
             (shares): Effect.Effect<Created, Failure> =>
               Either.match(shares.create(session, found, params), {
                 onLeft: Exit.fail,
@@ -52,7 +50,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
 
       "share/list": () =>
         Effect.flatMap(initialized, ({ session, grant }) =>
-          kept((shares) => {
+          withShares((shares) => {
             const isAll = Access.reachOf(grant, "manage") === "all"
             return Effect.succeed({
               shares: shares.list().filter((share) => isAll || share.session === session.handle)
@@ -62,7 +60,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
 
       "share/revoke": ({ shareId }) =>
         Effect.flatMap(initialized, ({ session, grant }) =>
-          kept((shares): Effect.Effect<object, Failure> => {
+          withShares((shares): Effect.Effect<object, Failure> => {
             const share = shares.list().find((one) => one.shareId === shareId)
             if (share === undefined) return new UnknownShare({ shareId })
             const refusal =

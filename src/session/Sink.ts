@@ -4,13 +4,11 @@
  * @since 0.1.0
  */
 import type { Buffer } from "node:buffer"
-import type * as Rpc from "@effect/rpc/Rpc"
 import type * as RpcGroup from "@effect/rpc/RpcGroup"
-import * as Schema from "effect/Schema"
 import * as AttachmentFrame from "../protocol/AttachmentFrame.js"
 import type { NotificationJson } from "../protocol/ExecNotifications.js"
 import type { OutputStream } from "../protocol/ProcessSchemas.js"
-import { WatchNotifications } from "../protocol/WatchNotifications.js"
+import type { WatchNotifications } from "../protocol/WatchNotifications.js"
 import * as Wire from "../protocol/Wire.js"
 import type { FramePool } from "./FramePool.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
@@ -20,8 +18,8 @@ type Notifications = RpcGroup.Rpcs<typeof WatchNotifications>
 /** The notifications that a server sends, but for output. */
 export type Notification = Exclude<Notifications["_tag"], "attachment/ack" | "attachment/output">
 
-/** The parameters of a notification. */
-export type Params<M extends Notification> = Rpc.Payload<Rpc.ExtractTag<Notifications, M>>
+/** The parameters of a notification, as JSON. */
+export type Params<M extends Notification> = NotificationJson<M>
 
 /** Sends to the client of a connection, in order. After the end of the connection it does nothing. */
 export interface Sink {
@@ -29,15 +27,6 @@ export interface Sink {
   readonly notify: <M extends Notification>(method: M, params: Params<M>) => void
   /** Whether more has been sent than the client reads. */
   readonly isCongested: () => boolean
-}
-
-/** Notifications by name: the cast that joins those of different types in one table. */
-const notifications: ReadonlyMap<string, Rpc.AnyWithProps> = WatchNotifications.requests
-
-/** Encodes a notification by its schema. */
-const encode = <M extends Notification>(method: M, params: Params<M>): string => {
-  const payload = notifications.get(method)?.payloadSchema as unknown as Schema.Schema<Params<M>, NotificationJson<M>>
-  return Wire.notification(method, Schema.encodeSync(payload)(params))
 }
 
 /** Sends messages to a peer: output in binary frames if `binary` says so, and everything else as JSON. */
@@ -60,7 +49,7 @@ export const toPeer = (
       AttachmentFrame.write(frame, { attachmentId, seq, stream, chunk })
       sendBinary(frame, () => frames.give(buffer))
     },
-    notify: (method, params) => peer.send(encode(method, params)),
+    notify: (method, params) => peer.send(Wire.notification(method, params)),
     isCongested: () => peer.buffered() > highWaterBytes
   }
 }

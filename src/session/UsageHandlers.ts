@@ -5,6 +5,7 @@
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { Usage } from "../process/Usage.js"
 import { UsageApi } from "../protocol/UsageApi.js"
 import { CurrentConnection } from "./CurrentConnection.js"
@@ -12,7 +13,7 @@ import * as Reached from "./Reached.js"
 import type { SessionRegistry } from "./SessionRegistry.js"
 import * as UsageWatches from "./UsageWatches.js"
 
-/** These handlers, for the layer of all handlers. */
+/** These handlers, for the layer of all handlers, and what lists tell of usage. */
 export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
   Effect.gen(function* () {
     const usage = new Usage()
@@ -20,7 +21,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
     const process = Reached.process(registry)
     const listed = Reached.listed(registry)
 
-    return UsageApi.of({
+    const handlers = UsageApi.of({
       "process/usage": (params) => process("process/usage", params, (found) => usage.all(found)),
 
       "usage/watch": ({ intervalMs }) =>
@@ -30,4 +31,10 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
           return {}
         })
     })
+    /** The members of a list of processes; null without a living process. */
+    const describe = (found: ManagedProcess) => {
+      const used = usage.of(found)
+      return { usage: used.processes === 0 ? null : used }
+    }
+    return { handlers, describe }
   })

@@ -8,7 +8,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
-import type { Size } from "../process/ResizeMarks.js"
 import type { ProcessInfo, StartParams } from "../protocol/ExecApi.js"
 import {
   type Failure,
@@ -19,6 +18,7 @@ import {
   UnknownAttachment,
   UnknownProcess
 } from "../protocol/Failure.js"
+import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import { type AttachFrom, WatchApi } from "../protocol/WatchApi.js"
 import * as Screens from "../screen/Screens.js"
 import * as Access from "./Access.js"
@@ -26,7 +26,7 @@ import { Attachment } from "./Attachment.js"
 import * as AuditLog from "./AuditLog.js"
 import { CurrentConnection } from "./CurrentConnection.js"
 import { initialized } from "./Handshake.js"
-import { maxWindowBytes, minWindowBytes } from "./OutputWindow.js"
+import { grantedWindow } from "./OutputWindow.js"
 import * as Reached from "./Reached.js"
 import { SessionLimits } from "./SessionLimits.js"
 import { type Session, SessionRegistry } from "./SessionRegistry.js"
@@ -35,7 +35,7 @@ import { type Host, type NoScreen, Watched } from "./Watched.js"
 /** What the client of a new attachment knows. */
 interface Beginning extends Omit<Screens.Snapshot, "size" | "screen" | "resizes"> {
   readonly resizes?: number
-  readonly size: Size | null
+  readonly size: TerminalSize | null
   readonly screen: Buffer | null
 }
 
@@ -88,7 +88,7 @@ export const make = Effect.gen(function* () {
   const screens = yield* Screens.make(maxScreens)
   const fork = yield* FiberSet.makeRuntime<never>()
   const watches = new Watches({ screens, console: registry.console, fork })
-  const target = Reached.find(registry)
+  const reach = Reached.process(registry)
 
   /** The attachment of the connection with this id, and what it watches. */
   const found = (attachmentId: number) =>
@@ -122,10 +122,9 @@ export const make = Effect.gen(function* () {
       Effect.gen(function* () {
         const { session: own, grant } = yield* initialized
         const attachments = (yield* CurrentConnection).attachments()
-        const { session, who } = yield* target("process/attach", params)
         const { processId, from, window, name = own.name ?? own.clientName, size } = params
-        const process = yield* session.supervisor.act(processId, (found) =>
-          found === undefined ? Exit.fail(new UnknownProcess({ processId })) : Exit.succeed(found)
+        const { process, session, who } = yield* reach("process/attach", params, (process, reached) =>
+          Exit.succeed({ process, ...reached })
         )
         const { refusal } = attachments
         if (refusal !== undefined) return yield* refusal
@@ -143,9 +142,8 @@ export const make = Effect.gen(function* () {
           id: watches.nextId(),
           name,
           role: mayControl ? ("operator" as const) : ("viewer" as const),
-          grant,
           size,
-          window: Math.min(Math.max(window, minWindowBytes), maxWindowBytes)
+          window: grantedWindow(window)
         }
         const attachment = new Attachment(description, watched, attachments)
         attachments.add(attachment)
@@ -179,7 +177,7 @@ export const make = Effect.gen(function* () {
       }),
 
     "attachment/drive": ({ attachmentId, take, size }) =>
-      Effect.flatMap(found(attachmentId), (attachment): Effect.Effect<{ readonly size: Size }, Failure> => {
+      Effect.flatMap(found(attachmentId), (attachment): Effect.Effect<{ readonly size: TerminalSize }, Failure> => {
         if (attachment.role !== "operator") {
           return new Forbidden({ message: "this attachment may only view (attachment/drive needs operator)" })
         }

@@ -10,9 +10,9 @@ import * as Fiber from "effect/Fiber"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import type { ProcessObserver, Release } from "../process/ProcessObserver.js"
 import type { ExitReport } from "../process/ProcessState.js"
-import type { Size } from "../process/ResizeMarks.js"
+import type { Mark } from "../process/ResizeMarks.js"
 import { type LimitReached, NotATerminal, type ScreenFailed } from "../protocol/Failure.js"
-import type { OutputStream } from "../protocol/ProcessSchemas.js"
+import type { OutputStream, TerminalSize } from "../protocol/ProcessSchemas.js"
 import type { Viewer } from "../protocol/WatchApi.js"
 import { maxScrollback, type Screen, type Screens, type Snapshot } from "../screen/Screens.js"
 import type { Attachment, Group } from "./Attachment.js"
@@ -91,7 +91,7 @@ export class Watched implements ProcessObserver, Group {
   }
 
   /** Lets a viewer set the size from now on, instead of another one. */
-  drive(attachment: Attachment, size: Size): void {
+  drive(attachment: Attachment, size: TerminalSize): void {
     const changes =
       this.driver !== attachment || attachment.size?.rows !== size.rows || attachment.size.cols !== size.cols
     this.driver = attachment
@@ -131,7 +131,9 @@ export class Watched implements ProcessObserver, Group {
     for (const attachment of this.all) attachment.wake()
   }
 
-  onResized(): void {
+  onResized({ by }: Pick<Mark, "by">): void {
+    // The owner has taken the size back.
+    if (by === null && this.driver !== undefined) this.letGo(this.driver)
     for (const attachment of this.all) attachment.wake()
   }
 

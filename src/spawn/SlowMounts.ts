@@ -141,10 +141,15 @@ const open = (path: string) => {
   }
 }
 
-/** Tracks a mount table, by default that of this process. Without a table, no mount counts as slow. */
+/**
+ * Tracks a mount table, by default that of this process, from the first question about it. Without a table, no mount
+ * counts as slow.
+ */
 export const make = (path = "/proc/self/mountinfo"): Shape => {
-  const table = open(path)
+  let opened: { readonly table: ReturnType<typeof open> } | undefined
   const update = (): ReadonlyMap<string, SlowMount> => {
+    opened ??= { table: open(path) }
+    const { table } = opened
     if (table === undefined) return none
     try {
       if (Posix.hasChanged(table.fd)) table.mounts = parse(readAll(table.fd))

@@ -15,9 +15,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as PrivateFile from "../internal/PrivateFile.js"
+import { maxDateMs } from "../internal/Timer.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Grant from "../session/Grant.js"
 import { Shares } from "../session/Shares.js"
+import { ConsolePage } from "./ConsolePage.js"
 
 /**
  * The capability token: in a file, or its SHA-256 in 64 hex digits.
@@ -167,13 +169,10 @@ const encodeClaim = (claim: unknown): string =>
 const subjectOf = ({ sub = "", iss = "" }: { readonly sub?: unknown; readonly iss?: unknown }): string =>
   `jwt:${encodeClaim(sub)}@${encodeClaim(iss)}`
 
-/** The last moment of a JavaScript date, in milliseconds. */
-const maxTimeMs = 8.64e15
-
 /** When a token's connections end, in milliseconds. JSON has numbers such as 1e400, which is infinity: it is no time. */
 const endOf = ({ exp }: { readonly exp?: unknown }, skewSeconds: number): number => {
   const endMs = typeof exp === "number" ? (exp + skewSeconds) * 1000 : Number.NaN
-  if (endMs <= maxTimeMs) return endMs
+  if (endMs <= maxDateMs) return endMs
   throw new Error(`the token's exp is ${String(exp)}; it must be a time in seconds`)
 }
 
@@ -288,6 +287,31 @@ export const layerRoleTokens = ({ operatorFile, viewerFile }: RoleTokens): Layer
       } satisfies Shape
     })
   )
+
+/**
+ * Accepts the token that was made for operators of `ConsolePage`, if there is one, and leaves other clients to the
+ * provided authenticator.
+ *
+ * @category layers
+ */
+export const layerConsole: Layer.Layer<never> = Layer.effect(
+  Authenticator,
+  Effect.gen(function* () {
+    const others = yield* Authenticator
+    const hash = (yield* ConsolePage)?.operatorSha256
+    if (hash === undefined) return others
+    const grant: Grant.Grant = { id: `operator:${shown(hash)}`, role: "operator" }
+    return {
+      ...others,
+      authenticate: (authorization) =>
+        Effect.flatMap(Effect.option(bearerOf(authorization)), (token) =>
+          Option.isSome(token) && timingSafeEqual(digest(Buffer.from(token.value, "latin1")), hash)
+            ? Effect.succeed(grant)
+            : others.authenticate(authorization)
+        )
+    } satisfies Shape
+  })
+)
 
 /**
  * Accepts the tokens of `Shares`, if there are any, and leaves other clients to the provided authenticator.

@@ -13,7 +13,10 @@ import type { SocketOwner } from "../spawn/SocketOwner.js"
 const advice = "pass --allow-local-users, or have clients authenticate with --ws-auth"
 
 /** The name in a Host header, without the port. */
-const nameOf = (host: string) => withoutBrackets(host.replace(/:\d*$/, ""))
+export const nameOf = (host: string): string => withoutBrackets(host.replace(/:\d*$/, ""))
+
+/** The name in the Host header of a request, for messages. */
+export const shownHost = ({ headers }: IncomingMessage): string => JSON.stringify(clip(nameOf(headers.host ?? "")))
 
 /** Why a client may be another user's. */
 const strangerOf = (owner: SocketOwner | undefined): string | undefined => {
@@ -37,11 +40,11 @@ const isHarmless = (name: string) => isIP(name) !== 0 || (name !== "" && !name.i
  * Why a local request is refused for its Host header; undefined if it is not. The check is against DNS rebinding: a browser
  * sends the domain of the page, and the owner of a domain can make it resolve to this machine.
  */
-export const hostRefusal = ({ socket, headers }: IncomingMessage): string | undefined => {
-  const { remoteAddress } = socket
-  const name = nameOf(headers.host ?? "")
+export const hostRefusal = (request: IncomingMessage): string | undefined => {
+  const { remoteAddress } = request.socket
+  const name = nameOf(request.headers.host ?? "")
   return remoteAddress !== undefined && isLoopback(remoteAddress) && !isHarmless(name)
-    ? `its Host header says ${JSON.stringify(clip(name))}, which is neither an address nor a name of this machine, such as localhost`
+    ? `its Host header says ${shownHost(request)}, which is neither an address nor a name of this machine, such as localhost`
     : undefined
 }
 

@@ -14,13 +14,17 @@ import { WebSocket, WebSocketServer } from "ws"
 import { timerMs } from "../internal/Timer.js"
 import * as Grant from "../session/Grant.js"
 import type { Peer } from "../session/Peer.js"
+import { RecordingStore } from "../session/RecordingStore.js"
 import { SessionLimits } from "../session/SessionLimits.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Authenticator, Unauthorized } from "./Authenticator.js"
 import * as BearerProtocol from "./BearerProtocol.js"
+import { type Page as Console, ConsolePage } from "./ConsolePage.js"
+import { FailedLogins } from "./FailedLogins.js"
 import * as Listener from "./Listener.js"
 import * as LocalClient from "./LocalClient.js"
 import { MetricsPage, type Page } from "./MetricsPage.js"
+import * as OwnOrigin from "./OwnOrigin.js"
 import type * as Tls from "./Tls.js"
 import { Traffic } from "./Traffic.js"
 import { type ListenError, Transport } from "./Transport.js"
@@ -49,14 +53,19 @@ export interface Options {
 type Client = Pick<Peer, "grant" | "owner">
 
 /** The HTTP status of an answer. */
-type Status = 200 | 400 | 401 | 403 | 404 | 405 | 500 | 503
+type Status = 200 | 400 | 401 | 403 | 404 | 405 | 429 | 500 | 503
+
+/** The most downloads of recordings at a time: each has a connection for as long as its client reads. */
+const maxDownloads = 32
 
 /** Every answer closes its connection: only WebSockets stay open. */
 const headersOf = (status: Status, body: string, contentType = "text/plain"): Record<string, string | number> => ({
   connection: "close",
   "content-length": Buffer.byteLength(body),
   ...(body === "" ? {} : { "content-type": contentType }),
-  ...(status === 401 ? { "www-authenticate": "Bearer" } : {})
+  ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
+  ...(status === 405 ? { allow: "GET, HEAD" } : {}),
+  ...(status === 429 ? { "retry-after": 1 } : {})
 })
 
 const answer = (response: ServerResponse, status: Status, body = "", contentType?: string) =>
@@ -73,7 +82,13 @@ const destroyOnError = (socket: Duplex) => socket.on("error", () => socket.destr
 
 const isRead = ({ method }: IncomingMessage) => method === "GET" || method === "HEAD"
 
-const pathOf = (request: IncomingMessage) => (request.url ?? "").split("?", 1)[0]
+const pathOf = (request: IncomingMessage): string => (request.url ?? "").split("?", 1)[0] ?? ""
+
+const isConsolePath = (path: string) => path === "/console" || path.startsWith("/console/")
+
+/** The id in the path of a recording's download. */
+const recordingOf = (path: string): string | undefined =>
+  /^\/console\/recordings\/([0-9a-f]{32})\.cast$/.exec(path)?.[1]
 
 /**
  * WebSocket peers. The address is bound while the layer is alive.
@@ -92,6 +107,11 @@ export const layer = (
       const { handshakeTimeoutMs } = yield* SessionLimits
       const { authenticate, isOpen = false } = yield* Authenticator
       const page = yield* MetricsPage
+      const console = yield* ConsolePage
+      const recordings = yield* RecordingStore
+      const own = console === undefined ? undefined : OwnOrigin.make(tls !== undefined, console.publicUrl)
+      const failedLogins = new FailedLogins()
+      const downloads = Effect.unsafeMakeSemaphore(maxDownloads)
       const traffic = new Traffic()
       const fork = yield* FiberSet.makeRuntime<never>()
       const origins = new Set(allowOrigin.map((origin) => origin.toLowerCase()))
@@ -134,31 +154,103 @@ export const layer = (
           return Effect.zipRight(logRefusal(nameOf(request), why), Effect.fail(403 as const))
         })
 
-      /** Authenticates a request. Fails with a status if it is answered without regard to its path. */
-      const verdict = (request: IncomingMessage): Effect.Effect<Client, Status> => {
+      const isAllowedOrigin = (origin: string) => origins.has(origin.toLowerCase())
+
+      /** The answer to requests from the wrong web page, and for health; undefined for others. */
+      const early = (request: IncomingMessage): Status | undefined => {
         const { origin } = request.headers
         // Web pages may not connect, unless their origin is allowed.
-        if (origin !== undefined && !origins.has(origin.toLowerCase())) return Effect.fail(403)
+        if (origin !== undefined && !isAllowedOrigin(origin) && own?.isOrigin(request) !== true) return 403
         // Before the health checks: these answer web pages otherwise.
-        if (isOpen && !allowLocalUsers && LocalClient.hostRefusal(request) !== undefined) return Effect.fail(403)
-        const known = health(request)
-        if (known !== undefined) return Effect.fail(known)
+        const needsLocalHost = isOpen && !allowLocalUsers && own?.isPublicHost(request) !== true
+        if (needsLocalHost && LocalClient.hostRefusal(request) !== undefined) return 403
+        return health(request)
+      }
+
+      /**
+       * Whether a request needs a token also if other clients do not: from the console, through the proxy that serves
+       * it, or for a recording. Otherwise other pages of this machine's browsers, and whoever reaches the proxy, would
+       * be clients.
+       */
+      const needsToken = (request: IncomingMessage): boolean => {
+        const { origin } = request.headers
+        return (
+          own !== undefined &&
+          (own.isPublicHost(request) ||
+            isConsolePath(pathOf(request)) ||
+            (origin !== undefined && !isAllowedOrigin(origin)))
+        )
+      }
+
+      /** The status for who could not log in. Guesses wait. */
+      const refused = (name: string, message: string, isGuess: boolean): Effect.Effect<never, Status> =>
+        Effect.logInfo(`refused ${name}: ${message}`).pipe(
+          Effect.zipRight(isGuess ? failedLogins.wait : Effect.succeed(true)),
+          Effect.flatMap((isTurn) => Effect.fail<Status>(isTurn ? 401 : 429))
+        )
+
+      /** Authenticates a request. Fails with the status of the answer. */
+      const authenticated = (request: IncomingMessage): Effect.Effect<Client, Status> => {
         const name = nameOf(request)
-        return Effect.suspend(() => authenticate(BearerProtocol.authorizationOf(request.headers))).pipe(
+        const authorization = BearerProtocol.authorizationOf(request.headers)
+        return Effect.suspend(() => authenticate(authorization)).pipe(
           Effect.timeoutFail({
             duration: handshakeTimeoutMs,
             onTimeout: () => new Unauthorized({ message: "it could not be authenticated in time" })
           }),
+          Effect.filterOrFail(
+            ({ id }) => id !== Grant.anonymous.id || !needsToken(request),
+            () => new Unauthorized({ message: "the web console needs a token" })
+          ),
           Effect.catchAllCause((cause) =>
             Option.match(Cause.failureOption(cause), {
               onNone: () => Effect.zipRight(Effect.logError("authentication died", cause), Effect.fail(500 as const)),
-              onSome: ({ message }) =>
-                Effect.zipRight(Effect.logInfo(`refused ${name}: ${message}`), Effect.fail(401 as const))
+              onSome: ({ message }) => refused(name, message, authorization !== undefined)
             })
           ),
           Effect.flatMap((grant) => allow(request, grant)),
           Effect.interruptible
         )
+      }
+
+      /** Fails with a status if a request is answered without regard to its path. */
+      const verdict = (request: IncomingMessage): Effect.Effect<Client, Status> => {
+        const status = early(request)
+        return status === undefined ? authenticated(request) : Effect.fail(status)
+      }
+
+      /** Answers a request for the web console's files, which everybody may have. */
+      const consoleFile = ({ folder }: Console, request: IncomingMessage, response: ServerResponse) =>
+        Effect.tryPromise(async () => {
+          const files = await import("./ConsoleFiles.js")
+          if (own?.isHost(request) === true) return files.answer(pathOf(request), request, response, folder)
+          const why = "open it at the server's address or localhost, or name this host with --public-url"
+          return files.text(
+            response,
+            403,
+            `the web console is not served at ${LocalClient.shownHost(request)}: ${why}\n`
+          )
+        }).pipe(
+          Effect.catchAll(({ error }) =>
+            Effect.zipRight(
+              Effect.logError("the files of the web console cannot be read", error),
+              Effect.sync(() => answer(response, 500))
+            )
+          )
+        )
+
+      const download = (recordingId: string, { grant }: Client, request: IncomingMessage, response: ServerResponse) => {
+        const sent = Effect.suspend(() => {
+          // It may take longer than a connection may otherwise take to be accepted.
+          listener.pending.accepted(request.socket)
+          return Effect.flatMap(
+            Effect.promise(() => import("./RecordingDownload.js")),
+            (module) => module.answer(recordings, recordingId, grant, request, response)
+          )
+        })
+        return Effect.map(downloads.withPermitsIfAvailable(1)(sent), (found) => {
+          if (found._tag === "None") answer(response, 429)
+        })
       }
 
       const metrics = ({ contentType, render }: Page, request: IncomingMessage, response: ServerResponse) => {
@@ -168,16 +260,28 @@ export const layer = (
       }
 
       const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-        const onRefused = (status: Status) => answer(response, status)
-        const onAllowed = ({ grant }: Client) => {
-          // The metrics cover all sessions.
-          if (grant.scope !== undefined) answer(response, 403)
-          else if (page !== undefined && pathOf(request) === "/metrics") metrics(page, request, response)
-          else if (pathOf(request) === "/" && request.method === "GET") {
-            answer(response, 400, "Connection header did not include 'upgrade'")
-          } else answer(response, 404)
+        const path = pathOf(request)
+        const ofConsole = isConsolePath(path) ? console : undefined
+        const recordingId = ofConsole === undefined ? undefined : recordingOf(path)
+        const onRefused = (status: Status) => Effect.sync(() => answer(response, status))
+        const onAllowed = (client: Client): Effect.Effect<unknown> => {
+          if (recordingId !== undefined) return download(recordingId, client, request, response)
+          return Effect.sync(() => {
+            // The metrics cover all sessions.
+            if (client.grant.scope !== undefined) answer(response, 403)
+            else if (page !== undefined && path === "/metrics") metrics(page, request, response)
+            else if (path === "/" && request.method === "GET") {
+              answer(response, 400, "Connection header did not include 'upgrade'")
+            } else answer(response, 404)
+          })
         }
-        fork(Effect.match(verdict(request), { onFailure: onRefused, onSuccess: onAllowed }))
+        const status = early(request) ?? (ofConsole !== undefined && !isRead(request) ? 405 : undefined)
+        if (status !== undefined) return answer(response, status)
+        return fork(
+          ofConsole !== undefined && recordingId === undefined
+            ? consoleFile(ofConsole, request, response)
+            : Effect.matchEffect(authenticated(request), { onFailure: onRefused, onSuccess: onAllowed })
+        )
       }
 
       const listener = yield* Listener.listen(address, { tls, acceptWithinMs: handshakeTimeoutMs, onRequest })

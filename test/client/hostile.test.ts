@@ -22,6 +22,10 @@ const failing = <A, E>(answers: Answers, use: (client: ExecClient.Shape) => Effe
     return yield* inTime(failureOf(Effect.scoped(Effect.flatMap(ExecClient.connect({ url }), use))))
   })
 
+/** Attaches to a process, and takes its events to the end. */
+const attachedUntilEnd = (client: ExecClient.Shape) =>
+  Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
+
 const read = {
   chunks: [],
   nextSeq: 1,
@@ -114,9 +118,7 @@ describe("a process that cannot be", () => {
     it.scopedLive(`${what} is not waited for`, () =>
       Effect.forEach(hellos, (hello) =>
         Effect.gen(function* () {
-          const error = yield* failing({ ...hello, "process/read": () => ({ ...read, ...more }) }, (client) =>
-            Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
-          )
+          const error = yield* failing({ ...hello, "process/read": () => ({ ...read, ...more }) }, attachedUntilEnd)
           assert.strictEqual(error._tag, "ProtocolViolation")
           assert.include(error.message, why)
         })
@@ -134,9 +136,7 @@ describe("a process that cannot be", () => {
           if (++reads === 1) say({ method: "process/output", params: { processId: "p", ...chunk(5) } })
         }
       }
-      const error = yield* failing(answers, (client) =>
-        Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
-      )
+      const error = yield* failing(answers, attachedUntilEnd)
       assert.strictEqual(error._tag, "ProtocolViolation")
       assert.include(error.message, "its event 5 was heard, and the next one is said to be 1")
       assert.strictEqual(reads, 2)
@@ -154,9 +154,7 @@ describe("a process that cannot be", () => {
           if (reads === 1) say({ method: "process/output", params: { processId: "p", ...chunk(3) } })
         }
       }
-      const error = yield* failing(answers, (client) =>
-        Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
-      )
+      const error = yield* failing(answers, attachedUntilEnd)
       assert.include(error.message, "its event 1 was heard, and the next one is said to be 1")
     })
   )
@@ -173,9 +171,7 @@ describe("a process that cannot be", () => {
           if (reads === 1) say({ method: "process/output", params: { processId: "p", ...chunk(4) } })
         }
       }
-      const error = yield* failing(answers, (client) =>
-        Effect.flatMap(client.attach("p"), ({ events }) => Stream.runDrain(events))
-      )
+      const error = yield* failing(answers, attachedUntilEnd)
       assert.include(error.message, "it is closed, and the event of that is said to be 2")
     })
   )

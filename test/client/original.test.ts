@@ -5,6 +5,8 @@ import * as Stream from "effect/Stream"
 import { type WebSocket, WebSocketServer } from "ws"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import { bytesOf } from "../../src/client/HeadTail.js"
+import type { StartOptions } from "../../src/client/Processes.js"
+import type { StartParams } from "../../src/protocol/ExecApi.js"
 import { failureOf } from "../support/fake.js"
 
 const environmentInfo = {
@@ -38,6 +40,39 @@ const answers: Answers = {
   "process/start": { processId: "p", sandboxType: "none" },
   "process/write": { status: "accepted" },
   "process/read": read
+}
+
+const served = "served"
+
+const restricted = {
+  permissions: { type: "managed", file_system: { type: "restricted", entries: [] }, network: "restricted" },
+  windowsSandboxLevel: "disabled"
+} as const
+
+/** Each member of `process/start`: the original has it, or this value would be ignored by one of its versions. */
+const startMembers: { readonly [M in keyof StartParams]-?: typeof served | Exclude<StartOptions[M], undefined> } = {
+  processId: served,
+  argv: served,
+  cwd: served,
+  env: served,
+  tty: served,
+  arg0: served,
+  pipeStdin: served,
+  envPolicy: served,
+  metadata: served,
+  sandboxPolicy: served,
+  managedNetwork: served,
+  networkProxy: served,
+  shellSnapshot: served,
+  sandbox: restricted,
+  enforceManagedNetwork: true,
+  size: { rows: 1, cols: 1 },
+  sizePolicy: "driver",
+  screen: true,
+  record: {},
+  timeoutMs: 1,
+  restart: { policy: "always", maxRestarts: 1, withinMs: 1, backoffMs: 1, maxBackoffMs: 1 },
+  prepared: true
 }
 
 const sessionId = "96cdcf6a-07a0-4ca0-aa9f-e303f87b879c"
@@ -152,18 +187,12 @@ describe("a server of the original", () => {
       const { client, heard } = yield* clientOf(may)
       assert.isNull(client.environmentInfo.cwd)
       const process = yield* client.start({ argv: ["x"], cwd: "/", pipeStdin: true })
-      const sandbox = {
-        permissions: { type: "managed", file_system: { type: "restricted", entries: [] }, network: "restricted" },
-        windowsSandboxLevel: "disabled"
-      } as const
       const asked = heard.length
       const refused = [
         process.closeStdin,
         process.resize(1, 1),
         process.signal("SIGINT"),
         process.terminate({ type: "graceful", timeoutMs: 1 }),
-        client.start({ argv: ["x"], cwd: "/", sandbox }),
-        client.start({ argv: ["x"], cwd: "/", timeoutMs: 1 }),
         client.files.readFile("/x", { followSymlinks: false }),
         client.http.request({ url: "http://h", redirectPolicy: "stop" }),
         client.http.request({ url: "http://h", headers: [{ name: "a", value: "b", valueEnvVar: "C" }] })
@@ -172,6 +201,19 @@ describe("a server of the original", () => {
       assert.strictEqual(heard.length, asked)
       // What nobody can know before is known from the refusal.
       assert.strictEqual((yield* failureOf(client.files.readFile("/x")))._tag, "Unsupported")
+    })
+  )
+
+  it.scopedLive("is not sent what it would ignore of a start", () =>
+    Effect.gen(function* () {
+      const { client, heard } = yield* clientOf(may)
+      const asked = heard.length
+      for (const [member, value] of Object.entries(startMembers)) {
+        if (value === served) continue
+        const failure = yield* failureOf(client.start({ argv: ["x"], cwd: "/", [member]: value }))
+        assert.strictEqual(failure._tag, "Unsupported", member)
+      }
+      assert.strictEqual(heard.length, asked)
     })
   )
 

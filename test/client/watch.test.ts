@@ -131,6 +131,25 @@ describe("in the same process", () => {
       )
     }).pipe(Effect.provide(serverLayer()))
   )
+
+  it.scoped("the owner takes the size back", () =>
+    Effect.gen(function* () {
+      const client = yield* ExecClient.connectInProcess()
+      const tty = { ...program, tty: true, size: { rows: 24, cols: 80 } }
+      const owner = yield* client.start({ ...tty, sizePolicy: "driver" })
+      yield* settle
+      const watch = yield* client.sessions.attach({ processId: "p" })
+      yield* watch.drive({ rows: 30, cols: 90 })
+      yield* owner.resize(40, 100)
+      const seen = yield* collect(
+        Stream.takeUntil(watch.events, (event) => event._tag === "Resized" && event.rows === 40)
+      )
+      const drivers = seen.flatMap((event) =>
+        event._tag === "Viewers" ? event.viewers.map(({ drives }) => drives) : []
+      )
+      assert.isFalse(drivers.at(-1))
+    }).pipe(Effect.provide(serverLayer()))
+  )
 })
 
 describe("over a connection that is lost", () => {
@@ -194,15 +213,16 @@ describe("a process of another session", () => {
     it.scopedLive(`is watched by a viewer, over ${kind}`, () =>
       Effect.gen(function* () {
         const { owner, as, session } = yield* guarded(kind)
-        const child = yield* owner.start(sh("head -c 3000000 /dev/urandom | od; read line; exit 5"))
+        const child = yield* owner.start(sh("read line; head -c 3000000 /dev/urandom | od; exit 5"))
         const viewer = yield* as("viewer")
-        const seen = yield* Effect.fork(
-          collect(Stream.takeUntil(viewer.sessions.watch({ session, processId: "p" }), ({ _tag }) => _tag === "Closed"))
+        // Nothing is printed before it watches.
+        const watched = Stream.tap(viewer.sessions.watch({ session, processId: "p" }), ({ _tag }) =>
+          _tag === "Attached" ? child.write("\n") : Effect.void
         )
+        const seen = yield* Effect.fork(collect(Stream.takeUntil(watched, ({ _tag }) => _tag === "Closed")))
         const output = yield* Effect.fork(
           Stream.runFold(child.output, createHash("sha1"), (hash, chunk) => hash.update(chunk))
         )
-        yield* child.write("\n")
         const events = yield* Fiber.join(seen)
         yield* Fiber.join(output)
         assert.deepInclude(events[0], { _tag: "Attached", role: "viewer", size: null, truncated: false })

@@ -9,7 +9,7 @@ const isUnnamed = (path: string) => /(^|\/)index\.ts$/.test(path) || path.starts
 it("docs/architecture.md or docs/sandbox.md names every file of src", () => {
   const texts = ["docs/architecture.md", "docs/sandbox.md"].map((path) => page(path).text).join("\n")
   const named = new Set(Array.from(texts.matchAll(/\]\(\.\.\/src\/([^)]+)\)/g), ([, path]) => path))
-  const files = readdirSync(`${root}src`, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".ts"))
+  const files = readdirSync(`${root}src`, { recursive: true, encoding: "utf8" }).filter((path) => /\.tsx?$/.test(path))
   assert.isAbove(files.length, 100)
   assert.deepStrictEqual(
     files.filter((path) => !isUnnamed(path) && !named.has(path)),

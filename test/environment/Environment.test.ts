@@ -146,7 +146,7 @@ describe("the manager", () => {
       assert.strictEqual(yield* refused("local", url), "environment id `local` is reserved")
       assert.strictEqual(
         yield* refused("x", "http://h"),
-        "environment url `http://h` must use ws:// or wss://, or unix:///, relay:// or relays://"
+        "environment url `http://h` must use ws:// or wss://, or unix:///, noise://, noises://, relay:// or relays://"
       )
     })
   )

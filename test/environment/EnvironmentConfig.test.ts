@@ -103,11 +103,11 @@ describe("environments.toml", () => {
     [entry('id = "x"\nurl = " "'), "environment url cannot be empty"],
     [
       entry('id = "x"\nurl = "http://h"'),
-      "environment url `http://h` must use ws:// or wss://, or unix:///, relay:// or relays://"
+      "environment url `http://h` must use ws:// or wss://, or unix:///, noise://, noises://, relay:// or relays://"
     ],
     [
       entry('id = "x"\nurl = "http://u:p@h/?t=s"'),
-      "environment url `http://h/` must use ws:// or wss://, or unix:///, relay:// or relays://"
+      "environment url `http://h/` must use ws:// or wss://, or unix:///, noise://, noises://, relay:// or relays://"
     ],
     [entry('id = "x"\nurl = "ws://"'), /^environment url `ws:\/\/` is invalid: /],
     [entry('id = "x"\nurl = "ws://h:99999"'), /^environment url `ws:\/\/h:99999` is invalid: /],

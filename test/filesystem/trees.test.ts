@@ -17,6 +17,8 @@ const test = (
       const server = yield* webSocketServer()
       const client = yield* server.connect
       yield* client.handshake()
+      // The first request about files opens the mount table for good.
+      yield* client.ask("fs/getMetadata", { path: dir })
       yield* body(client, dir, server)
     })
   )

@@ -133,7 +133,7 @@ export const run = async (options: Options): Promise<Figures> => {
       const executorMb = Target.residentMb(relay.executor, "VmHWM")
       await Target.stop(server)
       await relay.end()
-      const complaint = server.stderr().replace(/^exec-server listening on \S+\n/, "")
+      const complaint = server.stderr().replace(/^exec-server listening on \S+\n(exec-server console at .*\n)?/, "")
       if (complaint !== "") throw new Error(`the server complains: ${complaint.slice(0, 4000)}`)
       return {
         seed: options.seed,

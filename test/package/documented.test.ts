@@ -139,6 +139,7 @@ describe("the public API", () => {
       "./server",
       "./environment",
       "./protocol",
+      "./mcp",
       "./testing",
       "./internal/*",
       "./package.json"

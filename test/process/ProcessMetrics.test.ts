@@ -19,12 +19,12 @@ const broken = () => {
 }
 
 /** What these calls break. */
-const breaks = (f: (events: ReturnType<typeof ProcessMetrics.observe>, process: ManagedProcess) => void) =>
+const breaks = (f: (events: ProcessMetrics.MeasuredEvents, process: ManagedProcess) => void) =>
   Effect.gen(function* () {
     const { start } = yield* bench
     const { process } = yield* start("p")
     const before = broken()
-    f(ProcessMetrics.observe(recorder().events), process)
+    f(new ProcessMetrics.MeasuredEvents(recorder().events), process)
     const after = broken()
     return Object.entries(after).flatMap(([kind, count]) => Array(count - (before[kind] ?? 0)).fill(kind))
   }).pipe(Effect.provide(supervisorLayer()), Effect.scoped)

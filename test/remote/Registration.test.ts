@@ -105,9 +105,9 @@ describe("RemoteAuth", () => {
 })
 
 const id = "env-1"
-const executor = (relay: FakeRelay, environmentId = id) =>
+const executor = (relay: FakeRelay, environmentId = id, ...args: ReadonlyArray<string>) =>
   launch({
-    args: ["--remote", `${relay.url}/base/`, "--environment-id", environmentId, "--name", "a name"],
+    args: ["--remote", `${relay.url}/base/`, "--environment-id", environmentId, "--name", "a name", ...args],
     env: { EXEC_SERVER_REMOTE_TOKEN: "token" }
   })
 const error = (status: number, body: string): Answer => ({ status, body })
@@ -118,7 +118,7 @@ describe("registering", () => {
     () =>
       Effect.gen(function* () {
         const relay = yield* fakeRelay(id)
-        const running = yield* executor(relay)
+        const running = yield* executor(relay, id, "--remote-profile", "legacy")
         const { upgrade } = yield* relay.socket(0)
         const [request] = relay.requests
         assert.strictEqual(request?.method, "POST")
@@ -185,16 +185,21 @@ describe("registering", () => {
       const first = yield* relay.socket(0)
       const [good] = relay.answers
       assert.isDefined(good)
-      relay.answers = [error(503, ""), ...(good === undefined ? [] : [good]), error(401, "no more")]
-      first.ws.terminate()
+      relay.answers = [
+        error(503, ""),
+        error(401, "not now"),
+        ...(good === undefined ? [] : [good]),
+        error(409, "taken")
+      ]
+      first.ws.close(4000, "\u001b[2Jreplaced")
       const second = yield* relay.socket(1)
-      assert.lengthOf(relay.requests, 3)
+      assert.lengthOf(relay.requests, 4)
+      assert.match(running.stderr(), /the relay socket is gone \(4000: .*replaced\)/)
+      assert.notInclude(running.stderr(), "\u001b")
+      assert.match(running.stderr(), /\(401 Unauthorized\): not now; registering again/)
       second.ws.terminate()
       assert.strictEqual(yield* running.exit, 1)
-      assert.match(
-        running.stderr(),
-        /Error: environment registry authentication error.*\(401 Unauthorized\): no more\n$/
-      )
+      assert.match(running.stderr(), /Error: environment registry request failed \(409 Conflict\): taken\n$/)
     })
   )
 

@@ -153,8 +153,9 @@ describe("two of ours", () => {
 
   it("sequence numbers wrap", () => {
     const b = make(false)
-    b.receive(plain({ _tag: "Resume", nextSeq: 4294967295 }), 0)
-    for (const seq of [4294967295, 1, 0]) b.receive(plain(data(seq, `${seq}`)), 0)
+    const reliable = { reliable: true }
+    b.receive(plain({ _tag: "Resume", nextSeq: 4294967295 }, reliable), 0)
+    for (const seq of [4294967295, 1, 0]) b.receive(plain(data(seq, `${seq}`), reliable), 0)
     assert.deepStrictEqual(takeAll(b), ["4294967295", "0", "1"])
     b.send(RelayFrame.message("answer"))
     assert.deepInclude(sendAll(b)[0], { ack: 1, ackBits: 0 })
@@ -190,21 +191,44 @@ describe("with a peer that knows no acknowledgements", () => {
     assert.lengthOf(sendAll(a, 1e9), 0)
   })
 
-  it("a segment that never comes ends the stream", () => {
+  it("its messages are served in order of arrival, whatever their numbers, and twice if they come twice", () => {
     const b = make(false)
-    b.receive(plain(data(0, "a")), 0)
-    b.receive(plain(data(2, "c")), 0)
-    assert.notInclude(tags(b, 2000), "Reset")
-    assert.include(tags(b, 3000), "Reset")
-    assert.deepInclude(b.ended, { reason: "segment 1 is missing" })
+    const arrivals = [9, 4, 4294967295, 0, 0]
+    for (const seq of arrivals) b.receive(plain(data(seq, `${seq}`)), 0)
+    assert.deepStrictEqual(takeAll(b), arrivals.map(String))
+    assert.notInclude(tags(b, 1e9), "Reset")
   })
 
-  it("it may count on from where an earlier stream of its ended", () => {
+  it("pieces that do not fit together are dropped, and what follows is served", () => {
+    for (const piece of [data(1, "x", 0, 2), data(1, "x", 1, 2), data(1, "x", 3, 65), data(1, "x", 0, 65)]) {
+      const b = make(false)
+      for (const body of [data(0, "a"), piece, data(1, "b"), data(2, "c")]) b.receive(plain(body), 0)
+      assert.deepStrictEqual(takeAll(b), ["a", "b", "c"])
+      assert.isUndefined(b.ended)
+    }
+    const b = make(false)
+    for (const body of [data(0, "x", 0, 3), data(1, "y", 1, 2), data(5, "l", 0, 2), data(6, "o", 1, 2)]) {
+      b.receive(plain(body), 0)
+    }
+    assert.deepStrictEqual(takeAll(b), ["lo"])
+  })
+
+  it("once it has split a message its numbers count: a segment that never comes ends the stream", () => {
+    const b = make(false)
+    for (const body of [data(0, "a", 0, 2), data(1, "b", 1, 2), data(3, "d")]) b.receive(plain(body), 0)
+    assert.deepStrictEqual(takeAll(b), ["ab"])
+    assert.notInclude(tags(b, 2000), "Reset")
+    assert.include(tags(b, 3000), "Reset")
+    assert.deepInclude(b.ended, { reason: "segment 2 is missing" })
+  })
+
+  it("a reliable one may count on from where an earlier stream of its ended", () => {
+    const reliable = { reliable: true }
     const b = make(false, { startsAt: 5 })
-    for (const seq of [6, 5]) b.receive(plain(data(seq, `${seq}`)), 0)
+    for (const seq of [6, 5]) b.receive(plain(data(seq, `${seq}`), reliable), 0)
     assert.deepStrictEqual(takeAll(b), ["5", "6"])
     const fresh = make(false, { startsAt: 5 })
-    fresh.receive(plain(data(0, "0")), 0)
+    fresh.receive(plain(data(0, "0"), reliable), 0)
     assert.deepStrictEqual(takeAll(fresh), ["0"])
   })
 })
@@ -273,9 +297,10 @@ describe("peers that break the rules", () => {
   }
 
   it("more segments than allowed, or segments that do not fit together", () => {
-    ends(make(false), [plain(data(0, "x", 0, 65))], /a message of 65 segments is longer than 64/)
-    ends(make(false), [plain(data(0, "x", 0, 2)), plain(data(1, "y"))], /segment 0 of 1 came where segment 1/)
-    ends(make(false), [plain(data(0, "x", 0, 3)), plain(data(1, "y", 1, 2))], /segment 1 of 2 came where/)
+    const marked = (body: Body) => plain(body, { reliable: true })
+    ends(make(false), [marked(data(0, "x", 0, 65))], /a message of 65 segments is longer than 64/)
+    ends(make(false), [marked(data(0, "x", 0, 2)), marked(data(1, "y"))], /segment 0 of 1 came where segment 1/)
+    ends(make(false), [marked(data(0, "x", 0, 3)), marked(data(1, "y", 1, 2))], /segment 1 of 2 came where/)
   })
 
   it("a message that is too long, in one piece or in several", () => {
@@ -286,7 +311,7 @@ describe("peers that break the rules", () => {
 
   it("what is held is bounded, ahead of its turn as well", () => {
     const b = make(false, { maxHeldBytes: 10 })
-    for (let seq = 1; seq < 15; seq++) b.receive(plain(data(seq, "x".repeat(300_000))), 0)
+    for (let seq = 1; seq < 15; seq++) b.receive(plain(data(seq, "x".repeat(300_000)), { reliable: true }), 0)
     assert.match(b.ended?.reason ?? "", /too much was sent/)
   })
 

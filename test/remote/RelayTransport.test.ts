@@ -193,12 +193,45 @@ describe("streams", () => {
     })
   )
 
-  it.scopedLive("a segment that is missing for good ends its stream", () =>
+  it.scopedLive("a segment that is missing for good ends the stream of a peer that splits its messages", () =>
     Effect.gen(function* () {
       const { socket } = yield* setting()
       yield* socket.handshake("s")
-      socket.data("s", 3, info(3))
-      yield* eventually("the reset", () => socket.reset("s") === "segment 2 is missing")
+      const text = info(2)
+      socket.data("s", 2, text.slice(0, 9), 0, 2)
+      socket.data("s", 3, text.slice(9), 1, 2)
+      yield* socket.reply("s", 2)
+      socket.data("s", 5, info(3))
+      yield* eventually("the reset", () => socket.reset("s") === "segment 4 is missing")
+    })
+  )
+
+  it.scopedLive("what a peer that never split a message sends is served, whatever its number", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      yield* socket.handshake("s")
+      socket.data("s", 2, "lost", 0, 2)
+      for (const [id, seq] of [9, 4, 4294967295, 0, 0].entries()) {
+        socket.data("s", seq, info(10 + id))
+        yield* socket.reply("s", 10 + id)
+      }
+    })
+  )
+
+  it.scopedLive("10,000 that are opened and reset one after another hold up nobody", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      yield* socket.handshake("s")
+      const initialize = request(1, "initialize", { clientName: "x", resumeSessionId: null })
+      for (let i = 0; i < 10_000; i++) {
+        socket.data(`flood${i}`, 0, initialize)
+        socket.frame({ streamId: `flood${i}`, body: { case: "reset", value: { reason: "gone" } } })
+      }
+      socket.data("s", 2, info(2))
+      yield* socket.reply("s", 2)
+      const opened = socket.frames.filter(({ streamId }) => streamId.startsWith("flood")).length
+      // A stream that was reset in the same piece of input is not opened.
+      assert.isBelow(opened, 2000)
     })
   )
 
@@ -264,7 +297,8 @@ describe("what is no frame", () => {
     Effect.gen(function* () {
       const { server, socket } = yield* setting(["--max-message-bytes", "4000000"])
       yield* socket.handshake("s")
-      socket.data("huge", 0, "x", 0, 4294967295)
+      const huge = { segmentCount: 4294967295, payload: Buffer.from("x") }
+      socket.frame({ streamId: "huge", reliable: true, body: { case: "data", value: huge } })
       yield* eventually("the reset", () => /segments is longer than/.test(socket.reset("huge") ?? ""))
       const before = residentMb(server.pid)
       const megabyte = Buffer.alloc(1_000_000, "x")
@@ -273,6 +307,36 @@ describe("what is no frame", () => {
       }
       yield* eventually("the last reset", () => /longer than maxMessageBytes/.test(socket.reset("large49") ?? ""))
       assert.isBelow(residentMb(server.pid) - before, 300)
+      socket.data("s", 2, info(2))
+      yield* socket.reply("s", 2)
+    })
+  )
+})
+
+describe("a message that is too long", () => {
+  it.scopedLive("ends its stream alone, if it comes in one piece", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting(["--max-message-bytes", "1000000"])
+      yield* socket.handshake("s")
+      yield* socket.handshake("long")
+      socket.data("long", 2, Buffer.alloc(20_000_000, "x"))
+      yield* eventually("the reset", () => /longer than maxMessageBytes/.test(socket.reset("long") ?? ""))
+      socket.data("s", 2, info(2))
+      yield* socket.reply("s", 2)
+    })
+  )
+
+  it.scopedLive("ends its stream alone, if its peer cannot be sent it in pieces", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting(["--retained-output-bytes-per-process", "90000000"])
+      yield* socket.handshake("s")
+      yield* socket.handshake("long")
+      socket.data("long", 2, start(2, "p", "head", "-c", "60000000", "/dev/zero"))
+      yield* socket.reply("long", 2)
+      socket.data("long", 3, request(3, "process/wait", { processId: "p", until: "closed" }))
+      yield* socket.reply("long", 3)
+      socket.data("long", 4, request(4, "process/read", { processId: "p", maxBytes: 60_000_000 }))
+      yield* eventually("the reset", () => /is longer than .* one piece \(67108864\)/.test(socket.reset("long") ?? ""))
       socket.data("s", 2, info(2))
       yield* socket.reply("s", 2)
     })

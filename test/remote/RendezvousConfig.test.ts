@@ -17,6 +17,7 @@ const flags: Flags = {
   publicUrl: undefined,
   tlsCert: undefined,
   tlsKey: undefined,
+  encrypted: false,
   insecure: false
 }
 

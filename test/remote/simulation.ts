@@ -9,6 +9,7 @@ import { RelayStream } from "../../src/remote/RelayStream.js"
 export const smallLimits: Limits = {
   maxStreams: 4,
   segmentBytes: 40,
+  maxWholeBytes: 1000,
   maxSegments: 64,
   windowFrames: 8,
   windowBytes: 200,

@@ -83,16 +83,22 @@ describe("a placeholder", () => {
   )
 })
 
+/** Clients of two servers; that of the first one has a process in a sandbox that may write a folder. */
+const twoServers = Effect.gen(function* () {
+  const dir = yield* folder
+  const box = sandbox([readRoot, entry(at(dir), "write")])
+  const [one, other] = [yield* webSocketServer(), yield* webSocketServer()]
+  const [a, b] = [yield* one.connect, yield* other.connect]
+  for (const client of [a, b]) yield* client.handshake()
+  yield* a.sh("p", "echo up; exec sleep 300", { sandbox: box, cwd: `file://${dir}` })
+  yield* a.sees("p", "up")
+  return { dir, box, one, a, b }
+})
+
 describe.runIf(hasBubblewrap)("two servers with sandboxes on one folder", () => {
   it.scopedLive("the end of one sandbox does not open what the other one protects", () =>
     Effect.gen(function* () {
-      const dir = yield* folder
-      const box = sandbox([readRoot, entry(at(dir), "write")])
-      const [one, other] = [yield* webSocketServer(), yield* webSocketServer()]
-      const [a, b] = [yield* one.connect, yield* other.connect]
-      for (const client of [a, b]) yield* client.handshake()
-      yield* a.sh("p", "echo up; exec sleep 300", { sandbox: box, cwd: `file://${dir}` })
-      yield* a.sees("p", "up")
+      const { dir, box, a, b } = yield* twoServers
       yield* b.sh("p", "echo up; read line; mkdir .git; mkdir .git/x && echo broken", {
         sandbox: box,
         cwd: `file://${dir}`,
@@ -110,13 +116,7 @@ describe.runIf(hasBubblewrap)("two servers with sandboxes on one folder", () => 
 
   it.scopedLive("nor does the death of a server", () =>
     Effect.gen(function* () {
-      const dir = yield* folder
-      const box = sandbox([readRoot, entry(at(dir), "write")])
-      const [one, other] = [yield* webSocketServer(), yield* webSocketServer()]
-      const [a, b] = [yield* one.connect, yield* other.connect]
-      for (const client of [a, b]) yield* client.handshake()
-      yield* a.sh("p", "echo up; exec sleep 300", { sandbox: box, cwd: `file://${dir}` })
-      yield* a.sees("p", "up")
+      const { dir, box, one, a, b } = yield* twoServers
       yield* b.sh("p", "echo up; exec sleep 300", { sandbox: box, cwd: `file://${dir}` })
       yield* b.sees("p", "up")
       const own = yield* folder

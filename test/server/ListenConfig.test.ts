@@ -214,3 +214,40 @@ describe("authentication", () => {
     assert.strictEqual(auth({ listen: "unix:///x", ...capability })._tag, "CapabilityToken")
   })
 })
+
+describe("the web console", () => {
+  it("is on where only this machine can reach it, unless told otherwise", () => {
+    for (const [settings, isOn] of [
+      [{}, true],
+      [{ listen: "unix:///run/x" }, true],
+      [{ listen: "ws://192.0.2.1:1", insecure: true }, false],
+      [{ listen: "ws://192.0.2.1:1", insecure: true, console: true }, true],
+      [{ console: false }, false]
+    ] as const) {
+      assert.strictEqual(onWebSocket(settings).console !== undefined, isOn, JSON.stringify(settings))
+    }
+  })
+
+  it("has an address of its own behind a proxy", () => {
+    assert.strictEqual(
+      onWebSocket({ publicUrl: "https://a.example/b" }).console?.publicUrl?.href,
+      "https://a.example/b"
+    )
+    for (const publicUrl of ["a.example", "ws://a.example", "https://a.example/?q", "https://u:p@a.example", ""]) {
+      assert.strictEqual(
+        why({ listen: "ws://127.0.0.1:0", publicUrl }),
+        `--public-url: ${JSON.stringify(publicUrl)} is not an address such as https://example.com or https://example.com/tools`
+      )
+    }
+    assert.match(
+      why({ listen: "ws://127.0.0.1:0", console: false, publicUrl: "https://a.example" }),
+      /pass --console true$/
+    )
+  })
+
+  it("needs a listener", () => {
+    assert.match(why({ console: true }), /^--console true requires a listener/)
+    assert.match(why({ publicUrl: "https://a.example" }), /^--public-url requires a listener/)
+    assert.strictEqual(configOf({ console: false })._tag, "Stdio")
+  })
+})

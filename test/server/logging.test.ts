@@ -11,7 +11,7 @@ const traceparent = `00-${traceId}-b7ad6b7169203331-01`
 const lines = (stderr: string): ReadonlyArray<Json> =>
   stderr
     .split("\n")
-    .filter((line) => line !== "" && !line.startsWith("exec-server listening on "))
+    .filter((line) => line !== "" && !/^exec-server (listening on|console at) /.test(line))
     .map((line) => JSON.parse(line))
 
 /** Has something secret in everything that a client sends and gets. */

@@ -42,7 +42,7 @@ describe("much output", () => {
     it.effect(`is in a buffer of its own until it has left, ${binaryOutput ? "binary" : "text"}`, () =>
       Effect.sync(() => {
         const { peer, sent, texts } = holding()
-        const notifier = Notifier.make(peer, binaryOutput ? { binaryOutput } : {}, new FramePool())
+        const notifier = new Notifier.PeerNotifier(peer, binaryOutput ? { binaryOutput } : {}, new FramePool())
         const chunks = Array.from({ length: 40 }, (_, i) => Buffer.alloc(i % 2 === 0 ? maxChunkBytes : minBytes, i))
         // As a child's output comes: the bytes are gone when the call returns.
         const shared = Buffer.alloc(maxChunkBytes)
@@ -77,8 +77,13 @@ describe("much output", () => {
   it.effect("that is little is text, or a small frame", () =>
     Effect.sync(() => {
       const { peer, sent, texts } = holding()
-      Notifier.make(peer, {}, new FramePool()).onOutput(process, 1, "stdout", Buffer.from("a"))
-      Notifier.make(peer, { binaryOutput: true }, new FramePool()).onOutput(process, 2, "stdout", Buffer.from("b"))
+      new Notifier.PeerNotifier(peer, {}, new FramePool()).onOutput(process, 1, "stdout", Buffer.from("a"))
+      new Notifier.PeerNotifier(peer, { binaryOutput: true }, new FramePool()).onOutput(
+        process,
+        2,
+        "stdout",
+        Buffer.from("b")
+      )
       assert.strictEqual(texts.length, 1)
       assert.strictEqual(sent.length, 1)
     })

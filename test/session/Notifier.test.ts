@@ -35,7 +35,7 @@ const setup = (capabilities = {}) => {
       resume: () => calls.push(`resume ${name}`)
     }) as unknown as ManagedProcess
   return {
-    notifier: Notifier.make(peer, capabilities, new FramePool()),
+    notifier: new Notifier.PeerNotifier(peer, capabilities, new FramePool()),
     messages: () => sent.map((text) => JSON.parse(text)),
     calls,
     process,

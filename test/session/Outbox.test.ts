@@ -304,3 +304,42 @@ it.live("nobody is told that large messages have left when there were none", () 
     assert.strictEqual(told, 1)
   })
 )
+
+describe("a peer that drains while it is sent something", () => {
+  for (const parts of [true, false]) {
+    it.live(parts ? "gets each part once" : "gets each message once, and those that wait behind it", () =>
+      Effect.gen(function* () {
+        const { peer, messages } = makePeer(parts)
+        let onDrain = () => {}
+        const { sendPart } = peer
+        const draining: Peer = {
+          ...peer,
+          send: (text) => {
+            peer.send(text)
+            onDrain()
+          },
+          ...(sendPart === undefined
+            ? {}
+            : {
+                sendPart: (part: Buffer, isLast: boolean) => {
+                  sendPart(part, isLast)
+                  onDrain()
+                }
+              })
+        }
+        const { outbox, untilSent } = sent(draining)
+        onDrain = outbox.onDrain
+        const bytes = fill(3 * Base64.sliceBytes + 1)
+        const encode = (result: unknown) => ({ ...(result as object), chunk: "" })
+        for (let i = 0; i < 2; i++) outbox.succeed(Wire.malformedId, { chunk: bytes }, encode)
+        outbox.send("after")
+        yield* untilSent
+        assert.lengthOf(messages, 3)
+        for (const message of messages.slice(0, 2)) {
+          assert.isTrue(Buffer.from(JSON.parse(message).result.chunk, "base64").equals(bytes))
+        }
+        assert.strictEqual(messages[2], "after")
+      })
+    )
+  }
+})

@@ -88,6 +88,8 @@ const paramsOf = (method: string, session: string, recordingId: string, shareId:
       return { intervalMs: 500 }
     case "environment/info":
     case "environment/status":
+    case "environment/limits":
+    case "session/grant":
     case "session/list":
     case "console/watch":
       return {}
@@ -130,6 +132,7 @@ const paramsOf = (method: string, session: string, recordingId: string, shareId:
 }
 
 const methods = Array.from(ExecApi.requests.keys()).filter((method) => method !== "initialize")
+const open = ["environment/info", "environment/status", "environment/limits", "session/grant"]
 const machine = methods.filter(
   (method) => /^(fs|http|environmentConfig|capabilit)/.test(method) || method === "process/start"
 )
@@ -149,8 +152,7 @@ const lists = ["process/list", "session/list", "console/watch", "usage/watch", "
 /** What each role may do about another client's process; the methods that use the machine do that for its own session. */
 const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
   client: [
-    "environment/info",
-    "environment/status",
+    ...open,
     "session/list",
     "share/list",
     "console/watch",
@@ -159,12 +161,12 @@ const allowed: { readonly [role: string]: ReadonlyArray<string> } = {
     ...attached,
     ...machine
   ],
-  viewer: ["environment/info", "environment/status", ...lists, ...reading],
+  viewer: [...open, ...lists, ...reading],
   operator: methods,
-  "scoped viewer": ["environment/info", "environment/status", ...reading],
-  "scoped operator": ["environment/info", "environment/status", ...reading, ...changing],
-  "viewer of another process": ["environment/info", "environment/status", ...attached],
-  "viewer of the whole session": ["environment/info", "environment/status", ...reading]
+  "scoped viewer": [...open, ...reading],
+  "scoped operator": [...open, ...reading, ...changing],
+  "viewer of another process": [...open, ...attached],
+  "viewer of the whole session": [...open, ...reading]
 }
 
 const claims: { readonly [role: string]: (session: string) => object } = {
@@ -217,6 +219,28 @@ describe("on another client's session", () => {
         code: forbidden,
         message: "this token may only view (process/write needs operator)"
       })
+    })
+  )
+})
+
+describe("session/grant", () => {
+  it.scopedLive("says the role, the scope and the expiry", () =>
+    Effect.gen(function* () {
+      const { as } = yield* server
+      for (const [token, expected] of [
+        ["viewer's", { role: "viewer", scope: null, expiresAtMs: null }],
+        [signed(secret, { sub: "owner" }), { role: "client", subject: "jwt:owner@", scope: null }],
+        [
+          signed(secret, { role: "operator", session: "s-1" }),
+          { role: "operator", scope: { session: "s-1", processId: null } }
+        ]
+      ] as const) {
+        const { client } = yield* as(token)
+        const grant = yield* client.ask("session/grant")
+        assert.containSubset(grant, expected)
+        assert.match(grant.session, /^s-[0-9a-f]{8}$/)
+        if (expected.scope === null && token !== "viewer's") assert.isAbove(grant.expiresAtMs, Date.now())
+      }
     })
   )
 })

@@ -168,6 +168,7 @@ const subjects: Readonly<Record<string, Subject>> = {
   },
   "environment/info": { base: () => ({}), rows: {} },
   "environment/status": { base: () => ({}), rows: {} },
+  "environment/limits": { base: () => ({}), rows: {} },
   "process/start": {
     base: ({ dir }) => startParams("p", ["/bin/sh", "-c", startScript], { cwd: dir }),
     observe: starts,
@@ -376,6 +377,7 @@ const subjects: Readonly<Record<string, Subject>> = {
       shareId: shown(shares, "that is revoked ends its connections, those without a handshake too, and its token")
     }
   },
+  "session/grant": { base: () => ({}), rows: {} },
   "session/list": { base: () => ({}), rows: {} },
   "session/end": { base: () => ({ session: "s-00000000" }), rows: { session: checked(1) } },
   "process/list": { base: () => ({}), rows: { session: otherSession } },

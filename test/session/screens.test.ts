@@ -177,16 +177,22 @@ describe("a late joiner", () => {
   })
 })
 
+/** A viewer whose window is full, of a terminal that has printed more than is retained since. */
+const behind = Effect.gen(function* () {
+  const { client, child } = yield* started()
+  const viewer = yield* attach(client, "p", { window: 16_384 })
+  viewer.ack(0)
+  yield* settle
+  child.emit("pty", "x".repeat(16_384))
+  yield* viewer.notified("output")
+  for (let i = 0; i < 2000; i++) child.emit("pty", `\r\nline ${i}`)
+  return { client, child, viewer }
+})
+
 describe("a viewer that falls behind", () => {
   it.scoped("gets the screen instead of what it has skipped, and goes on after it", () =>
     Effect.gen(function* () {
-      const { client, child } = yield* started()
-      const viewer = yield* attach(client, "p", { window: 16_384 })
-      viewer.ack(0)
-      yield* settle
-      child.emit("pty", "x".repeat(16_384))
-      yield* viewer.notified("output")
-      for (let i = 0; i < 2000; i++) child.emit("pty", `\r\nline ${i}`)
+      const { child, viewer } = yield* behind
       viewer.ack(1)
       const params = yield* viewer.notified("screen")
       assert.strictEqual(params.seq, 2001)
@@ -201,13 +207,7 @@ describe("a viewer that falls behind", () => {
 
   it.scoped("gets the screen before the end", () =>
     Effect.gen(function* () {
-      const { client, child } = yield* started()
-      const viewer = yield* attach(client, "p", { window: 16_384 })
-      viewer.ack(0)
-      yield* settle
-      child.emit("pty", "x".repeat(16_384))
-      yield* viewer.notified("output")
-      for (let i = 0; i < 2000; i++) child.emit("pty", `\r\nline ${i}`)
+      const { client, child, viewer } = yield* behind
       child.finish(0)
       yield* client.closed("p")
       viewer.ack(1)
@@ -218,13 +218,7 @@ describe("a viewer that falls behind", () => {
 
   it.scoped("goes on with a gap if there can be no screen", () =>
     Effect.gen(function* () {
-      const { client, child } = yield* started()
-      const viewer = yield* attach(client, "p", { window: 16_384 })
-      viewer.ack(0)
-      yield* settle
-      child.emit("pty", "x".repeat(16_384))
-      yield* viewer.notified("output")
-      for (let i = 0; i < 2000; i++) child.emit("pty", `\r\nline ${i}`)
+      const { viewer } = yield* behind
       viewer.ack(1)
       const { screen, seq } = yield* viewer.notified("screen")
       assert.isNull(screen)

@@ -43,6 +43,7 @@ describe("a share", () => {
       assert.closeTo(expiresAtMs, Date.now() + 60_000, 10_000)
       const viewer = yield* joined(token)
       const about = { session, processId: "p" }
+      assert.containSubset(yield* viewer.ask("session/grant"), { role: "viewer", scope: about, expiresAtMs })
       const { chunks } = yield* viewer.ask("process/read", about)
       assert.strictEqual(Buffer.from(chunks[0].chunk, "base64").toString(), "hello\n")
       assert.strictEqual((yield* viewer.ask("process/usage", about)).processes, 1)

@@ -36,6 +36,36 @@ describe("process/usage", () => {
     })
   )
 
+  it.scopedLive("counts a process that began since the last reading", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      for (const processId of ["p", "q", "r"]) {
+        yield* client.sh(processId, "echo ready; exec cat", { pipeStdin: true })
+        yield* client.sees(processId, "ready")
+        const { processes } = yield* client.ask("process/usage", { processId })
+        assert.strictEqual(processes, 1)
+        yield* Effect.sleep("10 millis")
+      }
+    })
+  )
+
+  it.scopedLive("is in the list of processes while one of the tree is alive", () =>
+    Effect.gen(function* () {
+      const { client } = yield* connected()
+      yield* client.sh("p", "sleep 1000 & echo ready; exec cat", { pipeStdin: true })
+      yield* client.sh("ended", "true")
+      yield* client.sees("p", "ready")
+      yield* client.closed("ended")
+      yield* until(client, "two processes", ({ processes }) => processes === 2)
+      const { processes } = yield* client.ask("process/list", {})
+      const [listed, ended] = processes
+      assert.hasAllKeys(listed.usage, ["cpuMs", "rssBytes", "processes"])
+      assert.strictEqual(listed.usage.processes, 2)
+      assert.isAbove(listed.usage.rssBytes, 100_000)
+      assert.isNull(ended.usage)
+    })
+  )
+
   it.scopedLive("counts children that were waited for, and never less than before", () =>
     Effect.gen(function* () {
       const { client } = yield* connected()

@@ -100,6 +100,8 @@ export interface FakeRelay {
   readonly sockets: ReadonlyArray<RawSocket>
   /** The registry's answers, in order. The last one is repeated. */
   answers: Array<Answer | "hang" | "drop">
+  /** The same for questions about clients. */
+  validations: Array<Answer | "hang" | "drop">
   /** The statuses that refuse the first upgrades. */
   readonly refusals: Array<number>
   /** Waits for an executor's socket, counted from 0. */
@@ -127,6 +129,7 @@ export const fakeRelay = (environmentId: string): Effect.Effect<FakeRelay, never
       requests,
       sockets,
       answers: [{ status: 200, body: JSON.stringify({ environment_id: environmentId, url, more: true }) }],
+      validations: [{ status: 200, body: '{"valid":true}' }],
       refusals: [],
       socket: (index) =>
         Effect.flatMap(
@@ -144,7 +147,8 @@ export const fakeRelay = (environmentId: string): Effect.Effect<FakeRelay, never
       })
       request.on("end", () => {
         requests.push({ method: request.method, url: request.url, headers: request.headers, body })
-        const answer = relay.answers.length > 1 ? relay.answers.shift() : relay.answers[0]
+        const answers = request.url?.endsWith("/validate") === true ? relay.validations : relay.answers
+        const answer = answers.length > 1 ? answers.shift() : answers[0]
         if (answer === "drop") request.socket.destroy()
         else if (answer !== undefined && answer !== "hang") {
           response.writeHead(answer.status, answer.headers ?? {}).end(answer.body)

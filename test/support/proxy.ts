@@ -1,4 +1,5 @@
 /** Networks that fail in the ways of real ones. */
+import { Buffer } from "node:buffer"
 import { type AddressInfo, createConnection, createServer, type Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -42,4 +43,48 @@ export const swallowingProxy = (
         swallows = true
       })
     }
+  })
+
+/** A proxy that keeps everything that goes through it, and can cut its connections. */
+export const recordingProxy = (
+  target: string
+): Effect.Effect<
+  { readonly url: string; readonly recorded: () => Buffer; readonly cut: Effect.Effect<void> },
+  never,
+  Scope.Scope
+> =>
+  Effect.gen(function* () {
+    const sockets = new Set<Socket>()
+    const chunks: Array<Buffer> = []
+    const { hostname, port } = new URL(target)
+    const cut = Effect.sync(() => {
+      for (const socket of sockets) socket.destroy()
+      sockets.clear()
+    })
+    const server = createServer((near) => {
+      const far = createConnection({ host: hostname, port: Number(port) })
+      for (const [from, to] of [
+        [near, far],
+        [far, near]
+      ] as const) {
+        sockets.add(from)
+        from.on("error", () => {})
+        from.on("data", (bytes) => chunks.push(bytes))
+        from.on("close", () => {
+          sockets.delete(from)
+          to.destroy()
+        })
+        from.pipe(to)
+      }
+    })
+    yield* Effect.acquireRelease(
+      Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
+      () =>
+        Effect.zipRight(
+          cut,
+          Effect.sync(() => server.close())
+        )
+    )
+    const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+    return { url, recorded: () => Buffer.concat(chunks), cut }
   })

@@ -287,3 +287,44 @@ export const genuineServer = (version: string): Effect.Effect<string, never, Sco
       Effect.catchAll(() => Effect.dieMessage(`the genuine server told no address: ${said}`))
     )
   })
+
+/** Starts a model and a client of an environment behind an encrypted relay. */
+export const codexOverNoise = (
+  version: string,
+  registry: { readonly url: string; readonly environmentId: string; readonly token: string }
+): Effect.Effect<Client, never, Scope.Scope> =>
+  start(
+    version,
+    {},
+    {},
+    {
+      CODEX_EXEC_SERVER_NOISE_REGISTRY_URL: registry.url,
+      CODEX_EXEC_SERVER_NOISE_ENVIRONMENT_ID: registry.environmentId,
+      CODEX_EXEC_SERVER_NOISE_AUTH_TOKEN: registry.token
+    }
+  )
+
+/** Starts the genuine server as an executor; it ends with the scope. */
+export const genuineExecutor = (
+  version: string,
+  registry: { readonly url: string; readonly environmentId: string; readonly token: string }
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const home = yield* folder("home")
+    const { url, environmentId, token } = registry
+    const args = [program(version), "exec-server", "--remote", url, "--environment-id", environmentId]
+    const env = { PATH: process.env["PATH"], HOME: home, CODEX_HOME: home, CODEX_API_KEY: token }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const child = spawn(process.execPath, args, { cwd: home, env, stdio: ["pipe", "ignore", "ignore"] })
+        const exit = new Promise<void>((resolve) => child.once("exit", () => resolve()))
+        return { child, exit }
+      }),
+      ({ child, exit }) =>
+        Effect.zipRight(
+          // The launcher hands it on to the program.
+          Effect.sync(() => child.kill("SIGTERM")),
+          Effect.promise(() => exit)
+        )
+    )
+  })

@@ -1,0 +1,116 @@
+/**
+ * The parts of the page that live as long as it does.
+ *
+ * @since 0.1.0
+ */
+import { computed, signal } from "@preact/signals"
+import { host } from "./Browser.js"
+import { textOf } from "./Channel.js"
+import { Connection } from "./Connection.js"
+import { Outputs } from "./Outputs.js"
+import { Store } from "./Store.js"
+import type { EnvironmentInfo, GrantInfo, Result } from "./Wire.js"
+
+/** The connection. */
+export const connection = new Connection(host)
+
+/** The output of the own processes. */
+export const outputs = new Outputs(connection)
+
+/** The lists. */
+export const store = new Store(connection)
+
+/** What the token permits, as last told. */
+export const grant = signal<GrantInfo | undefined>(undefined)
+
+/** The machine of the server, as last told. */
+export const machine = signal<EnvironmentInfo | null>(null)
+
+/** The limits of the server, by the names of its settings; null for none. */
+export const limits = signal<Result<"environment/limits">["limits"]>({})
+
+connection.state.subscribe((state) => {
+  if (state._tag !== "Online") return
+  grant.value = state.grant
+  machine.value = state.info
+})
+connection.whenOnline(() => {
+  // A lost connection asks again with the next one.
+  connection.call("environment/limits", {}).then(
+    (result) => {
+      limits.value = result.limits
+    },
+    () => {}
+  )
+})
+
+/** Whether requests are answered. */
+export const isOnline = computed(() => connection.state.value._tag === "Online")
+
+/** The time, by the second. */
+export const now = signal(Date.now())
+setInterval(() => {
+  if (!document.hidden) now.value = Date.now()
+}, 1000)
+
+/** A short message, for as long as it takes to read it. */
+export const notice = signal<{ readonly text: string; readonly isError: boolean } | undefined>(undefined)
+let clearing: ReturnType<typeof setTimeout> | undefined
+
+/** Tells something for a moment. */
+export const tell = (text: string, isError = false): void => {
+  clearTimeout(clearing)
+  notice.value = { text, isError }
+  clearing = setTimeout(() => {
+    notice.value = undefined
+  }, 6000)
+}
+
+/** Does something, and tells if it fails. Gives whether it did not. */
+export const attempt = async (action: () => Promise<unknown>): Promise<boolean> => {
+  try {
+    await action()
+    return true
+  } catch (error) {
+    tell(textOf(error), true)
+    return false
+  }
+}
+
+/** A question, and what is done with the answer. */
+export interface Question {
+  readonly title: string
+  readonly text: string
+  /** Foreign text that it is about, shown as it is. */
+  readonly detail?: string
+  readonly yes: string
+  readonly isDangerous?: boolean
+  readonly answer: (yes: boolean) => void
+}
+
+/** The question that is being asked. */
+export const question = signal<Question | undefined>(undefined)
+
+/** Asks before something is done. */
+export const ask = (about: Omit<Question, "answer">): Promise<boolean> => {
+  question.value?.answer(false)
+  return new Promise((resolve) => {
+    question.value = {
+      ...about,
+      answer: (yes) => {
+        question.value = undefined
+        resolve(yes)
+      }
+    }
+  })
+}
+
+/** Gives a file to the user. */
+export const save = (name: string, content: BlobPart, type: string): void => {
+  const address = URL.createObjectURL(new Blob([content], { type }))
+  const link = document.createElement("a")
+  link.href = address
+  link.download = name
+  link.click()
+  setTimeout(() => URL.revokeObjectURL(address), 60_000)
+}

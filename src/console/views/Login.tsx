@@ -1,0 +1,65 @@
+/**
+ * What is shown instead of the page while it may not be used: a form for a token, or why there is no connection.
+ *
+ * @since 0.1.0
+ */
+import type { Stop } from "../Connection.js"
+import { connection } from "../Page.js"
+import { visible } from "../VisibleText.js"
+
+const Login = ({ message }: { readonly message: string }) => (
+  <main class="page narrow">
+    <h1>Sign in</h1>
+    <form
+      onSubmit={(event) => {
+        event.preventDefault()
+        const token = String(new FormData(event.currentTarget).get("token") ?? "").trim()
+        connection.signIn(token === "" ? undefined : token)
+      }}
+    >
+      <p class="error message" role="alert">
+        {visible(message)}.
+      </p>
+      <label class="field">
+        <span>Token</span>
+        <input class="mono" type="password" name="token" required autoFocus autoComplete="off" />
+        <small>The server prints an address with a token when it starts, or reads one from its token file.</small>
+      </label>
+      <div class="actions">
+        <button type="submit" class="primary">
+          Sign in
+        </button>
+      </div>
+    </form>
+  </main>
+)
+
+const titles: { readonly [T in Stop["_tag"]]: string } = {
+  NeedsToken: "Sign in",
+  TakenOver: "Open elsewhere",
+  Ended: "Ended",
+  Forbidden: "Not admitted"
+}
+
+/** The view of a connection that has stopped. */
+export const Stopped = ({ stop }: { readonly stop: Stop }) => {
+  if (stop._tag === "NeedsToken") return <Login message={stop.message} />
+  return (
+    <main class="page narrow">
+      <h1>{titles[stop._tag]}</h1>
+      <p class="message" role="alert">
+        {visible(stop.message)}.
+      </p>
+      <div class="actions">
+        {stop._tag === "TakenOver" && (
+          <button type="button" class="primary" onClick={() => connection.connect()}>
+            Use it here
+          </button>
+        )}
+        <button type="button" onClick={() => connection.renew()}>
+          {stop._tag === "Forbidden" ? "Try again" : "New session"}
+        </button>
+      </div>
+    </main>
+  )
+}

@@ -1,0 +1,8 @@
+/**
+ * The library of the Model Context Protocol. The build bundles this module on its own, so that only the command that
+ * needs it loads it.
+ *
+ * @since 0.1.0
+ */
+export { ProtocolError, ProtocolErrorCode, Server } from "@modelcontextprotocol/server"
+export { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio"

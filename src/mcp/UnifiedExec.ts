@@ -1,0 +1,424 @@
+/**
+ * Commands for a program that cannot wait: each call returns after a window at the latest, with the new output and a
+ * number by which the command can be typed into, awaited and ended. What has ended stays readable.
+ *
+ * @since 0.1.0
+ */
+import { randomInt } from "node:crypto"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import type { ClientError, WriteRefused } from "../client/ClientError.js"
+import type { RemoteProcess } from "../client/RemoteProcess.js"
+import type { Environment } from "../environment/Environment.js"
+import type { Signal } from "../protocol/Signals.js"
+import type { ScreenText } from "../screen/ScreenMessages.js"
+import { CommandSession, type NewOutput, type Part, type State } from "./CommandSession.js"
+import { ExecFailure, reasonOf } from "./ExecFailure.js"
+import * as Shell from "./Shell.js"
+import * as TextScreens from "./TextScreens.js"
+import * as Typing from "./Typing.js"
+
+/** The most commands that have ended and stay readable. The one not asked for longest is forgotten first. */
+const maxEnded = 64
+
+/** Numbers begin below this one, so that one from another run is hardly ever mistaken. */
+const firstIdBelow = 10_000
+
+/** How long a command may take to end after SIGTERM, in milliseconds, and its end after that to be known. */
+const graceMs = 2000
+const endMs = graceMs + 1500
+
+/** How long an answer to a signal is awaited, in milliseconds. */
+const answerMs = 600
+
+/** How long a program may take to draw its screen again, in milliseconds. */
+const redrawMs = 1000
+
+/** Bytes of a token, about. */
+const tokenBytes = 4
+
+/** The windows of calls that do not say, in milliseconds, and their output in tokens: less than what clients cut. */
+const defaultYieldMs = 10_000
+const defaultTypedMs = 2000
+const defaultTokens = 8000
+
+/**
+ * What a window has shown.
+ *
+ * @category models
+ */
+export interface Report {
+  readonly sessionId: number
+  readonly state: State
+  /** How long the command has run, in milliseconds. */
+  readonly elapsedMs: number
+  readonly output: NewOutput
+  /** The text that was waited for, if it has come. */
+  readonly found: string | undefined
+  /** What was not done, and why: the command has ended, for example. */
+  readonly notDone: string | undefined
+}
+
+/**
+ * A command in a list.
+ *
+ * @category models
+ */
+export interface Listed {
+  readonly sessionId: number
+  readonly cmd: string
+  readonly environment: string
+  readonly tty: boolean
+  readonly state: State
+  readonly elapsedMs: number
+  /** How long ago it was started, in milliseconds. */
+  readonly startedMsAgo: number
+}
+
+/**
+ * What a terminal shows.
+ *
+ * @category models
+ */
+export interface ShownScreen extends ScreenText {
+  readonly state: State
+}
+
+/**
+ * How long a call may take, and how much it may return.
+ *
+ * @category models
+ */
+export interface Window {
+  /** The longest wait, in milliseconds; 10 s by default, 2 s after typing. */
+  readonly yieldTimeMs?: number | undefined
+  /** The most output, in tokens of about 4 bytes; 8000 by default. */
+  readonly maxOutputTokens?: number | undefined
+}
+
+/**
+ * A command to start.
+ *
+ * @category models
+ */
+export interface ExecCommand extends Window {
+  /** A command line of the user's shell. */
+  readonly cmd: string
+  /** Its working directory: an absolute path; by default the server's. */
+  readonly workdir?: string | undefined
+  /** Whether it runs in a terminal. */
+  readonly tty?: boolean | undefined
+  /** When its whole tree is killed, in milliseconds; never by default. */
+  readonly timeoutMs?: number | undefined
+  /** Called with its number, before it has printed anything. */
+  readonly onStarted?: (sessionId: number) => void
+}
+
+/**
+ * What to type into a command.
+ *
+ * @category models
+ */
+export interface WriteStdin extends Window, Typing.Typed {}
+
+/**
+ * What to wait for.
+ *
+ * @category models
+ */
+export interface ReadOutput extends Window {
+  /** Return as soon as new output contains one of these texts. */
+  readonly waitFor?: ReadonlyArray<string> | undefined
+}
+
+/** Where a command runs. */
+type Machine = Pick<Environment, "id" | "processes" | "files" | "info" | "client">
+
+/**
+ * The commands of one program. A number that does not exist fails, and the message names those that do.
+ *
+ * @category models
+ */
+export interface UnifiedExec {
+  /** Starts a command and waits for its end. If the caller is interrupted, the command is ended. */
+  readonly execCommand: (machine: Machine, command: ExecCommand) => Effect.Effect<Report, ExecFailure>
+  /** Types into a command, and waits until its output has come and is quiet. */
+  readonly writeStdin: (sessionId: number, input: WriteStdin) => Effect.Effect<Report, ExecFailure>
+  /** Waits for the end of a command, or for a text. */
+  readonly readOutput: (sessionId: number, window?: ReadOutput) => Effect.Effect<Report, ExecFailure>
+  /** Kept output from a byte on. */
+  readonly readAt: (
+    sessionId: number,
+    offset: number,
+    window?: Pick<Window, "maxOutputTokens">
+  ) => Effect.Effect<Part, ExecFailure>
+  /** What the terminal of a command shows, after a change of its size if one is given. */
+  readonly readScreen: (
+    sessionId: number,
+    size?: { readonly rows: number; readonly cols: number }
+  ) => Effect.Effect<ShownScreen, ExecFailure>
+  /** Ends a command with all its children, or sends it one signal. */
+  readonly kill: (
+    sessionId: number,
+    signal?: Signal | undefined,
+    window?: Pick<Window, "maxOutputTokens">
+  ) => Effect.Effect<Report, ExecFailure>
+  /** All commands, the oldest first. */
+  readonly list: Effect.Effect<ReadonlyArray<Listed>>
+  /** The last line that a command has printed. */
+  readonly lastLine: (sessionId: number) => string
+}
+
+/**
+ * Options of `make`.
+ *
+ * @category models
+ */
+export interface Options {
+  /** Whether the shell reads the profile of the user. */
+  readonly login?: boolean
+}
+
+const hasEnded = "the command has ended"
+
+const fail = (message: string) => new ExecFailure({ message })
+
+const failing = <A>(effect: Effect.Effect<A, ClientError>) => Effect.mapError(effect, (error) => fail(reasonOf(error)))
+
+/** Why a command cannot be started. The server's own reason does not say whether the directory is at fault. */
+const explainStart = (machine: Machine, workdir: string, error: ClientError) =>
+  machine.files.getMetadata(workdir).pipe(
+    Effect.matchEffect({
+      onFailure: (why) => fail(`cannot use ${workdir} as the working directory: ${reasonOf(why)}`),
+      onSuccess: ({ isDirectory }) =>
+        fail(isDirectory ? reasonOf(error) : `cannot use ${workdir} as the working directory: it is not a directory`)
+    })
+  )
+
+/** Ends the tree of a process. Servers that cannot ask it to end do so at once. */
+const endTree = (process: RemoteProcess): Effect.Effect<void> =>
+  process.terminate({ type: "graceful", timeoutMs: graceMs }).pipe(
+    Effect.catchTag("Unsupported", () => process.terminate()),
+    Effect.ignore
+  )
+
+/**
+ * Makes it; the scope ends all commands.
+ *
+ * @category constructors
+ */
+export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const sessions = new Map<number, CommandSession>()
+    let nextId = randomInt(1, firstIdBelow)
+    const screens = yield* TextScreens.make
+    const run = yield* FiberSet.makeRuntime<never>()
+
+    const forget = (session: CommandSession) => {
+      sessions.delete(session.id)
+      session.dispose()
+    }
+
+    const trim = () => {
+      const ended = Array.from(sessions.values()).filter(({ isOver }) => isOver)
+      for (const session of ended.slice(0, Math.max(0, ended.length - maxEnded))) forget(session)
+    }
+
+    const end = (session: CommandSession): Effect.Effect<void> =>
+      session.process === undefined
+        ? Effect.void
+        : Effect.zipRight(
+            endTree(session.process),
+            Effect.timeoutOption(
+              session.until(() => session.isOver),
+              endMs
+            )
+          )
+
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach(sessions.values(), (session) => Effect.interruptible(end(session)), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    )
+
+    const find = (id: number): Effect.Effect<CommandSession, ExecFailure> =>
+      Effect.suspend(() => {
+        const session = sessions.get(id)
+        if (session === undefined) {
+          const running = Array.from(sessions.values()).filter(({ isOver }) => !isOver)
+          const ids = running.length === 0 ? "none" : running.map((one) => one.id).join(", ")
+          return fail(`there is no session ${id}; running: ${ids}`)
+        }
+        // Asked for last.
+        sessions.delete(id)
+        sessions.set(id, session)
+        return Effect.succeed(session)
+      })
+
+    const report = (
+      session: CommandSession,
+      { maxOutputTokens = defaultTokens }: Pick<Window, "maxOutputTokens">,
+      more: Partial<Pick<Report, "found" | "notDone">> = {}
+    ): Effect.Effect<Report> =>
+      Effect.suspend(() => {
+        // Taken before the output: it may end while its screen is read.
+        const { id: sessionId, state, elapsedMs } = session
+        return Effect.map(session.show(maxOutputTokens * tokenBytes), (output) => ({
+          sessionId,
+          state,
+          elapsedMs,
+          output,
+          found: undefined,
+          notDone: undefined,
+          ...more
+        }))
+      })
+
+    const open = (
+      machine: Machine,
+      command: ExecCommand,
+      restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+    ) =>
+      Effect.gen(function* () {
+        const { cmd, workdir = Shell.workdirOf(machine.info), tty = false, timeoutMs } = command
+        const start = Shell.startOf(machine.info, { cmd, workdir, tty, timeoutMs, login })
+        const process = yield* restore(machine.processes.start(start)).pipe(
+          Effect.catchTag("ServerError", (error) => explainStart(machine, workdir, error)),
+          Effect.mapError(({ message }) => fail(message))
+        )
+        const id = nextId++
+        const screen = tty ? screens.open(Shell.size, () => session.wake()) : undefined
+        const session: CommandSession = new CommandSession(id, cmd, machine.id, process, screen)
+        sessions.set(id, session)
+        command.onStarted?.(id)
+        run(Effect.zipRight(session.follow(process, machine.client), Effect.sync(trim)))
+        return session
+      })
+
+    const execCommand: UnifiedExec["execCommand"] = (machine, command) => {
+      const { workdir, yieldTimeMs = defaultYieldMs } = command
+      if (workdir !== undefined && !workdir.startsWith("/")) {
+        return fail(`workdir must be an absolute path, not ${JSON.stringify(workdir)}`)
+      }
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(open(machine, command, restore), (session) => {
+          // Nobody knows its number.
+          const abandon = Effect.sync(() => {
+            run(
+              Effect.zipRight(
+                end(session),
+                Effect.sync(() => forget(session))
+              )
+            )
+          })
+          const shown = Effect.zipRight(Effect.timeoutOption(session.ended, yieldTimeMs), report(session, command))
+          return Effect.onInterrupt(restore(shown), () => abandon)
+        })
+      )
+    }
+
+    const writeStdin: UnifiedExec["writeStdin"] = (sessionId, input) =>
+      Effect.gen(function* () {
+        const session = yield* find(sessionId)
+        yield* Typing.check(session, input.keys ?? [])
+        const { process } = session
+        if (process === undefined || session.state._tag !== "Running") {
+          return yield* report(session, input, { notDone: `nothing was written: ${hasEnded}` })
+        }
+        const since = performance.now()
+        const refused = yield* Typing.type(session.hasTerminal, process, input).pipe(
+          Effect.as(undefined),
+          Effect.catchTag("WriteRefused", (error: WriteRefused) =>
+            Effect.succeed(error.status === "stdinClosed" ? "its stdin is closed" : hasEnded)
+          ),
+          failing
+        )
+        if (refused === undefined)
+          yield* Effect.timeoutOption(session.quiet(since), input.yieldTimeMs ?? defaultTypedMs)
+        return yield* report(session, input, {
+          notDone: refused === undefined ? undefined : `nothing was written: ${refused}`
+        })
+      })
+
+    const readOutput: UnifiedExec["readOutput"] = (sessionId, window = {}) =>
+      Effect.gen(function* () {
+        const session = yield* find(sessionId)
+        const { waitFor = [] } = window
+        const search = session.finder(waitFor)
+        let found: string | undefined
+        const come = session.until(() => {
+          found = search()
+          return found !== undefined
+        })
+        // After the exit, or for a text, what still holds the output is waited for as well.
+        const over = session.until(() => session.isOver)
+        const isEnd = waitFor.length === 0
+        const awaited = !isEnd ? Effect.raceFirst(come, over) : session.state._tag === "Running" ? session.ended : over
+        yield* Effect.timeoutOption(awaited, window.yieldTimeMs ?? defaultYieldMs)
+        return yield* report(session, window, { found })
+      })
+
+    const readScreen: UnifiedExec["readScreen"] = (sessionId, size) =>
+      Effect.gen(function* () {
+        const session = yield* find(sessionId)
+        if (!session.hasTerminal) {
+          return yield* fail(`session ${sessionId} has no terminal; start the command with tty to see a screen`)
+        }
+        if (size !== undefined) {
+          const { process } = session
+          if (process === undefined) return yield* fail(`the size cannot be changed: the command has ended`)
+          const since = performance.now()
+          session.resizeScreen(size)
+          yield* failing(process.resize(size.rows, size.cols))
+          yield* Effect.timeoutOption(session.quiet(since), redrawMs)
+        }
+        const { state } = session
+        const text = yield* session.readScreen()
+        return text === undefined
+          ? yield* fail(`the screen of session ${sessionId} could not be made; read_output has its text`)
+          : { ...text, state }
+      })
+
+    const kill: UnifiedExec["kill"] = (sessionId, signal, window = {}) =>
+      Effect.gen(function* () {
+        const session = yield* find(sessionId)
+        const { process, state } = session
+        if (signal === undefined) {
+          yield* end(session)
+          return yield* report(session, window)
+        }
+        if (process === undefined || state._tag !== "Running") {
+          return yield* report(session, window, { notDone: `no signal was sent: ${hasEnded}` })
+        }
+        const since = performance.now()
+        yield* failing(process.signal(signal))
+        yield* Effect.timeoutOption(session.quiet(since), answerMs)
+        return yield* report(session, window)
+      })
+
+    return {
+      execCommand,
+      writeStdin,
+      readOutput,
+      readAt: (sessionId, offset, { maxOutputTokens = defaultTokens } = {}) =>
+        Effect.map(find(sessionId), (session) => session.readAt(offset, maxOutputTokens * tokenBytes)),
+      readScreen,
+      kill,
+      list: Effect.sync(() =>
+        Array.from(sessions.values())
+          .sort((a, b) => a.id - b.id)
+          .map(({ id: sessionId, cmd, environment, hasTerminal: tty, state, elapsedMs, startedAt }) => ({
+            sessionId,
+            cmd,
+            environment,
+            tty,
+            state,
+            elapsedMs,
+            startedMsAgo: Date.now() - startedAt
+          }))
+      ),
+      lastLine: (sessionId) => sessions.get(sessionId)?.lastLine ?? ""
+    }
+  })

@@ -1,0 +1,93 @@
+/**
+ * The transport of an executor, encrypted or not, as the settings and the registry's answer say.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Transport } from "../transport/Transport.js"
+import * as Registration from "./Registration.js"
+import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
+import * as RelayTransport from "./RelayTransport.js"
+import { RemoteAuth } from "./RemoteAuth.js"
+
+/**
+ * Options of an executor.
+ *
+ * @category models
+ */
+export interface Options {
+  readonly target: Registration.Target
+  /**
+   * Whether the traffic is encrypted from end to end. `noise`: always. `legacy`: never, so that the rendezvous reads it.
+   * `auto`, the default: if the registry's answer says so.
+   */
+  readonly profile?: "auto" | "noise" | "legacy"
+  /** The file that keeps the executor's key. Without it, the key is a new one each time. */
+  readonly identityFile?: string | undefined
+  /** Called with the environment id after each registration. */
+  readonly onRegistered: (environmentId: string) => Effect.Effect<void>
+}
+
+type Built = Layer.Layer<Transport, EndpointError, RemoteAuth>
+
+/** The plain relay, which registers before each connection. The first registration may have been made. */
+const legacy = ({ target, onRegistered }: Options, first?: string): Built =>
+  RelayTransport.layer.pipe(
+    Layer.provide(
+      Layer.effect(
+        RelayEndpoint,
+        Effect.map(RelayEndpoint, ({ url: register }) => {
+          let known = first
+          return {
+            url: Effect.suspend(() => {
+              const url = known
+              known = undefined
+              return url === undefined ? register : Effect.succeed(url)
+            })
+          }
+        })
+      ).pipe(Layer.provide(Registration.layer(target, onRegistered)))
+    )
+  )
+
+const refused = new EndpointError({
+  message:
+    "environment registry answered without `security_profile`: it does not know the encrypted relay; " +
+    "with --remote-profile auto or legacy the rendezvous reads everything",
+  retryable: false
+})
+
+const negotiated = (options: Options, mayBeLegacy: boolean) =>
+  Effect.gen(function* () {
+    const { target, identityFile, onRegistered } = options
+    // Loaded on first use: ML-KEM-768 takes 40 ms.
+    const [Identity, NoiseRegistry, NoiseTransport] = yield* Effect.promise(() =>
+      Promise.all([
+        import("./noise/Identity.js"),
+        import("./noise/NoiseRegistry.js"),
+        import("./noise/NoiseTransport.js")
+      ])
+    )
+    const identity = yield* Identity.load(identityFile)
+    const answer = yield* NoiseRegistry.register(target, yield* RemoteAuth, identity.public)
+    if (!NoiseRegistry.isEncrypted(answer)) {
+      if (!mayBeLegacy) return yield* refused
+      const url = yield* Registration.addressIn(answer, target)
+      yield* onRegistered(target.environmentId)
+      return legacy(options, url)
+    }
+    const first = yield* NoiseRegistry.registeredIn(answer, target)
+    yield* onRegistered(target.environmentId)
+    return NoiseTransport.layer({ target, identity, first, onRegistered })
+  })
+
+/**
+ * Peers behind a rendezvous. Building the layer registers the executor, and fails if that is refused.
+ *
+ * @category layers
+ */
+export const layer = (options: Options): Built => {
+  const { profile = "auto" } = options
+  return profile === "legacy" ? legacy(options) : Layer.unwrapEffect(negotiated(options, profile === "auto"))
+}

@@ -1,0 +1,194 @@
+/**
+ * The executor's side of an encrypted relay: completes the handshakes of one socket, once the registry has confirmed the
+ * client's authorization, and presents each stream as a peer. Nothing that is wrong with one stream affects the others.
+ *
+ * @since 0.1.0
+ */
+import { Buffer, isUtf8 } from "node:buffer"
+import * as Either from "effect/Either"
+import type { Grant } from "../../session/Grant.js"
+import type { Ending, Peer, PeerEvents } from "../../session/Peer.js"
+import { Turns } from "../RelayDriver.js"
+import type { Limits } from "../RelayLimits.js"
+import type { RelaySocket } from "../RelaySocket.js"
+import * as Handshake from "./Handshake.js"
+import * as KeyPair from "./KeyPair.js"
+import * as NoiseFrame from "./NoiseFrame.js"
+import { NoiseStream, protocolError } from "./NoiseStream.js"
+
+/** All clients that the registry lets in are one subject, as on the plain relay. */
+const anyClient: Grant = { id: "relay" }
+
+/** The most handshakes that wait for the registry. */
+const maxPending = 32
+
+/** After this many failed handshakes of a socket, new ones are refused for a while. */
+const maxFailures = 8
+
+/** How long they are refused, in milliseconds. */
+const pauseMs = 10000
+
+/** The registry's word on a client. `ExecutorRejected`: it rejects the executor's own credential. */
+export type Verdict = "Valid" | "Invalid" | "ExecutorRejected"
+
+/** Options of a mux. */
+export interface Options {
+  readonly limits: Limits
+  readonly maxMessageBytes: number
+  readonly identity: KeyPair.KeyPair
+  readonly environmentId: string
+  /** The registration whose URL the socket was opened with. */
+  readonly registrationId: string
+  /** Asks the registry about a client. Returns how to stop asking. */
+  readonly validate: (
+    client: KeyPair.PublicKey,
+    authorization: string,
+    onVerdict: (verdict: Verdict) => void
+  ) => () => void
+  /** Serves a new stream. Calls `onEnded` when nothing more can be sent on it. */
+  readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
+  readonly warn: (message: string) => void
+  /** The socket is gone. Called once, after all of its streams have ended. */
+  readonly onEnd: (reason: string) => void
+}
+
+/** The reason of a reset. Resets are not encrypted: those for violations, which quote the client, say nothing. */
+const resetReason = ({ code, reason }: Ending) => (code === 1002 ? protocolError : reason)
+
+/** Presents the streams of a socket as peers, until the socket is gone. */
+export const run = (socket: RelaySocket, options: Options): void => {
+  const { limits, maxMessageBytes, identity, environmentId, registrationId, validate, accept, warn, onEnd } = options
+  const streams = new Map<string, NoiseStream>()
+  /** Handshakes that wait for the registry, and how to give them up. */
+  const pending = new Map<string, () => void>()
+  const warned = new Set<string>()
+  const reading = { maxMessageBytes, maxHeldBytes: limits.maxHeldBytes, budget: { used: 0 } }
+  const turns = new Turns(socket)
+  let failures = 0
+  let refusesUntil = 0
+
+  const warnOnce = (message: string) => {
+    if (warned.has(message)) return
+    warned.add(message)
+    warn(`${message}; others like it are not reported`)
+  }
+
+  const refuse = (streamId: string, reason: string) => {
+    if (!turns.isFull) socket.send(NoiseFrame.reset(streamId, reason))
+  }
+
+  const fail = (streamId: string, why: string) => {
+    warnOnce(`a handshake failed: ${why}`)
+    refuse(streamId, protocolError)
+    failures++
+    if (failures < maxFailures) return
+    failures = 0
+    refusesUntil = performance.now() + pauseMs
+    warn(`${maxFailures} handshakes have failed; new ones are refused for ${pauseMs / 1000} seconds`)
+  }
+
+  const giveUp = (streamId: string) => {
+    pending.get(streamId)?.()
+    pending.delete(streamId)
+  }
+
+  const open = (streamId: string, keys: Handshake.Keys, client: KeyPair.PublicKey) => {
+    let events: PeerEvents | undefined
+    let over = false
+    let ended = () => {}
+    const stream: NoiseStream = new NoiseStream(streamId, keys, reading, turns, {
+      onMessage: (bytes) => {
+        if (isUtf8(bytes)) events?.onMessage(bytes.toString())
+        else end({ code: 1002, reason: "the message is not valid UTF-8" })
+      },
+      onDrain: () => events?.onDrain(),
+      onEnd: ({ fault }) => {
+        over = true
+        if (fault !== undefined) warnOnce(`a stream has ended: ${fault}`)
+        if (streams.get(streamId) === stream) streams.delete(streamId)
+        events?.onEnd()
+        ended()
+      }
+    })
+    const end = (ending: Ending) => {
+      // The id is free now: its next handshake opens a new connection.
+      if (streams.get(streamId) === stream) streams.delete(streamId)
+      stream.close(resetReason(ending))
+    }
+    streams.set(streamId, stream)
+    const peer: Peer = {
+      name: `encrypted relay stream ${streamId}`,
+      grant: anyClient,
+      malformedPrefix: `failed to parse JSON-RPC message from exec-server relay stream ${streamId}`,
+      malformedEnds: true,
+      key: KeyPair.fingerprint(client),
+      resumable: true,
+      listen: (given) => {
+        events = given
+        if (over) given.onEnd()
+        else stream.resume()
+      },
+      send: (text) => stream.send({ payload: Buffer.from(text) }),
+      sendUtf8: (payload, onSealed) => stream.send({ payload, onSealed }),
+      sendBinary: (payload, onSealed) => stream.send({ payload, onSealed }),
+      buffered: () => stream.queuedBytes,
+      pause: () => stream.pause(),
+      resume: () => stream.resume(),
+      close: end
+    }
+    accept(peer, (f) => {
+      ended = f
+      if (over) f()
+    })
+  }
+
+  const onHandshake = (streamId: string, message: Buffer) => {
+    if (performance.now() < refusesUntil) return refuse(streamId, "handshakes are refused for a while")
+    if (streams.size + pending.size >= limits.maxStreams) {
+      return refuse(streamId, `the limit of ${limits.maxStreams} streams is reached; end others first`)
+    }
+    if (pending.size >= maxPending) return refuse(streamId, "too many handshakes wait for the registry")
+    const accepted = Handshake.accept({ environmentId, registrationId, streamId }, identity, message)
+    if (Either.isLeft(accepted)) return fail(streamId, accepted.left)
+    const { client, authorization, answer } = accepted.right
+    const answerWith = (verdict: Verdict) => {
+      pending.delete(streamId)
+      if (verdict === "Invalid") return fail(streamId, "the registry does not know the client's authorization")
+      const answered = answer(verdict === "Valid" ? undefined : Handshake.registryRejected)
+      if (Either.isLeft(answered)) return fail(streamId, answered.left)
+      socket.send(NoiseFrame.handshake(streamId, answered.right.message))
+      if (verdict === "Valid") open(streamId, answered.right.keys, client)
+    }
+    pending.set(streamId, validate(client, authorization, answerWith))
+  }
+
+  const onFrame = ({ streamId, body }: NoiseFrame.Frame) => {
+    const stream = streams.get(streamId)
+    if (body._tag === "Reset") {
+      giveUp(streamId)
+      stream?.stop(body.reason)
+    } else if (body._tag === "Record" && stream !== undefined) stream.receive(body.seq, body.payload)
+    // The stream itself goes on: its client did not send this, or ends it at the reset.
+    else if (body._tag === "Handshake" && stream !== undefined) refuse(streamId, protocolError)
+    else if (body._tag === "Handshake" && !pending.has(streamId)) onHandshake(streamId, body.payload)
+    else if (body._tag !== "Other") {
+      giveUp(streamId)
+      refuse(streamId, protocolError)
+    }
+  }
+
+  socket.listen({
+    onFrame: (bytes) => {
+      const frame = NoiseFrame.decode(bytes)
+      if (typeof frame === "string") warnOnce(`${frame}; it is dropped`)
+      else onFrame(frame)
+    },
+    onText: () => warnOnce("relay message frames are binary, this message is text; it is dropped"),
+    onDrain: () => turns.onDrain(),
+    onEnd: (_, reason) => {
+      for (const streamId of Array.from(pending.keys())) giveUp(streamId)
+      for (const stream of Array.from(streams.values())) stream.stop("the relay socket is gone")
+      onEnd(reason)
+    }
+  })
+}
