@@ -398,7 +398,7 @@ const usesShare = ({ url, token, session, stderr }: { [name in "url" | "token" |
     assert.deepInclude(yield* command(["logs", `${session}/p1`, ...as]), { code: 0, stdout: "here\n" })
     const { type, sees } = yield* atTerminal(["sh"])
     yield* type(`${commandLine("attach", `${session}/p1`, ...as).join(" ")}\n`)
-    yield* sees("\nhere")
+    yield* sees("here\r\n")
     const other = yield* command(["logs", `${session}/p2`, ...as])
     assert.strictEqual(other.code, 1)
     assert.include(other.stderr, "this token may only view what it was made for")

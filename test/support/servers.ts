@@ -139,7 +139,9 @@ export const launch = ({ args = [], env = {}, under }: LaunchOptions): Effect.Ef
       })
       child.stdin.on("error", () => {})
       const exited = new Promise<number | string>((resolve) => {
-        child.once("exit", (code, signal) => resolve(signal ?? code ?? -1))
+        // "close" comes after the last of stderr, and never if a process that outlives the server holds stderr.
+        child.once("close", (code, signal) => resolve(signal ?? code ?? -1))
+        child.once("exit", (code, signal) => setTimeout(resolve, 500, signal ?? code ?? -1))
       })
       const exit = Effect.promise(() => exited).pipe(
         Effect.timeout("30 seconds"),
