@@ -11,7 +11,8 @@ import { connected } from "../support/servers.js"
 import { startParams, type TestClient } from "../support/TestClient.js"
 
 const sequences = 1000
-const atATime = 8
+/** The time goes into waiting for children, not into work. */
+const atATime = 32
 
 /** Copies its input, says when that ends, and then waits to be ended. */
 const child = [

@@ -12,7 +12,7 @@ import { startParams, type TestClient } from "../support/TestClient.js"
 
 const why = noDeadMount === undefined ? "" : ` (not here: ${noDeadMount})`
 
-describe.runIf(noDeadMount === undefined)(`a file system that does not answer${why}`, () => {
+describe.runIf(noDeadMount === undefined)(`a file system that does not answer${why}`, { concurrent: true }, () => {
   for (const mode of ["unread", "read"] as const) {
     it.scopedLive(`${mode}: starts on it fail by name, others go on, and the server ends in time`, () =>
       Effect.gen(function* () {

@@ -112,7 +112,7 @@ const executor = (relay: FakeRelay, environmentId = id, ...args: ReadonlyArray<s
   })
 const error = (status: number, body: string): Answer => ({ status, body })
 
-describe("registering", () => {
+describe("registering", { concurrent: true }, () => {
   it.scopedLive(
     "one POST with a bearer token and no body; a line on stderr; then the socket, without credentials",
     () =>
