@@ -1,16 +1,18 @@
-// Bundles the command: dist/bin.js runs dist/main-<hash>.cjs from its compile cache. Removes what earlier builds left.
+// Bundles the command: dist/bin.js runs dist/server-<hash>.cjs or dist/commands-<hash>.cjs from its compile cache.
+// Removes what earlier builds left.
 //
 // Compiling the bundle would take a third of the server's start-up (`node scratch/bench.mjs --only startup`).
+import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import Module from "node:module"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import v8 from "node:v8"
 import { build } from "esbuild"
 import { buildConsole } from "./console.mjs"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
+const warm = fileURLToPath(new URL("warm.mjs", import.meta.url))
 
 // The worker process for sandboxed file requests, and the thread that emulates terminals.
 await build({
@@ -29,22 +31,26 @@ await build({
 
 await buildConsole()
 
-// Bundled on its own: only one command needs it, and each start reads the whole file of the others.
-const sdk = {
-  name: "sdk",
-  setup: ({ onResolve }) => onResolve({ filter: /\/Sdk\.js$/ }, () => ({ path: "./sdk", external: true }))
+// Bundled on their own: few need them, and each start reads the whole file of the others.
+const apart = {
+  name: "apart",
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /\/(Sdk|bin)\.js$/ }, ({ path }) => ({
+      path: path.replace(/^.*\/|\.js$/g, ""),
+      external: true
+    }))
 }
 
 /** Bundles a program, and returns the name of its file. */
-const bundle = async (kind, entry, plugins) => {
+const bundle = async (kind, entry, left = []) => {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL(`../src/${entry}`, import.meta.url))],
     bundle: true,
     platform: "node",
     target: "node20",
     format: "cjs",
-    external: ["node-pty"],
-    plugins,
+    plugins: [apart],
+    external: ["node-pty", ...left],
     // What is loaded later is required, by the function that dist/bin.js passes.
     supported: { "dynamic-import": false },
     write: false,
@@ -64,8 +70,10 @@ const bundle = async (kind, entry, plugins) => {
   return name
 }
 
-const name = await bundle("main", "bin.ts", [sdk])
-const sdkName = await bundle("sdk", "mcp/Sdk.ts", [])
+// It never gets there: `binServer.ts` leaves remote mode to `bin.ts`.
+const server = await bundle("server", "binServer.ts", ["../remote/RemoteTransport.js"])
+const commands = await bundle("commands", "bin.ts")
+const sdk = await bundle("sdk", "mcp/Sdk.ts")
 
 const bin = join(dist, "bin.js")
 writeFileSync(
@@ -91,6 +99,11 @@ const compiled = (file) => {
   }
 }
 
+/** What was loaded, by its path: for the build. */
+export const scripts = new Map()
+
+const names = { bin: "${commands}", Sdk: "${sdk}" }
+
 const run = (name) => {
   const file = join(folder, name + ".cjs")
   const script = new vm.Script(readFileSync(file, "latin1"), {
@@ -99,19 +112,21 @@ const run = (name) => {
     importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
   })
   const module = { exports: {} }
-  const load = (id) => (id === "./sdk" ? run("${sdkName}").exports : require(id))
+  const load = (id) => (id in names ? run(names[id]) : require(id))
+  scripts.set(file, script)
   script.runInThisContext()(module.exports, load, module, file, folder)
-  return { script, exports: module.exports }
+  return module.exports
 }
 
-export const bundles = { run, script: run("${name}").script }
+// A server has flags only.
+run(/^(?!-)/.test(process.argv[2] ?? "-") ? names.bin : "${server}")
 `
 )
 chmodSync(bin, 0o755)
 
 // Removes modules whose source was moved or deleted. The others were overwritten in place, so that a running program
 // always finds its modules.
-const bundled = ["bin.ts", join("sandbox", "fileWorker.ts"), join("screen", "screenWorker.ts")]
+const bundled = ["bin.ts", "binServer.ts", join("sandbox", "fileWorker.ts"), join("screen", "screenWorker.ts")]
 const sources = readdirSync(fileURLToPath(new URL("../src", import.meta.url)), { recursive: true })
 const current = new Set(["bin.js", "fileWorker.js", "screenWorker.js"])
 const isCompiled = (path) => path.endsWith(".ts") && !path.startsWith("console/") && !bundled.includes(path)
@@ -123,21 +138,8 @@ for (const path of readdirSync(dist, { recursive: true })) {
   if (isModule && !current.has(path)) rmSync(join(dist, path))
 }
 
-// Runs one start, and caches the functions that it has compiled.
-process.argv = [process.execPath, bin, "--listen", "ws://127.0.0.1:0"]
-process.stderr.write = () => true
-process.stdout.write = () => {
-  setImmediate(async () => {
-    const { bundles } = await import(bin)
-    const sdk = bundles.run(sdkName)
-    // V8 rejects cached code that was made with other flags, and the server has set these.
-    for (const flag of ["semi-space-growth-factor=2", "parallel-scavenge", "concurrent-array-buffer-sweeping"]) {
-      v8.setFlagsFromString(`--${flag}`)
-    }
-    writeFileSync(join(dist, `${name}.cache`), bundles.script.createCachedData())
-    writeFileSync(join(dist, `${sdkName}.cache`), sdk.script.createCachedData())
-    process.exit()
-  })
-  return true
+// Each run adds the functions that it has compiled to the caches.
+for (const args of [["--listen", "ws://127.0.0.1:0"], ["run", "--", "true"], ["mcp"]]) {
+  const { status, stderr } = spawnSync(process.execPath, [warm, bin, ...args], { encoding: "utf8", timeout: 60_000 })
+  if (status !== 0) throw new Error(`exec-server ${args.join(" ")} exited with ${status}: ${stderr}`)
 }
-await import(bin)
