@@ -8,6 +8,7 @@ import { Buffer, isUtf8 } from "node:buffer"
 import * as Either from "effect/Either"
 import type { Grant } from "../../session/Grant.js"
 import type { Ending, Peer, PeerEvents } from "../../session/Peer.js"
+import type { Hooks } from "../Dialer.js"
 import { Turns } from "../RelayDriver.js"
 import type { Limits } from "../RelayLimits.js"
 import type { RelaySocket } from "../RelaySocket.js"
@@ -32,7 +33,7 @@ const pauseMs = 10000
 export type Verdict = "Valid" | "Invalid" | "ExecutorRejected"
 
 /** Options of a mux. */
-export interface Options {
+export interface Options extends Hooks {
   readonly limits: Limits
   readonly maxMessageBytes: number
   readonly identity: KeyPair.KeyPair
@@ -45,11 +46,6 @@ export interface Options {
     authorization: string,
     onVerdict: (verdict: Verdict) => void
   ) => () => void
-  /** Serves a new stream. Calls `onEnded` when nothing more can be sent on it. */
-  readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
-  readonly warn: (message: string) => void
-  /** The socket is gone. Called once, after all of its streams have ended. */
-  readonly onEnd: (reason: string) => void
 }
 
 /** The reason of a reset. Resets are not encrypted: those for violations, which quote the client, say nothing. */
@@ -185,10 +181,10 @@ export const run = (socket: RelaySocket, options: Options): void => {
     },
     onText: () => warnOnce("relay message frames are binary, this message is text; it is dropped"),
     onDrain: () => turns.onDrain(),
-    onEnd: (_, reason) => {
+    onEnd: (code, reason) => {
       for (const streamId of Array.from(pending.keys())) giveUp(streamId)
       for (const stream of Array.from(streams.values())) stream.stop("the relay socket is gone")
-      onEnd(reason)
+      onEnd(code, reason)
     }
   })
 }
