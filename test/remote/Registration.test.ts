@@ -46,7 +46,7 @@ describe("parseTarget", () => {
 const headers = (url: string, variables: NodeJS.ProcessEnv, more: { tokenFile?: string; insecure?: boolean } = {}) =>
   Effect.gen(function* () {
     const auth = yield* RemoteAuth
-    return yield* auth.headers(new URL(url))
+    return yield* auth.headers(new URL(url), { method: "POST", headers: {}, body: undefined })
   }).pipe(
     Effect.provide(RemoteAuth.layerBearer({ tokenFile: undefined, insecure: false, variables, ...more })),
     Effect.match({ onFailure: ({ message }) => message, onSuccess: (headers) => headers["authorization"] ?? "none" })
