@@ -1,4 +1,5 @@
-// Compares the throughput over a rendezvous with a direct connection: node scratch/relay.mjs [MEGABYTES] [ROUNDS]
+// Compares the throughput over a rendezvous, plain and encrypted, with a direct connection, and measures handshakes:
+// node scratch/relay.mjs [MEGABYTES] [ROUNDS]
 //
 // Output is sent as text and as binary frames, which this project's client asks for. An uncounted first round warms up
 // the code.
@@ -9,6 +10,10 @@ import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 import WebSocket from "ws"
 import * as MemoryTuning from "../dist/command/MemoryTuning.js"
+import * as Handshake from "../dist/remote/noise/Handshake.js"
+import * as KeyPair from "../dist/remote/noise/KeyPair.js"
+import * as NoiseClient from "../dist/remote/noise/NoiseClient.js"
+import * as Registration from "../dist/remote/Registration.js"
 import * as RelayClient from "../dist/remote/RelayClient.js"
 
 const bytes = Number(process.argv[2] ?? 600) * 1e6
@@ -34,17 +39,30 @@ const direct = async (url, onMessage, onBinary) => {
   return { send: (text) => ws.send(text), close: () => ws.close() }
 }
 
-const relayed = async (url, onMessage, onBinary) => {
+/** A link that is open until it is closed. */
+const linked = async (connect, onMessage, onBinary) => {
   let end = () => {}
   const link = await new Promise((resolve, reject) => {
     const program = Effect.gen(function* () {
-      resolve(yield* RelayClient.connect(url))
+      resolve(yield* connect)
       yield* Effect.promise(() => new Promise((done) => (end = done)))
     })
     Effect.runPromise(Effect.scoped(program)).catch(reject)
   })
   link.listen({ onMessage, onBinary, onDrain: () => {}, onEnd: () => {} })
   return { send: link.send, close: () => end() }
+}
+
+const relayed = (url, ...listeners) =>
+  linked(RelayClient.connect(`${url}/cloud/environment/probe/connect?role=harness`), ...listeners)
+
+const encrypted = (url, ...listeners) => {
+  const { right: target } = Registration.parseTarget(url.replace("ws:", "http:"), "probe")
+  const options = { target, headers: {}, own: KeyPair.generate(), expected: undefined, maxMessageBytes: 2 ** 28 }
+  return linked(
+    Effect.map(NoiseClient.connect(options), ({ link }) => link),
+    ...listeners
+  )
 }
 
 // This process makes as much garbage as output. With default settings, collecting it would dominate the measurement.
@@ -90,29 +108,51 @@ const measure = async (connect, url, binaryOutput) => {
   return { rate, tripUs }
 }
 
-try {
-  const server = launch(["--listen", "ws://127.0.0.1:0"])
-  const serverUrl = await firstLine(server.stdout)
-  const rendezvousUrl = await firstLine(launch(["rendezvous"]).stdout)
-  const executor = launch(["--remote", rendezvousUrl.replace("ws:", "http:"), "--environment-id", "probe"], {
+/** The CPU time of an executor's half of a handshake, in milliseconds. */
+const handshakeMs = () => {
+  const binding = { environmentId: "probe", registrationId: "one", streamId: "two" }
+  const [executor, client] = [KeyPair.generate(), KeyPair.generate()]
+  const messages = Array.from({ length: 200 }, () => Handshake.initiate(binding, client, executor.public, "let me in"))
+  const started = process.cpuUsage()
+  for (const { message } of messages) Handshake.accept(binding, executor, message).right.answer()
+  const { user, system } = process.cpuUsage(started)
+  return (user + system) / 1000 / messages.length
+}
+
+/** A rendezvous with an executor; returns its address. */
+const rendezvous = async (...args) => {
+  const url = await firstLine(launch(["rendezvous", ...args]).stdout)
+  const executor = launch(["--remote", url.replace("ws:", "http:"), "--environment-id", "probe"], {
     EXEC_SERVER_REMOTE_TOKEN: "any"
   })
   await firstLine(executor.stderr)
+  return url
+}
+
+try {
+  const lanes = {
+    direct: [direct, await firstLine(launch(["--listen", "ws://127.0.0.1:0"]).stdout)],
+    relay: [relayed, await rendezvous()],
+    encrypted: [encrypted, await rendezvous("--encrypted")]
+  }
   await sleep(500)
-  const relayUrl = `${rendezvousUrl}/cloud/environment/probe/connect?role=harness`
   const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]
   for (const binaryOutput of [false, true]) {
-    const results = { direct: [], relay: [] }
+    const results = Object.fromEntries(Object.keys(lanes).map((name) => [name, []]))
     for (let i = 0; i <= rounds; i++) {
-      results.direct.push(await measure(direct, serverUrl, binaryOutput))
-      results.relay.push(await measure(relayed, relayUrl, binaryOutput))
+      for (const [name, [connect, url]] of Object.entries(lanes)) {
+        results[name].push(await measure(connect, url, binaryOutput))
+      }
     }
-    const of = (kind, key) => median(results[kind].slice(1).map((result) => result[key]))
-    const shown = (kind) =>
-      `${kind} ${of(kind, "rate").toFixed(0)} MB/s, ${of(kind, "tripUs").toFixed(0)} us a round trip`
-    const share = (of("relay", "rate") / of("direct", "rate")) * 100
-    console.log(`${binaryOutput ? "binary" : "text"}: ${shown("direct")}; ${shown("relay")}: ${share.toFixed(0)} %`)
+    const of = (name, key) => median(results[name].slice(1).map((result) => result[key]))
+    const shown = Object.keys(lanes).map((name) => {
+      const share = Math.round((of(name, "rate") / of("direct", "rate")) * 100)
+      return `${name} ${of(name, "rate").toFixed(0)} MB/s (${share} %), ${of(name, "tripUs").toFixed(0)} us a round trip`
+    })
+    console.log(`${binaryOutput ? "binary" : "text"}: ${shown.join("; ")}`)
   }
+  handshakeMs()
+  console.log(`a handshake takes the executor ${handshakeMs().toFixed(1)} ms of CPU time`)
 } finally {
   for (const child of children) child.kill()
 }

@@ -75,6 +75,12 @@ const checksPerAnswer = 4
 /** The most requests in flight, including those whose caller was interrupted. */
 const maxUnanswered = 65536
 
+/**
+ * The most requests sent and not answered, to servers of other generations. They serve one after another, and some end a
+ * connection on which more than 128 wait.
+ */
+const maxSentToOthers = 64
+
 /** The most characters of requests in flight; a larger request is accepted only if it is alone. */
 const maxUnansweredSize = 67108864
 
@@ -160,6 +166,8 @@ export const make = (
     let state: ConnectionState.State = ConnectionState.State.Connecting()
     let current: Live | undefined
     let unansweredSize = 0
+    let sentCount = 0
+    let maxSent = maxSentToOthers
     let holds = 0
     let nextId = 1
     let writeIds = false
@@ -169,13 +177,25 @@ export const make = (
       if (request === undefined) return
       pending.delete(id)
       unansweredSize -= request.prepared.text.length
+      if (request.sent) sentCount--
       Deferred.unsafeDone(request.answer, answer)
+      if (state._tag === "Connected") sendWaiting(state.channel)
     }
 
     const send = (channel: Channel, id: number, request: Pending) => {
       request.sent = true
       request.checks = 0
+      sentCount++
       channel.request(id, request.prepared)
+    }
+
+    /** Sends what waits for an earlier answer or for the connection, in order. */
+    const sendWaiting = (channel: Channel) => {
+      if (sentCount === pending.size) return
+      for (const [id, request] of pending) {
+        if (sentCount >= maxSent) return
+        if (!request.sent) send(channel, id, request)
+      }
     }
 
     const advance = (event: ConnectionState.Event) => {
@@ -183,10 +203,14 @@ export const make = (
       const after = ConnectionState.transition(before, event)
       if (after === before) return
       state = after
-      if (after._tag === "Connected" && holds > 0) after.channel.pause()
+      if (after._tag === "Connected") {
+        if (holds > 0) after.channel.pause()
+        for (const request of pending.values()) request.sent = false
+        sentCount = 0
+        sendWaiting(after.channel)
+      }
       for (const [id, request] of Array.from(pending)) {
-        if (after._tag === "Connected") send(after.channel, id, request)
-        else if (after._tag === "Ended") settle(id, Exit.fail(after.error))
+        if (after._tag === "Ended") settle(id, Exit.fail(after.error))
         else if (
           after._tag === "Recovering" &&
           (request.abandoned || (request.sent && !Api.mayRepeat(request.prepared, writeIds)))
@@ -215,7 +239,7 @@ export const make = (
       const request = { prepared: prepared.right, answer, sent: false, checks: 0, abandoned: false }
       unansweredSize += size
       pending.set(id, request)
-      if (state._tag === "Connected") send(state.channel, id, request)
+      if (state._tag === "Connected" && sentCount < maxSent) send(state.channel, id, request)
       return { id, answer }
     }
 
@@ -399,6 +423,7 @@ export const make = (
       })
     )
     writeIds = features.writeIds
+    if (features.extensions) maxSent = maxUnanswered
     // Other servers ignore these members.
     const asksMore = Object.keys(kept).length > 0 || takeover
     yield* ServerFeatures.need(features, features.extensions || !asksMore, "name, keep or take over a session")

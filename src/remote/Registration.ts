@@ -9,7 +9,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { isRecord } from "effect/Predicate"
 import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
-import { RemoteAuth, type Shape as RemoteAuthShape } from "./RemoteAuth.js"
+import { RemoteAuth, type Shape as RemoteAuthShape, type Request } from "./RemoteAuth.js"
 
 /**
  * The registration is not possible with these options. The message says what to set.
@@ -173,6 +173,12 @@ const read = ({ status, statusText, body }: Answer): Either.Either<unknown, Endp
   return Either.right(parseJson(body))
 }
 
+/** The body of a request, and the headers that belong to it. */
+const contentOf = (json: unknown): Pick<Request, "headers" | "body"> =>
+  json === undefined
+    ? { headers: {}, body: undefined }
+    : { headers: { "content-type": "application/json" }, body: JSON.stringify(json) }
+
 /**
  * Posts a request to a registry, without following redirects. Returns the JSON of the answer; undefined if it has none.
  *
@@ -181,11 +187,19 @@ const read = ({ status, statusText, body }: Answer): Either.Either<unknown, Endp
 export const ask = (
   url: URL,
   headers: Readonly<Record<string, string>>,
-  body?: unknown
-): Effect.Effect<unknown, EndpointError> =>
-  body === undefined
-    ? Effect.flatMap(post(url, headers, undefined), read)
-    : Effect.flatMap(post(url, { ...headers, "content-type": "application/json" }, JSON.stringify(body)), read)
+  json?: unknown
+): Effect.Effect<unknown, EndpointError> => {
+  const content = contentOf(json)
+  return Effect.flatMap(post(url, { ...headers, ...content.headers }, content.body), read)
+}
+
+/**
+ * The URL of another request about the same environment.
+ *
+ * @category utilities
+ */
+export const beside = ({ url }: Target, action: "validate" | "connect" | "direct/register"): URL =>
+  Object.assign(new URL(url), { pathname: url.pathname.replace(/[^/]*$/, action) })
 
 /**
  * The address in the answer to a registration.
@@ -207,11 +221,13 @@ export const addressIn = (json: unknown, { environmentId }: Target): Either.Eith
  *
  * @category utilities
  */
-export const askAs = ({ headers }: RemoteAuthShape, url: URL, body?: unknown): Effect.Effect<unknown, EndpointError> =>
-  Effect.flatMap(
-    Effect.mapError(headers(url), ({ message }) => new EndpointError({ message, retryable: false })),
-    (credential) => ask(url, credential, body)
+export const askAs = (auth: RemoteAuthShape, url: URL, json?: unknown): Effect.Effect<unknown, EndpointError> => {
+  const request = { method: "POST", ...contentOf(json) } as const
+  return Effect.flatMap(
+    Effect.mapError(auth.headers(url, request), ({ message }) => new EndpointError({ message, retryable: false })),
+    (credential) => Effect.flatMap(post(url, { ...credential, ...request.headers }, request.body), read)
   )
+}
 
 /**
  * Registers once, without following redirects.

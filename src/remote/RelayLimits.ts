@@ -37,7 +37,7 @@ export interface Limits {
  */
 export class RelayLimits extends Context.Reference<RelayLimits>()("exec-server/RelayLimits", {
   defaultValue: (): Limits => ({
-    maxStreams: 256,
+    maxStreams: 4096,
     // Above the largest output notification: 64 KiB in base64, and its envelope.
     segmentBytes: 131072,
     // What rendezvous accept by default, as the original's do.

@@ -9,6 +9,7 @@ import * as Either from "effect/Either"
 import type { FramePool } from "../session/FramePool.js"
 import type { Grant } from "../session/Grant.js"
 import type { Peer, PeerEvents } from "../session/Peer.js"
+import type { Hooks } from "./Dialer.js"
 import { RelayDriver, Turns } from "./RelayDriver.js"
 import * as RelayFrame from "./RelayFrame.js"
 import type { Limits } from "./RelayLimits.js"
@@ -31,16 +32,11 @@ const waiting = { frames: 16, bytes: 65536 } as const
 const probeMs = 2000
 
 /** Options of a mux. */
-export interface Options {
+export interface Options extends Hooks {
   readonly limits: Limits
   readonly maxMessageBytes: number
   /** Buffers for outgoing frames. */
   readonly frames: FramePool
-  /** Serves a new stream. Calls `onEnded` when nothing more can be sent on it. */
-  readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
-  readonly warn: (message: string) => void
-  /** The socket is gone. Called once, after all of its streams have ended. */
-  readonly onEnd: (code: number, reason: string) => void
 }
 
 /** Presents the streams of a socket as peers, until the socket is gone. */

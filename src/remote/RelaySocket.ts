@@ -95,15 +95,21 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
 const masks = (url: URL): { readonly generateMask?: (mask: Buffer) => void } =>
   url.protocol === "wss:" || isLoopback(url.hostname) ? { generateMask: (mask) => mask.fill(0) } : {}
 
+/** An open WebSocket, which is paused, and the connection below it. */
+export interface Opened {
+  readonly ws: WebSocket
+  readonly socket: Socket
+}
+
 /**
- * Opens a socket. The caller closes it; an interruption before that leaves nothing behind. Redirects are not followed:
- * the URL may contain a credential.
+ * Opens a WebSocket. The caller closes it; an interruption before that leaves nothing behind. Redirects are not
+ * followed: the URL may contain a credential.
  */
-export const dial = (
+export const open = (
   url: string,
-  options: { readonly maxMessageBytes: number; readonly headers?: Readonly<Record<string, string>> }
-): Effect.Effect<RelaySocket, DialError> =>
-  Effect.async<RelaySocket, DialError>((resume) => {
+  { maxPayload, headers = {} }: { readonly maxPayload: number; readonly headers?: Readonly<Record<string, string>> }
+): Effect.Effect<Opened, DialError> =>
+  Effect.async<Opened, DialError>((resume) => {
     const fail = (why: string, status?: number) =>
       resume(
         new DialError({ message: `failed to connect to exec-server websocket \`${redactUrl(url)}\`: ${why}`, status })
@@ -111,10 +117,10 @@ export const dial = (
     if (!/^wss?:$/.test(URL.canParse(url) ? new URL(url).protocol : "")) return fail("the URL is not ws:// or wss://")
     const ws = new WebSocket(url, {
       perMessageDeflate: false,
-      maxPayload: maxPayload(options.maxMessageBytes),
+      maxPayload,
       handshakeTimeout: dialMs,
       ...masks(new URL(url)),
-      ...(options.headers === undefined ? {} : { headers: options.headers })
+      headers
     })
     ws.once("unexpected-response", (_, response) => {
       const status = response.statusCode ?? 0
@@ -127,7 +133,19 @@ export const dial = (
       socket = response.socket
     })
     ws.once("open", () => {
-      if (socket !== undefined) resume(Effect.succeed(make(ws, socket)))
+      if (socket === undefined) return
+      ws.pause()
+      resume(Effect.succeed({ ws, socket }))
     })
     return Effect.sync(() => ws.terminate())
   })
+
+/** Opens a WebSocket of frames, as `open` does. */
+export const dial = (
+  url: string,
+  {
+    maxMessageBytes,
+    headers = {}
+  }: { readonly maxMessageBytes: number; readonly headers?: Readonly<Record<string, string>> }
+): Effect.Effect<RelaySocket, DialError> =>
+  Effect.map(open(url, { maxPayload: maxPayload(maxMessageBytes), headers }), ({ ws, socket }) => make(ws, socket))

@@ -21,13 +21,25 @@ import * as OsError from "../protocol/OsError.js"
 export class RemoteAuthError extends Data.TaggedError("RemoteAuthError")<{ readonly message: string }> {}
 
 /**
- * A source of credentials.
+ * A request that needs credentials.
+ *
+ * @category models
+ */
+export interface Request {
+  readonly method: "GET" | "POST"
+  /** The headers that it has without credentials. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string | undefined
+}
+
+/**
+ * A source of credentials: a token, or what signs requests.
  *
  * @category models
  */
 export interface Shape {
-  /** The headers of one request to this URL. Evaluated for each request. */
-  readonly headers: (url: URL) => Effect.Effect<Readonly<Record<string, string>>, RemoteAuthError>
+  /** The headers with credentials for one request to this URL. Evaluated for each request. */
+  readonly headers: (url: URL, request: Request) => Effect.Effect<Readonly<Record<string, string>>, RemoteAuthError>
 }
 
 /** The longest token, in bytes. */

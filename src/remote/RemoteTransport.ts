@@ -1,11 +1,12 @@
 /**
- * The transport of an executor, encrypted or not, as the settings and the registry's answer say.
+ * The transport of an executor, direct or over a relay, encrypted or not, as the settings and the registry's answer say.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Transport } from "../transport/Transport.js"
+import * as DirectTransport from "./DirectTransport.js"
 import * as Registration from "./Registration.js"
 import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
 import * as RelayTransport from "./RelayTransport.js"
@@ -18,6 +19,8 @@ import { RemoteAuth } from "./RemoteAuth.js"
  */
 export interface Options {
   readonly target: Registration.Target
+  /** `relay`, the default: any number of clients through a rendezvous. `direct`: one client, who is dialled. */
+  readonly transport?: "relay" | "direct"
   /**
    * Whether the traffic is encrypted from end to end. `noise`: always. `legacy`: never, so that the rendezvous reads it.
    * `auto`, the default: if the registry's answer says so.
@@ -83,11 +86,12 @@ const negotiated = (options: Options, mayBeLegacy: boolean) =>
   })
 
 /**
- * Peers behind a rendezvous. Building the layer registers the executor, and fails if that is refused.
+ * Peers that the executor has dialled. Building the layer registers the executor, and fails if that is refused.
  *
  * @category layers
  */
 export const layer = (options: Options): Built => {
-  const { profile = "auto" } = options
+  const { profile = "auto", transport = "relay" } = options
+  if (transport === "direct") return DirectTransport.layer(options)
   return profile === "legacy" ? legacy(options) : Layer.unwrapEffect(negotiated(options, profile === "auto"))
 }

@@ -84,7 +84,7 @@ export class Rendezvous extends Context.Tag("exec-server/Rendezvous")<
 
 const defaults: RendezvousLimits = {
   maxEnvironments: 1024,
-  maxClientsPerEnvironment: 256,
+  maxClientsPerEnvironment: 4096,
   maxStreamsPerClient: 16,
   maxMessageBytes: 67108864,
   // The longest message must fit, together with what a stream may have in flight.
@@ -95,7 +95,7 @@ const defaults: RendezvousLimits = {
 const maxRegistrations = 8
 
 /** The most unused tickets for clients of one environment. */
-const maxClientTickets = 256
+const maxClientTickets = 1024
 
 /** The longest body of a request, in bytes. */
 const maxBodyBytes = 16384

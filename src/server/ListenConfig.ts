@@ -14,12 +14,13 @@ import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
 import * as RemoteAuth from "../remote/RemoteAuth.js"
 import type * as RemoteTransport from "../remote/RemoteTransport.js"
+import type * as SigV4 from "../remote/SigV4.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
 import * as ListenUrl from "../transport/ListenUrl.js"
 import * as Stdio from "../transport/Stdio.js"
 import * as Tls from "../transport/Tls.js"
-import type { ListenError, Transport } from "../transport/Transport.js"
+import { ListenError, type Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
 import * as AuditFile from "./AuditFile.js"
 import * as Metrics from "./Metrics.js"
@@ -57,6 +58,7 @@ export type ListenConfig = Data.TaggedEnum<{
   Remote: Pick<RemoteTransport.Options, "target" | "profile" | "identityFile"> & {
     readonly auth: RemoteAuth.BearerOptions
   }
+  Direct: Pick<RemoteTransport.Options, "target"> & { readonly auth: SigV4.Options }
   WebSocket: {
     readonly address: Listener.Address
     readonly options: WebSocket.Options
@@ -161,8 +163,33 @@ const refuseConsole = ({ console: isOn, publicUrl }: ServerConfig): Either.Eithe
     : refuse(`${flag} requires a listener for browsers: --listen ws://IP:PORT or unix:///PATH`)
 }
 
+/** Settings of relays, which have no meaning for a direct transport. */
+const relaySettings = ["remoteTokenFile", "remoteIdentity"] as const
+
+/** The settings of signatures. */
+const awsSettings = ["awsSigv4", "awsProfile", "awsRegion", "awsService"] as const
+
+const given = (config: ServerConfig, keys: ReadonlyArray<keyof ServerConfig>): keyof ServerConfig | undefined =>
+  keys.find((key) => config[key] !== defaults[key])
+
+const parseDirect = (config: ServerConfig) =>
+  Either.gen(function* () {
+    const { remote = "", environmentId = "", insecure } = config
+    if (!config.awsSigv4) return yield* refuse("--remote-transport direct requires --aws-sigv4")
+    const useless = given(config, [...relaySettings, "remoteProfile"])
+    if (useless !== undefined) {
+      return yield* refuse(`--${flagName(useless)} means nothing with --remote-transport direct`)
+    }
+    const target = yield* Registration.parseTarget(remote, environmentId)
+    const { awsProfile: profile, awsRegion: region, awsService: service } = config
+    const auth = { profile, region, service, variables: process.env, insecure }
+    return ListenConfig.Direct({ target, auth })
+  }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
+
 const parseRemote = (config: ServerConfig) =>
   Either.gen(function* () {
+    const aws = given(config, awsSettings)
+    if (aws !== undefined) return yield* refuse(`--${flagName(aws)} requires --remote-transport direct`)
     const { remote = "", environmentId = "", remoteTokenFile, insecure, remoteProfile: profile } = config
     const { remoteIdentity: identityFile } = config
     if (profile === "legacy" && identityFile !== undefined) {
@@ -192,12 +219,10 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
         return yield* refuse("--listen and --remote exclude each other: with --remote the server listens nowhere")
       }
       yield* refuseConsole(config)
-      return yield* parseRemote(config)
+      return yield* config.remoteTransport === "direct" ? parseDirect(config) : parseRemote(config)
     }
-    for (const key of ["remoteTokenFile", "remoteIdentity"] as const) {
-      if (config[key] !== undefined) return yield* refuse(`--${flagName(key)} requires --remote`)
-    }
-    if (config.remoteProfile !== defaults.remoteProfile) return yield* refuse("--remote-profile requires --remote")
+    const ofRemote = given(config, [...relaySettings, "remoteProfile", "remoteTransport", ...awsSettings])
+    if (ofRemote !== undefined) return yield* refuse(`--${flagName(ofRemote)} requires --remote`)
     const place = yield* Either.mapLeft(
       ListenUrl.parse(config.listen, tls !== undefined),
       (message) => new ConfigError({ message })
@@ -278,6 +303,17 @@ export const layer = (
           (RemoteTransport) =>
             Layer.provide(RemoteTransport.layer({ ...options, onRegistered }), RemoteAuth.RemoteAuth.layerBearer(auth))
         )
+      ),
+    Direct: ({ target, auth }) =>
+      Layer.unwrapEffect(
+        Effect.gen(function* () {
+          const [RemoteTransport, SigV4] = yield* Effect.promise(() =>
+            Promise.all([import("../remote/RemoteTransport.js"), import("../remote/SigV4.js")])
+          )
+          yield* Effect.mapError(SigV4.check(auth, target.url), ({ message }) => new ListenError({ message }))
+          const options = { target, transport: "direct", onRegistered } as const
+          return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
+        })
       ),
     WebSocket: ({ address, options, auth, roles }) =>
       WebSocket.layer(address, options).pipe(

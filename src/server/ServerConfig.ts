@@ -58,6 +58,14 @@ export const remoteProfiles = ["auto", "noise", "legacy"] as const
 type RemoteProfile = (typeof remoteProfiles)[number]
 
 /**
+ * How clients come to an executor.
+ *
+ * @category utilities
+ */
+export const remoteTransports = ["relay", "direct"] as const
+type RemoteTransport = (typeof remoteTransports)[number]
+
+/**
  * Which output of a process is retained when limits are exceeded.
  *
  * @category utilities
@@ -244,7 +252,21 @@ export const settings = {
       "noise: encrypt end to end; legacy: the rendezvous reads everything; auto: as the registry answers",
       { choices: remoteProfiles, placeholder: "PROFILE" }
     ),
-    remoteIdentity: file("keep the key of the encrypted relay in this file, made (mode 0600) if there is none")
+    remoteIdentity: file("keep the key of the encrypted relay in this file, made (mode 0600) if there is none"),
+    remoteTransport: make<"choice", RemoteTransport>(
+      "choice",
+      "relay",
+      "relay: clients come through a rendezvous; direct: dial one client, with requests signed by --aws-sigv4",
+      { choices: remoteTransports, placeholder: "TRANSPORT" }
+    ),
+    awsSigv4: flag(false, "sign requests by AWS Signature Version 4, for --remote-transport direct"),
+    awsProfile: maybe("the profile with the keys, instead of AWS_ACCESS_KEY_ID or AWS_PROFILE", {
+      placeholder: "PROFILE"
+    }),
+    awsRegion: maybe("the region of the registry, instead of AWS_REGION or that of the profile", {
+      placeholder: "REGION"
+    }),
+    awsService: make("text", "execute-api", "the service that signatures are for", { placeholder: "SERVICE" })
   }),
   ...under("Logs", {
     logLevel: make<"choice", LogLevel>("choice", "warning", `how much to log on stderr: ${logLevels.join(", ")}`, {

@@ -114,23 +114,61 @@ const serve = (answers: Answers, heard: Array<string>) => (ws: WebSocket) => {
   })
 }
 
+/** A server that lets this serve its connections; returns its port. */
+const listening = (onConnection: (ws: WebSocket) => void) =>
+  Effect.acquireRelease(
+    Effect.async<WebSocketServer>((resume) => {
+      const server = new WebSocketServer({ host: "127.0.0.1", port: 0 })
+      server.on("connection", onConnection)
+      server.once("listening", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => server.close())
+  ).pipe(Effect.map((server) => (server.address() as { readonly port: number }).port))
+
 /** A client of a server that answers so, and the requests that it has heard. */
 const clientOf = (answers: Answers) =>
   Effect.gen(function* () {
     const heard: Array<string> = []
-    const server = yield* Effect.acquireRelease(
-      Effect.async<WebSocketServer>((resume) => {
-        const server = new WebSocketServer({ host: "127.0.0.1", port: 0 })
-        server.on("connection", serve(answers, heard))
-        server.once("listening", () => resume(Effect.succeed(server)))
-      }),
-      (server) => Effect.sync(() => server.close())
-    )
-    const { port } = server.address() as { readonly port: number }
+    const port = yield* listening(serve(answers, heard))
     return { client: yield* ExecClient.connectWebSocket({ url: `ws://127.0.0.1:${port}` }), heard }
   })
 
+/** A server that answers what has come together a while later, and the most requests that waited for that. */
+const slowly = (crowd: { waiting: number; peak: number }) => (ws: WebSocket) => {
+  const held: Array<string> = []
+  ws.on("message", (data) => {
+    const { id, method } = JSON.parse(String(data))
+    if (id === undefined) return
+    if (method === "initialize") return ws.send(JSON.stringify({ id, result: answers[method] }))
+    crowd.waiting++
+    crowd.peak = Math.max(crowd.peak, crowd.waiting)
+    held.push(JSON.stringify({ id, error: { code: -32000, message: "no" } }))
+    if (held.length > 1) return
+    setTimeout(() => {
+      for (const text of held.splice(0)) {
+        crowd.waiting--
+        ws.send(text)
+      }
+    }, 50)
+  })
+}
+
 describe("a server of the original", () => {
+  it.scopedLive("is not sent more requests at once than it lets wait", () =>
+    Effect.gen(function* () {
+      const crowd = { waiting: 0, peak: 0 }
+      const port = yield* listening(slowly(crowd))
+      const client = yield* ExecClient.connectWebSocket({ url: `ws://127.0.0.1:${port}` })
+      const metadata = Effect.flip(client.files.getMetadata("/"))
+      const failures = yield* Effect.all(
+        Array.from({ length: 300 }, () => metadata),
+        { concurrency: "unbounded" }
+      )
+      assert.isTrue(failures.every(({ message }) => message.includes("no")))
+      assert.isAtMost(crowd.peak, 64)
+    })
+  )
+
   it.scopedLive("runs a process for the client, and is read", () =>
     Effect.gen(function* () {
       const { client } = yield* clientOf(answers)

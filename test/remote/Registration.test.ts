@@ -8,6 +8,8 @@ import * as Either from "effect/Either"
 import * as Registration from "../../src/remote/Registration.js"
 import { RemoteAuth } from "../../src/remote/RemoteAuth.js"
 import { type Answer, type FakeRelay, fakeRelay } from "../support/fakeRelay.js"
+import { registered } from "../support/noise.js"
+import { environmentId } from "../support/relay.js"
 import { eventually, launch } from "../support/servers.js"
 
 const message = (base: string, id: string) =>
@@ -44,7 +46,7 @@ describe("parseTarget", () => {
 const headers = (url: string, variables: NodeJS.ProcessEnv, more: { tokenFile?: string; insecure?: boolean } = {}) =>
   Effect.gen(function* () {
     const auth = yield* RemoteAuth
-    return yield* auth.headers(new URL(url))
+    return yield* auth.headers(new URL(url), { method: "POST", headers: {}, body: undefined })
   }).pipe(
     Effect.provide(RemoteAuth.layerBearer({ tokenFile: undefined, insecure: false, variables, ...more })),
     Effect.match({ onFailure: ({ message }) => message, onSuccess: (headers) => headers["authorization"] ?? "none" })
@@ -200,6 +202,23 @@ describe("registering", { concurrent: true }, () => {
       second.ws.terminate()
       assert.strictEqual(yield* running.exit, 1)
       assert.match(running.stderr(), /Error: environment registry request failed \(409 Conflict\): taken\n$/)
+    })
+  )
+
+  it.scopedLive("an encrypted executor says why its socket is gone, and comes back", () =>
+    Effect.gen(function* () {
+      const relay = yield* fakeRelay(environmentId)
+      relay.answers = [registered(relay)]
+      const running = yield* executor(relay, environmentId, "--remote-profile", "noise")
+      const first = yield* relay.socket(0)
+      first.ws.close(4000, "\u001b[2Jreplaced")
+      const second = yield* relay.socket(1)
+      assert.match(running.stderr(), /the relay socket is gone \(4000: .*replaced\); another one will follow/)
+      assert.notInclude(running.stderr(), "\u001b")
+      running.child.kill("SIGTERM")
+      assert.strictEqual(yield* running.exit, 0)
+      yield* eventually("the socket was closed", () => second.ended)
+      assert.lengthOf(relay.requests, 1)
     })
   )
 

@@ -238,11 +238,11 @@ describe("streams", () => {
   it.scopedLive("more streams than allowed are refused", () =>
     Effect.gen(function* () {
       const { socket } = yield* setting()
-      for (let i = 0; i < 256; i++) socket.data(`s${i}`, 0, info(1))
-      yield* socket.reply("s255", 1)
+      for (let i = 0; i < 4096; i++) socket.data(`s${i}`, 0, info(1))
+      yield* socket.reply("s4095", 1)
       socket.data("one-more", 0, info(1))
       yield* eventually("the reset", () => socket.reset("one-more") !== undefined)
-      assert.match(socket.reset("one-more") ?? "", /^the limit of 256 streams is reached/)
+      assert.match(socket.reset("one-more") ?? "", /^the limit of 4096 streams is reached/)
     })
   )
 })

@@ -10,7 +10,7 @@ import * as Handshake from "../../src/remote/noise/Handshake.js"
 import * as KeyPair from "../../src/remote/noise/KeyPair.js"
 import { RecordReader, RecordWriter } from "../../src/remote/noise/Records.js"
 import * as Registration from "../../src/remote/Registration.js"
-import { RelayLimits } from "../../src/remote/RelayLimits.js"
+import { type Limits, RelayLimits } from "../../src/remote/RelayLimits.js"
 import { RemoteAuth } from "../../src/remote/RemoteAuth.js"
 import * as RemoteTransport from "../../src/remote/RemoteTransport.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
@@ -47,6 +47,7 @@ export class Harness {
     executor: KeyPair.PublicKey,
     {
       own = KeyPair.generate(),
+      ephemeral = KeyPair.generate(),
       streamId = randomUUID() as string,
       authorization = "let me in",
       registration = registrationId
@@ -57,7 +58,8 @@ export class Harness {
       { environmentId, registrationId: registration, streamId },
       own,
       executor,
-      authorization
+      authorization,
+      { ephemeral }
     )
   }
 
@@ -107,9 +109,20 @@ export class Harness {
   send(message: unknown): void {
     const text = typeof message === "string" ? message : JSON.stringify(message)
     this.writer?.enqueue({ payload: Buffer.from(text) })
-    for (let record = this.writer?.next(); record !== undefined; record = this.writer?.next()) {
-      this.socket.data(this.streamId, record.seq, Buffer.concat(record.parts))
-    }
+    while (this.sendRecord()) {}
+  }
+
+  /** Begins a message, of which `sendRecord` sends the rest. */
+  beginMessage(payload: Buffer): void {
+    this.writer?.enqueue({ payload })
+    this.sendRecord()
+  }
+
+  /** Sends the next record; false if there is nothing to send. */
+  sendRecord(): boolean {
+    const record = this.writer?.next()
+    if (record !== undefined) this.socket.data(this.streamId, record.seq, Buffer.concat(record.parts))
+    return record !== undefined
   }
 
   /** Everything received so far. */
@@ -125,6 +138,18 @@ export class Harness {
       }
     }
     return this.received
+  }
+
+  /** Says that it has consumed all records up to this one. */
+  acknowledge(seq: number): void {
+    this.socket.frame({ streamId: this.streamId, ack: seq, body: { case: "ackFrame", value: {} } })
+  }
+
+  /** The numbers of the records received so far. */
+  get records(): ReadonlyArray<number> {
+    return this.socket.frames.flatMap(({ streamId, body }) =>
+      streamId === this.streamId && body.case === "data" ? [body.value.seq] : []
+    )
   }
 
   reply(id: number): Effect.Effect<Json> {
@@ -167,18 +192,18 @@ export class Harness {
 /** An executor in this process. */
 export const noiseExecutor = (
   url: string,
-  options: Partial<RemoteTransport.Options> & { readonly maxStreams?: number } = {}
+  options: Partial<RemoteTransport.Options> & { readonly limits?: Partial<Limits> } = {}
 ): Effect.Effect<void, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const target = yield* Registration.parseTarget(url.replace(/^ws/, "http"), environmentId)
     const variables = { EXEC_SERVER_REMOTE_TOKEN: "executor-token" }
-    const { maxStreams, ...rest } = options
+    const { limits: changed, ...rest } = options
     const limits = yield* RelayLimits
     yield* Layer.build(
       ExecServer.layerServe.pipe(
         Layer.provide([realSessions, RemoteTransport.layer({ target, onRegistered: () => Effect.void, ...rest })]),
         Layer.provide(RemoteAuth.layerBearer({ tokenFile: undefined, variables, insecure: false })),
-        Layer.provide(Layer.succeed(RelayLimits, { ...limits, ...(maxStreams === undefined ? {} : { maxStreams }) }))
+        Layer.provide(Layer.succeed(RelayLimits, { ...limits, ...changed }))
       )
     )
   })
@@ -188,7 +213,7 @@ export const keyOf = (relay: FakeRelay, index = 0): KeyPair.PublicKey =>
   Either.getOrThrow(KeyPair.decode(JSON.parse(relay.requests[index]?.body ?? "{}").executor_public_key))
 
 /** An executor connected to a scripted registry. */
-export const connected = (options: { readonly maxStreams?: number } = {}) =>
+export const connected = (options: { readonly limits?: Partial<Limits> } = {}) =>
   Effect.gen(function* () {
     const relay = yield* fakeRelay(environmentId)
     relay.answers = [registered(relay)]

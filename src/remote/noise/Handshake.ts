@@ -35,11 +35,16 @@ export interface Chance {
   readonly toEphemeral?: Uint8Array | undefined
 }
 
-/** The longest handshake message, in bytes. */
-export const maxMessageBytes = 65535
-
 /** The longest authorization that an executor accepts, in bytes. */
 export const maxAuthorizationBytes = 4096
+
+/** The longest first message that an executor accepts, in bytes. */
+export const maxFirstBytes =
+  2 * KeyPair.sizes.kemPublic +
+  KeyPair.sizes.kemCiphertext +
+  2 * KeyPair.sizes.x25519 +
+  3 * tagBytes +
+  maxAuthorizationBytes
 
 /** The payload of an executor whose own registry credential was rejected, instead of an empty one. */
 export const registryRejected = "codex-registry-authentication-rejected/v1"
@@ -185,7 +190,6 @@ export const accept = (
   makeChance: () => Chance = () => ({ ephemeral: KeyPair.generate() })
 ): Either.Either<Accepted, string> =>
   attempt(() => {
-    if (message.length > maxMessageBytes) return Either.left("the message is too long")
     const state = start(binding, own.public)
     const pieces = new Pieces(message)
     readStaticSecret(state, pieces, own)

@@ -24,7 +24,7 @@ interface Authorized {
 }
 
 /** The most unused authorizations of one environment. */
-const maxAuthorizations = 256
+const maxAuthorizations = 1024
 
 /** The members of an answer that the plain relay does not have. */
 const membersOf = ({ id }: Registration) => ({ security_profile: profile, executor_registration_id: id })

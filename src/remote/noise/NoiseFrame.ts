@@ -9,11 +9,15 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
 import { type RelayMessageFrame, RelayMessageFrameSchema } from "../gen/relay_pb.js"
 import { fitReason, version } from "../RelayFrame.js"
 
-/** The body of a frame. `Other`: acknowledgements, resumes and heartbeats, which mean nothing here. */
+/**
+ * The body of a frame. `Ack`: the other side has consumed all records up to this one; the original sends none, and
+ * ignores them. `Other`: resumes and heartbeats, which mean nothing here.
+ */
 export type Body =
   | { readonly _tag: "Handshake"; readonly payload: Buffer }
   | { readonly _tag: "Record"; readonly seq: number; readonly payload: Buffer }
   | { readonly _tag: "Reset"; readonly reason: string }
+  | { readonly _tag: "Ack"; readonly seq: number }
   | { readonly _tag: "Other" }
 
 /** One frame of one stream. */
@@ -35,7 +39,7 @@ const parse = (bytes: Uint8Array): RelayMessageFrame | undefined => {
   }
 }
 
-const bodyOf = ({ body }: RelayMessageFrame): Body | string => {
+const bodyOf = ({ ack, body }: RelayMessageFrame): Body | string => {
   switch (body.case) {
     case "handshake":
       return body.value.payload.length === 0
@@ -48,6 +52,8 @@ const bodyOf = ({ body }: RelayMessageFrame): Body | string => {
     }
     case "reset":
       return { _tag: "Reset", reason: fitReason(body.value.reason) }
+    case "ackFrame":
+      return { _tag: "Ack", seq: ack }
     case undefined:
       return "the frame has no body"
     default:
@@ -74,6 +80,10 @@ export const resume = (streamId: string): Uint8Array => encode(streamId, { body:
 /** A message of the handshake. */
 export const handshake = (streamId: string, payload: Uint8Array): Uint8Array =>
   encode(streamId, { body: { case: "handshake", value: { payload } } })
+
+/** Tells that all records up to this one were consumed. */
+export const ack = (streamId: string, seq: number): Uint8Array =>
+  encode(streamId, { ack: seq, body: { case: "ackFrame", value: {} } })
 
 /** Ends a stream. */
 export const reset = (streamId: string, reason: string): Uint8Array =>

@@ -8,6 +8,7 @@ import { Buffer, isUtf8 } from "node:buffer"
 import * as Either from "effect/Either"
 import type { Grant } from "../../session/Grant.js"
 import type { Ending, Peer, PeerEvents } from "../../session/Peer.js"
+import type { Hooks } from "../Dialer.js"
 import { Turns } from "../RelayDriver.js"
 import type { Limits } from "../RelayLimits.js"
 import type { RelaySocket } from "../RelaySocket.js"
@@ -19,8 +20,11 @@ import { NoiseStream, protocolError } from "./NoiseStream.js"
 /** All clients that the registry lets in are one subject, as on the plain relay. */
 const anyClient: Grant = { id: "relay" }
 
-/** The most handshakes that wait for the registry. */
+/** The most handshakes that wait for the registry at a time. Further ones wait for them. */
 const maxPending = 32
+
+/** What a held record takes beyond its bytes, in bytes. */
+const recordOverhead = 128
 
 /** After this many failed handshakes of a socket, new ones are refused for a while. */
 const maxFailures = 8
@@ -32,7 +36,7 @@ const pauseMs = 10000
 export type Verdict = "Valid" | "Invalid" | "ExecutorRejected"
 
 /** Options of a mux. */
-export interface Options {
+export interface Options extends Hooks {
   readonly limits: Limits
   readonly maxMessageBytes: number
   readonly identity: KeyPair.KeyPair
@@ -45,11 +49,6 @@ export interface Options {
     authorization: string,
     onVerdict: (verdict: Verdict) => void
   ) => () => void
-  /** Serves a new stream. Calls `onEnded` when nothing more can be sent on it. */
-  readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
-  readonly warn: (message: string) => void
-  /** The socket is gone. Called once, after all of its streams have ended. */
-  readonly onEnd: (reason: string) => void
 }
 
 /** The reason of a reset. Resets are not encrypted: those for violations, which quote the client, say nothing. */
@@ -61,6 +60,12 @@ export const run = (socket: RelaySocket, options: Options): void => {
   const streams = new Map<string, NoiseStream>()
   /** Handshakes that wait for the registry, and how to give them up. */
   const pending = new Map<string, () => void>()
+  /**
+   * First messages of handshakes that have not begun. One begins in each turn of the event loop: each takes milliseconds,
+   * and many at once must not hold up the open streams.
+   */
+  const waiting = new Map<string, Buffer>()
+  let nextBegins: NodeJS.Immediate | undefined
   const warned = new Set<string>()
   const reading = { maxMessageBytes, maxHeldBytes: limits.maxHeldBytes, budget: { used: 0 } }
   const turns = new Turns(socket)
@@ -88,8 +93,19 @@ export const run = (socket: RelaySocket, options: Options): void => {
   }
 
   const giveUp = (streamId: string) => {
+    waiting.delete(streamId)
     pending.get(streamId)?.()
     pending.delete(streamId)
+    beginSoon()
+  }
+
+  /** Makes room for a record, by ending the streams that hold the most: others go on. */
+  const makeRoom = (bytes: number) => {
+    while (reading.budget.used + bytes > limits.maxHeldBytes && streams.size > 0) {
+      Array.from(streams.values())
+        .reduce((most, stream) => (stream.heldBytes > most.heldBytes ? stream : most))
+        .overflow()
+    }
   }
 
   const open = (streamId: string, keys: Handshake.Keys, client: KeyPair.PublicKey) => {
@@ -143,23 +159,42 @@ export const run = (socket: RelaySocket, options: Options): void => {
   }
 
   const onHandshake = (streamId: string, message: Buffer) => {
-    if (performance.now() < refusesUntil) return refuse(streamId, "handshakes are refused for a while")
-    if (streams.size + pending.size >= limits.maxStreams) {
+    if (streams.size + pending.size + waiting.size >= limits.maxStreams) {
       return refuse(streamId, `the limit of ${limits.maxStreams} streams is reached; end others first`)
     }
-    if (pending.size >= maxPending) return refuse(streamId, "too many handshakes wait for the registry")
+    if (message.length > Handshake.maxFirstBytes) return fail(streamId, "its message is too long")
+    waiting.set(streamId, message)
+    return beginSoon()
+  }
+
+  const beginSoon = () => {
+    if (waiting.size > 0 && pending.size < maxPending) nextBegins ??= setImmediate(beginNext)
+  }
+
+  const beginNext = () => {
+    nextBegins = undefined
+    const [next] = waiting
+    if (next === undefined) return
+    waiting.delete(next[0])
+    begin(...next)
+    beginSoon()
+  }
+
+  const begin = (streamId: string, message: Buffer) => {
+    if (performance.now() < refusesUntil) return refuse(streamId, "handshakes are refused for a while")
     const accepted = Handshake.accept({ environmentId, registrationId, streamId }, identity, message)
     if (Either.isLeft(accepted)) return fail(streamId, accepted.left)
     const { client, authorization, answer } = accepted.right
     const answerWith = (verdict: Verdict) => {
       pending.delete(streamId)
+      beginSoon()
       if (verdict === "Invalid") return fail(streamId, "the registry does not know the client's authorization")
       const answered = answer(verdict === "Valid" ? undefined : Handshake.registryRejected)
       if (Either.isLeft(answered)) return fail(streamId, answered.left)
       socket.send(NoiseFrame.handshake(streamId, answered.right.message))
       if (verdict === "Valid") open(streamId, answered.right.keys, client)
     }
-    pending.set(streamId, validate(client, authorization, answerWith))
+    return pending.set(streamId, validate(client, authorization, answerWith))
   }
 
   const onFrame = ({ streamId, body }: NoiseFrame.Frame) => {
@@ -167,10 +202,14 @@ export const run = (socket: RelaySocket, options: Options): void => {
     if (body._tag === "Reset") {
       giveUp(streamId)
       stream?.stop(body.reason)
-    } else if (body._tag === "Record" && stream !== undefined) stream.receive(body.seq, body.payload)
+    } else if (body._tag === "Record" && stream !== undefined) {
+      makeRoom(body.payload.length + recordOverhead)
+      stream.receive(body.seq, body.payload)
+    } else if (body._tag === "Ack") stream?.acknowledge(body.seq)
     // The stream itself goes on: its client did not send this, or ends it at the reset.
     else if (body._tag === "Handshake" && stream !== undefined) refuse(streamId, protocolError)
-    else if (body._tag === "Handshake" && !pending.has(streamId)) onHandshake(streamId, body.payload)
+    else if (body._tag === "Handshake" && !pending.has(streamId) && !waiting.has(streamId))
+      onHandshake(streamId, body.payload)
     else if (body._tag !== "Other") {
       giveUp(streamId)
       refuse(streamId, protocolError)
@@ -185,10 +224,12 @@ export const run = (socket: RelaySocket, options: Options): void => {
     },
     onText: () => warnOnce("relay message frames are binary, this message is text; it is dropped"),
     onDrain: () => turns.onDrain(),
-    onEnd: (_, reason) => {
+    onEnd: (code, reason) => {
+      clearImmediate(nextBegins)
+      waiting.clear()
       for (const streamId of Array.from(pending.keys())) giveUp(streamId)
       for (const stream of Array.from(streams.values())) stream.stop("the relay socket is gone")
-      onEnd(reason)
+      onEnd(code, reason)
     }
   })
 }

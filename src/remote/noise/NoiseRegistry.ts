@@ -30,10 +30,6 @@ export interface Reached extends Registered {
   readonly authorization: string
 }
 
-/** The URL of another request about the same environment. */
-const beside = ({ url }: Registration.Target, action: "validate" | "connect"): URL =>
-  Object.assign(new URL(url), { pathname: url.pathname.replace(/[^/]*$/, action) })
-
 const malformed = (message: string) => Either.left(new EndpointError({ message, retryable: false }))
 
 const textIn = (json: unknown, name: string): Either.Either<string, EndpointError> => {
@@ -77,7 +73,7 @@ export const validate = (
   client: KeyPair.PublicKey,
   authorization: string
 ): Effect.Effect<Verdict> =>
-  Registration.askAs(auth, beside(target, "validate"), {
+  Registration.askAs(auth, Registration.beside(target, "validate"), {
     executor_registration_id: registrationId,
     harness_public_key: KeyPair.encode(client),
     harness_key_authorization: authorization
@@ -95,7 +91,7 @@ export const connect = (
   key: KeyPair.PublicKey
 ): Effect.Effect<Reached, EndpointError> =>
   Effect.flatMap(
-    Registration.ask(beside(target, "connect"), headers, { harness_public_key: KeyPair.encode(key) }),
+    Registration.ask(Registration.beside(target, "connect"), headers, { harness_public_key: KeyPair.encode(key) }),
     (json) =>
       Either.gen(function* () {
         const { url, registrationId } = yield* registeredIn(json, target)

@@ -14,6 +14,15 @@ import { type Fault, type Message, type ReaderOptions, RecordReader, RecordWrite
 /** The reason of a reset after anything that the protocol does not allow. */
 export const protocolError = "noise_relay_protocol_error"
 
+/**
+ * How many records the other side may leave unconsumed, if it acknowledges what it consumes: 30 MB at most, which a
+ * rendezvous holds for a client that does not read.
+ */
+const windowRecords = 512
+
+/** How many records are consumed before the other side is told. */
+const ackEvery = windowRecords / 4
+
 /** How long messages sent before a `close` may take to leave, in milliseconds. */
 const closeMs = 1000
 
@@ -35,13 +44,27 @@ export interface StreamEvents {
   readonly onEnd: (end: StreamEnd) => void
 }
 
-/** One stream over a socket. Paused at first. */
+/**
+ * One stream over a socket. Paused at first.
+ *
+ * Two ends of this project tell each other which records they have consumed, so that a slow reader slows down its peer
+ * and nobody between. The original does not, and is sent everything at once. Acknowledgements are not sealed: whoever
+ * forges them can delay a stream, as by keeping its records back.
+ */
 export class NoiseStream {
   private readonly writer: RecordWriter
   private readonly reader: RecordReader
   private paused = true
   private delivering = false
   private waits = false
+  /** Something sent had to wait: `onDrain` is due when it has left. */
+  private lags = false
+  /** Whether this side tells what it has consumed. */
+  private acknowledges = false
+  /** The last record that the peer was told of. */
+  private told = 0
+  /** The last record that the peer has consumed; undefined if it does not tell. */
+  private consumed: number | undefined
   private over = false
   private closing: string | undefined
   private timer: NodeJS.Timeout | undefined
@@ -62,11 +85,31 @@ export class NoiseStream {
     return this.writer.queuedBytes
   }
 
+  /** The bytes received and not consumed. */
+  get heldBytes(): number {
+    return this.reader.heldBytes
+  }
+
   receive(seq: number, sealed: Buffer): void {
     if (this.over || this.closing !== undefined) return
     const outcome = this.reader.receive(seq, sealed)
     this.deliver()
     if (Either.isLeft(outcome)) this.fail(outcome.left)
+  }
+
+  /** The peer has consumed all records up to this one. */
+  acknowledge(seq: number): void {
+    if (this.over) return
+    if (seq < this.writer.nextSeq) this.consumed = Math.max(this.consumed ?? 0, seq)
+    else this.consumed ??= 0
+    if (!this.acknowledges) this.offerAcks()
+    if (!this.waits) this.pump(Number.POSITIVE_INFINITY)
+  }
+
+  /** Tells the peer that this side acknowledges. One that does so too answers. */
+  offerAcks(): void {
+    this.acknowledges = true
+    this.turns.socket.send(NoiseFrame.ack(this.streamId, this.told))
   }
 
   send(message: Message): void {
@@ -90,6 +133,11 @@ export class NoiseStream {
     this.deliver()
   }
 
+  /** Ends the stream because it holds too much. */
+  overflow(): void {
+    this.fail("held")
+  }
+
   /** Ends the stream once everything was sent, or after a short time. */
   close(reason: string): void {
     if (this.over || this.closing !== undefined) return
@@ -106,10 +154,14 @@ export class NoiseStream {
   /** Sends up to `frames` records; the rest waits for the stream's turn. */
   pump(frames: number): void {
     if (this.over) return
-    const waited = this.waits
     this.waits = false
     for (let left = frames; this.writer.queuedBytes > 0; left--) {
+      if (this.isWindowFull) {
+        this.lags = true
+        return
+      }
       if (left === 0 || !this.turns.isOpen) {
+        this.lags = true
         this.waits = true
         this.turns.wait(this)
         return
@@ -122,7 +174,14 @@ export class NoiseStream {
       this.turns.socket.send(NoiseFrame.record(this.streamId, sealed.seq, sealed.parts))
     }
     if (this.closing !== undefined) this.reset({ reason: this.closing, byPeer: false })
-    else if (waited) this.events.onDrain()
+    else if (this.lags) {
+      this.lags = false
+      this.events.onDrain()
+    }
+  }
+
+  private get isWindowFull(): boolean {
+    return this.consumed !== undefined && this.writer.nextSeq - this.consumed > windowRecords
   }
 
   private deliver(): void {
@@ -135,6 +194,15 @@ export class NoiseStream {
       this.events.onMessage(message)
     }
     this.delivering = false
+    this.tell()
+  }
+
+  /** Tells the peer what was consumed. A message that is not complete yet counts, whole ones that wait do not. */
+  private tell(): void {
+    const last = this.reader.nextSeq - 1
+    if (!this.acknowledges || this.over || this.reader.hasMessage || last - this.told < ackEvery) return
+    this.told = last
+    this.turns.socket.send(NoiseFrame.ack(this.streamId, last))
   }
 
   private fail(fault: Fault): void {

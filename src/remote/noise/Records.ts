@@ -51,6 +51,11 @@ export class RecordWriter {
     return this.queued
   }
 
+  /** The number of the next record. */
+  get nextSeq(): number {
+    return this.seq
+  }
+
   /** Whether there are no numbers left for further records. */
   get isSpent(): boolean {
     return this.seq > maxSeq
@@ -140,6 +145,21 @@ export class RecordReader {
     private readonly key: Uint8Array,
     private readonly options: ReaderOptions
   ) {}
+
+  /** The number of the next record. */
+  get nextSeq(): number {
+    return this.seq
+  }
+
+  /** The bytes held. */
+  get heldBytes(): number {
+    return this.held
+  }
+
+  /** Whether a whole message waits to be taken. */
+  get hasMessage(): boolean {
+    return this.messages.length > 0
+  }
 
   /** Reads one record. One that came before is dropped. */
   receive(seq: number, sealed: Buffer): Either.Either<void, Fault> {

@@ -304,15 +304,17 @@ export const codexOverNoise = (
     }
   )
 
-/** Starts the genuine server as an executor; it ends with the scope. */
+/** Starts the genuine server as an executor, or in front of another server; it ends with the scope. */
 export const genuineExecutor = (
   version: string,
-  registry: { readonly url: string; readonly environmentId: string; readonly token: string }
+  registry: { readonly url: string; readonly environmentId: string; readonly token: string },
+  connect?: string
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const home = yield* folder("home")
     const { url, environmentId, token } = registry
-    const args = [program(version), "exec-server", "--remote", url, "--environment-id", environmentId]
+    const before = connect === undefined ? [] : ["forward", "--connect", connect]
+    const args = [program(version), "exec-server", ...before, "--remote", url, "--environment-id", environmentId]
     const env = { PATH: process.env["PATH"], HOME: home, CODEX_HOME: home, CODEX_API_KEY: token }
     yield* Effect.acquireRelease(
       Effect.sync(() => {

@@ -3,68 +3,13 @@ import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as KeyPair from "../../../src/remote/noise/KeyPair.js"
-import { sealParts } from "../../../src/remote/noise/SymmetricState.js"
 import { fakeRelay } from "../../support/fakeRelay.js"
 import { connected, Harness, keyOf, noiseExecutor, registered } from "../../support/noise.js"
+import { ignored, protocolError, refusedHandshakes, violations } from "../../support/noiseRules.js"
 import { environmentId } from "../../support/relay.js"
 import { eventually } from "../../support/servers.js"
-
-const protocolError = "noise_relay_protocol_error"
-
-/** What a client can do wrong, and that its stream is reset for it. */
-const violations: ReadonlyArray<readonly [name: string, provoke: (harness: Harness) => void]> = [
-  ["a record that was changed", ({ socket, streamId }) => socket.data(streamId, 2, Buffer.alloc(40, 1))],
-  [
-    "a record sealed with another key",
-    ({ socket, streamId }) =>
-      socket.data(streamId, 2, Buffer.concat(sealParts(Buffer.alloc(32), 2, [Buffer.from("\0\0\0\u0002{}")])))
-  ],
-  ["a record 65 ahead", ({ socket, streamId }) => socket.data(streamId, 67, Buffer.alloc(40))],
-  ["what is not JSON", (harness) => harness.send("{")],
-  ["what is not JSON-RPC", (harness) => harness.send("[]")],
-  ["an unknown notification", (harness) => harness.send({ method: "unheard/of", params: {} })]
-]
-
-/** What changes nothing on a live stream. */
-const ignored: ReadonlyArray<readonly [name: string, send: (harness: Harness) => void]> = [
-  [
-    "ack",
-    ({ socket, streamId }) => socket.frame({ streamId, ack: 9, ackBits: 3, body: { case: "ackFrame", value: {} } })
-  ],
-  ["resume", ({ socket, streamId }) => socket.frame({ streamId, body: { case: "resume", value: { nextSeq: 7 } } })],
-  ["heartbeat", ({ socket, streamId }) => socket.frame({ streamId, body: { case: "heartbeat", value: {} } })],
-  ["a text message", ({ socket }) => socket.bytes("hello")],
-  ["bytes that are no frame", ({ socket }) => socket.bytes(Buffer.from([255, 255, 255]))],
-  [
-    "another version",
-    ({ socket, streamId }) => socket.frame({ streamId, version: 2, body: { case: "reset", value: { reason: "x" } } })
-  ],
-  ["no stream id", ({ socket }) => socket.frame({ streamId: " ", body: { case: "reset", value: { reason: "x" } } })],
-  ["no body", ({ socket, streamId }) => socket.frame({ streamId })],
-  ["an empty record", ({ socket, streamId }) => socket.data(streamId, 2, "")],
-  [
-    "an empty handshake",
-    ({ socket, streamId }) =>
-      socket.frame({ streamId, body: { case: "handshake", value: { payload: new Uint8Array() } } })
-  ],
-  ["a record in segments", ({ socket, streamId }) => socket.data(streamId, 2, "x", 0, 2)],
-  ["a record that came before", ({ socket, streamId }) => socket.data(streamId, 0, Buffer.alloc(40))]
-]
-
-/** Handshakes that are reset. */
-const refusedHandshakes: ReadonlyArray<
-  readonly [name: string, make: (socket: Harness["socket"], key: KeyPair.PublicKey) => readonly [Harness, Uint8Array?]]
-> = [
-  ["of garbage", (socket, key) => [new Harness(socket, key), Buffer.alloc(4000, 1)]],
-  ["that are too short", (socket, key) => [new Harness(socket, key), Buffer.alloc(10)]],
-  ["for another key", (socket) => [new Harness(socket, KeyPair.generate().public)]],
-  ["for another registration", (socket, key) => [new Harness(socket, key, { registration: "other" })]],
-  [
-    "with an authorization of 4097 bytes",
-    (socket, key) => [new Harness(socket, key, { authorization: "x".repeat(4097) })]
-  ]
-]
 
 describe("an encrypted executor", () => {
   it.scopedLive("registers its key, and serves streams side by side", () =>
@@ -237,7 +182,7 @@ describe("an encrypted executor", () => {
 
   it.scopedLive("refuses streams beyond the limit", () =>
     Effect.gen(function* () {
-      const { harness } = yield* connected({ maxStreams: 2 })
+      const { harness } = yield* connected({ limits: { maxStreams: 2 } })
       const [one, two, three] = [harness(), harness(), harness()]
       yield* one.shake()
       yield* two.shake()
@@ -268,6 +213,108 @@ describe("an encrypted executor", () => {
       live.socket.ws.terminate()
       const next = yield* relay.socket(1)
       yield* new Harness(next, key).shake()
+    })
+  )
+
+  it.scopedLive("gives up a registry that does not answer about a client, and refuses handshakes for 10 seconds", () =>
+    Effect.gen(function* () {
+      const { relay, harness } = yield* connected()
+      relay.validations = ["hang"]
+      const unanswered = harness()
+      unanswered.begin()
+      yield* eventually("the registry is asked", () => relay.requests.length === 2)
+      relay.validations = [{ status: 200, body: '{"valid":true}' }]
+      for (let i = 0; i < 8; i++) {
+        const bad = harness({ registration: "other" })
+        bad.begin()
+        yield* bad.reset()
+      }
+      const early = harness()
+      early.begin()
+      assert.include(yield* early.reset(), "refused")
+      assert.strictEqual(yield* unanswered.reset(), protocolError)
+      // The waits began one after the other: a little later the second one is over, too.
+      yield* Effect.retry(
+        Effect.suspend(() => {
+          const late = harness()
+          late.begin()
+          return Effect.raceFirst(
+            Effect.flatMap(late.reset(), (reason) => Effect.fail(reason)),
+            late.finish()
+          )
+        }),
+        { schedule: Schedule.spaced("100 millis"), times: 100 }
+      )
+    })
+  )
+
+  it.scopedLive("serves hundreds of streams that come at once, and hundreds of requests on one", () =>
+    Effect.gen(function* () {
+      const { harness } = yield* connected()
+      const own = KeyPair.generate()
+      const streams = Array.from({ length: 300 }, () => harness({ own, ephemeral: own }))
+      for (const stream of streams) stream.begin()
+      for (const stream of streams) assert.isUndefined(yield* stream.finish())
+      const [busy, bystander] = streams
+      if (busy === undefined || bystander === undefined) return
+      yield* busy.initialize()
+      yield* bystander.initialize()
+      for (let id = 2; id < 602; id++) busy.send({ id, method: "environment/status", params: {} })
+      yield* bystander.works(2)
+      for (let id = 2; id < 602; id++) yield* busy.reply(id)
+      assert.isFalse(streams.some(({ isReset }) => isReset))
+    })
+  )
+
+  it.scopedLive("ends the stream that holds the most when too much is held, and no other one", () =>
+    Effect.gen(function* () {
+      const { harness } = yield* connected({ limits: { maxHeldBytes: 1_000_000 } })
+      const [greedy, modest] = [harness(), harness()]
+      yield* greedy.shake()
+      yield* modest.shake()
+      yield* modest.initialize()
+      const params = { padding: "x".repeat(100_000) }
+      modest.beginMessage(Buffer.from(JSON.stringify({ id: 2, method: "environment/status", params })))
+      greedy.beginMessage(Buffer.alloc(2_000_000))
+      while (greedy.sendRecord()) {}
+      assert.strictEqual(yield* greedy.reset(), protocolError)
+      while (modest.sendRecord()) {}
+      yield* modest.reply(2)
+    })
+  )
+
+  it.scopedLive("sends no more than a window to a client that tells what it has consumed", () =>
+    Effect.gen(function* () {
+      const { socket, harness } = yield* connected()
+      const [slow, bystander] = [harness(), harness()]
+      for (const stream of [slow, bystander]) {
+        yield* stream.shake()
+        yield* stream.initialize()
+      }
+      slow.acknowledge(0)
+      yield* eventually("it acknowledges as well", () =>
+        socket.frames.some(({ streamId, body }) => streamId === slow.streamId && body.case === "ackFrame")
+      )
+      const argv = ["head", "-c", "40000000", "/dev/zero"]
+      slow.send({ id: 2, method: "process/start", params: { processId: "p", argv, cwd: "/", env: {}, tty: false } })
+      yield* eventually("the window is full", () => slow.records.length === 513)
+      yield* bystander.works(2)
+      assert.lengthOf(slow.records, 513)
+      // What was never sent is not acknowledged.
+      slow.acknowledge(1_000_000)
+      yield* bystander.works(3)
+      assert.lengthOf(slow.records, 513)
+      yield* eventually("everything has come", () => {
+        slow.acknowledge(slow.records.length - 1)
+        return slow.messages().some(({ method }) => method === "process/closed")
+      })
+      const sizes = slow
+        .messages()
+        .map(({ method, params }) => (method === "process/output" ? Buffer.from(params.chunk, "base64").length : 0))
+      assert.strictEqual(
+        sizes.reduce((sum, size) => sum + size, 0),
+        40_000_000
+      )
     })
   )
 

@@ -1,0 +1,111 @@
+/**
+ * Keeps an executor connected: opens a socket, serves it until it is gone, and opens another one after a wait. There is
+ * at most one socket at a time. What is the same for each kind of socket is here.
+ *
+ * @since 0.1.0
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import * as FiberSet from "effect/FiberSet"
+import * as Runtime from "effect/Runtime"
+import * as Schedule from "effect/Schedule"
+import * as PlainText from "../internal/PlainText.js"
+import type { Peer } from "../session/Peer.js"
+import type { TransportFailed } from "../transport/Transport.js"
+import type { DialError } from "./RelaySocket.js"
+
+/**
+ * The waits between attempts: from one second, doubling up to half a minute. Each is cut by up to a half, so that
+ * executors spread.
+ */
+const waits = Schedule.exponential("1 second").pipe(
+  Schedule.union(Schedule.spaced("30 seconds")),
+  Schedule.jitteredWith({ min: 0.5, max: 1 })
+)
+
+/** A socket that lasted this long was served: the waits begin anew after it. In milliseconds. */
+const lastingMs = 20_000
+
+/** How long the close handshake may take, in milliseconds. */
+const goodbyeMs = 2000
+
+const sleepNever = Effect.dieMessage("the waits between attempts never end")
+
+/** What serving a socket needs. */
+export interface Hooks {
+  /** Serves a peer in a fiber. Calls `onEnded` when nothing more can be sent to it. */
+  readonly accept: (peer: Peer, onEnded: (ended: () => void) => void) => void
+  readonly warn: (message: string) => void
+  /** The socket is gone. To be called once, after all of its peers have ended. */
+  readonly onEnd: (code: number, reason: string) => void
+}
+
+/** Options of a dialer of sockets of type `S`. */
+export interface Options<S> {
+  /** Opens the next socket. A `DialError` is logged, and followed by another attempt; other failures end the dialer. */
+  readonly open: Effect.Effect<S, DialError | TransportFailed>
+  /** Serves an open socket. */
+  readonly attach: (socket: S, hooks: Hooks) => void
+}
+
+/** Serves the peers of one socket after another, until it is interrupted or `open` fails for good. */
+export const run = <S extends { readonly close: (code: number, reason: string) => void }, R>(
+  serve: (peer: Peer) => Effect.Effect<void, never, R>,
+  { open, attach }: Options<S>
+): Effect.Effect<void, TransportFailed, R> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      let current: { readonly socket: S; readonly gone: Effect.Effect<unknown> } | undefined
+      // Added first, so that it runs last, when every peer was notified.
+      yield* Effect.addFinalizer(() =>
+        Effect.suspend(() => {
+          if (current === undefined) return Effect.void
+          const { socket, gone } = current
+          socket.close(1001, "the executor is shutting down")
+          return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(gone), goodbyeMs))
+        })
+      )
+      const fork = yield* FiberSet.makeRuntime<R>()
+      const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+      const driver = yield* Schedule.driver(waits)
+      const wait = Effect.orElse(driver.next(undefined), () => sleepNever)
+
+      const accept: Hooks["accept"] = (peer, onEnded) => {
+        const ended = Effect.async<void>((resume) => onEnded(() => resume(Effect.void)))
+        const close = Effect.sync(() => peer.close({ code: 1000, reason: "closed" }))
+        fork(Effect.ensuring(serve(peer), Effect.zipRight(close, ended)))
+      }
+
+      /** Serves one socket; the inner effect completes with why it ended when the socket is gone. */
+      const serveSocket = (socket: S) =>
+        Effect.sync(() => {
+          const ended = Deferred.unsafeMake<string>(FiberId.none)
+          const gone = Deferred.await(ended)
+          current = { socket, gone }
+          attach(socket, {
+            accept,
+            warn: (message) => runFork(Effect.logWarning(message)),
+            onEnd: (code, reason) => {
+              current = undefined
+              const why = reason === "" ? `${code}` : `${code}: ${PlainText.plain(reason)}`
+              Deferred.unsafeDone(ended, Exit.succeed(why))
+            }
+          })
+          return gone
+        })
+
+      // If this were interrupted between opening and serving, the socket would have no owner.
+      const attempt = Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(restore(open), (socket) => Effect.timed(Effect.flatMap(serveSocket(socket), restore)))
+      ).pipe(
+        Effect.tap(([lasted]) => (Duration.toMillis(lasted) < lastingMs ? Effect.void : driver.reset)),
+        Effect.flatMap(([, why]) => Effect.logWarning(`the relay socket is gone (${why}); another one will follow`)),
+        Effect.catchTag("DialError", ({ message }) => Effect.logWarning(message))
+      )
+
+      return yield* Effect.forever(Effect.zipRight(attempt, wait))
+    })
+  )
