@@ -6,8 +6,10 @@
  */
 import { randomInt } from "node:crypto"
 import * as Effect from "effect/Effect"
+import { sequential } from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { ClientError, WriteRefused } from "../client/ClientError.js"
 import type { RemoteProcess } from "../client/RemoteProcess.js"
 import type { Environment } from "../environment/Environment.js"
@@ -111,6 +113,8 @@ export interface ExecCommand extends Window {
   readonly tty?: boolean | undefined
   /** When its whole tree is killed, in milliseconds; never by default. */
   readonly timeoutMs?: number | undefined
+  /** Ends the command when it closes. */
+  readonly within?: Scope.Scope | undefined
   /** Called with its number, before it has printed anything. */
   readonly onStarted?: (sessionId: number) => void
 }
@@ -293,7 +297,11 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
         const session: CommandSession = new CommandSession(id, cmd, machine.id, process, screen)
         sessions.set(id, session)
         command.onStarted?.(id)
-        run(Effect.zipRight(session.follow(process, machine.client), Effect.sync(trim)))
+        const own = command.within === undefined ? undefined : yield* Scope.fork(command.within, sequential)
+        // Waits for the end that `follow` sees.
+        if (own !== undefined) yield* Scope.addFinalizer(own, Effect.interruptible(end(session)))
+        const followed = Effect.zipRight(session.follow(process, machine.client), Effect.sync(trim))
+        run(own === undefined ? followed : Effect.zipRight(followed, Scope.close(own, Exit.void)))
         return session
       })
 

@@ -161,6 +161,12 @@ const refuseConsole = ({ console: isOn, publicUrl }: ServerConfig): Either.Eithe
     : refuse(`${flag} requires a listener for browsers: --listen ws://IP:PORT or unix:///PATH`)
 }
 
+/** Fails for settings of `/mcp` that have no effect. */
+const checkMcp = (config: ServerConfig, hasListener: boolean): Either.Either<void, ConfigError> => {
+  if (config.mcp && !hasListener) return refuse("--mcp requires a listener: --listen ws://IP:PORT or unix:///PATH")
+  return config.mcp || config.mcpIdleMs === defaults.mcpIdleMs ? Either.void : refuse("--mcp-idle-ms requires --mcp")
+}
+
 const parseRemote = (config: ServerConfig) =>
   Either.gen(function* () {
     const { remote = "", environmentId = "", remoteTokenFile, insecure, remoteProfile: profile } = config
@@ -192,6 +198,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
         return yield* refuse("--listen and --remote exclude each other: with --remote the server listens nowhere")
       }
       yield* refuseConsole(config)
+      yield* checkMcp(config, false)
       return yield* parseRemote(config)
     }
     for (const key of ["remoteTokenFile", "remoteIdentity"] as const) {
@@ -212,8 +219,10 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
       if (allowOrigin.length > 0) return yield* refuse("--allow-origin requires a WebSocket listener, not stdio")
       if (config.allowLocalUsers) return yield* refuse("--allow-local-users requires a WebSocket listener, not stdio")
       yield* refuseConsole(config)
+      yield* checkMcp(config, false)
       return ListenConfig.Stdio()
     }
+    yield* checkMcp(config, true)
     const { address, isLocal } = place
     if ("path" in address && tls !== undefined) {
       return yield* refuse("TLS is for ws://IP:PORT: what goes through a unix socket does not leave the machine")
