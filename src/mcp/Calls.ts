@@ -50,6 +50,8 @@ export interface Options {
   readonly tools: Tools.Selection
   /** Whether the shell reads the profile of the user. */
   readonly login: boolean
+  /** What the commands share with those of others. */
+  readonly shared?: UnifiedExec.Shared | undefined
 }
 
 const text = (text: string): Content => ({ type: "text", text })
@@ -66,10 +68,10 @@ interface By {
 }
 
 /** Makes the calls; the scope ends all commands. Nothing is started or connected before the first call. */
-export const make = ({ sources, tools: selection, login }: Options): Effect.Effect<Calls, never, Scope.Scope> =>
+export const make = ({ sources, tools: selection, login, shared }: Options): Effect.Effect<Calls, never, Scope.Scope> =>
   Effect.gen(function* () {
     const machines = yield* Machines.make(sources)
-    const exec = yield* UnifiedExec.make({ login })
+    const exec = yield* UnifiedExec.make({ login, shared })
     const ids = sources.map(({ id }) => id)
     const [{ id: defaultId }] = sources
     const handlers = new Map<string, (given: unknown, by: By) => Effect.Effect<Content, ExecFailure>>()

@@ -85,12 +85,11 @@ export const make = ({ sdk, makeServer, call, maxSessions }: Options): Effect.Ef
           run(Scope.close(own, Exit.void))
         }
         yield* Effect.promise(() => server.connect(transport))
-        run(
-          Effect.zipRight(
-            Disuse.over(session, idleMs),
-            Effect.promise(() => transport.close())
-          )
+        const ended = Effect.zipRight(
+          Disuse.over(session, idleMs),
+          Effect.promise(() => transport.close())
         )
+        yield* Effect.forkIn(Effect.interruptible(ended), own)
         return session
       })
 
@@ -99,7 +98,8 @@ export const make = ({ sdk, makeServer, call, maxSessions }: Options): Effect.Ef
       session.caller = caller
       use.enter()
       // Fires when the response has ended, however it did.
-      request.signal.addEventListener("abort", () => use.leave(), { once: true })
+      if (request.signal.aborted) use.leave()
+      else request.signal.addEventListener("abort", () => use.leave(), { once: true })
       return Effect.promise(() => transport.handleRequest(request, { parsedBody }))
     }
 
@@ -113,7 +113,7 @@ export const make = ({ sdk, makeServer, call, maxSessions }: Options): Effect.Ef
             // A refused handshake opens nothing.
             session.transport.sessionId === undefined ? Effect.promise(() => session.transport.close()) : Effect.void
           )
-        )
+        ).pipe(Effect.uninterruptible)
       }
       const session = sessions.get(id)
       // That of somebody else is as good as none.

@@ -14,6 +14,7 @@ import * as Disuse from "./Disuse.js"
 import { ExecFailure } from "./ExecFailure.js"
 import type { Source } from "./Machines.js"
 import * as Tools from "./Tools.js"
+import * as UnifiedExec from "./UnifiedExec.js"
 
 /** Who calls. */
 export interface Caller {
@@ -51,6 +52,7 @@ export const make = ({
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
+    const shared = yield* UnifiedExec.makeShared
     const run = yield* FiberSet.makeRuntime<never>()
     const principals = new Map<string, Principal>()
     const oneAtATime = Effect.unsafeMakeSemaphore(1).withPermits(1)
@@ -63,7 +65,7 @@ export const make = ({
           return yield* new ExecFailure({ message })
         }
         const own = yield* Scope.fork(scope, parallel)
-        const calls = yield* Scope.extend(Calls.make({ sources: [sourceOf(subject)], tools, login }), own)
+        const calls = yield* Scope.extend(Calls.make({ sources: [sourceOf(subject)], tools, login, shared }), own)
         const principal: Principal = { calls, use: new Disuse.Use(clock), expiresAtMs }
         principals.set(subject, principal)
         const close = Effect.suspend(() => {

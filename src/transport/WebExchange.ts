@@ -34,6 +34,7 @@ const parseError = (why: string) => new Refused({ status: 400, code: -32700, mes
 /** Reads the whole body. */
 const read = (request: IncomingMessage, { maxMessageBytes, idleMs, unfinished }: Limits) =>
   Effect.async<Buffer, Refused>((resume) => {
+    const tooLong = `the body is longer than maxMessageBytes (${maxMessageBytes})`
     const chunks: Array<Buffer> = []
     let bytes = 0
     const stop = () => {
@@ -49,7 +50,7 @@ const read = (request: IncomingMessage, { maxMessageBytes, idleMs, unfinished }:
     const onData = (chunk: Buffer) => {
       timer.refresh()
       bytes += chunk.length
-      if (bytes > maxMessageBytes) return fail(413, `the body is longer than maxMessageBytes (${maxMessageBytes})`)
+      if (bytes > maxMessageBytes) return fail(413, tooLong)
       chunks.push(chunk)
       counted.grow(chunk.length)
     }
@@ -57,6 +58,7 @@ const read = (request: IncomingMessage, { maxMessageBytes, idleMs, unfinished }:
     const onGone = () => fail(400, "the request was aborted")
     const counted = unfinished.make((reason) => fail(503, reason))
     const timer = setTimeout(() => fail(408, `no part of the body has come for ${idleMs} ms`), idleMs)
+    if (Number(request.headers["content-length"]) > maxMessageBytes) return fail(413, tooLong)
     request.on("data", onData).once("end", onEnd).once("close", onGone)
     return Effect.sync(stop)
   })
