@@ -202,8 +202,8 @@ export const connectStreams = (options: Options & StreamLink.Options): Effect.Ef
  *
  * @category constructors
  */
-export const connectInProcess = (options: Options = {}) =>
-  Effect.flatMap(InProcess.connector, (connector) => make(connector, options))
+export const connectInProcess = (options: Options & InProcess.Options = {}) =>
+  Effect.flatMap(InProcess.connector(options), (connector) => make(connector, options))
 
 /**
  * Starts a new WebSocket server on a free port. It ends with the scope.
@@ -272,7 +272,8 @@ export const layerStreams = (options: Options & StreamLink.Options): Layer.Layer
  *
  * @category layers
  */
-export const layerInProcess = (options: Options = {}) => Layer.scoped(ExecClient, connectInProcess(options))
+export const layerInProcess = (options: Options & InProcess.Options = {}) =>
+  Layer.scoped(ExecClient, connectInProcess(options))
 
 /**
  * A client of a WebSocket server that is started for it, and ends with it.

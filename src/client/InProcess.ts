@@ -19,11 +19,18 @@ import type { Notifier } from "../session/Notifier.js"
 import { ResponseBudget } from "../session/ResponseBudget.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
-import { ServerError } from "./ClientError.js"
+import { ServerError, TransportClosed } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
-/** The name and the subject of such a client in logs, spans and the audit log. */
-const peer = "in process"
+/** Who such a client is in logs, spans and the audit log. */
+export interface Options {
+  /** The name of its connection; `in process` by default. */
+  readonly peer?: string | undefined
+  /** The subject that its session belongs to; `in process` by default. */
+  readonly subject?: string | undefined
+}
+
+const inProcess = "in process"
 
 /** Converts notifications to events. While `isHeld`, processes are not read (backpressure). */
 const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean, isHeld: () => boolean): Notifier => {
@@ -70,13 +77,35 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
   }
 }
 
-const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope | SessionRegistry | Handlers> =>
+/** The same callbacks, of which none is called after `onEnd`. */
+const untilEnd = (events: ChannelEvents): ChannelEvents => {
+  let hasEnded = false
+  return {
+    onAnswer: (id, answer) => {
+      if (!hasEnded) events.onAnswer(id, answer)
+    },
+    onNotification: (notification) => {
+      if (!hasEnded) events.onNotification(notification)
+    },
+    onEnd: (error) => {
+      if (hasEnded) return
+      hasEnded = true
+      events.onEnd(error)
+    }
+  }
+}
+
+const open = (
+  { peer = inProcess, subject = inProcess }: Options,
+  given: ChannelEvents
+): Effect.Effect<Channel, never, Scope.Scope | SessionRegistry | Handlers> =>
   Effect.gen(function* () {
+    const events = untilEnd(given)
     let held = false
     const core = yield* ConnectionCore.make(
       {
         peer,
-        grant: { id: peer },
+        grant: { id: subject },
         offer: { binaryOutput: false, outputWindow: false },
         resumable: false,
         responseBudget: new ResponseBudget(() => false),
@@ -85,7 +114,7 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
           // The cast is safe: the parameters of these notifications are the same in JSON.
           events.onNotification({ method, params } as Api.Notification),
         isAlive: Effect.succeed(true),
-        end: () => {},
+        end: ({ reason }) => events.onEnd(new TransportClosed({ reason })),
         deltas: {
           send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
           buffered: () => (held ? Number.POSITIVE_INFINITY : 0)
@@ -126,14 +155,17 @@ const open = (events: ChannelEvents): Effect.Effect<Channel, never, Scope.Scope 
     } satisfies Channel
   })
 
-/** Connects to the server in this process. Processes end with the client: there is no connection to lose. */
-export const connector: Effect.Effect<Connector, never, SessionRegistry | Handlers> = Effect.gen(function* () {
-  const context = yield* Effect.context<SessionRegistry | Handlers>()
-  yield* LateLimits.refuse("sessions", Context.get(context, SessionRegistry))
-  return {
-    resumable: false,
-    prepare: Api.prepareValue,
-    open: (events) =>
-      Effect.mapInputContext(open(events), (scope: Context.Context<Scope.Scope>) => Context.merge(context, scope))
-  }
-})
+/** Connects to the server in this process. Processes end with the client, which does not connect again. */
+export const connector = (options: Options = {}): Effect.Effect<Connector, never, SessionRegistry | Handlers> =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<SessionRegistry | Handlers>()
+    yield* LateLimits.refuse("sessions", Context.get(context, SessionRegistry))
+    return {
+      resumable: false,
+      prepare: Api.prepareValue,
+      open: (events) =>
+        Effect.mapInputContext(open(options, events), (scope: Context.Context<Scope.Scope>) =>
+          Context.merge(context, scope)
+        )
+    }
+  })

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type { Source } from "../mcp/Machines.js"
+import { type Source, thisMachine } from "../mcp/Machines.js"
 import * as Stdio from "../mcp/Stdio.js"
 import type { Selection } from "../mcp/Tools.js"
 import type * as Target from "./Target.js"
@@ -20,9 +20,9 @@ export interface Options {
 const loadTarget = Effect.promise(() => import("./Target.js"))
 
 /** This machine. Agents wait for the list of the tools: nothing that only a call needs is loaded before. */
-const thisMachine = (target: Target.Target): Source => ({
+const local = (target: Target.Target): Source => ({
   id: "local",
-  host: Stdio.thisMachine(),
+  host: thisMachine(),
   connect: Effect.flatMap(loadTarget, ({ connect }) => connect(target))
 })
 
@@ -34,7 +34,7 @@ const sourcesOf = (target: Target.Target) =>
     for (const { target } of [first, ...others]) yield* check(target)
     const source = ({ id, target }: typeof first): Source => ({
       id,
-      host: placeOf(target) ?? Stdio.thisMachine(),
+      host: placeOf(target) ?? thisMachine(),
       // Its processes end with this command, even if it is killed.
       connect: connect(target, transient)
     })
@@ -46,6 +46,6 @@ export const mcp = ({ target, tools, login }: Options) =>
   Effect.gen(function* () {
     const { url = process.env["EXEC_SERVER_URL"]?.trim() || undefined, env, environments } = target
     const isHere = url === undefined && env === undefined && environments === undefined
-    const sources = isHere ? ([thisMachine(target)] as const) : yield* sourcesOf(target)
+    const sources = isHere ? ([local(target)] as const) : yield* sourcesOf(target)
     yield* Stdio.serve({ sources, tools, login })
   })

@@ -55,6 +55,17 @@ const recordings = (config: ServerConfig.ServerConfig): Layer.Layer<never, Recor
     : RecordingStore.layer(recordingsDir, { maxRecordings, maxBytes, totalBytes })
 }
 
+/** Tools for agents. Servers without them need not load them. */
+const mcp = (config: ServerConfig.ServerConfig) =>
+  config.mcp
+    ? Layer.unwrapEffect(
+        Effect.map(
+          Effect.promise(() => import("./McpServing.js")),
+          ({ layer }) => layer(config)
+        )
+      )
+    : Layer.empty
+
 /**
  * Handles repeated signals. The first one shuts the server down (`bin.ts`), the second one skips the grace period of
  * processes, and the third one exits at once.
@@ -106,6 +117,7 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       ),
       Effect.provide(ExecServer.layerServe),
       Effect.provide(ListenConfig.layer(listen, announceRegistration)),
+      Effect.provide(mcp(config)),
       Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
       Effect.provide(Limits.ofSettings(config)),
       Effect.provide(recordings(config)),

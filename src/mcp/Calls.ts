@@ -33,8 +33,11 @@ export interface Progress {
 /** The calls of one connection. */
 export interface Calls {
   readonly tools: ReadonlyArray<Tools.Tool>
-  /** Carries out a call; undefined if there is no such tool. Interruption ends a command that it has started. */
-  readonly call: (name: string, given: unknown, watch: Watch) => Effect.Effect<Answer> | undefined
+  /**
+   * Carries out a call; undefined if there is no such tool. Interruption ends a command that it has started, and so does
+   * the scope `within`, if one is given.
+   */
+  readonly call: (name: string, given: unknown, watch: Watch, within?: Scope.Scope) => Effect.Effect<Answer> | undefined
 }
 
 /** Hears which command a call is about, once that is known. */
@@ -47,20 +50,31 @@ export interface Options {
   readonly tools: Tools.Selection
   /** Whether the shell reads the profile of the user. */
   readonly login: boolean
+  /** What the commands share with those of others. */
+  readonly shared?: UnifiedExec.Shared | undefined
 }
 
 const text = (text: string): Content => ({ type: "text", text })
 
+/** The answer of a call that could not be carried out, and why. */
+export const failed = (message: string): Answer => ({ content: [text(Replies.failed(message))], isError: true })
+
 const { commandTools, fileTools } = Tools
 
+/** Who calls: hears which command it is about, and owns what it starts. */
+interface By {
+  readonly watch: Watch
+  readonly within: Scope.Scope | undefined
+}
+
 /** Makes the calls; the scope ends all commands. Nothing is started or connected before the first call. */
-export const make = ({ sources, tools: selection, login }: Options): Effect.Effect<Calls, never, Scope.Scope> =>
+export const make = ({ sources, tools: selection, login, shared }: Options): Effect.Effect<Calls, never, Scope.Scope> =>
   Effect.gen(function* () {
     const machines = yield* Machines.make(sources)
-    const exec = yield* UnifiedExec.make({ login })
+    const exec = yield* UnifiedExec.make({ login, shared })
     const ids = sources.map(({ id }) => id)
     const [{ id: defaultId }] = sources
-    const handlers = new Map<string, (given: unknown, watch: Watch) => Effect.Effect<Content, ExecFailure>>()
+    const handlers = new Map<string, (given: unknown, by: By) => Effect.Effect<Content, ExecFailure>>()
 
     /** The environment of a call, which is an argument only if there are several. */
     const environmentOf = (values: unknown): string | undefined =>
@@ -71,17 +85,17 @@ export const make = ({ sources, tools: selection, login }: Options): Effect.Effe
       run: (
         values: ValuesOf<F>,
         environment: string | undefined,
-        watch: Watch
+        by: By
       ) => Effect.Effect<Content | string, ExecFailure>
     ) => {
       const fields = Tools.fieldsOf(tool, ids)
-      handlers.set(tool.name, (given, watch) =>
+      handlers.set(tool.name, (given, by) =>
         Either.match(read(tool.name, fields, given), {
           onLeft: (message) => new ExecFailure({ message }),
           onRight: (values) =>
             Effect.map(
               // The cast is safe: `fields` are those of the tool, and perhaps one more.
-              run(values as ValuesOf<F>, environmentOf(values), watch),
+              run(values as ValuesOf<F>, environmentOf(values), by),
               (content) => (typeof content === "string" ? text(content) : content)
             )
         })
@@ -114,7 +128,7 @@ export const make = ({ sources, tools: selection, login }: Options): Effect.Effe
         return Effect.zipRight(checkPlace(sessionId, environment), run)
       })
 
-    handle(commandTools.execCommand, (values, environment = defaultId, watch) =>
+    handle(commandTools.execCommand, (values, environment = defaultId, { watch, within }) =>
       Effect.gen(function* () {
         const machine = yield* machines(environment)
         const report = yield* exec.execCommand(machine, {
@@ -124,13 +138,14 @@ export const make = ({ sources, tools: selection, login }: Options): Effect.Effe
           timeoutMs: values.timeout_ms,
           yieldTimeMs: values.yield_time_ms,
           maxOutputTokens: values.max_output_tokens,
+          within,
           onStarted: (sessionId) => watch({ lastLine: () => exec.lastLine(sessionId) })
         })
         return Replies.report(report, "ifUseful")
       })
     )
 
-    handle(commandTools.writeStdin, (values, environment, watch) =>
+    handle(commandTools.writeStdin, (values, environment, { watch }) =>
       ofSession(
         values.session_id,
         environment,
@@ -148,7 +163,7 @@ export const make = ({ sources, tools: selection, login }: Options): Effect.Effe
       )
     )
 
-    handle(commandTools.readOutput, (values, environment, watch) => {
+    handle(commandTools.readOutput, (values, environment, { watch }) => {
       const { session_id, offset, max_output_tokens: maxOutputTokens } = values
       const reading =
         offset === undefined
@@ -164,7 +179,7 @@ export const make = ({ sources, tools: selection, login }: Options): Effect.Effe
       return ofSession(session_id, environment, watch, reading)
     })
 
-    handle(commandTools.readScreen, ({ session_id, rows, cols }, environment, watch) => {
+    handle(commandTools.readScreen, ({ session_id, rows, cols }, environment, { watch }) => {
       if ((rows === undefined) !== (cols === undefined)) {
         return new ExecFailure({ message: "rows and cols are given together, or not at all" })
       }
@@ -173,7 +188,7 @@ export const make = ({ sources, tools: selection, login }: Options): Effect.Effe
       return ofSession(session_id, environment, watch, shown)
     })
 
-    handle(commandTools.killSession, ({ session_id, signal }, environment, watch) => {
+    handle(commandTools.killSession, ({ session_id, signal }, environment, { watch }) => {
       const killed = exec.kill(session_id, signal)
       const report = Effect.map(killed, (report) => Replies.report(report, "always"))
       return ofSession(session_id, environment, watch, report)
@@ -202,14 +217,12 @@ export const make = ({ sources, tools: selection, login }: Options): Effect.Effe
 
     return {
       tools: Tools.offered(selection),
-      call: (name, given, watch) =>
+      call: (name, given, watch, within) =>
         handlers
-          .get(name)?.(given, watch)
+          .get(name)?.(given, { watch, within })
           .pipe(
             Effect.map((content): Answer => ({ content: [content] })),
-            Effect.catchAll(({ message }) =>
-              Effect.succeed<Answer>({ content: [text(Replies.failed(message))], isError: true })
-            )
+            Effect.catchAll(({ message }) => Effect.succeed(failed(message)))
           )
     }
   })

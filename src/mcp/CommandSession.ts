@@ -14,6 +14,7 @@ import type { RemoteProcess } from "../client/RemoteProcess.js"
 import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import type { ScreenText } from "../screen/ScreenMessages.js"
 import * as Cut from "./Cut.js"
+import { type OutputBudget, screenBytes } from "./OutputBudget.js"
 import type { TextScreen } from "./TextScreens.js"
 import { Transcript } from "./Transcript.js"
 
@@ -94,7 +95,7 @@ export class CommandSession {
   private state_: State = { _tag: "Running" }
   /** The process, until it is closed. */
   private process_: RemoteProcess | undefined
-  private readonly transcript = new Transcript()
+  private readonly transcript: Transcript
   private readonly waiters = new Set<() => void>()
   /** How far the output was shown, and the text of the unfinished line there. */
   private shown = 0
@@ -110,9 +111,11 @@ export class CommandSession {
     /** The id of the environment that it runs in. */
     readonly environment: string,
     process: RemoteProcess,
-    private readonly screen: TextScreen | undefined
+    private readonly screen: TextScreen | undefined,
+    private readonly budget: OutputBudget
   ) {
     this.process_ = process
+    this.transcript = new Transcript(budget)
   }
 
   get state(): State {
@@ -251,9 +254,12 @@ export class CommandSession {
     return { text: textOf(taken), from, to: from + taken.length, length, asked: offset }
   }
 
-  /** Frees its screen. */
+  /** Frees its output and its screen. */
   dispose(): void {
-    this.screen?.close()
+    this.transcript.free()
+    if (this.screen === undefined) return
+    this.screen.close()
+    this.budget.give(screenBytes)
   }
 
   private accept(event: ProcessEvent.ProcessEvent): void {

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { hostname, type } from "node:os"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
@@ -18,6 +19,9 @@ export interface Source {
   readonly host: string
   readonly connect: Effect.Effect<Environment, { readonly message: string }, Scope.Scope>
 }
+
+/** This machine, for `Source.host`. */
+export const thisMachine = (): string => `${hostname()} (${type()})`
 
 /** Gets an environment by its id. */
 export type Machines = (id: string) => Effect.Effect<Environment, ExecFailure>

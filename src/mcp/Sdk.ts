@@ -4,5 +4,13 @@
  *
  * @since 0.1.0
  */
-export { ProtocolError, ProtocolErrorCode, Server } from "@modelcontextprotocol/server"
+export {
+  createMcpHandler,
+  isInitializeRequest,
+  isLegacyRequest,
+  ProtocolError,
+  ProtocolErrorCode,
+  Server,
+  WebStandardStreamableHTTPServerTransport
+} from "@modelcontextprotocol/server"
 export { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio"

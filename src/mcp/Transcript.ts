@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
+import type { OutputBudget } from "./OutputBudget.js"
 import * as PlainOutput from "./PlainOutput.js"
 
 /** The most kept output of a command, in bytes, and how much of it is its beginning. */
@@ -41,9 +42,16 @@ class Block {
     readonly offset: number,
     /** How many newlines are before it. */
     readonly newlinesBefore: number,
-    capacity: number
+    capacity: number,
+    private readonly budget: OutputBudget
   ) {
     this.memory = Buffer.allocUnsafe(capacity)
+    budget.take(capacity)
+  }
+
+  /** Gives its memory back. */
+  free(): void {
+    this.budget.give(this.memory.length)
   }
 
   get bytes(): Buffer {
@@ -57,6 +65,7 @@ class Block {
     if (needed > this.memory.length) {
       const larger = Buffer.allocUnsafe(Math.min(blockBytes, Math.max(needed, this.memory.length * 2)))
       this.bytes.copy(larger)
+      this.budget.take(larger.length - this.memory.length)
       this.memory = larger
     }
     taken.copy(this.memory, this.length)
@@ -83,8 +92,21 @@ export class Transcript {
   private pendingBytes = 0
   private shown: Buffer | undefined
 
+  private isFree = false
+
+  constructor(private readonly budget: OutputBudget) {}
+
+  /** Gives its memory back; nothing is kept any more. */
+  free(): void {
+    this.isFree = true
+    for (const block of this.blocks()) block.free()
+    this.head.length = 0
+    this.tail.length = 0
+  }
+
   /** Adds output. */
   push(chunk: Buffer): void {
+    if (this.isFree) return
     this.shown = undefined
     const end = chunk.lastIndexOf(newline) + 1
     if (end > 0) {
@@ -162,7 +184,11 @@ export class Transcript {
   private keep(lines: Buffer): void {
     let rest = needsCleaning.test(lines.toString("latin1")) ? Buffer.from(PlainOutput.clean(lines.toString())) : lines
     while (rest.length > 0) rest = rest.subarray(this.blockFor(rest.length).take(rest))
-    while (this.tailBytes > maxBytes - maxHeadBytes) this.tailBytes -= this.tail.shift()?.length ?? 0
+    while (this.tailBytes > maxBytes - maxHeadBytes || (this.budget.isExceeded && this.tail.length > 1)) {
+      const oldest = this.tail.shift()
+      this.tailBytes -= oldest?.length ?? 0
+      oldest?.free()
+    }
   }
 
   /** The block that takes what comes next. */
@@ -177,9 +203,10 @@ export class Transcript {
     const block = new Block(
       offset,
       last === undefined ? 0 : last.newlinesBefore + last.newlines,
-      Math.min(blockBytes, Math.max(1024, length))
+      Math.min(blockBytes, Math.max(1024, length)),
+      this.budget
     )
-    if (offset < maxHeadBytes) this.head.push(block)
+    if (isInHead && offset < maxHeadBytes && !this.budget.isExceeded) this.head.push(block)
     else {
       this.tail.push(block)
       this.tailBytes += Math.min(length, blockBytes)

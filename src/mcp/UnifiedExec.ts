@@ -6,8 +6,10 @@
  */
 import { randomInt } from "node:crypto"
 import * as Effect from "effect/Effect"
+import { sequential } from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { ClientError, WriteRefused } from "../client/ClientError.js"
 import type { RemoteProcess } from "../client/RemoteProcess.js"
 import type { Environment } from "../environment/Environment.js"
@@ -15,6 +17,7 @@ import type { Signal } from "../protocol/Signals.js"
 import type { ScreenText } from "../screen/ScreenMessages.js"
 import { CommandSession, type NewOutput, type Part, type State } from "./CommandSession.js"
 import { ExecFailure, reasonOf } from "./ExecFailure.js"
+import { OutputBudget, screenBytes } from "./OutputBudget.js"
 import * as Shell from "./Shell.js"
 import * as TextScreens from "./TextScreens.js"
 import * as Typing from "./Typing.js"
@@ -111,6 +114,8 @@ export interface ExecCommand extends Window {
   readonly tty?: boolean | undefined
   /** When its whole tree is killed, in milliseconds; never by default. */
   readonly timeoutMs?: number | undefined
+  /** Ends the command when it closes. */
+  readonly within?: Scope.Scope | undefined
   /** Called with its number, before it has printed anything. */
   readonly onStarted?: (sessionId: number) => void
 }
@@ -178,7 +183,29 @@ export interface UnifiedExec {
 export interface Options {
   /** Whether the shell reads the profile of the user. */
   readonly login?: boolean
+  /** What it shares with others; by default it has its own. */
+  readonly shared?: Shared | undefined
 }
+
+/**
+ * What the commands of several programs share: the memory for their output, and the thread of their screens.
+ *
+ * @category models
+ */
+export interface Shared {
+  readonly budget: OutputBudget
+  readonly screens: TextScreens.TextScreens
+}
+
+/**
+ * Makes what several share; the scope ends the thread.
+ *
+ * @category constructors
+ */
+export const makeShared: Effect.Effect<Shared, never, Scope.Scope> = Effect.map(TextScreens.make, (screens) => ({
+  budget: new OutputBudget(),
+  screens
+}))
 
 const hasEnded = "the command has ended"
 
@@ -208,21 +235,25 @@ const endTree = (process: RemoteProcess): Effect.Effect<void> =>
  *
  * @category constructors
  */
-export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec, never, Scope.Scope> =>
+export const make = ({ login = false, shared }: Options = {}): Effect.Effect<UnifiedExec, never, Scope.Scope> =>
   Effect.gen(function* () {
     const sessions = new Map<number, CommandSession>()
     let nextId = randomInt(1, firstIdBelow)
-    const screens = yield* TextScreens.make
+    const { budget, screens } = shared ?? (yield* makeShared)
     const run = yield* FiberSet.makeRuntime<never>()
 
     const forget = (session: CommandSession) => {
-      sessions.delete(session.id)
+      if (!sessions.delete(session.id)) return
+      budget.withdraw(session)
       session.dispose()
     }
 
-    const trim = () => {
+    /** It has ended: it stays as long as there is room. */
+    const settle = (session: CommandSession) => {
+      if (!sessions.has(session.id)) return
+      budget.offer(session, () => forget(session))
       const ended = Array.from(sessions.values()).filter(({ isOver }) => isOver)
-      for (const session of ended.slice(0, Math.max(0, ended.length - maxEnded))) forget(session)
+      for (const oldest of ended.slice(0, Math.max(0, ended.length - maxEnded))) forget(oldest)
     }
 
     const end = (session: CommandSession): Effect.Effect<void> =>
@@ -237,10 +268,10 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
           )
 
     yield* Effect.addFinalizer(() =>
-      Effect.forEach(sessions.values(), (session) => Effect.interruptible(end(session)), {
+      Effect.forEach(Array.from(sessions.values()), (session) => Effect.interruptible(end(session)), {
         concurrency: "unbounded",
         discard: true
-      })
+      }).pipe(Effect.ensuring(Effect.sync(() => Array.from(sessions.values()).forEach(forget))))
     )
 
     const find = (id: number): Effect.Effect<CommandSession, ExecFailure> =>
@@ -254,6 +285,7 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
         // Asked for last.
         sessions.delete(id)
         sessions.set(id, session)
+        if (session.isOver) budget.offer(session, () => forget(session))
         return Effect.succeed(session)
       })
 
@@ -276,6 +308,16 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
         }))
       })
 
+    /** Takes the memory of a screen: that of what has ended, if there is no other. */
+    const takeScreen = Effect.suspend(() => {
+      budget.take(screenBytes)
+      if (!budget.isExceeded) return Effect.void
+      budget.give(screenBytes)
+      return fail(
+        "there is no memory for another terminal: too many commands run; end some with kill_session, or start it without tty"
+      )
+    })
+
     const open = (
       machine: Machine,
       command: ExecCommand,
@@ -283,17 +325,26 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
     ) =>
       Effect.gen(function* () {
         const { cmd, workdir = Shell.workdirOf(machine.info), tty = false, timeoutMs } = command
+        if (tty) yield* takeScreen
         const start = Shell.startOf(machine.info, { cmd, workdir, tty, timeoutMs, login })
         const process = yield* restore(machine.processes.start(start)).pipe(
           Effect.catchTag("ServerError", (error) => explainStart(machine, workdir, error)),
-          Effect.mapError(({ message }) => fail(message))
+          Effect.mapError(({ message }) => fail(message)),
+          Effect.onError(() => Effect.sync(() => budget.give(tty ? screenBytes : 0)))
         )
         const id = nextId++
         const screen = tty ? screens.open(Shell.size, () => session.wake()) : undefined
-        const session: CommandSession = new CommandSession(id, cmd, machine.id, process, screen)
+        const session: CommandSession = new CommandSession(id, cmd, machine.id, process, screen, budget)
         sessions.set(id, session)
         command.onStarted?.(id)
-        run(Effect.zipRight(session.follow(process, machine.client), Effect.sync(trim)))
+        const own = command.within === undefined ? undefined : yield* Scope.fork(command.within, sequential)
+        // Waits for the end that `follow` sees.
+        if (own !== undefined) yield* Scope.addFinalizer(own, Effect.interruptible(end(session)))
+        const followed = Effect.zipRight(
+          session.follow(process, machine.client),
+          Effect.sync(() => settle(session))
+        )
+        run(own === undefined ? followed : Effect.zipRight(followed, Scope.close(own, Exit.void)))
         return session
       })
 

@@ -110,8 +110,12 @@ const code = {
   closeBrace: 0x7d
 } as const
 
-/** Why a message is not parsed: it nests too deep, or has too many values. Scans the text without allocating. */
-const excessOf = (text: string, maxValues: number): string | undefined => {
+/**
+ * Why a message is not parsed: it nests too deep, or has too many values. Scans the text without allocating.
+ *
+ * @category utilities
+ */
+export const excessOf = (text: string, maxValues: number): string | undefined => {
   if (text.length <= maxDepth) return undefined
   let depth = 0
   let values = 0

@@ -185,6 +185,11 @@ const parseDirect = (config: ServerConfig) =>
     const auth = { profile, region, service, variables: process.env, insecure }
     return ListenConfig.Direct({ target, auth })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
+/** Fails for settings of `/mcp` that have no effect. */
+const checkMcp = (config: ServerConfig, hasListener: boolean): Either.Either<void, ConfigError> => {
+  if (config.mcp && !hasListener) return refuse("--mcp requires a listener: --listen ws://IP:PORT or unix:///PATH")
+  return config.mcp || config.mcpIdleMs === defaults.mcpIdleMs ? Either.void : refuse("--mcp-idle-ms requires --mcp")
+}
 
 const parseRemote = (config: ServerConfig) =>
   Either.gen(function* () {
@@ -219,6 +224,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
         return yield* refuse("--listen and --remote exclude each other: with --remote the server listens nowhere")
       }
       yield* refuseConsole(config)
+      yield* checkMcp(config, false)
       return yield* config.remoteTransport === "direct" ? parseDirect(config) : parseRemote(config)
     }
     const ofRemote = given(config, [...relaySettings, "remoteProfile", "remoteTransport", ...awsSettings])
@@ -237,8 +243,10 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
       if (allowOrigin.length > 0) return yield* refuse("--allow-origin requires a WebSocket listener, not stdio")
       if (config.allowLocalUsers) return yield* refuse("--allow-local-users requires a WebSocket listener, not stdio")
       yield* refuseConsole(config)
+      yield* checkMcp(config, false)
       return ListenConfig.Stdio()
     }
+    yield* checkMcp(config, true)
     const { address, isLocal } = place
     if ("path" in address && tls !== undefined) {
       return yield* refuse("TLS is for ws://IP:PORT: what goes through a unix socket does not leave the machine")

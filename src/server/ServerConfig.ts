@@ -287,7 +287,11 @@ export const settings = {
     })
   }),
   ...under("Connections", {
-    maxConnections: count(transports.maxConnections, "most WebSocket connections", 1),
+    maxConnections: count(
+      transports.maxConnections,
+      "most WebSocket connections, and most requests to /mcp at a time",
+      1
+    ),
     handshakeTimeoutMs: count(
       sessions.handshakeTimeoutMs,
       "how long a connection may take to be accepted, and then to initialize, in ms",
@@ -346,6 +350,14 @@ export const settings = {
     shutdownGracePeriodMs: count(
       processes.shutdownGracePeriodMs,
       "time between SIGTERM and SIGKILL when the server shuts down, in milliseconds"
+    )
+  }),
+  ...under("Agents", {
+    mcp: flag(false, "serve tools for agents at /mcp, by the Model Context Protocol over HTTP"),
+    mcpIdleMs: count(
+      3_600_000,
+      "how long a subject may make no call to /mcp before its commands end, in milliseconds; requires mcp",
+      1
     )
   }),
   ...under("Files and HTTP requests", {

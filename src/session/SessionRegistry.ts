@@ -20,6 +20,7 @@ import { LimitReached, NotAllowed, SessionAttached, SessionEnding, UnknownSessio
 import { SessionId } from "../protocol/Ids.js"
 import { Confiner } from "../sandbox/Confiner.js"
 import { FileViews, type Views } from "../sandbox/FileViews.js"
+import type { SocketOwner } from "../spawn/SocketOwner.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { ConsoleEvents } from "./ConsoleEvents.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
@@ -184,6 +185,8 @@ export interface Shape {
   readonly endOne: (session: Session) => Effect.Effect<ReadonlyArray<ProcessInfo>>
   /** Handles a lost connection: the session waits to be resumed if it may, and otherwise ends. Bounded. */
   readonly detach: (session: Session, mayResume: boolean) => Effect.Effect<void>
+  /** Refuses a client that is a process in a sandbox of this server: it could start others without one. */
+  readonly admit: (owner: SocketOwner | undefined) => Effect.Effect<void, NotAllowed>
   /** The events of all sessions. */
   readonly console: ConsoleEvents
   /** Buffers for sending output. */
@@ -259,8 +262,7 @@ const make = Effect.gen(function* () {
       )
     }).pipe(Effect.uninterruptible)
 
-  /** A confined process of this server must not become its client: it could start processes without a sandbox. */
-  const refuseConfined = Effect.flatMap(CurrentConnection, ({ owner }) =>
+  const admit = (owner: SocketOwner | undefined) =>
     owner === undefined || !confiner.isConfined(owner)
       ? Effect.void
       : new NotAllowed({
@@ -268,7 +270,8 @@ const make = Effect.gen(function* () {
             "a process in a sandbox of this server cannot be its client; start it without a sandbox, or connect from " +
             "outside of the sandbox"
         })
-  )
+
+  const refuseConfined = Effect.flatMap(CurrentConnection, ({ owner }) => admit(owner))
 
   /** An unused handle. */
   const newHandle = (): string => {
@@ -436,6 +439,7 @@ const make = Effect.gen(function* () {
     find,
     endOne,
     detach,
+    admit,
     console,
     frames,
     requestBudget: new RequestBudget(limits.requestBytesTotal),

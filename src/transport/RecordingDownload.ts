@@ -6,33 +6,16 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
 import * as Access from "../session/Access.js"
-import * as Grant from "../session/Grant.js"
+import type * as Grant from "../session/Grant.js"
 import { factsOf } from "../session/MethodCodecs.js"
 import type { Recorded, Shape } from "../session/RecordingStore.js"
 import { headers, text } from "./ConsoleFiles.js"
+import { expiry, taken } from "./ResponseFlow.js"
 
 /** How much is read at a time, in bytes. */
 const chunkBytes = 65_536
 
-/** How long a client may take none of it, in milliseconds. */
-const idleMs = 30_000
-
 const method = "recording/read"
-
-/** Waits until an event says that the client has taken what was written; fails if it is gone, or takes nothing. */
-const taken = (event: "drain" | "finish", response: ServerResponse): Effect.Effect<void, "gone"> =>
-  Effect.async<void, "gone">((resume) => {
-    if (response.destroyed) return resume(Effect.fail("gone"))
-    const onTaken = () => resume(Effect.void)
-    const onClose = () => resume(Effect.fail("gone"))
-    response.once(event, onTaken).once("close", onClose)
-    if (event === "finish") response.end()
-    return Effect.sync(() => void response.off(event, onTaken).off("close", onClose))
-  }).pipe(Effect.timeoutFail({ duration: idleMs, onTimeout: () => "gone" as const }))
-
-/** Fails when the token expires. */
-const expiry = ({ expiresAtMs }: Grant.Grant): Effect.Effect<never, "gone"> =>
-  expiresAtMs === undefined ? Effect.never : Effect.zipRight(Grant.expired(expiresAtMs), Effect.fail("gone" as const))
 
 const send = (recordings: Shape, recorded: Recorded, isHead: boolean, response: ServerResponse) => {
   // What is appended from now on is left out: what is there consists of whole lines.

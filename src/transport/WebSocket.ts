@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { WebSocket, WebSocketServer } from "ws"
 import { timerMs } from "../internal/Timer.js"
+import * as Access from "../session/Access.js"
 import * as Grant from "../session/Grant.js"
 import type { Peer } from "../session/Peer.js"
 import { RecordingStore } from "../session/RecordingStore.js"
@@ -23,6 +24,7 @@ import { type Page as Console, ConsolePage } from "./ConsolePage.js"
 import { FailedLogins } from "./FailedLogins.js"
 import * as Listener from "./Listener.js"
 import * as LocalClient from "./LocalClient.js"
+import { McpRoute, type Route } from "./McpRoute.js"
 import { MetricsPage, type Page } from "./MetricsPage.js"
 import * as OwnOrigin from "./OwnOrigin.js"
 import type * as Tls from "./Tls.js"
@@ -108,10 +110,12 @@ export const layer = (
       const { authenticate, isOpen = false } = yield* Authenticator
       const page = yield* MetricsPage
       const console = yield* ConsolePage
+      const mcp = yield* McpRoute
       const recordings = yield* RecordingStore
       const own = console === undefined ? undefined : OwnOrigin.make(tls !== undefined, console.publicUrl)
       const failedLogins = new FailedLogins()
       const downloads = Effect.unsafeMakeSemaphore(maxDownloads)
+      const exchanges = Effect.unsafeMakeSemaphore(maxConnections)
       const traffic = new Traffic()
       const fork = yield* FiberSet.makeRuntime<never>()
       const origins = new Set(allowOrigin.map((origin) => origin.toLowerCase()))
@@ -253,6 +257,28 @@ export const layer = (
         })
       }
 
+      const exchange = (route: Route, client: Client, request: IncomingMessage, response: ServerResponse) => {
+        const refusal = Access.refusal(client.grant, "/mcp", "use")
+        if (refusal !== undefined) return Effect.sync(() => answer(response, 403, `${refusal.message}\n`))
+        if (accept === undefined) return Effect.sync(() => answer(response, 503))
+        const served = Effect.suspend(() => {
+          listener.pending.accepted(request.socket)
+          traffic.add(request.socket)
+          return Effect.flatMap(
+            Effect.promise(() => import("./WebExchange.js")),
+            ({ serve }) =>
+              serve(route, client, request, response, {
+                maxMessageBytes,
+                idleMs: timerMs(handshakeTimeoutMs),
+                unfinished
+              })
+          )
+        })
+        return Effect.map(exchanges.withPermitsIfAvailable(1)(served), (found) => {
+          if (found._tag === "None") answer(response, 503)
+        })
+      }
+
       const metrics = ({ contentType, render }: Page, request: IncomingMessage, response: ServerResponse) => {
         if (!isRead(request)) return answer(response, 405)
         traffic.countAll()
@@ -266,6 +292,9 @@ export const layer = (
         const onRefused = (status: Status) => Effect.sync(() => answer(response, status))
         const onAllowed = (client: Client): Effect.Effect<unknown> => {
           if (recordingId !== undefined) return download(recordingId, client, request, response)
+          if (mcp !== undefined && path === "/mcp") {
+            return exchange(mcp, client, request, response)
+          }
           return Effect.sync(() => {
             // The metrics cover all sessions.
             if (client.grant.scope !== undefined) answer(response, 403)

@@ -22,7 +22,7 @@ import { spanKeeper } from "../support/traces.js"
 /** A bare connection, and everything it reports in short. */
 const bare = Effect.gen(function* () {
   const heard: Array<string> = []
-  const connector = yield* InProcess.connector
+  const connector = yield* InProcess.connector()
   const channel = yield* connector.open({
     onAnswer: (id, answer) => heard.push(`${id} ${Either.isRight(answer) ? "ok" : answer.left.message}`),
     onNotification: ({ method, params }) => heard.push(`${method} ${"seq" in params ? params.seq : ""}`.trim()),

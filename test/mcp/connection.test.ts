@@ -5,14 +5,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { start } from "../support/command.js"
 import { directory } from "../support/files.js"
-import { idIn, initialize, raw, textOf } from "../support/mcp.js"
+import { idIn, initialize, modern, raw, textOf } from "../support/mcp.js"
 import { eventually, isAlive, runningWith } from "../support/servers.js"
-
-const modern = {
-  "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-  "io.modelcontextprotocol/clientInfo": { name: "raw", version: "1" },
-  "io.modelcontextprotocol/clientCapabilities": {}
-}
 
 /** The children of a process. */
 const childrenOf = (pid: number): ReadonlyArray<string> =>

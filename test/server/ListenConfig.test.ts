@@ -98,6 +98,16 @@ describe("where", () => {
   }
 })
 
+describe("tools for agents", () => {
+  it("are served where something listens, and their settings go with them", () => {
+    assert.match(why({ mcp: true }), /^--mcp requires a listener: /)
+    assert.match(why({ mcp: true, remote: "https://example.com", environmentId: "e" }), /^--mcp requires a listener: /)
+    assert.strictEqual(why({ listen: "ws://127.0.0.1:1", mcpIdleMs: 1 }), "--mcp-idle-ms requires --mcp")
+    assert.strictEqual(why({ mcpIdleMs: 1 }), "--mcp-idle-ms requires --mcp")
+    assert.strictEqual(onWebSocket({ mcp: true, mcpIdleMs: 1 })._tag, "WebSocket")
+  })
+})
+
 describe("TLS", () => {
   it("has a certificate and a key; the address may then be written wss://", () => {
     assert.isUndefined(onWebSocket({}).options.tls)

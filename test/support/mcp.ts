@@ -1,6 +1,6 @@
-/** Clients of `exec-server mcp`: the official one in both eras, and one that writes lines itself. */
+/** Clients of agents' tools, on stdio and over HTTP: the official one in both eras, and ones that write messages. */
 import { createInterface } from "node:readline"
-import { Client } from "@modelcontextprotocol/client"
+import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client"
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -58,18 +58,70 @@ export const connect = (
       return { client, pid: transport.pid ?? -1 }
     }),
     ({ client }) => Effect.promise(() => client.close())
-  ).pipe(
-    Effect.map(({ client, pid }) => ({
-      client,
-      pid,
-      call: (name, given = {}, options) =>
-        Effect.promise(async () => {
-          const { content, isError = false } = await client.callTool({ name, arguments: given }, options)
-          const [first] = content
-          return { text: first?.type === "text" ? first.text : "", isError, content }
-        })
-    }))
+  ).pipe(Effect.map(({ client, pid }) => ({ client, pid, call: callOf(client) })))
+
+const callOf =
+  (client: Client): McpClient["call"] =>
+  (name, given = {}, options) =>
+    Effect.promise(async () => {
+      const { content, isError = false } = await client.callTool({ name, arguments: given }, options)
+      const [first] = content
+      return { text: first?.type === "text" ? first.text : "", isError, content }
+    })
+
+/** A connected official client over HTTP. */
+export interface HttpClient extends Pick<McpClient, "client" | "call"> {
+  readonly transport: StreamableHTTPClientTransport
+}
+
+/** The address of `/mcp` on a server that listens there. */
+export const mcpUrl = (url: string): string => `${url.replace(/^ws/, "http")}/mcp`
+
+/** Connects the official client to the `/mcp` of a server; the scope closes it. */
+export const connectHttp = (
+  url: string,
+  mode: (typeof eras)[number][1] = "legacy",
+  token?: string
+): Effect.Effect<HttpClient, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const client = new Client({ name: "test", version: "1" }, { versionNegotiation: { mode } })
+      const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
+      const transport = new StreamableHTTPClientTransport(new URL(mcpUrl(url)), { requestInit: { headers } })
+      await client.connect(transport)
+      return { client, transport, call: callOf(client) }
+    }),
+    ({ client }) => Effect.promise(() => client.close())
   )
+
+/** What every request of the newer era says. */
+export const modern = {
+  "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+  "io.modelcontextprotocol/clientInfo": { name: "raw", version: "1" },
+  "io.modelcontextprotocol/clientCapabilities": {}
+}
+
+/** What a POST to `/mcp` needs in its headers. */
+export const posting = { "content-type": "application/json", accept: "application/json, text/event-stream" }
+
+/** A call of a tool in the newer era: headers and body. */
+export const modernCall = (
+  name: string,
+  given: object
+): { readonly headers: Record<string, string>; readonly body: string } => ({
+  headers: {
+    ...posting,
+    "mcp-protocol-version": "2026-07-28",
+    "mcp-method": "tools/call",
+    "mcp-name": name
+  },
+  body: JSON.stringify({
+    jsonrpc: "2.0",
+    id: 1,
+    method: "tools/call",
+    params: { name, arguments: given, _meta: modern }
+  })
+})
 
 /** A message as it travels. */
 export type Message = Readonly<Record<string, unknown>> & {
