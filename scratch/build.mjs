@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url"
 import v8 from "node:v8"
 import { build } from "esbuild"
 import { buildConsole } from "./console.mjs"
+import { buildSchema } from "./schema.mjs"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
 
@@ -28,6 +29,7 @@ await build({
 })
 
 await buildConsole()
+await buildSchema()
 
 // Bundled on its own: only one command needs it, and each start reads the whole file of the others.
 const sdk = {
