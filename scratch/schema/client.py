@@ -29,6 +29,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha1
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Never, NotRequired, Protocol, TypeAlias, TypedDict, Union, cast
@@ -131,9 +132,9 @@ class _Lines:
         # A server that does not read holds up who writes.
         if self._sending.acquire(timeout=5):
             try:
-                self._child.stdin.close()
-            except OSError:
-                pass  # It has ended already.
+                # It may have ended already.
+                with suppress(OSError):
+                    self._child.stdin.close()
             finally:
                 self._sending.release()
 
@@ -146,6 +147,17 @@ class _WebSocket:
         self._max = max_message_bytes
         self._sending = threading.Lock()
         self._input = sock.makefile("rb")
+        try:
+            self._upgrade(host, target, token)
+        except BaseException:
+            self._input.close()
+            raise
+        sock.settimeout(None)
+        # Where the system lacks it, a write may take as long as the connection lives.
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
+
+    def _upgrade(self, host: str, target: str, token: str | None) -> None:
         key = encode(os.urandom(16))
         headers = [
             f"GET {target} HTTP/1.1",
@@ -156,7 +168,7 @@ class _WebSocket:
             "Sec-WebSocket-Version: 13",
             *([] if token is None else [f"Authorization: Bearer {token}"]),
         ]
-        sock.sendall(("\r\n".join(headers) + "\r\n\r\n").encode("ascii"))
+        self._socket.sendall(("\r\n".join(headers) + "\r\n\r\n").encode("ascii"))
         status, found = self._head()
         if status.split(" ", 2)[1:2] != ["101"]:
             why = self._input.read(min(int(found.get("content-length") or 0), 1000)).decode("utf-8", "replace").strip()
@@ -164,11 +176,6 @@ class _WebSocket:
         digest = sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode("ascii")).digest()
         if found.get("sec-websocket-accept") != encode(digest):
             raise ConnectionLost("what answers is no WebSocket server")
-        sock.settimeout(None)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
-        except OSError:
-            pass  # Not on this system: a write may then take as long as the connection lives.
 
     def _head(self) -> tuple[str, dict[str, str]]:
         """The status line and the headers of the answer."""
@@ -240,20 +247,20 @@ class _WebSocket:
 
     def _ended(self, payload: bytes) -> ConnectionLost:
         """The reason of a close frame, which is answered."""
-        try:
+        # It may not wait for that.
+        with suppress(OSError):
             self._frame(8, payload[:2])
-        except OSError:
-            pass  # It does not wait for that.
         code = struct.unpack("!H", payload[:2])[0] if len(payload) >= 2 else 1005
         reason = payload[2:].decode("utf-8", "replace")
         return ConnectionLost(f"the server has closed the connection: {reason} ({code})")
 
     def close(self) -> None:
-        try:
+        # It may have ended already.
+        with suppress(OSError):
             self._frame(8, struct.pack("!H", 1000))
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # It has ended already.
+        self._input.close()
         self._socket.close()
 
 
@@ -600,12 +607,11 @@ class Process:
         return Completed(self.exit_code, self.signal, b"".join(output["stdout"]), b"".join(output["stderr"]))
 
     def _feed(self, data: bytes) -> None:
-        try:
+        # It may end without reading all of it. If the connection is lost, its reader is told.
+        with suppress(OSError, RpcError):
             for start in range(0, len(data), _WINDOW):
                 self.write(data[start : start + _WINDOW], timeout=None)
             self.close_stdin()
-        except (OSError, RpcError):
-            pass  # It has ended without reading all of it, or the connection is lost, which its reader is told.
 
     def __iter__(self) -> Iterator[Output]:
         try:
