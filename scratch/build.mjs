@@ -10,6 +10,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { build } from "esbuild"
 import { buildConsole } from "./console.mjs"
+import { buildSchema } from "./schema.mjs"
 
 const dist = fileURLToPath(new URL("../dist", import.meta.url))
 const warm = fileURLToPath(new URL("warm.mjs", import.meta.url))
@@ -30,6 +31,7 @@ await build({
 })
 
 await buildConsole()
+await buildSchema()
 
 // Bundled on their own: few need them, and each start reads the whole file of the others.
 const apart = {

@@ -73,6 +73,7 @@ try {
   for (const path of [
     "docs/protocol.md",
     "dist/bin.js",
+    "dist/openrpc.json",
     "dist/index.d.ts",
     "dist/testing/index.js",
     "dist/mcp/index.js",
@@ -85,6 +86,9 @@ try {
   run("npm", ["install", "--no-audit", "--no-fund", tarball])
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
   check("the command tells the version", run("npx", ["exec-server", "--version"]).trim() === version)
+
+  const { openrpc, info } = JSON.parse(run("npx", ["exec-server", "schema"]))
+  check("the command describes its protocol", openrpc === "1.3.2" && info.version === version)
 
   writeFileSync(join(folder, "command.mjs"), command)
   check("a server starts, and a process on it", run("node", ["command.mjs"]) === "7\nexit 0\n")

@@ -364,6 +364,35 @@ const mcp = typed(
     })
 )
 
+const schema = typed(
+  ["schema"],
+  {
+    summary: "Prints the description of the protocol for machines, or a client made from it.",
+    flags: {
+      format: Flag.choice(
+        "format",
+        "FORMAT",
+        ["openrpc", "jsonschema"],
+        output,
+        "an OpenRPC document or a JSON Schema",
+        {
+          defaultText: "openrpc"
+        }
+      ),
+      client: Flag.choice("client", "LANGUAGE", ["python"], output, "instead, a client: Python, in one file")
+    },
+    examples: [
+      ["exec-server schema > openrpc.json", "every method with its parameters and its result"],
+      ["exec-server schema --client python > exec_client.py", "for Python 3.11 or later, without dependencies"]
+    ]
+  },
+  (flags) =>
+    Effect.gen(function* () {
+      const { schema } = yield* Effect.promise(() => import("./Schema.js"))
+      yield* schema(flags)
+    })
+)
+
 const listening = "Where it listens"
 const access = "Who may connect"
 const logging = "Logs"
@@ -510,5 +539,6 @@ export const all: ReadonlyArray<Command> = [
   cp,
   doctor,
   mcp,
+  schema,
   rendezvous
 ]

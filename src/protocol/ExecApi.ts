@@ -146,17 +146,21 @@ export const ownStartFields = {
 }
 
 const startParams = Schema.Struct({
+  /** The id for the process, unique in the session. */
   processId: ProcessId,
   /** Program and arguments; a program without a slash is looked up in the child's own `PATH`. */
   argv: unbounded(TextList),
+  /** The working directory. */
   cwd: AbsolutePath,
   /** The child's whole environment; with `envPolicy`, variables that are added to the inherited ones. */
   env: TextMap,
+  /** Whether it gets a terminal, whose output is the stream `pty`. */
   tty: Flag,
   /** The child's `argv[0]`, if it is not the program's name. */
   arg0: maybe(Text),
   /** Without `tty`: stdin is a writable pipe instead of /dev/null. Must not be null (current). */
   pipeStdin: Schema.optionalWith(Flag, { default: () => false }),
+  /** Which variables of the server it inherits; by default none. */
   envPolicy: maybe(EnvPolicy),
   /** The files and network the process may access. The server enforces it or refuses the request. */
   sandbox: maybe(Sandbox),
@@ -220,7 +224,9 @@ export const ReadResult = Schema.Struct({
   nextSeq: Seq,
   exited: Flag,
   ...exitFields,
+  /** Whether it has exited and all its output was read. */
   closed: Flag,
+  /** Always null from this server. */
   failure: nullOr(Text),
   sandboxDenied: withFallback(Flag, () => false),
   /** Whether something after `afterSeq` was dropped (ours). */
@@ -375,7 +381,9 @@ export class ExecApi extends RpcGroup.make(
     repeatable: "never",
     largeAnswer: false,
     payload: Schema.Struct({
+      /** Any text, for lists and logs. */
       clientName: Text,
+      /** The session to resume; null for a new one that can be resumed. */
       resumeSessionId: optional(nullOr(ClientId)),
       /** Resume the session even if it is attached, and close its other connection (ours). */
       takeover: maybe(Flag),
@@ -386,14 +394,17 @@ export class ExecApi extends RpcGroup.make(
       sessionTtlMs: optional(nullOr(Count)),
       /** A name for the session, unique among the subject's sessions (ours). */
       name: maybe(SessionName),
+      /** What the client asks for. */
       capabilities: optional(nullOr(Capabilities))
     }),
     success: Schema.Struct({
       /** Only our servers send it (ours). It means that the server implements this whole protocol. */
       protocolVersion: withFallback(nullOr(Schema.Literal("exec-server.v0")), () => null),
+      /** What resumes the session: a secret. */
       sessionId: SessionId,
       /** Null from older servers; some of them answer `environment/info`. */
       environmentInfo: withFallback(nullOr(EnvironmentInfo), () => null),
+      /** What the server grants. */
       capabilities: withFallback(Capabilities, () => ({}))
     })
   }),
@@ -448,7 +459,15 @@ export class ExecApi extends RpcGroup.make(
     repeatable: "always",
     largeAnswer: true,
     answered: "wheneverWithWaitMs",
-    payload: Schema.Struct({ ...processFields, afterSeq: maybe(Count), maxBytes: maybe(Count), waitMs: maybe(Count) }),
+    payload: Schema.Struct({
+      ...processFields,
+      /** The last `seq` that the client has; 0 by default. */
+      afterSeq: maybe(Count),
+      /** The most bytes of output. */
+      maxBytes: maybe(Count),
+      /** How long to wait for output, in milliseconds; by default not at all. */
+      waitMs: maybe(Count)
+    }),
     success: ReadResult
   }),
   /** Queues bytes for the child's stdin. With a `writeId` it is idempotent: a repeated id writes nothing. */
@@ -460,6 +479,7 @@ export class ExecApi extends RpcGroup.make(
     answered: "whenever",
     payload: Schema.Struct({
       ...processFields,
+      /** The bytes. */
       chunk: Bytes,
       writeId: maybe(ClientId.pipe(Schema.nonEmptyString({ message: () => "writeId must not be empty" })))
     }),

@@ -28,6 +28,7 @@ export class ExecNotifications extends RpcGroup.make(
    * may be skipped or repeated. Unknown processes are ignored.
    */
   Rpc.make("process/ack", { payload: AckParams }),
+  /** The process has printed a chunk: bytes as they came, which may end within a character. */
   Rpc.make("process/output", {
     payload: Schema.Struct({ processId: ProcessId, seq: Seq, stream: OutputStream, chunk: Bytes })
   }),
@@ -36,7 +37,6 @@ export class ExecNotifications extends RpcGroup.make(
     payload: Schema.Struct({
       processId: ProcessId,
       seq: Seq,
-      /** The exit status, or 128 + the signal's number; null if the system could not report it. */
       ...exitFields,
       sandboxDenied: withFallback(Flag, () => false),
       /** True if `timeoutMs` ran out, otherwise absent (ours). */

@@ -12,12 +12,19 @@ import { ProcessId } from "./Ids.js"
  * @category constants
  */
 export const Code = {
+  /** The request is valid but refused. */
   invalidRequest: -32600,
+  /** The method does not exist. */
   methodNotFound: -32601,
+  /** The parameters are invalid; the message names the member. */
   invalidParams: -32602,
+  /** The system or the other end failed; the message is the system's. */
   internal: -32603,
+  /** The token of the connection does not permit it. */
   forbidden: -32003,
+  /** What the request names does not exist. */
   notFound: -32004,
+  /** The session has a live connection; try again. */
   sessionAttached: -32010
 } as const
 

@@ -9,12 +9,13 @@
 import * as RpcGroup from "@effect/rpc/RpcGroup"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { maxItems, unbounded } from "./Bounds.js"
+import { maxItems } from "./Bounds.js"
 import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
 import { FilePath } from "./PathUri.js"
 import { Sandbox } from "./Sandbox.js"
 import {
+  Base64,
   Bytes,
   Count,
   Empty,
@@ -73,13 +74,26 @@ export const FileMetadata = Schema.Struct({
 export type FileMetadata = typeof FileMetadata.Type
 
 /**
- * An array whose elements pass a predicate. Schema.Array of a Struct costs microseconds per element; lists are long.
+ * An array whose elements pass a predicate, which `properties` describes as JSON Schema. Schema.Array of a Struct costs
+ * microseconds per element; lists are long.
  */
-const listOf = <A>(is: (value: { readonly [key: string]: unknown }) => boolean) =>
+const listOf = <A>(
+  is: (value: { readonly [key: string]: unknown }) => boolean,
+  properties: { readonly [K in keyof A]: object }
+) =>
   Schema.declare(
     (value: unknown): value is ReadonlyArray<A> =>
-      Array.isArray(value) && value.every((element) => isRecord(element) && is(element))
+      Array.isArray(value) && value.every((element) => isRecord(element) && is(element)),
+    {
+      jsonSchema: {
+        type: "array",
+        items: { type: "object", required: Object.keys(properties), properties, additionalProperties: true }
+      }
+    }
   )
+
+const string = { type: "string" }
+const boolean = { type: "boolean" }
 
 /**
  * A directory entry. The flags describe the target of a link. Invalid UTF-8 in a name is replaced by U+FFFD.
@@ -142,8 +156,17 @@ export type WalkOptions = typeof WalkOptions.Type
  * @category schemas
  */
 export const WalkResult = Schema.Struct({
-  entries: listOf<WalkEntry>(({ path, kind }) => typeof path === "string" && (kind === "file" || kind === "directory")),
-  errors: listOf<WalkError>(({ path, message }) => typeof path === "string" && typeof message === "string"),
+  entries: listOf<WalkEntry>(
+    ({ path, kind }) => typeof path === "string" && (kind === "file" || kind === "directory"),
+    {
+      path: string,
+      kind: { type: "string", enum: ["file", "directory"] }
+    }
+  ),
+  errors: listOf<WalkError>(({ path, message }) => typeof path === "string" && typeof message === "string", {
+    path: string,
+    message: string
+  }),
   /** Whether `maxDirectories`, `maxEntries` or the server's limit of 8 MiB of paths omitted something. */
   truncated: Flag
 })
@@ -175,7 +198,7 @@ export class FileSystemApi extends RpcGroup.make(
     repeatable: "never",
     largeAnswer: false,
     answered: "late",
-    payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: unbounded(Text) }),
+    payload: Schema.Struct({ ...pathFields, ...linkFields, dataBase64: Base64 }),
     success: Empty
   }),
   /** Creates a directory. With `recursive` (the default) it also creates parents and accepts an existing directory. */
@@ -215,7 +238,8 @@ export class FileSystemApi extends RpcGroup.make(
     success: Schema.Struct({
       entries: listOf<DirectoryEntry>(
         ({ fileName, isDirectory, isFile }) =>
-          typeof fileName === "string" && typeof isDirectory === "boolean" && typeof isFile === "boolean"
+          typeof fileName === "string" && typeof isDirectory === "boolean" && typeof isFile === "boolean",
+        { fileName: string, isDirectory: boolean, isFile: boolean }
       )
     })
   }),

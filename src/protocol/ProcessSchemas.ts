@@ -12,7 +12,12 @@ import { Cells, Integer, maybe, nullOr, oneOf, Text, withFallback } from "./Sche
  *
  * @category schemas
  */
-export const processFields = { session: maybe(SessionHandle), processId: ProcessId }
+export const processFields = {
+  /** The handle of its session (ours); by default the connection's own. */
+  session: maybe(SessionHandle),
+  /** The id that its client gave it. */
+  processId: ProcessId
+}
 
 /**
  * The stream that output came from; a terminal has one, `pty`, for both stdout and stderr.
@@ -28,7 +33,9 @@ export type OutputStream = typeof OutputStream.Type
  * @category schemas
  */
 export const exitFields = {
+  /** The exit status of the process, 128 + n after signal n; null while it runs, or if it is not known. */
   exitCode: nullOr(Integer),
+  /** The name of the signal that ended it (ours); null if none did. */
   signal: withFallback(nullOr(Text), () => null)
 }
 

@@ -54,7 +54,11 @@ export const listOf = <A, I, R>(item: Schema.Schema<A, I, R>) => Schema.Array(it
 
 /** A list of strings. Not a Schema.Array: that takes microseconds for each. */
 export const TextList: Schema.Schema<ReadonlyArray<string>> = checked(
-  Schema.declare([], { decode: () => readTextList, encode: () => readTextList }),
+  Schema.declare(
+    [],
+    { decode: () => readTextList, encode: () => readTextList },
+    { jsonSchema: { type: "array", items: { type: "string" } } }
+  ),
   listCheck(defaults.items, textCheck(defaults.textBytes))
 )
 
@@ -67,7 +71,8 @@ export const TextMap = Schema.declare(
       if (!isRecord(actual)) return mismatch(actual, "a map")
       const [name, value] = Object.entries(actual).find(([, member]) => typeof member !== "string") ?? []
       return `${mismatch(value, "a string")} of \`${clip(name ?? "")}\``
-    }
+    },
+    jsonSchema: { type: "object", additionalProperties: { type: "string" } }
   }
 )
 
@@ -80,7 +85,8 @@ export const integerBetween = (minimum: number, maximum: number, range: string) 
       message: ({ actual }) =>
         typeof actual === "number"
           ? `invalid number: ${actual} is not an integer ${range}`
-          : `invalid type: ${describe(actual)}, expected an integer ${range}`
+          : `invalid type: ${describe(actual)}, expected an integer ${range}`,
+      jsonSchema: { type: "integer", minimum, maximum }
     }
   )
 
@@ -129,9 +135,14 @@ export const base64Fault = (text: string): string => {
     : "Invalid padding"
 }
 
+/** Bytes as they are in JSON. */
+export const Base64 = unbounded(
+  Schema.String.annotations({ ...expected("a string"), jsonSchema: { type: "string", contentEncoding: "base64" } })
+)
+
 /** Bytes: strict base64 in JSON, a Buffer in memory. */
 export const Bytes: Schema.Schema<Buffer, string> = Schema.transformOrFail(
-  unbounded(Text),
+  Base64,
   Schema.declare((value: unknown): value is Buffer => Buffer.isBuffer(value)),
   {
     strict: true,

@@ -61,6 +61,7 @@ export type ConsoleEvent = typeof ConsoleEvent.Type
 export class WatchNotifications extends RpcGroup.make(
   /** From the client: it has shown everything up to `seq`. The first one starts the output. Unknown ids are ignored. */
   Rpc.make("attachment/ack", { payload: AttachmentAckParams }),
+  /** The process has printed a chunk. Sent as far as the window of the attachment allows. */
   Rpc.make("attachment/output", { payload: Schema.Struct({ ...numbered, stream: OutputStream, chunk: Bytes }) }),
   /**
    * Output was skipped. The screen replaces everything that was shown; the output goes on after `seq`. Without a terminal,
@@ -78,6 +79,7 @@ export class WatchNotifications extends RpcGroup.make(
   Rpc.make("attachment/resized", {
     payload: Schema.Struct({ ...numbered, rows: Cells, cols: Cells, by: nullOr(Count) })
   }),
+  /** The process has exited, was restarted, or is closed. */
   Rpc.make("attachment/event", { payload: AttachmentEvent }),
   /** Who watches the process has changed. */
   Rpc.make("attachment/viewers", { payload: Schema.Struct({ ...attachment, viewers: Schema.Array(Viewer) }) }),
@@ -88,5 +90,6 @@ export class WatchNotifications extends RpcGroup.make(
       reason: oneOf("detached", "revoked", "expired", "released", "sessionEnded")
     })
   }),
+  /** A session, a process or an attachment has changed. Sent only to connections that asked for it by `console/watch`. */
   Rpc.make("console/event", { payload: ConsoleEvent })
 ) {}

@@ -10,20 +10,11 @@ import { nowhere } from "../support/command.js"
 import { directory } from "../support/files.js"
 import { page, pages, section } from "../support/pages.js"
 import { hasBubblewrap, webSocketServer } from "../support/servers.js"
-import { type Context, isSent, messagesOf, play } from "../support/transcript.js"
-import { upstream } from "../support/upstream.js"
+import { isSent, makeContext, messagesOf, play, varying } from "../support/transcript.js"
 
 const protocol = page("docs/protocol.md")
 
 const exchanges = protocol.blocks.filter(({ language }) => language === "json")
-
-/** The members that the page says to vary. */
-const varying = new Set(
-  Array.from(
-    (/in each run:([\s\S]*?)\. `/.exec(protocol.text)?.[1] ?? "").matchAll(/`(\w+)`/g),
-    ([, name = ""]) => name
-  )
-)
 
 /** The names of the members of a schema, at its top. */
 const membersOf = (schema: Schema.Schema.All): ReadonlyArray<string> => {
@@ -127,20 +118,7 @@ describe("the exchanges of", () => {
           }
           return
         }
-        const folder = yield* directory
-        const web = yield* upstream((response) => {
-          response.sendDate = false
-          response.writeHead(200, { "content-type": "text/plain", "content-length": "6", connection: "close" })
-          response.end("hello\n")
-        })
-        const context: Context = {
-          places: [
-            ["/srv/demo", folder],
-            ["http://127.0.0.1:8000", web.url]
-          ],
-          varying,
-          names: new Map()
-        }
+        const context = yield* makeContext
         for (const block of exchanges) yield* play(block, server.connect, context)
       })
     )

@@ -55,8 +55,12 @@ export class TestClient {
 
   readonly carrier: Carrier
 
+  /** Called with every message. */
+  onTraffic: (sender: "client" | "server", text: string) => void = () => {}
+
   /** Sends text unchanged. */
   raw(text: string): void {
+    this.onTraffic("client", text)
     this.carrier.send(text)
   }
 
@@ -193,6 +197,7 @@ export class TestClient {
   }
 
   private onMessage(text: string): void {
+    this.onTraffic("server", text)
     const message = JSON.parse(text)
     if (!(this.discard && message.method === "process/output")) this.messages.push(message)
     if (message.method === undefined) {

@@ -5,9 +5,11 @@
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Block } from "./pages.js"
+import { directory } from "./files.js"
+import { type Block, page } from "./pages.js"
 import { textOf } from "./servers.js"
 import type { Json, TestClient } from "./TestClient.js"
+import { upstream } from "./upstream.js"
 
 /** The variable parts of a page's examples. */
 export interface Context {
@@ -18,6 +20,32 @@ export interface Context {
   /** The actual values of varying texts, by those on the page. They replace these in later messages. */
   readonly names: Map<string, string>
 }
+
+/** The members that docs/protocol.md says to vary. */
+export const varying: ReadonlySet<string> = new Set(
+  Array.from(
+    (/in each run:([\s\S]*?)\. `/.exec(page("docs/protocol.md").text)?.[1] ?? "").matchAll(/`(\w+)`/g),
+    ([, name = ""]) => name
+  )
+)
+
+/** The folder and the web server that pages speak of. */
+export const makeContext: Effect.Effect<Context, never, Scope.Scope> = Effect.gen(function* () {
+  const folder = yield* directory
+  const web = yield* upstream((response) => {
+    response.sendDate = false
+    response.writeHead(200, { "content-type": "text/plain", "content-length": "6", connection: "close" })
+    response.end("hello\n")
+  })
+  return {
+    places: [
+      ["/srv/demo", folder],
+      ["http://127.0.0.1:8000", web.url]
+    ],
+    varying,
+    names: new Map()
+  }
+})
 
 const isObject = (value: Json): boolean => typeof value === "object" && value !== null && !Array.isArray(value)
 
