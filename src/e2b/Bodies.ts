@@ -27,6 +27,8 @@ const unzip = promisify(gunzip)
 
 const tooLong = () => fail("resource_exhausted", `the body of the request is longer than ${maxBytes} bytes`)
 
+const late = () => fail("deadline_exceeded", `nothing of the body has come for ${pieceMs / 1000} s`)
+
 const broken = (error: unknown): Failure =>
   error instanceof Failure
     ? error
@@ -39,12 +41,18 @@ export const decode = (bytes: Buffer, encoding: string | undefined): Effect.Effe
   return Effect.tryPromise({ try: () => unzip(bytes, { maxOutputLength: maxBytes }), catch: broken })
 }
 
-/** The pieces of a body as they come; a pause of a minute fails. A client that is too fast waits. */
+/** A body that comes in pieces. A pause of a minute fails, and a client that is too fast waits. */
+export const streamOf = (body: AsyncIterable<Buffer>): Stream.Stream<Buffer, Failure> =>
+  Stream.fromAsyncIterable(body, broken).pipe(Stream.timeoutFail(late, pieceMs))
+
+/** The pieces of the body of a request. */
 export const pieces = (request: IncomingMessage): Stream.Stream<Buffer, Failure> =>
   // The connection is still needed for the answer.
-  Stream.fromAsyncIterable<Buffer, Failure>(request.iterator({ destroyOnReturn: false }), broken).pipe(
-    Stream.timeoutFail(() => fail("deadline_exceeded", `nothing of the body has come for ${pieceMs / 1000} s`), pieceMs)
-  )
+  streamOf(request.iterator({ destroyOnReturn: false }))
+
+/** Waits for something that is read from a body. */
+export const awaited = <A>(read: () => Promise<A>): Effect.Effect<A, Failure> =>
+  Effect.timeoutFail(Effect.tryPromise({ try: read, catch: broken }), { duration: pieceMs, onTimeout: late })
 
 /** The memory that bodies need. */
 export class Bodies {

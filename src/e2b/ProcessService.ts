@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import { Bytes, Cells, Count, Empty, Flag, optional, Text } from "../protocol/Schemas.js"
 import { type Answers, message } from "./Connect.js"
 import { fail, ofClient } from "./Failure.js"
+import { sustain } from "./KeepAlive.js"
 import { answering, type Methods, taking, unary } from "./Methods.js"
 import * as Place from "./Place.js"
 import type { Processes, Running } from "./Processes.js"
@@ -50,39 +51,7 @@ const signals: { readonly [signal: string]: "SIGTERM" | "SIGKILL" } = {
   9: "SIGKILL"
 }
 
-/** The time between two signs of life on a quiet stream, in seconds, if the client does not say. */
-const keepAliveSeconds = 90
-
-const keepAliveOf = ({ headers }: IncomingMessage): number => {
-  const given = Number(headers["keepalive-ping-interval"] ?? keepAliveSeconds)
-  return Number.isInteger(given) && given >= 1 && given <= 3600 ? given : keepAliveSeconds
-}
-
 const keepAlive = message({ event: { keepalive: {} } })
-
-/** Keeps an answer alive until it is over, or the deadline of its client. */
-export const sustain = (
-  answers: Answers,
-  request: IncomingMessage,
-  timeoutMs: number | undefined,
-  beat: Buffer
-): Effect.Effect<void> => {
-  const beats = Effect.forever(
-    Effect.zipRight(
-      Effect.sleep(`${keepAliveOf(request)} seconds`),
-      // A reader that is behind needs no sign of life, and must not collect them.
-      Effect.sync(() => (answers.isCongested ? undefined : answers.send(beat)))
-    )
-  )
-  const late =
-    timeoutMs === undefined
-      ? Effect.never
-      : Effect.zipRight(
-          Effect.sleep(timeoutMs),
-          Effect.sync(() => answers.end(fail("deadline_exceeded", `the deadline of ${timeoutMs} ms has passed`)))
-        )
-  return Effect.raceFirst(answers.closed, Effect.raceFirst(beats, Effect.zipRight(late, answers.closed)))
-}
 
 /** Sends what a process prints until it has ended, or the client is gone. */
 const watch = (one: Running, answers: Answers, request: IncomingMessage, timeoutMs: number | undefined) =>

@@ -13,9 +13,11 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Scope from "effect/Scope"
 import type { Environment } from "../environment/Environment.js"
+import * as Entries from "./Entries.js"
 import { type Failure, fail } from "./Failure.js"
 import type { Place } from "./Place.js"
 import * as Processes from "./Processes.js"
+import * as Watchers from "./Watchers.js"
 
 /** The most sandboxes at a time. */
 const maxSandboxes = 256
@@ -40,6 +42,8 @@ export interface Sandbox {
   readonly place: Place
   readonly environment: Environment
   readonly processes: Processes.Processes
+  readonly entries: Entries.Entries
+  readonly watchers: Watchers.Watchers
   readonly scope: Scope.CloseableScope
 }
 
@@ -61,6 +65,8 @@ export interface Sandboxes {
   readonly create: (description: Description) => Effect.Effect<Created, Failure>
   /** Ends it so many seconds from now. */
   readonly setTimeout: (created: Created, seconds: number) => Effect.Effect<void>
+  /** The same, unless it ends later anyway. */
+  readonly extend: (created: Created, seconds: number) => Effect.Effect<void>
   /** Ends its processes; waits for their end. */
   readonly kill: (created: Created) => Effect.Effect<void>
 }
@@ -70,13 +76,15 @@ export const make = (environment: Environment, place: Place): Effect.Effect<Sand
   Effect.gen(function* () {
     const parent = yield* Effect.scope
     const all = new Map<string, Created>()
+    const entries = Entries.make(environment)
     const run = yield* FiberSet.makeRuntime<never>()
 
     const open = (id: string, envVars: Description["envVars"]): Effect.Effect<Sandbox> =>
       Effect.gen(function* () {
         const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
         const processes = yield* Scope.extend(Processes.make(environment, envVars), scope)
-        return { id, place, environment, processes, scope }
+        const watchers = yield* Scope.extend(Watchers.make(entries), scope)
+        return { id, place, environment, processes, entries, watchers, scope }
       })
 
     const kill = (created: Created) =>
@@ -133,6 +141,10 @@ export const make = (environment: Environment, place: Place): Effect.Effect<Sand
           })
         }),
       setTimeout,
+      extend: (created, seconds) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          created.endsAtMs >= now + seconds * 1000 ? Effect.void : setTimeout(created, seconds)
+        ),
       kill
     }
   })

@@ -17,7 +17,10 @@ import type { ListenError } from "../transport/Transport.js"
 import { Access } from "./Access.js"
 import { Bodies } from "./Bodies.js"
 import * as Connect from "./Connect.js"
+import * as ControlPlane from "./ControlPlane.js"
 import { type Failure, fail } from "./Failure.js"
+import * as FilesystemService from "./FilesystemService.js"
+import * as FileTransfer from "./FileTransfer.js"
 import type { Method, Methods } from "./Methods.js"
 import type { Place } from "./Place.js"
 import * as ProcessService from "./ProcessService.js"
@@ -43,7 +46,10 @@ export interface Options {
   readonly place: Place
 }
 
-const methods: Methods = { ...ProcessService.methods }
+const methods: Methods = { ...ProcessService.methods, ...FilesystemService.methods }
+
+const queryOf = ({ url = "" }: IncomingMessage): URLSearchParams =>
+  new URLSearchParams(url.includes("?") ? url.slice(url.indexOf("?")) : "")
 
 /** Answers in the way of envd's own requests, and of the control plane. */
 const answerJson = (response: ServerResponse, status: number, body: object): void => {
@@ -60,6 +66,7 @@ export const serve = (options: Options): Effect.Effect<string, ListenError, Scop
     const access = new Access(token)
     const bodies = new Bodies()
     const sandboxes = yield* Sandboxes.make(environment, place)
+    const plane = ControlPlane.make(sandboxes, token)
     const fork = yield* FiberSet.makeRuntime<never>()
 
     /** Lets the connection of a request stay, if it passes a check. */
@@ -99,6 +106,40 @@ export const serve = (options: Options): Effect.Effect<string, ListenError, Scop
       return Effect.catchAll(served(), (failure) => Effect.sync(() => onFailure(failure)))
     }
 
+    const transfer = (sandbox: Sandboxes.Sandbox, request: IncomingMessage, response: ServerResponse) => {
+      const query = queryOf(request)
+      const given = { sandbox, request, query }
+      switch (request.method) {
+        case "GET":
+        case "HEAD":
+          return Effect.zipRight(
+            admit(request, access.authenticateFile(request, query, "read")),
+            FileTransfer.download(given, response)
+          )
+        case "POST":
+          return Effect.zipRight(
+            admit(request, access.authenticateFile(request, query, "write")),
+            Effect.map(FileTransfer.upload(given), (written) => answerJson(response, 200, written))
+          )
+        default:
+          return fail("invalid_argument", "/files takes GET and POST")
+      }
+    }
+
+    const control = (path: string, request: IncomingMessage, response: ServerResponse) =>
+      Effect.zipRight(
+        admit(request, access.authenticate(request)),
+        bodies.using(request, (body) =>
+          Effect.map(
+            plane.answer({ method: request.method ?? "GET", path, query: queryOf(request), body }),
+            ({ status, body }) => {
+              if (body === undefined) response.writeHead(status).end()
+              else answerJson(response, status, body)
+            }
+          )
+        )
+      )
+
     const inSandbox = (
       path: string,
       request: IncomingMessage,
@@ -111,6 +152,7 @@ export const serve = (options: Options): Effect.Effect<string, ListenError, Scop
         return Effect.sync(() => answerJson(response, 502, body))
       }
       if (path === "/health") return Effect.sync(() => void response.writeHead(204).end())
+      if (path === "/files") return transfer(sandbox, request, response)
       const method = methods[path]
       if (method === undefined) return fail("not_found", `there is nothing at ${path.slice(0, 200)}`)
       if (request.method !== "POST") return fail("invalid_argument", `${path} takes POST`)
@@ -124,10 +166,11 @@ export const serve = (options: Options): Effect.Effect<string, ListenError, Scop
         // What is left of its body is not read.
         if (!request.complete) response.setHeader("connection", "close")
         if (path in methods) return Connect.answer(response, Either.left(failure))
-        return answerJson(response, failure.status, { code: failure.status, message: failure.message })
+        const status = FileTransfer.statusOf(failure)
+        return answerJson(response, status, { code: status, message: failure.message })
       }
       return access.local(request).pipe(
-        Effect.zipRight(inSandbox(path, request, response)),
+        Effect.zipRight(plane.isOwn(path) ? control(path, request, response) : inSandbox(path, request, response)),
         Effect.catchAllCause((cause) =>
           Option.match(Cause.failureOption(cause), {
             onNone: () =>
