@@ -27,6 +27,9 @@ export interface Options {
 /** The variable with the token of clients. */
 const tokenVariable = "EXEC_SERVER_E2B_TOKEN"
 
+/** How much output of a process may be on its way to a slow client, in bytes, before the process waits. */
+const outputWindow = 1_048_576
+
 const usage = (message: string) => new UsageError({ message })
 
 const addressOf = (listen: string, hasCertificate: boolean): Either.Either<ListenUrl.Place, UsageError> => {
@@ -57,7 +60,7 @@ export const e2b = ({ target, listen, accessTokenFile, tlsCert, tlsKey }: Option
     }
     if (accessTokenFile !== undefined) yield* PrivateFile.warn("the token in", accessTokenFile)
     // Its processes end with this command, even if it is killed.
-    const environment = yield* Target.connect(target, Target.transient)
+    const environment = yield* Target.connect(target, { ...Target.transient, capabilities: { outputWindow } })
     const place = yield* Place.of(environment)
     const url = yield* Server.serve({ address, tls, token, environment, place })
     yield* announce("exec-server e2b", url)
