@@ -6,7 +6,7 @@
 import type { Buffer } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { posix } from "node:path"
-import { createGunzip } from "node:zlib"
+import { createGunzip, type Gunzip } from "node:zlib"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { ClientError } from "../client/ClientError.js"
@@ -112,6 +112,17 @@ const writeForm = (transfer: Transfer, body: AsyncIterable<Buffer>, boundary: st
     }
   })
 
+/** The body of a request, uncompressed; it fails if the body is cut off. */
+const unzipped = (request: IncomingMessage): Gunzip => {
+  const unzipped = request.pipe(createGunzip())
+  // Whoever reads it hears of its errors; nobody may read it any more.
+  unzipped.on("error", () => {})
+  request.once("close", () => {
+    if (!request.complete) unzipped.destroy(new Error("it was cut off"))
+  })
+  return unzipped
+}
+
 /** Takes one file, or those of a form; returns what was written. */
 export const upload = (transfer: Transfer): Effect.Effect<ReadonlyArray<Written>, Failure> =>
   Effect.suspend(() => {
@@ -123,10 +134,7 @@ export const upload = (transfer: Transfer): Effect.Effect<ReadonlyArray<Written>
     if (encoding !== "identity" && encoding !== "gzip") {
       return fail("invalid_argument", `unsupported Content-Encoding: ${encoding}, supported: gzip`)
     }
-    const body: AsyncIterable<Buffer> =
-      encoding === "gzip"
-        ? request.pipe(createGunzip()).iterator({ destroyOnReturn: false })
-        : request.iterator({ destroyOnReturn: false })
+    const body = (encoding === "gzip" ? unzipped(request) : request).iterator({ destroyOnReturn: false })
     const boundary = Multipart.boundaryOf(type)
     if (boundary !== undefined) return writeForm(transfer, body, boundary)
     if (!/^application\/octet-stream\b/i.test(type)) {

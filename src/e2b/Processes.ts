@@ -7,6 +7,7 @@
 import type { Buffer } from "node:buffer"
 import { pathToFileURL } from "node:url"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -68,6 +69,8 @@ export interface Running extends Pick<Start, "config" | "tag" | "hasStdin"> {
   readonly process: RemoteProcess
   readonly listeners: Set<Answers>
   end: EndEvent | undefined
+  /** Waits until its end was told to all listeners. */
+  told: Effect.Effect<void> | undefined
 }
 
 /** The processes of a sandbox. */
@@ -119,9 +122,20 @@ const explain = ({ files }: Environment, { config, cwd }: Start, error: ClientEr
     })
   )
 
-/** Kills the tree of a process, and waits for its end. */
-const kill = ({ process }: Running): Effect.Effect<void> =>
-  Effect.zipRight(process.terminate(), process.exit).pipe(Effect.timeout(endMs), Effect.ignore)
+/** What clients are told if the end of a process is not known. */
+const ended = fail("unavailable", "the end of the process is unknown: its sandbox has ended")
+
+/** Kills the tree of a process, and waits until its end was told. */
+const kill = ({ process, told, listeners }: Running): Effect.Effect<void> =>
+  Effect.zipRight(process.terminate(), told ?? Effect.void).pipe(
+    Effect.timeout(endMs),
+    Effect.ignore,
+    Effect.zipRight(
+      Effect.sync(() => {
+        for (const listener of listeners) listener.end(ended)
+      })
+    )
+  )
 
 /**
  * Makes the processes of a sandbox; the scope ends them. Each gets `variables` besides its own and those of the server.
@@ -132,7 +146,7 @@ export const make = (
 ): Effect.Effect<Processes, never, Scope.Scope> =>
   Effect.gen(function* () {
     const running = new Map<number, Running>()
-    const ended = new Map<number, Running>()
+    const gone = new Map<number, Running>()
     let starting = 0
     let madeUpPid = firstMadeUpPid
     const run = yield* FiberSet.makeRuntime<never>()
@@ -141,7 +155,7 @@ export const make = (
     )
 
     const forget = (one: Running) => {
-      if (ended.get(one.pid) === one) ended.delete(one.pid)
+      if (gone.get(one.pid) === one) gone.delete(one.pid)
     }
 
     const close = (one: Running, finishOf: (listener: Answers) => void) => {
@@ -149,9 +163,9 @@ export const make = (
       for (const listener of one.listeners) finishOf(listener)
       one.listeners.clear()
       if (one.end === undefined) return
-      const [oldest] = ended.values()
-      if (ended.size >= maxEnded && oldest !== undefined) forget(oldest)
-      ended.set(one.pid, one)
+      const [oldest] = gone.values()
+      if (gone.size >= maxEnded && oldest !== undefined) forget(oldest)
+      gone.set(one.pid, one)
       run(
         Effect.zipRight(
           Effect.sleep(endedMs),
@@ -233,12 +247,13 @@ export const make = (
             pid: process.pid ?? madeUpPid++,
             process,
             listeners: new Set(),
-            end: undefined
+            end: undefined,
+            told: undefined
           }
-          ended.delete(one.pid)
+          gone.delete(one.pid)
           running.set(one.pid, one)
           listen(one, listener)
-          run(follow(one))
+          one.told = Effect.asVoid(Fiber.await(run(follow(one))))
           return one
         })
       )
@@ -255,7 +270,7 @@ export const make = (
           )
         ),
       findEnded: (selector) =>
-        Effect.suspend(() => Effect.succeed(select(running, selector) ?? select(ended, selector))).pipe(
+        Effect.suspend(() => Effect.succeed(select(running, selector) ?? select(gone, selector))).pipe(
           Effect.filterOrFail(
             (one) => one !== undefined,
             () => notFound(selector)
