@@ -29,8 +29,8 @@ const kinds: { readonly [bits: number]: { readonly letter: string; readonly type
 }
 const otherKind = { letter: "?", type: "FILE_TYPE_UNSPECIFIED" } as const
 
-/** Mode in hexadecimal, size, inode, time of the last change of state, owner, group, time of modification, path. */
-const format = "%f\t%s\t%i\t%Z\t%U\t%G\t%y\t%n//"
+/** Mode in hexadecimal, size, inode, owner, group, time of modification, path. */
+const format = "%f\t%s\t%i\t%U\t%G\t%y\t%n//"
 
 /** No path that `find` prints has two slashes in a row. */
 const separator = "//\n"
@@ -55,13 +55,11 @@ export interface EntryInfo {
   readonly symlinkTarget?: string
 }
 
-/** An entry, and what changes with it. */
+/** An entry, and which file it is. */
 export interface Entry {
   readonly info: EntryInfo
   readonly isLink: boolean
   readonly inode: string
-  /** What changes with its mode, its owner and its name. */
-  readonly changed: string
 }
 
 /** Entries of an environment. */
@@ -83,7 +81,7 @@ const permissionsOf = (mode: number, letter: string): string =>
 const timeOf = (text: string): string => `${text.slice(0, 10)}T${text.slice(11).replace(/ .*$/, "")}Z`
 
 const parse = (record: string): Entry | undefined => {
-  const [hex = "", size = "", inode = "", changed = "", owner = "", group = "", time = "", ...rest] = record.split("\t")
+  const [hex = "", size = "", inode = "", owner = "", group = "", time = "", ...rest] = record.split("\t")
   const path = rest.join("\t")
   if (path === "") return undefined
   const bits = Number.parseInt(hex, 16)
@@ -99,13 +97,17 @@ const parse = (record: string): Entry | undefined => {
     group,
     modifiedTime: timeOf(time)
   }
-  return { info, isLink: type === "FILE_TYPE_SYMLINK", inode, changed: `${changed} ${hex} ${owner} ${group}` }
+  return { info, isLink: type === "FILE_TYPE_SYMLINK", inode }
 }
 
 /** Makes the entries of an environment. */
 export const make = ({ processes, files }: Environment): Entries => {
-  /** Runs a program. Its errors are told with `what`; those about what is gone meanwhile are not if it has found more. */
-  const run = (what: string, argv: ReadonlyArray<string>): Effect.Effect<string, Failure> =>
+  /** Runs a program. Errors that are not expected fail, and are told with `what`. */
+  const run = (
+    what: string,
+    argv: ReadonlyArray<string>,
+    isExpected: (line: string) => boolean = () => false
+  ): Effect.Effect<string, Failure> =>
     processes
       .start({
         argv: [...argv],
@@ -125,8 +127,8 @@ export const make = ({ processes, files }: Environment): Entries => {
           const text = HeadTail.bytesOf(stdout).toString()
           if (exit.exitCode === 0) return Effect.succeed(text)
           const lines = HeadTail.bytesOf(stderr).toString().split("\n").filter(Boolean)
-          const [first] = text === "" ? lines : lines.filter((line) => codeOf(line) !== "not_found")
-          if (first === undefined && text !== "") return Effect.succeed(text)
+          const first = lines.find((line) => !isExpected(line))
+          if (first === undefined && lines.length > 0) return Effect.succeed(text)
           // Programs say their name and the path first.
           const reason = first?.split(": ").at(-1) ?? `exit code ${exit.exitCode}`
           return fail(codeOf(reason), `${what}: ${reason.slice(0, 300)}`)
@@ -157,7 +159,10 @@ export const make = ({ processes, files }: Environment): Entries => {
     const root = path === "/" ? path : `${path}/`
     const bounds = ["-mindepth", "1", "-maxdepth", String(depth)]
     const argv = ["find", root, ...bounds, "-exec", "stat", "-c", format, "--", "{}", "+"]
-    return Effect.map(run(`error reading directory ${path}`, argv), entriesIn)
+    // What has gone meanwhile, which is not the directory itself.
+    const isGone = (line: string) =>
+      codeOf(line) === "not_found" && !line.includes(`${root}'`) && !line.includes(`${root}:`)
+    return Effect.map(run(`error reading directory ${path}`, argv, isGone), entriesIn)
   }
 
   return {

@@ -50,12 +50,17 @@ export interface Watchers {
   readonly remove: (id: string) => Effect.Effect<void, Failure>
 }
 
-type Snapshot = ReadonlyMap<string, Entry>
+/** What was found, by path. */
+export type Snapshot = ReadonlyMap<string, Entry>
 
 const isDirectory = ({ info }: Entry) => info.type === "FILE_TYPE_DIRECTORY"
 
 /** The changes between two looks. What has another name now is told as renamed, and then as created. */
-const changesOf = (before: Snapshot, after: Snapshot, { path, includeEntry }: Watched) => {
+export const changesOf = (
+  before: Snapshot,
+  after: Snapshot,
+  { path, includeEntry }: Pick<Watched, "path" | "includeEntry">
+): ReadonlyArray<FilesystemEvent> => {
   const events: Array<FilesystemEvent> = []
   const tell = ({ info }: Entry, type: FilesystemEvent["type"], isThere: boolean) =>
     events.push({ name: posix.relative(path, info.path), type, ...(includeEntry && isThere ? { entry: info } : {}) })

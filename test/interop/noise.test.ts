@@ -6,7 +6,8 @@ import * as ExecClient from "../../src/client/ExecClient.js"
 import { noiseExecutor } from "../support/noise.js"
 import { recordingProxy } from "../support/proxy.js"
 import { environmentId, localRendezvous } from "../support/relay.js"
-import { codexOverNoise, command, genuineExecutor, install, installTimeoutMs } from "./support/codex.js"
+import { codexOverNoise, command, genuineExecutor, install } from "./support/codex.js"
+import { installTimeoutMs } from "./support/npm.js"
 
 const version = "0.169.0"
 
