@@ -25,6 +25,7 @@ const order = [
   "environment",
   "testing",
   "mcp",
+  "e2b",
   "command",
   "console"
 ]
@@ -41,6 +42,11 @@ const apart = [
   {
     room: "mcp",
     from: ["spawn", "filesystem", "http", "sandbox", "process", "session", "transport", "remote", "server", "testing"],
+    but: []
+  },
+  {
+    room: "e2b",
+    from: ["filesystem", "http", "sandbox", "process", "screen", "session", "remote", "server", "testing", "mcp"],
     but: []
   },
   { room: "environment", from: ["spawn", "sandbox", "process", "session", "transport", "remote"], but: [] }

@@ -16,6 +16,7 @@ import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { Capabilities, EnvironmentInfo, Method } from "../protocol/ExecApi.js"
+import type { ProcessId } from "../protocol/Ids.js"
 import * as Api from "./Api.js"
 import {
   AnswerTimeout,
@@ -129,7 +130,9 @@ export interface ClientSession {
     method: M,
     listener: (params: Api.NotificationParams<M>) => void
   ) => () => void
-  /** Tells the server that the output of an attachment was consumed up to `seq`, if there is a connection. */
+  /** Tells the server that the output of a process was consumed up to `seq`, if there is a connection. */
+  readonly acknowledgeOutput: (processId: ProcessId, seq: number) => void
+  /** The same of an attachment. */
   readonly acknowledge: (attachmentId: number, seq: number) => void
   /** Calls a listener for each change of the connection's state, until the returned function is called. */
   readonly watch: (listener: (state: ConnectionState.State) => void) => () => void
@@ -451,6 +454,9 @@ export const make = (
         const set = listeners.get(method) ?? new Set()
         listeners.set(method, set)
         return add<(params: never) => void>(set, listener)
+      },
+      acknowledgeOutput: (processId, seq) => {
+        if (state._tag === "Connected") state.channel.acknowledgeOutput(processId, seq)
       },
       acknowledge: (attachmentId, seq) => {
         if (state._tag === "Connected") state.channel.acknowledge(attachmentId, seq)

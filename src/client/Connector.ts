@@ -7,6 +7,7 @@ import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
 import type { Method } from "../protocol/ExecApi.js"
+import type { ProcessId } from "../protocol/Ids.js"
 import type { Notification, Prepared } from "./Api.js"
 import type { ClientError, InvalidRequest, ServerError } from "./ClientError.js"
 
@@ -33,6 +34,8 @@ export interface Channel {
   readonly request: (id: number, prepared: Prepared) => void
   /** Sends `initialized`. */
   readonly initialized: () => void
+  /** Tells the server that the output of a process was consumed up to `seq`. */
+  readonly acknowledgeOutput: (processId: ProcessId, seq: number) => void
   /** Tells the server that the output of an attachment was consumed up to `seq`. */
   readonly acknowledge: (attachmentId: number, seq: number) => void
   /** Pauses or resumes reading from the server, which pauses its processes meanwhile (backpressure). */

@@ -42,6 +42,12 @@ export interface Cursor {
   bytes: number
 }
 
+/** Acknowledgement of output, each time that so many bytes more were read. */
+export interface Acknowledgements {
+  readonly everyBytes: number
+  readonly acknowledge: (seq: number) => void
+}
+
 /** What follows a cursor. */
 export type Step =
   | { readonly _tag: "Events"; readonly events: ReadonlyArray<Numbered> }
@@ -67,14 +73,17 @@ export class EventLog {
   private gap = false
   private readonly cursors = new Set<Cursor>()
   private readonly waiters = new Set<() => void>()
+  private acknowledgedBytes = 0
 
   /**
    * Calls `onGap` when an event arrives before an earlier one, and again for each further gap. `mayRestart`: whether
-   * the process may be restarted; `process/read` does not return the seqs of restarts.
+   * the process may be restarted; `process/read` does not return the seqs of restarts. With `acks`, tells how far all
+   * readers have read.
    */
   constructor(
     private readonly onGap: () => void,
-    private readonly mayRestart = false
+    private readonly mayRestart = false,
+    private readonly acks?: Acknowledgements
   ) {}
 
   /** Starts the log after a `seq`, before any event. Earlier events, with `bytes` of output, are gone. */
@@ -123,6 +132,7 @@ export class EventLog {
     }
     if (this.held.size === 0) this.gap = false
     this.trim()
+    this.acknowledge()
     this.wake()
   }
 
@@ -179,6 +189,7 @@ export class EventLog {
   detach(cursor: Cursor): void {
     this.cursors.delete(cursor)
     this.trim()
+    this.acknowledge()
   }
 
   /** Returns the events after a cursor, and moves it past them. */
@@ -190,6 +201,7 @@ export class EventLog {
       cursor.seq = this.last
       cursor.bytes = this.evictedBytes + this.bytes
       this.trim()
+      this.acknowledge()
       return { _tag: "Events", events }
     }
     if (this.closed) return { _tag: "Done" }
@@ -286,6 +298,17 @@ export class EventLog {
   private isAwaited({ seq }: Numbered): boolean {
     for (const cursor of this.cursors) if (cursor.seq < seq) return true
     return false
+  }
+
+  /** Without readers, what arrives counts as read. */
+  private acknowledge(): void {
+    const { acks } = this
+    if (acks === undefined || this.isOver) return
+    let slowest: Cursor = { seq: this.last, bytes: this.evictedBytes + this.bytes }
+    for (const cursor of this.cursors) if (cursor.seq < slowest.seq) slowest = cursor
+    if (slowest.bytes - this.acknowledgedBytes < acks.everyBytes) return
+    this.acknowledgedBytes = slowest.bytes
+    acks.acknowledge(slowest.seq)
   }
 
   private wake(): void {

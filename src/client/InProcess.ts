@@ -11,11 +11,12 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as LateLimits from "../internal/LateLimits.js"
-import type { EventSource } from "../process/ProcessEvents.js"
+import type { Capabilities } from "../protocol/ExecApi.js"
 import * as ConnectionCore from "../session/ConnectionCore.js"
 import * as Dispatcher from "../session/Dispatcher.js"
 import type { Handlers } from "../session/Handlers.js"
 import type { Notifier } from "../session/Notifier.js"
+import { OutputPauses } from "../session/OutputPauses.js"
 import { ResponseBudget } from "../session/ResponseBudget.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Api from "./Api.js"
@@ -33,30 +34,28 @@ export interface Options {
 const inProcess = "in process"
 
 /** Converts notifications to events. While `isHeld`, processes are not read (backpressure). */
-const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean, isHeld: () => boolean): Notifier => {
+const toNotifier = (
+  notify: ChannelEvents["onNotification"],
+  { lifecycle, outputWindow }: Capabilities,
+  isHeld: () => boolean
+): Notifier => {
   let stopped = false
-  const paused = new Set<EventSource>()
-  const release = () => {
-    for (const process of paused) process.resume()
-    paused.clear()
-  }
+  const pauses = new OutputPauses(outputWindow)
   const tell = (notification: Api.Notification) => {
     if (!stopped) notify(notification)
   }
   return {
     onStarted: ({ processId }, pid) => {
-      if (lifecycle) tell({ method: "process/started", params: { processId, pid } })
+      if (lifecycle === true) tell({ method: "process/started", params: { processId, pid } })
     },
     onFailed: (processId, message) => {
-      if (lifecycle) tell({ method: "process/failed", params: { processId, message } })
+      if (lifecycle === true) tell({ method: "process/failed", params: { processId, message } })
     },
     onOutput: (process, seq, stream, bytes) => {
       const { processId } = process
       // Copy: the buffer is valid only during this call.
       tell({ method: "process/output", params: { processId, seq, stream, chunk: Buffer.from(bytes) } })
-      if (stopped || !isHeld()) return
-      paused.add(process)
-      process.pause()
+      if (!stopped) pauses.sent(process, seq, bytes.length, isHeld())
     },
     onRestarted: ({ processId }, seq, attempt, pid) =>
       tell({ method: "process/restarted", params: { processId, seq, attempt, pid } }),
@@ -65,14 +64,14 @@ const toNotifier = (notify: ChannelEvents["onNotification"], lifecycle: boolean,
       tell({ method: "process/exited", params })
     },
     onClosed: (process, seq) => {
-      paused.delete(process)
+      pauses.forget(process)
       tell({ method: "process/closed", params: { processId: process.processId, seq } })
     },
-    acknowledge: () => {},
-    onDrain: release,
+    acknowledge: (processId, seq) => pauses.acknowledge(processId, seq),
+    onDrain: () => pauses.drained(),
     stop: () => {
       stopped = true
-      release()
+      pauses.stop()
     }
   }
 }
@@ -106,7 +105,7 @@ const open = (
       {
         peer,
         grant: { id: subject },
-        offer: { binaryOutput: false, outputWindow: false },
+        offer: { binaryOutput: false, outputWindow: true },
         resumable: false,
         responseBudget: new ResponseBudget(() => false),
         maxContentBytes: Number.POSITIVE_INFINITY,
@@ -126,7 +125,7 @@ const open = (
           notify: (method, params) => events.onNotification({ method, params } as Api.Notification),
           isCongested: () => held
         }),
-        notifierOf: ({ lifecycle }) => toNotifier(events.onNotification, lifecycle === true, () => held),
+        notifierOf: (capabilities) => toNotifier(events.onNotification, capabilities, () => held),
         onEnd: () => ({})
       },
       yield* Effect.scope
@@ -144,6 +143,7 @@ const open = (
       initialized: () => {
         core.confirm()
       },
+      acknowledgeOutput: (processId, seq) => void core.acknowledge(processId, seq),
       acknowledge: (attachmentId, seq) => core.acknowledgeAttachment(attachmentId, seq),
       pause: () => {
         held = true

@@ -22,7 +22,7 @@ import {
   ServerError
 } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
-import { EventLog } from "./EventLog.js"
+import { type Acknowledgements, EventLog } from "./EventLog.js"
 import { type Numbered, ProcessEvent } from "./ProcessEvent.js"
 import * as RemoteProcess from "./RemoteProcess.js"
 import { needForStart } from "./ServerFeatures.js"
@@ -32,6 +32,9 @@ const gapMs = 1000
 
 /** The deadline for terminating a process when its scope closes, in milliseconds. */
 const releaseMs = 5000
+
+/** Output is acknowledged in these parts of the window. */
+const acksPerWindow = 4
 
 type Encoded = typeof StartParams.Encoded
 
@@ -135,6 +138,17 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
     const entries = new Map<ProcessId, Entry>()
     const run = yield* FiberSet.makeRuntime<never>()
 
+    const { outputWindow } = session.server.capabilities
+
+    /** What a server with windows is told of one process. */
+    const acksOf = (processId: ProcessId): Acknowledgements | undefined =>
+      outputWindow === undefined
+        ? undefined
+        : {
+            everyBytes: outputWindow / acksPerWindow,
+            acknowledge: (seq) => session.acknowledgeOutput(processId, seq)
+          }
+
     const remove = (entry: Entry) => {
       if (entries.get(entry.processId) === entry) entries.delete(entry.processId)
     }
@@ -206,7 +220,7 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         const { processId, tty } = params
         if (entries.has(processId)) return yield* new DuplicateProcess({ processId })
         const mayRestart = (params.restart?.policy ?? "never") !== "never"
-        const log = new EventLog(() => run(fillGap(entry)), mayRestart)
+        const log = new EventLog(() => run(fillGap(entry)), mayRestart, acksOf(processId))
         const entry: Entry = { processId, log, started: false }
         // Register before the request: the first event may directly follow the response.
         entries.set(processId, entry)
@@ -252,7 +266,7 @@ export const make = (session: ClientSession): Effect.Effect<Processes, never, Sc
         const { processId, pid, tty } = yield* inspect(id)
         if (entries.has(processId)) return yield* new DuplicateProcess({ processId })
         // The list of our servers does not tell whether a process has a restart policy.
-        const log = new EventLog(() => run(fillGap(entry)), features.extensions)
+        const log = new EventLog(() => run(fillGap(entry)), features.extensions, acksOf(processId))
         const entry: Entry = { processId, log, started: false }
         // Register before the read: events that follow the response must not be lost.
         entries.set(processId, entry)

@@ -140,6 +140,9 @@ const open = (openLink: OpenLink, events: ChannelEvents): Effect.Effect<Channel,
       initialized: () => {
         if (!over) carrier.send(Wire.notification("initialized", {}))
       },
+      acknowledgeOutput: (processId, seq) => {
+        if (!over) carrier.send(Wire.notification("process/ack", { processId, seq }))
+      },
       acknowledge: (attachmentId, seq) => {
         if (!over) carrier.send(Wire.notification("attachment/ack", { attachmentId, seq }))
       },

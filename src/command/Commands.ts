@@ -339,6 +339,47 @@ const doctor = typed(
     })
 )
 
+const listening = "Where it listens"
+const access = "Who may connect"
+const logging = "Logs"
+
+const tls = {
+  tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM format, to serve TLS"),
+  tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM format")
+}
+
+const e2b = typed(
+  ["e2b"],
+  {
+    summary: "Serves the interface of E2B sandboxes, for programs that use its SDKs.",
+    note: "Runs on this machine, or on the server of --url or --env. All sandboxes are that one machine. What they have started ends with them, and with this command.",
+    flags: {
+      ...serverFlags,
+      listen: Flag.withDefault(
+        Flag.text("listen", "URL", listening, "where to listen: http://IP:PORT, https://IP:PORT or unix:///PATH"),
+        "http://127.0.0.1:49983"
+      ),
+      ...tls,
+      accessTokenFile: Flag.text(
+        "access-token-file",
+        "FILE",
+        access,
+        "a file with the token of clients, their E2B_API_KEY, instead of EXEC_SERVER_E2B_TOKEN",
+        { defaultText: "no token: programs of the same user on this machine" }
+      )
+    },
+    examples: [
+      ["exec-server e2b", "with E2B_DEBUG=true in the environment of the SDK"],
+      ["exec-server e2b --url wss://build.example.com --token-file token", "in front of a server"]
+    ]
+  },
+  ({ listen, tlsCert, tlsKey, accessTokenFile, ...flags }) =>
+    lazily(async () => {
+      const { e2b } = await import("./E2b.js")
+      return e2b({ target: targetOf(flags), listen, tlsCert, tlsKey, accessTokenFile })
+    })
+)
+
 const mcp = typed(
   ["mcp"],
   {
@@ -447,8 +488,7 @@ const rendezvous = typed(
         listening,
         "the public address for executors, if it is behind a proxy: wss://HOST"
       ),
-      tlsCert: Flag.text("tls-cert", "FILE", listening, "a certificate in PEM format, to serve wss://"),
-      tlsKey: Flag.text("tls-key", "FILE", listening, "the certificate's key in PEM format"),
+      ...tls,
       executorSecretFile: secretFile("executor", "executor", ", instead of EXEC_SERVER_EXECUTOR_SECRET"),
       clientSecretFile: secretFile("client", "clients", ", instead of EXEC_SERVER_CLIENT_SECRET"),
       executorTokenFile: Flag.text(
@@ -540,5 +580,6 @@ export const all: ReadonlyArray<Command> = [
   doctor,
   mcp,
   schema,
+  e2b,
   rendezvous
 ]

@@ -136,7 +136,7 @@ export const needRemote = (target: Target, which: string): Effect.Effect<void, U
   isRemote(target) ? Effect.void : new UsageError({ message: `give --url or --env: the server ${which}` })
 
 /** Properties of the session that a command opens. */
-export type SessionOptions = Parameters<typeof Environment.remote>[1]
+export type SessionOptions = NonNullable<Parameters<typeof Environment.remote>[1]>
 
 /** For a command that only needs a session to see others: its own ends with it. */
 export const transient: SessionOptions = { sessionTtl: 0 }
@@ -159,7 +159,7 @@ export const connect = (
     // For this machine no token is needed, and what it starts must not find any in /proc/PPID/environ.
     yield* eraseSecrets
     if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
-    return yield* Environment.local(EnvironmentConfig.localId)
+    return yield* Environment.local(EnvironmentConfig.localId, { capabilities: options.capabilities })
   }).pipe(Effect.zipLeft(MemoryTuning.tuneCollector))
 
 /** One of several targets. */

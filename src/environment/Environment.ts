@@ -103,9 +103,12 @@ const sessions = ExecServer.layerSessions.pipe(provideInOrder(NodeServices.layer
  *
  * @category constructors
  */
-export const local = (id: string): Effect.Effect<Environment, ClientError, Scope.Scope> =>
+export const local = (
+  id: string,
+  options: Pick<ExecClient.Options, "capabilities"> = {}
+): Effect.Effect<Environment, ClientError, Scope.Scope> =>
   Effect.flatMap(Layer.build(sessions), (server) =>
-    Effect.map(Effect.provide(ExecClient.connectInProcess(), server), (client) => of(id, true, client))
+    Effect.map(Effect.provide(ExecClient.connectInProcess(options), server), (client) => of(id, true, client))
   )
 
 /**
@@ -115,7 +118,7 @@ export const local = (id: string): Effect.Effect<Environment, ClientError, Scope
  */
 export const remote = (
   { id, target, initializeTimeoutMs, execEnabled = true, filesystemEnabled = true }: Entry,
-  session: Pick<ExecClient.Options, "resumeSessionId" | "takeover" | "name" | "sessionTtl"> = {}
+  session: Pick<ExecClient.Options, "resumeSessionId" | "takeover" | "name" | "sessionTtl" | "capabilities"> = {}
 ): Effect.Effect<Environment, EnvironmentError, Scope.Scope> =>
   Effect.gen(function* () {
     const options = { clientName: "exec-server-environment", initializeTimeout: initializeTimeoutMs, ...session }

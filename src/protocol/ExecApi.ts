@@ -57,7 +57,7 @@ export const Capabilities = Schema.Struct({
   binaryOutput: optional(Flag),
   /**
    * The window in bytes, from 16 KiB to 4 MiB: the server stops reading a process while that much of its output is not
-   * acknowledged by `process/ack`. The result has the granted size. Not available in process.
+   * acknowledged by `process/ack`. The result has the granted size.
    */
   outputWindow: optional(Count)
 })

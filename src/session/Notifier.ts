@@ -13,7 +13,7 @@ import type { Capabilities, OutputStream } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Wire from "../protocol/Wire.js"
 import { type FramePool, minBytes } from "./FramePool.js"
-import { OutputWindow } from "./OutputWindow.js"
+import { OutputPauses } from "./OutputPauses.js"
 import { highWaterBytes, type Peer } from "./Peer.js"
 
 /** Events to one peer. */
@@ -54,16 +54,16 @@ const writeText = (
 
 /** Events to one peer with these capabilities, in the buffers of its server. A class: each connection has one. */
 export class PeerNotifier implements Notifier {
-  /** Processes that are paused because the peer is congested. */
-  private readonly congested = new Set<EventSource>()
-  private readonly windows = new Map<ProcessId, { readonly process: EventSource; readonly window: OutputWindow }>()
+  private readonly pauses: OutputPauses
   private stopped = false
 
   constructor(
     private readonly peer: Pick<Peer, "send" | "sendUtf8" | "roomAround" | "sendBinary" | "buffered">,
     private readonly capabilities: Capabilities,
     private readonly frames: FramePool
-  ) {}
+  ) {
+    this.pauses = new OutputPauses(capabilities.outputWindow)
+  }
 
   onStarted({ processId }: EventSource, pid: number): void {
     if (this.capabilities.lifecycle === true) this.notify(Wire.notification("process/started", { processId, pid }))
@@ -75,14 +75,8 @@ export class PeerNotifier implements Notifier {
 
   onOutput(process: EventSource, seq: number, stream: OutputStream, bytes: Buffer): void {
     if (this.stopped) return
-    const { peer, capabilities } = this
     this.send(process, seq, stream, bytes)
-    const limit = capabilities.outputWindow
-    const window = limit === undefined ? undefined : this.windowOf(process, limit)
-    window?.add(seq, bytes.length)
-    const isCongested = peer.buffered() > highWaterBytes
-    if (isCongested) this.congested.add(process)
-    if (isCongested || window?.isFull === true) process.pause()
+    this.pauses.sent(process, seq, bytes.length, this.peer.buffered() > highWaterBytes)
   }
 
   onRestarted({ processId }: EventSource, seq: number, attempt: number, pid: number): void {
@@ -95,30 +89,21 @@ export class PeerNotifier implements Notifier {
   }
 
   onClosed(process: EventSource, seq: number): void {
-    this.congested.delete(process)
-    this.windows.delete(process.processId)
+    this.pauses.forget(process)
     this.notify(Wire.notification("process/closed", { processId: process.processId, seq }))
   }
 
   acknowledge(processId: ProcessId, seq: number): void {
-    const found = this.windows.get(processId)
-    if (found === undefined) return
-    const { process, window } = found
-    const wasFull = window.isFull
-    window.acknowledge(seq)
-    if (wasFull && !window.isFull && !this.congested.has(process)) process.resume()
+    this.pauses.acknowledge(processId, seq)
   }
 
   onDrain(): void {
-    for (const process of this.congested) if (!this.isFull(process)) process.resume()
-    this.congested.clear()
+    this.pauses.drained()
   }
 
   stop(): void {
     this.stopped = true
-    this.onDrain()
-    for (const { process } of this.windows.values()) process.resume()
-    this.windows.clear()
+    this.pauses.stop()
   }
 
   private notify(text: string): void {
@@ -141,17 +126,5 @@ export class PeerNotifier implements Notifier {
       const end = writeText(buffer, before, process, seq, stream, bytes)
       sendUtf8(buffer.subarray(before, end), () => frames.give(buffer))
     } else peer.send(`${headOf(process, seq, stream)}${bytes.toString("base64")}${tail}`)
-  }
-
-  private isFull({ processId }: EventSource): boolean {
-    return this.windows.get(processId)?.window.isFull === true
-  }
-
-  private windowOf(process: EventSource, limit: number): OutputWindow {
-    const known = this.windows.get(process.processId)
-    if (known !== undefined) return known.window
-    const window = new OutputWindow(limit)
-    this.windows.set(process.processId, { process, window })
-    return window
   }
 }

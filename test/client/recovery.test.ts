@@ -60,7 +60,8 @@ const classified: ReadonlyArray<readonly [error: ClientError.ClientError, retrya
 const unreachable = new ClientError.ConnectFailed({ url: "ws://x", reason: "ECONNREFUSED" })
 
 describe("the state of a connection", () => {
-  const channel = { request: () => {}, initialized: () => {}, acknowledge: () => {}, pause: () => {}, resume: () => {} }
+  const acknowledged = { acknowledgeOutput: () => {}, acknowledge: () => {} }
+  const channel = { request: () => {}, initialized: () => {}, ...acknowledged, pause: () => {}, resume: () => {} }
   const states = {
     Connecting: State.Connecting(),
     Connected: State.Connected({ channel }),

@@ -14,7 +14,8 @@ import { failureOf } from "../support/fake.js"
 import { directory } from "../support/files.js"
 import { eventually, isAlive } from "../support/servers.js"
 import { upstream } from "../support/upstream.js"
-import { genuineServer, install, installTimeoutMs } from "./support/codex.js"
+import { genuineServer, install } from "./support/codex.js"
+import { installTimeoutMs } from "./support/npm.js"
 import { proxyTo } from "./support/proxy.js"
 
 interface Generation {

@@ -12,17 +12,8 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { childrenOf, eventually, runningWith } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
-import {
-  type Client,
-  type Codex,
-  call,
-  codex,
-  codexOnStdio,
-  command,
-  install,
-  installTimeoutMs,
-  type
-} from "./support/codex.js"
+import { type Client, type Codex, call, codex, codexOnStdio, command, install, type } from "./support/codex.js"
+import { installTimeoutMs } from "./support/npm.js"
 
 let marks = 0
 

@@ -13,7 +13,8 @@ import { ignored, protocolError, refusedHandshakes, violations } from "../suppor
 import { recordingProxy } from "../support/proxy.js"
 import { environmentId, localRendezvous } from "../support/relay.js"
 import { webSocketServer } from "../support/servers.js"
-import { codexOverNoise, command, genuineExecutor, install, installTimeoutMs } from "./support/codex.js"
+import { codexOverNoise, command, genuineExecutor, install } from "./support/codex.js"
+import { installTimeoutMs } from "./support/npm.js"
 
 const version = "0.169.0"
 

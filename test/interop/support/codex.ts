@@ -1,46 +1,26 @@
 /** The genuine client: installed from npm once, then run with a model and a server of the test's. */
-import { execFile, spawn } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { dirname, join } from "node:path"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
+import { join } from "node:path"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { binary, type WsServer, webSocketServer } from "../../support/servers.js"
 import { model } from "./model.js"
+import * as Npm from "./npm.js"
 import { proxyTo, type TcpProxy } from "./proxy.js"
 
 /** How long the client may take for any one thing, in seconds: its own waits end after 30 at most. */
 const patience = "45 seconds"
 
-/** Hundreds of megabytes: what the client's download may take, in milliseconds. */
-export const installTimeoutMs = 900_000
+const genuine = "@openai/codex"
 
-const cache =
-  process.env["XDG_CACHE_HOME"] === undefined
-    ? fileURLToPath(new URL("../../../node_modules/.cache/codex/", import.meta.url))
-    : join(process.env["XDG_CACHE_HOME"], "exec-server", "codex")
-
-const program = (version: string) => join(cache, version, "node_modules", "@openai", "codex", "bin", "codex.js")
+const program = (version: string) => join(Npm.folderOf(genuine, version), genuine, "bin", "codex.js")
 
 /** Installs a version of the client, unless that has been done. */
-export const install = async (version: string): Promise<void> => {
-  if (existsSync(program(version))) return
-  const destination = join(cache, version)
-  mkdirSync(dirname(destination), { recursive: true })
-  const draft = mkdtempSync(`${destination}-`)
-  const args = ["install", "--prefix", draft, "--no-save", "--no-audit", "--no-fund", `@openai/codex@${version}`]
-  try {
-    await promisify(execFile)("npm", args, { cwd: draft, timeout: installTimeoutMs })
-    // At once, so that what an interrupted installation leaves is never taken for a whole one.
-    renameSync(draft, destination)
-  } finally {
-    rmSync(draft, { recursive: true, force: true })
-  }
-}
+export const install = (version: string): Promise<void> => Npm.install(genuine, version)
 
 /** What a call of the model gave it. */
 export interface Output {
