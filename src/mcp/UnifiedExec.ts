@@ -9,11 +9,11 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { ClientError, WriteRefused } from "../client/ClientError.js"
-import type { RemoteProcess } from "../client/RemoteProcess.js"
 import type { Environment } from "../environment/Environment.js"
 import type { Signal } from "../protocol/Signals.js"
 import type { ScreenText } from "../screen/ScreenMessages.js"
 import { CommandSession, type NewOutput, type Part, type State } from "./CommandSession.js"
+import { endMs, endTree } from "./Ending.js"
 import { ExecFailure, reasonOf } from "./ExecFailure.js"
 import * as Shell from "./Shell.js"
 import * as TextScreens from "./TextScreens.js"
@@ -24,10 +24,6 @@ const maxEnded = 64
 
 /** Numbers begin below this one, so that one from another run is hardly ever mistaken. */
 const firstIdBelow = 10_000
-
-/** How long a command may take to end after SIGTERM, in milliseconds, and its end after that to be known. */
-const graceMs = 2000
-const endMs = graceMs + 1500
 
 /** How long an answer to a signal is awaited, in milliseconds. */
 const answerMs = 600
@@ -194,13 +190,6 @@ const explainStart = (machine: Machine, workdir: string, error: ClientError) =>
       onSuccess: ({ isDirectory }) =>
         fail(isDirectory ? reasonOf(error) : `cannot use ${workdir} as the working directory: it is not a directory`)
     })
-  )
-
-/** Ends the tree of a process. Servers that cannot ask it to end do so at once. */
-const endTree = (process: RemoteProcess): Effect.Effect<void> =>
-  process.terminate({ type: "graceful", timeoutMs: graceMs }).pipe(
-    Effect.catchTag("Unsupported", () => process.terminate()),
-    Effect.ignore
   )
 
 /**
