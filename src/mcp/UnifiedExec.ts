@@ -10,7 +10,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type { ClientError, WriteRefused } from "../client/ClientError.js"
 import type { Environment } from "../environment/Environment.js"
-import type { Signal } from "../protocol/Signals.js"
+import type { SignalWord } from "../protocol/Signals.js"
 import type { ScreenText } from "../screen/ScreenMessages.js"
 import { CommandSession, type NewOutput, type Part, type State } from "./CommandSession.js"
 import { endMs, endTree } from "./Ending.js"
@@ -157,7 +157,7 @@ export interface UnifiedExec {
   /** Ends a command with all its children, or sends it one signal. */
   readonly kill: (
     sessionId: number,
-    signal?: Signal | undefined,
+    signal?: SignalWord | undefined,
     window?: Pick<Window, "maxOutputTokens">
   ) => Effect.Effect<Report, ExecFailure>
   /** All commands, the oldest first. */

@@ -127,6 +127,20 @@ const suite = (name: string, connect: Connect) =>
         assert.strictEqual((yield* failureOf(process.resize(0, 1)))._tag, "InvalidRequest")
       }))
 
+    test("signals have the names of the protocol; another name is refused with it", (client) =>
+      Effect.gen(function* () {
+        const words = ["interrupt", "SIGINT", "SIGTERM", "SIGUSR1", "SIGRTMIN+1"] as const
+        for (const word of words) {
+          const process = yield* client.start({ argv: ["/bin/sleep", "1000"], cwd: "/", env: {} })
+          yield* process.signal(word)
+          assert.deepInclude(yield* process.closed, { signal: word === "interrupt" ? "SIGINT" : word })
+        }
+        const process = yield* client.start({ argv: ["/bin/true"], cwd: "/", env: {} })
+        const wrong = yield* failureOf(process.signal("SIGNOPE" as "SIGINT"))
+        assert.strictEqual(wrong._tag, "InvalidRequest")
+        assert.match(wrong.message, /unknown signal `SIGNOPE`, expected a POSIX name such as `SIGTERM`/)
+      }))
+
     test("terminate ends the tree; a scoped process ends with its scope", (client) =>
       Effect.gen(function* () {
         const process = yield* client.start(sh("sleep 1000 & wait"))
