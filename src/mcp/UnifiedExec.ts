@@ -8,12 +8,15 @@ import { randomInt } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type { ClientError, WriteRefused } from "../client/ClientError.js"
 import type { Environment } from "../environment/Environment.js"
 import type { SignalWord } from "../protocol/Signals.js"
 import type { ScreenText } from "../screen/ScreenMessages.js"
 import { CommandSession, type NewOutput, type Part, type State } from "./CommandSession.js"
 import { endMs, endTree } from "./Ending.js"
+import { EventFeed, endOf, interactionOf } from "./EventFeed.js"
+import type { ExecEvent } from "./ExecEvent.js"
 import { ExecFailure, reasonOf } from "./ExecFailure.js"
 import * as Shell from "./Shell.js"
 import * as TextScreens from "./TextScreens.js"
@@ -107,6 +110,8 @@ export interface ExecCommand extends Window {
   readonly tty?: boolean | undefined
   /** When its whole tree is killed, in milliseconds; never by default. */
   readonly timeoutMs?: number | undefined
+  /** The id of the caller's call, for `events`. */
+  readonly callId?: string | undefined
   /** Called with its number, before it has printed anything. */
   readonly onStarted?: (sessionId: number) => void
 }
@@ -160,6 +165,11 @@ export interface UnifiedExec {
     signal?: SignalWord | undefined,
     window?: Pick<Window, "maxOutputTokens">
   ) => Effect.Effect<Report, ExecFailure>
+  /**
+   * What happens to the commands from now on, for any number of readers. A slow one holds up nothing: of output that it
+   * does not read in time (1 MiB) it is told how much was left out, and of other events how many.
+   */
+  readonly events: Stream.Stream<ExecEvent>
   /** All commands, the oldest first. */
   readonly list: Effect.Effect<ReadonlyArray<Listed>>
   /** The last line that a command has printed. */
@@ -202,6 +212,9 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
     const sessions = new Map<number, CommandSession>()
     let nextId = randomInt(1, firstIdBelow)
     const screens = yield* TextScreens.make
+    const feed = new EventFeed()
+    // The first finalizer is the last to run: the ends of the commands are told.
+    yield* Effect.addFinalizer(() => Effect.sync(() => feed.end()))
     const run = yield* FiberSet.makeRuntime<never>()
 
     const forget = (session: CommandSession) => {
@@ -279,9 +292,23 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
         )
         const id = nextId++
         const screen = tty ? screens.open(Shell.size, () => session.wake()) : undefined
-        const session: CommandSession = new CommandSession(id, cmd, machine.id, process, screen)
+        const about = { sessionId: id, callId: command.callId ?? null }
+        const session: CommandSession = new CommandSession(
+          id,
+          about.callId,
+          cmd,
+          machine.id,
+          process,
+          screen,
+          (...output) => feed.print(about, ...output)
+        )
         sessions.set(id, session)
+        feed.tell(() => {
+          const { environment, startedAt: startedAtMs } = session
+          return { _tag: "ExecCommandBegin", ...about, cmd, workdir, environment, tty, startedAtMs }
+        })
         command.onStarted?.(id)
+        run(Effect.map(session.ended, () => feed.tell(() => endOf(session))))
         run(Effect.zipRight(session.follow(process, machine.client), Effect.sync(trim)))
         return session
       })
@@ -324,8 +351,10 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
           ),
           failing
         )
-        if (refused === undefined)
+        if (refused === undefined) {
+          feed.tell(() => interactionOf(session, input))
           yield* Effect.timeoutOption(session.quiet(since), input.yieldTimeMs ?? defaultTypedMs)
+        }
         return yield* report(session, input, {
           notDone: refused === undefined ? undefined : `nothing was written: ${refused}`
         })
@@ -395,6 +424,7 @@ export const make = ({ login = false }: Options = {}): Effect.Effect<UnifiedExec
         Effect.map(find(sessionId), (session) => session.readAt(offset, maxOutputTokens * tokenBytes)),
       readScreen,
       kill,
+      events: feed.events,
       list: Effect.sync(() =>
         Array.from(sessions.values())
           .sort((a, b) => a.id - b.id)
