@@ -30,6 +30,7 @@ import {
 import * as ConnectionState from "./ConnectionState.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 import * as ServerFeatures from "./ServerFeatures.js"
+import * as Subject from "./Subject.js"
 
 /** Options of a session. */
 export interface Options {
@@ -169,7 +170,7 @@ export const make = (
       if (request === undefined) return
       pending.delete(id)
       unansweredSize -= request.prepared.text.length
-      Deferred.unsafeDone(request.answer, answer)
+      Deferred.unsafeDone(request.answer, Exit.isFailure(answer) ? Subject.named(request.prepared, answer) : answer)
     }
 
     const send = (channel: Channel, id: number, request: Pending) => {
