@@ -73,7 +73,7 @@ const bundle = async (kind, entry, left = []) => {
 }
 
 // It never gets there: `binServer.ts` leaves remote mode to `bin.ts`.
-const server = await bundle("server", "binServer.ts", ["../remote/RemoteTransport.js"])
+const server = await bundle("server", "binServer.ts", ["../remote/RemoteTransport.js", "../remote/SigV4.js"])
 const commands = await bundle("commands", "bin.ts")
 const sdk = await bundle("sdk", "mcp/Sdk.ts")
 

@@ -150,9 +150,14 @@ export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ r
  *
  * @category errors
  */
-export class ServerError extends Data.TaggedError("ServerError")<{ readonly code: number; readonly reason: string }> {
+export class ServerError extends Data.TaggedError("ServerError")<{
+  readonly code: number
+  readonly reason: string
+  /** With an error of the operating system: the path of the request, or what else it is about, added by the client. */
+  readonly about?: string
+}> {
   override get message() {
-    return `exec-server rejected request (${this.code}): ${this.reason}`
+    return `exec-server rejected request (${this.code}): ${this.reason}${this.about === undefined ? "" : `: ${this.about}`}`
   }
 }
 

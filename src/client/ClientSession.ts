@@ -31,6 +31,7 @@ import {
 import * as ConnectionState from "./ConnectionState.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 import * as ServerFeatures from "./ServerFeatures.js"
+import * as Subject from "./Subject.js"
 
 /** Options of a session. */
 export interface Options {
@@ -181,7 +182,7 @@ export const make = (
       pending.delete(id)
       unansweredSize -= request.prepared.text.length
       if (request.sent) sentCount--
-      Deferred.unsafeDone(request.answer, answer)
+      Deferred.unsafeDone(request.answer, Exit.isFailure(answer) ? Subject.named(request.prepared, answer) : answer)
       if (state._tag === "Connected") sendWaiting(state.channel)
     }
 

@@ -52,7 +52,8 @@ export interface Http {
   readonly request: (options: Options) => Effect.Effect<Response<Buffer>, ClientError>
   /**
    * Sends a request; returns the response once its headers have arrived. The body can be read once, while the scope is
-   * open. It fails if it is incomplete, if the connection is lost, or if more than 16 MiB of it are unread.
+   * open. It fails if it is incomplete, if the connection is lost, or if more than 16 MiB of it are unread. The end of
+   * the scope ends the exchange; servers of codex receive the rest of the body for nobody.
    */
   readonly stream: (
     options: Options
@@ -67,6 +68,10 @@ class Body {
   private seq = 0
   private queuedBytes = 0
   private over = false
+
+  get isOver(): boolean {
+    return this.over
+  }
 
   constructor(private readonly requestId: string) {}
 
@@ -180,10 +185,16 @@ export const make = (session: ClientSession): Effect.Effect<Http> =>
           (body) =>
             Effect.suspend(() => {
               bodies.delete(requestId)
-              return Queue.shutdown(body.queue)
+              const isCancellable = features.extensions && session.state()._tag === "Connected"
+              return Effect.zipRight(
+                Queue.shutdown(body.queue),
+                body.isOver || !isCancellable ? Effect.void : Effect.ignore(session.call("http/cancel", { requestId }))
+              )
             })
         )
-        const { status, headers } = yield* answer
+        const { status, headers } = yield* Effect.tapError(answer, (error) =>
+          Effect.sync(() => body.end(Take.fail(error)))
+        )
         return { status, headers, body: body.stream }
       }).pipe(Effect.withSpan("ExecClient.http.stream"))
 

@@ -11,7 +11,8 @@ import * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { TerminateMode } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
-import type { Params, Result } from "./Api.js"
+import * as Signals from "../protocol/Signals.js"
+import type { Result } from "./Api.js"
 import { type ClientError, type OutputMissed, ProtocolViolation, WriteRefused } from "./ClientError.js"
 import type { ClientSession } from "./ClientSession.js"
 import type { Cursor, EventLog } from "./EventLog.js"
@@ -101,11 +102,12 @@ export interface RemoteProcess {
   readonly closeStdin: Effect.Effect<void, ClientError>
   readonly resize: (rows: number, cols: number) => Effect.Effect<void, ClientError>
   /**
-   * Signals the process group, the leader or the tree. The original can interrupt and kill groups, or only kill;
+   * Signals the process group, the leader or the tree: `"interrupt"` or any POSIX name, such as `"SIGTERM"`; another
+   * name fails with `InvalidRequest`. The original can interrupt and kill groups, or only kill;
    * anything else fails with `Unsupported`.
    */
   readonly signal: (
-    signal: Params<"process/signal">["signal"],
+    signal: Signals.SignalWord,
     target?: "group" | "leader" | "tree"
   ) => Effect.Effect<void, ClientError>
   /** Ends the whole tree; `running` says whether the leader was still running. */
@@ -304,7 +306,8 @@ export const make = (
         need(features, features.extensions, "change the size of a terminal"),
         Effect.asVoid(session.call("process/resize", { processId, rows, cols }))
       ),
-    signal: (signal, target) => {
+    signal: (word, target) => {
+      const signal = Signals.ofWord(word)
       // The original has `process/terminate` instead of this signal.
       if (features.signals !== "any" && signal === "SIGKILL" && (target ?? "group") === "group") {
         return Effect.asVoid(session.call("process/terminate", { processId }))

@@ -434,10 +434,6 @@ const schema = typed(
     })
 )
 
-const listening = "Where it listens"
-const access = "Who may connect"
-const logging = "Logs"
-
 /** Said at the start. */
 const sharedToken =
   "the executors of all environments share one token, so that each can come in the place of any other; " +

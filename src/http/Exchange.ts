@@ -7,11 +7,11 @@
 import type { Buffer } from "node:buffer"
 import type { ClientRequest, IncomingMessage } from "node:http"
 import * as Either from "effect/Either"
+import * as Redirect from "../internal/Redirect.js"
 import { timerMs } from "../internal/Timer.js"
 import type { HttpHeader } from "../protocol/HttpApi.js"
 import type { HttpRequest } from "./HttpRequest.js"
 import type { ProxyRoutes, Route } from "./ProxyRoutes.js"
-import * as Redirect from "./Redirect.js"
 
 /**
  * The reports of a body. `onEnd` or `onError` is the last.
@@ -210,7 +210,8 @@ export class Exchange {
     response.on("error", () => {})
     if (this.ended) return void sent.destroy()
     const status = response.statusCode ?? 0
-    const following = Redirect.next(this.request, status, response.headers.location, this.redirects)
+    const location = this.request.redirectPolicy === "stop" ? undefined : response.headers.location
+    const following = Redirect.next(this.request, status, location, this.redirects)
     if (Either.isLeft(following)) {
       this.fail(`${following.left} for url (${this.request.url.href})`)
       return void sent.destroy()

@@ -107,12 +107,16 @@ export class CommandSession {
 
   constructor(
     readonly id: number,
+    /** The id of the call that started it; null if its caller gave none. */
+    readonly callId: string | null,
     readonly cmd: string,
     /** The id of the environment that it runs in. */
     readonly environment: string,
     process: RemoteProcess,
     private readonly screen: TextScreen | undefined,
-    private readonly budget: OutputBudget
+    private readonly budget: OutputBudget,
+    /** Called with its output as it comes; `lostBytes` before it never arrived. */
+    private readonly onOutput: (chunk: Buffer, lostBytes: number) => void = () => {}
   ) {
     this.process_ = process
     this.transcript = new Transcript(budget)
@@ -233,6 +237,12 @@ export class CommandSession {
     )
   }
 
+  /** All of its output, cut to so many bytes. */
+  whole(budget: number): NewOutput {
+    const to = this.transcript.length
+    return this.cut({ from: 0, to, lines: this.linesOf(0, to) }, budget)
+  }
+
   /** The screen of its terminal; undefined if it has none, or no more. */
   readScreen(): Effect.Effect<ScreenText | undefined> {
     return this.screen?.read(false) ?? Effect.succeed(undefined)
@@ -266,9 +276,11 @@ export class CommandSession {
     switch (event._tag) {
       case "Output":
         this.print(event.chunk)
+        this.onOutput(event.chunk, 0)
         break
       case "Missed":
         this.print(Buffer.from(`\n[${event.bytes} bytes of output were lost on the way]\n`))
+        this.onOutput(Buffer.alloc(0), event.bytes)
         break
       case "Exited":
         this.endedAfter = performance.now() - this.began
@@ -321,9 +333,15 @@ export class CommandSession {
     this.printed = false
     this.shown = transcript.keptLength
     this.shownLine = transcript.slice(this.shown, to).toString()
+    return { from, to, lines: this.linesOf(from, to) }
+  }
+
+  /** The number of lines of a range. */
+  private linesOf(from: number, to: number): number {
+    const { transcript } = this
     const newlines = transcript.newlinesBefore(to) - transcript.newlinesBefore(from)
     const isWhole = from >= to || transcript.slice(to - 1, to)[0] === newline
-    return { from, to, lines: newlines + (isWhole ? 0 : 1) }
+    return newlines + (isWhole ? 0 : 1)
   }
 
   private cut({ from, to, lines }: News, budget: number): NewOutput {

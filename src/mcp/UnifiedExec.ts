@@ -10,12 +10,15 @@ import { sequential } from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type { ClientError, WriteRefused } from "../client/ClientError.js"
-import type { RemoteProcess } from "../client/RemoteProcess.js"
 import type { Environment } from "../environment/Environment.js"
-import type { Signal } from "../protocol/Signals.js"
+import type { SignalWord } from "../protocol/Signals.js"
 import type { ScreenText } from "../screen/ScreenMessages.js"
 import { CommandSession, type NewOutput, type Part, type State } from "./CommandSession.js"
+import { endMs, endTree } from "./Ending.js"
+import { EventFeed, endOf, interactionOf } from "./EventFeed.js"
+import type { ExecEvent } from "./ExecEvent.js"
 import { ExecFailure, reasonOf } from "./ExecFailure.js"
 import { OutputBudget, screenBytes } from "./OutputBudget.js"
 import * as Shell from "./Shell.js"
@@ -27,10 +30,6 @@ const maxEnded = 64
 
 /** Numbers begin below this one, so that one from another run is hardly ever mistaken. */
 const firstIdBelow = 10_000
-
-/** How long a command may take to end after SIGTERM, in milliseconds, and its end after that to be known. */
-const graceMs = 2000
-const endMs = graceMs + 1500
 
 /** How long an answer to a signal is awaited, in milliseconds. */
 const answerMs = 600
@@ -116,6 +115,8 @@ export interface ExecCommand extends Window {
   readonly timeoutMs?: number | undefined
   /** Ends the command when it closes. */
   readonly within?: Scope.Scope | undefined
+  /** The id of the caller's call, for `events`. */
+  readonly callId?: string | undefined
   /** Called with its number, before it has printed anything. */
   readonly onStarted?: (sessionId: number) => void
 }
@@ -166,9 +167,14 @@ export interface UnifiedExec {
   /** Ends a command with all its children, or sends it one signal. */
   readonly kill: (
     sessionId: number,
-    signal?: Signal | undefined,
+    signal?: SignalWord | undefined,
     window?: Pick<Window, "maxOutputTokens">
   ) => Effect.Effect<Report, ExecFailure>
+  /**
+   * What happens to the commands from now on, for any number of readers. A slow one holds up nothing: of output that it
+   * does not read in time (1 MiB) it is told how much was left out, and of other events how many.
+   */
+  readonly events: Stream.Stream<ExecEvent>
   /** All commands, the oldest first. */
   readonly list: Effect.Effect<ReadonlyArray<Listed>>
   /** The last line that a command has printed. */
@@ -223,13 +229,6 @@ const explainStart = (machine: Machine, workdir: string, error: ClientError) =>
     })
   )
 
-/** Ends the tree of a process. Servers that cannot ask it to end do so at once. */
-const endTree = (process: RemoteProcess): Effect.Effect<void> =>
-  process.terminate({ type: "graceful", timeoutMs: graceMs }).pipe(
-    Effect.catchTag("Unsupported", () => process.terminate()),
-    Effect.ignore
-  )
-
 /**
  * Makes it; the scope ends all commands.
  *
@@ -240,6 +239,9 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
     const sessions = new Map<number, CommandSession>()
     let nextId = randomInt(1, firstIdBelow)
     const { budget, screens } = shared ?? (yield* makeShared)
+    const feed = new EventFeed()
+    // The first finalizer is the last to run: the ends of the commands are told.
+    yield* Effect.addFinalizer(() => Effect.sync(() => feed.end()))
     const run = yield* FiberSet.makeRuntime<never>()
 
     const forget = (session: CommandSession) => {
@@ -334,9 +336,24 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
         )
         const id = nextId++
         const screen = tty ? screens.open(Shell.size, () => session.wake()) : undefined
-        const session: CommandSession = new CommandSession(id, cmd, machine.id, process, screen, budget)
+        const about = { sessionId: id, callId: command.callId ?? null }
+        const session: CommandSession = new CommandSession(
+          id,
+          about.callId,
+          cmd,
+          machine.id,
+          process,
+          screen,
+          budget,
+          (...output) => feed.print(about, ...output)
+        )
         sessions.set(id, session)
+        feed.tell(() => {
+          const { environment, startedAt: startedAtMs } = session
+          return { _tag: "ExecCommandBegin", ...about, cmd, workdir, environment, tty, startedAtMs }
+        })
         command.onStarted?.(id)
+        run(Effect.map(session.ended, () => feed.tell(() => endOf(session))))
         const own = command.within === undefined ? undefined : yield* Scope.fork(command.within, sequential)
         // Waits for the end that `follow` sees.
         if (own !== undefined) yield* Scope.addFinalizer(own, Effect.interruptible(end(session)))
@@ -386,8 +403,10 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
           ),
           failing
         )
-        if (refused === undefined)
+        if (refused === undefined) {
+          feed.tell(() => interactionOf(session, input))
           yield* Effect.timeoutOption(session.quiet(since), input.yieldTimeMs ?? defaultTypedMs)
+        }
         return yield* report(session, input, {
           notDone: refused === undefined ? undefined : `nothing was written: ${refused}`
         })
@@ -457,6 +476,7 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
         Effect.map(find(sessionId), (session) => session.readAt(offset, maxOutputTokens * tokenBytes)),
       readScreen,
       kill,
+      events: feed.events,
       list: Effect.sync(() =>
         Array.from(sessions.values())
           .sort((a, b) => a.id - b.id)

@@ -5,6 +5,8 @@
  */
 export * as CommandSession from "./CommandSession.js"
 export * as Cut from "./Cut.js"
+export * as ExecEvent from "./ExecEvent.js"
 export * as ExecFailure from "./ExecFailure.js"
+export * as ProcessTransport from "./ProcessTransport.js"
 export * as Replies from "./Replies.js"
 export * as UnifiedExec from "./UnifiedExec.js"

@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import { maxItems } from "./Bounds.js"
 import { ClientId } from "./Ids.js"
 import { request } from "./MethodFacts.js"
-import { Bytes, Count, Flag, Integer, listOf, maybe, nullOr, oneOf, Text } from "./Schemas.js"
+import { Bytes, Count, Empty, Flag, Integer, listOf, maybe, nullOr, oneOf, Text } from "./Schemas.js"
 
 /**
  * A request header. A name may occur several times.
@@ -107,5 +107,14 @@ export class HttpApi extends RpcGroup.make(
     answered: "whenever",
     payload: HttpRequestParams,
     success: HttpRequestResult
+  }),
+  /** Ends an exchange with a streamed body at once; nothing happens if there is none of this id (ours). */
+  request("http/cancel", {
+    family: "http",
+    access: "use",
+    repeatable: "always",
+    largeAnswer: false,
+    payload: Schema.Struct({ requestId: ClientId }),
+    success: Empty
   })
 ) {}

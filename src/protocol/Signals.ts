@@ -18,6 +18,13 @@ type RealTimeSignal = "SIGRTMIN" | "SIGRTMAX" | `SIGRTMIN+${number}` | `SIGRTMAX
  */
 export type Signal = NodeJS.Signals | RealTimeSignal
 
+/**
+ * A signal as requests name it: also `"interrupt"`, the original's word for `SIGINT`.
+ *
+ * @category models
+ */
+export type SignalWord = Signal | "interrupt"
+
 /** The real-time signals on Linux. The kernel's begin at 32; C libraries reserve the first two. */
 const realTime = { first: 34, last: 64 }
 
@@ -42,6 +49,13 @@ const names: ReadonlyMap<number, Signal> = new Map(
 )
 
 const isSignal = (text: string): text is Signal => numbers.has(text)
+
+/**
+ * The signal of a word of requests. Words that name none stay, to be refused where they are checked.
+ *
+ * @category utilities
+ */
+export const ofWord = (word: SignalWord): Signal => (word === "interrupt" ? "SIGINT" : word)
 
 /**
  * The number of a signal on this platform; 0 if it has none.
@@ -70,11 +84,14 @@ export const nameOf = (number: number): string => {
  */
 export const SignalName: Schema.Schema<Signal, string> = Schema.transformOrFail(
   Text,
-  Schema.declare((value: unknown): value is Signal => typeof value === "string" && isSignal(value)),
+  Schema.declare((value: unknown): value is Signal => typeof value === "string" && isSignal(value), {
+    identifier: "Signal",
+    message: ({ actual }) => `unknown signal \`${clip(String(actual))}\`, expected a POSIX name such as \`SIGTERM\``
+  }),
   {
     strict: true,
     decode: (text, _, ast) => {
-      const name = text === "interrupt" ? "SIGINT" : text
+      const name: string = ofWord(text as SignalWord)
       return isSignal(name)
         ? ParseResult.succeed(name)
         : invalid(

@@ -7,6 +7,7 @@
  */
 import { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -39,9 +40,15 @@ export const toPeer = (peer: Pick<Peer, "send" | "buffered">): Deltas => ({
   buffered: peer.buffered
 })
 
+/** An exchange with a streamed body. */
+interface Streamed {
+  readonly scope: Scope.CloseableScope
+  readonly cancelled: Deferred.Deferred<never, HttpFailed>
+}
+
 /** The exchanges of one connection. */
 export class HttpExchanges {
-  private readonly streams = new Map<string, Scope.CloseableScope>()
+  private readonly streams = new Map<string, Streamed>()
   private readonly paused = new Set<Body>()
   private underWay = 0
   private bufferedBytes = 0
@@ -69,23 +76,35 @@ export class HttpExchanges {
   stream(requestId: string, run: Run): Effect.Effect<HttpRequestResult, HttpFailed | InvalidParams | LimitReached> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen(this, function* () {
-        const scope = yield* Scope.make()
+        const streamed = { scope: yield* Scope.make(), cancelled: yield* Deferred.make<never, HttpFailed>() }
         if (this.streams.has(requestId)) {
           const message = `http/request streamResponse requestId \`${requestId}\` is already active`
           return yield* new InvalidParams({ message })
         }
-        this.streams.set(requestId, scope)
-        const { status, headers, body } = yield* restore(Effect.zipRight(this.slot, run)).pipe(
-          Scope.extend(scope),
+        this.streams.set(requestId, streamed)
+        const { status, headers, body } = yield* restore(
+          Effect.raceFirst(Effect.zipRight(this.slot, run), Deferred.await(streamed.cancelled))
+        ).pipe(
+          Scope.extend(streamed.scope),
           Effect.onError(() => this.close(requestId))
         )
         yield* Effect.withFiberRuntime<void>((fiber) => {
-          fiber.addObserver(() => queueMicrotask(() => this.deliver(requestId, body)))
+          fiber.addObserver(() => queueMicrotask(() => this.deliver(requestId, streamed, body)))
           return Effect.void
         })
         return { status, headers, bodyBase64: noBody }
       })
     )
+  }
+
+  /** Ends a streamed exchange. Before its response, the exchange fails; of its body nothing more is sent. */
+  cancel(requestId: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const streamed = this.streams.get(requestId)
+      if (streamed === undefined) return Effect.void
+      Deferred.unsafeDone(streamed.cancelled, new HttpFailed({ message: "http/request was cancelled" }))
+      return this.close(requestId)
+    })
   }
 
   /** The peer accepts data again: resumes paused bodies. */
@@ -104,9 +123,9 @@ export class HttpExchanges {
 
   private close(requestId: string): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const scope = this.streams.get(requestId)
+      const streamed = this.streams.get(requestId)
       this.streams.delete(requestId)
-      return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
+      return streamed === undefined ? Effect.void : Scope.close(streamed.scope, Exit.void)
     })
   }
 
@@ -171,9 +190,9 @@ export class HttpExchanges {
     )
   }
 
-  private deliver(requestId: string, body: Body): void {
-    // The connection may have ended in the meantime.
-    if (!this.streams.has(requestId)) return
+  private deliver(requestId: string, streamed: Streamed, body: Body): void {
+    // It may have been cancelled, or the connection may have ended, in the meantime.
+    if (this.streams.get(requestId) !== streamed) return
     let seq = 0
     const send = (piece: Buffer) =>
       this.deltas.send({ requestId, seq: ++seq, deltaBase64: piece, done: false, error: null })

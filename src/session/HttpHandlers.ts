@@ -1,5 +1,5 @@
 /**
- * The handler of `http/request`.
+ * The handlers of HTTP requests.
  *
  * @since 0.1.0
  */
@@ -10,7 +10,7 @@ import { HttpRunner } from "../http/HttpRunner.js"
 import { HttpApi } from "../protocol/HttpApi.js"
 import { CurrentHttpExchanges } from "./HttpExchanges.js"
 
-/** The handler, for the layer of all handlers. */
+/** The handlers, for the layer of all handlers. */
 export const make = Effect.gen(function* () {
   const { run } = yield* HttpRunner
   const { httpEnvAllow } = yield* HttpLimits
@@ -20,6 +20,8 @@ export const make = Effect.gen(function* () {
         const exchanges = yield* CurrentHttpExchanges
         const response = Effect.flatMap(HttpRequest.fromParams(params, process.env, httpEnvAllow), run)
         return yield* params.streamResponse ? exchanges.stream(params.requestId, response) : exchanges.buffer(response)
-      })
+      }),
+    "http/cancel": ({ requestId }) =>
+      Effect.flatMap(CurrentHttpExchanges, (exchanges) => Effect.as(exchanges.cancel(requestId), {}))
   })
 })

@@ -13,6 +13,7 @@ import * as Stream from "effect/Stream"
 import type { ClientError } from "../../src/client/ClientError.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import { bytesOf } from "../../src/client/HeadTail.js"
+import type { ProcessId } from "../../src/protocol/Ids.js"
 import { realSessions } from "../support/composed.js"
 import { failureOf, settle } from "../support/fake.js"
 import { directory } from "../support/files.js"
@@ -127,6 +128,20 @@ const suite = (name: string, connect: Connect) =>
         assert.strictEqual((yield* failureOf(process.resize(0, 1)))._tag, "InvalidRequest")
       }))
 
+    test("signals have the names of the protocol; another name is refused with it", (client) =>
+      Effect.gen(function* () {
+        const words = ["interrupt", "SIGINT", "SIGTERM", "SIGUSR1", "SIGRTMIN+1"] as const
+        for (const word of words) {
+          const process = yield* client.start({ argv: ["/bin/sleep", "1000"], cwd: "/", env: {} })
+          yield* process.signal(word)
+          assert.deepInclude(yield* process.closed, { signal: word === "interrupt" ? "SIGINT" : word })
+        }
+        const process = yield* client.start({ argv: ["/bin/true"], cwd: "/", env: {} })
+        const wrong = yield* failureOf(process.signal("SIGNOPE" as "SIGINT"))
+        assert.strictEqual(wrong._tag, "InvalidRequest")
+        assert.match(wrong.message, /unknown signal `SIGNOPE`, expected a POSIX name such as `SIGTERM`/)
+      }))
+
     test("terminate ends the tree; a scoped process ends with its scope", (client) =>
       Effect.gen(function* () {
         const process = yield* client.start(sh("sleep 1000 & wait"))
@@ -136,6 +151,33 @@ const suite = (name: string, connect: Connect) =>
         const scoped = yield* Effect.scoped(client.startScoped(sh("exec sleep 1000")))
         assert.deepInclude(yield* scoped.closed, { signal: "SIGKILL" })
         assert.isFalse(isAlive(scoped.pid))
+      }))
+
+    test("errors of the system name the path, both paths, or the program and its directory", (client) =>
+      Effect.gen(function* () {
+        const root = yield* directory
+        const { files } = client
+        yield* files.writeFile(`${root}/file`, "")
+        const messageOf = <A>(effect: Effect.Effect<A, ClientError>) =>
+          Effect.map(failureOf(effect), ({ message }) => message.replace("exec-server rejected request ", ""))
+        const enoent = "No such file or directory (os error 2)"
+        for (const [effect, message] of [
+          [files.readFile(`${root}/none`), `(-32004): ${enoent}: ${root}/none`],
+          [files.writeFile(`file://${root}/none/x`, ""), `(-32004): ${enoent}: ${root}/none/x`],
+          [files.readDirectory(`${root}/file`), `(-32603): Not a directory (os error 20): ${root}/file`],
+          [files.writeFile(root, ""), `(-32603): Is a directory (os error 21): ${root}`],
+          [files.copy(`${root}/none`, `${root}/x`), `(-32004): ${enoent}: ${root}/none to ${root}/x`],
+          [client.start(sh("", { cwd: `${root}/none` })), `(-32603): ${enoent}: /bin/sh in ${root}/none`],
+          [client.start(sh("", { argv: ["/none"] })), `(-32603): ${enoent}: /none in /tmp`],
+          [
+            client.start(sh("", { argv: [`${root}/file`] })),
+            `(-32603): Permission denied (os error 13): ${root}/file in /tmp`
+          ]
+        ] as ReadonlyArray<readonly [Effect.Effect<unknown, ClientError>, string]>) {
+          assert.strictEqual(yield* messageOf(effect), message)
+        }
+        const unknown = yield* failureOf(client.call("process/snapshot", { processId: "none" as ProcessId }))
+        assert.notProperty(unknown, "about")
       }))
 
     test("what cannot be started is the server's error, and leaves nothing behind", (client) =>

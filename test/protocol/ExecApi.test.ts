@@ -100,6 +100,7 @@ it("has the methods of the protocol", () => {
       "fs/close",
       "fs/watchMissing",
       "http/request",
+      "http/cancel",
       "environmentConfig/read",
       "capabilityRoots/discoverV1",
       "capabilities/discoverV2"

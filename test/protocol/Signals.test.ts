@@ -28,6 +28,13 @@ describe("SignalName", () => {
     })
   }
 
+  it("a decoded signal that is none is refused with its name", () => {
+    const encoded = Schema.encodeUnknownEither(params)({ signal: "SIGNOPE" })
+    const message = Either.getOrThrow(Either.flip(Either.mapLeft(encoded, formatParseError)))
+    assert.include(message, "unknown signal `SIGNOPE`, expected a POSIX name such as `SIGTERM`")
+    assert.include(message, "signal")
+  })
+
   it("a number is not a name", () => {
     assert.include(Either.getOrThrow(Either.flip(decode(9))), "invalid type: number, expected a string")
   })

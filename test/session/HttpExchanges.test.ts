@@ -96,6 +96,35 @@ describe("the number of exchanges", () => {
   )
 })
 
+describe("a cancelled exchange", () => {
+  it.effect("fails before its response; its id and its place are free", () =>
+    Effect.gen(function* () {
+      const { exchanges } = bench({ maxHttpRequestsPerConnection: 1 })
+      const waiting = yield* answered(exchanges.stream("s", Effect.never))
+      yield* exchanges.cancel("s")
+      assert.strictEqual((yield* failureOf(Fiber.join(waiting))).message, "http/request was cancelled")
+      const next = response()
+      yield* answered(exchanges.stream("s", next.run))
+      assert.isTrue(next.isHeard())
+    })
+  )
+
+  it.effect("is closed in the middle of its body, once; an unknown id changes nothing", () =>
+    Effect.gen(function* () {
+      const { exchanges, told } = bench()
+      const streamed = response()
+      yield* answered(exchanges.stream("s", streamed.run))
+      streamed.report().onData(fill(3))
+      yield* exchanges.cancel("r")
+      assert.deepStrictEqual(streamed.calls, [])
+      yield* exchanges.cancel("s")
+      yield* exchanges.cancel("s")
+      assert.deepStrictEqual(streamed.calls, ["closed"])
+      assert.strictEqual(told.length, 1)
+    })
+  )
+})
+
 describe("bodies that are not streamed", () => {
   it.effect("may be as large as the limit says, together", () =>
     Effect.gen(function* () {

@@ -99,6 +99,8 @@ const paramsOf = (method: string, session: string, recordingId: string, shareId:
       return { session }
     case "http/request":
       return { requestId: "r", method: "GET", url: "http://127.0.0.1:1/", headers: [] }
+    case "http/cancel":
+      return { requestId: "r" }
     case "fs/copy":
       return { sourcePath: "/nowhere", destinationPath: "/nowhere2", recursive: false }
     case "fs/open":

@@ -23,7 +23,7 @@ import { membersOf, withMember } from "../support/members.js"
 import { at, entry, sandbox, special } from "../support/sandbox.js"
 import { memoryClient, memoryLayer } from "../support/servers.js"
 import { startParams, type TestClient } from "../support/TestClient.js"
-import { deltas, streamed, type Upstream, upstream } from "../support/upstream.js"
+import { deltas, httpParams, streamed, type Upstream, upstream } from "../support/upstream.js"
 
 interface World {
   readonly client: TestClient
@@ -517,6 +517,15 @@ const subjects: Readonly<Record<string, Subject>> = {
       streamResponse: used(true),
       redirectPolicy: used("stop")
     }
+  },
+  "http/cancel": {
+    base: () => ({ requestId: "none" }),
+    observe: ({ client, http }, params) =>
+      Effect.gen(function* () {
+        const id = client.post("http/request", httpParams(`${http.url}/slow`, { streamResponse: true }))
+        return [yield* client.call("http/cancel", params), yield* client.reply(id)]
+      }),
+    rows: { requestId: used("r") }
   },
   "environmentConfig/read": {
     base: ({ dir }) => ({ cwd: dir, configPaths: [["a"]], requirementsPaths: [["b"]] }),

@@ -5,7 +5,21 @@
  */
 import { Buffer } from "node:buffer"
 import * as Either from "effect/Either"
-import type { Header, HttpRequest } from "./HttpRequest.js"
+
+/** A header of a request, its name in lower case. `secret`: a redirect to another origin drops it. */
+interface Header {
+  readonly name: string
+  readonly value: string
+  readonly secret: boolean
+}
+
+/** What a redirect changes of a request. */
+export interface Redirectable {
+  readonly method: string
+  readonly url: URL
+  readonly headers: ReadonlyArray<Header>
+  readonly body: Buffer | undefined
+}
 
 /** The most redirects of one exchange, as in the original. */
 const maxRedirects = 10
@@ -44,15 +58,13 @@ const referer = (from: URL, to: URL): ReadonlyArray<Header> => {
  * The request that follows a response. Undefined if there is no redirect; a failure if the redirect cannot be followed.
  * `followed` counts the previous redirects.
  */
-export const next = (
-  request: HttpRequest,
+export const next = <Request extends Redirectable>(
+  request: Request,
   status: number,
   location: string | undefined,
   followed: number
-): Either.Either<HttpRequest | undefined, "error following redirect"> => {
-  if (request.redirectPolicy === "stop" || !statuses.has(status) || location === undefined) {
-    return Either.right(undefined)
-  }
+): Either.Either<Request | undefined, "error following redirect"> => {
+  if (!statuses.has(status) || location === undefined) return Either.right(undefined)
   // Header values have one character per byte; non-ASCII ones are UTF-8.
   const target = Buffer.from(location, "latin1").toString()
   if (!URL.canParse(target, request.url.href)) return Either.right(undefined)

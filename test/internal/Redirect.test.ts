@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import type { HttpRequest } from "../../src/http/HttpRequest.js"
-import * as Redirect from "../../src/http/Redirect.js"
+import * as Redirect from "../../src/internal/Redirect.js"
 
 const secret = { name: "x-api-key", value: "k", secret: true }
 const plain = (name: string, value = "v") => ({ name, value, secret: false })
@@ -29,7 +29,6 @@ const namesOf = ({ headers }: HttpRequest) => headers.map(({ name }) => name)
 describe("a redirect", () => {
   it("is the last response where there is nothing to follow", () => {
     for (const [request, status, location] of [
-      [{ redirectPolicy: "stop" }, 302, "/x"],
       [{}, 302, undefined],
       [{}, 300, "/x"],
       [{}, 304, "/x"],
