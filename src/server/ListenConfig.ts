@@ -10,17 +10,17 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as ServerSecrets from "../internal/ServerSecrets.js"
 import { provideInOrder } from "../internal/Wiring.js"
+import * as AwsKeys from "../remote/AwsKeys.js"
 import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
 import * as RemoteAuth from "../remote/RemoteAuth.js"
 import type * as RemoteTransport from "../remote/RemoteTransport.js"
-import type * as SigV4 from "../remote/SigV4.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
 import * as ListenUrl from "../transport/ListenUrl.js"
 import * as Stdio from "../transport/Stdio.js"
 import * as Tls from "../transport/Tls.js"
-import { ListenError, type Transport } from "../transport/Transport.js"
+import type { ListenError, Transport } from "../transport/Transport.js"
 import * as WebSocket from "../transport/WebSocket.js"
 import * as AuditFile from "./AuditFile.js"
 import * as Metrics from "./Metrics.js"
@@ -58,7 +58,7 @@ export type ListenConfig = Data.TaggedEnum<{
   Remote: Pick<RemoteTransport.Options, "target" | "profile" | "identityFile"> & {
     readonly auth: RemoteAuth.BearerOptions
   }
-  Direct: Pick<RemoteTransport.Options, "target"> & { readonly auth: SigV4.Options }
+  Direct: Pick<RemoteTransport.Options, "target"> & { readonly auth: AwsKeys.Options }
   WebSocket: {
     readonly address: Listener.Address
     readonly options: WebSocket.Options
@@ -183,6 +183,7 @@ const parseDirect = (config: ServerConfig) =>
     const target = yield* Registration.parseTarget(remote, environmentId)
     const { awsProfile: profile, awsRegion: region, awsService: service } = config
     const auth = { profile, region, service, variables: process.env, insecure }
+    yield* AwsKeys.check(auth, target.url)
     return ListenConfig.Direct({ target, auth })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 /** Fails for settings of `/mcp` that have no effect. */
@@ -279,8 +280,9 @@ export const serverFiles = (
   const { consoleTokenFile, consoleViewerTokenFile, recordingsDir } = config
   const ofListener = [wsTokenFile, wsSharedSecretFile, consoleTokenFile, consoleViewerTokenFile, tlsKey]
   const secrets = [...ofListener, remoteTokenFile, remoteIdentity]
+  const keys = listen._tag === "Direct" ? AwsKeys.filesOf(listen.auth) : []
   const audit = auditLog === undefined ? [] : [auditLog, AuditFile.previousOf(auditLog)]
-  return [socket, ...secrets, ...audit, recordingsDir, configFile].flatMap((path) =>
+  return [socket, ...secrets, ...keys, ...audit, recordingsDir, configFile].flatMap((path) =>
     path === undefined ? [] : [resolve(path)]
   )
 }
@@ -318,7 +320,6 @@ export const layer = (
           const [RemoteTransport, SigV4] = yield* Effect.promise(() =>
             Promise.all([import("../remote/RemoteTransport.js"), import("../remote/SigV4.js")])
           )
-          yield* Effect.mapError(SigV4.check(auth, target.url), ({ message }) => new ListenError({ message }))
           const options = { target, transport: "direct", onRegistered } as const
           return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
         })

@@ -3,6 +3,7 @@ import { createHash, createHmac } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as AwsKeys from "../../src/remote/AwsKeys.js"
 import * as SigV4 from "../../src/remote/SigV4.js"
 import { type FakeRelay, fakeRelay, type RawSocket } from "../support/fakeRelay.js"
 import { directory } from "../support/files.js"
@@ -143,6 +144,10 @@ describe("an executor that dials its client", () => {
         [
           [...remote, "--remote-transport", "direct", "--aws-sigv4", "--remote-profile", "noise"],
           "--remote-profile means nothing with --remote-transport direct"
+        ],
+        [
+          ["--remote", "http://example.com", "--environment-id", id, "--remote-transport", "direct", "--aws-sigv4"],
+          "refusing to send signed requests over plain http"
         ]
       ] as const
       for (const [args, text] of cases) {
@@ -194,7 +199,7 @@ describe("a signature", () => {
         "[default]\nregion = r1\n[profile p]\nregion=r2\naws_access_key_id=P\naws_secret_access_key=s\n"
       )
       const request = { method: "GET", headers: {}, body: undefined } as const
-      const scopeWith = (more: Partial<SigV4.Options>) =>
+      const scopeWith = (more: Partial<AwsKeys.Options>) =>
         SigV4.make({ ...options, variables: { HOME: folder }, ...more })
           .headers(new URL("https://x"), request)
           .pipe(
@@ -214,9 +219,9 @@ describe("a signature", () => {
         "no AWS keys in the environment, nor in the profile none"
       )
       assert.include(yield* scopeWith({ variables: { HOME: "/nowhere" } }), "--aws-region")
-      const plain = SigV4.check(options, new URL("http://example.com"))
+      const plain = AwsKeys.check(options, new URL("http://example.com"))
       assert.isTrue(Either.isLeft(plain))
-      assert.isTrue(Either.isRight(SigV4.check(options, new URL("http://127.0.0.1:1"))))
+      assert.isTrue(Either.isRight(AwsKeys.check(options, new URL("http://127.0.0.1:1"))))
     })
   )
 })

@@ -45,17 +45,27 @@ export const swallowingProxy = (
     }
   })
 
-/** A proxy that keeps everything that goes through it, and can cut its connections. */
+/** A proxy that keeps everything that goes through it, and can cut its connections or change a byte. */
 export const recordingProxy = (
   target: string
 ): Effect.Effect<
-  { readonly url: string; readonly recorded: () => Buffer; readonly cut: Effect.Effect<void> },
+  {
+    readonly url: string
+    readonly recorded: () => Buffer
+    readonly cut: Effect.Effect<void>
+    /** Changes the last byte of the next long piece for a client. */
+    readonly forge: Effect.Effect<void>
+    /** Whether that has been done. */
+    readonly hasForged: () => boolean
+  },
   never,
   Scope.Scope
 > =>
   Effect.gen(function* () {
     const sockets = new Set<Socket>()
     const chunks: Array<Buffer> = []
+    let forges = false
+    let hasForged = false
     const { hostname, port } = new URL(target)
     const cut = Effect.sync(() => {
       for (const socket of sockets) socket.destroy()
@@ -69,12 +79,20 @@ export const recordingProxy = (
       ] as const) {
         sockets.add(from)
         from.on("error", () => {})
-        from.on("data", (bytes) => chunks.push(bytes))
+        from.on("data", (bytes: Buffer) => {
+          chunks.push(bytes)
+          if (forges && from === far && bytes.length > 100) {
+            forges = false
+            hasForged = true
+            bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 1
+          }
+          to.write(bytes)
+        })
+        from.on("end", () => to.end())
         from.on("close", () => {
           sockets.delete(from)
           to.destroy()
         })
-        from.pipe(to)
       }
     })
     yield* Effect.acquireRelease(
@@ -86,5 +104,8 @@ export const recordingProxy = (
         )
     )
     const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
-    return { url, recorded: () => Buffer.concat(chunks), cut }
+    const forge = Effect.sync(() => {
+      forges = true
+    })
+    return { url, recorded: () => Buffer.concat(chunks), cut, forge, hasForged: () => hasForged }
   })

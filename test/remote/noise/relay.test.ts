@@ -105,6 +105,28 @@ describe("an encrypted relay", () => {
     })
   )
 
+  it.scopedLive("takes no forged byte for a true one: the stream ends, and the client comes back", () =>
+    Effect.gen(function* () {
+      const address = yield* localRendezvous({ encrypted: true })
+      yield* noiseExecutor(address)
+      // The executor is connected once a client is.
+      yield* client(noiseUrl(address))
+      const proxy = yield* recordingProxy(address)
+      const shape = yield* client(noiseUrl(proxy.url))
+      const { sessionId } = shape
+      const states: Array<string> = []
+      yield* shape.watch(({ _tag }) => states.push(_tag))
+      const script = "for i in $(seq 1 40); do echo line $i; sleep 0.02; done"
+      const started = yield* shape.start({ argv: ["sh", "-c", script], cwd: "/" })
+      yield* proxy.forge
+      const { stdout } = yield* started.communicate()
+      assert.strictEqual(stdout.head.toString(), Array.from({ length: 40 }, (_, i) => `line ${i + 1}\n`).join(""))
+      assert.isTrue(proxy.hasForged())
+      assert.include(states, "Recovering")
+      assert.strictEqual(shape.sessionId, sessionId)
+    })
+  )
+
   it.scopedLive("ends a client whose executor has another key than before", () =>
     Effect.gen(function* () {
       const url = yield* localRendezvous({ encrypted: true })
