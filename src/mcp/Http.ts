@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as LegacySessions from "./LegacySessions.js"
 import * as Principals from "./Principals.js"
@@ -46,6 +47,8 @@ export const make = (options: Options): Effect.Effect<LegacySessions.Answer, nev
         )
       return answer
     })
-    const once = yield* Effect.cached(Scope.extend(started, scope))
+    // In a fiber of its own: the first client may leave meanwhile, and the others still need it.
+    const starting = Effect.forkIn(Effect.interruptible(Scope.extend(started, scope)), scope)
+    const once = Effect.flatMap(yield* Effect.cached(Effect.uninterruptible(starting)), Fiber.join)
     return (caller, request, body) => Effect.flatMap(once, (answer) => answer(caller, request, body))
   })

@@ -130,14 +130,15 @@ export const serve = (
   const { method = "" } = request
   const abort = new AbortController()
   response.once("close", () => abort.abort())
+  let release = () => {}
   const exchange = Effect.gen(function* () {
     if (!methods.includes(method)) {
       return yield* new Refused({ status: 405, code: -32000, message: `Method not allowed: ${method}` })
     }
     const bytes = method === "POST" ? yield* read(request, limits) : Buffer.alloc(0)
-    const release = route.admit(bytes.length)
-    if (typeof release === "string") return yield* new Refused({ status: 503, code: -32000, message: release })
-    response.once("close", release)
+    const admitted = route.admit(bytes.length)
+    if (typeof admitted === "string") return yield* new Refused({ status: 503, code: -32000, message: admitted })
+    release = admitted
     const body = yield* parse(bytes)
     const headers = headersOf(request)
     return yield* route.answer(
@@ -159,6 +160,7 @@ export const serve = (
     Effect.raceFirst(left(response)),
     Effect.raceFirst(ResponseFlow.expiry(client.grant)),
     Effect.catchAllCause(() => Effect.sync(() => response.destroy())),
+    Effect.ensuring(Effect.sync(() => release())),
     Effect.asVoid
   )
 }

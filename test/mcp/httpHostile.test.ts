@@ -145,6 +145,20 @@ describe("clients", () => {
     })
   )
 
+  it.scopedLive("that leave while the first request is prepared do not take it from the next ones", () =>
+    Effect.gen(function* () {
+      const { url } = yield* server()
+      const { headers, body } = modernCall("list_sessions", {})
+      for (let i = 0; i < 10; i++) {
+        const socket = yield* rawSocket(url)
+        socket.end(head(Buffer.byteLength(body), headers) + body)
+        socket.destroySoon()
+      }
+      const { call } = yield* connectHttp(url, { pin: "2026-07-28" })
+      assert.strictEqual((yield* call("list_sessions")).text, "[0 commands running, 0 ended]")
+    })
+  )
+
   it.scopedLive("that leave end the command that they wait for, and leave nothing open", () =>
     Effect.gen(function* () {
       const { url, pid } = yield* server()
