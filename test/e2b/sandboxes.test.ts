@@ -77,6 +77,7 @@ describe("the control plane", () => {
         found.map(({ sandboxID }: { sandboxID: string }) => sandboxID),
         [one.sandboxID]
       )
+      assert.deepStrictEqual((yield* asked(url, "GET", "/sandboxes?metadata=who%3D%25ff%25")).body, [])
       const path = `/sandboxes/${one.sandboxID}`
       assert.deepInclude((yield* asked(url, "GET", path)).body, { state: "running", metadata: { who: "me" } })
       assert.strictEqual(
