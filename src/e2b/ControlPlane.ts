@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { Buffer } from "node:buffer"
+import * as Querystring from "node:querystring"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { formatParseError, integerBetween, Text } from "../protocol/Schemas.js"
@@ -122,7 +123,7 @@ export const make = (sandboxes: Sandboxes, token: string | undefined) => {
         ({ metadata, templateId }) =>
           states.includes("running") &&
           (template === null || template === templateId) &&
-          wanted.every(([key, value]) => metadata[decodeURIComponent(key)] === decodeURIComponent(value))
+          wanted.every(([key, value]) => metadata[Querystring.unescape(key)] === Querystring.unescape(value))
       )
     const ordered = query.get("order") === "asc" ? found : found.reverse()
     return { status: 200, body: ordered.map(infoOf) }

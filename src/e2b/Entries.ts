@@ -109,19 +109,21 @@ export const make = ({ processes, files }: Environment): Entries => {
     isExpected: (line: string) => boolean = () => false
   ): Effect.Effect<string, Failure> =>
     processes
-      .start({
+      .startScoped({
         argv: [...argv],
         cwd: "file:///",
         env: { LC_ALL: "C", TZ: "UTC0" },
-        envPolicy: inheritAll,
-        timeoutMs: programMs
+        envPolicy: inheritAll
       })
       .pipe(
         Effect.flatMap((process) => process.communicate({ maxBytes })),
+        Effect.scoped,
         Effect.mapError((error) => ofClient(what, error)),
+        Effect.timeoutFail({
+          duration: programMs,
+          onTimeout: () => fail("deadline_exceeded", `${what}: it took more than ${programMs / 1000} s`)
+        }),
         Effect.flatMap(({ exit, stdout, stderr, missedBytes }) => {
-          if (exit.timedOut === true)
-            return fail("deadline_exceeded", `${what}: it took more than ${programMs / 1000} s`)
           if (stdout.omittedBytes + missedBytes > 0)
             return fail("resource_exhausted", `${what}: it has too many entries`)
           const text = HeadTail.bytesOf(stdout).toString()

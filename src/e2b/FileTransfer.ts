@@ -67,11 +67,18 @@ export const download = (transfer: Transfer, response: ServerResponse): Effect.E
     const { isDirectory } = yield* Effect.mapError(files.getMetadata(path), failing)
     if (isDirectory) return yield* isADirectory(path)
     const filename = `inline; filename*=UTF-8''${encodeURIComponent(posix.basename(path))}`
-    const head = { "content-type": "application/octet-stream", "content-disposition": filename }
+    // No page of a browser may use it as its own.
+    const head = {
+      "content-type": "application/octet-stream",
+      "content-disposition": filename,
+      "x-content-type-options": "nosniff",
+      "cross-origin-resource-policy": "same-origin"
+    }
+    if (request.method === "HEAD") return void response.writeHead(200, head).end()
     const gone = Effect.async<void>((resume) => void response.once("close", () => resume(Effect.void)))
     const sent = Stream.runForEach(files.read(path), (piece) => {
       if (!response.headersSent) response.writeHead(200, head)
-      return request.method === "HEAD" ? Effect.void : send(response, piece)
+      return send(response, piece)
     })
     yield* Effect.raceFirst(Effect.mapError(sent, failing), gone)
     if (!response.headersSent) response.writeHead(200, { ...head, "content-length": 0 })

@@ -6,7 +6,7 @@
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
 import type { Answers } from "./Connect.js"
-import { fail } from "./Failure.js"
+import { type Failure, fail } from "./Failure.js"
 
 /** The time between two signs of life on a quiet stream, in seconds, if the client does not say. */
 const keepAliveSeconds = 90
@@ -15,6 +15,10 @@ const keepAliveOf = ({ headers }: IncomingMessage): number => {
   const given = Number(headers["keepalive-ping-interval"] ?? keepAliveSeconds)
   return Number.isInteger(given) && given >= 1 && given <= 3600 ? given : keepAliveSeconds
 }
+
+/** What a client is told at its deadline. */
+export const deadlinePassed = (timeoutMs: number): Failure =>
+  fail("deadline_exceeded", `the deadline of ${timeoutMs} ms has passed`)
 
 /** Keeps an answer alive until it is over, or the deadline of its client. */
 export const sustain = (
@@ -35,7 +39,7 @@ export const sustain = (
       ? Effect.never
       : Effect.zipRight(
           Effect.sleep(timeoutMs),
-          Effect.sync(() => answers.end(fail("deadline_exceeded", `the deadline of ${timeoutMs} ms has passed`)))
+          Effect.sync(() => answers.end(deadlinePassed(timeoutMs)))
         )
   return Effect.raceFirst(answers.closed, Effect.raceFirst(beats, Effect.zipRight(late, answers.closed)))
 }

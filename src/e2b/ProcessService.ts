@@ -44,12 +44,12 @@ const StreamInputRequest = Schema.Struct({
 })
 
 /** The signals that can be sent, by name and number. */
-const signals: { readonly [signal: string]: "SIGTERM" | "SIGKILL" } = {
-  SIGNAL_SIGTERM: "SIGTERM",
-  15: "SIGTERM",
-  SIGNAL_SIGKILL: "SIGKILL",
-  9: "SIGKILL"
-}
+const signals = new Map<string | number, "SIGTERM" | "SIGKILL">([
+  ["SIGNAL_SIGTERM", "SIGTERM"],
+  [15, "SIGTERM"],
+  ["SIGNAL_SIGKILL", "SIGKILL"],
+  [9, "SIGKILL"]
+])
 
 const keepAlive = message({ event: { keepalive: {} } })
 
@@ -124,7 +124,7 @@ export const methods: Methods = {
       const cwd = yield* Place.resolve(place, process.cwd ?? "")
       const start = { config: process, tag, cwd, size: pty?.size, hasStdin: stdin ?? true, timeoutMs }
       const one = yield* processes.start(start, answers)
-      yield* watch(one, answers, request, timeoutMs)
+      yield* watch(one, answers, request, undefined)
     })
   ),
   "/process.Process/Connect": answering(OnProcess, ({ process }, { sandbox, request, timeoutMs }, answers) =>
@@ -149,7 +149,7 @@ export const methods: Methods = {
   "/process.Process/SendSignal": act(
     Schema.Struct({ process: Selector, signal: Schema.Union(Text, Count) }),
     (one, { signal }) => {
-      const known = signals[signal]
+      const known = signals.get(signal)
       if (known === undefined) return fail("invalid_argument", `the signal ${signal} is not SIGNAL_SIGTERM or _SIGKILL`)
       const { process, pid } = one
       return Effect.mapError(known === "SIGKILL" ? process.terminate() : process.signal(known), (error) =>

@@ -20,6 +20,7 @@ import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import { type Answers, message } from "./Connect.js"
 import { type EndEvent, endEventOf } from "./ExitText.js"
 import { type Failure, fail, ofClient } from "./Failure.js"
+import { deadlinePassed } from "./KeepAlive.js"
 import { inheritAll } from "./Place.js"
 
 /** The most processes of a sandbox at a time. */
@@ -96,7 +97,7 @@ const finish = (listener: Answers, end: EndEvent): void => {
 }
 
 const optionsOf = (
-  { config: { cmd, args, envs }, cwd, size, hasStdin, timeoutMs }: Start,
+  { config: { cmd, args, envs }, cwd, size, hasStdin }: Start,
   variables: { readonly [name: string]: string }
 ): StartOptions => ({
   argv: [cmd, ...args],
@@ -105,8 +106,7 @@ const optionsOf = (
   envPolicy: inheritAll,
   tty: size !== undefined,
   pipeStdin: size === undefined && hasStdin,
-  ...(size === undefined ? {} : { size }),
-  ...(timeoutMs === undefined ? {} : { timeoutMs })
+  ...(size === undefined ? {} : { size })
 })
 
 /** Says why a process was not started. The server's own reason does not say whether the directory is at fault. */
@@ -150,9 +150,11 @@ export const make = (
     let starting = 0
     let madeUpPid = firstMadeUpPid
     const run = yield* FiberSet.makeRuntime<never>()
-    yield* Effect.addFinalizer(() =>
-      Effect.forEach(Array.from(running.values()), kill, { concurrency: "unbounded", discard: true })
-    )
+    let isOver = false
+    yield* Effect.addFinalizer(() => {
+      isOver = true
+      return Effect.forEach(Array.from(running.values()), kill, { concurrency: "unbounded", discard: true })
+    })
 
     const forget = (one: Running) => {
       if (gone.get(one.pid) === one) gone.delete(one.pid)
@@ -212,6 +214,16 @@ export const make = (
         )
       )
 
+    /** Kills a process at its deadline, which its client is told before. Servers of codex have no deadlines. */
+    const late = ({ process }: Running, timeoutMs: number | undefined, listener: Answers): Effect.Effect<never> =>
+      timeoutMs === undefined
+        ? Effect.never
+        : Effect.sleep(timeoutMs).pipe(
+            Effect.zipRight(Effect.sync(() => listener.end(deadlinePassed(timeoutMs)))),
+            Effect.zipRight(Effect.ignore(process.terminate())),
+            Effect.zipRight(Effect.never)
+          )
+
     const listen = (one: Running, listener: Answers) => {
       listener.send(startMessage(one.pid))
       if (one.end !== undefined && running.get(one.pid) !== one) return finish(listener, one.end)
@@ -239,6 +251,7 @@ export const make = (
             Effect.catchAll((error) => explain(environment, given, error)),
             Effect.ensuring(Effect.sync(() => starting--))
           )
+          if (isOver) return yield* Effect.zipRight(Effect.ignore(process.terminate()), ended)
           const one: Running = {
             config: given.config,
             tag: given.tag,
@@ -253,7 +266,9 @@ export const make = (
           gone.delete(one.pid)
           running.set(one.pid, one)
           listen(one, listener)
-          one.told = Effect.asVoid(Fiber.await(run(follow(one))))
+          one.told = Effect.asVoid(
+            Fiber.await(run(Effect.raceFirst(follow(one), late(one, given.timeoutMs, listener))))
+          )
           return one
         })
       )

@@ -21,7 +21,7 @@ import * as ControlPlane from "./ControlPlane.js"
 import { type Failure, fail } from "./Failure.js"
 import * as FilesystemService from "./FilesystemService.js"
 import * as FileTransfer from "./FileTransfer.js"
-import type { Method, Methods } from "./Methods.js"
+import type { Method } from "./Methods.js"
 import type { Place } from "./Place.js"
 import * as ProcessService from "./ProcessService.js"
 import * as Sandboxes from "./Sandboxes.js"
@@ -46,7 +46,7 @@ export interface Options {
   readonly place: Place
 }
 
-const methods: Methods = { ...ProcessService.methods, ...FilesystemService.methods }
+const methods = new Map(Object.entries<Method>({ ...ProcessService.methods, ...FilesystemService.methods }))
 
 const queryOf = ({ url = "" }: IncomingMessage): URLSearchParams =>
   new URLSearchParams(url.includes("?") ? url.slice(url.indexOf("?")) : "")
@@ -153,7 +153,7 @@ export const serve = (options: Options): Effect.Effect<string, ListenError, Scop
       }
       if (path === "/health") return Effect.sync(() => void response.writeHead(204).end())
       if (path === "/files") return transfer(sandbox, request, response)
-      const method = methods[path]
+      const method = methods.get(path)
       if (method === undefined) return fail("not_found", `there is nothing at ${path.slice(0, 200)}`)
       if (request.method !== "POST") return fail("invalid_argument", `${path} takes POST`)
       return Effect.zipRight(admit(request, access.authenticate(request)), rpc(method, request, response, sandbox))
@@ -165,7 +165,7 @@ export const serve = (options: Options): Effect.Effect<string, ListenError, Scop
         if (response.headersSent) return void response.destroy()
         // What is left of its body is not read.
         if (!request.complete) response.setHeader("connection", "close")
-        if (path in methods) return Connect.answer(response, Either.left(failure))
+        if (methods.has(path)) return Connect.answer(response, Either.left(failure))
         const status = FileTransfer.statusOf(failure)
         return answerJson(response, status, { code: status, message: failure.message })
       }
@@ -191,7 +191,7 @@ export const serve = (options: Options): Effect.Effect<string, ListenError, Scop
       acceptWithinMs,
       onRequest: (request, response) => {
         response.on("error", () => {})
-        fork(handle(request, response))
+        fork(Effect.suspend(() => handle(request, response)))
       }
     })
     server.maxConnections = maxConnections

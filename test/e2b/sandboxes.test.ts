@@ -4,7 +4,7 @@ import { request as httpRequest } from "node:http"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { command, start } from "../support/command.js"
-import { type Answer, outputOf, request, serve, shell, stream, unary } from "../support/e2b.js"
+import { type Answer, request, serve, shell, stream, unary, until } from "../support/e2b.js"
 import { directory } from "../support/files.js"
 import { eventually, isAlive } from "../support/servers.js"
 
@@ -69,7 +69,7 @@ describe("the control plane", () => {
       assert.notStrictEqual(one.sandboxID, other.sandboxID)
       const messages = yield* stream(url, "process.Process/Start", shell("echo $A; sleep 1000"), in_(one.sandboxID))
       const pid = (yield* messages.next)?.body.event.start.pid
-      assert.strictEqual(outputOf([(yield* messages.next) ?? { flags: 0, body: {} }], "stdout"), "1\n")
+      yield* until(messages, "stdout", "1\n")
       assert.strictEqual((yield* unary(url, list, {}, in_(one.sandboxID))).body.processes.length, 1)
       assert.strictEqual((yield* unary(url, list, {}, in_(other.sandboxID))).body.processes.length, 0)
       const { body: found } = yield* asked(url, "GET", "/v2/sandboxes?metadata=who%3Dme&state=running")
@@ -77,6 +77,7 @@ describe("the control plane", () => {
         found.map(({ sandboxID }: { sandboxID: string }) => sandboxID),
         [one.sandboxID]
       )
+      assert.deepStrictEqual((yield* asked(url, "GET", "/sandboxes?metadata=who%3D%25ff%25")).body, [])
       const path = `/sandboxes/${one.sandboxID}`
       assert.deepInclude((yield* asked(url, "GET", path)).body, { state: "running", metadata: { who: "me" } })
       assert.strictEqual(
@@ -85,7 +86,7 @@ describe("the control plane", () => {
       )
       assert.strictEqual((yield* asked(url, "POST", `${path}/pause`)).status, 501)
       assert.strictEqual((yield* asked(url, "DELETE", path)).status, 204)
-      assert.isFalse(isAlive(pid))
+      yield* eventually("its process is gone", () => !isAlive(pid))
       assert.strictEqual((yield* messages.rest).at(-2)?.body.event.end.status, "signal: killed")
       assert.strictEqual((yield* asked(url, "DELETE", path)).status, 404)
       const gone = yield* unary(url, list, {}, in_(one.sandboxID))
@@ -132,17 +133,19 @@ describe("exec-server e2b", () => {
       })
       yield* eventually("its address", () => running.stdout().endsWith("\n"))
       const url = running.stdout().trim()
-      assert.match(running.stderr(), /exec-server e2b listening on http:\/\/127\.0\.0\.1:\d+\n/)
+      yield* eventually("a sentence", () =>
+        /exec-server e2b listening on http:\/\/127\.0\.0\.1:\d+\n/.test(running.stderr())
+      )
       assert.strictEqual((yield* unary(url, list)).status, 401)
       const headers = { "x-access-token": token }
-      const messages = yield* stream(url, "process.Process/Start", shell("env; sleep 1000"), headers)
+      const messages = yield* stream(url, "process.Process/Start", shell("env; echo done; sleep 1000"), headers)
       const pid = (yield* messages.next)?.body.event.start.pid
-      const output = outputOf([(yield* messages.next) ?? { flags: 0, body: {} }], "stdout")
+      const output = yield* until(messages, "stdout", "done\n")
       assert.include(output, "PATH=")
       assert.notInclude(output, "e2b_5ec2e7")
       running.child.kill("SIGTERM")
       yield* running.exit
-      assert.isFalse(isAlive(pid))
+      yield* eventually("its process is gone", () => !isAlive(pid))
     })
   )
 
