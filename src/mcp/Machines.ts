@@ -56,9 +56,12 @@ const one = (source: Source, scope: Scope.Scope) => {
   }).pipe(Effect.unsafeMakeSemaphore(1).withPermits(1))
 }
 
-/** Makes the environments; the scope closes their connections. */
+/**
+ * Makes the environments; the scope closes their connections. It closes them after what was acquired since, so that
+ * commands can still be asked to end.
+ */
 export const make = (sources: ReadonlyArray<Source>): Effect.Effect<Machines, never, Scope.Scope> =>
-  Effect.map(Effect.scope, (scope) => {
+  Effect.map(Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope, ExecutionStrategy.sequential)), (scope) => {
     const known = new Map(sources.map((source) => [source.id, one(source, scope)]))
     return (id) => known.get(id) ?? new ExecFailure({ message: `there is no environment ${id}` })
   })

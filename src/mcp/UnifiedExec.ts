@@ -261,12 +261,11 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
     const end = (session: CommandSession): Effect.Effect<void> =>
       session.process === undefined
         ? Effect.void
-        : Effect.zipRight(
-            endTree(session.process),
-            Effect.timeoutOption(
-              session.until(() => session.isOver),
-              endMs
-            )
+        : // A server that ends meanwhile need not answer.
+          endTree(session.process).pipe(
+            Effect.zipRight(session.until(() => session.isOver)),
+            Effect.timeoutOption(endMs),
+            Effect.asVoid
           )
 
     yield* Effect.addFinalizer(() =>

@@ -103,6 +103,21 @@ describe("the end", () => {
     })
   )
 
+  it.scopedLive("of the input asks a command to end first", () =>
+    Effect.gen(function* () {
+      const client = yield* raw()
+      yield* initialize(client)
+      const folder = yield* directory
+      const [ready, asked] = [join(folder, "ready"), join(folder, "asked")]
+      const cmd = `trap 'echo TERM > ${asked}; exit' TERM; touch ${ready}; while :; do sleep 0.1; done`
+      yield* client.request(1, "tools/call", exec(cmd, { yield_time_ms: 0 }))
+      yield* eventually("it runs", () => existsSync(ready))
+      client.child.stdin?.end()
+      assert.strictEqual(yield* client.exit, 0)
+      assert.strictEqual(readFileSync(asked, "utf8"), "TERM\n")
+    })
+  )
+
   for (const [signal, code] of [
     ["SIGTERM", 143],
     ["SIGINT", 130]
