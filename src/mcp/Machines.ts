@@ -61,7 +61,10 @@ const one = (source: Source, scope: Scope.Scope) => {
  * commands can still be asked to end.
  */
 export const make = (sources: ReadonlyArray<Source>): Effect.Effect<Machines, never, Scope.Scope> =>
-  Effect.map(Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope, ExecutionStrategy.sequential)), (scope) => {
-    const known = new Map(sources.map((source) => [source.id, one(source, scope)]))
-    return (id) => known.get(id) ?? new ExecFailure({ message: `there is no environment ${id}` })
-  })
+  Effect.map(
+    Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope, ExecutionStrategy.sequential)),
+    (scope) => {
+      const known = new Map(sources.map((source) => [source.id, one(source, scope)]))
+      return (id) => known.get(id) ?? new ExecFailure({ message: `there is no environment ${id}` })
+    }
+  )
