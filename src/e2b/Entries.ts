@@ -161,10 +161,12 @@ export const make = ({ processes, files }: Environment): Entries => {
     const root = path === "/" ? path : `${path}/`
     const bounds = ["-mindepth", "1", "-maxdepth", String(depth)]
     const argv = ["find", root, ...bounds, "-exec", "stat", "-c", format, "--", "{}", "+"]
-    // What has gone meanwhile, which is not the directory itself.
-    const isGone = (line: string) =>
-      codeOf(line) === "not_found" && !line.includes(`${root}'`) && !line.includes(`${root}:`)
-    return Effect.map(run(`error reading directory ${path}`, argv, isGone), entriesIn)
+    const what = `error reading directory ${path}`
+    // What has gone meanwhile. Whether it is the directory itself, the line does not say reliably: it may quote the path.
+    const isGone = (line: string) => codeOf(line) === "not_found"
+    return Effect.tap(Effect.map(run(what, argv, isGone), entriesIn), (found) =>
+      found.length > 0 ? Effect.void : Effect.mapError(files.getMetadata(path), (error) => ofClient(what, error))
+    )
   }
 
   return {

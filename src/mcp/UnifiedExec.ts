@@ -237,6 +237,8 @@ const explainStart = (machine: Machine, workdir: string, error: ClientError) =>
 export const make = ({ login = false, shared }: Options = {}): Effect.Effect<UnifiedExec, never, Scope.Scope> =>
   Effect.gen(function* () {
     const sessions = new Map<number, CommandSession>()
+    /** How many calls are about a command. */
+    const held = new Map<CommandSession, number>()
     let nextId = randomInt(1, firstIdBelow)
     const { budget, screens } = shared ?? (yield* makeShared)
     const feed = new EventFeed()
@@ -250,13 +252,31 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
       session.dispose()
     }
 
-    /** It has ended: it stays as long as there is room. */
+    /** It has ended, and no call is about it: it stays as long as there is room. */
     const settle = (session: CommandSession) => {
-      if (!sessions.has(session.id)) return
+      const isUnused = (one: CommandSession) => one.isOver && !held.has(one)
+      if (!sessions.has(session.id) || !isUnused(session)) return
       budget.offer(session, () => forget(session))
-      const ended = Array.from(sessions.values()).filter(({ isOver }) => isOver)
+      const ended = Array.from(sessions.values()).filter(isUnused)
       for (const oldest of ended.slice(0, Math.max(0, ended.length - maxEnded))) forget(oldest)
     }
+
+    /** Carries out a call about a command, which is not forgotten meanwhile: its output would be missing. */
+    const holding = <A, E>(session: CommandSession, call: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          held.set(session, (held.get(session) ?? 0) + 1)
+          budget.withdraw(session)
+        }),
+        () => call,
+        () =>
+          Effect.sync(() => {
+            const others = (held.get(session) ?? 1) - 1
+            if (others > 0) return void held.set(session, others)
+            held.delete(session)
+            settle(session)
+          })
+      )
 
     const end = (session: CommandSession): Effect.Effect<void> =>
       session.process === undefined
@@ -275,7 +295,11 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
       }).pipe(Effect.ensuring(Effect.sync(() => Array.from(sessions.values()).forEach(forget))))
     )
 
-    const find = (id: number): Effect.Effect<CommandSession, ExecFailure> =>
+    /** Carries out a call about the command with a number. */
+    const about = <A>(
+      id: number,
+      call: (session: CommandSession) => Effect.Effect<A, ExecFailure>
+    ): Effect.Effect<A, ExecFailure> =>
       Effect.suspend(() => {
         const session = sessions.get(id)
         if (session === undefined) {
@@ -286,8 +310,7 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
         // Asked for last.
         sessions.delete(id)
         sessions.set(id, session)
-        if (session.isOver) budget.offer(session, () => forget(session))
-        return Effect.succeed(session)
+        return holding(session, call(session))
       })
 
     const report = (
@@ -335,21 +358,21 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
         )
         const id = nextId++
         const screen = tty ? screens.open(Shell.size, () => session.wake()) : undefined
-        const about = { sessionId: id, callId: command.callId ?? null }
+        const ids = { sessionId: id, callId: command.callId ?? null }
         const session: CommandSession = new CommandSession(
           id,
-          about.callId,
+          ids.callId,
           cmd,
           machine.id,
           process,
           screen,
           budget,
-          (...output) => feed.print(about, ...output)
+          (...output) => feed.print(ids, ...output)
         )
         sessions.set(id, session)
         feed.tell(() => {
           const { environment, startedAt: startedAtMs } = session
-          return { _tag: "ExecCommandBegin", ...about, cmd, workdir, environment, tty, startedAtMs }
+          return { _tag: "ExecCommandBegin", ...ids, cmd, workdir, environment, tty, startedAtMs }
         })
         command.onStarted?.(id)
         run(Effect.map(session.ended, () => feed.tell(() => endOf(session))))
@@ -381,98 +404,106 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
             )
           })
           const shown = Effect.zipRight(Effect.timeoutOption(session.ended, yieldTimeMs), report(session, command))
-          return Effect.onInterrupt(restore(shown), () => abandon)
+          return Effect.onInterrupt(holding(session, restore(shown)), () => abandon)
         })
       )
     }
 
     const writeStdin: UnifiedExec["writeStdin"] = (sessionId, input) =>
-      Effect.gen(function* () {
-        const session = yield* find(sessionId)
-        yield* Typing.check(session, input.keys ?? [])
-        const { process } = session
-        if (process === undefined || session.state._tag !== "Running") {
-          return yield* report(session, input, { notDone: `nothing was written: ${hasEnded}` })
-        }
-        const since = performance.now()
-        const refused = yield* Typing.type(session.hasTerminal, process, input).pipe(
-          Effect.as(undefined),
-          Effect.catchTag("WriteRefused", (error: WriteRefused) =>
-            Effect.succeed(error.status === "stdinClosed" ? "its stdin is closed" : hasEnded)
-          ),
-          failing
-        )
-        if (refused === undefined) {
-          feed.tell(() => interactionOf(session, input))
-          yield* Effect.timeoutOption(session.quiet(since), input.yieldTimeMs ?? defaultTypedMs)
-        }
-        return yield* report(session, input, {
-          notDone: refused === undefined ? undefined : `nothing was written: ${refused}`
+      about(sessionId, (session) =>
+        Effect.gen(function* () {
+          yield* Typing.check(session, input.keys ?? [])
+          const { process } = session
+          if (process === undefined || session.state._tag !== "Running") {
+            return yield* report(session, input, { notDone: `nothing was written: ${hasEnded}` })
+          }
+          const since = performance.now()
+          const refused = yield* Typing.type(session.hasTerminal, process, input).pipe(
+            Effect.as(undefined),
+            Effect.catchTag("WriteRefused", (error: WriteRefused) =>
+              Effect.succeed(error.status === "stdinClosed" ? "its stdin is closed" : hasEnded)
+            ),
+            failing
+          )
+          if (refused === undefined) {
+            feed.tell(() => interactionOf(session, input))
+            yield* Effect.timeoutOption(session.quiet(since), input.yieldTimeMs ?? defaultTypedMs)
+          }
+          return yield* report(session, input, {
+            notDone: refused === undefined ? undefined : `nothing was written: ${refused}`
+          })
         })
-      })
+      )
 
     const readOutput: UnifiedExec["readOutput"] = (sessionId, window = {}) =>
-      Effect.gen(function* () {
-        const session = yield* find(sessionId)
-        const { waitFor = [] } = window
-        const search = session.finder(waitFor)
-        let found: string | undefined
-        const come = session.until(() => {
-          found = search()
-          return found !== undefined
+      about(sessionId, (session) =>
+        Effect.gen(function* () {
+          const { waitFor = [] } = window
+          const search = session.finder(waitFor)
+          let found: string | undefined
+          const come = session.until(() => {
+            found = search()
+            return found !== undefined
+          })
+          // After the exit, or for a text, what still holds the output is waited for as well.
+          const over = session.until(() => session.isOver)
+          const isEnd = waitFor.length === 0
+          const awaited = !isEnd
+            ? Effect.raceFirst(come, over)
+            : session.state._tag === "Running"
+              ? session.ended
+              : over
+          yield* Effect.timeoutOption(awaited, window.yieldTimeMs ?? defaultYieldMs)
+          return yield* report(session, window, { found })
         })
-        // After the exit, or for a text, what still holds the output is waited for as well.
-        const over = session.until(() => session.isOver)
-        const isEnd = waitFor.length === 0
-        const awaited = !isEnd ? Effect.raceFirst(come, over) : session.state._tag === "Running" ? session.ended : over
-        yield* Effect.timeoutOption(awaited, window.yieldTimeMs ?? defaultYieldMs)
-        return yield* report(session, window, { found })
-      })
+      )
 
     const readScreen: UnifiedExec["readScreen"] = (sessionId, size) =>
-      Effect.gen(function* () {
-        const session = yield* find(sessionId)
-        if (!session.hasTerminal) {
-          return yield* fail(`session ${sessionId} has no terminal; start the command with tty to see a screen`)
-        }
-        if (size !== undefined) {
-          const { process } = session
-          if (process === undefined) return yield* fail(`the size cannot be changed: the command has ended`)
-          const since = performance.now()
-          session.resizeScreen(size)
-          yield* failing(process.resize(size.rows, size.cols))
-          yield* Effect.timeoutOption(session.quiet(since), redrawMs)
-        }
-        const { state } = session
-        const text = yield* session.readScreen()
-        return text === undefined
-          ? yield* fail(`the screen of session ${sessionId} could not be made; read_output has its text`)
-          : { ...text, state }
-      })
+      about(sessionId, (session) =>
+        Effect.gen(function* () {
+          if (!session.hasTerminal) {
+            return yield* fail(`session ${sessionId} has no terminal; start the command with tty to see a screen`)
+          }
+          if (size !== undefined) {
+            const { process } = session
+            if (process === undefined) return yield* fail(`the size cannot be changed: the command has ended`)
+            const since = performance.now()
+            session.resizeScreen(size)
+            yield* failing(process.resize(size.rows, size.cols))
+            yield* Effect.timeoutOption(session.quiet(since), redrawMs)
+          }
+          const { state } = session
+          const text = yield* session.readScreen()
+          return text === undefined
+            ? yield* fail(`the screen of session ${sessionId} could not be made; read_output has its text`)
+            : { ...text, state }
+        })
+      )
 
     const kill: UnifiedExec["kill"] = (sessionId, signal, window = {}) =>
-      Effect.gen(function* () {
-        const session = yield* find(sessionId)
-        const { process, state } = session
-        if (signal === undefined) {
-          yield* end(session)
+      about(sessionId, (session) =>
+        Effect.gen(function* () {
+          const { process, state } = session
+          if (signal === undefined) {
+            yield* end(session)
+            return yield* report(session, window)
+          }
+          if (process === undefined || state._tag !== "Running") {
+            return yield* report(session, window, { notDone: `no signal was sent: ${hasEnded}` })
+          }
+          const since = performance.now()
+          yield* failing(process.signal(signal))
+          yield* Effect.timeoutOption(session.quiet(since), answerMs)
           return yield* report(session, window)
-        }
-        if (process === undefined || state._tag !== "Running") {
-          return yield* report(session, window, { notDone: `no signal was sent: ${hasEnded}` })
-        }
-        const since = performance.now()
-        yield* failing(process.signal(signal))
-        yield* Effect.timeoutOption(session.quiet(since), answerMs)
-        return yield* report(session, window)
-      })
+        })
+      )
 
     return {
       execCommand,
       writeStdin,
       readOutput,
       readAt: (sessionId, offset, { maxOutputTokens = defaultTokens } = {}) =>
-        Effect.map(find(sessionId), (session) => session.readAt(offset, maxOutputTokens * tokenBytes)),
+        about(sessionId, (session) => Effect.sync(() => session.readAt(offset, maxOutputTokens * tokenBytes))),
       readScreen,
       kill,
       events: feed.events,

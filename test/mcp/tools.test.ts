@@ -443,6 +443,19 @@ describe("list_sessions", () => {
       assert.strictEqual(forgotten.text, `[failed: there is no session ${gone}; running: ${idIn(running.text)}]`)
     })
   )
+
+  it.scopedLive("answers calls with their output, also when more than 64 are under way", () =>
+    Effect.gen(function* () {
+      const { call } = yield* connect()
+      const calls = Array.from({ length: 200 }, (_, i) =>
+        call("exec_command", { cmd: `echo ${i}`, yield_time_ms: 50_000 })
+      )
+      const answers = yield* Effect.all(calls, { concurrency: "unbounded" })
+      for (const [i, { text }] of answers.entries()) assert.include(text, `]\n${i}`)
+      const { text } = yield* call("list_sessions")
+      assert.match(text, /^\[0 commands running, 64 ended\]/)
+    })
+  )
 })
 
 describe("files", () => {
