@@ -22,6 +22,9 @@ export interface Omitted {
 /** Whether a byte is one of a character, but not its first. */
 const isContinuation = (byte: number | undefined): boolean => byte !== undefined && (byte & 0xc0) === 0x80
 
+/** No character has more bytes after its first one: more of them are no text, and are cut anywhere. */
+const maxContinuation = 3
+
 /**
  * How much of the beginning fits: up to the end of a line, if it is not longer than the budget.
  *
@@ -32,9 +35,10 @@ export const headLength = (bytes: Buffer, budget: number): number => {
   // The newline itself need not fit.
   const end = bytes.lastIndexOf(newline, budget) + 1
   if (end > 0) return end
-  let cut = budget
-  while (cut > 0 && isContinuation(bytes[cut])) cut--
-  return cut
+  for (let cut = budget; cut > 0 && cut >= budget - maxContinuation; cut--) {
+    if (!isContinuation(bytes[cut])) return cut
+  }
+  return budget
 }
 
 /**
@@ -47,7 +51,8 @@ export const tailStart = (bytes: Buffer, budget: number): number => {
   const first = bytes.length - budget
   const start = bytes.indexOf(newline, first - 1) + 1
   if (start > 0 && start < bytes.length) return start
-  let cut = first
-  while (cut < bytes.length && isContinuation(bytes[cut])) cut++
-  return cut
+  for (let cut = first; cut <= first + maxContinuation; cut++) {
+    if (!isContinuation(bytes[cut])) return cut
+  }
+  return first
 }

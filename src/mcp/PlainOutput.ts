@@ -31,13 +31,19 @@ const withoutBackspaces = (text: string): string => {
 const withoutControls = (text: string): string =>
   withoutBackspaces(stripVTControlCharacters(text).replace(otherControls, ""))
 
+/** What is left of a text after its first characters are overwritten: no half of one that takes two places. */
+const after = (text: string, length: number): string => {
+  const code = text.charCodeAt(length)
+  return text.slice(length > 0 && code >= 0xdc00 && code <= 0xdfff ? length + 1 : length)
+}
+
 /** One line, without its newline. What follows a carriage return overwrites what was there. */
 const cleanLine = (line: string): string => {
   if (!line.includes("\r")) return withoutControls(line)
   let shown = ""
   for (const part of line.split("\r")) {
     const text = withoutControls(part)
-    shown = erases.test(part) ? text : `${text}${shown.slice(text.length)}`
+    shown = erases.test(part) ? text : `${text}${after(shown, text.length)}`
   }
   return shown
 }

@@ -22,8 +22,16 @@ const maxLineBytes = 65536
 
 const newline = 0x0a
 
+/** Control characters in the bytes of UTF-8; those of C1 have two. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-const needsCleaning = /[\u0000-\u0008\u000b-\u001f\u007f]/
+const needsCleaning = /[\u0000-\u0008\u000b-\u001f\u007f]|\u00c2[\u0080-\u009f]/
+
+/** A control sequence that may go on, at the end of a piece. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: an escape sequence
+const unfinishedSequence = /\u001b(?:\[[0-?]*[ -/]*|\][^\u0007\u001b]*\u001b?)?$/
+
+/** The longest such sequence that is waited for, in bytes. */
+const maxSequenceBytes = 256
 
 /** How many newlines there are. */
 const newlinesIn = (bytes: Buffer): number => {
@@ -214,7 +222,7 @@ export class Transcript {
     return block
   }
 
-  /** Keeps the beginning of a long line, up to the end of a character. */
+  /** Keeps the beginning of a long line, up to the end of a character and of a control sequence. */
   private keepPieces(): void {
     const bytes = Buffer.concat(this.pending)
     let end = bytes.length
@@ -224,6 +232,8 @@ export class Transcript {
       if (byte >= 0xc0) end = bytes.length - back
       if (byte >= 0xc0 || byte < 0x80) break
     }
+    const last = bytes.toString("latin1", end - maxSequenceBytes, end)
+    end -= unfinishedSequence.exec(last)?.[0].length ?? 0
     this.keep(bytes.subarray(0, end))
     this.pending = end === bytes.length ? [] : [bytes.subarray(end)]
     this.pendingBytes = bytes.length - end
