@@ -47,7 +47,10 @@ const meanings: ReadonlyArray<readonly [RegExp, Code]> = [
   [/permission denied|operation not permitted|read-only file system/i, "permission_denied"],
   [/file exists/i, "already_exists"],
   [/no space left|disk quota exceeded/i, "resource_exhausted"],
-  [/not a directory|is a directory|file name too long|too many levels/i, "invalid_argument"]
+  [
+    /not a directory|is a directory|not a file|file name too long|too many levels|nul byte|argument list too long/i,
+    "invalid_argument"
+  ]
 ]
 
 /** The code for the reason of an error. */

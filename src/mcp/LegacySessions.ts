@@ -32,6 +32,8 @@ interface Session {
   caller: Caller
   readonly transport: InstanceType<Sdk["WebStandardStreamableHTTPServerTransport"]>
   readonly use: Disuse.Use
+  /** The ids of the requests that are not answered yet. */
+  readonly waiting: Set<unknown>
   readonly expiresAtMs: number
 }
 
@@ -44,6 +46,12 @@ const refuse = (status: number, code: number, message: string) =>
       { jsonrpc: "2.0", error: { code, message }, id: null },
       { status, headers: status === 405 ? { allow: "POST" } : {} }
     )
+  )
+
+/** The ids of the requests in a body, which is a message or a batch of them. */
+const requestIds = (body: unknown): ReadonlyArray<unknown> =>
+  (Array.isArray(body) ? body : [body]).flatMap((message: unknown) =>
+    typeof message === "object" && message !== null && "id" in message && "method" in message ? [message.id] : []
   )
 
 /** Which session is ended for a new one: of those of the subject with the most, the one not used for longest. */
@@ -77,6 +85,7 @@ export const make = ({ sdk, makeServer, call, maxSessions }: Options): Effect.Ef
           caller,
           transport,
           use: new Disuse.Use(clock),
+          waiting: new Set(),
           expiresAtMs: Number.POSITIVE_INFINITY
         }
         const server = makeServer((name, given, watch) => call(session.caller, name, given, watch, own))
@@ -94,12 +103,21 @@ export const make = ({ sdk, makeServer, call, maxSessions }: Options): Effect.Ef
       })
 
     const answer = (session: Session, caller: Caller, request: Request, parsedBody: unknown) => {
-      const { transport, use } = session
+      const { transport, use, waiting } = session
+      const ids = requestIds(parsedBody)
+      const taken = ids.find((id, index) => waiting.has(id) || ids.includes(id, index + 1))
+      // The library would lose the first of the two.
+      if (taken !== undefined) return refuse(400, -32600, `Invalid Request: the id ${JSON.stringify(taken)} is in use`)
       session.caller = caller
       use.enter()
+      for (const id of ids) waiting.add(id)
+      const leave = () => {
+        use.leave()
+        for (const id of ids) waiting.delete(id)
+      }
       // Fires when the response has ended, however it did.
-      if (request.signal.aborted) use.leave()
-      else request.signal.addEventListener("abort", () => use.leave(), { once: true })
+      if (request.signal.aborted) leave()
+      else request.signal.addEventListener("abort", leave, { once: true })
       return Effect.promise(() => transport.handleRequest(request, { parsedBody }))
     }
 

@@ -24,7 +24,7 @@ export interface Limits {
 
 /** A request that is not answered by the route, with the status and the code of JSON-RPC. */
 class Refused extends Data.TaggedError("Refused")<{
-  readonly status: 400 | 405 | 408 | 413 | 503
+  readonly status: 400 | 405 | 408 | 413 | 415 | 503
   readonly code: number
   readonly message: string
 }> {}
@@ -58,6 +58,9 @@ const read = (request: IncomingMessage, { maxMessageBytes, idleMs, unfinished }:
     const onGone = () => fail(400, "the request was aborted")
     const counted = unfinished.make((reason) => fail(503, reason))
     const timer = setTimeout(() => fail(408, `no part of the body has come for ${idleMs} ms`), idleMs)
+    const encoding = request.headers["content-encoding"] ?? "identity"
+    if (encoding !== "identity")
+      return fail(415, `the body must not be encoded, and its content-encoding is ${encoding}`)
     if (Number(request.headers["content-length"]) > maxMessageBytes) return fail(413, tooLong)
     request.on("data", onData).once("end", onEnd).once("close", onGone)
     return Effect.sync(stop)

@@ -209,6 +209,7 @@ describe("directories", () => {
       assert.strictEqual((yield* error("MakeDir", { path: `${dir}/file` })).code, "invalid_argument")
       assert.match((yield* error("ListDir", { path: dir, depth: 65 })).message, /the depth is 65, and at most 64/)
       assert.strictEqual((yield* error("Stat", { path: "\0" })).code, "invalid_argument")
+      assert.strictEqual((yield* error("Move", { source: `${dir}/file`, destination: "\0" })).code, "invalid_argument")
       // Also with names that programs quote.
       for (const name of ["é", "a\nb"]) {
         const path = join(dir, name)

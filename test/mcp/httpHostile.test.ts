@@ -1,5 +1,5 @@
 /** What comes to `/mcp` that is no request, comes slowly, or comes in numbers; clients that leave. */
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -25,6 +25,34 @@ const head = (length: number, headers: Record<string, string>) =>
     "\r\n"
   ].join("\r\n")
 
+describe("an id", () => {
+  it.scopedLive("that a request of the session still has is refused, and that request is answered", () =>
+    Effect.gen(function* () {
+      const { url } = yield* server()
+      const post = (body: object, session: Record<string, string> = {}) =>
+        fetch(mcpUrl(url), { method: "POST", headers: { ...posting, ...session }, body: JSON.stringify(body) })
+      const initialize = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "x", version: "1" } }
+      const opened = yield* Effect.promise(() =>
+        post({ jsonrpc: "2.0", id: 0, method: "initialize", params: initialize })
+      )
+      const session = { "mcp-session-id": opened.headers.get("mcp-session-id") ?? "" }
+      const folder = yield* directory
+      const cmd = `touch ${folder}/runs; while [ ! -e ${folder}/go ]; do sleep 0.05; done; echo done`
+      const params = { name: "exec_command", arguments: { cmd } }
+      const first = post({ jsonrpc: "2.0", id: 7, method: "tools/call", params }, session)
+      yield* eventually("it runs", () => existsSync(join(folder, "runs")))
+      const second = yield* Effect.promise(() => post({ jsonrpc: "2.0", id: 7, method: "tools/list" }, session))
+      assert.strictEqual(second.status, 400)
+      assert.include(yield* Effect.promise(() => second.text()), "Invalid Request: the id 7 is in use")
+      writeFileSync(join(folder, "go"), "")
+      const answered = yield* Effect.promise(() => first)
+      assert.include(yield* Effect.promise(() => answered.text()), "done")
+      const again = yield* Effect.promise(() => post({ jsonrpc: "2.0", id: 7, method: "tools/list" }, session))
+      assert.strictEqual(again.status, 200)
+    })
+  )
+})
+
 describe("a body", () => {
   it.scopedLive("that is no message is refused, and the server goes on", () =>
     Effect.gen(function* () {
@@ -49,6 +77,9 @@ describe("a body", () => {
         assert.include(refused.body, '"jsonrpc":"2.0"')
       }
       assert.strictEqual((yield* post(url, "{}", { "content-type": "text/plain" })).status, 415)
+      const encoded = yield* post(url, "{}", { "content-encoding": "gzip" })
+      assert.strictEqual(encoded.status, 415)
+      assert.include(encoded.body, "the body must not be encoded, and its content-encoding is gzip")
       // A handshake that is refused opens no session.
       const initialize = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "x", version: "1" } }
       const handshake = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "initialize", params: initialize })
