@@ -72,8 +72,12 @@ const bundle = async (kind, entry, left = []) => {
   return name
 }
 
-// It never gets there: `binServer.ts` leaves remote mode to `bin.ts`.
-const server = await bundle("server", "binServer.ts", ["../remote/RemoteTransport.js", "../remote/SigV4.js"])
+// It never gets there: `binServer.ts` leaves remote mode and `--mcp` to `bin.ts`.
+const server = await bundle("server", "binServer.ts", [
+  "../remote/RemoteTransport.js",
+  "../remote/SigV4.js",
+  "./McpServing.js"
+])
 const commands = await bundle("commands", "bin.ts")
 const sdk = await bundle("sdk", "mcp/Sdk.ts")
 

@@ -5,8 +5,8 @@ import v8 from "node:v8"
 const [, , bin, ...args] = process.argv
 process.argv = [process.execPath, bin, ...args]
 
-// A server ends once it has printed its address.
-process.stdout.write = () => process.kill(process.pid, "SIGTERM")
+// A server ends once it has printed its address: what ends it properly would be read at each start.
+process.stdout.write = () => setImmediate(() => process.exit())
 process.stderr.write = () => true
 
 const { scripts } = await import(bin)

@@ -1,6 +1,6 @@
 /**
- * The `exec-server` command, if it is to serve clients that connect to it: this program has no other command and no
- * remote mode in it, and so starts sooner. Anything else, mistakes included, is left to `bin.ts`.
+ * The `exec-server` command, if it is to serve clients that connect to it: this program has no other command, no
+ * remote mode and no tools for agents in it, and so starts sooner. Anything else, mistakes included, is left to `bin.ts`.
  *
  * @since 0.1.0
  */
@@ -21,7 +21,7 @@ const program = given.pipe(
   Option.flatMap(({ texts, config }) =>
     Option.map(Option.getRight(ServerConfig.load(texts, process.env, config)), (settings) => ({ settings, config }))
   ),
-  Option.filter(({ settings: { remote, environmentId } }) => remote === undefined && environmentId === undefined)
+  Option.filter(({ settings: { remote, environmentId, mcp } }) => !mcp && (remote ?? environmentId) === undefined)
 )
 
 if (Option.isSome(program)) {
