@@ -67,7 +67,6 @@ const bundle = async (kind, entry, left = []) => {
   const source = Module.wrap(outputFiles[0].text)
   // V8 identifies cached code only by the length of its source. The name identifies the content.
   const name = `${kind}-${createHash("sha256").update(source).digest("hex").slice(0, 16)}`
-  for (const file of readdirSync(dist)) if (file.startsWith(`${kind}-`)) rmSync(join(dist, file))
   writeFileSync(join(dist, `${name}.cjs`), source)
   return name
 }
@@ -80,6 +79,12 @@ const server = await bundle("server", "binServer.ts", [
 ])
 const commands = await bundle("commands", "bin.ts")
 const sdk = await bundle("sdk", "mcp/Sdk.ts")
+
+const bundles = [server, commands, sdk]
+for (const file of readdirSync(dist)) {
+  const [, name] = /^(.*)\.(?:cjs|cache)$/.exec(file) ?? []
+  if (name !== undefined && !bundles.includes(name)) rmSync(join(dist, file))
+}
 
 const bin = join(dist, "bin.js")
 writeFileSync(
