@@ -1,14 +1,17 @@
-/** The genuine client reaches this server's tools over MCP, on stdio and over HTTP, and its model is told the truth. */
+/** Genuine clients reach this server's tools over MCP, on stdio and over HTTP, and their models are told the truth. */
+import { execFile } from "node:child_process"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { promisify } from "node:util"
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { directory } from "../support/files.js"
 import { idIn, mcpUrl } from "../support/mcp.js"
 import { binary, childrenOf, eventually, isAlive, runningWith, webSocketServer } from "../support/servers.js"
+import type { Json } from "../support/TestClient.js"
 import { type Client, call, codexAlone, install } from "./support/codex.js"
-import { installTimeoutMs } from "./support/npm.js"
+import * as Npm from "./support/npm.js"
 
 const version = "0.169.0"
 
@@ -63,7 +66,7 @@ const leave = (client: Client, cmd: string) =>
   })
 
 describe(`codex ${version}`, () => {
-  beforeAll(() => install(version), installTimeoutMs)
+  beforeAll(() => install(version), Npm.installTimeoutMs)
 
   describe.each([
     ["on stdio", onStdio],
@@ -123,4 +126,19 @@ describe(`codex ${version}`, () => {
       assert.isEmpty(runningWith(mark))
     })
   )
+})
+
+describe("MCP Inspector", () => {
+  const [name, release] = ["@modelcontextprotocol/inspector", "2.12.0"]
+  beforeAll(() => Npm.install(name, release), Npm.installTimeoutMs)
+
+  it("lists the tools", async () => {
+    const inspector = join(Npm.folderOf(name, release), ".bin", "mcp-inspector")
+    const args = ["--cli", process.execPath, binary, "mcp", "--tools", "exec", "--method", "tools/list"]
+    const { stdout } = await promisify(execFile)(inspector, args, { timeout: 45_000 })
+    assert.deepStrictEqual(
+      JSON.parse(stdout).tools.map((tool: Json) => tool.name),
+      ["exec_command", "write_stdin", "read_output", "read_screen", "kill_session", "list_sessions"]
+    )
+  })
 })
