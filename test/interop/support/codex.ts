@@ -70,6 +70,8 @@ export interface Client {
   readonly call: (item: object) => Effect.Effect<Output>
   /** Lets the model say its last words, and waits for the client's successful end. */
   readonly finish: Effect.Effect<void>
+  /** Kills the client and its launcher with SIGKILL, and waits for their end. */
+  readonly kill: Effect.Effect<void>
 }
 
 /** A client of a WebSocket server. */
@@ -138,7 +140,7 @@ const start = (
       ...environment
     }
     let log = ""
-    const { exit } = yield* Effect.acquireRelease(
+    const { exit, kill } = yield* Effect.acquireRelease(
       Effect.sync(() => {
         // In a group of its own: the program that npm installs is a launcher of the real one.
         const child = spawn(process.execPath, [program(version), "exec", ...args, "-C", cwd, "go"], {
@@ -155,19 +157,19 @@ const start = (
         const exit = new Promise<number | string>((resolve) => {
           child.once("exit", (code, signal) => resolve(signal ?? code ?? -1))
         })
-        return { exit, pid: child.pid }
-      }),
-      ({ exit, pid }) =>
-        Effect.zipRight(
+        const kill = Effect.zipRight(
           Effect.sync(() => {
             try {
-              if (pid !== undefined) process.kill(-pid, "SIGKILL")
+              if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL")
             } catch {
               // It has ended, as it should have.
             }
           }),
           Effect.promise(() => exit)
         )
+        return { exit, kill: Effect.asVoid(kill) }
+      }),
+      ({ kill }) => kill
     )
     const inTime = <A>(what: string, effect: Effect.Effect<A>) =>
       Effect.catchAll(Effect.timeout(effect, patience), () => Effect.dieMessage(`${what} never came; client: ${log}`))
@@ -197,8 +199,15 @@ const start = (
     })
 
     const one = (item: object) => Effect.map(callAll([item]), ([output]) => output ?? outputOf(""))
-    return { cwd, heard: () => turn.text, callAll, call: one, finish }
+    return { cwd, heard: () => turn.text, callAll, call: one, finish, kill }
   })
+
+/** Starts a model and a client that runs commands where its configuration says. */
+export const codexAlone = (
+  version: string,
+  setting: Setting,
+  environment: Record<string, string> = {}
+): Effect.Effect<Client, never, Scope.Scope> => start(version, setting, {}, environment)
 
 /** Starts a server, a model and a client of both; all end with the scope. */
 export const codex = (version: string, setting: Setting = {}): Effect.Effect<Codex, never, Scope.Scope> =>

@@ -1,0 +1,144 @@
+/** Genuine clients reach this server's tools over MCP, on stdio and over HTTP, and their models are told the truth. */
+import { execFile } from "node:child_process"
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { promisify } from "node:util"
+import { assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { directory } from "../support/files.js"
+import { idIn, mcpUrl } from "../support/mcp.js"
+import { binary, childrenOf, eventually, isAlive, runningWith, webSocketServer } from "../support/servers.js"
+import type { Json } from "../support/TestClient.js"
+import { type Client, call, codexAlone, install } from "./support/codex.js"
+import * as Npm from "./support/npm.js"
+
+const version = "0.169.0"
+
+let marks = 0
+
+/** Seconds that nothing else sleeps, so that the whole process table can be searched for them. */
+const freshMark = () => String(87_000_000 + (process.pid % 10_000) * 100 + marks++)
+
+const token = "0123456789abcdef0123456789abcdef"
+
+/** Starts a client of an MCP server; it waits for the server before it asks its model. */
+const codexWith = (access: string): Effect.Effect<Client, never, Scope.Scope> => {
+  const config = `
+    [mcp_servers.exec]
+    required = true
+    default_tools_approval_mode = "approve"
+    ${access}`
+  return codexAlone(version, { config }, { BUILD_TOKEN: token })
+}
+
+/** A client that starts its server. */
+const onStdio = codexWith(`
+    command = ${JSON.stringify(process.execPath)}
+    args = ${JSON.stringify([binary, "mcp"])}`)
+
+/** A client of a server that wants a token. */
+const overHttp = (...args: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const file = join(yield* directory, "token")
+    writeFileSync(file, token, { mode: 0o600 })
+    const server = yield* webSocketServer({
+      args: ["--mcp", "--ws-auth", "capability-token", "--ws-token-file", file, ...args]
+    })
+    const client = yield* codexWith(`
+    url = "${mcpUrl(server.url)}"
+    bearer_token_env_var = "BUILD_TOKEN"`)
+    return { client, server }
+  })
+
+/** Lets the model call a tool; gives the text that the model reads, without what the client puts before it. */
+const use = (client: Client, name: string, args: object): Effect.Effect<string> =>
+  Effect.map(client.call({ ...call(name, args), namespace: "mcp__exec" }), ({ whole }) =>
+    whole.replace(/^Wall time: [\d.]+ seconds\nOutput:\n?/, "")
+  )
+
+/** Runs a command that stays, and gives its number. */
+const leave = (client: Client, cmd: string) =>
+  Effect.gen(function* () {
+    const text = yield* use(client, "exec_command", { cmd, yield_time_ms: 250 })
+    assert.match(text, /^\[still running after [\d.]+ s, session_id \d+\]\n/)
+    return idIn(text)
+  })
+
+describe(`codex ${version}`, () => {
+  beforeAll(() => install(version), Npm.installTimeoutMs)
+
+  describe.each([
+    ["on stdio", onStdio],
+    ["over HTTP", Effect.map(overHttp(), ({ client }) => client)]
+  ])("%s", (_, start) => {
+    it.scopedLive("the model reads the state of a command, then its output", () =>
+      Effect.gen(function* () {
+        const client = yield* start
+        const failed = yield* use(client, "exec_command", { cmd: "echo out; echo wörld >&2; exit 3" })
+        assert.match(failed, /^\[exit code 3, after [\d.]+ s\]\nout\nwörld$/)
+        const misspelt = yield* use(client, "exec_command", { command: "true" })
+        assert.include(misspelt, "exec_command has no parameter command; it has cmd, ")
+        yield* client.finish
+      })
+    )
+
+    it.scopedLive("a long-running command is continued with write_stdin", () =>
+      Effect.gen(function* () {
+        const client = yield* start
+        const session_id = yield* leave(client, "echo name?; read -r name; echo hello $name; read -r name; exit 4")
+        yield* use(client, "write_stdin", { session_id, chars: "Ann\n" })
+        const greeted = yield* use(client, "read_output", { session_id, wait_for: ["hello Ann"], offset: 0 })
+        assert.include(greeted, "hello Ann")
+        yield* use(client, "write_stdin", { session_id, chars: "\n" })
+        assert.match(yield* use(client, "read_output", { session_id }), /^\[exit code 4, /)
+        yield* client.finish
+      })
+    )
+  })
+
+  it.scopedLive("on stdio, SIGKILL of the client leaves no process", () =>
+    Effect.gen(function* () {
+      const client = yield* onStdio
+      const mark = freshMark()
+      const server = Number(/\n(\d+)$/.exec(yield* use(client, "exec_command", { cmd: "echo $PPID" }))?.[1])
+      assert.isTrue(isAlive(server))
+      yield* leave(client, `sleep ${mark}; sleep ${mark}`)
+      yield* leave(client, `trap '' HUP TERM; setsid sleep ${mark} & sleep ${mark}; sleep ${mark}`)
+      yield* eventually("all of them sleep", () => runningWith(`sleep\0${mark}`).length === 3)
+      yield* client.kill
+      yield* eventually("all of it is gone", () => runningWith(mark).length === 0 && !isAlive(server))
+    })
+  )
+
+  it.scopedLive("over HTTP, commands end with the client, or some time after it was killed", () =>
+    Effect.gen(function* () {
+      const mark = freshMark()
+      const first = yield* overHttp()
+      yield* leave(first.client, `sleep ${mark}; sleep ${mark}`)
+      assert.isNotEmpty(runningWith(mark))
+      yield* first.client.finish
+      yield* eventually("the server has no children", () => childrenOf(first.server.pid).length === 0)
+      const second = yield* overHttp("--mcp-idle-ms", "2000")
+      yield* leave(second.client, `sleep ${mark}; sleep ${mark}`)
+      yield* second.client.kill
+      yield* eventually("the server has no children", () => childrenOf(second.server.pid).length === 0, 30_000)
+      assert.isEmpty(runningWith(mark))
+    })
+  )
+})
+
+describe("MCP Inspector", () => {
+  const [name, release] = ["@modelcontextprotocol/inspector", "2.12.0"]
+  beforeAll(() => Npm.install(name, release), Npm.installTimeoutMs)
+
+  it("lists the tools", async () => {
+    const inspector = join(Npm.folderOf(name, release), ".bin", "mcp-inspector")
+    const args = ["--cli", process.execPath, binary, "mcp", "--tools", "exec", "--method", "tools/list"]
+    const { stdout } = await promisify(execFile)(inspector, args, { timeout: 45_000 })
+    assert.deepStrictEqual(
+      JSON.parse(stdout).tools.map((tool: Json) => tool.name),
+      ["exec_command", "write_stdin", "read_output", "read_screen", "kill_session", "list_sessions"]
+    )
+  })
+})
