@@ -6,6 +6,11 @@
       "defines": ["_GNU_SOURCE"]
     },
     {
+      "target_name": "upgrade",
+      "sources": ["upgrade.c"],
+      "defines": ["_GNU_SOURCE"]
+    },
+    {
       "target_name": "init",
       "type": "executable",
       "sources": ["init.c"],

@@ -1,0 +1,47 @@
+/**
+ * How the parts of a server get over an upgrade: each contributes its state before the server is replaced, and finds it
+ * again when it is made in the new version. `src/upgrade` carries the states over.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type { ImageReader, ImageWriter } from "./Image.js"
+
+/** A part of a running server. */
+export interface Part {
+  /** Identifies it in the state; the same in all versions. */
+  readonly name: string
+  /**
+   * Its state, as JSON. Synchronous, and without effect on the part: an upgrade may still be refused. Throws a
+   * `NotNow` if it cannot be carried over at the moment.
+   */
+  readonly freeze: (writer: ImageWriter) => unknown
+  /** Stops accepting; what comes now waits in the kernel. `duplicate` duplicates a descriptor. */
+  readonly hold?: (duplicate: (fd: number) => number) => void
+  /** Accepts again: the upgrade was refused. */
+  readonly release?: () => void
+  /** How many clients are still arriving, that are worth a short wait. */
+  readonly arriving?: () => number
+}
+
+/** The state of a part from the version before. */
+export interface Adopted {
+  readonly state: unknown
+  readonly reader: ImageReader
+}
+
+/** The parts of a server. */
+export interface Shape {
+  /** What the version before has handed over to a part; undefined at an ordinary start. */
+  readonly adopted: (name: string) => Adopted | undefined
+  /** Adds a part, for as long as the server runs. */
+  readonly contribute: (part: Part) => void
+}
+
+/** An upgrade is not possible at the moment. The message says why, and what to do. */
+export class NotNow extends Error {}
+
+/** The parts of the server. By default nothing is carried over. */
+export class Handover extends Context.Reference<Handover>()("exec-server/Handover", {
+  defaultValue: (): Shape => ({ adopted: () => undefined, contribute: () => {} })
+}) {}
