@@ -114,6 +114,7 @@ const open = (
           events.onNotification({ method, params } as Api.Notification),
         isAlive: Effect.succeed(true),
         end: ({ reason }) => events.onEnd(new TransportClosed({ reason })),
+        buffered: () => 0,
         deltas: {
           send: (params) => events.onNotification({ method: "http/request/bodyDelta", params }),
           buffered: () => (held ? Number.POSITIVE_INFINITY : 0)

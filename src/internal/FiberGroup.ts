@@ -18,7 +18,7 @@ export class FiberGroup {
       return Effect.as(Scope.addFinalizer(scope, group.end), group)
     })
 
-  private readonly fibers = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+  private readonly fibers = new Map<Fiber.RuntimeFiber<unknown, unknown>, string>()
   private closed = false
 
   private constructor() {}
@@ -30,14 +30,24 @@ export class FiberGroup {
 
   private readonly end = Effect.suspend(() => {
     this.closed = true
-    for (const fiber of this.fibers) fiber.unsafeInterruptAsFork(FiberId.none)
-    return Fiber.awaitAll(Array.from(this.fibers))
+    for (const fiber of this.fibers.keys()) fiber.unsafeInterruptAsFork(FiberId.none)
+    return Fiber.awaitAll(Array.from(this.fibers.keys()))
   })
 
+  /** The names of the fibers that run. */
+  get names(): ReadonlyArray<string> {
+    return Array.from(this.fibers.values())
+  }
+
+  /** Interrupts the fibers with these names, and does not wait for them. */
+  interrupt(which: (name: string) => boolean): void {
+    for (const [fiber, name] of this.fibers) if (which(name)) fiber.unsafeInterruptAsFork(FiberId.none)
+  }
+
   /** Adds a running fiber to the group. */
-  add(fiber: Fiber.RuntimeFiber<unknown, unknown>): void {
+  add(fiber: Fiber.RuntimeFiber<unknown, unknown>, name = ""): void {
     if (this.closed) fiber.unsafeInterruptAsFork(FiberId.none)
-    this.fibers.add(fiber)
+    this.fibers.set(fiber, name)
     fiber.addObserver(() => this.fibers.delete(fiber))
   }
 }

@@ -36,6 +36,8 @@ export interface Shape {
   readonly adopted: (name: string) => Adopted | undefined
   /** Adds a part, for as long as the server runs. */
   readonly contribute: (part: Part) => void
+  /** The transport accepts clients from now on. */
+  readonly serving: () => void
 }
 
 /** An upgrade is not possible at the moment. The message says why, and what to do. */
@@ -43,5 +45,5 @@ export class NotNow extends Error {}
 
 /** The parts of the server. By default nothing is carried over. */
 export class Handover extends Context.Reference<Handover>()("exec-server/Handover", {
-  defaultValue: (): Shape => ({ adopted: () => undefined, contribute: () => {} })
+  defaultValue: (): Shape => ({ adopted: () => undefined, contribute: () => {}, serving: () => {} })
 }) {}

@@ -13,6 +13,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as PlainText from "../internal/PlainText.js"
+import { Handover } from "../internal/Handover.js"
 import type { Peer } from "../session/Peer.js"
 import type { TransportFailed } from "../transport/Transport.js"
 import type { DialError } from "./RelaySocket.js"
@@ -106,6 +107,8 @@ export const run = <S extends { readonly close: (code: number, reason: string) =
         Effect.catchTag("DialError", ({ message }) => Effect.logWarning(message))
       )
 
+      const { serving } = yield* Handover
+      serving()
       return yield* Effect.forever(Effect.zipRight(attempt, wait))
     })
   )

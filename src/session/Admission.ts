@@ -50,6 +50,7 @@ export class Admission {
   private readonly held: Array<string> = []
   private heldSize = 0
   private isServing = false
+  private isHeld = false
   private isEnded = false
 
   constructor(
@@ -92,14 +93,24 @@ export class Admission {
     // An answer sent within the loop calls this function again; the outer loop continues then.
     if (this.isServing || this.isEnded || (this.held.length === 0 && this.deferred.length === 0)) return
     this.isServing = true
-    while (this.deferred.length > 0 && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
+    while (this.deferred.length > 0 && !this.isHeld && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
       const text = this.deferred.shift() ?? ""
       this.changeSize(-text.length)
       this.gate.serve(text)
     }
     while (this.held.length > 0 && !this.isEnded && !this.isBusy()) this.gate.serve(this.nextHeld())
     this.isServing = false
-    if (this.held.length === 0) this.gate.resume()
+    if (this.held.length === 0 && !this.isHeld) this.gate.resume()
+  }
+
+  /** Makes messages wait, whatever they are; or serves them again. Those that wait when it ends are dropped. */
+  hold(isHeld: boolean): void {
+    this.isHeld = isHeld
+    if (isHeld) this.gate.pause()
+    else {
+      this.advance()
+      if (this.held.length === 0) this.gate.resume()
+    }
   }
 
   /** Ends serving. */
@@ -118,7 +129,7 @@ export class Admission {
    * dropped.
    */
   drain(): void {
-    while (this.held.length > 0 && !this.isEnded) this.gate.serve(this.nextHeld())
+    while (this.held.length > 0 && !this.isEnded && !this.isHeld) this.gate.serve(this.nextHeld())
     this.end()
   }
 
@@ -145,7 +156,7 @@ export class Admission {
   /** Whether the next message must wait. */
   private isBusy(): boolean {
     const { maxServed, maxInFlight, maxSize } = this.bounds
-    return this.inFlight >= Math.min(maxServed, maxInFlight) || this.size > maxSize || this.isBehind()
+    return this.isHeld || this.inFlight >= Math.min(maxServed, maxInFlight) || this.size > maxSize || this.isBehind()
   }
 
   /** Whether no further message may be read. */

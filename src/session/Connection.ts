@@ -70,6 +70,8 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         notify: (method, params) => outbox.send(Wire.notification(method, params)),
         isAlive,
         end: (ending) => end(ending),
+        hold: (isHeld) => admission.hold(isHeld),
+        buffered: () => outbox.buffered(),
         deltas: toPeer(outbox),
         sinkOf: (frames, capabilities) => Sink.toPeer(outbox, frames, () => capabilities().binaryOutput === true),
         notifierOf: (capabilities, { frames }) => new Notifier.PeerNotifier(outbox, capabilities, frames),
@@ -88,7 +90,8 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
       // process has ended.
       if (core.isLeaving() && Cause.isInterruptedOnly(cause)) return
       const { code, message } = Dispatcher.refusalOf(cause)
-      outbox.send(Wire.failure(id, code, message))
+      const interruption = Cause.isInterruptedOnly(cause) ? core.interruption() : undefined
+      outbox.send(Wire.failure(id, code, interruption ?? message))
     }
 
     const end = (reason: Ending) => {

@@ -23,7 +23,9 @@ import type { FramePool } from "./FramePool.js"
 import type { Handlers } from "./Handlers.js"
 import { CurrentHandshake, Handshake, type Initialized, type Offer } from "./Handshake.js"
 import { CurrentHttpExchanges, type Deltas, HttpExchanges } from "./HttpExchanges.js"
+import type { Requests } from "./MethodCodecs.js"
 import type { Notifier } from "./Notifier.js"
+import type { OpenConnection } from "./OpenConnection.js"
 import type { Ending } from "./Peer.js"
 import * as RequestReport from "./RequestReport.js"
 import * as SessionMetrics from "./SessionMetrics.js"
@@ -44,6 +46,10 @@ export interface Options
   readonly isAlive: Effect.Effect<boolean>
   /** Starts to end the connection. */
   readonly end: (ending: Ending) => void
+  /** Makes requests that arrive wait. Absent: the client is a part of this server. */
+  readonly hold?: (isHeld: boolean) => void
+  /** The number of sent bytes that have not left this process. */
+  readonly buffered: () => number
   /** Receives the pieces of streamed HTTP bodies. */
   readonly deltas: Deltas
   /** Makes the notifier for process events, for a client with these capabilities. */
@@ -74,6 +80,8 @@ export interface ConnectionCore {
   readonly onDrain: () => void
   /** Whether the connection is ending: its requests are being interrupted, and their answers are not sent. */
   readonly isLeaving: () => boolean
+  /** Why requests are interrupted although it is not ending; undefined if there is nothing to say. */
+  readonly interruption: () => string | undefined
   /** Runs an effect that belongs to the connection but is not a request. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
@@ -122,6 +130,7 @@ export const make = (
         return Effect.all(ends, { discard: true }).pipe(
           Effect.zipRight(detached),
           Effect.zipRight(Deferred.succeed(released, undefined)),
+          Effect.tap(() => registry.connections.delete(open)),
           Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { ...client, ...told }))
         )
       })
@@ -167,6 +176,21 @@ export const make = (
       ),
       scope
     )
+    let interruption: string | undefined
+    const open: OpenConnection = {
+      isResumable,
+      isInProcess: options.hold === undefined,
+      hold: (isHeld) => options.hold?.(isHeld),
+      // The names are methods.
+      unanswered: () => dispatcher.running.names as ReadonlyArray<Requests["_tag"]>,
+      interrupt: (which, reason) => {
+        interruption = reason
+        dispatcher.running.interrupt((name) => which(name as Requests["_tag"]))
+      },
+      buffered: options.buffered,
+      end: options.end
+    }
+    registry.connections.add(open)
     // Added last, so that it runs first: from here on the end of the connection interrupts requests.
     yield* Scope.addFinalizer(
       scope,
@@ -214,6 +238,7 @@ export const make = (
         http.onDrain()
       },
       isLeaving: () => leaving,
+      interruption: () => interruption,
       fork: dispatcher.fork
     }
   })

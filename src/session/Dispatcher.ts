@@ -58,6 +58,8 @@ export interface Dispatcher {
   ) => void
   /** Runs an effect that belongs to the connection but is not a request. */
   readonly fork: (effect: Effect.Effect<void>) => void
+  /** The requests that run, by their methods. */
+  readonly running: Pick<FiberGroup, "names" | "interrupt">
 }
 
 /** A handler as `RpcGroup.toLayer` puts it into the context, untyped. */
@@ -121,9 +123,10 @@ export const make = (
         const fiber = runFork(handler)
         const exit = fiber.unsafePoll()
         if (exit !== null) return onExit(exit)
-        waiting.add(fiber)
+        waiting.add(fiber, method)
         fiber.addObserver(onExit)
       },
-      fork: runFork
+      fork: runFork,
+      running: waiting
     }
   })

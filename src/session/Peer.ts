@@ -14,7 +14,7 @@ import type { Grant } from "./Grant.js"
  * @category models
  */
 export interface Ending {
-  readonly code: 1000 | 1001 | 1002 | 1008
+  readonly code: 1000 | 1001 | 1002 | 1008 | 1012
   readonly reason: string
 }
 

@@ -26,6 +26,7 @@ import { ConsoleEvents } from "./ConsoleEvents.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
+import type { OpenConnection } from "./OpenConnection.js"
 import { RequestBudget } from "./RequestBudget.js"
 import { SessionEvents } from "./SessionEvents.js"
 import { SessionLimits } from "./SessionLimits.js"
@@ -193,6 +194,10 @@ export interface Shape {
   readonly frames: FramePool
   /** The memory budget for the requests of all connections. */
   readonly requestBudget: RequestBudget
+  /** The connections of all clients. */
+  readonly connections: Set<OpenConnection>
+  /** Makes sessions whose connections end wait at least this long to be resumed, in milliseconds. */
+  readonly waitAtLeast: (ms: number) => void
   /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
   readonly close: Effect.Effect<void>
   /**
@@ -229,6 +234,8 @@ const make = Effect.gen(function* () {
   const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
+  const connections = new Set<OpenConnection>()
+  let leastTtlMs = 0
   let ending = false
   /** Whether it was logged that there are `maxSessions`. */
   let isFull = false
@@ -383,10 +390,13 @@ const make = Effect.gen(function* () {
       return session
     }).pipe(Effect.uninterruptible)
 
+  /** How long a session waits to be resumed, in milliseconds. */
+  const ttlOf = ({ ttlMs = limits.detachedSessionTtlMs }: Session) => Math.max(ttlMs, leastTtlMs)
+
   /** Ends a session that was not resumed. The state decides: a resumption may come first. */
   const expire = (session: Session) =>
     Effect.zipRight(
-      sleep(session.ttlMs ?? limits.detachedSessionTtlMs),
+      sleep(ttlOf(session)),
       Effect.suspend(() => {
         if (session.tag !== "Detached") return Effect.void
         // This is the fiber that `forgetExpiry` would interrupt.
@@ -399,7 +409,7 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       if (!session.advance(Event.ConnectionLost()) || ending) return
       if (!mayResume) return void (yield* endSession(session, 0, "disconnected"))
-      session.expiresIn(session.ttlMs ?? limits.detachedSessionTtlMs, yield* Clock.currentTimeMillis)
+      session.expiresIn(ttlOf(session), yield* Clock.currentTimeMillis)
       yield* tell(session, { event: "session.detached" })
       expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session)), scope))
     })
@@ -443,6 +453,10 @@ const make = Effect.gen(function* () {
     console,
     frames,
     requestBudget: new RequestBudget(limits.requestBytesTotal),
+    connections,
+    waitAtLeast: (ms) => {
+      leastTtlMs = ms
+    },
     close,
     end
   } satisfies Shape

@@ -7,7 +7,10 @@ import { createServer, type RequestListener, type Server } from "node:http"
 import { createServer as createSecureServer } from "node:https"
 import type { AddressInfo } from "node:net"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { Handover } from "../internal/Handover.js"
+import { HeldServer } from "../internal/HeldServer.js"
 import { timerMs } from "../internal/Timer.js"
 import * as PendingConnections from "./PendingConnections.js"
 import * as Tls from "./Tls.js"
@@ -53,7 +56,23 @@ export interface Listener {
   /** The address that clients connect to. */
   readonly url: string
   readonly pending: PendingConnections.PendingConnections
+  /** Begins to accept, if that waits for the caller: on a socket that the version before has left. */
+  readonly open: Effect.Effect<void, ListenError>
 }
+
+/** The name of a listener's state. */
+export const part = "listener"
+
+/** The state of a listener. The schema is made on use: an ordinary start has none. */
+export const schema = () =>
+  Schema.Struct({
+    /** The address that was asked for, as JSON. */
+    asked: Schema.String,
+    url: Schema.String,
+    fd: Schema.NonNegativeInt,
+    /** The identity of a unix socket's file. */
+    file: Schema.optional(Schema.Struct({ dev: Schema.BigInt, ino: Schema.BigInt, mtimeNs: Schema.BigInt }))
+  })
 
 const describe = (where: string, error: NodeJS.ErrnoException): string => {
   switch (error.code) {
@@ -78,25 +97,37 @@ const listenOnPort = (server: Server, scheme: string, host: string, port: number
     })
   })
 
+/** Listens, in a later turn, on a socket that listens already. */
+const listenOn = (server: Server, fd: number, url: string) =>
+  Effect.async<void, ListenError>((resume) => {
+    server.once("error", (error) => resume(new ListenError({ message: describe(url, error) })))
+    server.listen({ fd }, () => resume(Effect.void))
+  })
+
 /**
- * Listens until the scope closes.
+ * Listens until the scope closes. A version that replaces another one takes over its socket, if it is to listen at the
+ * same address.
  *
  * @category running
  */
 export const listen = (address: Address, options: Options): Effect.Effect<Listener, ListenError, Scope.Scope> =>
   Effect.gen(function* () {
     const { tls, acceptWithinMs, onRequest } = options
+    const handover = yield* Handover
     const pair = tls === undefined ? undefined : yield* Tls.load(tls)
-    const server = yield* Effect.acquireRelease(
-      Effect.sync((): Server => {
+    const { server, held } = yield* Effect.acquireRelease(
+      Effect.sync(() => {
         // `acceptWithinMs` bounds the whole time until a connection is accepted, so Node's own timeouts are off.
         const timeouts = { headersTimeout: 0, requestTimeout: 0 }
-        return pair === undefined
-          ? createServer(timeouts, onRequest)
-          : createSecureServer({ ...timeouts, ...pair, handshakeTimeout: timerMs(acceptWithinMs) }, onRequest)
+        const server: Server =
+          pair === undefined
+            ? createServer(timeouts, onRequest)
+            : createSecureServer({ ...timeouts, ...pair, handshakeTimeout: timerMs(acceptWithinMs) }, onRequest)
+        return { server, held: new HeldServer(server) }
       }),
-      (server) =>
+      ({ server, held }) =>
         Effect.sync(() => {
+          held.close()
           server.close()
           server.closeAllConnections()
         })
@@ -104,10 +135,32 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
     // While the server listens, an error of accept concerns only that connection.
     server.on("error", () => {})
     const pending = PendingConnections.make(server, acceptWithinMs)
+    const asked = JSON.stringify(address)
+    const contribute = (url: string, file: UnixSocket.Identity | undefined) =>
+      handover.contribute({
+        name: part,
+        freeze: (writer) =>
+          Schema.encodeSync(schema())({ asked, url, fd: writer.descriptor(held.fd), ...(file && { file }) }),
+        hold: (duplicate) => held.hold(duplicate),
+        release: () => held.release(),
+        arriving: () => pending.count()
+      })
+
+    const before = handover.adopted(part)
+    const found = before === undefined ? undefined : Schema.decodeUnknownSync(schema())(before.state)
+    if (found?.asked === asked) {
+      const { url, fd, file } = found
+      if (file !== undefined && "path" in address) yield* UnixSocket.adopt(address.path, file)
+      contribute(url, file)
+      return { server, url, pending, open: listenOn(server, fd, url) }
+    }
     if ("path" in address) {
-      yield* UnixSocket.listen(server, address.path)
-      return { server, url: `unix://${address.path}`, pending }
+      const file = yield* UnixSocket.listen(server, address.path)
+      const url = `unix://${address.path}`
+      contribute(url, file)
+      return { server, url, pending, open: Effect.void }
     }
     const url = yield* listenOnPort(server, pair === undefined ? "ws" : "wss", address.host, address.port)
-    return { server, url, pending }
+    contribute(url, undefined)
+    return { server, url, pending, open: Effect.void }
   })

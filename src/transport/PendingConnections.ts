@@ -16,6 +16,8 @@ export const maxPending = 256
 export interface PendingConnections {
   /** Tells that the connection of this socket was accepted: it is no longer tracked. */
   readonly accepted: (socket: Socket) => void
+  /** How many there are. */
+  readonly count: () => number
 }
 
 /** Tracks the connections of a server. Each must be accepted within `deadlineMs` milliseconds. */
@@ -41,6 +43,7 @@ export const make = (server: Server, deadlineMs: number): PendingConnections => 
   })
 
   return {
+    count: () => pending.size,
     accepted: (socket) => {
       if (pending.has(socket)) return forget(socket)
       // With TLS, requests arrive on a separate socket, and Node.js does not tell which one carries it.

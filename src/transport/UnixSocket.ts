@@ -21,8 +21,11 @@ const maxPathBytes = process.platform === "linux" ? 107 : 103
 
 const statOf = (path: string): BigIntStats | undefined => lstatSync(path, { bigint: true, throwIfNoEntry: false })
 
+/** What tells a socket file from one that is made at its path later. */
+export type Identity = Pick<BigIntStats, "dev" | "ino" | "mtimeNs">
+
 /** Whether it is the same socket file. Inode numbers are reused, so times are compared too; they never change. */
-const isSame = (one: BigIntStats | undefined, other: BigIntStats) =>
+const isSame = (one: BigIntStats | undefined, other: Identity) =>
   one !== undefined && one.dev === other.dev && one.ino === other.ino && one.mtimeNs === other.mtimeNs
 
 /** Only ECONNREFUSED proves that nobody listens; any other error may come from a live server. */
@@ -40,8 +43,23 @@ const isDead = (path: string): Effect.Effect<boolean> =>
     Effect.timeoutTo({ duration: probeMs, onSuccess: (dead) => dead, onTimeout: () => false })
   )
 
-/** Makes a server listen at a path until the scope closes. The caller closes the server afterwards. */
-export const listen = (server: Server, path: string): Effect.Effect<void, ListenError, Scope.Scope> => {
+/** Removes a socket file, unless another one is at its path. */
+const leave = (path: string, own: Identity): Effect.Effect<void> =>
+  Effect.ignore(
+    Effect.try(() => {
+      if (isSame(statOf(path), own)) unlinkSync(path)
+    })
+  )
+
+/** Takes over the file of a socket on which the version before has listened. It is removed when the scope closes. */
+export const adopt = (path: string, own: Identity): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.addFinalizer(() => leave(path, own))
+
+/**
+ * Makes a server listen at a path until the scope closes, and returns the identity of the file. The caller closes the
+ * server afterwards.
+ */
+export const listen = (server: Server, path: string): Effect.Effect<Identity, ListenError, Scope.Scope> => {
   const fail = (why: string) => new ListenError({ message: `cannot listen on unix://${path}: ${why}` })
   const attempt = <A>(f: () => A): Effect.Effect<A, ListenError> =>
     Effect.try({ try: f, catch: (error) => fail(OsError.describe(error)) })
@@ -90,16 +108,9 @@ export const listen = (server: Server, path: string): Effect.Effect<void, Listen
     (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
   )
 
-  const leave = (own: BigIntStats) =>
-    Effect.ignore(
-      attempt(() => {
-        if (isSame(statOf(path), own)) unlinkSync(path)
-      })
-    )
-
   return Effect.gen(function* () {
     if (Buffer.byteLength(path) > maxPathBytes) return yield* fail("the path is too long for a socket")
     yield* clear
-    yield* Effect.acquireRelease(settle, leave)
+    return yield* Effect.acquireRelease(settle, (own) => leave(path, own))
   })
 }

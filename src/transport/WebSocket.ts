@@ -11,6 +11,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { WebSocket, WebSocketServer } from "ws"
+import { Handover } from "../internal/Handover.js"
 import { timerMs } from "../internal/Timer.js"
 import * as Access from "../session/Access.js"
 import * as Grant from "../session/Grant.js"
@@ -29,7 +30,7 @@ import { MetricsPage, type Page } from "./MetricsPage.js"
 import * as OwnOrigin from "./OwnOrigin.js"
 import type * as Tls from "./Tls.js"
 import { Traffic } from "./Traffic.js"
-import { type ListenError, Transport } from "./Transport.js"
+import { type ListenError, Transport, TransportFailed } from "./Transport.js"
 import { TransportLimits } from "./TransportLimits.js"
 import { UnfinishedMessages } from "./UnfinishedMessages.js"
 import * as WebSocketPeer from "./WebSocketPeer.js"
@@ -112,6 +113,7 @@ export const layer = (
       const console = yield* ConsolePage
       const mcp = yield* McpRoute
       const recordings = yield* RecordingStore
+      const { serving } = yield* Handover
       const own = console === undefined ? undefined : OwnOrigin.make(tls !== undefined, console.publicUrl)
       const failedLogins = new FailedLogins()
       const downloads = Effect.unsafeMakeSemaphore(maxDownloads)
@@ -363,6 +365,8 @@ export const layer = (
                 accept = undefined
               })
             )
+            yield* Effect.mapError(listener.open, ({ message }) => new TransportFailed({ message }))
+            serving()
             return yield* Effect.never
           })
         )
