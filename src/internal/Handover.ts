@@ -11,9 +11,11 @@ import type { ImageReader, ImageWriter } from "./Image.js"
 export interface Part {
   /** Identifies it in the state; the same in all versions. */
   readonly name: string
+  /** Whether no other process of this user may see its state, which then is at most 64 KiB long. */
+  readonly isSecret?: boolean
   /**
    * Its state, as JSON. Synchronous, and without effect on the part: an upgrade may still be refused. Throws a
-   * `NotNow` if it cannot be carried over at the moment.
+   * `CannotFreeze` if it cannot be carried over at the moment.
    */
   readonly freeze: (writer: ImageWriter) => unknown
   /** Stops accepting; what comes now waits in the kernel. `duplicate` duplicates a descriptor. */
@@ -39,9 +41,6 @@ export interface Shape {
   /** The transport accepts clients from now on. */
   readonly serving: () => void
 }
-
-/** An upgrade is not possible at the moment. The message says why, and what to do. */
-export class NotNow extends Error {}
 
 /** The parts of the server. By default nothing is carried over. */
 export class Handover extends Context.Reference<Handover>()("exec-server/Handover", {

@@ -17,6 +17,7 @@ import type { Grant } from "../session/Grant.js"
 import { Transport, TransportFailed } from "../transport/Transport.js"
 import { TransportLimits } from "../transport/TransportLimits.js"
 import * as WebSocketPeer from "../transport/WebSocketPeer.js"
+import * as CarriedRegistration from "./CarriedRegistration.js"
 import * as Dialer from "./Dialer.js"
 import * as Registration from "./Registration.js"
 import { EndpointError } from "./RelayEndpoint.js"
@@ -68,7 +69,9 @@ export const layer = ({ target, onRegistered }: Options): Layer.Layer<Transport,
         Effect.flatMap((json) => addressIn(json, target)),
         Effect.tap(() => onRegistered(target.environmentId))
       )
-      const first = yield* register
+      let url = (yield* CarriedRegistration.adopted("direct", target))?.url ?? (yield* register)
+      const address = redactUrl(url)
+      yield* CarriedRegistration.contribute(() => ({ kind: "direct", target: target.url.href, url }))
 
       const attach = ({ ws, socket }: { readonly ws: WebSocket; readonly socket: Socket }, hooks: Dialer.Hooks) => {
         const name = redactUrl(ws.url)
@@ -93,7 +96,6 @@ export const layer = ({ target, onRegistered }: Options): Layer.Layer<Transport,
 
       const run: Transport["Type"]["run"] = (serve) =>
         Effect.suspend(() => {
-          let url = first
           // As with other transports, a registration that fails later does not end the service.
           const registerAgain = Effect.matchEffect(register, {
             onFailure: ({ message }) => Effect.logWarning(message),
@@ -119,6 +121,6 @@ export const layer = ({ target, onRegistered }: Options): Layer.Layer<Transport,
           return Dialer.run(serve, { open, attach })
         })
 
-      return { address: redactUrl(first), run }
+      return { address, run }
     })
   )

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Transport } from "../transport/Transport.js"
+import * as CarriedRegistration from "./CarriedRegistration.js"
 import * as DirectTransport from "./DirectTransport.js"
 import * as Registration from "./Registration.js"
 import { EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
@@ -40,14 +41,21 @@ const legacy = ({ target, onRegistered }: Options, first?: string): Built =>
     Layer.provide(
       Layer.effect(
         RelayEndpoint,
-        Effect.map(RelayEndpoint, ({ url: register }) => {
-          let known = first
+        Effect.gen(function* () {
+          const { url: register } = yield* RelayEndpoint
+          let known = first ?? (yield* CarriedRegistration.adopted("relay", target))?.url
+          let last = ""
+          yield* CarriedRegistration.contribute(() => ({ kind: "relay", target: target.url.href, url: last }))
           return {
             url: Effect.suspend(() => {
               const url = known
               known = undefined
               return url === undefined ? register : Effect.succeed(url)
-            })
+            }).pipe(
+              Effect.tap((url) => {
+                last = url
+              })
+            )
           }
         })
       ).pipe(Layer.provide(Registration.layer(target, onRegistered)))
@@ -65,13 +73,23 @@ const negotiated = (options: Options, mayBeLegacy: boolean) =>
   Effect.gen(function* () {
     const { target, identityFile, onRegistered } = options
     // Loaded on first use: ML-KEM-768 takes 40 ms.
-    const [Identity, NoiseRegistry, NoiseTransport] = yield* Effect.promise(() =>
+    const [Identity, KeyPair, NoiseRegistry, NoiseTransport] = yield* Effect.promise(() =>
       Promise.all([
         import("./noise/Identity.js"),
+        import("./noise/KeyPair.js"),
         import("./noise/NoiseRegistry.js"),
         import("./noise/NoiseTransport.js")
       ])
     )
+    const before = yield* CarriedRegistration.adopted("noise", target)
+    const isOwnKey = identityFile === undefined
+    if (before?.registrationId !== undefined && (before.identity !== undefined) === isOwnKey) {
+      const { url, registrationId } = before
+      const identity =
+        before.identity === undefined ? yield* Identity.load(identityFile) : KeyPair.adopt(before.identity)
+      return NoiseTransport.layer({ target, identity, isOwnKey, first: { url, registrationId }, onRegistered })
+    }
+    if (mayBeLegacy && (yield* CarriedRegistration.adopted("relay", target)) !== undefined) return legacy(options)
     const identity = yield* Identity.load(identityFile)
     const answer = yield* NoiseRegistry.register(target, yield* RemoteAuth, identity.public)
     if (!NoiseRegistry.isEncrypted(answer)) {
@@ -82,7 +100,7 @@ const negotiated = (options: Options, mayBeLegacy: boolean) =>
     }
     const first = yield* NoiseRegistry.registeredIn(answer, target)
     yield* onRegistered(target.environmentId)
-    return NoiseTransport.layer({ target, identity, first, onRegistered })
+    return NoiseTransport.layer({ target, identity, isOwnKey, first, onRegistered })
   })
 
 /**

@@ -8,9 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as MetricLabel from "effect/MetricLabel"
+import { Handover } from "../internal/Handover.js"
 import * as ProcessMetrics from "../process/ProcessMetrics.js"
 import * as SessionMetrics from "../session/SessionMetrics.js"
 import { MetricsPage } from "../transport/MetricsPage.js"
+import * as CarriedCounters from "./CarriedCounters.js"
 import * as Prometheus from "./Prometheus.js"
 
 /** The resolution of the event loop's delay, in milliseconds: an idle server should rarely wake up. */
@@ -29,10 +31,17 @@ const quantiles = [0.5, 0.99, 1].map((quantile) => ({
   labels: [MetricLabel.make("quantile", String(quantile))]
 }))
 
+/** The name of the counters' state. */
+export const part = "counters"
+
 /** The page, while the scope is open. */
 const make = Effect.gen(function* () {
   ProcessMetrics.register()
   SessionMetrics.register()
+  const handover = yield* Handover
+  const before = handover.adopted(part)
+  if (before !== undefined) CarriedCounters.adopt(before.state)
+  handover.contribute({ name: part, freeze: CarriedCounters.freeze })
   const delay = yield* Effect.acquireRelease(
     Effect.sync(() => {
       const histogram = monitorEventLoopDelay({ resolution: delayResolutionMs })

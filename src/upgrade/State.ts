@@ -12,15 +12,13 @@ import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import * as Container from "./Container.js"
+import * as Wire from "./Wire.js"
 
 /** The format that this version writes. */
 export const format = 1
 
 /** A descriptor, and what tells it from another one that has got its number later. */
 export const Descriptor = Schema.Struct({ fd: Schema.NonNegativeInt, dev: Schema.String, ino: Schema.String })
-
-/** Something that was not carried over: what, and how many. */
-export const Ended = Schema.Struct({ what: Schema.String, count: Schema.NonNegativeInt })
 
 /** What all versions read. */
 export const State = Schema.Struct({
@@ -41,7 +39,7 @@ export const State = Schema.Struct({
   sections: Schema.Array(Schema.NonNegativeInt),
   /** Processes that are no part of the state, and end on their own. */
   strays: Schema.optionalWith(Schema.Array(Schema.NonNegativeInt), { default: () => [] }),
-  ended: Schema.optionalWith(Schema.Array(Ended), { default: () => [] }),
+  ended: Schema.optionalWith(Schema.Array(Wire.Ended), { default: () => [] }),
   parts: Schema.Record({ key: Schema.String, value: Schema.Unknown })
 })
 

@@ -68,6 +68,30 @@ export const generateSecrets = (): Secrets => ({
   kemSeed: randomBytes(sizes.kemSeed)
 })
 
+/** The form of a key pair for another version of the server, in base64. */
+export interface Carried {
+  readonly x25519: string
+  readonly kem: string
+  readonly kemPublic: string
+}
+
+/** What another version makes the same key pair of. */
+export const freeze = ({ x25519, kem, public: { kem: kemPublic } }: KeyPair): Carried => ({
+  x25519: x25519.export({ type: "pkcs8", format: "der" }).toString("base64"),
+  kem: Buffer.from(kem).toString("base64"),
+  kemPublic: kemPublic.toString("base64")
+})
+
+/** The key pair of another version. */
+export const adopt = ({ x25519, kem, kemPublic }: Carried): KeyPair => {
+  const key = createPrivateKey({ key: Buffer.from(x25519, "base64"), format: "der", type: "pkcs8" })
+  return {
+    x25519: key,
+    kem: Buffer.from(kem, "base64"),
+    public: { x25519: rawPublic(createPublicKey(key)), kem: Buffer.from(kemPublic, "base64") }
+  }
+}
+
 /** The shared secret of 32 bytes. Throws if the public key is degenerate. */
 export const agree = ({ x25519 }: KeyPair, theirs: Buffer): Buffer =>
   diffieHellman({

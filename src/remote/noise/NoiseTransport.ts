@@ -14,13 +14,14 @@ import * as Runtime from "effect/Runtime"
 import { redactUrl } from "../../protocol/Redact.js"
 import { Transport } from "../../transport/Transport.js"
 import { TransportLimits } from "../../transport/TransportLimits.js"
+import * as CarriedRegistration from "../CarriedRegistration.js"
 import * as Dialer from "../Dialer.js"
 import type * as Registration from "../Registration.js"
 import { maxOverheadBytes } from "../RelayFrame.js"
 import { RelayLimits } from "../RelayLimits.js"
 import * as RelaySocket from "../RelaySocket.js"
 import { RemoteAuth } from "../RemoteAuth.js"
-import type * as KeyPair from "./KeyPair.js"
+import * as KeyPair from "./KeyPair.js"
 import { maxFrameBytes } from "./NoiseFrame.js"
 import * as NoiseMux from "./NoiseMux.js"
 import * as NoiseRegistry from "./NoiseRegistry.js"
@@ -29,6 +30,8 @@ import * as NoiseRegistry from "./NoiseRegistry.js"
 export interface Options {
   readonly target: Registration.Target
   readonly identity: KeyPair.KeyPair
+  /** Whether no file has the key. */
+  readonly isOwnKey: boolean
   /** The registration to begin with. */
   readonly first: NoiseRegistry.Registered
   readonly onRegistered: (environmentId: string) => Effect.Effect<void>
@@ -38,7 +41,13 @@ export interface Options {
 const asksToRegister = ({ status = 0 }: RelaySocket.DialError) => status >= 400 && status < 500
 
 /** Serves a registration and those that follow it, for as long as the transport runs. */
-export const layer = ({ target, identity, first, onRegistered }: Options): Layer.Layer<Transport, never, RemoteAuth> =>
+export const layer = ({
+  target,
+  identity,
+  isOwnKey,
+  first,
+  onRegistered
+}: Options): Layer.Layer<Transport, never, RemoteAuth> =>
   Layer.effect(
     Transport,
     Effect.gen(function* () {
@@ -51,10 +60,17 @@ export const layer = ({ target, identity, first, onRegistered }: Options): Layer
         NoiseRegistry.registeredIn(json, target)
       ).pipe(Effect.tap(() => onRegistered(environmentId)))
 
+      let registered = first
+      yield* CarriedRegistration.contribute(() => ({
+        kind: "noise",
+        target: target.url.href,
+        ...registered,
+        ...(isOwnKey ? { identity: KeyPair.freeze(identity) } : {})
+      }))
+
       const run: Transport["Type"]["run"] = (serve) =>
         Effect.gen(function* () {
           const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-          let registered = first
           // A registration that fails later does not end the service: the old one may still hold, and the rendezvous
           // asks again if not.
           const registerAgain = Effect.matchEffect(register, {
