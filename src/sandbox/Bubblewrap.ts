@@ -383,8 +383,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
 /** A leader in a namespace that the version of the server before has started. */
 const adopt = (needs: Omit<Needs, "bubblewrap">, state: LeaderState, namespace: NamespaceState): Leader => {
   const { tree: treeState, reported: over } = state
-  const { init, program, reports, confinement: frozen } = namespace
-  const confinement = frozen === undefined ? undefined : { ...frozen, mounts: frozen.mounts }
+  const { init, program, reports, confinement } = namespace
   const tree = needs.trees.adopt(treeState)
   const release = over ? () => {} : hold(needs, confinement)
   const space = enclose(
