@@ -46,11 +46,11 @@ const tests = {
   "spawn/PipeReader": ["spawn/PipeSpawner"],
   "spawn/ReadBuffer": ["spawn/PipeReader", "spawn/PipeSpawner", "e2e"],
   "spawn/PtySpawner": [],
-  "spawn/PtyWriter": ["spawn/PtySpawner", "e2e"],
+  "spawn/InputWriter": ["spawn/PtySpawner", "e2e"],
   "spawn/Posix": [
     ...children,
     "spawn/PipeReader",
-    "spawn/PtyWriter",
+    "spawn/InputWriter",
     "spawn/SlowStarts",
     "spawn/SlowMounts",
     "spawn/SocketOwner"

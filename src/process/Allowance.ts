@@ -10,6 +10,8 @@ import { LimitReached } from "../protocol/Failure.js"
 export interface Allowance {
   /** Takes this many bytes, or returns the limit that forbids it. */
   readonly take: (bytes: number) => LimitReached | undefined
+  /** Takes this many bytes whatever the limits: a process of the version of the server before has them. */
+  readonly restore: (bytes: number) => void
   /** Returns bytes that were taken. */
   readonly give: (bytes: number) => void
   /** Returns everything at the end of the session. Later calls of `give` have no effect. */
@@ -43,7 +45,7 @@ export const weightOfAll = (texts: ReadonlyArray<string> | { readonly [name: str
 }
 
 /** No limit, for processes outside of sessions. */
-export const unlimited: Allowance = { take: () => undefined, give: () => {}, close: () => {} }
+export const unlimited: Allowance = { take: () => undefined, restore: () => {}, give: () => {}, close: () => {} }
 
 /** The allowances of one server. */
 export class Allowances {
@@ -56,10 +58,12 @@ export class Allowances {
     const { processBytesPerSession, processBytesTotal } = this.limits
     let used = 0
     let isClosed = false
+    const add = (bytes: number) => {
+      used += bytes
+      this.total += bytes
+    }
     const give = (bytes: number) => {
-      if (isClosed) return
-      used -= bytes
-      this.total -= bytes
+      if (!isClosed) add(-bytes)
     }
     return {
       take: (bytes) => {
@@ -71,10 +75,10 @@ export class Allowances {
           const advice = "the sessions of the server keep too much together: end processes, or try again later"
           return new LimitReached({ limit: "processBytesTotal", value: processBytesTotal, advice })
         }
-        used += bytes
-        this.total += bytes
+        add(bytes)
         return undefined
       },
+      restore: add,
       give,
       close: () => {
         give(used)

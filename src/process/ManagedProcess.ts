@@ -20,20 +20,44 @@ import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Scope from "effect/Scope"
+import { CannotFreeze } from "../internal/CannotFreeze.js"
 import { FiberGroup } from "../internal/FiberGroup.js"
+import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import * as Immediate from "../internal/Immediate.js"
-import type { OutputStream, WriteResult } from "../protocol/ExecApi.js"
+import type { OutputStream, Restart, WriteResult } from "../protocol/ExecApi.js"
 import type { LimitReached } from "../protocol/Failure.js"
 import type { Signal } from "../protocol/Signals.js"
 import * as Denial from "../sandbox/Denial.js"
-import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
+import { type Child, type ChildSpec, ExitStatus, type Io, type SignalTarget } from "../spawn/Child.js"
 import { type Allowance, unlimited } from "./Allowance.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
+import type { ProcessState } from "./ProcessImage.js"
 import type { ProcessObserver, Release } from "./ProcessObserver.js"
-import { Event, transition } from "./ProcessState.js"
+import { Event, State, transition } from "./ProcessState.js"
 import { type Description, ProcessView } from "./ProcessView.js"
+import { ResizeMarks } from "./ResizeMarks.js"
+import type { RestartPolicy } from "./RestartPolicy.js"
 import * as StdinQueue from "./StdinQueue.js"
+
+/** What the fibers of a process wait for. Monotonic times in milliseconds; they may have passed. */
+export interface Deadlines {
+  /** The time limit. */
+  readonly expiresAtMs?: number
+  /** The kill of what a graceful termination has left. */
+  readonly killsAtMs?: number | undefined
+  /** Whether its output is abandoned soon after its exit. */
+  readonly abandons?: boolean
+  /** The end of the time that it is retained, once it has closed. */
+  readonly forgottenAtMs?: number
+}
+
+/** What starts a process again. */
+export interface Keeping {
+  readonly spec: ChildSpec
+  readonly options: Restart
+  readonly policy: RestartPolicy
+}
 
 /** One process. Its methods act at once. Those that wait are Effects that can be interrupted without side effects. */
 export class ManagedProcess extends ProcessView implements EventSource {
@@ -47,6 +71,15 @@ export class ManagedProcess extends ProcessView implements EventSource {
   private writeIds: StdinQueue.WriteIds | undefined
   private stdin: StdinQueue.StdinQueue | undefined
   private onClosed = () => {}
+
+  /** Most processes have none. */
+  deadlines: Deadlines | undefined
+  /** Whether the next child is being started. */
+  isSpawning = false
+  /** The memory that it takes from its session, besides input. */
+  weight = 0
+  /** Set under a restart policy. */
+  keeping: Keeping | undefined
 
   private group: FiberGroup | undefined
   /** Most processes have none. */
@@ -134,6 +167,100 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.listening = true
     this.events.onStarted(this, child.pid)
     this.listenTo(child)
+    this.waiters.wake()
+  }
+
+  /** Whether no start is going on: only then can it be handed over. */
+  get isSettled(): boolean {
+    return !this.isSpawning && (this.state._tag === "Failed" || (this.state._tag !== "Starting" && this.listening))
+  }
+
+  /** Completes when no start is going on, or after `waitMs`. */
+  untilSettled(waitMs: number): Effect.Effect<void> {
+    return this.waiters.until(() => this.isSettled, waitMs)
+  }
+
+  /** Tells that the start of the next child is over. */
+  spawnEnded(): void {
+    this.isSpawning = false
+    this.waiters.wake()
+  }
+
+  /** Its state, for `restore`. Has no effect. Throws a `CannotFreeze` if it cannot be handed over. */
+  freeze(writer: ImageWriter): ProcessState {
+    const { state, description } = this
+    const what = `process ${description.processId}`
+    if (!this.isSettled || state._tag === "Starting" || state._tag === "Failed") {
+      throw new CannotFreeze({ message: `${what} is being started` })
+    }
+    const { freeze } = state.child
+    if (freeze === undefined) {
+      throw new CannotFreeze({ message: `${what} belongs to a spawner that cannot hand its children over` })
+    }
+    const isPending = state._tag === "Running" || state._tag === "Restarting"
+    return {
+      description: { ...description, argv: [...description.argv] },
+      phase: state._tag,
+      outputEnded: isPending && state.outputEnded,
+      status: state._tag === "Running" ? undefined : state.status,
+      nextSeq: this.nextSeq,
+      exitSeq: this.exitSeq,
+      denied: this.denied,
+      failure: this.failure,
+      restarts: this.restarts,
+      outputBytes: this.outputBytes,
+      lastOutputAtMs: this.lastOutputAtMs,
+      size: this.size,
+      marks: this.marks?.freeze(),
+      expired: this.expired,
+      stdinEnded: this.stdinEnded,
+      killed: this.killed === state.child,
+      final: this.final,
+      confined: this.confined,
+      writeIds: this.writeIds?.list() ?? [],
+      stdin: this.stdin?.freeze(writer),
+      output: this.output.freeze(writer),
+      child: freeze(writer)
+    }
+  }
+
+  /**
+   * Takes over the state of the version of the server before. This one has just been made, with the output. Returns what
+   * starts the child's reports, and passes on the input that it has not taken.
+   */
+  restore(frozen: ProcessState, child: Child, reader: ImageReader): (onClosed: () => void) => void {
+    this.state = stateOf(frozen, child)
+    this.nextSeq = frozen.nextSeq
+    this.exitSeq = frozen.exitSeq
+    this.denied = frozen.denied
+    this.failure = frozen.failure
+    this.restarts = frozen.restarts
+    this.outputBytes = frozen.outputBytes
+    this.lastOutputAtMs = frozen.lastOutputAtMs
+    this.size = frozen.size
+    if (frozen.marks !== undefined) this.marks = new ResizeMarks(frozen.marks.first, frozen.marks)
+    this.expired = frozen.expired
+    this.stdinEnded = frozen.stdinEnded
+    if (frozen.killed) this.killed = child
+    this.final = frozen.final
+    this.confined = frozen.confined
+    this.listening = true
+    let resend: ReturnType<StdinQueue.StdinQueue["restore"]> = () => {}
+    const unsent = frozen.child.unsent.map((section) => reader.bytes(section))
+    if (frozen.stdin !== undefined) {
+      this.writeIds = new StdinQueue.WriteIds(this.allowance)
+      this.writeIds.restore(frozen.writeIds)
+      this.stdin = StdinQueue.make(this.inputOf(child), this.stdinLimit, this.writeIds, this.allowance)
+      resend = this.stdin.restore(frozen.stdin, reader, unsent)
+    }
+    return (onClosed) => {
+      this.onClosed = onClosed
+      this.listenTo(child)
+      // Observers have seen it before.
+      resend(child.write)
+      // A terminal has the end in its input.
+      if (frozen.child._tag === "Pipe" && frozen.child.ending) child.endStdin()
+    }
   }
 
   /** Adds an observer; the returned function removes it. */
@@ -341,4 +468,11 @@ export class ManagedProcess extends ProcessView implements EventSource {
     }
     this.waiters.wake()
   }
+}
+
+const stateOf = ({ phase, outputEnded, status }: ProcessState, child: Child): State => {
+  if (phase === "Running") return State.Running({ child, outputEnded })
+  const known = status ?? ExitStatus.Lost({ reason: "it was lost when the server was replaced" })
+  if (phase === "Restarting") return State.Restarting({ child, status: known, outputEnded })
+  return phase === "Exited" ? State.Exited({ child, status: known }) : State.Closed({ child, status: known })
 }

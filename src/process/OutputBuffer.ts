@@ -8,8 +8,10 @@ import { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import type { Gap, Omission, OutputChunk, OutputStream } from "../protocol/ExecApi.js"
-import { type Budget, OutputRing } from "./OutputRing.js"
+import { type Budget, forEachChunk, OutputRing } from "./OutputRing.js"
+import type { OutputState } from "./ProcessImage.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 
@@ -50,6 +52,8 @@ export interface RetainedOutput {
   readonly seal: () => void
   /** Frees the memory. Later chunks are not retained. */
   readonly release: () => void
+  /** Its state, for `adopt`: views of its memory. Has no effect. */
+  readonly freeze: (writer: ImageWriter) => OutputState
 }
 
 /** The outputs that share one memory budget. */
@@ -92,17 +96,26 @@ class Pool implements Budget {
   }
 }
 
+/** The state of an empty ring. */
+const none = { dropped: [], firstDroppedSeq: null, lastDroppedSeq: 0, lastSeq: 0 }
+
 /** The output of one process, in one or more rings. */
 abstract class Store implements RetainedOutput {
   private released = false
+  private sealed = false
 
-  constructor(private readonly pool: Pool) {
+  constructor(
+    private readonly pool: Pool,
+    private readonly retain: OutputState["retain"]
+  ) {
     pool.add(this)
   }
 
   /** Unlimited: the protocol limits chunks. */
   readonly maxChunkBytes: number = Number.POSITIVE_INFINITY
 
+  /** Whether all further output goes to the last ring. */
+  protected isHeadFull = false
   /** In the order of their chunks. */
   protected abstract readonly rings: ReadonlyArray<OutputRing>
   protected abstract ringFor(length: number): OutputRing
@@ -151,7 +164,34 @@ abstract class Store implements RetainedOutput {
   }
 
   seal(): void {
+    this.sealed = true
     this.pool.seal(this)
+  }
+
+  freeze(writer: ImageWriter): OutputState {
+    const { retain, isHeadFull, released, sealed } = this
+    return { retain, rings: this.rings.map((ring) => ring.freeze(writer)), isHeadFull, released, sealed }
+  }
+
+  /** Takes over the output of a process of the version before, as far as the limits permit. */
+  restore(state: OutputState, reader: ImageReader): void {
+    const { rings } = this
+    const isAlike = state.retain === this.retain && state.rings.length === rings.length
+    const [first] = rings
+    const wasCut = state.rings.some(({ firstDroppedSeq }) => firstDroppedSeq !== null)
+    if (isAlike && rings.every((ring, index) => ring.fits(state.rings[index] ?? none, reader))) {
+      this.isHeadFull = state.isHeadFull
+      for (const [index, ring] of rings.entries()) ring.restore(state.rings[index] ?? none, reader)
+    } else {
+      this.isHeadFull = wasCut
+      for (const ring of state.rings) {
+        first?.restoreDropped({ ...ring, lastSeq: 0 })
+        forEachChunk(ring, reader, (seq, stream, bytes) => this.append(seq, stream, bytes))
+        rings.at(-1)?.restoreDropped({ ...none, lastSeq: ring.lastSeq })
+      }
+    }
+    if (state.sealed) this.seal()
+    if (state.released) this.release()
   }
 
   release(): void {
@@ -174,7 +214,7 @@ class Tail extends Store {
   protected readonly rings: readonly [OutputRing]
 
   constructor(pool: Pool, limit: number) {
-    super(pool)
+    super(pool, "tail")
     this.rings = [new OutputRing(limit, pool)]
   }
 
@@ -200,10 +240,9 @@ const minPieceBytes = 64
 class HeadTail extends Store {
   override readonly maxChunkBytes: number
   protected readonly rings: readonly [head: OutputRing, tail: OutputRing]
-  private isHeadFull = false
 
   constructor(pool: Pool, limit: number) {
-    super(pool)
+    super(pool, "head-tail")
     this.maxChunkBytes = Math.max(minPieceBytes, Math.floor(limit / minChunks))
     this.rings = [new OutputRing(Math.ceil(limit / 2), pool), new OutputRing(Math.floor(limit / 2), pool)]
   }
@@ -229,7 +268,15 @@ class HeadTail extends Store {
 const make = (Kind: new (pool: Pool, limit: number) => Store) =>
   Effect.map(ProcessLimits, ({ retainedOutputBytesPerProcess, retainedOutputBytesTotal }) => {
     const pool = new Pool(retainedOutputBytesTotal)
-    return { make: Effect.sync((): RetainedOutput => new Kind(pool, retainedOutputBytesPerProcess)) }
+    const fresh = () => new Kind(pool, retainedOutputBytesPerProcess)
+    return {
+      make: Effect.sync((): RetainedOutput => fresh()),
+      adopt: (state: OutputState, reader: ImageReader): RetainedOutput => {
+        const output = fresh()
+        output.restore(state, reader)
+        return output
+      }
+    }
   })
 
 /**
@@ -239,7 +286,11 @@ const make = (Kind: new (pool: Pool, limit: number) => Store) =>
  */
 export class OutputBuffer extends Context.Tag("exec-server/OutputBuffer")<
   OutputBuffer,
-  { readonly make: Effect.Effect<RetainedOutput> }
+  {
+    readonly make: Effect.Effect<RetainedOutput>
+    /** The output of a process of the version of the server before, as far as the limits permit. It is not copied. */
+    readonly adopt: (state: OutputState, reader: ImageReader) => RetainedOutput
+  }
 >() {
   /** Keeps the newest output of each process. */
   static readonly layerTail: Layer.Layer<OutputBuffer> = Layer.effect(OutputBuffer, make(Tail))

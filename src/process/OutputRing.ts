@@ -4,7 +4,9 @@
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
+import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import type { OutputChunk, OutputStream } from "../protocol/ExecApi.js"
+import type { RingState } from "./ProcessImage.js"
 
 /** The memory budget that rings share; it also counts dropped bytes. */
 export interface Budget {
@@ -29,6 +31,26 @@ const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, firs
   return larger
 }
 
+const viewOf = ({ buffer, byteOffset, byteLength }: Float64Array | Uint32Array | Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength)
+
+/** A copy of bytes, aligned for numbers of any size. */
+const memoryOf = (bytes: Buffer): ArrayBuffer => new Uint8Array(bytes).buffer
+
+/** Calls `use` for the chunks of a frozen ring, in order, with copies of their bytes. */
+export const forEachChunk = (
+  { content }: RingState,
+  reader: ImageReader,
+  use: (seq: number, stream: OutputStream, bytes: Buffer) => void
+): void => {
+  if (content === undefined) return
+  const ring = new OutputRing(Number.POSITIVE_INFINITY, { changed: () => {}, makeRoom: () => {}, dropped: () => {} })
+  ring.restore({ content, dropped: [], firstDroppedSeq: null, lastDroppedSeq: 0, lastSeq: 0 }, reader)
+  const chunks: Array<OutputChunk> = []
+  ring.collect(0, Number.POSITIVE_INFINITY, chunks)
+  for (const { seq, stream, chunk } of chunks) use(seq, stream, chunk)
+}
+
 /**
  * One ring of bytes, one of chunks: a million chunks of one byte cost 13 bytes each, and an idle process costs nothing.
  * Both rings grow by doubling.
@@ -42,7 +64,7 @@ export class OutputRing {
     kinds: new Uint8Array(0)
   }
 
-  private bytes = OutputRing.empty.bytes
+  private bytes: Buffer = OutputRing.empty.bytes
   private head = 0
   private size = 0
   private seqs = OutputRing.empty.seqs
@@ -167,6 +189,61 @@ export class OutputRing {
     return stream === undefined
       ? this.dropped.reduce((sum, bytes) => sum + bytes, 0)
       : (this.dropped[streams.indexOf(stream)] ?? 0)
+  }
+
+  /** Its state, for `restore`. The sections are views of its memory. */
+  freeze(writer: ImageWriter): RingState {
+    const { bytes, head, size, first, count } = this
+    const isWhole = head + size <= bytes.length
+    const content = {
+      bytes: writer.bytes(isWhole ? bytes.subarray(head, head + size) : bytes),
+      head: isWhole ? 0 : head,
+      size,
+      seqs: writer.bytes(viewOf(this.seqs)),
+      lengths: writer.bytes(viewOf(this.lengths)),
+      kinds: writer.bytes(viewOf(this.kinds)),
+      first,
+      count
+    }
+    return {
+      ...(count === 0 ? {} : { content }),
+      dropped: this.dropped === undefined ? [] : Array.from(this.dropped),
+      firstDroppedSeq: Number.isFinite(this.earliestDroppedSeq) ? this.earliestDroppedSeq : null,
+      lastDroppedSeq: this.latestDroppedSeq,
+      lastSeq: this.latestSeq
+    }
+  }
+
+  /** Whether a ring of this state has the place that it needs in this one. */
+  fits({ content }: RingState, reader: ImageReader): boolean {
+    return content === undefined || reader.bytes(content.bytes).length <= this.limit
+  }
+
+  /** Takes over the state of another ring. This one must be empty. */
+  restore(state: RingState, reader: ImageReader): void {
+    this.restoreDropped(state)
+    const { content } = state
+    if (content === undefined) return
+    this.budget.makeRoom(content.size)
+    this.bytes = reader.bytes(content.bytes)
+    this.seqs = new Float64Array(memoryOf(reader.bytes(content.seqs)))
+    this.lengths = new Uint32Array(memoryOf(reader.bytes(content.lengths)))
+    this.kinds = new Uint8Array(memoryOf(reader.bytes(content.kinds)))
+    this.head = content.head
+    this.size = content.size
+    this.first = content.first
+    this.count = content.count
+    this.budget.changed(content.size)
+  }
+
+  /** Takes over what another ring has dropped, and the number of its last chunk. */
+  restoreDropped({ dropped, firstDroppedSeq, lastDroppedSeq, lastSeq }: RingState): void {
+    this.latestSeq = Math.max(this.latestSeq, lastSeq)
+    if (firstDroppedSeq === null) return
+    this.earliestDroppedSeq = Math.min(this.earliestDroppedSeq, firstDroppedSeq)
+    this.latestDroppedSeq = Math.max(this.latestDroppedSeq, lastDroppedSeq)
+    this.dropped ??= new Float64Array(streams.length)
+    for (const kind of streams.keys()) this.dropped[kind] = (this.dropped[kind] ?? 0) + (dropped[kind] ?? 0)
   }
 
   /** Frees the memory without counting its content as dropped. */

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Monotonic from "../internal/Monotonic.js"
 import { type Child, type ChildEvents, type ChildSpec, ExitStatus, type SpawnError } from "../spawn/Child.js"
 import type { ManagedProcess } from "./ManagedProcess.js"
 import type { RestartPolicy } from "./RestartPolicy.js"
@@ -20,17 +21,25 @@ const nobody: ChildEvents = { onOutput: () => {}, onExit: () => {}, onOutputEnd:
 
 /** Waits for the exit, and briefly for the remaining output; then abandons the output. */
 export const abandonOutput = (process: ManagedProcess): Effect.Effect<void> =>
-  process
-    .wait("exited", Number.POSITIVE_INFINITY)
-    .pipe(
-      Effect.zipRight(process.untilClosed(lateOutputMs)),
-      Effect.zipRight(Effect.sync(() => process.abandonOutput()))
-    )
+  Effect.suspend(() => {
+    process.deadlines = { ...process.deadlines, abandons: true }
+    return process.wait("exited", Number.POSITIVE_INFINITY)
+  }).pipe(
+    Effect.zipRight(process.untilClosed(lateOutputMs)),
+    Effect.zipRight(Effect.sync(() => process.abandonOutput()))
+  )
+
+/** A time in the future; `before`: another one that counts if it is earlier. */
+const deadline = (ms: number, before = Number.POSITIVE_INFINITY): Effect.Effect<number> =>
+  Effect.map(Monotonic.now, (now) => Math.min(now + ms, before))
 
 /** Kills a process that has not closed after `timeoutMs`. */
 export const expire = (process: ManagedProcess, timeoutMs: number): Effect.Effect<void> =>
   Effect.zipRight(
-    process.untilClosed(timeoutMs),
+    Effect.flatMap(deadline(timeoutMs), (expiresAtMs) => {
+      process.deadlines = { ...process.deadlines, expiresAtMs }
+      return process.untilClosed(timeoutMs)
+    }),
     Effect.suspend(() => {
       process.expire()
       return abandonOutput(process)
@@ -44,7 +53,17 @@ export const killLater = (
   kill: Effect.Effect<unknown>
 ): Effect.Effect<void> =>
   Effect.raceFirst(
-    Effect.zipRight(Effect.sleep(timeoutMs), Effect.asVoid(kill)),
+    Effect.flatMap(deadline(timeoutMs, process.deadlines?.killsAtMs), (killsAtMs) => {
+      process.deadlines = { ...process.deadlines, killsAtMs }
+      return Effect.sleep(timeoutMs)
+    }).pipe(
+      Effect.zipRight(
+        Effect.suspend(() => {
+          process.deadlines = { ...process.deadlines, killsAtMs: undefined }
+          return Effect.asVoid(kill)
+        })
+      )
+    ),
     Effect.zipRight(
       process.untilClosed(Number.POSITIVE_INFINITY),
       Effect.suspend(() => (process.findRemains() ? Effect.never : Effect.void))
@@ -58,9 +77,11 @@ export const keepUp = (
   policy: RestartPolicy,
   spawn: (spec: ChildSpec) => Effect.Effect<Child, SpawnError>
 ): Effect.Effect<void> => {
-  const respawn = Effect.suspend(() =>
-    process.tag === "Restarting" ? spawn({ ...spec, io: process.resized(spec.io) }) : Effect.succeed(undefined)
-  ).pipe(
+  const respawn = Effect.suspend(() => {
+    if (process.tag !== "Restarting") return Effect.succeed(undefined)
+    process.isSpawning = true
+    return spawn({ ...spec, io: process.resized(spec.io) })
+  }).pipe(
     Effect.tap((child) => {
       if (child === undefined) return
       if (process.tag === "Restarting") return process.restarted(child)
@@ -71,6 +92,7 @@ export const keepUp = (
     Effect.catchTag("SpawnError", ({ message }) =>
       Effect.sync(() => process.restartFailed(message, policy.allows(ExitStatus.Lost({ reason: message }))))
     ),
+    Effect.ensuring(Effect.sync(() => process.spawnEnded())),
     Effect.uninterruptible
   )
   return Effect.gen(function* () {

@@ -145,6 +145,12 @@ export class MeasuredEvents implements ProcessEvents {
     this.events.onResized?.(process, size)
   }
 
+  /** Goes on with a process of the version of the server before, whose last event was `lastSeq`. */
+  adopted(process: EventSource, lastSeq: number, exited: boolean, closed: boolean): void {
+    this.tracks.set(process, { lastSeq, exited, closed })
+    if (!exited) running.unsafeModify(1, [])
+  }
+
   private numbered(process: EventSource, seq: number): Track {
     let track = this.tracks.get(process)
     if (track === undefined) {

@@ -12,8 +12,10 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import { FiberGroup } from "../internal/FiberGroup.js"
+import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import * as Immediate from "../internal/Immediate.js"
 import * as LateLimits from "../internal/LateLimits.js"
+import * as Monotonic from "../internal/Monotonic.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
@@ -28,6 +30,7 @@ import { ManagedProcess } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
 import type { ProcessEvents } from "./ProcessEvents.js"
 import * as ProcessFibers from "./ProcessFibers.js"
+import type { SupervisedState, SupervisorState } from "./ProcessImage.js"
 import { ProcessLimits } from "./ProcessLimits.js"
 import * as ProcessMetrics from "./ProcessMetrics.js"
 import * as RestartPolicy from "./RestartPolicy.js"
@@ -74,6 +77,15 @@ export interface Supervisor {
    * that were running.
    */
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
+  /** Completes when no start is going on, or after `waitMs`. */
+  readonly untilSettled: (waitMs: number) => Effect.Effect<void>
+  /** The state of all processes, for `adopt`. Has no effect. Throws a `CannotFreeze`. */
+  readonly freeze: (writer: ImageWriter) => SupervisorState
+  /**
+   * Takes over the processes of a session of the version of the server before, frozen `elapsedMs` ago. Returns what lets
+   * them go on.
+   */
+  readonly adopt: (state: SupervisorState, reader: ImageReader, elapsedMs: number) => Effect.Effect<Effect.Effect<void>>
 }
 
 /** Members of a request that contradict each other: not all of them could be carried out. */
@@ -131,6 +143,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const confiner = yield* Confiner.forSpawner(spawner)
     const skipGrace = yield* SkipGrace
     const mounts = yield* SlowMounts
+    const clock = yield* Effect.clock
     const processes = new Map<ProcessId, ManagedProcess>()
     let open = 0
     let ending = false
@@ -174,10 +187,10 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const remains = new Set<ManagedProcess>()
 
     /** Removes a process: requests no longer find it. */
-    const forget = (process: ManagedProcess, weight: number) =>
+    const forget = (process: ManagedProcess) =>
       Effect.suspend(() => {
         processes.delete(process.processId)
-        allowance.give(weight)
+        allowance.give(process.weight)
         process.releaseOutput()
         remains.add(process)
         const ended = Array.from(remains).filter((other) => !other.hasRemains())
@@ -195,13 +208,20 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       })
     )
 
-    /** Starts the reports of a process. After its close it is retained for some time, then forgotten. */
-    const live = (process: ManagedProcess, weight: number) =>
-      process.listen(() => {
-        open--
-        // A fiber of the session: a fiber of the process cannot close the scope that it runs in.
-        forkIn(fibers, Effect.zipRight(Effect.sleep(limits.closedProcessRetentionMs), forget(process, weight)))
-      })
+    const forgetLater = (process: ManagedProcess, ms: number) => {
+      process.deadlines = { ...process.deadlines, forgottenAtMs: Monotonic.of(clock) + ms }
+      // A fiber of the session: a fiber of the process cannot close the scope that it runs in.
+      forkIn(fibers, Effect.zipRight(Effect.sleep(ms), forget(process)))
+    }
+
+    /** What follows the close of a process: it is retained for some time, then forgotten. */
+    const onClosed = (process: ManagedProcess) => () => {
+      open--
+      forgetLater(process, limits.closedProcessRetentionMs)
+    }
+
+    /** Starts the reports of a process. */
+    const live = (process: ManagedProcess) => process.listen(onClosed(process))
 
     const spawn = (spec: ChildSpec): Effect.Effect<Child, SpawnError> =>
       Effect.suspend(() => {
@@ -252,6 +272,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           policy?.allows ?? never,
           allowance
         )
+        process.weight = weight
         processes.set(params.processId, process)
         open++
         // The process is registered first: checking the confinement may take a while, and must not delay later
@@ -268,7 +289,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
             Effect.suspend(() => {
               open--
               process.spawnFailed()
-              return forget(process, weight)
+              return forget(process)
             })
           )
         )
@@ -280,9 +301,12 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           process.signal("SIGKILL", "tree")
         }
         // Later than the answer, also where that has to pass through the fiber of `carryOut`, or its fiber yields.
-        const lives = Effect.sync(() => live(process, weight))
+        const lives = Effect.sync(() => live(process))
         yield* fork(Effect.zipRight(Effect.yieldNow(), lives))
-        if (policy !== undefined) yield* forkFor(process, ProcessFibers.keepUp(process, confined, policy, spawn))
+        if (policy !== undefined && params.restart !== undefined) {
+          process.keeping = { spec: confined, options: params.restart, policy }
+          yield* forkFor(process, ProcessFibers.keepUp(process, confined, policy, spawn))
+        }
         if (params.timeoutMs !== undefined) yield* forkFor(process, ProcessFibers.expire(process, params.timeoutMs))
         return { pid: child.pid, confined: isConfined }
       }).pipe(
@@ -357,8 +381,107 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
         return running.map((process) => process.info())
       })
 
+    const untilSettled = (waitMs: number) =>
+      Effect.suspend(() => {
+        const unsettled = Array.from(processes.values()).filter(({ isSettled }) => !isSettled)
+        return Effect.forEach(unsettled, (process) => process.untilSettled(waitMs), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      })
+
+    const freeze = (writer: ImageWriter): SupervisorState => {
+      const now = Monotonic.of(clock)
+      const left = (atMs: number | undefined) => (atMs === undefined ? undefined : Math.max(0, atMs - now))
+      const freezeOne = (process: ManagedProcess, forgotten: boolean): SupervisedState => {
+        const { deadlines, keeping, weight } = process
+        return {
+          process: process.freeze(writer),
+          forgotten,
+          weight,
+          retainedMs: left(deadlines?.forgottenAtMs),
+          expiresMs: left(deadlines?.expiresAtMs),
+          killsMs: left(deadlines?.killsAtMs),
+          abandons: deadlines?.abandons ?? false,
+          restart:
+            keeping === undefined
+              ? undefined
+              : { spec: keeping.spec, options: keeping.options, state: keeping.policy.freeze() }
+        }
+      }
+      return {
+        processes: [
+          ...Array.from(processes.values())
+            .filter(({ tag }) => tag !== "Failed")
+            .map((one) => freezeOne(one, false)),
+          ...Array.from(remains)
+            .filter((one) => one.hasRemains())
+            .map((one) => freezeOne(one, true))
+        ]
+      }
+    }
+
+    /** Takes over one process. Returns what lets it go on. */
+    const adoptOne = (state: SupervisedState, reader: ImageReader, elapsedMs: number) =>
+      Effect.gen(function* () {
+        const { process: frozen, restart, weight } = state
+        const { handover } = spawner
+        if (handover === undefined) return yield* Effect.dieMessage("the spawner of this server adopts no children")
+        const policy =
+          restart === undefined ? undefined : yield* RestartPolicy.make(restart.options, restart.state, elapsedMs)
+        const process = yield* ManagedProcess.make(
+          scope,
+          frozen.description,
+          buffers.adopt(frozen.output, reader),
+          events,
+          limits.stdinQueueBytesPerProcess,
+          policy?.allows ?? never,
+          allowance
+        )
+        const begin = process.restore(frozen, handover.adopt(frozen.child, reader), reader)
+        const { tag } = process
+        const isClosed = tag === "Closed"
+        events.adopted(process, process.lastSeq, isClosed || tag === "Exited", isClosed)
+        if (state.forgotten) remains.add(process)
+        else {
+          process.weight = weight
+          allowance.restore(weight)
+          processes.set(process.processId, process)
+          if (!isClosed) open++
+        }
+        if (policy !== undefined && restart !== undefined) {
+          process.keeping = { spec: restart.spec, options: restart.options, policy }
+        }
+        const left = (ms: number | undefined) => (ms === undefined ? undefined : Math.max(0, ms - elapsedMs))
+        return Effect.gen(function* () {
+          begin(isClosed ? () => {} : onClosed(process))
+          const expiresMs = left(state.expiresMs)
+          const killsMs = left(state.killsMs)
+          // It may be about members of the tree that have survived.
+          if (killsMs !== undefined) yield* forkFor(process, ProcessFibers.killLater(process, killsMs, kill(process)))
+          if (isClosed) {
+            if (!state.forgotten) forgetLater(process, left(state.retainedMs) ?? limits.closedProcessRetentionMs)
+            return
+          }
+          if (policy !== undefined && restart !== undefined && (tag === "Running" || tag === "Restarting")) {
+            yield* forkFor(process, ProcessFibers.keepUp(process, restart.spec, policy, spawn))
+          }
+          if (expiresMs !== undefined) yield* forkFor(process, ProcessFibers.expire(process, expiresMs))
+          if (state.abandons) yield* forkFor(process, ProcessFibers.abandonOutput(process))
+        })
+      })
+
+    const adopt: Supervisor["adopt"] = (state, reader, elapsedMs) =>
+      Effect.map(
+        Effect.forEach(state.processes, (one) => adoptOne(one, reader, elapsedMs)),
+        (begins) => Effect.all(begins, { discard: true })
+      )
+
     return {
       start,
+      untilSettled,
+      freeze,
+      adopt,
       find: (processId) => processes.get(processId),
       carryOut,
       act,

@@ -48,7 +48,7 @@ export abstract class ProcessView {
   /** The size of its terminal; undefined on pipes. */
   protected size: TerminalSize | undefined
   /** The sizes that its terminal has had; undefined on pipes. */
-  readonly marks: ResizeMarks | undefined
+  marks: ResizeMarks | undefined
   protected readonly waiters = new Waiters()
 
   /** The processId as JSON text, for messages that are assembled without a JSON encoder. */

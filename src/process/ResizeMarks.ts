@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import type { TerminalSize } from "../protocol/ProcessSchemas.js"
+import type { MarksState } from "./ProcessImage.js"
 
 /** A change of the size. */
 export interface Mark extends TerminalSize {
@@ -22,13 +23,25 @@ export const maxMarks = 256
 
 /** The sizes of one terminal. */
 export class ResizeMarks {
-  private readonly marks: Array<Mark> = []
+  private readonly marks: Array<Mark>
   /** The size before the first mark. */
   private first: TerminalSize
-  private forgotten = 0
+  private forgotten: number
 
-  constructor(initial: TerminalSize) {
-    this.first = initial
+  /** No marks yet, or those of a process of the version of the server before. */
+  constructor(
+    initial: TerminalSize,
+    { first, forgotten, marks }: MarksState = { first: initial, forgotten: 0, marks: [] }
+  ) {
+    this.first = first
+    this.forgotten = forgotten
+    this.marks = [...marks]
+  }
+
+  /** Its state. */
+  freeze(): MarksState {
+    const { first, forgotten, marks } = this
+    return { first, forgotten, marks: [...marks] }
   }
 
   /** The number of marks so far, the forgotten ones included. */

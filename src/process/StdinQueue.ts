@@ -6,9 +6,11 @@
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import * as Immediate from "../internal/Immediate.js"
 import type { LimitReached } from "../protocol/Failure.js"
 import { type Allowance, unlimited, weightOf } from "./Allowance.js"
+import type { StdinState } from "./ProcessImage.js"
 
 /** The outcome of a write. */
 export type WriteStatus = "accepted" | "stdinClosed"
@@ -40,6 +42,17 @@ export interface StdinQueue {
   readonly end: () => void
   /** Tells that the child has exited or closed its end: waiting writes are refused. */
   readonly close: () => void
+  /** Its state, without what was passed to the child. Has no effect. */
+  readonly freeze: (writer: ImageWriter) => StdinState
+  /**
+   * Takes over the state of the version of the server before; `unsent` was passed to the child then, and has to be
+   * again: by the returned function, which calls its argument.
+   */
+  readonly restore: (
+    state: StdinState,
+    reader: ImageReader,
+    unsent: ReadonlyArray<Buffer>
+  ) => (write: Sink["write"]) => void
 }
 
 /** The writeIds of one process, for all of its children. */
@@ -49,6 +62,19 @@ export class WriteIds {
 
   /** The caller takes their memory before `add`; it is given back when they are forgotten. */
   constructor(private readonly allowance: Allowance = unlimited) {}
+
+  /** All of them, oldest first. */
+  list(): ReadonlyArray<string> {
+    return Array.from(this.ids)
+  }
+
+  /** Adds those of the version of the server before, and takes their memory. */
+  restore(writeIds: ReadonlyArray<string>): void {
+    for (const writeId of writeIds) {
+      this.allowance.restore(weightOf(writeId))
+      this.add(writeId)
+    }
+  }
 
   has(writeId: string): boolean {
     return this.ids.has(writeId)
@@ -96,12 +122,14 @@ export const make = (
     if (writeId !== undefined) ids.add(writeId)
     if (bytes.length === 0) return
     queued += bytes.length
-    sink.write(bytes, () => {
+    send(bytes, sink.write)
+  }
+  const send = (bytes: Buffer, write: Sink["write"]) =>
+    write(bytes, () => {
       queued -= bytes.length
       if (isTaken) allowance.give(bytes.length)
       admit()
     })
-  }
   const settle = (entry: Waiting, status: WriteStatus) => {
     for (const resume of entry.resumers) resume(status)
   }
@@ -170,6 +198,29 @@ export const make = (
       }
       if (isTaken) allowance.give(queued)
       isTaken = false
+    },
+    freeze: (writer) => ({
+      state,
+      waiting: waiting.map(({ bytes, writeId }) => ({
+        bytes: writer.bytes(bytes),
+        ...(writeId === undefined ? {} : { writeId })
+      }))
+    }),
+    restore: (frozen, reader, unsent) => {
+      state = frozen.state
+      for (const { bytes: section, writeId } of frozen.waiting) {
+        const bytes = reader.bytes(section)
+        allowance.restore(weigh(bytes, writeId))
+        waiting.push({ bytes, writeId, resumers: new Set() })
+      }
+      for (const { length } of unsent) {
+        queued += length
+        allowance.restore(length)
+      }
+      return (write) => {
+        for (const bytes of unsent) send(bytes, write)
+        admit()
+      }
     }
   }
 }

@@ -19,9 +19,22 @@ import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as OsError from "../protocol/OsError.js"
 import { attempt, type ChildSpec, type ExitStatus, type Identity, SpawnError } from "../spawn/Child.js"
+import type { LeaderState, NamespaceState } from "../spawn/ChildState.js"
 import type { Confinement } from "../spawn/Confinement.js"
 import { Guard } from "../spawn/Guard.js"
-import { ConfinedLauncher, Launcher, type Leader, makeExit, type Running, run, statusOf } from "../spawn/Launcher.js"
+import {
+  awaitEnd,
+  type ConfinedHandover,
+  ConfinedLauncher,
+  handoverOf,
+  Launcher,
+  type Leader,
+  type LeaderHandover,
+  makeExit,
+  type Running,
+  run,
+  statusOf
+} from "../spawn/Launcher.js"
 import * as MountProbe from "../spawn/MountProbe.js"
 import * as Posix from "../spawn/Posix.js"
 import { childrenOf, entryOf, isStranger, kill, membersOf, table } from "../spawn/ProcessTree.js"
@@ -153,6 +166,7 @@ const prefixNames = (env: ChildSpec["env"]): ChildSpec["env"] =>
   Object.fromEntries(Object.entries(env).map(([variable, value]) => [`+${variable}`, value]))
 
 interface Needs {
+  /** The path of the program. */
   readonly bubblewrap: string
   readonly trees: TreesShape
   readonly mounts: SlowMountsShape
@@ -175,7 +189,7 @@ const spawnBubblewrap = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: P
   try {
     const outside = { cwd: spec.cwd, env: prefixNames(spec.env) }
     const outer = run(trees, bubblewrap, argv, outside, [stdin, stdout, stderr, writeEnd, ...fds])
-    return { outer, reports: new Socket({ fd: readEnd, readable: true, writable: false }) }
+    return { outer, reports: readEnd }
   } catch (error) {
     closeSync(readEnd)
     throw error
@@ -186,7 +200,10 @@ const spawnBubblewrap = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: P
 }
 
 /** Holds the placeholders and the writable folders of a confinement; returns their release. */
-const hold = ({ places, writable }: Needs, confinement: Confinement | undefined): (() => void) => {
+const hold = (
+  { places, writable }: Pick<Needs, "places" | "writable">,
+  confinement: Confinement | undefined
+): (() => void) => {
   const releasePlaces = places.hold(confinement?.placeholders ?? [], confinement?.mounts?.map(({ path }) => path) ?? [])
   const releaseFolders = writable.hold(confinement)
   return () => {
@@ -206,86 +223,188 @@ const spawnHolding = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) => {
   }
 }
 
+/** A running bubblewrap, and what it needs. */
+interface Outer {
+  readonly outer: Running
+  readonly tree: Tree
+  /** The pipe on which `init` reports; -1 if it has been read to its end. */
+  readonly reports: number
+  readonly confinement: Confinement | undefined
+  /** Releases what is held for the confinement. */
+  readonly release: () => void
+}
+
+/** What is known of a namespace. */
+interface Standing {
+  /** The beginning of a report. */
+  readonly rest: string
+  /** How the program has ended, as reported. */
+  readonly ended: ExitStatus | undefined
+  /** Whether the server has killed it. */
+  readonly killed: boolean
+  /** Whether bubblewrap has ended, and that was reported. */
+  readonly over: boolean
+}
+
+interface Reports {
+  /** A line of `init`. */
+  readonly onLine: (line: ReturnType<typeof parse>) => void
+  /** Bubblewrap has ended. */
+  readonly onOver: (status: ExitStatus) => void
+}
+
+/** The namespace of a running bubblewrap. */
+const enclose = (
+  needs: Pick<Needs, "confined">,
+  { outer, tree, reports: fd, confinement, release }: Outer,
+  standing: Standing
+) => {
+  const { report, onExit } = makeExit()
+  let { rest, ended, killed: isKilled, over } = standing
+  let reports: Socket | undefined
+  let hasBegun = false
+  if (confinement !== undefined && !over) needs.confined.add(outer.pid)
+
+  /** Reads the reports. */
+  const begin = ({ onLine, onOver }: Reports) => {
+    hasBegun = true
+    const end = () =>
+      outer.onExit((status) => {
+        over = true
+        release()
+        needs.confined.delete(outer.pid)
+        tree.reaped()
+        onOver(status)
+        // Without a report, `init` was killed, and the whole namespace with it. A kill by the server outranks any
+        // report.
+        report(isKilled && status._tag === "Signaled" ? status : (ended ?? status))
+      })
+    if (fd === -1) return end()
+    const stream = new Socket({ fd, readable: true, writable: false })
+    reports = stream
+    stream.setEncoding("latin1")
+    stream.on("data", (text: string) => {
+      const lines = (rest + text).split("\n")
+      rest = lines.pop() ?? ""
+      for (const line of lines) {
+        const parsed = parse(line)
+        if (parsed.word === "ended") ended = decode(parsed.number)
+        onLine(parsed)
+      }
+      if (rest.length <= maxLine) return
+      stream.destroy()
+      tree.signal("SIGKILL", "tree")
+    })
+    stream.on("error", () => stream.destroy())
+    // Bubblewrap holds the pipe open until it exits.
+    stream.once("close", end)
+  }
+
+  const leaderOf = (found: Partial<Contained>): Leader => ({
+    pid: found.program?.pid ?? outer.pid,
+    root: tree.root,
+    onExit,
+    signal: (signal, target) => {
+      if (signal === "SIGKILL" && target === "tree") {
+        isKilled = true
+        return tree.signal(signal, target)
+      }
+      // The kill is sent later in this turn of the event loop. A later signal must not overtake it.
+      if (isKilled) return
+      const { init, program } = found
+      const current = program === undefined ? undefined : entryOf(program.pid)
+      if (program === undefined || current === undefined || isStranger(program, current)) return
+      if (target === "leader") return kill(current.pid, signal)
+      if (target === "group") return kill(-current.pid, signal)
+      if (init === undefined) return
+      // All processes of the namespace except `init`.
+      for (const { pid } of membersOf(init, table()).values()) if (pid !== init.pid) kill(pid, signal)
+    },
+    hasRemains: () => !over,
+    findRemains: () => !over,
+    // The guard need not know it: nothing in a namespace outlives its first process.
+    closeTerminal: () => {},
+    freeze: (writer) => ({
+      pid: found.program?.pid ?? outer.pid,
+      tree: tree.freeze(),
+      reported: over,
+      namespace: {
+        init: identity(found.init),
+        program: identity(found.program),
+        reports: fd === -1 || (hasBegun && reports?.destroyed !== false) ? null : writer.descriptor(fd),
+        rest,
+        ended,
+        killed: isKilled,
+        confinement
+      }
+    })
+  })
+
+  return { begin, leaderOf, isOver: () => over }
+}
+
+const identity = (of: Identity | undefined): Identity | undefined =>
+  of === undefined ? undefined : { pid: of.pid, startTime: of.startTime }
+
 const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
   Effect.gen(function* () {
     const waits = yield* SessionWaits
     yield* MountProbe.check(needs.mounts, needs.trees, () => [spec.cwd, ...Program.candidates(spec)])
     const refused = waits.refusal(false)
     if (refused !== undefined) return yield* refused
-    const { outer, reports, release } = yield* attempt(() => spawnHolding(needs, spec, stdio))
+    const started = yield* attempt(() => spawnHolding(needs, spec, stdio))
+    const { outer } = started
     const tree = needs.trees.track(outer.pid)
-    if (spec.confinement !== undefined) needs.confined.add(outer.pid)
-    const { report, onExit } = makeExit()
-    let ended: ExitStatus | undefined
-    let over = false
-    let isKilled = false
-
-    const leaderOf = (found: Contained | undefined): Leader => ({
-      pid: found?.program.pid ?? outer.pid,
-      root: tree.root,
-      onExit,
-      signal: (signal, target) => {
-        if (signal === "SIGKILL" && target === "tree") {
-          isKilled = true
-          return tree.signal(signal, target)
-        }
-        // The kill is sent later in this turn of the event loop. A later signal must not overtake it.
-        if (isKilled) return
-        const current = found === undefined ? undefined : entryOf(found.program.pid)
-        if (found === undefined || current === undefined || isStranger(found.program, current)) return
-        if (target === "leader") return kill(current.pid, signal)
-        if (target === "group") return kill(-current.pid, signal)
-        // All processes of the namespace except `init`.
-        for (const { pid } of membersOf(found.init, table()).values()) if (pid !== found.init.pid) kill(pid, signal)
-      },
-      hasRemains: () => !over,
-      findRemains: () => !over,
-      // The guard need not know it: nothing in a namespace outlives its first process.
-      closeTerminal: () => {}
-    })
+    const fresh = { rest: "", ended: undefined, killed: false, over: false }
+    const space = enclose(needs, { ...started, tree, confinement: spec.confinement }, fresh)
 
     return yield* Effect.async<Leader, SpawnError>((resume) => {
       const fail = (message: string) => {
-        if (!over) tree.signal("SIGKILL", "tree")
+        if (!space.isOver()) tree.signal("SIGKILL", "tree")
         resume(new SpawnError({ message }))
       }
       const endWait = waits.begin((message = `bubblewrap did not start the process within ${answerMs / 1000} s`) =>
         fail(message)
       )
-      const take = (line: string) => {
-        const { word, number } = parse(line)
-        if (word === "ended") ended = decode(number)
-        else endWait()
-        if (word === "started") resume(Effect.succeed(leaderOf(containedIn(outer.pid))))
-        if (word === "failed") fail(OsError.text(OsError.codeName(number)))
-      }
-      let rest = ""
-      reports.setEncoding("latin1")
-      reports.on("data", (text: string) => {
-        const lines = (rest + text).split("\n")
-        rest = lines.pop() ?? ""
-        for (const line of lines) take(line)
-        if (rest.length <= maxLine) return
-        reports.destroy()
-        tree.signal("SIGKILL", "tree")
-      })
-      reports.on("error", () => reports.destroy())
-      // Bubblewrap holds the pipe open until it exits.
-      reports.once("close", () =>
-        outer.onExit((status) => {
-          over = true
+      space.begin({
+        onLine: ({ word, number }) => {
+          if (word !== "ended") endWait()
+          if (word === "started") resume(Effect.succeed(space.leaderOf(containedIn(outer.pid) ?? {})))
+          if (word === "failed") fail(OsError.text(OsError.codeName(number)))
+        },
+        onOver: (status) => {
           endWait()
-          release()
-          needs.confined.delete(outer.pid)
-          tree.reaped()
           fail(`bubblewrap could not start the process (${describe(status)})`)
-          // Without a report, `init` was killed, and the whole namespace with it. A kill by the server outranks any
-          // report.
-          report(isKilled && status._tag === "Signaled" ? status : (ended ?? status))
-        })
-      )
+        }
+      })
     })
   })
+
+/** A leader in a namespace that the version of the server before has started. */
+const adopt = (needs: Omit<Needs, "bubblewrap">, state: LeaderState, namespace: NamespaceState): Leader => {
+  const { tree: treeState, reported: over } = state
+  const { init, program, reports, confinement } = namespace
+  const tree = needs.trees.adopt(treeState)
+  const release = over ? () => {} : hold(needs, confinement)
+  const space = enclose(
+    needs,
+    { outer: awaitEnd(treeState.pid), tree, reports: reports ?? -1, confinement, release },
+    { rest: namespace.rest, ended: namespace.ended, killed: namespace.killed, over }
+  )
+  const leader = space.leaderOf({
+    ...(init === undefined ? {} : { init }),
+    ...(program === undefined ? {} : { program })
+  })
+  return {
+    ...leader,
+    pid: state.pid,
+    onExit: (listen) => {
+      leader.onExit(listen)
+      tree.begin()
+      if (!over) space.begin({ onLine: () => {}, onOver: () => {} })
+    }
+  }
+}
 
 const startWorker = (
   needs: Needs,
@@ -342,6 +461,10 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly checkConfining: Effect.Effect<void, BubblewrapUnavailable>
     /** Starts a child in a PID namespace, and in its confinement if it has one. */
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
+    /** Hands over the leaders in namespaces. */
+    readonly handover: ConfinedHandover
+    /** The same for a launcher that starts every leader in a namespace. */
+    readonly handoverOfAll: LeaderHandover
     /** The pids of the roots of running confined programs' trees. */
     readonly confined: () => ReadonlySet<number>
     /** Waits until all slow mounts that these paths lead to have answered; fails if one does not in time. */
@@ -371,7 +494,18 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
       const writable = WritableFolders.make()
       const needs = { trees, mounts, places, confined, writable }
       const program = yield* checkedOnce(find)
+      const handover: ConfinedHandover = {
+        freeze: places.freeze,
+        restore: places.restore,
+        begin: places.releaseOthers,
+        adopt: (state) => {
+          if (state.namespace === undefined) throw new Error("the state is not of a leader in a namespace")
+          return adopt(needs, state, state.namespace)
+        }
+      }
       return {
+        handover,
+        handoverOfAll: handoverOf(trees, handover),
         check: Effect.asVoid(program),
         confined: () => confined,
         probe: (paths) => MountProbe.check(mounts, trees, paths),
@@ -401,7 +535,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
 /** Starts confined programs with bubblewrap. */
 export const layerConfined: Layer.Layer<never, never, Bubblewrap> = Layer.effect(
   ConfinedLauncher,
-  Effect.map(Bubblewrap, ({ launch }) => ({ launch }))
+  Effect.map(Bubblewrap, ({ launch, handover }) => ({ launch, handover }))
 )
 
 /** Starts every program in its own PID namespace. */
@@ -412,7 +546,7 @@ const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = 
     yield* bubblewrap.check.pipe(
       Effect.mapError(({ message }) => new BubblewrapUnavailable({ message: `cannot contain processes: ${message}` }))
     )
-    return { confines: true, launch: bubblewrap.launch }
+    return { confines: true, launch: bubblewrap.launch, handover: bubblewrap.handoverOfAll }
   })
 )
 

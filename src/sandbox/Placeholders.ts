@@ -20,8 +20,10 @@ import { basename, dirname } from "node:path"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { ImageWriter } from "../internal/Image.js"
 import * as OsError from "../protocol/OsError.js"
 import { SpawnError } from "../spawn/Child.js"
+import type { PlaceholderState } from "../spawn/ChildState.js"
 import { Guard } from "../spawn/Guard.js"
 import * as Posix from "../spawn/Posix.js"
 import { openExactly } from "./ExactPath.js"
@@ -36,6 +38,12 @@ export interface Shape {
   readonly hold: (paths: ReadonlyArray<string>, mounted: ReadonlyArray<string>) => () => void
   /** Whether a directory is a placeholder, also of another server. False once it is no longer empty. */
   readonly has: (path: string) => boolean
+  /** The placeholders that are held. Their descriptors stay open, and so their locks stay. */
+  readonly freeze: (writer: ImageWriter) => ReadonlyArray<PlaceholderState>
+  /** Keeps those of the version of the server before, for calls of `hold` until `releaseOthers`. */
+  readonly restore: (placeholders: ReadonlyArray<PlaceholderState>) => void
+  /** Removes those that were restored and are not held. */
+  readonly releaseOthers: () => void
 }
 
 /** Acts in the directory that was resolved, even if a link has since replaced it. */
@@ -124,7 +132,7 @@ const remove = (path: string, fd: number) => {
   }
 }
 
-const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
+const make = ({ addFolder, removeFolder, restoreFolder }: Guard["Type"]): Shape => {
   const held = new Map<string, { readonly fd: number; holders: number }>()
 
   const open = (path: string): number => {
@@ -151,16 +159,29 @@ const make = ({ addFolder, removeFolder }: Guard["Type"]): Shape => {
     addFolder(path)
   }
 
-  const drop = (path: string) => {
-    const known = held.get(path)
-    if (known === undefined || --known.holders > 0) return
+  const forget = (path: string, fd: number) => {
     held.delete(path)
     removeFolder(path)
-    remove(path, known.fd)
+    remove(path, fd)
+  }
+
+  const drop = (path: string) => {
+    const known = held.get(path)
+    if (known !== undefined && --known.holders === 0) forget(path, known.fd)
   }
 
   return {
     has: isPlaceholder,
+    freeze: (writer) => Array.from(held, ([path, { fd }]) => ({ path, fd: writer.descriptor(fd) })),
+    restore: (placeholders) => {
+      for (const { path, fd } of placeholders) {
+        held.set(path, { fd, holders: 0 })
+        restoreFolder(path)
+      }
+    },
+    releaseOthers: () => {
+      for (const [path, { fd, holders }] of held) if (holders === 0) forget(path, fd)
+    },
     hold: (paths, mounted) => {
       const taken: Array<string> = []
       const release = () => {

@@ -6,9 +6,11 @@
 import type { Buffer } from "node:buffer"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import * as OsError from "../protocol/OsError.js"
 import type { Signal } from "../protocol/Signals.js"
+import type { ChildState, SpawnerState } from "./ChildState.js"
 import type { Confinement } from "./Confinement.js"
 
 /**
@@ -125,6 +127,11 @@ export interface Child {
   readonly findRemains: () => boolean
   /** Reports the output written so far, then `onOutputEnd`, even if a process still holds the other end. */
   readonly abandonOutput: () => void
+  /**
+   * Its state, for `Handover.adopt`; it goes on unchanged. Throws a `CannotFreeze` if it cannot be handed over. Absent:
+   * no child of its spawner can be.
+   */
+  readonly freeze?: (writer: ImageWriter) => ChildState
 }
 
 /**
@@ -133,6 +140,26 @@ export interface Child {
  * @category errors
  */
 export class SpawnError extends Data.TaggedError("SpawnError")<{ readonly message: string }> {}
+
+/**
+ * Hands children to the version of the server that replaces this one in the same process. Until `begin`, the new one
+ * takes nothing from a descriptor and waits for no process: the old one may have to take over again.
+ *
+ * @category models
+ */
+export interface Handover {
+  /** The state that the children have in common. Has no effect. */
+  readonly freeze: (writer: ImageWriter) => SpawnerState
+  /** Restores it. Call it once, before `adopt`. */
+  readonly restore: (state: SpawnerState) => void
+  /**
+   * A child of the other version, which reports from `listen` on. The input that was not sent is not sent: the caller
+   * has to write it again. Throws if the state cannot be restored.
+   */
+  readonly adopt: (state: ChildState, reader: ImageReader) => Child
+  /** Ends the processes that nobody has adopted. Call it once, after all calls of `adopt`. */
+  readonly begin: () => void
+}
 
 /**
  * The shape of a spawner service, which starts children.
@@ -150,6 +177,8 @@ export interface Spawns {
    * reports late may be asynchronous.
    */
   readonly spawn: (spec: ChildSpec) => Effect.Effect<Child, SpawnError>
+  /** Absent: its children cannot be handed over, and a server with any cannot be replaced while it runs. */
+  readonly handover?: Handover
 }
 
 /**

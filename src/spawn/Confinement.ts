@@ -16,7 +16,7 @@ export type Mount =
 /** The mounts and the network of a confined program. */
 export interface Confinement {
   /** From the outermost path to the innermost; undefined leaves all files visible. */
-  readonly mounts: ReadonlyArray<Mount> | undefined
+  readonly mounts?: ReadonlyArray<Mount> | undefined
   /** Paths without a file, where none may appear: directories are kept there while anything is confined. */
   readonly placeholders: ReadonlyArray<string>
   /** Whether it gets a network namespace of its own. */

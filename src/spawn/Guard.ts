@@ -16,6 +16,7 @@ import type * as Scope from "effect/Scope"
 import * as OsError from "../protocol/OsError.js"
 import * as Signals from "../protocol/Signals.js"
 import type { Identity } from "./Child.js"
+import type { GuardState } from "./ChildState.js"
 import * as Posix from "./Posix.js"
 
 /** How long after a failure the next guard is started, in milliseconds. Doubles each time, up to the maximum. */
@@ -48,6 +49,19 @@ export interface Shape {
   readonly addFolder: (path: string) => void
   /** Makes the guard keep this folder. */
   readonly removeFolder: (path: string) => void
+  /** What is handed to the version of the server that replaces this one: the running guard, and what it knows. */
+  readonly freeze: () => GuardState
+  /** Takes over the guard of the version before. Call it first. */
+  readonly adopt: (state: GuardState) => void
+  /** Adds a leader that the adopted guard knows. */
+  readonly restore: (leader: Identity) => void
+  /** Adds a folder that the adopted guard knows. */
+  readonly restoreFolder: (path: string) => void
+  /**
+   * The leaders that the adopted guard knows, and that were not restored. Call it once, after all are restored: from
+   * here on a guard runs if there are leaders.
+   */
+  readonly takeOthers: () => ReadonlyArray<Identity>
 }
 
 /** A running guard. */
@@ -58,17 +72,22 @@ export interface Running {
   readonly write: (line: string) => void
   /** Closes the socket. No message may follow. */
   readonly end: () => void
+  /** Its state, for `Start`; absent if it cannot be handed over. */
+  readonly freeze?: () => Carried
 }
 
-/** Starts a guard, or throws. Calls `onFailure` in a later turn when the guard ends. */
-export type Start = (onFailure: (reason: string) => void) => Running
+/** A guard that the version before has started. */
+type Carried = NonNullable<GuardState["running"]>
 
-const startProgram: Start = (onFailure) => {
-  const [socket, theirs] = Posix.guardSocket()
+/** Starts a guard, or goes on with one, or throws. Calls `onFailure` in a later turn when the guard ends. */
+export type Start = (onFailure: (reason: string) => void, carried?: Carried) => Running
+
+const startProgram: Start = (onFailure, carried) => {
+  const [socket, theirs] = carried === undefined ? Posix.guardSocket() : [carried.socket, undefined]
   let isOpen = true
   let stopWaiting = () => {}
   // Messages that did not fit into the socket's buffer.
-  let unread: Array<string> = []
+  let unread = [...(carried?.unread ?? [])]
 
   const close = () => {
     if (!isOpen) return
@@ -83,18 +102,26 @@ const startProgram: Start = (onFailure) => {
     if (unread.length > 0) stopWaiting = Posix.onWritable(socket, flush)
   }
 
+  const onExit = (code: number, signal: number) => {
+    close()
+    onFailure(`it ended with ${signal === 0 ? `status ${code}` : Signals.nameOf(signal)}`)
+  }
+  const start = (): number => {
+    if (carried !== undefined) Posix.adopt(carried.pid, onExit)
+    if (theirs === undefined) return carried?.pid ?? -1
+    return Posix.spawn(Posix.guardProgram(), ["exec-server-guard"], [], "/", [theirs, -1, -1], onExit)
+  }
+
   let pid: number
   try {
-    pid = Posix.spawn(Posix.guardProgram(), ["exec-server-guard"], [], "/", [theirs, -1, -1], (code, signal) => {
-      close()
-      onFailure(`it ended with ${signal === 0 ? `status ${code}` : Signals.nameOf(signal)}`)
-    })
+    pid = start()
   } catch (error) {
     close()
     throw new Error(OsError.describe(error))
   } finally {
-    closeSync(theirs)
+    if (theirs !== undefined) closeSync(theirs)
   }
+  if (unread.length > 0) flush()
 
   return {
     socket,
@@ -104,7 +131,8 @@ const startProgram: Start = (onFailure) => {
       if (unread.push(line) === 1) stopWaiting = Posix.onWritable(socket, flush)
       if (unread.length === maxUnread) process.kill(pid, "SIGKILL")
     },
-    end: close
+    end: close,
+    freeze: () => ({ pid, socket, unread })
   }
 }
 
@@ -138,7 +166,11 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
     const report = makeReport(fork)
     const leaders = new Map<number, Identity>()
     const folders = new Set<string>()
+    /** What the adopted guard knows, and nobody has restored. */
+    const others = new Map<number, Identity>()
     let running: Running | undefined
+    /** The guard of the version before. Another one has to be told of what is restored. */
+    let adopted: Running | undefined
     let isWaiting = false
     let retryMs = firstRetryMs
     let closed = false
@@ -154,17 +186,23 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
       retryMs = Math.min(2 * retryMs, maxRetryMs)
     }
 
-    const restart = () => {
-      isWaiting = false
+    const run = (carried?: Carried): boolean => {
       const startedAt = clock.unsafeCurrentTimeMillis()
       try {
         const started = start((reason) => {
           if (!closed && running === started) failed(reason, clock.unsafeCurrentTimeMillis() - startedAt)
-        })
+        }, carried)
         running = started
+        return true
       } catch (error) {
-        return failed(String(error), 0)
+        failed(String(error), 0)
+        return false
       }
+    }
+
+    const restart = () => {
+      isWaiting = false
+      if (!run()) return
       for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}`)
       for (const folder of folders) tell(`f ${folder}`)
     }
@@ -208,6 +246,33 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
       removeFolder: (path) => {
         folders.delete(path)
         tell(`g ${path}`)
+      },
+      freeze: () => {
+        const carried = running?.freeze?.()
+        return {
+          ...(carried === undefined ? {} : { running: carried }),
+          leaders: Array.from(leaders.values(), ({ pid, startTime }) => ({ pid, startTime })),
+          folders: Array.from(folders)
+        }
+      },
+      adopt: (state) => {
+        for (const leader of state.leaders) others.set(leader.pid, leader)
+        if (state.running !== undefined && run(state.running)) adopted = running
+      },
+      restore: (leader) => {
+        others.delete(leader.pid)
+        leaders.set(leader.pid, leader)
+        if (running !== adopted) tell(`+ ${leader.pid} ${leader.startTime}`)
+      },
+      restoreFolder: (path) => {
+        folders.add(path)
+        if (running !== adopted) tell(`f ${path}`)
+      },
+      takeOthers: () => {
+        const taken = Array.from(others.values())
+        others.clear()
+        if (leaders.size > 0 && running === undefined && !isWaiting) restart()
+        return taken
       }
     }
   })
@@ -227,6 +292,11 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
     unregister: () => {},
     closeTerminal: () => {},
     addFolder: () => {},
-    removeFolder: () => {}
+    removeFolder: () => {},
+    freeze: () => ({ leaders: [], folders: [] }),
+    adopt: () => {},
+    restore: () => {},
+    restoreFolder: () => {},
+    takeOthers: () => []
   })
 }

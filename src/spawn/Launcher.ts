@@ -6,9 +6,11 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { ImageWriter } from "../internal/Image.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Signals from "../protocol/Signals.js"
 import { attempt, type ChildSpec, ExitStatus, SpawnError } from "./Child.js"
+import type { LeaderState, PlaceholderState, SpawnerState } from "./ChildState.js"
 import * as Posix from "./Posix.js"
 import { ProcessTrees, type Tree, type Shape as TreesShape } from "./ProcessTrees.js"
 import * as Program from "./Program.js"
@@ -28,7 +30,10 @@ export interface Running {
 /** A started leader, and its tree. */
 export interface Leader
   extends Running,
-    Pick<Tree, "root" | "signal" | "hasRemains" | "findRemains" | "closeTerminal"> {}
+    Pick<Tree, "root" | "signal" | "hasRemains" | "findRemains" | "closeTerminal"> {
+  /** Its state, for `Handover.adopt`. */
+  readonly freeze: (writer: ImageWriter) => LeaderState
+}
 
 /** The exit status from a status and a signal. `Lost` if the system reported neither. */
 export const statusOf = (code: number, signal: number): ExitStatus => {
@@ -82,22 +87,41 @@ const runProgram = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Run
   }
 }
 
+/** The leader of a tree. `isReported`: its end was reported before. */
+const lead = (tree: Tree, { pid, onExit }: Running, isReported = false): Leader => ({
+  pid,
+  onExit: (listen) =>
+    onExit((status) => {
+      tree.reaped()
+      isReported = true
+      listen(status)
+    }),
+  root: tree.root,
+  signal: tree.signal,
+  hasRemains: tree.hasRemains,
+  findRemains: tree.findRemains,
+  closeTerminal: tree.closeTerminal,
+  freeze: () => ({ pid, tree: tree.freeze(), reported: isReported })
+})
+
 /** Makes a process that was just started the leader of a tree. */
-const toLeader = (trees: TreesShape, { pid, onExit }: Running): Leader => {
-  const tree = trees.track(pid)
-  return {
-    pid,
-    onExit: (listen) =>
-      onExit((status) => {
-        tree.reaped()
-        listen(status)
-      }),
-    root: tree.root,
-    signal: tree.signal,
-    hasRemains: tree.hasRemains,
-    findRemains: tree.findRemains,
-    closeTerminal: tree.closeTerminal
+const toLeader = (trees: TreesShape, running: Running): Leader => lead(trees.track(running.pid), running)
+
+/** A process that the version of the server before has started. Its end is waited for once there is a listener. */
+export const awaitEnd = (pid: number): Running => ({
+  pid,
+  onExit: (listen) => Posix.adopt(pid, (code, signal) => listen(statusOf(code, signal)))
+})
+
+/** A leader that the version of the server before has started, without a namespace. */
+export const adoptLeader = (trees: TreesShape, { pid, tree: state, reported }: LeaderState): Leader => {
+  const tree = trees.adopt(state)
+  const { onExit } = awaitEnd(pid)
+  const begin: Running["onExit"] = (listen) => {
+    tree.begin()
+    if (!reported) onExit(listen)
   }
+  return lead(tree, { pid, onExit: begin }, reported)
 }
 
 /** Starts one of the server's own programs as a leader, in `/`. Throws system errors. */
@@ -133,9 +157,51 @@ const launchSlowly = (mounts: SlowMountsShape, trees: TreesShape, spec: ChildSpe
 /** Starts leaders on descriptors, or as the owner of a terminal. */
 type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
 
+/** Hands the leaders of confined children over. */
+export interface ConfinedHandover {
+  /** The placeholders that are held. */
+  readonly freeze: (writer: ImageWriter) => ReadonlyArray<PlaceholderState>
+  /** Holds them again, until `begin`. */
+  readonly restore: (placeholders: ReadonlyArray<PlaceholderState>) => void
+  /** A leader in a namespace. */
+  readonly adopt: (state: LeaderState) => Leader
+  /** Releases what no adopted leader needs. */
+  readonly begin: () => void
+}
+
+/** Hands leaders over; see `Handover` of Child.ts. */
+export interface LeaderHandover {
+  readonly freeze: (writer: ImageWriter) => SpawnerState
+  readonly restore: (state: SpawnerState) => void
+  readonly adopt: (state: LeaderState) => Leader
+  readonly begin: () => void
+}
+
+/** Hands over the leaders of these trees. */
+export const handoverOf = (trees: TreesShape, confined: ConfinedHandover | undefined): LeaderHandover => ({
+  freeze: (writer) => {
+    const guard = trees.freezeGuard()
+    if (guard.running !== undefined) writer.descriptor(guard.running.socket)
+    return { guard, placeholders: confined?.freeze(writer) ?? [] }
+  },
+  restore: ({ guard, placeholders }) => {
+    if (guard !== undefined) trees.adoptGuard(guard)
+    confined?.restore(placeholders)
+  },
+  adopt: (state) => {
+    if (state.namespace === undefined) return adoptLeader(trees, state)
+    if (confined === undefined) throw new Error("this server has no bubblewrap for a child in a namespace")
+    return confined.adopt(state)
+  },
+  begin: () => {
+    trees.endOthers()
+    confined?.begin()
+  }
+})
+
 /** Starts the leaders of confined children. By default there is none, and no child can be confined. */
 export class ConfinedLauncher extends Context.Reference<ConfinedLauncher>()("exec-server/ConfinedLauncher", {
-  defaultValue: (): { readonly launch: Launch } | undefined => undefined
+  defaultValue: (): { readonly launch: Launch; readonly handover: ConfinedHandover } | undefined => undefined
 }) {}
 
 /** Starts leaders. */
@@ -146,6 +212,8 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
     readonly confines: boolean
     /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
     readonly launch: Launch
+    /** Hands its leaders over. */
+    readonly handover: LeaderHandover
   }
 >() {
   /**
@@ -160,6 +228,7 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
       const mounts = yield* SlowMounts
       return {
         confines: confined !== undefined,
+        handover: handoverOf(trees, confined?.handover),
         launch: (spec, stdio) => {
           if (spec.confinement === undefined) {
             return mounts.isPresent() ? launchSlowly(mounts, trees, spec, stdio) : launch(trees, spec, stdio)

@@ -29,17 +29,22 @@ export class PipeReader {
   private readonly buffer = new ReadBuffer(chunksAtOnce)
   private readonly large = new Set<Socket>()
 
-  /** A stream that reports the bytes of a pipe, chunk by chunk. They are valid during the call. */
-  read(fd: number, onBytes: (bytes: Buffer) => void): Socket {
+  /**
+   * A stream that reports the bytes of a pipe, chunk by chunk. They are valid during the call. `isLarge`: whether the
+   * pipe was enlarged before.
+   */
+  read(fd: number, onBytes: (bytes: Buffer) => void, isLarge = false): Socket {
     const { large } = this
     const { all, chunk } = this.buffer
     let timesFull = 0
-    let isLarge = false
+    const count = () => {
+      large.add(socket)
+      socket.once("close", () => large.delete(socket))
+    }
     const enlarge = () => {
       if (large.size >= maxLargePipes || !Posix.setPipeSize(fd, largePipeBytes)) return
       isLarge = true
-      large.add(socket)
-      socket.once("close", () => large.delete(socket))
+      count()
     }
     const options: SocketConstructorOpts & { readonly onread: OnReadOpts } = {
       fd,
@@ -58,7 +63,13 @@ export class PipeReader {
       }
     }
     const socket = new Socket(options)
+    if (isLarge) count()
     return socket
+  }
+
+  /** Whether the pipe of a stream was enlarged. */
+  isLarge(socket: Socket): boolean {
+    return this.large.has(socket)
   }
 
   /** Reports the remaining bytes of a pipe, chunk by chunk. They are valid during the call. */

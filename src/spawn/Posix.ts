@@ -40,6 +40,8 @@ export interface Native {
     onStarted?: (result: number, index: number) => void
   ) => number
   readonly abandon: (token: number) => number
+  readonly adopt: (pid: number, onExit: (code: number, signal: number) => void) => number
+  readonly setNonBlocking: (fd: number) => number
   readonly hasChanged: (fd: number) => boolean
   readonly lock: (fd: number, isExclusive: boolean) => number
   readonly nextData: (fd: number, from: number) => Promise<number>
@@ -133,6 +135,20 @@ export const spawn = (
   const terminal = isTerminal(stdio) ? stdio : undefined
   const given = isTerminal(stdio) ? stdio.path : stdio
   return check(native().spawn([file], argv, env, cwd, given, onExit, guard, terminal?.master ?? -1)) as number
+}
+
+/**
+ * Reports the end of a child, as `spawn` does, that the program executed before in this process has started. One that
+ * has ended is reported with its true status, and a pid that is no child as one whose status was lost. Throws like
+ * node:fs.
+ */
+export const adopt = (pid: number, onExit: (code: number, signal: number) => void): void => {
+  check(native().adopt(pid, onExit))
+}
+
+/** Makes reads and writes of a descriptor fail instead of waiting. Throws like node:fs. */
+export const setNonBlocking = (fd: number): void => {
+  check(native().setNonBlocking(fd))
 }
 
 /** A start on another thread. */

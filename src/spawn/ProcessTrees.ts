@@ -8,7 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
 import type { Identity, Root, SignalTarget } from "./Child.js"
+import type { GuardState, TreeState } from "./ChildState.js"
 import { Guard } from "./Guard.js"
+import * as Posix from "./Posix.js"
 import { type Entry, entryOf, kill, killAll, membersOf, recipientsOf, table } from "./ProcessTree.js"
 
 /**
@@ -34,6 +36,14 @@ export interface Tree {
   readonly findRemains: () => boolean
   /** Tells that the server has closed the leader's terminal. */
   readonly closeTerminal: () => void
+  /** Its state, for `adopt`. */
+  readonly freeze: () => TreeState
+}
+
+/** A tree of the version before. */
+export interface AdoptedTree extends Tree {
+  /** Acts on it from now on: carries out a kill that was due. Call it once. */
+  readonly begin: () => void
 }
 
 /** The trees of all children. */
@@ -42,6 +52,14 @@ export interface Shape {
   readonly track: (pid: number) => Tree
   /** The socket on which leaders register with the guard during their start. */
   readonly guardSocket: () => number
+  /** The state of the guard. */
+  readonly freezeGuard: () => GuardState
+  /** Takes over the guard of the version before. Call it before `adopt`. */
+  readonly adoptGuard: (state: GuardState) => void
+  /** Tracks a tree that `freeze` described. */
+  readonly adopt: (state: TreeState) => AdoptedTree
+  /** Ends the trees that the guard knows from the version before, and that were not adopted. */
+  readonly endOthers: () => void
 }
 
 const make = Effect.gen(function* () {
@@ -93,10 +111,10 @@ const make = Effect.gen(function* () {
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
-  const track = (pid: number): Tree => {
-    const leader: Identity & { strays?: ReadonlyArray<Identity> } = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+  /** The tree of a registered leader. */
+  const manage = (leader: Identity & { strays?: ReadonlyArray<Identity> }, isReaped = false): Tree => {
+    const { pid } = leader
     let isDoomed = false
-    guard.register(leader)
 
     /**
      * Remembers members outside of the leader's session. A signal to the tree may end the leader, and they could not be
@@ -123,6 +141,7 @@ const make = Effect.gen(function* () {
         for (const recipient of recipientsOf(leader, target, members)) kill(recipient, signal)
       },
       reaped: () => {
+        isReaped = true
         leaderless.add(leader)
         schedule()
       },
@@ -131,10 +150,56 @@ const make = Effect.gen(function* () {
         if (leaderless.has(leader)) forgetIfGone(leader, tableOfThisTurn())
         return leaderless.has(leader)
       },
-      closeTerminal: () => guard.closeTerminal(leader)
+      closeTerminal: () => guard.closeTerminal(leader),
+      freeze: () => ({
+        pid,
+        startTime: leader.startTime,
+        strays: leader.strays ?? [],
+        reaped: isReaped,
+        remains: leaderless.has(leader),
+        doomed: doomed.includes(leader)
+      })
     }
   }
-  return { track, guardSocket: guard.socket }
+
+  const track = (pid: number): Tree => {
+    const leader = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
+    guard.register(leader)
+    return manage(leader)
+  }
+
+  const adopt = ({ pid, startTime, strays, reaped, remains, doomed }: TreeState): AdoptedTree => {
+    const leader = { pid, startTime, ...(strays.length === 0 ? {} : { strays }) }
+    if (!reaped || remains) for (const each of [leader, ...strays]) guard.restore(each)
+    const tree = manage(leader, reaped)
+    return {
+      ...tree,
+      begin: () => {
+        if (reaped && remains) tree.reaped()
+        if (doomed) tree.signal("SIGKILL", "tree")
+      }
+    }
+  }
+
+  const endOthers = () => {
+    for (const { pid, startTime } of guard.takeOthers()) {
+      const leader = { pid, startTime }
+      guard.restore(leader)
+      const tree = manage(leader)
+      // Whether it has ended is unknown: then its pid may be that of another process, which the start time tells.
+      Posix.adopt(pid, tree.reaped)
+      tree.signal("SIGKILL", "tree")
+    }
+  }
+
+  return {
+    track,
+    guardSocket: guard.socket,
+    freezeGuard: guard.freeze,
+    adoptGuard: guard.adopt,
+    adopt,
+    endOthers
+  }
 })
 
 /** The trees of a server's children. */

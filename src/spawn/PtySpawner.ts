@@ -15,10 +15,11 @@ import { ReadStream } from "node:tty"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "./Child.js"
+import { attempt, type Child, type ChildEvents, type ExitStatus, SpawnError, type Spawns } from "./Child.js"
+import type { TerminalState } from "./ChildState.js"
+import * as InputWriter from "./InputWriter.js"
 import { Launcher, type Leader } from "./Launcher.js"
 import * as Posix from "./Posix.js"
-import * as PtyWriter from "./PtyWriter.js"
 import { ReadBuffer } from "./ReadBuffer.js"
 
 /** The part of node-pty below its streams. Its typings lack it, hence the exact version in package.json. */
@@ -49,13 +50,25 @@ const lineEnds: ReadonlySet<number> = new Set([10, 13])
 /** ^D, the default end-of-file character of a terminal. */
 const defaultEof = 4
 
-const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, slave: number): Child => {
-  const input = PtyWriter.make(fd)
+/** What is known of a child besides its terminal. */
+type Standing = Pick<TerminalState, "abandoned" | "atLineStart">
+
+/** `fd` and `slave` are -1 if closed: before the child was adopted, its output had ended or its leader exited. */
+const manage = (
+  pty: NodePty,
+  buffer: ReadBuffer,
+  leader: Leader,
+  fd: number,
+  slave: number,
+  standing: Standing
+): Child => {
+  const input = InputWriter.make(fd)
   // The descriptor is open from the start, before `listen`, until the output has ended.
-  let isOpen = true
+  let isOpen = fd !== -1
+  let isSlaveOpen = slave !== -1
   let isPaused = false
-  let isAbandoned = false
-  let atLineStart = true
+  let isAbandoned = standing.abandoned
+  let { atLineStart } = standing
   let terminal: ReadStream | undefined
   let finish = () => {}
   // Read when needed: a program may have changed the character.
@@ -65,6 +78,16 @@ const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, sl
     // Each read of at most 4 kB is passed on at once, while the kernel prepares the next one. Collecting reads first is
     // slower: a third of the throughput is lost (`node scratch/bench.mjs --only pty`).
     const onOutput = (bytes: Buffer) => events.onOutput("pty", bytes)
+    const onExit = (listener: (status: ExitStatus) => void) =>
+      leader.onExit((status) => {
+        closeSync(slave)
+        isSlaveOpen = false
+        listener(status)
+      })
+    if (!isOpen) {
+      onExit(events.onExit)
+      return void setImmediate(events.onOutputEnd)
+    }
     const stream = new ReadStream(fd, {
       // The end of reading must not close the descriptor: `drain` reads what libuv left.
       allowHalfOpen: true,
@@ -89,8 +112,7 @@ const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, sl
     stream.once("error", drainToEnd)
     if (!isPaused) stream.resume()
     if (isAbandoned) setImmediate(drainToEnd)
-    leader.onExit((status) => {
-      closeSync(slave)
+    onExit((status) => {
       // The output was abandoned: the descriptor is closed.
       if (!isOpen) return events.onExit(status)
       const ended = buffer.drain(fd, onOutput)
@@ -132,7 +154,16 @@ const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, sl
     abandonOutput: () => {
       isAbandoned = true
       setImmediate(() => finish())
-    }
+    },
+    freeze: (writer) => ({
+      _tag: "Pty",
+      leader: leader.freeze(writer),
+      master: isOpen ? writer.descriptor(fd) : null,
+      slave: isSlaveOpen ? writer.descriptor(slave) : null,
+      unsent: input.unsent().map((bytes) => writer.bytes(bytes)),
+      abandoned: isAbandoned,
+      atLineStart
+    })
   }
 }
 
@@ -156,7 +187,7 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
   static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
     Effect.gen(function* () {
-      const { confines, launch } = yield* Launcher
+      const { confines, launch, handover } = yield* Launcher
       const buffer = new ReadBuffer()
       // Loaded now: if the first attempt is made without a free descriptor, Node.js never finds the module again.
       const loaded = yield* Effect.either(attempt(loadNative))
@@ -170,7 +201,9 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
               attempt(() => open(pty, io.rows, io.cols)),
               ({ master, slave, pty: path }) =>
                 launch(spec, { path, master }).pipe(
-                  Effect.map((leader) => manage(pty, buffer, leader, master, slave)),
+                  Effect.map((leader) =>
+                    manage(pty, buffer, leader, master, slave, { abandoned: false, atLineStart: true })
+                  ),
                   Effect.onError(() =>
                     Effect.sync(() => {
                       closeSync(slave)
@@ -180,6 +213,15 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
                 )
             )
           )
+        },
+        handover: {
+          ...handover,
+          adopt: (state) => {
+            if (state._tag !== "Pty") throw new Error("the state is not of a child on a terminal")
+            if (loaded._tag === "Left") throw loaded.left
+            const { leader, master, slave } = state
+            return manage(loaded.right, buffer, handover.adopt(leader), master ?? -1, slave ?? -1, state)
+          }
         }
       }
     })

@@ -7,12 +7,18 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
-import type { Spawns } from "./Child.js"
+import type { Handover, Spawns } from "./Child.js"
 import { Guard } from "./Guard.js"
 import { Launcher } from "./Launcher.js"
 import { PipeSpawner } from "./PipeSpawner.js"
 import { ProcessTrees } from "./ProcessTrees.js"
 import { PtySpawner } from "./PtySpawner.js"
+
+/** Hands over the children of both kinds, which have the same launcher. */
+const handoverOf = (pipes: Handover, terminals: Handover): Handover => ({
+  ...pipes,
+  adopt: (state, reader) => (state._tag === "Pty" ? terminals : pipes).adopt(state, reader)
+})
 
 /**
  * Starts children of either kind.
@@ -28,7 +34,10 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
       const terminals = yield* PtySpawner
       return {
         confines: pipes.confines && terminals.confines,
-        spawn: (spec) => (spec.io._tag === "Pty" ? terminals : pipes).spawn(spec)
+        spawn: (spec) => (spec.io._tag === "Pty" ? terminals : pipes).spawn(spec),
+        ...(pipes.handover === undefined || terminals.handover === undefined
+          ? {}
+          : { handover: handoverOf(pipes.handover, terminals.handover) })
       }
     })
   )

@@ -64,6 +64,11 @@ const recording = () => {
     socket: () => -1,
     closeTerminal: ({ pid }) => void closed.push(pid),
     addFolder: () => {},
+    freeze: () => ({ leaders: [], folders: [] }),
+    adopt: () => {},
+    restore: () => {},
+    restoreFolder: () => {},
+    takeOthers: () => [],
     removeFolder: () => {}
   })
   return { watched, closed, layer: ProcessTrees.layer.pipe(Layer.provide(guard)) }

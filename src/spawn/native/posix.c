@@ -6,6 +6,8 @@
 // spawn(...):            starts a program at a cost that does not grow with the memory of the server, reports why a
 //                        start failed, can attach a terminal, and registers the child with the guard before it runs.
 //                        Reports every signal: Node.js has no names for real-time signals and reports exit code 0.
+// adopt(pid, f):         reports the end of a child that the program executed before in this process has started.
+// setNonBlocking(fd):    makes reads and writes return instead of waiting.
 // guardSocket(), tell(): make the socket of the guard, and send a packet to it.
 // socketOwner(...):      finds the owner of the other end of a TCP connection within this machine.
 // peerCredentials(fd):   finds the process that connected a unix socket.
@@ -760,6 +762,38 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   return result;
 }
 
+// (pid, f) => 0 | -errno. Reports the end of a child as spawn() does, also if it has ended already. The child was
+// started by the program that was executed before in this process. A known child is reported to f instead.
+static napi_value adopt_child(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2];
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  state *own = state_of(env);
+  int32_t pid = count == 2 ? integer(env, arguments[0], 0) : 0;
+  if (pid <= 1) return number(env, -EINVAL);
+  child *found = own->children;
+  while (found != NULL && found->pid != pid) found = found->next;
+  if (found != NULL) napi_delete_reference(env, found->callback);
+  else {
+    int error = uv_signal_start(&own->reaper, on_child, SIGCHLD);
+    if (error != 0) return number(env, error);
+    found = calloc(1, sizeof *found);
+    if (found == NULL) return number(env, -ENOMEM);
+    adopt(own, found, pid);
+  }
+  napi_create_reference(env, arguments[1], 1, &found->callback);
+  // Its SIGCHLD may have come before: all children are checked in a later turn of the event loop.
+  uv_async_send(&own->job_done);
+  return number(env, 0);
+}
+
+// (fd) => 0 | -errno
+static napi_value set_non_blocking(napi_env env, napi_callback_info info) {
+  int32_t fd = descriptor(env, info);
+  int flags = fcntl(fd, F_GETFL);
+  return number(env, flags == -1 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1 ? -errno : 0);
+}
+
 // (token) => 0. Kills a child that another thread is still starting, or is about to start. The callback of the start is
 // still called once the child is dead. A child in uninterruptible sleep dies only when its file system answers.
 static napi_value abandon(napi_env env, napi_callback_info info) {
@@ -1095,6 +1129,8 @@ NAPI_MODULE_INIT() {
   export(env, exports, "pipe", make_pipe);
   export(env, exports, "setPipeSize", set_pipe_size);
   export(env, exports, "spawn", spawn);
+  export(env, exports, "adopt", adopt_child);
+  export(env, exports, "setNonBlocking", set_non_blocking);
   export(env, exports, "guardSocket", guard_socket);
   export(env, exports, "tell", tell);
   export(env, exports, "socketOwner", socket_owner);

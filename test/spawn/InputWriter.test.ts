@@ -3,8 +3,8 @@ import { Buffer } from "node:buffer"
 import { closeSync, constants, openSync, readdirSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as InputWriter from "../../src/spawn/InputWriter.js"
 import * as Posix from "../../src/spawn/Posix.js"
-import * as PtyWriter from "../../src/spawn/PtyWriter.js"
 import { ReadBuffer } from "../../src/spawn/ReadBuffer.js"
 import { fill, settle } from "../support/fake.js"
 import { eventually } from "../support/servers.js"
@@ -19,7 +19,7 @@ const piped = Effect.acquireRelease(
     const open = (fd: number, mode: number) => openSync(`/proc/self/fd/${fd}`, mode | constants.O_NONBLOCK)
     const [output, input] = [open(ends[0], constants.O_RDONLY), open(ends[1], constants.O_WRONLY)]
     for (const fd of ends) closeSync(fd)
-    const writer = PtyWriter.make(input)
+    const writer = InputWriter.make(input)
     const descriptors = new Set([output, input])
     const hangUp = () => {
       descriptors.delete(output)
