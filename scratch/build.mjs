@@ -30,6 +30,18 @@ await build({
   banner: { js: 'import { createRequire as r } from "node:module"; const require = r(import.meta.url)' }
 })
 
+// What runs first in a server that is replaced.
+await build({
+  entryPoints: [fileURLToPath(new URL("../src/upgrade/handover.ts", import.meta.url))],
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "cjs",
+  outfile: join(dist, "handover.cjs"),
+  minifyWhitespace: true,
+  logLevel: "warning"
+})
+
 await buildConsole()
 await buildSchema()
 
@@ -80,7 +92,7 @@ const server = await bundle("server", "binServer.ts", [
 const commands = await bundle("commands", "bin.ts")
 const sdk = await bundle("sdk", "mcp/Sdk.ts")
 
-const bundles = [server, commands, sdk]
+const bundles = [server, commands, sdk, "handover"]
 for (const file of readdirSync(dist)) {
   const [, name] = /^(.*)\.(?:cjs|cache)$/.exec(file) ?? []
   if (name !== undefined && !bundles.includes(name)) rmSync(join(dist, file))
@@ -137,7 +149,13 @@ chmodSync(bin, 0o755)
 
 // Removes modules whose source was moved or deleted. The others were overwritten in place, so that a running program
 // always finds its modules.
-const bundled = ["bin.ts", "binServer.ts", join("sandbox", "fileWorker.ts"), join("screen", "screenWorker.ts")]
+const bundled = [
+  "bin.ts",
+  "binServer.ts",
+  join("sandbox", "fileWorker.ts"),
+  join("screen", "screenWorker.ts"),
+  join("upgrade", "handover.ts")
+]
 const sources = readdirSync(fileURLToPath(new URL("../src", import.meta.url)), { recursive: true })
 const current = new Set(["bin.js", "fileWorker.js", "screenWorker.js"])
 const isCompiled = (path) => path.endsWith(".ts") && !path.startsWith("console/") && !bundled.includes(path)

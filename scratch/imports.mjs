@@ -21,6 +21,7 @@ const order = [
   "transport",
   "remote",
   "server",
+  "upgrade",
   "client",
   "environment",
   "testing",

@@ -11,11 +11,13 @@ import { serve } from "./command/Serve.js"
 import * as ServerExit from "./command/ServerExit.js"
 import * as ServerFlags from "./command/ServerFlags.js"
 import * as ServerConfig from "./server/ServerConfig.js"
+import { checkFlag } from "./upgrade/Token.js"
 
 const args = process.argv.slice(2)
+const isCheck = args[0] === checkFlag
 
 // Without arguments at a terminal, `bin.ts` may print help.
-const given = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(args)
+const given = args.length === 0 && isatty(0) ? Option.none() : ServerFlags.readAlone(isCheck ? args.slice(1) : args)
 
 const program = given.pipe(
   Option.flatMap(({ texts, config }) =>
@@ -26,5 +28,7 @@ const program = given.pipe(
 
 if (Option.isSome(program)) {
   const { settings, config } = program.value
-  Program.run(serve(settings, ServerConfig.fileOf(config, process.env)), ServerExit.exit)
+  if (isCheck)
+    void import("./command/UpgradeCheck.js").then(({ check }) => Program.run(check(args.slice(1)), process.exit))
+  else Program.run(serve(settings, ServerConfig.fileOf(config, process.env)), ServerExit.exit)
 } else void import("./bin.js")

@@ -339,6 +339,42 @@ const doctor = typed(
     })
 )
 
+const upgrade = typed(
+  ["upgrade"],
+  {
+    summary: "Replaces a running server of this user by another version; its processes and sessions go on.",
+    note: "The new version is the one that this command belongs to, or that of --command. If it fails, the running one serves on.",
+    flags: {
+      command: Flag.text("command", "PATH", what, "the new version: its folder, or its dist/bin.js", {
+        defaultText: "the version of this command"
+      }),
+      node: Flag.text("node", "PATH", what, "the Node.js program that runs it", {
+        defaultText: "the one that runs this command"
+      }),
+      dryRun: Flag.toggle("dry-run", what, "only check whether the new version can take over"),
+      timeout: Flag.duration(
+        "timeout",
+        how,
+        "how long the new version may take to start, before the running one comes back; 10 s by default"
+      ),
+      pid: Flag.text("pid", "PID", where, "the server with this process id"),
+      socket: Flag.text("socket", "PATH", where, "the server with this control socket", {
+        defaultText: "the only server of this user"
+      }),
+      json
+    },
+    examples: [
+      ["/opt/exec-server/0.2.0/exec-server upgrade --dry-run", "whether 0.2.0 can replace the running server"],
+      ["/opt/exec-server/0.2.0/exec-server upgrade", "replace it by 0.2.0"]
+    ]
+  },
+  ({ timeout, ...flags }) =>
+    lazily(async () => {
+      const { upgrade } = await import("./Upgrade.js")
+      return upgrade({ ...flags, timeoutMs: timeout ?? 10_000 })
+    })
+)
+
 const listening = "Where it listens"
 const access = "Who may connect"
 const logging = "Logs"
@@ -574,6 +610,7 @@ export const all: ReadonlyArray<Command> = [
   kill,
   cp,
   doctor,
+  upgrade,
   mcp,
   schema,
   e2b,

@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
+import { Buffer } from "node:buffer"
 import { createHash, randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
+import { isRecord } from "effect/Predicate"
 import type { ListenConfig } from "../server/ListenConfig.js"
 import type { Page } from "../transport/ConsolePage.js"
 
@@ -15,12 +17,27 @@ export interface Invitation {
   readonly token: string | undefined
 }
 
-/** Makes a token, unless operators or viewers have one in a file. Undefined if there is no console. */
-export const make = (listen: ListenConfig): Invitation | undefined => {
+/** What another version of the server goes on with: the SHA-256 of the token, in hex. */
+export const freeze = ({ page: { operatorSha256 } }: Invitation): { readonly operatorSha256: string | null } => ({
+  operatorSha256: operatorSha256?.toString("hex") ?? null
+})
+
+/** The SHA-256 in the state of the version before; undefined if there is none. */
+export const hashIn = (state: unknown): Buffer | undefined => {
+  const hash = isRecord(state) ? state["operatorSha256"] : undefined
+  return typeof hash === "string" && /^[0-9a-f]{64}$/.test(hash) ? Buffer.from(hash, "hex") : undefined
+}
+
+/**
+ * Makes a token, unless operators or viewers have one in a file, or the version before has made the one with this
+ * SHA-256. Undefined if there is no console.
+ */
+export const make = (listen: ListenConfig, known?: Buffer): Invitation | undefined => {
   if (listen._tag !== "WebSocket" || listen.console === undefined) return undefined
   const { operatorFile, viewerFile } = listen.roles
   const { publicUrl } = listen.console
   if (operatorFile !== undefined || viewerFile !== undefined) return { page: { publicUrl }, token: undefined }
+  if (known !== undefined) return { page: { publicUrl, operatorSha256: known }, token: undefined }
   const token = randomBytes(32).toString("base64url")
   return { page: { publicUrl, operatorSha256: createHash("sha256").update(token).digest() }, token }
 }

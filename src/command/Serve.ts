@@ -20,8 +20,9 @@ import * as RecordingStore from "../session/RecordingStore.js"
 import * as Shares from "../session/Shares.js"
 import { ConsolePage } from "../transport/ConsolePage.js"
 import { Transport } from "../transport/Transport.js"
+import * as Upgradable from "../upgrade/Upgradable.js"
 import { announce } from "./Announce.js"
-import { eraseSecrets } from "./EraseSecrets.js"
+import { erased, eraseSecrets } from "./EraseSecrets.js"
 import * as Invitation from "./Invitation.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 import * as ServerExit from "./ServerExit.js"
@@ -41,9 +42,26 @@ const suggest = (address: string) =>
 const announceServer = (listen: ListenConfig.ListenConfig, console: Invitation.Invitation | undefined) =>
   Effect.flatMap(Transport, ({ address }) =>
     listen._tag === "WebSocket"
-      ? Effect.all([announce("exec-server", address), Invitation.announce(console, address), suggest(address)])
+      ? Effect.all([announce("exec-server", address), Invitation.announce(console, address), suggest(address)], {
+          discard: true
+        })
       : Effect.void
   )
+
+/** The console of a server, with the token that the version before has made. */
+const consoleOf = (listen: ListenConfig.ListenConfig, { handover }: Upgradable.Upgradable) => {
+  const before = handover.adopted(consolePart)
+  const made = Invitation.make(listen, before === undefined ? undefined : Invitation.hashIn(before.state))
+  if (made !== undefined) handover.contribute({ name: consolePart, freeze: () => Invitation.freeze(made) })
+  return made
+}
+
+/** The name of its state. */
+const consolePart = "console"
+
+/** A server on stdio lives as long as its one client, which could not come back to it. */
+const controlOf = ({ controlSocket }: ServerConfig.ServerConfig, { _tag }: ListenConfig.ListenConfig) =>
+  _tag === "Stdio" ? Upgradable.noSocket : controlSocket
 
 const services = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? NodeServices.layerContained : NodeServices.layer
@@ -109,12 +127,15 @@ const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }:
  * the path of the configuration file that was read.
  */
 export const serve = (config: ServerConfig.ServerConfig, configFile: string | undefined) =>
-  Effect.flatMap(ListenConfig.parse(config), (listen) => {
-    const console = Invitation.make(listen)
-    return announceServer(listen, console).pipe(
+  Effect.flatMap(Effect.all([ListenConfig.parse(config), Upgradable.make]), ([listen, upgradable]) => {
+    const console = consoleOf(listen, upgradable)
+    const control = controlOf(config, listen)
+    const rest = { secrets: erased, reloading: Effect.void, ready: Effect.void }
+    return Upgradable.begin(announceServer(listen, console), control, upgradable, rest).pipe(
       Effect.zipRight(
         watchesStdin(config, listen) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
       ),
+      Effect.scoped,
       Effect.provide(ExecServer.layerServe),
       Effect.provide(ListenConfig.layer(listen, announceRegistration)),
       Effect.provide(mcp(config)),
@@ -124,7 +145,11 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       // Tokens are authenticated by what listens.
       Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
       Effect.provideService(ConsolePage, console?.page),
-      Effect.provideService(ServerFiles, ListenConfig.serverFiles(config, listen, configFile)),
+      Effect.provideService(
+        ServerFiles,
+        ListenConfig.serverFiles(config, listen, configFile, Upgradable.pathOf(control))
+      ),
+      Effect.provide(Upgradable.layer(upgradable)),
       Effect.provide(Telemetry.layer(config)),
       Effect.provide(secondSignal),
       // Before anything else: whatever starts later must not inherit them.

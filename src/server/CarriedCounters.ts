@@ -13,14 +13,15 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /** Counters with labels. The schema is made on use: an ordinary start has none. */
-export const schema = () => Schema.Array(
-  Schema.Struct({
-    name: Schema.String,
-    description: Schema.optional(Schema.String),
-    labels: Schema.Array(Schema.Tuple(Schema.String, Schema.String)),
-    count: Schema.NonNegative
-  })
-)
+export const schema = () =>
+  Schema.Array(
+    Schema.Struct({
+      name: Schema.String,
+      description: Schema.optional(Schema.String),
+      labels: Schema.Array(Schema.Tuple(Schema.String, Schema.String)),
+      count: Schema.NonNegative
+    })
+  )
 
 /** Only counters that never fall: what a name with this prefix counts is this server's. */
 const prefix = "exec_server_"

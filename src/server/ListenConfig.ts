@@ -273,7 +273,8 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
 export const serverFiles = (
   config: ServerConfig,
   listen: ListenConfig,
-  configFile: string | undefined
+  configFile: string | undefined,
+  controlSocket?: string
 ): ReadonlyArray<string> => {
   const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
   const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, remoteIdentity, auditLog } = config
@@ -282,7 +283,7 @@ export const serverFiles = (
   const secrets = [...ofListener, remoteTokenFile, remoteIdentity]
   const keys = listen._tag === "Direct" ? AwsKeys.filesOf(listen.auth) : []
   const audit = auditLog === undefined ? [] : [auditLog, AuditFile.previousOf(auditLog)]
-  return [socket, ...secrets, ...keys, ...audit, recordingsDir, configFile].flatMap((path) =>
+  return [socket, controlSocket, ...secrets, ...keys, ...audit, recordingsDir, configFile].flatMap((path) =>
     path === undefined ? [] : [resolve(path)]
   )
 }

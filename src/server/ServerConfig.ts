@@ -193,6 +193,12 @@ export const settings = {
     }),
     tlsCert: file("a file with the certificate chain, in PEM, to serve TLS with"),
     tlsKey: file("a file with the certificate's private key, in PEM"),
+    controlSocket: make(
+      "text",
+      "auto",
+      "where `exec-server upgrade` reaches the server: the path of a unix socket, auto (in XDG_RUNTIME_DIR or /tmp) or none",
+      { placeholder: "PATH" }
+    ),
     exitOnStdinClose: make("flag", false, "shut down when stdin is closed, as on SIGTERM", {
       originalVariable: "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE"
     })

@@ -93,7 +93,12 @@ export class Admission {
     // An answer sent within the loop calls this function again; the outer loop continues then.
     if (this.isServing || this.isEnded || (this.held.length === 0 && this.deferred.length === 0)) return
     this.isServing = true
-    while (this.deferred.length > 0 && !this.isHeld && !this.gate.isCongested() && this.inFlight < this.bounds.maxServed) {
+    while (
+      this.deferred.length > 0 &&
+      !this.isHeld &&
+      !this.gate.isCongested() &&
+      this.inFlight < this.bounds.maxServed
+    ) {
       const text = this.deferred.shift() ?? ""
       this.changeSize(-text.length)
       this.gate.serve(text)

@@ -180,6 +180,10 @@ export const make = (
     const open: OpenConnection = {
       isResumable,
       isInProcess: options.hold === undefined,
+      processes: () => {
+        const all = handshake.initialized?.session.supervisor.list() ?? []
+        return all.filter((process) => process.info().running).length
+      },
       hold: (isHeld) => options.hold?.(isHeld),
       // The names are methods.
       unanswered: () => dispatcher.running.names as ReadonlyArray<Requests["_tag"]>,

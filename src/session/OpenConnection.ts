@@ -12,6 +12,8 @@ export interface OpenConnection {
   readonly isResumable: () => boolean
   /** Whether its client is a part of this server. It ends with the server. */
   readonly isInProcess: boolean
+  /** The processes of its session that run. */
+  readonly processes: () => number
   /** Makes requests that arrive wait, or takes them again. Those that are held when the connection ends are dropped. */
   readonly hold: (isHeld: boolean) => void
   /** The methods of the requests that have no answer yet. */

@@ -41,7 +41,9 @@ export const make = (path: string): void => {
 export const pidsIn = (path: string): ReadonlyArray<number> => {
   if (faultOf(path) !== undefined) return []
   try {
-    return readdirSync(path).flatMap((name) => /^([1-9]\d*)\.sock$/.exec(name)?.[1] ?? []).map(Number)
+    return readdirSync(path)
+      .flatMap((name) => /^([1-9]\d*)\.sock$/.exec(name)?.[1] ?? [])
+      .map(Number)
   } catch {
     return []
   }

@@ -6,8 +6,8 @@
 import type { Buffer } from "node:buffer"
 import { createRequire } from "node:module"
 import { join } from "node:path"
-import * as OsError from "../protocol/OsError.js"
 import * as Package from "../internal/Package.js"
+import * as OsError from "../protocol/OsError.js"
 
 /** A program that this process becomes: its file, its arguments, what it continues, and the descriptors it gets. */
 export interface Successor {
@@ -25,12 +25,9 @@ interface Calls {
   readonly duplicate: (fd: number) => number
   readonly secret: (bytes: Buffer) => number
   readonly peek: (fd: number) => Buffer | number
-  readonly exec: (
-    file: string,
-    argv: ReadonlyArray<string>,
-    handover: string,
-    kept: ReadonlyArray<number>
-  ) => number
+  readonly exec: (file: string, argv: ReadonlyArray<string>, handover: string, kept: ReadonlyArray<number>) => number
+  readonly leaveSignals: () => number
+  readonly takeSignals: () => number
 }
 
 let loaded: Calls | undefined
@@ -74,6 +71,16 @@ export const peek = (fd: number): Buffer => {
   const found = calls().peek(fd)
   if (typeof found === "number") throw failure(found)
   return found
+}
+
+/** Gives SIGTERM and SIGINT their default action. */
+export const leaveSignals = (): void => {
+  calls().leaveSignals()
+}
+
+/** Undoes `leaveSignals`. */
+export const takeSignals = (): void => {
+  calls().takeSignals()
 }
 
 /** Executes a program in this process. Throws like node:fs if that is not possible; nothing has changed then. */

@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import { Buffer } from "node:buffer"
 import { fstatSync } from "node:fs"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
@@ -28,6 +29,8 @@ export const State = Schema.Struct({
   readableFrom: Schema.NonNegativeInt,
   /** The version that has written it. */
   version: Schema.String,
+  /** The version that is to read it. */
+  successor: Schema.optionalWith(Schema.String, { default: () => "" }),
   /** When the last output was read, in nanoseconds of the monotonic clock. */
   frozenAtNs: Schema.String,
   /** When connections began to wait. */
@@ -51,6 +54,21 @@ export const identify = (fd: number): typeof Descriptor.Type => {
   const { dev, ino } = fstatSync(fd, { bigint: true })
   return { fd, dev: String(dev), ino: String(ino) }
 }
+
+/** What no other process of this user may see: variables of the environment, and states of parts. */
+const Secrets = Schema.Struct({
+  variables: Schema.Record({ key: Schema.String, value: Schema.String }),
+  parts: Schema.Record({ key: Schema.String, value: Schema.Unknown })
+})
+
+/** What no other process of this user may see. */
+export type Secrets = typeof Secrets.Type
+
+/** Secrets as bytes. */
+export const formatSecrets = (secrets: Secrets): Buffer => Buffer.from(JSON.stringify(secrets))
+
+/** Reads secrets. Throws if they are none. */
+export const parseSecrets = (bytes: Buffer): Secrets => Schema.decodeUnknownSync(Secrets)(JSON.parse(bytes.toString()))
 
 const decode = Schema.decodeUnknownEither(State)
 

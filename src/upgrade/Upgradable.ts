@@ -9,9 +9,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { Handover, type Part, type Shape } from "../internal/Handover.js"
-import type { SessionRegistry } from "../session/SessionRegistry.js"
+import { SessionRegistry } from "../session/SessionRegistry.js"
+import { Transport } from "../transport/Transport.js"
+import * as ControlFolder from "./ControlFolder.js"
 import type { Before } from "./Replaced.js"
+import type { Server } from "./Replacing.js"
 import * as Token from "./Token.js"
 
 /** A server that can be replaced. */
@@ -26,7 +30,7 @@ export interface Upgradable {
   readonly serving: Effect.Effect<void>
 }
 
-/** Makes it, with what the version before has left. Dies if that cannot be read: then that version goes on. */
+/** Makes it, with what the version before has left. Dies if that cannot be read: then that version comes back. */
 export const make: Effect.Effect<Upgradable> = Effect.gen(function* () {
   const token = Token.find()
   const before =
@@ -50,14 +54,69 @@ export const make: Effect.Effect<Upgradable> = Effect.gen(function* () {
   }
 })
 
-/** Provides the parts of a server with the place where they meet. */
+/** Where the parts of a server meet. */
 export const layer = ({ handover }: Upgradable): Layer.Layer<never> => Layer.succeed(Handover, handover)
 
-/** Restores the sessions of the version before, once there is a registry and before clients come. */
-export const layerSessions = ({ before, handover }: Upgradable): Layer.Layer<never, never, SessionRegistry> =>
-  Layer.effectDiscard(
-    Effect.suspend(() => {
-      contributeSessions
-      return Effect.void
+/** The value of the setting for a socket in the folder of this user. */
+export const inFolder = "auto"
+
+/** The value of the setting for no socket. */
+export const noSocket = "none"
+
+/** The path of the control socket for the value of its setting; undefined if there is none. */
+export const pathOf = (setting: string): string | undefined => {
+  if (setting === noSocket) return undefined
+  return setting === inFolder ? ControlFolder.socketOf(ControlFolder.folder(process.env), process.pid) : setting
+}
+
+/** What the server is, besides its parts. */
+export type Rest = Pick<Server, "secrets" | "reloading" | "ready">
+
+/**
+ * Opens the control socket, if the setting says so. A failure is logged: the server serves without one. */
+const openControl = (setting: string, { handover, parts }: Upgradable, rest: Rest) =>
+  Effect.gen(function* () {
+    const path = pathOf(setting)
+    if (path === undefined) return
+    const registry = yield* SessionRegistry
+    const { address } = yield* Transport
+    if (setting === inFolder) yield* Effect.try(() => ControlFolder.make(ControlFolder.folder(process.env)))
+    const { listen } = yield* Effect.promise(() => import("./ControlSocket.js"))
+    yield* listen(path, address, handover, { ...rest, parts, registry })
+  }).pipe(
+    Effect.catchAll((error) => {
+      const { message } = "error" in error && error.error instanceof Error ? error.error : error
+      return Effect.logWarning(`there is no control socket, and so no upgrade in place: ${message}`)
     })
   )
+
+/** Goes on where the version before has stopped, once clients are accepted. */
+const takeOver = (before: Before, { parts, serving }: Upgradable) =>
+  Effect.gen(function* () {
+    const registry = yield* SessionRegistry
+    yield* serving
+    const { complete } = yield* Effect.promise(() => import("./Replaced.js"))
+    const count = () => {
+      const sessions = registry.list()
+      const processes = sessions.flatMap(({ supervisor }) => supervisor.list()).filter(({ info }) => info().running)
+      return { sessions: sessions.length, processes: processes.length }
+    }
+    yield* complete(before, parts, Effect.void, count)
+  })
+
+/**
+ * Begins: announces the server, or goes on where the version before has stopped; and opens the control socket, which is
+ * not waited for at an ordinary start.
+ */
+export const begin = <E, R>(
+  announce: Effect.Effect<void, E, R>,
+  setting: string,
+  upgradable: Upgradable,
+  rest: Rest
+): Effect.Effect<void, E, R | SessionRegistry | Transport | Scope.Scope> => {
+  const { before } = upgradable
+  const control = openControl(setting, upgradable, rest)
+  return before === undefined
+    ? Effect.zipRight(announce, Effect.asVoid(Effect.forkScoped(control)))
+    : Effect.zipRight(control, takeOver(before, upgradable))
+}

@@ -4,6 +4,7 @@
 // duplicate(fd):         duplicates a descriptor.
 // secret(bytes):         makes a socket that holds bytes. Unlike a file or a pipe, nobody can open it through /proc.
 // peek(fd):              reads them; they stay there.
+// leaveSignals(), takeSignals(): give SIGTERM and SIGINT their default action, and undo that.
 // exec(...):             executes a program in this process. Only the given descriptors and 0 to 2 stay open.
 // arm(...):              executes a program (the previous version) as soon as this one fails, or does not report success
 //                        in time.
@@ -218,6 +219,28 @@ static napi_value exec(napi_env env, napi_callback_info info) {
   free(undo);
   free_plan(&of);
   return number(env, -error);
+}
+
+static const int ending[] = {SIGTERM, SIGINT};
+enum { ending_count = sizeof ending / sizeof *ending };
+static struct sigaction ending_before[ending_count];
+static bool signals_are_left;
+
+// () => 0
+static napi_value leave_signals(napi_env env, napi_callback_info info) {
+  (void)info;
+  const struct sigaction by_default = {.sa_handler = SIG_DFL};
+  for (int i = 0; i < ending_count && !signals_are_left; i++) sigaction(ending[i], &by_default, &ending_before[i]);
+  signals_are_left = true;
+  return number(env, 0);
+}
+
+// () => 0
+static napi_value take_signals(napi_env env, napi_callback_info info) {
+  (void)info;
+  for (int i = 0; i < ending_count && signals_are_left; i++) sigaction(ending[i], &ending_before[i], NULL);
+  signals_are_left = false;
+  return number(env, 0);
 }
 
 // What this process becomes if it fails. Not changed while it is armed.
@@ -494,6 +517,8 @@ NAPI_MODULE_INIT() {
   export(env, exports, "duplicate", duplicate);
   export(env, exports, "secret", secret);
   export(env, exports, "peek", peek);
+  export(env, exports, "leaveSignals", leave_signals);
+  export(env, exports, "takeSignals", take_signals);
   export(env, exports, "exec", exec);
   export(env, exports, "arm", arm);
   export(env, exports, "disarm", disarm);

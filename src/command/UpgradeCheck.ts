@@ -1,0 +1,62 @@
+/**
+ * What a version answers that is asked whether it could take over: everything is loaded, the settings are read, and the
+ * state is one that it can restore. Nothing is restored.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { version } from "../internal/Package.js"
+import * as CarriedCounters from "../server/CarriedCounters.js"
+import * as ListenConfig from "../server/ListenConfig.js"
+import * as Metrics from "../server/Metrics.js"
+import * as ServerConfig from "../server/ServerConfig.js"
+import * as Posix from "../spawn/Posix.js"
+import * as Listener from "../transport/Listener.js"
+import * as Checked from "../upgrade/Checked.js"
+import * as Native from "../upgrade/Native.js"
+import * as State from "../upgrade/State.js"
+import * as Token from "../upgrade/Token.js"
+import * as ServerFlags from "./ServerFlags.js"
+
+/** It could not. The message says why. */
+class CannotTakeOver extends Error {}
+
+/** The schemas of the parts that every server may have, by their names. */
+const schemas = (): Readonly<Record<string, Schema.Schema.Any>> => ({
+  [Listener.part]: Listener.schema(),
+  [Metrics.part]: CarriedCounters.schema()
+})
+
+const refuse = (message: string) => new CannotTakeOver(message)
+
+const checkParts = (parts: Readonly<Record<string, unknown>>) => {
+  for (const [name, schema] of Object.entries(schemas())) {
+    if (!Object.hasOwn(parts, name)) continue
+    const found = Schema.decodeUnknownEither(schema as Schema.Schema<unknown>)(parts[name])
+    if (Either.isLeft(found)) throw refuse(`the state of ${name} cannot be read: ${found.left.message}`)
+  }
+}
+
+/** Checks a server with these arguments, and says on stdout which version this is. Fails with a sentence if not. */
+export const check = (args: ReadonlyArray<string>): Effect.Effect<void, Error> =>
+  Effect.try({
+    try: () => {
+      const token = Token.find()
+      if (token === undefined) throw refuse(`${Token.checkFlag} is what a running server asks; run exec-server upgrade`)
+      const given = Option.getOrUndefined(ServerFlags.readAlone(args))
+      if (given === undefined) throw refuse("its flags are not those of this version")
+      const { texts, config } = given
+      const settings = Either.getOrThrowWith(ServerConfig.load(texts, process.env, config), (error) => error)
+      Either.getOrThrowWith(ListenConfig.parse(settings), (error) => error)
+      const { state } = State.read(token.image)
+      checkParts(state.parts)
+      // Loads the native modules.
+      Posix.pipe()
+      Native.memory("check")
+      process.stdout.write(Checked.line({ version, module: Checked.ownModule, node: process.version }))
+    },
+    catch: (error) => (error instanceof Error ? error : refuse(String(error)))
+  })
