@@ -36,7 +36,7 @@ import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import * as SessionPlaces from "./SessionPlaces.js"
 import { Event, State, transition } from "./SessionState.js"
-import type { SessionState, SessionsState } from "./SessionsState.js"
+import type { PartsState, SessionState, SessionsState } from "./SessionsState.js"
 
 /**
  * A client's processes, and the client's current connection.
@@ -239,21 +239,23 @@ export interface Shape {
   /** Lets the adopted sessions and processes go on. */
   readonly begin: Effect.Effect<void>
   /** Adds what belongs to sessions, and is handed over with them. */
-  readonly include: (part: Part) => void
+  readonly include: <Name extends PartName>(part: Part<Name>) => void
 }
+
+/** The names of parts. */
+type PartName = keyof PartsState
 
 /**
  * Something that belongs to sessions or their processes, and is handed over with them.
  *
  * @category models
  */
-export interface Part {
-  /** Identifies its state; the same in all versions. */
-  readonly name: string
-  /** Its state, as JSON. Synchronous, and without effect. Throws a `CannotFreeze`. */
-  readonly freeze: (writer: ImageWriter) => unknown
-  /** Takes over the state of the version before, once the sessions are there. Throws if it is none. */
-  readonly adopt: (state: unknown, reader: ImageReader, find: Shape["find"]) => void
+export interface Part<Name extends keyof PartsState> {
+  readonly name: Name
+  /** Its state. Synchronous, and without effect. Throws a `CannotFreeze`. */
+  readonly freeze: () => NonNullable<PartsState[Name]>
+  /** Takes over the state of the version before, once the sessions are there. */
+  readonly adopt: (state: NonNullable<PartsState[Name]>, find: Shape["find"]) => void
   /** Goes on. */
   readonly begin: () => void
 }
@@ -286,7 +288,11 @@ const make = Effect.gen(function* () {
   const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
-  const parts: Array<Part> = []
+  const parts: Array<{
+    readonly freeze: () => PartsState
+    readonly adopt: (state: PartsState) => void
+    readonly begin: () => void
+  }> = []
   let ending = false
   /** The number of sessions that are being ended. */
   let ends = 0
@@ -550,7 +556,7 @@ const make = Effect.gen(function* () {
       frozenAtMs: Monotonic.ofMachine(),
       spawner: supervisors.handover?.freeze(writer),
       sessions: list().map((session) => session.freeze(writer, clock)),
-      parts: Object.fromEntries(parts.map((part) => [part.name, part.freeze(writer)]))
+      parts: Object.assign({}, ...parts.map((part) => part.freeze()))
     }
   }
 
@@ -580,12 +586,8 @@ const make = Effect.gen(function* () {
         ...(yield* Effect.forEach(state.sessions, (frozen) => adoptOne(frozen, reader, elapsedMs))),
         Effect.sync(() => handover?.begin())
       ]
-      for (const part of parts) {
-        const frozen = state.parts[part.name]
-        if (frozen === undefined) continue
-        part.adopt(frozen, reader, find)
-        begins = [...begins, Effect.sync(part.begin)]
-      }
+      for (const part of parts) part.adopt(state.parts)
+      begins = [...begins, ...parts.map((part) => Effect.sync(part.begin))]
     }).pipe(Effect.uninterruptible)
 
   const begin = Effect.suspend(() => {
@@ -613,7 +615,14 @@ const make = Effect.gen(function* () {
     adopt,
     begin,
     include: (part) => {
-      parts.push(part)
+      parts.push({
+        freeze: () => ({ [part.name]: part.freeze() }),
+        adopt: (state) => {
+          const frozen = state[part.name]
+          if (frozen !== undefined) part.adopt(frozen, find)
+        },
+        begin: part.begin
+      })
     }
   } satisfies Shape
 })
