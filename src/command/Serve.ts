@@ -139,6 +139,7 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       Effect.provide(ExecServer.layerServe),
       Effect.provide(ListenConfig.layer(listen, announceRegistration)),
       Effect.provide(mcp(config)),
+      Effect.provide(Upgradable.layerSessions(upgradable)),
       Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
       Effect.provide(Limits.ofSettings(config)),
       Effect.provide(recordings(config)),

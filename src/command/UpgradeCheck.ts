@@ -13,12 +13,15 @@ import * as CarriedCounters from "../server/CarriedCounters.js"
 import * as ListenConfig from "../server/ListenConfig.js"
 import * as Metrics from "../server/Metrics.js"
 import * as ServerConfig from "../server/ServerConfig.js"
+import { SessionsState } from "../session/SessionsState.js"
 import * as Posix from "../spawn/Posix.js"
 import * as Listener from "../transport/Listener.js"
 import * as Checked from "../upgrade/Checked.js"
+import * as ControlSocket from "../upgrade/ControlSocket.js"
 import * as Native from "../upgrade/Native.js"
 import * as State from "../upgrade/State.js"
 import * as Token from "../upgrade/Token.js"
+import * as Upgradable from "../upgrade/Upgradable.js"
 import * as ServerFlags from "./ServerFlags.js"
 
 /** It could not. The message says why. */
@@ -27,7 +30,9 @@ class CannotTakeOver extends Error {}
 /** The schemas of the parts that every server may have, by their names. */
 const schemas = (): Readonly<Record<string, Schema.Schema.Any>> => ({
   [Listener.part]: Listener.schema(),
-  [Metrics.part]: CarriedCounters.schema()
+  [Metrics.part]: CarriedCounters.schema(),
+  [ControlSocket.part]: ControlSocket.schema(),
+  [Upgradable.sessionsPart]: SessionsState
 })
 
 const refuse = (message: string) => new CannotTakeOver(message)

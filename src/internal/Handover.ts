@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type { ImageReader, ImageWriter } from "./Image.js"
 
 /** A part of a running server. */
@@ -13,6 +14,8 @@ export interface Part {
   readonly name: string
   /** Whether no other process of this user may see its state, which then is at most 64 KiB long. */
   readonly isSecret?: boolean
+  /** Loads what `freeze` needs, and an ordinary start does not. Run before it. */
+  readonly load?: Effect.Effect<void>
   /**
    * Its state, as JSON. Synchronous, and without effect on the part: an upgrade may still be refused. Throws a
    * `CannotFreeze` if it cannot be carried over at the moment.

@@ -179,7 +179,7 @@ abstract class Store implements RetainedOutput {
     const isAlike = state.retain === this.retain && state.rings.length === rings.length
     const [first] = rings
     const wasCut = state.rings.some(({ firstDroppedSeq }) => firstDroppedSeq !== null)
-    if (isAlike && rings.every((ring, index) => ring.fits(state.rings[index] ?? none, reader))) {
+    if (isAlike && rings.every((ring, index) => ring.fits(state.rings[index] ?? none))) {
       this.isHeadFull = state.isHeadFull
       for (const [index, ring] of rings.entries()) ring.restore(state.rings[index] ?? none, reader)
     } else {

@@ -195,8 +195,10 @@ export class OutputRing {
   freeze(writer: ImageWriter): RingState {
     const { bytes, head, size, first, count } = this
     const isWhole = head + size <= bytes.length
-    const content = {
-      bytes: writer.bytes(isWhole ? bytes.subarray(head, head + size) : bytes),
+    const kept = isWhole ? bytes.subarray(head, head + size) : bytes
+    const content = () => ({
+      bytes: writer.bytes(kept),
+      capacity: kept.length,
       head: isWhole ? 0 : head,
       size,
       seqs: writer.bytes(viewOf(this.seqs)),
@@ -204,9 +206,9 @@ export class OutputRing {
       kinds: writer.bytes(viewOf(this.kinds)),
       first,
       count
-    }
+    })
     return {
-      ...(count === 0 ? {} : { content }),
+      ...(count === 0 ? {} : { content: content() }),
       dropped: this.dropped === undefined ? [] : Array.from(this.dropped),
       firstDroppedSeq: Number.isFinite(this.earliestDroppedSeq) ? this.earliestDroppedSeq : null,
       lastDroppedSeq: this.latestDroppedSeq,
@@ -215,8 +217,8 @@ export class OutputRing {
   }
 
   /** Whether a ring of this state has the place that it needs in this one. */
-  fits({ content }: RingState, reader: ImageReader): boolean {
-    return content === undefined || reader.bytes(content.bytes).length <= this.limit
+  fits({ content }: RingState): boolean {
+    return content === undefined || content.capacity <= this.limit
   }
 
   /** Takes over the state of another ring. This one must be empty. */

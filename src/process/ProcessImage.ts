@@ -23,6 +23,8 @@ export const RingState = Schema.Struct({
   content: Schema.optional(
     Schema.Struct({
       bytes: Section,
+      /** The length of that section. */
+      capacity: Schema.Number,
       head: Schema.Number,
       size: Schema.Number,
       /** The numbers (doubles), lengths (32 bits) and streams (8 bits) of chunks, in rings of their own. */

@@ -11,6 +11,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
+import { CannotFreeze } from "../internal/CannotFreeze.js"
 import { FiberGroup } from "../internal/FiberGroup.js"
 import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import * as Immediate from "../internal/Immediate.js"
@@ -20,7 +21,7 @@ import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecAp
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Confiner from "../sandbox/Confiner.js"
-import type { Child, ChildSpec, Env, SpawnError } from "../spawn/Child.js"
+import type { Child, ChildSpec, Env, Handover, SpawnError } from "../spawn/Child.js"
 import { SessionWaits, Waits } from "../spawn/SessionWaits.js"
 import { SlowMounts } from "../spawn/SlowMounts.js"
 import { Spawner } from "../spawn/Spawner.js"
@@ -391,6 +392,9 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       })
 
     const freeze = (writer: ImageWriter): SupervisorState => {
+      if (spawner.handover === undefined && processes.size + remains.size > 0) {
+        throw new CannotFreeze({ message: "the spawner of this server cannot hand its children over" })
+      }
       const now = Monotonic.of(clock)
       const left = (atMs: number | undefined) => (atMs === undefined ? undefined : Math.max(0, atMs - now))
       const freezeOne = (process: ManagedProcess, forgotten: boolean): SupervisedState => {
@@ -498,6 +502,8 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
   {
     /** A supervisor whose processes live in the current scope and report to `events`. */
     readonly make: (events: ProcessEvents) => Effect.Effect<Supervisor, never, Scope.Scope>
+    /** Hands the children of all of them over; absent if the spawner cannot. */
+    readonly handover: Handover | undefined
   }
 >() {
   /** Supervisors of the children that `Spawner` starts. */
@@ -519,6 +525,7 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
       const stuckOfServer = { count: 0 }
       const allowances = new Allowances(Context.get(services, ProcessLimits))
       return {
+        handover: Context.get(services, Spawner).handover,
         make: (events) =>
           Effect.flatMap(Effect.scope, (scope) =>
             Effect.provide(make(events, runFork, scope, allowances.make(), new Waits(stuckOfServer)), services)

@@ -160,6 +160,7 @@ export const make = (
       notify,
       attachments: watched,
       resumable,
+      keepsSession: isResumable,
       endIfGone: Effect.suspend(() => (isResumable() ? options.isAlive : Effect.succeed(true))).pipe(
         Effect.flatMap((isAlive) =>
           isAlive ? Effect.succeed(false) : giveUp("the client has resumed the session on another connection")

@@ -34,6 +34,8 @@ export interface Connection {
   readonly attachments: () => Attachments
   /** Whether a session can outlive the connection. */
   readonly resumable: boolean
+  /** Whether its session outlives it, as far as is known. */
+  readonly keepsSession: () => boolean
   /**
    * Ends the connection if its client does not respond any more, so that its session can be resumed. Returns whether the
    * session was released. Bounded by a few seconds.
@@ -47,19 +49,23 @@ export interface Connection {
   readonly onEnd: (effect: Effect.Effect<void>) => void
 }
 
+/** No connection any more, of a peer of this name; nothing is congested, and nothing ends. */
+export const lost = (peer: string, subject: string): Connection => ({
+  peer,
+  grant: { id: subject },
+  responseBudget: new ResponseBudget(() => false),
+  maxContentBytes: Number.POSITIVE_INFINITY,
+  notify: () => {},
+  attachments: () => new Attachments({ output: () => {}, notify: () => {}, isCongested: () => false }),
+  resumable: true,
+  keepsSession: () => true,
+  endIfGone: Effect.succeed(false),
+  yieldSession: Effect.succeed(false),
+  end: () => {},
+  onEnd: () => {}
+})
+
 /** The connection of a request. By default, outside of a connection, nothing is congested and nothing ends. */
 export class CurrentConnection extends Context.Reference<CurrentConnection>()("exec-server/CurrentConnection", {
-  defaultValue: (): Connection => ({
-    peer: "in process",
-    grant: { id: "in process" },
-    responseBudget: new ResponseBudget(() => false),
-    maxContentBytes: Number.POSITIVE_INFINITY,
-    notify: () => {},
-    attachments: () => new Attachments({ output: () => {}, notify: () => {}, isCongested: () => false }),
-    resumable: true,
-    endIfGone: Effect.succeed(false),
-    yieldSession: Effect.succeed(false),
-    end: () => {},
-    onEnd: () => {}
-  })
+  defaultValue: (): Connection => lost("in process", "in process")
 }) {}

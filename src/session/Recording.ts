@@ -16,9 +16,12 @@ import type { Mark } from "../process/ResizeMarks.js"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import * as OsError from "../protocol/OsError.js"
 import type { RecordingInfo } from "../protocol/RecordingApi.js"
+import type { RecordingState } from "./SessionsState.js"
 
 /** Only this user reads or writes it. O_NOFOLLOW is implied by O_EXCL. */
 const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_EXCL
+/** The file of a recording that the version of the server before has begun. */
+const adoptedFlags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
 const mode = 0o600
 
 /** The size in the header of a process without a terminal. */
@@ -76,6 +79,9 @@ export class Recording implements ProcessObserver {
   private readonly decoders = new Map<OutputStream | "input", StringDecoder>()
   private file: FileHandle | undefined
   private writing = false
+  /** The lines that are being written after `bytes`. */
+  private lines: Buffer | undefined
+  private isAdopted = false
   private closed = false
   private exit: ExitReport | undefined
   private stoppedAtMs: number | undefined
@@ -106,6 +112,41 @@ export class Recording implements ProcessObserver {
     const recording = new Recording(origin, path, options, around)
     recording.begin(process)
     return recording
+  }
+
+  /**
+   * Goes on with a recording that the version of the server before has begun; without its process, only to write what is
+   * left. The next `write` brings the file into the state that it should have.
+   */
+  static adopt(
+    origin: Origin,
+    path: string,
+    state: RecordingState,
+    process: ManagedProcess | undefined,
+    around: Surroundings
+  ): Recording {
+    const { input, maxBytes, term } = state
+    const recording = new Recording(origin, path, { input, maxBytes, term }, around)
+    recording.restore(state, process)
+    return recording
+  }
+
+  /** What is to be kept of it, besides what its store knows. */
+  freeze(): Omit<RecordingState, "owner" | "subject"> {
+    const partial = Array.from(this.decoders, ([stream, decoder]) => ({ stream, bytes: partOf(decoder) }))
+    return {
+      ...this.origin,
+      ...this.options,
+      bytes: this.bytes,
+      writing: this.lines?.toString() ?? "",
+      head: this.head,
+      pending: [...this.pending],
+      lastAtMs: this.lastAtMs,
+      partial: partial.filter(({ bytes }) => bytes !== ""),
+      exit: this.exit,
+      truncated: this.truncated,
+      stoppedAtMs: this.stoppedAtMs
+    }
   }
 
   /** Whether the file may still grow. */
@@ -167,7 +208,8 @@ export class Recording implements ProcessObserver {
     if (this.writing || this.closed) return
     this.writing = true
     try {
-      this.file ??= await open(this.path, flags, mode)
+      this.file ??= await this.open()
+      if (this.lines !== undefined) await this.append(this.lines)
       while (this.head !== undefined || this.pending.length > 0) {
         const lines = this.encode()
         if (lines.length > 0) await this.append(lines)
@@ -210,6 +252,33 @@ export class Recording implements ProcessObserver {
     const status = process.status()
     if (status.exited) this.exit = { exitCode: status.exitCode, signal: status.signal }
     if (status.closed) this.onClosed()
+  }
+
+  private async open(): Promise<FileHandle> {
+    if (!this.isAdopted) return open(this.path, flags, mode)
+    const file = await open(this.path, adoptedFlags, mode)
+    // What was being written may be there, or a part of it.
+    await file.truncate(this.bytes)
+    return file
+  }
+
+  private restore(state: RecordingState, process: ManagedProcess | undefined): void {
+    this.isAdopted = true
+    this.bytes = state.bytes
+    this.lines = state.writing === "" ? undefined : Buffer.from(state.writing)
+    this.around.take(this.bytes + (this.lines?.length ?? 0))
+    this.head = state.head
+    this.pending = state.pending.map((one) => ({ ...one }))
+    this.pendingSize = this.pending.reduce((sum, { data }) => sum + data.length, 0)
+    this.around.wait(this.pendingSize)
+    this.lastAtMs = state.lastAtMs
+    this.exit = state.exit
+    this.truncated = state.truncated
+    for (const { stream, bytes } of state.partial) this.decoder(stream).write(Buffer.from(bytes, "base64"))
+    this.stoppedAtMs = state.stoppedAtMs
+    if (this.stopped) return
+    if (process === undefined) this.stop()
+    else this.leave = process.observe(this)
   }
 
   private decoder(stream: OutputStream | "input"): StringDecoder {
@@ -274,10 +343,13 @@ export class Recording implements ProcessObserver {
   }
 
   private async append(lines: Buffer): Promise<void> {
+    this.lines = lines
     try {
       await this.file?.appendFile(lines)
       this.bytes += lines.length
+      this.lines = undefined
     } catch (error) {
+      this.lines = undefined
       const kept = await this.keepWhole(lines).catch(() => 0)
       this.bytes += kept
       this.around.give(lines.length - kept)
@@ -310,4 +382,15 @@ export class Recording implements ProcessObserver {
     this.around.onEnd()
     this.done()
   }
+}
+
+/** The bytes of a character of which a decoder has only the first ones, in base64. */
+const partOf = (decoder: StringDecoder): string => {
+  // Node.js documents the class, and these members only in its source.
+  const { lastChar, lastNeed, lastTotal } = decoder as unknown as {
+    readonly lastChar: Buffer
+    readonly lastNeed: number
+    readonly lastTotal: number
+  }
+  return lastNeed === 0 ? "" : lastChar.toString("base64", 0, lastTotal - lastNeed)
 }

@@ -27,6 +27,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
     const recordings = yield* RecordingStore
     const audit = yield* AuditLog.AuditLog
     const process = Reached.process(registry)
+    if (recordings !== undefined) registry.include(recordings.part)
     const withRecordings = using(recordings, unset)
 
     /** Finds a recording. Fails if the grant does not permit the method on it. */

@@ -19,10 +19,11 @@ import * as Asciicast from "../internal/Asciicast.js"
 import { maxDateMs } from "../internal/Timer.js"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { FileFailed, LimitReached, NotAllowed } from "../protocol/Failure.js"
+import { ProcessId } from "../protocol/Ids.js"
 import * as OsError from "../protocol/OsError.js"
 import type { RecordingInfo, RecordOptions } from "../protocol/RecordingApi.js"
-import { type Origin, Recording } from "./Recording.js"
-import type { Session } from "./SessionRegistry.js"
+import { type Origin, Recording, type Surroundings } from "./Recording.js"
+import type { Part, Session } from "./SessionRegistry.js"
 
 /** How long events are collected before they are written, in milliseconds. */
 const batchMs = 10
@@ -120,6 +121,8 @@ export interface Shape {
     maxBytes: number
   ) => Effect.Effect<{ readonly chunk: Buffer; readonly size: number; readonly running: boolean }, FileFailed>
   readonly remove: (recorded: Recorded) => Effect.Effect<void, FileFailed>
+  /** Hands them over with their sessions. */
+  readonly part: Part<"recordings">
 }
 
 const fileName = (recordingId: string) => `${recordingId}.cast`
@@ -207,6 +210,8 @@ const make = (folder: string, limits: Limits) =>
     const clock = yield* Effect.clock
     const all = new Map<string, Recorded>()
     const active = new Map<ManagedProcess, Recorded>()
+    /** Those in progress, and those whose last lines are being written. */
+    const files = new Map<string, { readonly one: Recording; readonly recorded: Recorded }>()
     let total = 0
     let waiting = 0
     let reserved = 0
@@ -244,6 +249,53 @@ const make = (folder: string, limits: Limits) =>
       return Effect.uninterruptible(Effect.zipRight(recorded.stop, removed))
     }
 
+    /** Adds a recording in progress. */
+    const add = (
+      origin: Origin,
+      of: Pick<Recorded, "owner" | "subject">,
+      process: ManagedProcess | undefined,
+      make: (path: string, around: Surroundings) => Recording
+    ) => {
+      const { recordingId } = origin
+      const recorded: Recorded = {
+        ...of,
+        info: () => {
+          const { bytes, durationMs, running, truncated, failure = null } = one
+          return { ...origin, durationMs: Math.max(0, durationMs), bytes, running, truncated, failure }
+        },
+        stop: Effect.suspend(() => {
+          one.stop()
+          return Effect.promise(() => one.ended)
+        })
+      }
+      const one = make(join(directory, fileName(recordingId)), {
+        now: () => clock.unsafeCurrentTimeMillis(),
+        room: () => limits.totalBytes - total,
+        take: (bytes) => {
+          total += bytes
+        },
+        give: (bytes) => {
+          total -= bytes
+        },
+        wait: (characters) => {
+          waiting += characters
+          return waiting <= maxWaiting
+        },
+        onPending,
+        onEnd: () => {
+          if (process !== undefined) active.delete(process)
+          files.delete(recordingId)
+          // What is left does not hold the process.
+          const info = recorded.info()
+          all.set(recordingId, { ...of, info: () => info, stop: Effect.void })
+        }
+      })
+      all.set(recordingId, recorded)
+      files.set(recordingId, { one, recorded })
+      if (process !== undefined) active.set(process, recorded)
+      return { one, recorded }
+    }
+
     const begin =
       (recordingId: string, { input = false, maxBytes = limits.maxBytes }: RecordOptions): Reservation["begin"] =>
       (session, process, term) => {
@@ -254,47 +306,13 @@ const make = (folder: string, limits: Limits) =>
           argv: clipped(process.description.argv),
           startedAtMs: clock.unsafeCurrentTimeMillis()
         }
-        const recorded: Recorded = {
-          owner: session.id,
-          subject: session.subject,
-          info: () => {
-            const { bytes, durationMs, running, truncated, failure = null } = one
-            return { ...origin, durationMs: Math.max(0, durationMs), bytes, running, truncated, failure }
-          },
-          stop: Effect.suspend(() => {
-            one.stop()
-            return Effect.promise(() => one.ended)
-          })
-        }
-        const one = Recording.begin(
+        const options = { input, maxBytes: Math.min(maxBytes, limits.maxBytes), term }
+        const { one, recorded } = add(
           origin,
-          join(directory, fileName(recordingId)),
+          { owner: session.id, subject: session.subject },
           process,
-          { input, maxBytes: Math.min(maxBytes, limits.maxBytes), term },
-          {
-            now: () => clock.unsafeCurrentTimeMillis(),
-            room: () => limits.totalBytes - total,
-            take: (bytes) => {
-              total += bytes
-            },
-            give: (bytes) => {
-              total -= bytes
-            },
-            wait: (characters) => {
-              waiting += characters
-              return waiting <= maxWaiting
-            },
-            onPending,
-            onEnd: () => {
-              active.delete(process)
-              // What is left does not hold the process.
-              const info = recorded.info()
-              all.set(recordingId, { owner: session.id, subject: session.subject, info: () => info, stop: Effect.void })
-            }
-          }
+          (path, around) => Recording.begin(origin, path, process, options, around)
         )
-        all.set(recordingId, recorded)
-        active.set(process, recorded)
         return Effect.flatMap(
           Effect.promise(() => one.write()),
           () => {
@@ -358,7 +376,42 @@ const make = (folder: string, limits: Limits) =>
             await file.close()
           }
         }),
-      remove
+      remove,
+      part: {
+        name: "recordings",
+        freeze: () => ({
+          active: Array.from(files.values(), ({ one, recorded: { owner = "", subject = "" } }) => ({
+            ...one.freeze(),
+            owner,
+            subject
+          })),
+          ended: Array.from(all.values()).flatMap(({ owner, subject = "", info }) => {
+            const { recordingId, durationMs, truncated, failure } = info()
+            if (owner === undefined || files.has(recordingId)) return []
+            return [{ recordingId, owner, subject, durationMs, truncated, failure }]
+          })
+        }),
+        adopt: (state, find) => {
+          for (const { recordingId, owner, subject, ...of } of state.ended) {
+            const found = all.get(recordingId)?.info()
+            if (found === undefined) continue
+            all.set(recordingId, { owner, subject, info: () => ({ ...found, ...of }), stop: Effect.void })
+          }
+          for (const frozen of state.active) {
+            const { recordingId, session, processId, argv, startedAtMs, owner, subject } = frozen
+            const process = find(session)?.supervisor.find(ProcessId.make(processId))
+            // The file was found as that of an earlier run.
+            total -= all.get(recordingId)?.info().bytes ?? 0
+            const origin = { recordingId, session, processId, argv, startedAtMs }
+            add(origin, { owner, subject }, process, (path, around) =>
+              Recording.adopt(origin, path, frozen, process, around)
+            )
+          }
+        },
+        begin: () => {
+          for (const { one } of files.values()) onPending(one)
+        }
+      }
     } satisfies Shape
   })
 

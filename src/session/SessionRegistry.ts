@@ -13,8 +13,12 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { CannotFreeze } from "../internal/CannotFreeze.js"
+import type { ImageReader, ImageWriter } from "../internal/Image.js"
+import * as Monotonic from "../internal/Monotonic.js"
 import { maxTimerMs } from "../internal/Timer.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
+import { Waiters } from "../process/Waiters.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
 import { LimitReached, NotAllowed, SessionAttached, SessionEnding, UnknownSession } from "../protocol/Failure.js"
 import { SessionId } from "../protocol/Ids.js"
@@ -23,7 +27,7 @@ import { FileViews, type Views } from "../sandbox/FileViews.js"
 import type { SocketOwner } from "../spawn/SocketOwner.js"
 import { AuditLog, type Entry, type Who } from "./AuditLog.js"
 import { ConsoleEvents } from "./ConsoleEvents.js"
-import { type Connection, CurrentConnection } from "./CurrentConnection.js"
+import { type Connection, CurrentConnection, lost } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
 import type { OpenConnection } from "./OpenConnection.js"
@@ -33,6 +37,7 @@ import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
 import * as SessionPlaces from "./SessionPlaces.js"
 import { Event, State, transition } from "./SessionState.js"
+import type { PartsState, SessionState, SessionsState } from "./SessionsState.js"
 
 /**
  * A client's processes, and the client's current connection.
@@ -43,6 +48,8 @@ export class Session {
   private state: State = State.Attached({ notifier: undefined })
   /** When it expires unless it is resumed, in milliseconds since 1970; infinite if it does not expire. */
   expiresAtMs = Number.POSITIVE_INFINITY
+  /** The same as a monotonic time: the system clock may be set. */
+  private deadlineMs = Number.POSITIVE_INFINITY
   /** The name that its client gave it. */
   name: string | undefined
   /** The `sessionTtlMs` that its client requested. */
@@ -84,9 +91,25 @@ export class Session {
     return Effect.asVoid(yields ? this.connection.yieldSession : this.connection.endIfGone)
   }
 
-  /** Sets the time of expiry, `ms` after `now`. */
-  expiresIn(ms: number, now: number): void {
-    this.expiresAtMs = now + ms
+  /** Sets the time of expiry, `ms` from now. */
+  expiresIn(ms: number, clock: Clock.Clock): void {
+    this.expiresAtMs = clock.unsafeCurrentTimeMillis() + ms
+    this.deadlineMs = Monotonic.of(clock) + ms
+  }
+
+  /** Its state, for another version of the server. Throws a `CannotFreeze`. */
+  freeze(writer: ImageWriter, clock: Clock.Clock): SessionState {
+    const { id, handle, clientName, openedAtMs, subject, connection, name, ttlMs, deadlineMs } = this
+    const finite = (ms: number): number | null => (Number.isFinite(ms) ? ms : null)
+    const attached = this.state._tag === "Attached"
+    return {
+      ...{ id, handle, clientName, openedAtMs, subject, peer: connection.peer, name },
+      ttlMs: ttlMs === undefined ? undefined : finite(ttlMs),
+      attached,
+      resumable: !attached || connection.keepsSession(),
+      leftMs: attached ? undefined : finite(Math.max(0, deadlineMs - Monotonic.of(clock))),
+      supervisor: this.supervisor.freeze(writer)
+    }
   }
 
   /** Whether its client asked for the time that it waits. */
@@ -205,6 +228,41 @@ export interface Shape {
    * processes that were still running.
    */
   readonly end: (graceMs: number) => Effect.Effect<ReadonlyArray<ProcessInfo>>
+  /** Waits until no process is being started and no session is ending. Returns false after `waitMs`. */
+  readonly settle: (waitMs: number) => Effect.Effect<boolean>
+  /**
+   * The state of all sessions and processes, for the version of the server that replaces this one. Synchronous, and
+   * without effect. Throws a `CannotFreeze` if something cannot be handed over, or not now.
+   */
+  readonly freeze: (writer: ImageWriter) => SessionsState
+  /**
+   * Takes over the sessions of the version before; call it once, in a registry without any. It takes nothing from
+   * descriptors and waits for no process until `begin`: the version before may have to take over again. Dies if the
+   * state cannot be restored.
+   */
+  readonly adopt: (state: SessionsState, reader: ImageReader) => Effect.Effect<void>
+  /** Lets the adopted sessions and processes go on. */
+  readonly begin: Effect.Effect<void>
+  /** Adds what belongs to sessions, and is handed over with them. */
+  readonly include: <Name extends PartName>(part: Part<Name>) => void
+}
+
+/** The names of parts. */
+type PartName = keyof PartsState
+
+/**
+ * Something that belongs to sessions or their processes, and is handed over with them.
+ *
+ * @category models
+ */
+export interface Part<Name extends keyof PartsState> {
+  readonly name: Name
+  /** Its state. Synchronous, and without effect. Throws a `CannotFreeze`. */
+  readonly freeze: () => NonNullable<PartsState[Name]>
+  /** Takes over the state of the version before, once the sessions are there. */
+  readonly adopt: (state: NonNullable<PartsState[Name]>, find: Shape["find"]) => void
+  /** Goes on. */
+  readonly begin: () => void
 }
 
 /**
@@ -225,6 +283,7 @@ const sleep = (ms: number): Effect.Effect<void> =>
 
 const make = Effect.gen(function* () {
   const supervisors = yield* ProcessSupervisor
+  const clock = yield* Effect.clock
   const limits = yield* SessionLimits
   const audit = yield* AuditLog
   const fileViews = yield* FileViews
@@ -236,7 +295,17 @@ const make = Effect.gen(function* () {
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   const connections = new Set<OpenConnection>()
   let leastTtlMs = 0
+  const parts: Array<{
+    readonly freeze: () => PartsState
+    readonly adopt: (state: PartsState) => void
+    readonly begin: () => void
+  }> = []
   let ending = false
+  /** The number of sessions that are being ended. */
+  let ends = 0
+  const waiters = new Waiters()
+  /** What lets adopted sessions go on. */
+  let begins: ReadonlyArray<Effect.Effect<void>> = []
   /** Whether it was logged that there are `maxSessions`. */
   let isFull = false
 
@@ -262,10 +331,17 @@ const make = Effect.gen(function* () {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
+      ends++
       return forgetExpiry(session).pipe(
         Effect.zipRight(tell(session, { event: "session.ended", reason })),
         Effect.zipRight(session.supervisor.end(graceMs)),
-        Effect.zipLeft(Scope.close(entry.scope, Exit.void))
+        Effect.zipLeft(Scope.close(entry.scope, Exit.void)),
+        Effect.ensuring(
+          Effect.sync(() => {
+            ends--
+            waiters.wake()
+          })
+        )
       )
     }).pipe(Effect.uninterruptible)
 
@@ -329,6 +405,33 @@ const make = Effect.gen(function* () {
       )
     })
 
+  /** Makes a session of this connection. */
+  const open = (
+    of: Pick<SessionState, "id" | "handle" | "clientName" | "openedAtMs" | "subject">,
+    connection: Connection
+  ) =>
+    Effect.gen(function* () {
+      // Not a child of the registry's scope: its processes are ended, and awaited, before it is closed.
+      const sessionScope = yield* Scope.make()
+      const events = new SessionEvents(audit, console)
+      const supervisor = yield* Scope.extend(supervisors.make(events), sessionScope)
+      const views = yield* Scope.extend(fileViews.make, sessionScope)
+      const session = new Session(
+        SessionId.make(of.id),
+        of.handle,
+        of.clientName,
+        of.openedAtMs,
+        of.subject,
+        supervisor,
+        views,
+        frames,
+        connection
+      )
+      events.session = session
+      sessions.set(session.id, { session, scope: sessionScope })
+      return session
+    })
+
   const create = (options: Options = {}) =>
     Effect.gen(function* () {
       yield* refuseConfined
@@ -345,25 +448,17 @@ const make = Effect.gen(function* () {
             : "end some connections, or wait for detached sessions to expire"
         })
       }
-      // Not a child of the registry's scope: its processes are ended, and awaited, before it is closed.
-      const sessionScope = yield* Scope.make()
-      const events = new SessionEvents(audit, console)
-      const supervisor = yield* Scope.extend(supervisors.make(events), sessionScope)
-      const views = yield* Scope.extend(fileViews.make, sessionScope)
-      const session = new Session(
-        SessionId.make(randomUUID()),
-        newHandle(),
-        options.clientName ?? "",
-        yield* Clock.currentTimeMillis,
-        connection.grant.id,
-        supervisor,
-        views,
-        frames,
+      const session = yield* open(
+        {
+          id: randomUUID(),
+          handle: newHandle(),
+          clientName: options.clientName ?? "",
+          openedAtMs: yield* Clock.currentTimeMillis,
+          subject: connection.grant.id
+        },
         connection
       )
-      events.session = session
       applyTo(session, options)
-      sessions.set(session.id, { session, scope: sessionScope })
       yield* tell(session, { event: "session.opened" })
       return session
     }).pipe(Effect.uninterruptible)
@@ -390,13 +485,10 @@ const make = Effect.gen(function* () {
       return session
     }).pipe(Effect.uninterruptible)
 
-  /** How long a session waits to be resumed, in milliseconds. */
-  const ttlOf = ({ ttlMs = limits.detachedSessionTtlMs }: Session) => Math.max(ttlMs, leastTtlMs)
-
-  /** Ends a session that was not resumed. The state decides: a resumption may come first. */
-  const expire = (session: Session) =>
+  /** Ends a session that was not resumed in time. The state decides: a resumption may come first. */
+  const expire = (session: Session, ms: number) =>
     Effect.zipRight(
-      sleep(ttlOf(session)),
+      sleep(ms),
       Effect.suspend(() => {
         if (session.tag !== "Detached") return Effect.void
         // This is the fiber that `forgetExpiry` would interrupt.
@@ -405,13 +497,22 @@ const make = Effect.gen(function* () {
       })
     )
 
+  /** Ends a detached session after this time, unless it is resumed. */
+  const expireLater = (session: Session, ms: number) =>
+    Effect.gen(function* () {
+      session.expiresIn(ms, clock)
+      expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session, ms)), scope))
+    })
+
+  /** How long a session waits to be resumed, in milliseconds. */
+  const ttlOf = ({ ttlMs = limits.detachedSessionTtlMs }: Session) => Math.max(ttlMs, leastTtlMs)
+
   const detach = (session: Session, mayResume: boolean) =>
     Effect.gen(function* () {
       if (!session.advance(Event.ConnectionLost()) || ending) return
       if (!mayResume) return void (yield* endSession(session, 0, "disconnected"))
-      session.expiresIn(ttlOf(session), yield* Clock.currentTimeMillis)
+      yield* expireLater(session, ttlOf(session))
       yield* tell(session, { event: "session.detached" })
-      expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session)), scope))
     })
 
   const list = () => Array.from(sessions.values(), ({ session }) => session)
@@ -441,6 +542,68 @@ const make = Effect.gen(function* () {
       return Effect.map(ended, (all) => all.flat())
     })
 
+  const settle = (waitMs: number) =>
+    Effect.gen(function* () {
+      const starts = Effect.forEach(list(), ({ supervisor }) => supervisor.untilSettled(waitMs), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      yield* Effect.zip(
+        starts,
+        waiters.until(() => ends === 0, waitMs),
+        { concurrent: true }
+      )
+      const isStarting = ({ supervisor }: Session) => supervisor.list().some(({ isSettled }) => !isSettled)
+      return ends === 0 && !list().some(isStarting)
+    })
+
+  const freeze = (writer: ImageWriter): SessionsState => {
+    if (ending) throw new CannotFreeze({ message: "the server is shutting down" })
+    if (ends > 0) throw new CannotFreeze({ message: "a session is ending" })
+    return {
+      frozenAtMs: Monotonic.ofMachine(),
+      spawner: supervisors.handover?.freeze(writer),
+      sessions: list().map((session) => session.freeze(writer, clock)),
+      parts: Object.assign({}, ...parts.map((part) => part.freeze()))
+    }
+  }
+
+  /** Takes over one session. Returns what lets it go on. */
+  const adoptOne = (frozen: SessionState, reader: ImageReader, elapsedMs: number) =>
+    Effect.gen(function* () {
+      const session = yield* open(frozen, lost(frozen.peer, frozen.subject))
+      session.name = frozen.name
+      session.ttlMs = frozen.ttlMs === null ? Number.POSITIVE_INFINITY : frozen.ttlMs
+      session.advance(Event.ConnectionLost())
+      const goOn = yield* session.supervisor.adopt(frozen.supervisor, reader, elapsedMs)
+      const leftMs =
+        frozen.leftMs === undefined ? ttlOf(session) : (frozen.leftMs ?? Number.POSITIVE_INFINITY) - elapsedMs
+      const waits = frozen.resumable
+        ? expireLater(session, Math.max(0, leftMs))
+        : Effect.asVoid(Effect.forkIn(endSession(session, 0, "disconnected"), scope))
+      const told = frozen.attached && frozen.resumable ? tell(session, { event: "session.detached" }) : Effect.void
+      return Effect.zipRight(goOn, Effect.zipRight(told, waits))
+    })
+
+  const adopt: Shape["adopt"] = (state, reader) =>
+    Effect.gen(function* () {
+      const { handover } = supervisors
+      const elapsedMs = Math.max(0, Monotonic.ofMachine() - state.frozenAtMs)
+      if (state.spawner !== undefined) handover?.restore(state.spawner)
+      begins = [
+        ...(yield* Effect.forEach(state.sessions, (frozen) => adoptOne(frozen, reader, elapsedMs))),
+        Effect.sync(() => handover?.begin())
+      ]
+      for (const part of parts) part.adopt(state.parts)
+      begins = [...begins, ...parts.map((part) => Effect.sync(part.begin))]
+    }).pipe(Effect.uninterruptible)
+
+  const begin = Effect.suspend(() => {
+    const all = begins
+    begins = []
+    return Effect.all(all, { discard: true })
+  })
+
   yield* Effect.addFinalizer(() => end(0))
   return {
     create,
@@ -458,7 +621,21 @@ const make = Effect.gen(function* () {
       leastTtlMs = ms
     },
     close,
-    end
+    end,
+    settle,
+    freeze,
+    adopt,
+    begin,
+    include: (part) => {
+      parts.push({
+        freeze: () => ({ [part.name]: part.freeze() }),
+        adopt: (state) => {
+          const frozen = state[part.name]
+          if (frozen !== undefined) part.adopt(frozen, find)
+        },
+        begin: part.begin
+      })
+    }
   } satisfies Shape
 })
 

@@ -30,6 +30,7 @@ export const make = (registry: Context.Tag.Service<SessionRegistry>) =>
     const shares = yield* Shares
     const audit = yield* AuditLog.AuditLog
     const process = Reached.process(registry)
+    if (shares !== undefined) registry.include(shares.part)
     const withShares = using(shares, unavailable)
 
     return ShareApi.of({

@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import type { Buffer } from "node:buffer"
+import { Buffer } from "node:buffer"
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,9 +12,11 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type { ManagedProcess } from "../process/ManagedProcess.js"
 import { LimitReached, NotAllowed } from "../protocol/Failure.js"
+import { ProcessId } from "../protocol/Ids.js"
 import type { ShareInfo } from "../protocol/ShareApi.js"
 import type { Grant } from "./Grant.js"
-import type { Session } from "./SessionRegistry.js"
+import type { Part, Session } from "./SessionRegistry.js"
+import type { ShareState } from "./SessionsState.js"
 
 /** The beginning of every token, which tells it from other bearer tokens. */
 const prefix = "share-"
@@ -66,6 +68,8 @@ export interface Shape {
   readonly revoke: (shareId: string) => boolean
   /** The grant of a token. `unknown`: a token of no share, or of one that is over. Undefined: no token of a share. */
   readonly find: (token: string) => Grant | "unknown" | undefined
+  /** Hands them over with their sessions. */
+  readonly part: Part<"shares">
 }
 
 const digest = (token: string): Buffer => createHash("sha256").update(token).digest()
@@ -73,6 +77,7 @@ const digest = (token: string): Buffer => createHash("sha256").update(token).dig
 /** One share. */
 interface Share {
   readonly hash: Buffer
+  readonly state: ShareState
   readonly grant: Grant
   readonly info: () => ShareInfo
   /** Whether its time is over, or its process forgotten. */
@@ -89,9 +94,8 @@ const make = (maxShares: number): Effect.Effect<Shape> =>
       for (const [shareId, share] of shares) if (share.isOver()) shares.delete(shareId)
     }
 
-    const makeShare = (shareId: string, token: string, session: Session, process: ManagedProcess, options: Options) => {
-      const { role, expiresInMs, maxViewers = Number.POSITIVE_INFINITY, label = null } = options
-      const expiresAtMs = clock.unsafeCurrentTimeMillis() + expiresInMs
+    const add = (state: ShareState, session: Session, process: ManagedProcess): Share => {
+      const { shareId, role, expiresAtMs, maxViewers, label } = state
       const scope = { session: session.handle, processId: process.processId }
       const connections = new Set<(reason: string) => void>()
       // The session may end, and the process be forgotten and its id reused, while the share is valid.
@@ -103,12 +107,13 @@ const make = (maxShares: number): Effect.Effect<Shape> =>
         !covers(ofSession.deref()?.supervisor.find(scope.processId))
       const enter = (end: (reason: string) => void) => {
         if (!shares.has(shareId)) end(Ending.revoked)
-        else if (connections.size >= maxViewers) end(Ending.full)
+        else if (connections.size >= (maxViewers ?? Number.POSITIVE_INFINITY)) end(Ending.full)
         else connections.add(end)
         return () => void connections.delete(end)
       }
       const share: Share = {
-        hash: digest(token),
+        hash: Buffer.from(state.hash, "base64"),
+        state,
         grant: { id: `share:${shareId}`, role, scope, expiresAtMs, share: { enter, covers } },
         info: () => ({ shareId, ...scope, role, expiresAtMs, label, viewers: connections.size }),
         isOver,
@@ -116,6 +121,7 @@ const make = (maxShares: number): Effect.Effect<Shape> =>
           for (const end of connections) end(reason)
         }
       }
+      shares.set(shareId, share)
       return share
     }
 
@@ -128,9 +134,18 @@ const make = (maxShares: number): Effect.Effect<Shape> =>
         }
         const shareId = randomBytes(8).toString("hex")
         const token = `${prefix}${randomBytes(32).toString("base64url")}`
-        const share = makeShare(shareId, token, session, process, options)
-        shares.set(shareId, share)
-        return Either.right({ info: share.info(), token })
+        const { role, expiresInMs, maxViewers = null, label = null } = options
+        const state: ShareState = {
+          shareId,
+          hash: digest(token).toString("base64"),
+          session: session.handle,
+          processId: process.processId,
+          role,
+          expiresAtMs: clock.unsafeCurrentTimeMillis() + expiresInMs,
+          maxViewers,
+          label
+        }
+        return Either.right({ info: add(state, session, process).info(), token })
       },
       list: () => {
         sweep()
@@ -150,6 +165,21 @@ const make = (maxShares: number): Effect.Effect<Shape> =>
         // All are compared, each in constant time.
         const [found] = Array.from(shares.values()).filter((share) => timingSafeEqual(share.hash, hash))
         return found?.grant ?? "unknown"
+      },
+      part: {
+        name: "shares",
+        freeze: () => {
+          sweep()
+          return Array.from(shares.values(), ({ state }) => state)
+        },
+        adopt: (states, find) => {
+          for (const state of states) {
+            const session = find(state.session)
+            const process = session?.supervisor.find(ProcessId.make(state.processId))
+            if (session !== undefined && process !== undefined) add(state, session, process)
+          }
+        },
+        begin: () => {}
       }
     }
   })

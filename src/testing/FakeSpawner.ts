@@ -11,6 +11,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import type { ImageWriter } from "../internal/Image.js"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import * as Signals from "../protocol/Signals.js"
 import {
@@ -21,6 +22,7 @@ import {
   type SignalTarget,
   SpawnError
 } from "../spawn/Child.js"
+import type { ChildState } from "../spawn/ChildState.js"
 import { maxChunkBytes } from "../spawn/ReadBuffer.js"
 import { Spawner } from "../spawn/Spawner.js"
 
@@ -159,7 +161,7 @@ class Fake implements FakeChild {
   private events: ChildEvents | undefined
   private readonly early: Array<() => void> = []
   private held: Array<() => void> = []
-  private pending: Array<() => void> = []
+  private pending: Array<{ readonly bytes: Buffer; readonly done: () => void }> = []
   private outputEnded = false
   private stdinClosed = false
 
@@ -192,7 +194,8 @@ class Fake implements FakeChild {
       },
       hasRemains: () => !this.exited || this.remains,
       findRemains: () => !this.exited || this.remains,
-      abandonOutput: () => this.abandon()
+      abandonOutput: () => this.abandon(),
+      freeze: (writer) => this.freeze(writer)
     }
   }
 
@@ -233,7 +236,7 @@ class Fake implements FakeChild {
     this.report(() => this.events?.onExit(status))
     const undelivered = this.pending.splice(0)
     queueMicrotask(() => {
-      for (const done of undelivered) done()
+      for (const { done } of undelivered) done()
     })
   }
 
@@ -262,7 +265,37 @@ class Fake implements FakeChild {
   }
 
   completeWrites(count = this.pending.length): void {
-    for (const done of this.pending.splice(0, count)) done()
+    for (const { done } of this.pending.splice(0, count)) done()
+  }
+
+  /** It reports to whoever listens next, as a child of another version of the server. */
+  adopted(): Child {
+    this.events = undefined
+    this.paused = false
+    // They are written again.
+    this.writes.splice(this.writes.length - this.pending.length)
+    this.pending = []
+    return this.child
+  }
+
+  private freeze(writer: ImageWriter): ChildState {
+    const remains = this.exited && this.remains
+    return {
+      _tag: "Pipe",
+      leader: {
+        pid: this.pid,
+        tree: { pid: this.pid, startTime: 0, strays: [], reaped: this.exited, remains, doomed: false },
+        reported: this.exited
+      },
+      unsent: this.pending.map(({ bytes }) => writer.bytes(bytes)),
+      abandoned: this.abandoned,
+      stdin: null,
+      stdout: null,
+      stderr: null,
+      ending: false,
+      large: [],
+      confined: false
+    }
   }
 
   private listen(events: ChildEvents): void {
@@ -277,7 +310,7 @@ class Fake implements FakeChild {
     if (this.stdinEnded) defect("a write after endStdin")
     if (this.spec.io._tag === "Pipe" && !this.spec.io.stdin) defect("a write to a child without stdin")
     this.writes.push(Buffer.from(bytes))
-    if (this.plan.holdWrites === true && !this.exited) this.pending.push(done)
+    if (this.plan.holdWrites === true && !this.exited) this.pending.push({ bytes, done })
     else queueMicrotask(done)
   }
 
@@ -311,7 +344,8 @@ class Fake implements FakeChild {
 }
 
 /**
- * The test's control of the spawner.
+ * The test's control of the spawner. A second registry over the same spawner can adopt its children: they then report
+ * to that one.
  *
  * @category models
  */
@@ -352,7 +386,7 @@ export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<
     Layer.scopedContext(
       Effect.map(FiberSet.makeRuntime<never>(), (run) => {
         const requests: Array<ChildSpec> = []
-        const children: Array<FakeChild> = []
+        const children: Array<Fake> = []
         const plans: Array<Plan> = []
         const waiters = new Set<() => void>()
 
@@ -388,6 +422,15 @@ export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<
         }).pipe(
           Context.add(Spawner, {
             confines,
+            handover: {
+              freeze: () => ({ placeholders: [] }),
+              restore: () => {},
+              begin: () => {},
+              adopt: ({ leader }) =>
+                (
+                  children.find(({ pid }) => pid === leader.pid) ?? defect(`no child has the pid ${leader.pid}`)
+                ).adopted()
+            },
             spawn: (spec) =>
               Effect.suspend(() => {
                 requests.push(spec)

@@ -86,6 +86,7 @@ export const complete = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { token, state } = before
+    yield* Effect.forEach(parts, ({ load = Effect.void }) => load, { discard: true })
     token.disarm()
     closeUnknown(before, parts)
     for (const fd of [token.image, token.secret]) closeSync(fd)

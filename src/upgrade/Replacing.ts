@@ -52,6 +52,9 @@ const maxAnswerBytes = 65536
 /** How long requests on files may take to end, in milliseconds: an upgrade would cut them off in the middle. */
 const filesMs = 5000
 
+/** How long starts of processes, and ends of sessions, may take, in milliseconds. */
+const settleMs = 3000
+
 /** How long other requests may take to be answered, in milliseconds. */
 const answersMs = 100
 
@@ -79,6 +82,9 @@ const commandOf = (node: string, entry: string, more: ReadonlyArray<string> = []
   file: node,
   argv: [node, ...process.execArgv, firstModule, entry, ...more, ...process.argv.slice(2)]
 })
+
+/** How long threads that work on files for nobody any more may take, in milliseconds. */
+const threadsMs = 300
 
 /** Polls until a condition holds, for at most so long. Returns whether it does. */
 const until = (holds: () => boolean, withinMs: number): Effect.Effect<boolean> =>
@@ -150,6 +156,10 @@ interface Frozen {
   readonly parts: Readonly<Record<string, unknown>>
   readonly secretParts: Readonly<Record<string, unknown>>
 }
+
+/** Loads what freezing needs. */
+const loadAll = (parts: ReadonlyArray<Part>): Effect.Effect<void> =>
+  Effect.forEach(parts, ({ load = Effect.void }) => load, { discard: true })
 
 /** Freezes all parts. Throws `CannotFreeze` if one cannot be. */
 const freeze = (parts: ReadonlyArray<Part>): Frozen => {
@@ -251,17 +261,18 @@ const refuseInProcess = ({ registry }: Server) =>
   })
 
 /** Lets requests end that must, and others for a moment. Returns what does not end. */
-const settle = ({ parts, registry: { connections } }: Server) =>
+const settle = ({ parts, registry }: Server) =>
   Effect.gen(function* () {
-    const isSettled = () => !methodsOf(connections).some(isOnFiles) && !worksOnFiles()
-    if (!(yield* until(isSettled, filesMs))) {
-      const methods = methodsOf(connections).filter(isOnFiles)
-      const what = methods.length === 0 ? "the server still works on files" : `${methods[0]} is still running`
-      return yield* refuse(`${what} after ${filesMs / 1000} s, and would be cut off: try again later`)
+    const onFiles = () => methodsOf(registry.connections).filter(isOnFiles)
+    if (!(yield* until(() => onFiles().length === 0, filesMs))) {
+      const [method] = onFiles()
+      return yield* refuse(`${method} still runs after ${filesMs / 1000} s, and would be cut off: try again later`)
     }
+    yield* until(() => !worksOnFiles(), threadsMs)
+    yield* registry.settle(settleMs)
     // What cannot be frozen is found out while clients have not noticed anything.
     yield* Effect.try({ try: () => freeze(parts), catch: (error) => refuse(reasonOf(error)) })
-    const isQuiet = () => methodsOf(connections).every(isWaiting)
+    const isQuiet = () => methodsOf(registry.connections).every(isWaiting)
     const arriving = () => parts.some((part) => (part.arriving?.() ?? 0) > 0)
     yield* until(() => isQuiet() && !arriving(), answersMs)
   })
@@ -342,6 +353,7 @@ export const replace = (
 ): Effect.Effect<string, UpgradeRefused> =>
   Effect.gen(function* () {
     yield* refuseInProcess(server)
+    yield* loadAll(server.parts)
     const to = yield* preflight(server, request)
     if (request.dryRun) return to
     return yield* Effect.gen(function* () {
@@ -376,7 +388,6 @@ const become = (
   { node, entry, deadlineMs }: Wire.UpgradeRequest,
   { to, requester, heldAtNs, ended }: Circumstances
 ): never => {
-  if (worksOnFiles()) throw refuse("the server has begun to work on files: try again")
   const frozenAtNs = String(process.hrtime.bigint())
   const frozen = freeze(parts)
   const opened: Array<number> = []

@@ -9,9 +9,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Handover, type Part, type Shape } from "../internal/Handover.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
+import type { SessionsState } from "../session/SessionsState.js"
 import { Transport } from "../transport/Transport.js"
 import * as ControlFolder from "./ControlFolder.js"
 import type { Before } from "./Replaced.js"
@@ -57,6 +59,34 @@ export const make: Effect.Effect<Upgradable> = Effect.gen(function* () {
 /** Where the parts of a server meet. */
 export const layer = ({ handover }: Upgradable): Layer.Layer<never> => Layer.succeed(Handover, handover)
 
+/** The name of the sessions' state. */
+export const sessionsPart = "sessions"
+
+/** An ordinary start needs no schema of it. */
+const loadState = () => import("../session/SessionsState.js")
+
+/** Takes over the sessions of the version before, before clients come. Dies if that is not possible. */
+export const layerSessions = ({ handover }: Upgradable): Layer.Layer<never, never, SessionRegistry> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const registry = yield* SessionRegistry
+      let encode = (_: SessionsState): unknown => {
+        throw new Error("the schema of the sessions is not loaded")
+      }
+      handover.contribute({
+        name: sessionsPart,
+        load: Effect.map(Effect.promise(loadState), ({ SessionsState }) => {
+          encode = Schema.encodeSync(SessionsState)
+        }),
+        freeze: (writer) => encode(registry.freeze(writer))
+      })
+      const before = handover.adopted(sessionsPart)
+      if (before === undefined) return
+      const { SessionsState } = yield* Effect.promise(loadState)
+      yield* registry.adopt(Schema.decodeUnknownSync(SessionsState)(before.state), before.reader)
+    })
+  )
+
 /** The value of the setting for a socket in the folder of this user. */
 export const inFolder = "auto"
 
@@ -101,7 +131,7 @@ const takeOver = (before: Before, { parts, serving }: Upgradable) =>
       const processes = sessions.flatMap(({ supervisor }) => supervisor.list()).filter(({ info }) => info().running)
       return { sessions: sessions.length, processes: processes.length }
     }
-    yield* complete(before, parts, Effect.void, count)
+    yield* complete(before, parts, registry.begin, count)
   })
 
 /**
