@@ -39,20 +39,20 @@ const millisecondsSince = (ns: string): number => Number(process.hrtime.bigint()
 
 const rounded = (ms: number): number => Math.round(ms * 10) / 10
 
-/** Closes descriptors that the version before has kept open, and that no part of this one knows. */
-const closeUnknown = ({ state }: Before, parts: ReadonlyArray<Part>): void => {
+/** The descriptors that the version before has kept open, and that no part of this one knows. */
+const unknownOf = ({ state }: Before, parts: ReadonlyArray<Part>): ReadonlyArray<number> => {
   const known = new ImageWriter()
   for (const part of parts) part.freeze(known)
-  for (const { fd, dev, ino } of state.descriptors) {
-    if (known.descriptors.has(fd)) continue
+  return state.descriptors.flatMap(({ fd, dev, ino }) => {
+    if (known.descriptors.has(fd)) return []
     try {
       const found = State.identify(fd)
-      // Closed meanwhile; the number may belong to something else.
-      if (found.dev === dev && found.ino === ino) closeSync(fd)
+      // Otherwise it was closed meanwhile, and something else has its number.
+      return found.dev === dev && found.ino === ino ? [fd] : []
     } catch {
-      // It is closed.
+      return []
     }
-  }
+  })
 }
 
 /** Answers whoever has asked, if they are still there. */
@@ -87,13 +87,14 @@ export const complete = (
   Effect.gen(function* () {
     const { token, state } = before
     yield* Effect.forEach(parts, ({ load = Effect.void }) => load, { discard: true })
+    // What could fail comes before.
+    const unknown = unknownOf(before, parts)
+    const carried = { ...count(), listeners: before.adopted(Listener.part) === undefined ? 0 : 1 }
     token.disarm()
-    closeUnknown(before, parts)
-    for (const fd of [token.image, token.secret]) closeSync(fd)
+    for (const fd of [...unknown, token.image, token.secret]) closeSync(fd)
     yield* begin
     const gapMs = rounded(millisecondsSince(state.frozenAtNs))
     const awayMs = rounded(millisecondsSince(state.heldAtNs))
-    const carried = { ...count(), listeners: before.adopted(Listener.part) === undefined ? 0 : 1 }
     const { pid } = process
     if (token.failure === undefined) {
       const upgraded = { pid, from: state.version, to: version, dryRun: false, gapMs, awayMs, carried }

@@ -128,8 +128,8 @@ const takeOver = (before: Before, { parts, serving }: Upgradable) =>
     const { complete } = yield* Effect.promise(() => import("./Replaced.js"))
     const count = () => {
       const sessions = registry.list()
-      const processes = sessions.flatMap(({ supervisor }) => supervisor.list()).filter(({ info }) => info().running)
-      return { sessions: sessions.length, processes: processes.length }
+      const processes = sessions.flatMap(({ supervisor }) => supervisor.list().map((process) => process.info()))
+      return { sessions: sessions.length, processes: processes.filter(({ running }) => running).length }
     }
     yield* complete(before, parts, registry.begin, count)
   })
