@@ -6,6 +6,7 @@
 import { realpathSync, rmSync, statSync } from "node:fs"
 import { createConnection } from "node:net"
 import { join } from "node:path"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
@@ -37,9 +38,11 @@ const statusMs = 2000
 const answerMs = 60_000
 
 /** Nobody listens there, or does not answer. */
-class NoAnswer extends Error {
-  readonly _tag = "NoAnswer"
-}
+class NoAnswer extends Data.TaggedError("NoAnswer")<{
+  readonly message: string
+  /** Whether there is no such socket. */
+  readonly isMissing?: boolean
+}> {}
 
 const decode = Schema.decodeUnknownEither(Schema.parseJson(Wire.Answer))
 
@@ -51,14 +54,14 @@ const ask = (
 ): Effect.Effect<Wire.Answer, NoAnswer> =>
   Effect.async<Wire.Answer, NoAnswer>((resume) => {
     const connection = createConnection({ path: socket })
-    const fail = (why: string) => resume(Effect.fail(new NoAnswer(why)))
+    const fail = (message: string, isMissing = false) => resume(new NoAnswer({ message, isMissing }))
     let text = ""
     connection.setEncoding("utf8")
     connection.once("connect", () => connection.write(`${JSON.stringify(request)}\n`))
     connection.on("data", (chunk: string) => {
       text += chunk
     })
-    connection.once("error", (error) => fail(OsError.describe(error)))
+    connection.once("error", (error) => fail(OsError.describe(error), OsError.codeOf(error) === "ENOENT"))
     connection.once("close", () => {
       const answer = decode(text)
       if (Either.isRight(answer)) resume(Effect.succeed(answer.right))
@@ -66,7 +69,10 @@ const ask = (
     })
     return Effect.sync(() => connection.destroy())
   }).pipe(
-    Effect.timeoutFail({ duration: withinMs, onTimeout: () => new NoAnswer(`no answer within ${withinMs / 1000} s`) })
+    Effect.timeoutFail({
+      duration: withinMs,
+      onTimeout: () => new NoAnswer({ message: `no answer within ${withinMs / 1000} s` })
+    })
   )
 
 /** A server that can be asked. */
@@ -173,9 +179,10 @@ export const upgrade = ({ command, node, dryRun, timeoutMs, json, ...which }: Op
       dryRun,
       deadlineMs: Math.max(1, Math.round(timeoutMs))
     } as const
-    const answer = yield* Effect.catchAll(ask(socket, request, timeoutMs + answerMs), ({ message }) =>
-      Effect.fail(new CommandFailed({ message: `the control socket ${socket}: ${message}` }))
-    )
+    const answer = yield* Effect.catchAll(ask(socket, request, timeoutMs + answerMs), ({ message, isMissing }) => {
+      const advice = isMissing ? "; a server on stdio has none: it lives as long as its client" : ""
+      return Effect.fail(new CommandFailed({ message: `the control socket ${socket}: ${message}${advice}` }))
+    })
     if ("upgraded" in answer) {
       const { upgraded } = answer
       yield* Terminal.write("stdout", json ? `${PlainText.json(upgraded)}\n` : describe(upgraded))

@@ -132,7 +132,11 @@ export const launch = ({ args = [], env = {}, under }: LaunchOptions): Effect.Ef
       if (process.env["MUTATE"] !== undefined) TestRunner.getCurrentTest()?.context.skip()
       const command = [process.execPath, binary, ...args]
       const [program = "", ...rest] = under === undefined ? command : ["/bin/sh", "-c", under, "sh", ...command]
-      const child = spawn(program, rest, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } })
+      const child = spawn(program, rest, {
+        stdio: ["pipe", "pipe", "pipe"],
+        // A server that is killed would leave its control socket behind.
+        env: { ...process.env, EXEC_SERVER_CONTROL_SOCKET: "none", ...env }
+      })
       let stderr = ""
       child.stderr.on("data", (chunk) => {
         stderr += chunk
