@@ -38,6 +38,8 @@ interface Versions {
   readonly pass: (ms: number) => void
   /** Runs in the version before. */
   readonly then: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** A next version, without any sessions. */
+  readonly make: Effect.Effect<SessionRegistry["Type"], never, Scope.Scope>
   /** The next version, with this image or one made now. */
   readonly after: (image?: Image) => Effect.Effect<SessionRegistry["Type"], never, Scope.Scope>
 }
@@ -63,6 +65,7 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Proces
         then,
         fake: yield* Effect.provide(FakeSpawner, services),
         pass: (ms) => stopped.pass(ms),
+        make: registryOf(layer),
         after: (image = imageOf(before)) =>
           Effect.gen(function* () {
             const next = yield* registryOf(layer)
@@ -320,6 +323,40 @@ describe("another version", () => {
       yield* TestClock.adjust("1 hours")
       assert.isDefined(next.find(session.handle))
     }))
+
+  test(
+    "may be used before it begins: what was left comes first",
+    (versions) =>
+      Effect.gen(function* () {
+        const session = yield* open(versions)
+        yield* start(versions, session, "p", { pipeStdin: true })
+        yield* versions.then(processOf(versions.before, session, "p").write(Buffer.from("first "), undefined))
+        const child = yield* versions.fake.child(0)
+        const { state, reader } = imageOf(versions.before)
+        const next = yield* versions.make
+        yield* next.adopt(state, reader)
+        const resumed = yield* next.resume(session.id)
+        const process = processOf(next, session, "p")
+        const written = yield* Effect.fork(process.write(Buffer.from("second"), undefined))
+        yield* settle
+        process.closeStdin()
+        assert.strictEqual(child.written, "")
+        assert.isFalse(child.stdinEnded)
+        yield* next.begin
+        child.completeWrites()
+        assert.strictEqual(yield* Fiber.join(written), "accepted")
+        assert.strictEqual(child.written, "first second")
+        yield* settle
+        assert.isTrue(child.stdinEnded)
+        // Its expiry is not waited for.
+        yield* TestClock.adjust("1 hours")
+        assert.isDefined(next.find(session.handle))
+        yield* next.detach(resumed, true)
+        yield* TestClock.adjust("29 seconds")
+        assert.isDefined(next.find(session.handle))
+      }),
+    { holdWrites: true }
+  )
 
   test("reads the state of a version that knows less, or more", (versions) =>
     Effect.gen(function* () {
