@@ -46,7 +46,7 @@ export interface StdinQueue {
   readonly freeze: (writer: ImageWriter) => StdinState
   /**
    * Takes over the state of the version of the server before; `unsent` was passed to the child then, and has to be
-   * again: by the returned function, which calls its argument.
+   * again: by the returned function, which calls its argument. Until then nothing is written.
    */
   readonly restore: (
     state: StdinState,
@@ -115,9 +115,11 @@ export const make = (
   let queued = 0
   /** Whether queued bytes still count against the allowance: a dead child reports no writes as done. */
   let isTaken = true
+  /** Whether input of the version of the server before comes first. */
+  let isHeld = false
   const waiting: Array<Waiting> = []
 
-  const hasRoom = (bytes: Buffer) => queued === 0 || queued + bytes.length <= limit
+  const hasRoom = (bytes: Buffer) => !isHeld && (queued === 0 || queued + bytes.length <= limit)
   const pass = (bytes: Buffer, writeId: string | undefined) => {
     if (writeId !== undefined) ids.add(writeId)
     if (bytes.length === 0) return
@@ -139,7 +141,7 @@ export const make = (
       pass(next.bytes, next.writeId)
       settle(next, "accepted")
     }
-    if (state === "ending" && waiting.length === 0) {
+    if (state === "ending" && waiting.length === 0 && !isHeld) {
       state = "closed"
       sink.endStdin()
     }
@@ -208,6 +210,7 @@ export const make = (
     }),
     restore: (frozen, reader, unsent) => {
       state = frozen.state
+      isHeld = true
       for (const { bytes: section, writeId } of frozen.waiting) {
         const bytes = reader.bytes(section)
         allowance.restore(weigh(bytes, writeId))
@@ -218,6 +221,7 @@ export const make = (
         allowance.restore(length)
       }
       return (write) => {
+        isHeld = false
         for (const bytes of unsent) send(bytes, write)
         admit()
       }

@@ -578,11 +578,15 @@ const make = Effect.gen(function* () {
       const goOn = yield* session.supervisor.adopt(frozen.supervisor, reader, elapsedMs)
       const leftMs =
         frozen.leftMs === undefined ? ttlOf(session) : (frozen.leftMs ?? Number.POSITIVE_INFINITY) - elapsedMs
-      const waits = frozen.resumable
+      const goOnWaiting = frozen.resumable
         ? expireLater(session, Math.max(0, leftMs))
         : Effect.asVoid(Effect.forkIn(endSession(session, 0, "disconnected"), scope))
+      // A client may have resumed it already.
+      const waits = Effect.suspend(() =>
+        session.tag === "Detached" && !expiries.has(session) ? Effect.zipRight(told, goOnWaiting) : Effect.void
+      )
       const told = frozen.attached && frozen.resumable ? tell(session, { event: "session.detached" }) : Effect.void
-      return Effect.zipRight(goOn, Effect.zipRight(told, waits))
+      return Effect.zipRight(goOn, waits)
     })
 
   const adopt: Shape["adopt"] = (state, reader) =>

@@ -3,10 +3,13 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import { ImageWriter } from "../../src/internal/Image.js"
 import { OutputBuffer, type RetainedOutput } from "../../src/process/OutputBuffer.js"
+import { OutputState } from "../../src/process/ProcessImage.js"
 import { ProcessLimits } from "../../src/process/ProcessLimits.js"
 import type { OutputStream } from "../../src/protocol/ExecApi.js"
 import { bytes, fill, limits } from "../support/fake.js"
+import { readerOf, viaJson } from "../support/image.js"
 
 const layer = (perProcess: number, total: number, buffer: Layer.Layer<OutputBuffer>) =>
   Layer.unwrapEffect(
@@ -21,7 +24,7 @@ const testOf =
     title: string,
     perProcess: number,
     total: number,
-    body: (make: Effect.Effect<RetainedOutput>) => Effect.Effect<unknown>
+    body: (make: Effect.Effect<RetainedOutput>) => Effect.Effect<unknown, never, OutputBuffer>
   ) =>
     it.effect(title, () =>
       Effect.flatMap(OutputBuffer, ({ make }) => body(make)).pipe(Effect.provide(layer(perProcess, total, buffer)))
@@ -57,6 +60,91 @@ const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
 const truncated = (output: RetainedOutput, afterSeq: number) => (output.gap()?.throughSeq ?? 0) > afterSeq
 
 const droppedBytes = (output: RetainedOutput) => output.gap()?.bytes ?? 0
+
+describe("the output of another version", () => {
+  const frozen = (output: RetainedOutput) => {
+    const writer = new ImageWriter()
+    const state = viaJson(OutputState, output.freeze(writer))
+    return { state, reader: readerOf(writer) }
+  }
+
+  /** All that readers see. */
+  const seen = (output: RetainedOutput) => ({
+    texts: texts(output),
+    gap: output.gap(),
+    omissions: streams.map((stream) => output.omission(stream)),
+    streams: streams.map((stream) => output.concat(stream).toString("latin1")),
+    after: [0, 1, 5, 10, 50].map((seq) => [output.hasAfter(seq), output.bytesAfter(seq)])
+  })
+
+  for (const [retain, buffer] of [
+    ["tail", OutputBuffer.layer],
+    ["head-tail", OutputBuffer.layerHeadTail]
+  ] as const) {
+    for (let seed = 201; seed <= 208; seed++) {
+      const draw = random(seed)
+      const below = (n: number) => Math.floor(draw() * n)
+      const limit = 20 + below(400)
+      testOf(buffer)(`goes on as if nothing had happened (${retain}, ${limit} bytes, seed ${seed})`, limit, 1e6, () =>
+        Effect.gen(function* () {
+          const { make, adopt } = yield* OutputBuffer
+          const untouched = yield* make
+          let replaced = yield* make
+          for (let seq = 1; seq <= 300; seq++) {
+            if (below(20) === 0) {
+              const { state, reader } = frozen(replaced)
+              assert.deepStrictEqual(seen(replaced), seen(untouched))
+              replaced = adopt(state, reader)
+            }
+            const stream = streams[below(3)] ?? "stdout"
+            const chunk = fill(1 + below(below(8) === 0 ? limit + 5 : 30), below(256))
+            for (const output of [untouched, replaced]) output.append(seq, stream, chunk)
+            assert.deepStrictEqual(seen(replaced), seen(untouched))
+          }
+        })
+      )
+    }
+  }
+
+  test("keeps what fits into smaller limits, and says what does not", 100, 1000, (make) =>
+    Effect.gen(function* () {
+      const output = yield* make
+      for (let seq = 1; seq <= 10; seq++) output.append(seq, "stdout", fill(10, seq))
+      const { state, reader } = frozen(output)
+      const [smaller, halves] = yield* Effect.all(
+        [OutputBuffer.layer, OutputBuffer.layerHeadTail].map((buffer) =>
+          Effect.map(OutputBuffer, ({ adopt }) => adopt(state, reader)).pipe(Effect.provide(layer(50, 1000, buffer)))
+        )
+      )
+      const seqs = (of: RetainedOutput | undefined) => of?.select(0, everything).chunks.map(({ seq }) => seq)
+      assert.deepStrictEqual(seqs(smaller), [6, 7, 8, 9, 10])
+      assert.deepStrictEqual(smaller?.gap(), { fromSeq: 1, throughSeq: 5, bytes: 50 })
+      assert.deepStrictEqual(seqs(halves), [1, 2, 9, 10])
+      assert.deepStrictEqual(halves?.gap(), { fromSeq: 3, throughSeq: 8, bytes: 60 })
+    })
+  )
+
+  test("that was released stays so, and a sealed one gives way first", 100, 150, (make) =>
+    Effect.gen(function* () {
+      const { adopt } = yield* OutputBuffer
+      const [released, sealed] = [yield* make, yield* make]
+      released.append(1, "stdout", fill(50))
+      released.release()
+      sealed.append(1, "stdout", fill(60))
+      sealed.seal()
+      const states = [released, sealed].map(frozen)
+      sealed.release()
+      const [gone, old] = states.map(({ state, reader }) => adopt(state, reader))
+      assert.deepStrictEqual(gone?.select(0, everything).chunks, [])
+      const living = yield* make
+      living.append(1, "stdout", fill(90))
+      assert.strictEqual(old?.bytesAfter(0), 60)
+      living.append(2, "stdout", fill(10))
+      assert.strictEqual(living.bytesAfter(0), 100)
+      assert.strictEqual(old?.bytesAfter(0), 0)
+    })
+  )
+})
 
 describe("one process", () => {
   test("gives chunks after a cursor, with their numbers and streams", 100, 1000, (make) =>

@@ -1,7 +1,10 @@
 /** Sessions that another version of the server takes over. Their children are fake: they report to whoever listens last. */
 import { Buffer } from "node:buffer"
+import { appendFileSync, readFileSync } from "node:fs"
+import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
@@ -16,12 +19,16 @@ import { OutputBuffer } from "../../src/process/OutputBuffer.js"
 import * as ProcessLimits from "../../src/process/ProcessLimits.js"
 import * as ExecServer from "../../src/server/ExecServer.js"
 import { CurrentConnection, lost } from "../../src/session/CurrentConnection.js"
+import * as RecordingStore from "../../src/session/RecordingStore.js"
 import type { Options, Session, SessionRegistry } from "../../src/session/SessionRegistry.js"
+import * as Shares from "../../src/session/Shares.js"
 import { ExitStatus } from "../../src/spawn/Child.js"
 import { Spawner } from "../../src/spawn/Spawner.js"
 import { FakeSpawner, type Plan, stubborn } from "../../src/testing/FakeSpawner.js"
 import { id, params, settle } from "../support/fake.js"
+import { directory } from "../support/files.js"
 import { type Image, imageOf, registryOf, StoppedClock } from "../support/image.js"
+import { eventually } from "../support/servers.js"
 
 /** A version of the server before its replacement, and what follows. */
 interface Versions {
@@ -31,6 +38,8 @@ interface Versions {
   readonly pass: (ms: number) => void
   /** Runs in the version before. */
   readonly then: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** A next version, without any sessions. */
+  readonly make: Effect.Effect<SessionRegistry["Type"], never, Scope.Scope>
   /** The next version, with this image or one made now. */
   readonly after: (image?: Image) => Effect.Effect<SessionRegistry["Type"], never, Scope.Scope>
 }
@@ -56,6 +65,7 @@ const test = (title: string, body: Body, plan: Plan = {}, limits: Partial<Proces
         then,
         fake: yield* Effect.provide(FakeSpawner, services),
         pass: (ms) => stopped.pass(ms),
+        make: registryOf(layer),
         after: (image = imageOf(before)) =>
           Effect.gen(function* () {
             const next = yield* registryOf(layer)
@@ -314,6 +324,40 @@ describe("another version", () => {
       assert.isDefined(next.find(session.handle))
     }))
 
+  test(
+    "may be used before it begins: what was left comes first",
+    (versions) =>
+      Effect.gen(function* () {
+        const session = yield* open(versions)
+        yield* start(versions, session, "p", { pipeStdin: true })
+        yield* versions.then(processOf(versions.before, session, "p").write(Buffer.from("first "), undefined))
+        const child = yield* versions.fake.child(0)
+        const { state, reader } = imageOf(versions.before)
+        const next = yield* versions.make
+        yield* next.adopt(state, reader)
+        const resumed = yield* next.resume(session.id)
+        const process = processOf(next, session, "p")
+        const written = yield* Effect.fork(process.write(Buffer.from("second"), undefined))
+        yield* settle
+        process.closeStdin()
+        assert.strictEqual(child.written, "")
+        assert.isFalse(child.stdinEnded)
+        yield* next.begin
+        child.completeWrites()
+        assert.strictEqual(yield* Fiber.join(written), "accepted")
+        assert.strictEqual(child.written, "first second")
+        yield* settle
+        assert.isTrue(child.stdinEnded)
+        // Its expiry is not waited for.
+        yield* TestClock.adjust("1 hours")
+        assert.isDefined(next.find(session.handle))
+        yield* next.detach(resumed, true)
+        yield* TestClock.adjust("29 seconds")
+        assert.isDefined(next.find(session.handle))
+      }),
+    { holdWrites: true }
+  )
+
   test("reads the state of a version that knows less, or more", (versions) =>
     Effect.gen(function* () {
       const session = yield* open(versions)
@@ -332,6 +376,101 @@ describe("another version", () => {
       const next = yield* versions.after(imageOf(versions.before, change))
       assert.deepStrictEqual(output(processOf(next, session, "p")), ["1 stdout text"])
     }))
+})
+
+describe("what belongs to sessions", () => {
+  it.scopedLive("a recording has all output once, whatever was written of it", () =>
+    Effect.gen(function* () {
+      const folder = join(yield* directory, "recordings")
+      const spawner = Layer.succeedContext(yield* Layer.build(FakeSpawner.layer))
+      const versionOf = Effect.gen(function* () {
+        const store = yield* Layer.build(RecordingStore.layer(folder))
+        const layer = Layer.provide(sessions, [spawner, Layer.succeedContext(store)])
+        const registry = yield* registryOf(layer)
+        const recordings = yield* Effect.provide(RecordingStore.RecordingStore, store)
+        return { registry, recordings: recordings as RecordingStore.Shape }
+      })
+      const first = yield* Scope.extend(versionOf, yield* Scope.make())
+      const session = yield* first.registry.create()
+      yield* session.supervisor.start(params("p"))
+      yield* settle
+      const child = (yield* Effect.provide(FakeSpawner, spawner)).children[0]
+      const process = session.supervisor.find(id("p")) as ManagedProcess
+      const { recordingId, begin } = Either.getOrThrow(first.recordings.reserve({}))
+      yield* begin(session, process, undefined)
+      child?.emit("stdout", "whole\n")
+      const path = join(folder, `${recordingId}.cast`)
+      yield* eventually("it is written", () => readFileSync(path, "utf8").includes("whole"))
+      child?.emit("stdout", Buffer.from([0x68, 0xc3]))
+      yield* settle
+      const image = imageOf(first.registry)
+      // The version before was writing: half of a line is in the file.
+      const text = readFileSync(path, "utf8")
+      appendFileSync(path, '[0.1,"o","hal')
+      const state = {
+        ...image.state,
+        parts: {
+          recordings: {
+            ended: [],
+            active: (image.state.parts.recordings?.active ?? []).map((one) => ({ ...one, writing: '[0, "m", "x"]\n' }))
+          }
+        }
+      }
+      const second = yield* versionOf
+      yield* second.registry.adopt(state, image.reader)
+      yield* second.registry.begin
+      const recorded = second.recordings.find(recordingId)
+      assert.deepInclude(recorded?.info(), { running: true, processId: "p" })
+      assert.strictEqual(recorded?.owner, session.id)
+      child?.emit("stdout", Buffer.from([0xa9, 0x0a]))
+      child?.finish(5)
+      yield* eventually("it has ended", () => second.recordings.find(recordingId)?.info().running === false)
+      const now = readFileSync(path, "utf8")
+      assert.isTrue(now.startsWith(`${text}[0, "m", "x"]\n`))
+      const events = now
+        .trim()
+        .split("\n")
+        .slice(1)
+        .map((line) => JSON.parse(line) as ReadonlyArray<unknown>)
+      const output = events.filter(([, code]) => code === "o").map(([, , data]) => data)
+      assert.strictEqual(output.join(""), "whole\r\nhé\r\n")
+      assert.deepStrictEqual(events.at(-1)?.slice(1), ["x", "5"])
+      assert.strictEqual(second.recordings.find(recordingId)?.info().bytes, Buffer.byteLength(now))
+    })
+  )
+
+  it.scoped("a share is valid as long as before, for its process", () =>
+    Effect.gen(function* () {
+      const spawner = Layer.succeedContext(yield* Layer.build(FakeSpawner.layer))
+      const versionOf = Effect.gen(function* () {
+        const made = yield* Layer.build(Layer.fresh(Shares.layer()))
+        const registry = yield* registryOf(Layer.provide(sessions, [spawner, Layer.succeedContext(made)]))
+        return { registry, shares: (yield* Effect.provide(Shares.Shares, made)) as Shares.Shape }
+      })
+      const first = yield* Scope.extend(versionOf, yield* Scope.make())
+      const session = yield* first.registry.create({ ttlMs: 3_600_000 })
+      yield* session.supervisor.start(params("p"))
+      yield* settle
+      const process = session.supervisor.find(id("p")) as ManagedProcess
+      const { token, info } = Either.getOrThrow(
+        first.shares.create(session, process, { role: "viewer", expiresInMs: 60_000, maxViewers: 1, label: "mine" })
+      )
+      const { state, reader } = imageOf(first.registry)
+      assert.notInclude(JSON.stringify(state), token)
+      const second = yield* versionOf
+      yield* second.registry.adopt(state, reader)
+      yield* second.registry.begin
+      assert.deepStrictEqual(second.shares.list(), [info])
+      const grant = second.shares.find(token)
+      const ended: Array<string> = []
+      const share = typeof grant === "object" ? grant.share : undefined
+      for (let viewer = 0; viewer < 2; viewer++) share?.enter((reason) => ended.push(reason))
+      assert.deepStrictEqual(ended, [Shares.Ending.full])
+      assert.isTrue(share?.covers(second.registry.find(session.handle)?.supervisor.find(id("p"))))
+      yield* TestClock.adjust("60 seconds")
+      assert.strictEqual(second.shares.find(token), "unknown")
+    })
+  )
 })
 
 describe("a state is refused", () => {

@@ -127,6 +127,69 @@ describe("a guard that cannot be started", () => {
   })
 })
 
+describe("a guard of the version before", () => {
+  const state = {
+    running: { pid: 99, socket: 12, unread: [] },
+    leaders: [leader, { pid: 8, startTime: 2 }, { pid: 9, startTime: 3 }],
+    folders: ["/f"]
+  }
+
+  it.effect("is told of nothing that it knows, and of what it does not", () => {
+    const { starts, told, layer } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.adopt(state)
+      guard.restore(leader)
+      guard.restoreFolder("/f")
+      assert.lengthOf(starts, 1)
+      assert.deepStrictEqual(told, [[]])
+      guard.unregister(leader)
+      guard.register({ pid: 10, startTime: 4 })
+      guard.removeFolder("/f")
+      assert.deepStrictEqual(told, [["- 7 1", "+ 10 4", "g /f"]])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("says whom nobody has restored, once", () => {
+    const { layer } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.adopt(state)
+      guard.restore({ pid: 8, startTime: 2 })
+      assert.deepStrictEqual(
+        guard.takeOthers().map(({ pid }) => pid),
+        [7, 9]
+      )
+      assert.deepStrictEqual(guard.takeOthers(), [])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("that is gone is replaced by one that is told everything", () => {
+    const { told, layer, fail } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.adopt(state)
+      guard.restore(leader)
+      fail("it ended with SIGKILL")
+      yield* TestClock.adjust("200 millis")
+      guard.restore({ pid: 8, startTime: 2 })
+      assert.deepStrictEqual(told, [[], ["+ 7 1", "+ 8 2"]])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("that was not carried over is replaced when all are restored", () => {
+    const { told, layer } = bench()
+    return Effect.gen(function* () {
+      const guard = yield* Guard
+      guard.adopt({ leaders: state.leaders, folders: [] })
+      guard.restore(leader)
+      assert.deepStrictEqual(told, [])
+      guard.takeOthers()
+      assert.deepStrictEqual(told, [["+ 7 1"]])
+    }).pipe(Effect.provide(layer))
+  })
+})
+
 describe("a guard that runs", () => {
   it.effect("is told of what comes and goes, and of nothing that it does not watch", () => {
     const { starts, told, layer } = bench()

@@ -41,7 +41,20 @@ const piped = Effect.acquireRelease(
 
 const openDescriptors = () => readdirSync("/proc/self/fd").length
 
-describe("a writer to a terminal", () => {
+describe("a writer", () => {
+  it.scopedLive("knows to the byte what was not taken", () =>
+    Effect.gen(function* () {
+      const { write, unsent, read } = yield* piped
+      const rest = () => Buffer.concat(unsent()).toString()
+      write(Buffer.concat([fill(pipeBytes), Buffer.from("cd")]), () => {})
+      write(Buffer.from(""), () => {})
+      write(Buffer.from("ef"), () => {})
+      assert.strictEqual(rest(), "cdef")
+      assert.lengthOf(read(), pipeBytes)
+      yield* eventually("all is taken", () => rest() === "")
+    })
+  )
+
   it.scopedLive("writes at once what is taken, and goes on in order when there is room again", () =>
     Effect.gen(function* () {
       const { write, read } = yield* piped
