@@ -39,20 +39,25 @@ const millisecondsSince = (ns: string): number => Number(process.hrtime.bigint()
 
 const rounded = (ms: number): number => Math.round(ms * 10) / 10
 
-/** The descriptors that the version before has kept open, and that no part of this one knows. */
-const unknownOf = ({ state }: Before, parts: ReadonlyArray<Part>): ReadonlyArray<number> => {
+/** Closes descriptors that the version before has kept open, and that no part of this one knows. */
+const closeUnknown = ({ state }: Before, parts: ReadonlyArray<Part>): void => {
   const known = new ImageWriter()
-  for (const part of parts) part.freeze(known)
-  return state.descriptors.flatMap(({ fd, dev, ino }) => {
-    if (known.descriptors.has(fd)) return []
+  try {
+    for (const part of parts) part.freeze(known)
+  } catch {
+    // A process is being started: what is not known now may be known then. They stay open.
+    return
+  }
+  for (const { fd, dev, ino } of state.descriptors) {
+    if (known.descriptors.has(fd)) continue
     try {
       const found = State.identify(fd)
       // Otherwise it was closed meanwhile, and something else has its number.
-      return found.dev === dev && found.ino === ino ? [fd] : []
+      if (found.dev === dev && found.ino === ino) closeSync(fd)
     } catch {
-      return []
+      // It is closed.
     }
-  })
+  }
 }
 
 /** Answers whoever has asked, if they are still there. */
@@ -74,34 +79,45 @@ export interface Carried {
   readonly processes: number
 }
 
-/**
- * Takes over: from now on the version before does not come back. Then lets processes be read (`begin`), and tells whoever
- * has asked. `count` counts what goes on.
- */
-export const complete = (
+/** How long it took. */
+export interface Times {
+  readonly gapMs: number
+  readonly awayMs: number
+}
+
+/** Takes over: from now on the version before does not come back. Then lets processes be read (`begin`). */
+export const takeOver = ({ token, state }: Before, begin: Effect.Effect<void>): Effect.Effect<Times> =>
+  Effect.gen(function* () {
+    token.disarm()
+    yield* begin
+    return {
+      gapMs: rounded(millisecondsSince(state.frozenAtNs)),
+      awayMs: rounded(millisecondsSince(state.heldAtNs))
+    }
+  })
+
+/** Closes what is not needed any more, and tells whoever has asked for the upgrade. */
+export const finish = (
   before: Before,
   parts: ReadonlyArray<Part>,
-  begin: Effect.Effect<void>,
-  count: () => Carried
+  { gapMs, awayMs }: Times,
+  counted: Carried
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { token, state } = before
+    for (const fd of [token.image, token.secret]) closeSync(fd)
     yield* Effect.forEach(parts, ({ load = Effect.void }) => load, { discard: true })
-    // What could fail comes before.
-    const unknown = unknownOf(before, parts)
-    const carried = { ...count(), listeners: before.adopted(Listener.part) === undefined ? 0 : 1 }
-    token.disarm()
-    for (const fd of [...unknown, token.image, token.secret]) closeSync(fd)
-    yield* begin
-    const gapMs = rounded(millisecondsSince(state.frozenAtNs))
-    const awayMs = rounded(millisecondsSince(state.heldAtNs))
+    yield* Effect.sync(() => closeUnknown(before, parts))
     const { pid } = process
+    const carried = { ...counted, listeners: before.adopted(Listener.part) === undefined ? 0 : 1 }
     if (token.failure === undefined) {
       const upgraded = { pid, from: state.version, to: version, dryRun: false, gapMs, awayMs, carried }
       answer(state.requester, Wire.line({ upgraded: { ...upgraded, ended: state.ended } }))
       process.stderr.write(`exec-server ${version} has replaced ${state.version}: nothing was read for ${gapMs} ms\n`)
     } else {
-      const message = `version ${state.successor} has failed (${token.failure}), and version ${version} serves again, after ${gapMs} ms`
+      const message =
+        `version ${state.successor} has failed (${token.failure}), and version ${version} serves again, ` +
+        `after ${gapMs} ms`
       answer(state.requester, Wire.line({ refused: { message, serves: version } }))
       yield* Effect.logError(`the upgrade has failed: ${message}`)
     }

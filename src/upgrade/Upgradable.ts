@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { resolve } from "node:path"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -93,17 +94,18 @@ export const inFolder = "auto"
 /** The value of the setting for no socket. */
 export const noSocket = "none"
 
-/** The path of the control socket for the value of its setting; undefined if there is none. */
+/** The absolute path of the control socket for the value of its setting; undefined if there is none. */
 export const pathOf = (setting: string): string | undefined => {
   if (setting === noSocket) return undefined
-  return setting === inFolder ? ControlFolder.socketOf(ControlFolder.folder(process.env), process.pid) : setting
+  return setting === inFolder
+    ? ControlFolder.socketOf(ControlFolder.folder(process.env), process.pid)
+    : resolve(setting)
 }
 
 /** What the server is, besides its parts. */
 export type Rest = Pick<Server, "secrets" | "reloading" | "ready">
 
-/**
- * Opens the control socket, if the setting says so. A failure is logged: the server serves without one. */
+/** Opens the control socket, if the setting says so. A failure is logged: the server serves without one. */
 const openControl = (setting: string, { handover, parts }: Upgradable, rest: Rest) =>
   Effect.gen(function* () {
     const path = pathOf(setting)
@@ -121,17 +123,18 @@ const openControl = (setting: string, { handover, parts }: Upgradable, rest: Res
   )
 
 /** Goes on where the version before has stopped, once clients are accepted. */
-const takeOver = (before: Before, { parts, serving }: Upgradable) =>
+const goOn = <E, R>(before: Before, { parts, serving }: Upgradable, control: Effect.Effect<void, E, R>) =>
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     yield* serving
-    const { complete } = yield* Effect.promise(() => import("./Replaced.js"))
-    const count = () => {
-      const sessions = registry.list()
-      const processes = sessions.flatMap(({ supervisor }) => supervisor.list().map((process) => process.info()))
-      return { sessions: sessions.length, processes: processes.filter(({ running }) => running).length }
-    }
-    yield* complete(before, parts, registry.begin, count)
+    const { finish, takeOver } = yield* Effect.promise(() => import("./Replaced.js"))
+    const sessions = registry.list()
+    const processes = sessions.flatMap(({ supervisor }) => supervisor.list().map((process) => process.info()))
+    const counted = { sessions: sessions.length, processes: processes.filter(({ running }) => running).length }
+    const times = yield* takeOver(before, registry.begin)
+    // Nobody waits for this.
+    yield* control
+    yield* finish(before, parts, times, counted)
   })
 
 /**
@@ -148,5 +151,5 @@ export const begin = <E, R>(
   const control = openControl(setting, upgradable, rest)
   return before === undefined
     ? Effect.zipRight(announce, Effect.asVoid(Effect.forkScoped(control)))
-    : Effect.zipRight(control, takeOver(before, upgradable))
+    : goOn(before, upgradable, Effect.zipRight(rest.ready, control))
 }

@@ -10,8 +10,10 @@ import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
-import { childrenOf, eventually, runningWith } from "../support/servers.js"
+import { command as ownCommand } from "../support/command.js"
+import { binary, childrenOf, eventually, runningWith } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
+import { temporary, versionBeside } from "../support/upgrades.js"
 import { type Client, type Codex, call, codex, codexOnStdio, command, install, type } from "./support/codex.js"
 import { installTimeoutMs } from "./support/npm.js"
 
@@ -310,6 +312,32 @@ describe.each(generations)("codex $version", (generation) => {
         assert.strictEqual((yield* client.call(command("echo still there"))).text, "still there\n")
         yield* client.finish
       }))
+  }
+
+  if (resumes) {
+    it.scopedLive("a server that is replaced in the middle of a command goes unnoticed", () =>
+      Effect.gen(function* () {
+        const socket = join(yield* temporary, "control.sock")
+        const client = yield* codex(version, { server: { env: { EXEC_SERVER_CONTROL_SOCKET: socket } } })
+        const versions = [yield* versionBeside("9.9.9"), binary]
+        const running = yield* Effect.fork(
+          client.call(
+            command("for i in $(seq 1 40); do echo $i; sleep 0.1; done; until [ -e go ]; do sleep 0.05; done; exit 5", {
+              yield_time_ms: 30_000
+            })
+          )
+        )
+        yield* eventually("the command has begun", () => outputBytes(client) > 0)
+        for (const entry of versions) {
+          const { code, stderr } = yield* ownCommand(["upgrade", "--socket", socket, "--command", entry])
+          assert.strictEqual(code, 0, stderr)
+        }
+        writeFileSync(join(client.cwd, "go"), "")
+        assert.deepInclude(yield* Fiber.join(running), { exitCode: 5, text: lines(1, 40) })
+        assert.strictEqual((yield* client.call(command("echo still there"))).text, "still there\n")
+        yield* client.finish
+      })
+    )
   }
 
   it.scopedLive("MCP servers are started, and reached over HTTP, where the commands run", () =>

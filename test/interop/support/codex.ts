@@ -7,7 +7,7 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { binary, type WsServer, webSocketServer } from "../../support/servers.js"
+import { binary, type LaunchOptions, type WsServer, webSocketServer } from "../../support/servers.js"
 import { model } from "./model.js"
 import * as Npm from "./npm.js"
 import { proxyTo, type TcpProxy } from "./proxy.js"
@@ -113,6 +113,8 @@ export interface Setting {
   readonly prepare?: (cwd: string) => void
   /** More of its configuration. */
   readonly config?: string
+  /** How its server is started. */
+  readonly server?: LaunchOptions
 }
 
 /** Starts a model and a client, told by files of its own or by the environment where commands run. */
@@ -212,7 +214,7 @@ export const codexAlone = (
 /** Starts a server, a model and a client of both; all end with the scope. */
 export const codex = (version: string, setting: Setting = {}): Effect.Effect<Codex, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const server = yield* webSocketServer()
+    const server = yield* webSocketServer(setting.server)
     const proxy = yield* proxyTo(server.url)
     const client = yield* start(version, setting, {}, { CODEX_EXEC_SERVER_URL: proxy.url })
     return { ...client, server, proxy }

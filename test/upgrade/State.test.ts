@@ -1,0 +1,140 @@
+import { Buffer } from "node:buffer"
+import { closeSync, ftruncateSync, writeSync } from "node:fs"
+import { assert, describe, it } from "@effect/vitest"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import { ImageWriter } from "../../src/internal/Image.js"
+import { SessionsState } from "../../src/session/SessionsState.js"
+import * as Listener from "../../src/transport/Listener.js"
+import * as Container from "../../src/upgrade/Container.js"
+import * as Native from "../../src/upgrade/Native.js"
+import * as State from "../../src/upgrade/State.js"
+
+const boot: Container.Boot = { fallback: { file: "/bin/node", argv: ["node", "é"] }, kept: [7, 8], deadlineMs: 10 }
+
+const state = {
+  version: "1.0.0",
+  successor: "2.0.0",
+  frozenAtNs: "12",
+  heldAtNs: "11",
+  descriptors: [],
+  strays: [],
+  ended: [],
+  parts: { one: { text: "ü" } }
+}
+
+/** Writes a state with sections, and uses its descriptor. */
+const written = (sections: ReadonlyArray<Buffer>, use: (fd: number) => void): void => {
+  const writer = new ImageWriter()
+  for (const section of sections) writer.bytes(section)
+  const fd = Native.memory("test")
+  try {
+    State.write(fd, boot, state, writer)
+    use(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+describe("the state of a server", () => {
+  it("is read as it was written, as often as one likes", () => {
+    const sections = [Buffer.from("abc"), Buffer.alloc(0), Buffer.alloc(3_000_000, "x"), Buffer.from([0, 255])]
+    written(sections, (fd) => {
+      for (const _ of [1, 2]) {
+        assert.deepStrictEqual(Container.readBoot(fd), boot)
+        const { state: found, reader } = State.read(fd)
+        assert.deepInclude(found, { ...state, format: State.format, sections: [3, 0, 3_000_000, 2] })
+        for (const [index, section] of sections.entries()) assert.isTrue(reader.bytes(index).equals(section))
+        assert.throws(() => reader.bytes(4), RangeError, "the state has no section 4")
+      }
+    })
+  })
+
+  it("may have more sections than one system call writes", () => {
+    const sections = Array.from({ length: 3000 }, (_, index) => Buffer.from(String(index)))
+    written(sections, (fd) => {
+      const { reader } = State.read(fd)
+      assert.strictEqual(reader.bytes(2999).toString(), "2999")
+    })
+  })
+
+  it("is refused if it is cut short, or another file", () => {
+    written([Buffer.alloc(100)], (fd) => {
+      const { reader } = State.read(fd)
+      ftruncateSync(fd, 300)
+      assert.throws(() => reader.bytes(0), Container.NotAnImage, "incomplete")
+      ftruncateSync(fd, 100)
+      assert.throws(() => State.read(fd), Container.NotAnImage, "incomplete")
+      writeSync(fd, Buffer.from("something else, of some length"), 0, 30, 0)
+      assert.throws(() => State.read(fd), Container.NotAnImage, "this is not the state of a server")
+    })
+  })
+
+  const own = { ...state, format: State.format, readableFrom: State.format, sections: [] }
+
+  it("of the next version is read, as far as this one knows it", () => {
+    const next = {
+      ...own,
+      format: State.format + 1,
+      another: { member: 1 },
+      descriptors: [{ fd: 9, dev: "1", ino: "2", kind: "socket" }],
+      parts: { ...own.parts, unheard: [1, 2] }
+    }
+    const found = Either.getOrThrow(State.parse(next))
+    assert.strictEqual(found.format, State.format + 1)
+    assert.deepStrictEqual(found.descriptors, [{ fd: 9, dev: "1", ino: "2" }])
+  })
+
+  it("that needs a later version is refused, with what to do", () => {
+    const message = State.parse({ ...own, version: "7.0.0", format: 9, readableFrom: State.format + 1 })
+    assert.deepStrictEqual(
+      message,
+      Either.left(
+        `the state of version 7.0.0 has format 9, which needs a reader of format ${State.format + 1}; ` +
+          `this version reads ${State.format}: go there in smaller steps`
+      )
+    )
+  })
+
+  it("of the version before, which has fewer members, is read", () => {
+    const { successor, strays, ended, ...before } = own
+    const found = Either.getOrThrow(State.parse(before))
+    assert.deepStrictEqual([found.successor, found.strays, found.ended], ["", [], []])
+  })
+
+  it("has parts that tolerate members of a later version", () => {
+    const listener = { asked: "{}", url: "ws://127.0.0.1:1", fd: 5, later: true }
+    assert.notProperty(Schema.decodeUnknownSync(Listener.schema())(listener), "later")
+    const sessions = { frozenAtMs: 1, sessions: [], parts: { later: [] }, later: {} }
+    assert.deepStrictEqual(Schema.decodeUnknownSync(SessionsState)(sessions).sessions, [])
+  })
+})
+
+describe("what no other process may see", () => {
+  it("is in a socket that keeps it", () => {
+    const fd = Native.secret(State.formatSecrets({ variables: { TOKEN: "ß" }, parts: { a: 1 } }))
+    try {
+      for (const _ of [1, 2]) {
+        assert.deepStrictEqual(State.parseSecrets(Native.peek(fd)), { variables: { TOKEN: "ß" }, parts: { a: 1 } })
+      }
+    } finally {
+      closeSync(fd)
+    }
+  })
+
+  it("has a limit", () => {
+    assert.throws(() => Native.secret(Buffer.alloc(200_000)), "EMSGSIZE")
+  })
+})
+
+describe("an exec that fails", () => {
+  it("changes nothing", () => {
+    const fd = Native.memory("test")
+    try {
+      assert.throws(() => Native.exec({ file: "/nothing", argv: ["x"], handover: "1", kept: [fd] }), "ENOENT")
+      assert.isUndefined(process.env["EXEC_SERVER_HANDOVER"])
+    } finally {
+      closeSync(fd)
+    }
+  })
+})
