@@ -108,7 +108,7 @@ const totals = { lines: 0, statuses: 0 }
 const program = (name, index, stop) => {
   const limit = index % 5 === 4 ? 40 * (index + 1) : 1e9
   const end = index % 7 === 6 ? "kill -SEGV $$" : index % 7 === 5 ? "kill -TERM $$" : `exit ${(index * 13) % 256}`
-  return `i=0; while [ $i -lt ${limit} ] && [ ! -e ${stop} ]; do j=0; while [ $j -lt ${index % 3 === 0 ? 200 : 10} ]; do echo "${name} $i"; i=$((i+1)); j=$((j+1)); done; sleep 0.0${1 + (index % 9)}; done; ${end}`
+  return `i=0; while [ $i -lt ${limit} ] && [ ! -e ${stop} ]; do j=0; while [ $j -lt ${index % 5 === 0 ? 100 : 5} ]; do echo "${name} $i"; i=$((i+1)); j=$((j+1)); done; sleep 0.0${1 + (index % 9)}; done; ${end}`
 }
 
 const follow = (client, index, stop) =>

@@ -11,11 +11,10 @@ import * as Schema from "effect/Schema"
 import { version } from "../internal/Package.js"
 import * as CarriedCounters from "../server/CarriedCounters.js"
 import * as ListenConfig from "../server/ListenConfig.js"
-import * as Metrics from "../server/Metrics.js"
 import * as ServerConfig from "../server/ServerConfig.js"
 import { SessionsState } from "../session/SessionsState.js"
 import * as Posix from "../spawn/Posix.js"
-import * as Listener from "../transport/Listener.js"
+import * as CarriedListener from "../transport/CarriedListener.js"
 import * as Checked from "../upgrade/Checked.js"
 import * as ControlSocket from "../upgrade/ControlSocket.js"
 import * as Native from "../upgrade/Native.js"
@@ -29,8 +28,8 @@ class CannotTakeOver extends Error {}
 
 /** The schemas of the parts that every server may have, by their names. */
 const schemas = (): Readonly<Record<string, Schema.Schema.Any>> => ({
-  [Listener.part]: Listener.schema(),
-  [Metrics.part]: CarriedCounters.schema(),
+  [CarriedListener.part]: CarriedListener.schema(),
+  [CarriedCounters.part]: CarriedCounters.schema(),
   [ControlSocket.part]: ControlSocket.schema(),
   [Upgradable.sessionsPart]: SessionsState
 })

@@ -12,6 +12,9 @@ import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
+/** The name of their state. */
+export const part = "counters"
+
 /** Counters with labels. The schema is made on use: an ordinary start has none. */
 export const schema = () =>
   Schema.Array(

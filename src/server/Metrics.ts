@@ -31,17 +31,14 @@ const quantiles = [0.5, 0.99, 1].map((quantile) => ({
   labels: [MetricLabel.make("quantile", String(quantile))]
 }))
 
-/** The name of the counters' state. */
-export const part = "counters"
-
 /** The page, while the scope is open. */
 const make = Effect.gen(function* () {
   ProcessMetrics.register()
   SessionMetrics.register()
   const handover = yield* Handover
-  const before = handover.adopted(part)
+  const before = handover.adopted(CarriedCounters.part)
   if (before !== undefined) CarriedCounters.adopt(before.state)
-  handover.contribute({ name: part, freeze: CarriedCounters.freeze })
+  handover.contribute({ name: CarriedCounters.part, freeze: CarriedCounters.freeze })
   const delay = yield* Effect.acquireRelease(
     Effect.sync(() => {
       const histogram = monitorEventLoopDelay({ resolution: delayResolutionMs })

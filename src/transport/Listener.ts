@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import { Handover } from "../internal/Handover.js"
 import { HeldServer } from "../internal/HeldServer.js"
 import { timerMs } from "../internal/Timer.js"
+import * as CarriedListener from "./CarriedListener.js"
 import * as PendingConnections from "./PendingConnections.js"
 import * as Tls from "./Tls.js"
 import { ListenError } from "./Transport.js"
@@ -59,20 +60,6 @@ export interface Listener {
   /** Begins to accept, if that waits for the caller: on a socket that the version before has left. */
   readonly open: Effect.Effect<void, ListenError>
 }
-
-/** The name of a listener's state. */
-export const part = "listener"
-
-/** The state of a listener. The schema is made on use: an ordinary start has none. */
-export const schema = () =>
-  Schema.Struct({
-    /** The address that was asked for, as JSON. */
-    asked: Schema.String,
-    url: Schema.String,
-    fd: Schema.NonNegativeInt,
-    /** The identity of a unix socket's file. */
-    file: Schema.optional(Schema.Struct({ dev: Schema.BigInt, ino: Schema.BigInt, mtimeNs: Schema.BigInt }))
-  })
 
 const describe = (where: string, error: NodeJS.ErrnoException): string => {
   switch (error.code) {
@@ -138,16 +125,21 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
     const asked = JSON.stringify(address)
     const contribute = (url: string, file: UnixSocket.Identity | undefined) =>
       handover.contribute({
-        name: part,
+        name: CarriedListener.part,
         freeze: (writer) =>
-          Schema.encodeSync(schema())({ asked, url, fd: writer.descriptor(held.fd), ...(file && { file }) }),
+          Schema.encodeSync(CarriedListener.schema())({
+            asked,
+            url,
+            fd: writer.descriptor(held.fd),
+            ...(file && { file })
+          }),
         hold: (duplicate) => held.hold(duplicate),
         release: () => held.release(),
         arriving: () => pending.count()
       })
 
-    const before = handover.adopted(part)
-    const found = before === undefined ? undefined : Schema.decodeUnknownSync(schema())(before.state)
+    const before = handover.adopted(CarriedListener.part)
+    const found = before === undefined ? undefined : Schema.decodeUnknownSync(CarriedListener.schema())(before.state)
     if (found?.asked === asked) {
       const { url, fd, file } = found
       if (file !== undefined && "path" in address) yield* UnixSocket.adopt(address.path, file)

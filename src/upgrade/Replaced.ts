@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type { Adopted, Part } from "../internal/Handover.js"
 import { ImageWriter } from "../internal/Image.js"
 import { version } from "../internal/Package.js"
-import * as Listener from "../transport/Listener.js"
+import * as CarriedListener from "../transport/CarriedListener.js"
 import * as Native from "./Native.js"
 import * as State from "./State.js"
 import type { Token } from "./Token.js"
@@ -109,7 +109,7 @@ export const finish = (
     yield* Effect.forEach(parts, ({ load = Effect.void }) => load, { discard: true })
     yield* Effect.sync(() => closeUnknown(before, parts))
     const { pid } = process
-    const carried = { ...counted, listeners: before.adopted(Listener.part) === undefined ? 0 : 1 }
+    const carried = { ...counted, listeners: before.adopted(CarriedListener.part) === undefined ? 0 : 1 }
     if (token.failure === undefined) {
       const upgraded = { pid, from: state.version, to: version, dryRun: false, gapMs, awayMs, carried }
       answer(state.requester, Wire.line({ upgraded: { ...upgraded, ended: state.ended } }))

@@ -5,7 +5,7 @@ import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { ImageWriter } from "../../src/internal/Image.js"
 import { SessionsState } from "../../src/session/SessionsState.js"
-import * as Listener from "../../src/transport/Listener.js"
+import * as CarriedListener from "../../src/transport/CarriedListener.js"
 import * as Container from "../../src/upgrade/Container.js"
 import * as Native from "../../src/upgrade/Native.js"
 import * as State from "../../src/upgrade/State.js"
@@ -104,7 +104,7 @@ describe("the state of a server", () => {
 
   it("has parts that tolerate members of a later version", () => {
     const listener = { asked: "{}", url: "ws://127.0.0.1:1", fd: 5, later: true }
-    assert.notProperty(Schema.decodeUnknownSync(Listener.schema())(listener), "later")
+    assert.notProperty(Schema.decodeUnknownSync(CarriedListener.schema())(listener), "later")
     const sessions = { frozenAtMs: 1, sessions: [], parts: { later: [] }, later: {} }
     assert.deepStrictEqual(Schema.decodeUnknownSync(SessionsState)(sessions).sessions, [])
   })
