@@ -228,6 +228,7 @@ const make = Effect.gen(function* () {
   const frames = new FramePool()
   const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
+  const byHandle = new Map<string, Session>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
   /** Whether it was logged that there are `maxSessions`. */
@@ -255,6 +256,7 @@ const make = Effect.gen(function* () {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
+      byHandle.delete(session.handle)
       return forgetExpiry(session).pipe(
         Effect.zipRight(tell(session, { event: "session.ended", reason })),
         Effect.zipRight(session.supervisor.end(graceMs)),
@@ -357,6 +359,7 @@ const make = Effect.gen(function* () {
       events.session = session
       applyTo(session, options)
       sessions.set(session.id, { session, scope: sessionScope })
+      byHandle.set(session.handle, session)
       yield* tell(session, { event: "session.opened" })
       return session
     }).pipe(Effect.uninterruptible)
@@ -406,7 +409,7 @@ const make = Effect.gen(function* () {
 
   const list = () => Array.from(sessions.values(), ({ session }) => session)
 
-  const find = (handle: string) => list().find((session) => session.handle === handle)
+  const find = (handle: string) => byHandle.get(handle)
 
   const endOne = (session: Session) =>
     Effect.tap(endSession(session, 0, "ended"), () =>
