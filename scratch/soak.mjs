@@ -151,8 +151,19 @@ const count = (name, by = 1) => {
 
 const random = (below) => Math.floor(Math.random() * below)
 const one = (list) => list[random(list.length)]
-const start = (client, argv, options = {}) =>
-  run(client.start({ argv, cwd: folder, env: { PATH: "/usr/bin:/bin", SOAK: mark }, ...options }))
+/** Whether a request was cut off that the client must not repeat: it may have been carried out, or not. */
+const isInDoubt = (error) => /transport disconnected/.test(error?.message)
+/** Starts a process. If it is in doubt whether one was started, there is none afterwards. */
+const start = async (client, argv, options = {}) => {
+  const processId = randomBytes(8).toString("hex")
+  const env = { PATH: "/usr/bin:/bin", SOAK: mark }
+  try {
+    return await run(client.start({ processId, argv, cwd: folder, env, ...options }))
+  } catch (error) {
+    if (isInDoubt(error)) await run(client.call("process/terminate", { processId }))
+    throw error
+  }
+}
 
 /** Counts the numbers that a program prints, one a line; `faults` are those that are not the next one. */
 const lines = (first) => {
@@ -222,9 +233,11 @@ const activities = {
     const child = await start(one(clients), ["sh", "-c", "setsid sleep 999 & sleep 999 & sleep 999"])
     await sleep(random(300))
     if (random(2) === 0) {
-      await run(child.signal("SIGTERM", "tree"))
+      const signalled = await run(child.signal("SIGTERM", "tree")).catch((error) => error)
+      if (signalled !== undefined) await run(child.terminate())
       const { signal } = await run(child.closed)
-      check(signal === "SIGTERM", `the signal of a tree is ${signal}`)
+      check(signalled !== undefined || signal === "SIGTERM", `the signal of a tree is ${signal}`)
+      if (signalled !== undefined) throw signalled
     } else {
       await run(child.terminate())
       await run(child.closed)
@@ -299,8 +312,11 @@ const loop = async (name) => {
     try {
       await activities[name]()
     } catch (error) {
-      if (!isOver) fail(`${name}: ${error?.message ?? error}`)
-      await sleep(1000)
+      if (isInDoubt(error)) count("in doubt")
+      else {
+        fail(`${name}: ${error?.message ?? error}`)
+        await sleep(1000)
+      }
     }
     for (let rest = pauses[name] * factor * (0.5 + Math.random()); rest > 0 && !isOver; rest -= 500) {
       await sleep(Math.min(rest, 500))
