@@ -31,7 +31,7 @@ export const notify = (address: string, text: string): void => {
 /**
  * The address of a listening stream socket that this process has inherited: a host and a port, or the path of a unix
  * socket (@ and a name, if it has no file) and -1. Children do not inherit it any more. Throws like node:fs: EBADF or
- * ENOTSOCK, EINVAL if it does not listen, ESOCKTNOSUPPORT if it is no stream, EAFNOSUPPORT for other addresses.
+ * ENOTSOCK, EINVAL if it does not listen, EPROTOTYPE if it is no stream, EAFNOSUPPORT for other addresses.
  */
 export const passedSocket = (fd: number): readonly [name: string, port: number] =>
   Posix.check(native().passedSocket(fd)) as readonly [string, number]

@@ -61,7 +61,7 @@ const describe = (error: unknown): string => {
       return "it is not a socket; LISTEN_FDS says it is"
     case "EINVAL":
       return "the socket does not listen; in a .socket unit, use Accept=no"
-    case "ESOCKTNOSUPPORT":
+    case "EPROTOTYPE":
       return "the socket is not a stream; in a .socket unit, use ListenStream="
     case "EAFNOSUPPORT":
       return "the socket is neither of TCP nor a unix socket"

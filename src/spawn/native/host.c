@@ -71,14 +71,14 @@ static napi_value notify(napi_env env, napi_callback_info info) {
   return number(env, -error);
 }
 
-// (fd) => [host or path, port; -1 for a unix socket] | -errno: EINVAL if it does not listen, ESOCKTNOSUPPORT if it is
+// (fd) => [host or path, port; -1 for a unix socket] | -errno: EINVAL if it does not listen, EPROTOTYPE if it is
 // not a stream, EAFNOSUPPORT if it is neither TCP nor unix. The path of a socket without a file begins with @.
 static napi_value passed_socket(napi_env env, napi_callback_info info) {
   int32_t fd = integer(env, info);
   int type = 0, listens = 0;
   socklen_t size = sizeof type;
   if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == -1) return number(env, -errno);
-  if (type != SOCK_STREAM) return number(env, -ESOCKTNOSUPPORT);
+  if (type != SOCK_STREAM) return number(env, -EPROTOTYPE);
 #ifdef SO_ACCEPTCONN
   size = sizeof listens;
   if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == -1) return number(env, -errno);
