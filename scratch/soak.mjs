@@ -414,7 +414,8 @@ check((await Promise.race([Promise.all([...load, ...other]), late])) !== "late",
 
 // Afterwards.
 await idle()
-await sleep(3000)
+// What processes have printed is kept for half a minute.
+await sleep(Math.min(40_000, minutes * 10_000))
 sample()
 report()
 check(left().length === 0, `processes are left: ${left().join(", ")}`)

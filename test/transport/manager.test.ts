@@ -205,7 +205,7 @@ describe("--listen fd://", () => {
     })
   )
 
-  it.skipIf(process.getuid?.() !== 0).scopedLive("serves no other user, also where the mode of the socket would", () =>
+  it.scopedLive.skipIf(process.getuid?.() !== 0)("serves no other user, also where the mode of the socket would", () =>
     Effect.gen(function* () {
       const folder = yield* directory
       chmodSync(folder, 0o755)
