@@ -70,11 +70,8 @@ const servicePrint = Grammar.typed(
     note: "Takes every flag of the server. Paths become absolute; variables and defaults are not carried over.",
     flags: { ...Object.fromEntries(Flag.ofServer.map((flag) => [flag.name, flag])), ...serviceFlags },
     examples: [
-      ["exec-server service print --listen ws://127.0.0.1:8080", "to /etc/systemd/system/exec-server.service"],
-      [
-        "exec-server service print --socket --listen unix:///run/exec-server.sock --directory /etc/systemd/system",
-        "a service and its socket"
-      ]
+      ["exec-server service print --listen ws://127.0.0.1:8080", "a service"],
+      ["exec-server service print --socket --listen unix:///run/exec.sock", "and its socket"]
     ]
   },
   ({ socket: hasSocket, runAs: user, directory }, { values }) =>
