@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -86,16 +87,19 @@ const listening = (config: ServerConfig.ServerConfig) =>
         ListenConfig.parse(config)
       )
 
+/** Begins to reap orphans, in a server that has to. */
+class Reaping extends Context.Reference<Reaping>()("exec-server/Serve/Reaping", {
+  defaultValue: (): Effect.Effect<void> => Effect.void
+}) {}
+
 /** The first process of a container has to reap orphans. */
 const orphans =
   process.pid === 1
-    ? Layer.unwrapScoped(
-        Effect.map(
-          Effect.flatMap(
-            Effect.promise(() => import("../spawn/Orphans.js")),
-            ({ reap }) => reap
-          ),
-          () => Layer.empty
+    ? Layer.scoped(
+        Reaping,
+        Effect.flatMap(
+          Effect.promise(() => import("../spawn/Orphans.js")),
+          ({ watch }) => watch
         )
       )
     : Layer.empty
@@ -167,6 +171,8 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
   Effect.flatMap(listening(config), (listen) => {
     const console = Invitation.make(listen)
     return announceServer(listen, console).pipe(
+      // Not before: by now each child is known to whoever waits for it.
+      Effect.zipRight(Effect.flatten(Reaping)),
       Effect.zipRight(
         watchesStdin(config, listen) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
       ),

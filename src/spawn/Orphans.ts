@@ -29,10 +29,10 @@ const zombies = (): ReadonlyArray<number> => {
 }
 
 /**
- * Reaps them until the scope closes: exactly those that nobody in this process waits for. What `Posix` has started is
- * known to it; what node:child_process starts is announced on a channel.
+ * Notes, until the scope closes, which children this process waits for: what `Posix` has started is known to it, and
+ * what node:child_process starts is announced on a channel. The effect that it gives begins to reap all others.
  */
-export const reap: Effect.Effect<void, never, Scope.Scope> = Effect.acquireRelease(
+export const watch: Effect.Effect<Effect.Effect<void>, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => {
     const others = new Set<ChildProcess>()
     let timer: NodeJS.Timeout | undefined
@@ -69,13 +69,17 @@ export const reap: Effect.Effect<void, never, Scope.Scope> = Effect.acquireRelea
       others.add((message as { readonly process: ChildProcess }).process)
     }
     subscribe("child_process", onStart)
-    process.on("SIGCHLD", onChild)
-    lookIn(pauseMs)
-    return () => {
-      unsubscribe("child_process", onStart)
-      process.off("SIGCHLD", onChild)
-      clearTimeout(timer)
+    return {
+      begin: () => {
+        process.on("SIGCHLD", onChild)
+        lookIn(pauseMs)
+      },
+      stop: () => {
+        unsubscribe("child_process", onStart)
+        process.off("SIGCHLD", onChild)
+        clearTimeout(timer)
+      }
     }
   }),
-  (stop) => Effect.sync(stop)
-)
+  ({ stop }) => Effect.sync(stop)
+).pipe(Effect.map(({ begin }) => Effect.sync(begin)))
