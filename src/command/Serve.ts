@@ -3,10 +3,13 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as ServiceVariables from "../internal/ServiceVariables.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import { SkipGrace } from "../process/SkipGrace.js"
 import { ServerFiles } from "../sandbox/ServerFiles.js"
@@ -14,10 +17,12 @@ import * as ExecServer from "../server/ExecServer.js"
 import * as Limits from "../server/Limits.js"
 import * as ListenConfig from "../server/ListenConfig.js"
 import * as NodeServices from "../server/NodeServices.js"
-import type * as ServerConfig from "../server/ServerConfig.js"
+import * as ServerConfig from "../server/ServerConfig.js"
+import { ServiceManager } from "../server/ServiceManager.js"
 import * as Telemetry from "../server/Telemetry.js"
 import * as RecordingStore from "../session/RecordingStore.js"
 import * as Shares from "../session/Shares.js"
+import * as CarriedListener from "../transport/CarriedListener.js"
 import { ConsolePage } from "../transport/ConsolePage.js"
 import { Transport } from "../transport/Transport.js"
 import * as Upgradable from "../upgrade/Upgradable.js"
@@ -31,7 +36,7 @@ import * as ServerExit from "./ServerExit.js"
 const announceRegistration = (environmentId: string) =>
   Effect.sync(() => {
     process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
-  })
+  }).pipe(Effect.zipRight(Effect.flatMap(ServiceManager, ({ ready }) => ready(`registered as ${environmentId}`))))
 
 /** Suggests a first command to a user at a terminal. */
 const suggest = (address: string) =>
@@ -42,9 +47,12 @@ const suggest = (address: string) =>
 const announceServer = (listen: ListenConfig.ListenConfig, console: Invitation.Invitation | undefined) =>
   Effect.flatMap(Transport, ({ address }) =>
     listen._tag === "WebSocket"
-      ? Effect.all([announce("exec-server", address), Invitation.announce(console, address), suggest(address)], {
-          discard: true
-        })
+      ? Effect.all([
+          announce("exec-server", address),
+          Invitation.announce(console, address),
+          suggest(address),
+          Effect.flatMap(ServiceManager, ({ ready }) => ready(`listening on ${address}`))
+        ])
       : Effect.void
   )
 
@@ -62,6 +70,71 @@ const consolePart = "console"
 /** A server on stdio lives as long as its one client, which could not come back to it. */
 const controlOf = ({ controlSocket }: ServerConfig.ServerConfig, { _tag }: ListenConfig.ListenConfig) =>
   _tag === "Stdio" ? Upgradable.noSocket : controlSocket
+
+/** The service manager that has started this process. One on stdio is another program's part, not a service. */
+const serviceManager = (listen: ListenConfig.ListenConfig) =>
+  ServiceVariables.take().NOTIFY_SOCKET === undefined || listen._tag === "Stdio"
+    ? Layer.empty
+    : Layer.unwrapEffect(
+        Effect.map(
+          Effect.promise(() => import("../server/ServiceManagerSocket.js")),
+          ({ layer }) => layer(ServiceVariables.take())
+        )
+      )
+
+/**
+ * Where to serve. A socket that a service manager has passed is looked at first; the version before may have left it,
+ * under another number.
+ */
+const listening = (config: ServerConfig.ServerConfig, { handover }: Upgradable.Upgradable) =>
+  config.listen.startsWith("fd:")
+    ? Effect.flatMap(
+        Effect.promise(() => import("../transport/PassedSockets.js")),
+        ({ adopted, find }) => {
+          const before = adopted(handover.adopted(CarriedListener.part))
+          const found =
+            before === undefined ? find(config.listen, ServiceVariables.take(), process.pid) : Either.right(before)
+          return Either.flatMap(
+            Either.mapLeft(found, (message) => new ServerConfig.ConfigError({ message })),
+            (address) => ListenConfig.parse(config, address)
+          )
+        }
+      )
+    : Effect.zipRight(
+        Effect.when(
+          Effect.logWarning("the service manager has passed sockets, but only --listen fd:// uses one"),
+          () => ServiceVariables.take().LISTEN_PID === String(process.pid)
+        ),
+        ListenConfig.parse(config)
+      )
+
+/** What a version that replaces this one is given, and who is told. */
+const restOf = ({ _tag }: ListenConfig.ListenConfig) =>
+  Effect.map(
+    Effect.all([ServiceManager, Transport]),
+    ([{ ready, reloading }, { address }]): Upgradable.Rest => ({
+      secrets: { ...erased, ...ServiceVariables.take() },
+      reloading,
+      ready: ready(_tag === "WebSocket" ? `listening on ${address}` : `serving through ${address}`)
+    })
+  )
+
+/** Begins to reap orphans, in a server that has to. */
+class Reaping extends Context.Reference<Reaping>()("exec-server/Serve/Reaping", {
+  defaultValue: (): Effect.Effect<void> => Effect.void
+}) {}
+
+/** The first process of a container has to reap orphans. */
+const orphans =
+  process.pid === 1
+    ? Layer.scoped(
+        Reaping,
+        Effect.flatMap(
+          Effect.promise(() => import("../spawn/Orphans.js")),
+          ({ watch }) => watch
+        )
+      )
+    : Layer.empty
 
 const services = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? NodeServices.layerContained : NodeServices.layer
@@ -127,35 +200,45 @@ const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }:
  * the path of the configuration file that was read.
  */
 export const serve = (config: ServerConfig.ServerConfig, configFile: string | undefined) =>
-  Effect.flatMap(Effect.all([ListenConfig.parse(config), Upgradable.make]), ([listen, upgradable]) => {
-    const console = consoleOf(listen, upgradable)
-    const control = controlOf(config, listen)
-    const rest = { secrets: erased, reloading: Effect.void, ready: Effect.void }
-    return Upgradable.begin(announceServer(listen, console), control, upgradable, rest).pipe(
-      Effect.zipRight(
-        watchesStdin(config, listen) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
-      ),
-      Effect.scoped,
-      Effect.provide(ExecServer.layerServe),
-      Effect.provide(ListenConfig.layer(listen, announceRegistration)),
-      Effect.provide(mcp(config)),
-      Effect.provide(Upgradable.layerSessions(upgradable)),
-      Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
-      Effect.provide(Limits.ofSettings(config)),
-      Effect.provide(recordings(config)),
-      // Tokens are authenticated by what listens.
-      Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
-      Effect.provideService(ConsolePage, console?.page),
-      Effect.provideService(
-        ServerFiles,
-        ListenConfig.serverFiles(config, listen, configFile, Upgradable.pathOf(control))
-      ),
-      Effect.provide(Upgradable.layer(upgradable)),
-      Effect.provide(Telemetry.layer(config)),
-      Effect.provide(secondSignal),
-      // Before anything else: whatever starts later must not inherit them.
-      (server) => Effect.zipRight(eraseSecrets, server),
-      // Building the services would let the young generation grow.
-      (server) => Effect.zipRight(MemoryTuning.tuneServer, server)
-    )
-  })
+  Effect.flatMap(Upgradable.make, (upgradable) =>
+    Effect.flatMap(listening(config, upgradable), (listen) => {
+      const console = consoleOf(listen, upgradable)
+      const control = controlOf(config, listen)
+      const serving = Effect.flatMap(restOf(listen), (rest) =>
+        Upgradable.begin(announceServer(listen, console), control, upgradable, rest)
+      ).pipe(
+        // Not before: by now each child is known to whoever waits for it.
+        Effect.zipRight(Effect.flatten(Reaping)),
+        Effect.zipRight(
+          watchesStdin(config, listen) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
+        ),
+        Effect.ensuring(Effect.flatMap(ServiceManager, ({ stopping }) => stopping)),
+        Effect.scoped
+      )
+      return serving.pipe(
+        Effect.provide(ExecServer.layerServe),
+        Effect.provide(ListenConfig.layer(listen, announceRegistration)),
+        Effect.provide(mcp(config)),
+        Effect.provide(Upgradable.layerSessions(upgradable)),
+        Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
+        Effect.provide(Limits.ofSettings(config)),
+        Effect.provide(recordings(config)),
+        // Tokens are authenticated by what listens.
+        Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
+        Effect.provideService(ConsolePage, console?.page),
+        Effect.provideService(
+          ServerFiles,
+          ListenConfig.serverFiles(config, listen, configFile, Upgradable.pathOf(control))
+        ),
+        Effect.provide(Upgradable.layer(upgradable)),
+        Effect.provide(serviceManager(listen)),
+        Effect.provide(Telemetry.layer(config)),
+        Effect.provide(orphans),
+        Effect.provide(secondSignal),
+        // Before anything else: whatever starts later must not inherit them.
+        (server) => Effect.zipRight(eraseSecrets, server),
+        // Building the services would let the young generation grow.
+        (server) => Effect.zipRight(MemoryTuning.tuneServer, server)
+      )
+    })
+  )

@@ -15,6 +15,7 @@ import * as ServerConfig from "../server/ServerConfig.js"
 import { SessionsState } from "../session/SessionsState.js"
 import * as Posix from "../spawn/Posix.js"
 import * as CarriedListener from "../transport/CarriedListener.js"
+import * as PassedSockets from "../transport/PassedSockets.js"
 import * as Checked from "../upgrade/Checked.js"
 import * as ControlSocket from "../upgrade/ControlSocket.js"
 import * as Native from "../upgrade/Native.js"
@@ -54,8 +55,12 @@ export const check = (args: ReadonlyArray<string>): Effect.Effect<void, Error> =
       if (given === undefined) throw refuse("its flags are not those of this version")
       const { texts, config } = given
       const settings = Either.getOrThrowWith(ServerConfig.load(texts, process.env, config), (error) => error)
-      Either.getOrThrowWith(ListenConfig.parse(settings), (error) => error)
-      const { state } = State.read(token.image)
+      const { state, reader } = State.read(token.image)
+      const listener = state.parts[CarriedListener.part]
+      const passed = settings.listen.startsWith("fd:")
+        ? PassedSockets.adopted(listener === undefined ? undefined : { state: listener, reader })
+        : undefined
+      Either.getOrThrowWith(ListenConfig.parse(settings, passed), (error) => error)
       checkParts(state.parts)
       // Loads the native modules.
       Posix.pipe()

@@ -388,7 +388,13 @@ const adopt = (needs: Omit<Needs, "bubblewrap">, state: LeaderState, namespace: 
   const release = over ? () => {} : hold(needs, confinement)
   const space = enclose(
     needs,
-    { outer: awaitEnd(treeState.pid), tree, reports: reports ?? -1, confinement, release },
+    {
+      outer: over ? { pid: treeState.pid, onExit: () => {} } : awaitEnd(treeState.pid),
+      tree,
+      reports: reports ?? -1,
+      confinement,
+      release
+    },
     { rest: namespace.rest, ended: namespace.ended, killed: namespace.killed, over }
   )
   const leader = space.leaderOf({

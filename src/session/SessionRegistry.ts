@@ -31,6 +31,7 @@ import { type Connection, CurrentConnection, lost } from "./CurrentConnection.js
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
 import type { OpenConnection } from "./OpenConnection.js"
+import { type Ending, shuttingDown } from "./Peer.js"
 import { RequestBudget } from "./RequestBudget.js"
 import { SessionEvents } from "./SessionEvents.js"
 import { SessionLimits } from "./SessionLimits.js"
@@ -123,8 +124,8 @@ export class Session {
   }
 
   /** Ends its connection. */
-  disconnect(reason: string): void {
-    this.connection.end({ code: 1008, reason })
+  disconnect(ending: Ending): void {
+    this.connection.end(ending)
   }
 
   /** Its entry in a list; `own`: whether the list is for its own client. */
@@ -292,6 +293,7 @@ const make = Effect.gen(function* () {
   const frames = new FramePool()
   const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
+  const byHandle = new Map<string, Session>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   const connections = new Set<OpenConnection>()
   let leastTtlMs = 0
@@ -331,6 +333,7 @@ const make = Effect.gen(function* () {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
+      byHandle.delete(session.handle)
       ends++
       return forgetExpiry(session).pipe(
         Effect.zipRight(tell(session, { event: "session.ended", reason })),
@@ -429,6 +432,7 @@ const make = Effect.gen(function* () {
       )
       events.session = session
       sessions.set(session.id, { session, scope: sessionScope })
+      byHandle.set(session.handle, session)
       return session
     })
 
@@ -517,12 +521,12 @@ const make = Effect.gen(function* () {
 
   const list = () => Array.from(sessions.values(), ({ session }) => session)
 
-  const find = (handle: string) => list().find((session) => session.handle === handle)
+  const find = (handle: string) => byHandle.get(handle)
 
   const endOne = (session: Session) =>
     Effect.tap(endSession(session, 0, "ended"), () =>
       // Delayed, because the caller may be its own client: the response is sent first.
-      Effect.sync(() => setImmediate(() => session.disconnect(SessionEnding.ended)))
+      Effect.sync(() => setImmediate(() => session.disconnect({ code: 1008, reason: SessionEnding.ended })))
     )
 
   const close = Effect.sync(() => {
@@ -532,14 +536,15 @@ const make = Effect.gen(function* () {
   const end = (graceMs: number) =>
     Effect.suspend(() => {
       ending = true
-      const ended = Effect.forEach(
-        Array.from(sessions.values()),
-        ({ session }) => endSession(session, graceMs, "shutdown"),
-        {
-          concurrency: "unbounded"
-        }
-      )
-      return Effect.map(ended, (all) => all.flat())
+      const found = Array.from(sessions.values())
+      const ended = Effect.forEach(found, ({ session }) => endSession(session, graceMs, "shutdown"), {
+        concurrency: "unbounded"
+      })
+      return Effect.map(ended, (all) => {
+        // Also clients in this process, which have no transport that ends.
+        for (const { session } of found) session.disconnect(shuttingDown)
+        return all.flat()
+      })
     })
 
   const settle = (waitMs: number) =>

@@ -108,18 +108,21 @@ const lead = (tree: Tree, { pid, onExit }: Running, isReported = false): Leader 
 const toLeader = (trees: TreesShape, running: Running): Leader => lead(trees.track(running.pid), running)
 
 /** A process that the version of the server before has started. Its end is waited for once there is a listener. */
-export const awaitEnd = (pid: number): Running => ({
-  pid,
-  onExit: (listen) => Posix.adopt(pid, (code, signal) => listen(statusOf(code, signal)))
-})
+export const awaitEnd = (pid: number): Running => {
+  Posix.expect(pid)
+  return { pid, onExit: (listen) => Posix.adopt(pid, (code, signal) => listen(statusOf(code, signal))) }
+}
+
+/** The end of a process that was reported before. */
+const over: Pick<Running, "onExit"> = { onExit: () => {} }
 
 /** A leader that the version of the server before has started, without a namespace. */
 export const adoptLeader = (trees: TreesShape, { pid, tree: state, reported }: LeaderState): Leader => {
   const tree = trees.adopt(state)
-  const { onExit } = awaitEnd(pid)
+  const { onExit } = reported ? over : awaitEnd(pid)
   const begin: Running["onExit"] = (listen) => {
     tree.begin()
-    if (!reported) onExit(listen)
+    onExit(listen)
   }
   return lead(tree, { pid, onExit: begin }, reported)
 }

@@ -23,7 +23,10 @@ import * as UnixSocket from "./UnixSocket.js"
  *
  * @category models
  */
-export type Address =
+export type Address = {
+  /** A socket that listens there already, and stays when the server ends; without it, one is made. */
+  readonly fd?: number
+} & (
   | {
       /** An IP address, never a name. */
       readonly host: string
@@ -31,9 +34,10 @@ export type Address =
       readonly port: number
     }
   | {
-      /** The absolute path of a socket that only this user can connect to. */
+      /** The absolute path of a socket that only this user can connect to; of one that was passed, what it has. */
       readonly path: string
     }
+)
 
 /**
  * Options of a listener.
@@ -74,17 +78,20 @@ const describe = (where: string, error: NodeJS.ErrnoException): string => {
   }
 }
 
+const urlOf = (scheme: string, host: string, port: number) =>
+  `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`
+
 const listenOnPort = (server: Server, scheme: string, host: string, port: number) =>
   Effect.async<string, ListenError>((resume) => {
-    const url = (host: string, port: number) => `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`
-    server.once("error", (error) => resume(new ListenError({ message: describe(url(host, port), error) })))
+    const where = urlOf(scheme, host, port)
+    server.once("error", (error) => resume(new ListenError({ message: describe(where, error) })))
     server.listen(port, host, () => {
       const bound = server.address() as AddressInfo
-      resume(Effect.succeed(url(bound.address, bound.port)))
+      resume(Effect.succeed(urlOf(scheme, bound.address, bound.port)))
     })
   })
 
-/** Listens, in a later turn, on a socket that listens already. */
+/** Listens on a socket that listens already. */
 const listenOn = (server: Server, fd: number, url: string) =>
   Effect.async<void, ListenError>((resume) => {
     server.once("error", (error) => resume(new ListenError({ message: describe(url, error) })))
@@ -146,13 +153,20 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
       contribute(url, file)
       return { server, url, pending, open: listenOn(server, fd, url) }
     }
+    const scheme = pair === undefined ? "ws" : "wss"
+    if (address.fd !== undefined) {
+      const url = "path" in address ? `unix://${address.path}` : urlOf(scheme, address.host, address.port)
+      yield* listenOn(server, address.fd, url)
+      contribute(url, undefined)
+      return { server, url, pending, open: Effect.void }
+    }
     if ("path" in address) {
       const file = yield* UnixSocket.listen(server, address.path)
       const url = `unix://${address.path}`
       contribute(url, file)
       return { server, url, pending, open: Effect.void }
     }
-    const url = yield* listenOnPort(server, pair === undefined ? "ws" : "wss", address.host, address.port)
+    const url = yield* listenOnPort(server, scheme, address.host, address.port)
     contribute(url, undefined)
     return { server, url, pending, open: Effect.void }
   })
