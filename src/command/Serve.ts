@@ -20,17 +20,12 @@ import * as RecordingStore from "../session/RecordingStore.js"
 import * as Shares from "../session/Shares.js"
 import { ConsolePage } from "../transport/ConsolePage.js"
 import { Transport } from "../transport/Transport.js"
-import { announce } from "./Announce.js"
+import { announce, announceRegistration } from "./Announce.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as Invitation from "./Invitation.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 import * as ServerExit from "./ServerExit.js"
-
-/** Prints a line for each registration (the original's text). */
-const announceRegistration = (environmentId: string) =>
-  Effect.sync(() => {
-    process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
-  })
+import { stdinClosed } from "./StdinClosed.js"
 
 /** Suggests a first command to a user at a terminal. */
 const suggest = (address: string) =>
@@ -87,18 +82,6 @@ const secondSignal = Layer.scoped(
     return Deferred.await(came)
   })
 )
-
-/** Waits for the end of stdin; discards its content. */
-const stdinClosed = Effect.async<void>((resume) => {
-  const { stdin } = process
-  const onEnd = () => resume(Effect.void)
-  for (const event of ["end", "close", "error"]) stdin.once(event, onEnd)
-  stdin.resume()
-  return Effect.sync(() => {
-    for (const event of ["end", "close", "error"]) stdin.off(event, onEnd)
-    stdin.pause()
-  })
-})
 
 /** Whether to watch stdin. On stdio the transport does: the end of stdin ends the server anyway. */
 const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }: ListenConfig.ListenConfig) =>
