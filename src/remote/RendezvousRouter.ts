@@ -16,13 +16,13 @@ export interface Limits {
   readonly maxQueuedBytesPerClient: number
   /**
    * Above this many unsent bytes of all clients together, the executor is not read. If that does not help within
-   * `patienceMs`, the clients with the most are disconnected.
+   * two seconds, the clients with the most are disconnected.
    */
   readonly maxQueuedBytesPerEnvironment: number
 }
 
 /** How long clients that do not read may hold up an environment, in milliseconds. */
-export const patienceMs = 2000
+const patienceMs = 2000
 
 /** A connected client, and the streams it has opened. */
 interface Client {
