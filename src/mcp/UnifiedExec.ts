@@ -244,7 +244,8 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
     const feed = new EventFeed()
     // The first finalizer is the last to run: the ends of the commands are told.
     yield* Effect.addFinalizer(() => Effect.sync(() => feed.end()))
-    const run = yield* FiberSet.makeRuntime<never>()
+    // Otherwise its fibers could not be interrupted if it is made where nothing can.
+    const run = yield* Effect.interruptible(FiberSet.makeRuntime<never>())
 
     const forget = (session: CommandSession) => {
       if (!sessions.delete(session.id)) return
