@@ -560,6 +560,43 @@ const rendezvous = typed(
   [rendezvousToken]
 )
 
+const forward = typed(
+  ["forward"],
+  {
+    summary: "Registers an existing server as a remote environment, and passes its clients on to it.",
+    note: "Needs --connect, --remote and --environment-id. While the server is down, clients are turned away; the environment stays registered.",
+    flags: {
+      connect: Flag.text("connect", "URL", where, "the server to pass clients on to: ws://, wss:// or unix:///PATH"),
+      tokenFile: serverFlags.tokenFile,
+      insecure: Flag.toggle("insecure", where, "send tokens over plain ws:// and http:// to another machine as well"),
+      remote: Flag.ofSetting("remote"),
+      environmentId: Flag.ofSetting("environmentId"),
+      remoteTokenFile: Flag.ofSetting("remoteTokenFile"),
+      remoteProfile: Flag.ofSetting("remoteProfile"),
+      remoteIdentity: Flag.ofSetting("remoteIdentity"),
+      remoteTransport: Flag.ofSetting("remoteTransport"),
+      awsSigv4: Flag.ofSetting("awsSigv4"),
+      awsProfile: Flag.ofSetting("awsProfile"),
+      awsRegion: Flag.ofSetting("awsRegion"),
+      awsService: Flag.ofSetting("awsService"),
+      exitOnStdinClose: Flag.ofSetting("exitOnStdinClose"),
+      logFormat: Flag.ofSetting("logFormat"),
+      logLevel: Flag.ofSetting("logLevel")
+    },
+    examples: [
+      [
+        "exec-server forward --connect URL --remote URL --environment-id my-env",
+        "with the registry's token in EXEC_SERVER_REMOTE_TOKEN"
+      ]
+    ]
+  },
+  ({ connect, tokenFile, insecure, ...texts }) =>
+    Effect.gen(function* () {
+      const { forward } = yield* Effect.promise(() => import("./Forward.js"))
+      yield* forward({ connect, tokenFile, insecure, texts })
+    })
+)
+
 /** All commands except those of `Cli`. */
 export const all: ReadonlyArray<Command> = [
   run,
@@ -577,5 +614,6 @@ export const all: ReadonlyArray<Command> = [
   mcp,
   schema,
   e2b,
-  rendezvous
+  rendezvous,
+  forward
 ]

@@ -477,8 +477,12 @@ export const isSwitch = (key: Key): boolean => settings[key].default === false
  */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
-/** The environment variables of a setting. The first one that is set counts. */
-const variablesOf = (key: Key): ReadonlyArray<string> => {
+/**
+ * The environment variables of a setting. The first one that is set counts.
+ *
+ * @category utilities
+ */
+export const variablesOf = (key: Key): ReadonlyArray<string> => {
   const { originalVariable } = settings[key]
   return originalVariable === undefined ? [variableName(key)] : [variableName(key), originalVariable]
 }
