@@ -23,6 +23,7 @@
 // hasChanged(fd):        returns whether the mount table has changed since the last call.
 // lock(fd, isExclusive): takes an advisory lock of flock(2) without waiting.
 // nextData(fd, from):    finds the end of a hole in a file. Reading through one of terabytes takes hours.
+// delegated(path):       returns whether systemd has left a cgroup to its processes; see delegated.c.
 // exitNow(code):         ends the process at once. exit(3) joins libuv's threads, and one of them may hang.
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -1168,6 +1169,8 @@ static napi_value erase_variable(napi_env env, napi_callback_info info) {
 #endif
 }
 
+napi_value delegated(napi_env env, napi_callback_info info);
+
 static void export(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, NULL, &function);
@@ -1210,5 +1213,6 @@ NAPI_MODULE_INIT() {
   export(env, exports, "lock", lock);
   export(env, exports, "nextData", next_data);
   export(env, exports, "exitNow", exit_now);
+  export(env, exports, "delegated", delegated);
   return exports;
 }
