@@ -121,7 +121,7 @@ const isWritable = (path: string): boolean => {
 }
 
 /** Undoes the escapes of /proc/self/mountinfo. */
-const unescape = (text: string) =>
+const unquote = (text: string) =>
   text.replaceAll(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /** The folder of the cgroup of this process; undefined if it is not in sight. */
@@ -131,7 +131,7 @@ const ownFolder = (): string | undefined => {
   for (const line of read("/proc/self/mountinfo").split("\n")) {
     const [left = "", right = ""] = line.split(" - ")
     if (!right.startsWith("cgroup2 ")) continue
-    const [, , , root = "/", mounted = "/"] = left.split(" ").map(unescape)
+    const [, , , root = "/", mounted = "/"] = left.split(" ").map(unquote)
     const below = relative(root, path)
     if (!below.startsWith("..")) return join(mounted, below)
   }
@@ -269,7 +269,10 @@ const cgroupAt = (folder: string, fd: number): Cgroup => {
         return true
       } catch (error) {
         // Processes may have made cgroups in it.
-        return OsError.codeOf(error) === "ENOENT" || (field(read(folder, "cgroup.events"), "populated") === 0 && removeAll(folder))
+        return (
+          OsError.codeOf(error) === "ENOENT" ||
+          (field(read(folder, "cgroup.events"), "populated") === 0 && removeAll(folder))
+        )
       }
     },
     onEmpty: (callback) => {
@@ -313,7 +316,11 @@ const makeRoom = (parent: string): string | undefined => {
 }
 
 /** Enables a controller for the cgroups below a folder; returns why that is not possible. */
-const enable = (folder: string, controller: string, room: (folder: string) => string | undefined): string | undefined => {
+const enable = (
+  folder: string,
+  controller: string,
+  room: (folder: string) => string | undefined
+): string | undefined => {
   const file = join(folder, "cgroup.subtree_control")
   if (words(read(file)).includes(controller)) return undefined
   if (!words(read(folder, "cgroup.controllers")).includes(controller)) {

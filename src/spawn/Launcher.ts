@@ -148,32 +148,33 @@ export const runOwn = (
 ): Leader => toLeader(trees, run(trees, file, [file, ...args], { cwd: "/", env }, stdio))
 
 const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio) =>
-  attempt(() =>
-    inCgroup(trees, spec, (cgroup) => toLeader(trees, runProgram(trees, spec, stdio, cgroup), cgroup))
-  )
+  attempt(() => inCgroup(trees, spec, (cgroup) => toLeader(trees, runProgram(trees, spec, stdio, cgroup), cgroup)))
 
 const launchSlowly = (mounts: SlowMountsShape, trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio) =>
-  Effect.flatMap(attempt(() => trees.cgroups.make(spec.limits)), (cgroup) => {
-    const { report, onExit } = makeExit()
-    const options: SlowStarts.Options = {
-      mounts,
-      spec,
-      stdio,
-      guard: trees.guardSocket(),
-      bounds: boundsOf(spec, cgroup),
-      onExit: reporting(report),
-      onLate: (pid) => {
-        const late = toLeader(trees, { pid, onExit }, cgroup)
-        late.onExit(() => {})
-        late.signal("SIGKILL", "tree")
+  Effect.flatMap(
+    attempt(() => trees.cgroups.make(spec.limits)),
+    (cgroup) => {
+      const { report, onExit } = makeExit()
+      const options: SlowStarts.Options = {
+        mounts,
+        spec,
+        stdio,
+        guard: trees.guardSocket(),
+        bounds: boundsOf(spec, cgroup),
+        onExit: reporting(report),
+        onLate: (pid) => {
+          const late = toLeader(trees, { pid, onExit }, cgroup)
+          late.onExit(() => {})
+          late.signal("SIGKILL", "tree")
+        }
       }
+      return SlowStarts.start(options, shell).pipe(
+        Effect.map((pid) => toLeader(trees, { pid, onExit }, cgroup)),
+        Effect.ensuring(Effect.sync(() => cgroup?.started())),
+        Effect.onError(() => Effect.sync(() => cgroup?.remove()))
+      )
     }
-    return SlowStarts.start(options, shell).pipe(
-      Effect.map((pid) => toLeader(trees, { pid, onExit }, cgroup)),
-      Effect.ensuring(Effect.sync(() => cgroup?.started())),
-      Effect.onError(() => Effect.sync(() => cgroup?.remove()))
-    )
-  })
+  )
 
 /** Why limits cannot be enforced for the children of these trees; undefined if they can. */
 export const refusalIn =

@@ -157,7 +157,11 @@ const make = Effect.gen(function* () {
         if (cgroup?.remove() === true) return guard.unregister(leader)
         leaderless.add(leader)
         schedule()
-        if (cgroup !== undefined) waits.set(leader, cgroup.onEmpty(() => forgetIfGone(leader, tableOfThisTurn())))
+        if (cgroup !== undefined)
+          waits.set(
+            leader,
+            cgroup.onEmpty(() => forgetIfGone(leader, tableOfThisTurn()))
+          )
       },
       hasRemains: () => leaderless.has(leader),
       findRemains: () => {
