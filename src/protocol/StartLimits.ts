@@ -5,7 +5,8 @@
  */
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { Count, integerBetween, maybe, nullOr, optional } from "./Schemas.js"
+import { type Check, checked } from "./Bounds.js"
+import { Count, clip, integerBetween, maybe, nullOr, optional } from "./Schemas.js"
 
 /** The least and the most of each limit. */
 export const ranges = {
@@ -66,21 +67,23 @@ const fields = Schema.Struct({
   nice: whole("nice")
 })
 
-const unknownIn = (value: unknown) =>
-  isRecord(value) ? Object.keys(value).find((name) => !(limitNames as ReadonlyArray<string>).includes(name)) : undefined
+const unknownLimit: Check = (value, path) => {
+  const names: ReadonlyArray<string> = limitNames
+  const unknown = isRecord(value) ? Object.keys(value).find((name) => !names.includes(name)) : undefined
+  return unknown === undefined
+    ? undefined
+    : `unknown limit \`${path}.${clip(unknown)}\`; the limits are ${names.join(", ")}`
+}
 
 /**
  * The limits of a process (ours). An unknown name is refused: the process would run without that limit.
  *
  * @category schemas
  */
-export const StartLimits = fields.annotations({
-  parseOptions: { onExcessProperty: "error" },
-  parseIssueTitle: ({ actual }) => {
-    const unknown = unknownIn(actual)
-    return unknown === undefined ? undefined : `unknown limit \`${unknown}\`; the limits are ${limitNames.join(", ")}`
-  }
-})
+export const StartLimits = checked(
+  fields.annotations({ parseOptions: { onExcessProperty: "error" } }),
+  unknownLimit
+)
 export type StartLimits = typeof StartLimits.Type
 
 /**

@@ -104,6 +104,9 @@ const read = (...path: ReadonlyArray<string>): string => {
   }
 }
 
+/** What limits memory without a cgroup. */
+const otherwise = "; `limits.addressSpaceBytes` limits the address space of each process without one"
+
 const words = (text: string) => text.split(/\s+/).filter((word) => word !== "")
 
 const pidsIn = (folder: string) => words(read(folder, "cgroup.procs")).map(Number)
@@ -377,7 +380,8 @@ export const make = (parent: string, onMade: (folder: string) => void): Shape =>
     const wanted = ofCgroup.filter((name) => limits[name] !== undefined)
     const [first] = wanted
     if (first === undefined) return undefined
-    const because = (name: string, why: string) => `\`limits.${name}\` needs a cgroup, and ${why}`
+    const because = (name: string, why: string) =>
+      `\`limits.${name}\` needs a cgroup, and ${why}${name === "memoryBytes" ? otherwise : ""}`
     const found = find()
     if (Either.isLeft(found)) return because(first, found.left)
     try {
