@@ -80,10 +80,7 @@ const unknownLimit: Check = (value, path) => {
  *
  * @category schemas
  */
-export const StartLimits = checked(
-  fields.annotations({ parseOptions: { onExcessProperty: "error" } }),
-  unknownLimit
-)
+export const StartLimits = checked(fields.annotations({ parseOptions: { onExcessProperty: "error" } }), unknownLimit)
 export type StartLimits = typeof StartLimits.Type
 
 /**
