@@ -340,6 +340,12 @@ const enable = (
   }
 }
 
+/** The controllers that limits need and a folder does not have. */
+export const missingIn = (folder: string): ReadonlyArray<string> => {
+  const there = words(read(folder, "cgroup.controllers"))
+  return ofCgroup.map((name) => controls[name].controller).filter((controller) => !there.includes(controller))
+}
+
 /** Cgroups in a parent folder. `onMade` is told the path of the server's folder, once, before a child is in it. */
 export const make = (parent: string, onMade: (folder: string) => void): Shape => {
   let located: Either.Either<string, string> | undefined
