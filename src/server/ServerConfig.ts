@@ -428,7 +428,7 @@ export const settings = {
     defaultLimits: make<"list", ReadonlyArray<string>>(
       "list",
       processes.defaultLimits,
-      "limits of processes that ask for no others, such as memory=2g,pids=512; see docs/configuration.md",
+      "limits of processes that ask for no others, such as memory=2g,pids=512; see Limits of processes",
       { shown: "none", placeholder: "NAME=VALUE,...", item: limitItem }
     ),
     maxLimits: make<"list", ReadonlyArray<string>>(
