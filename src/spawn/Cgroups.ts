@@ -243,7 +243,8 @@ const sweep = (parent: string) => {
   }
 }
 
-const cgroupAt = (folder: string, fd: number): Cgroup => {
+/** A cgroup that was made; `countsMemory` if it has that controller. */
+const cgroupAt = (folder: string, fd: number, countsMemory: boolean): Cgroup => {
   let isOpen = true
   const cgroup: Cgroup = {
     fd,
@@ -256,8 +257,8 @@ const cgroupAt = (folder: string, fd: number): Cgroup => {
     usage: () => {
       const cpu = read(folder, "cpu.stat")
       if (cpu === "") return undefined
-      const events = read(folder, "memory.events")
-      const peak = read(folder, "memory.peak")
+      const events = countsMemory ? read(folder, "memory.events") : ""
+      const peak = countsMemory ? read(folder, "memory.peak") : ""
       return {
         userCpuMs: Math.round(field(cpu, "user_usec") / 1000),
         systemCpuMs: Math.round(field(cpu, "system_usec") / 1000),
@@ -421,7 +422,8 @@ export const make = (parent: string, onMade: (folder: string) => void): Shape =>
     mkdirSync(folder)
     try {
       if (limits !== undefined) limit(folder, limits)
-      return cgroupAt(folder, openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY))
+      const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+      return cgroupAt(folder, fd, enabled.has("memory"))
     } catch (error) {
       removeAll(folder)
       throw error

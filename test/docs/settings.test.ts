@@ -68,6 +68,7 @@ const directives: { readonly [section: string]: ReadonlyArray<string> } = {
     "WorkingDirectory",
     "KillMode",
     "TimeoutStopSec",
+    "Delegate",
     "Restart",
     "LimitNOFILE"
   ],
