@@ -247,7 +247,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           cwd: params.cwd.path,
           env: withMetadata(EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env), params.metadata),
           io: params.tty ? { _tag: "Pty", ...(params.size ?? defaultSize) } : { _tag: "Pipe", stdin: params.pipeStdin },
-          limits: bounds
+          ...(bounds === undefined ? {} : { limits: bounds })
         }
         const process = yield* ManagedProcess.make(
           scope,

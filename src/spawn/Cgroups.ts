@@ -35,12 +35,18 @@ import { entryOf } from "./ProcessTree.js"
 /**
  * Where the cgroups of children are made: `auto` (in the server's own cgroup, if that is left to it), `none`, or the
  * path of a folder.
+ *
+ * @category context
  */
 export class CgroupParent extends Context.Reference<CgroupParent>()("exec-server/CgroupParent", {
   defaultValue: (): string => "auto"
 }) {}
 
-/** The cgroup of a child and its descendants. */
+/**
+ * The cgroup of a child and its descendants.
+ *
+ * @category models
+ */
 export interface Cgroup {
   /** The descriptor of its folder, until `started`. */
   readonly fd: number
@@ -58,7 +64,11 @@ export interface Cgroup {
   readonly onEmpty: (callback: () => void) => () => void
 }
 
-/** The cgroups of a server's children. */
+/**
+ * The cgroups of a server's children.
+ *
+ * @category models
+ */
 export interface Shape {
   /** Why these limits cannot be enforced by a cgroup; undefined if they can, or if they need none. */
   readonly refusal: (limits: ChildLimits) => string | undefined
@@ -148,7 +158,11 @@ const isRoot = (folder: string) => !existsSync(join(folder, "cgroup.events"))
 const isOurs = (folder: string) =>
   process.geteuid?.() !== 0 || !existsSync("/run/systemd/system") || Posix.isDelegated(folder)
 
-/** The folder to make cgroups in, or why there is none. */
+/**
+ * The folder to make cgroups in, or why there is none.
+ *
+ * @category utilities
+ */
 export const locate = (parent: string): Either.Either<string, string> => {
   if (parent === "none") return Either.left("this server makes none: its setting cgroup is none")
   if (parent !== "auto") {
@@ -341,13 +355,21 @@ const enable = (
   }
 }
 
-/** The controllers that limits need and a folder does not have. */
+/**
+ * The controllers that limits need and a folder does not have.
+ *
+ * @category utilities
+ */
 export const missingIn = (folder: string): ReadonlyArray<string> => {
   const there = words(read(folder, "cgroup.controllers"))
   return ofCgroup.map((name) => controls[name].controller).filter((controller) => !there.includes(controller))
 }
 
-/** Cgroups in a parent folder. `onMade` is told the path of the server's folder, once, before a child is in it. */
+/**
+ * Cgroups in a parent folder. `onMade` is told the path of the server's folder, once, before a child is in it.
+ *
+ * @category constructors
+ */
 export const make = (parent: string, onMade: (folder: string) => void): Shape => {
   let located: Either.Either<string, string> | undefined
   let base: { readonly folder: string; readonly lock: number } | undefined

@@ -4,7 +4,15 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { eventually, guardOf, hasBubblewrap, isAlive, launch, runningWith, webSocketServer } from "../support/servers.js"
+import {
+  eventually,
+  guardOf,
+  hasBubblewrap,
+  isAlive,
+  launch,
+  runningWith,
+  webSocketServer
+} from "../support/servers.js"
 
 /** A number that no other test sleeps for. */
 const markOf = (pid: number) => String(86_500_000 + (pid % 100_000))
