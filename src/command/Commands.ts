@@ -20,6 +20,7 @@ import type { Target } from "./Target.js"
 const where = "Which server"
 const how = "How it runs"
 const what = "What it does"
+const limits = "What it may use"
 const output = "Output"
 
 const json = Flag.toggle("json", output, "print JSON, a line for each item, instead of text for people")
@@ -84,6 +85,18 @@ const run = typed(
       cwd: Flag.text("cwd", "DIR", how, "the working directory", { defaultText: "the current one, or the server's" }),
       timeout: Flag.duration("timeout", how, "terminate it after this time: 90, 90s, 1.5m, 200ms"),
       set: Flag.texts("set", "NAME=VALUE", how, "set a variable, in addition to the server's"),
+      memory: Flag.text("memory", "SIZE", limits, "memory with its descendants: 512m, 2g; needs a cgroup", {
+        short: "m"
+      }),
+      cpus: Flag.text("cpus", "N", limits, "processors with its descendants, such as 1.5; needs a cgroup"),
+      pidsLimit: Flag.text("pids-limit", "N", limits, "processes and threads with its descendants; needs a cgroup"),
+      ulimit: Flag.texts(
+        "ulimit",
+        "NAME=VALUE",
+        limits,
+        "a limit of each process: nofile=N, fsize=SIZE, core=SIZE, cpu=SECONDS, as=SIZE"
+      ),
+      nice: Flag.text("nice", "N", limits, "its priority, from 0 to 19, the lowest"),
       detach: Flag.toggle("detach", how, "leave it running, and print the id of its session", {
         short: "d"
       }),
@@ -95,13 +108,15 @@ const run = typed(
     examples: [
       ["exec-server run -- make test", "on this machine"],
       ["exec-server run --tty --url ws://127.0.0.1:8080 -- bash", "a shell on a server"],
+      ["exec-server run --ulimit nofile=64 --nice 10 -- make test", "with limits"],
       ["exec-server run --detach --url ws://127.0.0.1:8080 -- make all", "left running on a server"]
     ]
   },
-  ({ timeout, ...flags }, { rest }) =>
+  ({ timeout, memory, cpus, pidsLimit, ulimit, nice, ...flags }, { rest }) =>
     lazily(async () => {
       const { run } = await import("./Run.js")
-      return run({ ...flags, timeoutMs: timeout, target: targetOf(flags), argv: rest })
+      const limits = { memory, cpus, pidsLimit, ulimit, nice }
+      return run({ ...flags, timeoutMs: timeout, limits, target: targetOf(flags), argv: rest })
     })
 )
 
