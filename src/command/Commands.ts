@@ -560,6 +560,93 @@ const rendezvous = typed(
   [rendezvousToken]
 )
 
+const fleet = "The fleet"
+
+const gateway = typed(
+  ["gateway"],
+  {
+    summary: "Runs a gateway of a fleet: one address for the sessions of many machines.",
+    note: "Hosts are servers with --remote, --environment-id and --labels or --capacity. Gateways with the same database are one fleet.",
+    flags: {
+      listen: Flag.withDefault(
+        Flag.text("listen", "URL", listening, "where to listen: ws://IP:PORT, or wss:// with a certificate"),
+        "ws://127.0.0.1:0"
+      ),
+      ownUrl: Flag.text(
+        "own-url",
+        "URL",
+        listening,
+        "where hosts reach this gateway and no other one: ws://HOST:PORT; needed with several gateways on 0.0.0.0",
+        { defaultText: "the address it listens on" }
+      ),
+      ...tls,
+      database: Flag.withDefault(
+        Flag.text(
+          "database",
+          "URL",
+          fleet,
+          "the directory: postgres://USER@HOST/NAME for any number of gateways, or file:DIR for one"
+        ),
+        "file:exec-server-fleet"
+      ),
+      quota: Flag.text("quota", "N", fleet, "most sessions of a subject that has no quota of its own", {
+        defaultText: "any number"
+      }),
+      wait: Flag.duration("wait", fleet, "how long a client waits for a place, such as 8s (the default)"),
+      lease: Flag.duration(
+        "lease",
+        fleet,
+        "a host that was not heard for so long is lost, such as 15s (the default); the same for all gateways"
+      ),
+      executorSecretFile: secretFile("executor", "host", ", instead of EXEC_SERVER_EXECUTOR_SECRET"),
+      executorTokenFile: Flag.text(
+        "executor-token-file",
+        "FILE",
+        access,
+        "a file with one token for all hosts, instead of EXEC_SERVER_EXECUTOR_TOKEN",
+        { defaultText: "no authentication" }
+      ),
+      wsAuth: Flag.choice(
+        "ws-auth",
+        "MODE",
+        ServerConfig.authModes,
+        access,
+        `how clients authenticate, with a bearer token: ${ServerConfig.authModes.join(" or ")}`,
+        { defaultText: "not at all: programs of the same user on this machine" }
+      ),
+      wsTokenFile: Flag.text("ws-token-file", "FILE", access, "a file with the capability token"),
+      wsSharedSecretFile: Flag.text("ws-shared-secret-file", "FILE", access, "the secret of signed bearer tokens"),
+      wsIssuer: Flag.text("ws-issuer", "TEXT", access, "the required issuer of signed bearer tokens"),
+      wsAudience: Flag.text("ws-audience", "TEXT", access, "the required audience of signed bearer tokens"),
+      insecure: Flag.toggle("insecure", access, "allow a public address without authentication"),
+      logFormat: Flag.withDefault(
+        Flag.choice("log-format", "FORMAT", ServerConfig.logFormats, logging, "the log format: text or json"),
+        "text"
+      ),
+      logLevel: Flag.withDefault(
+        Flag.choice(
+          "log-level",
+          "LEVEL",
+          ServerConfig.logLevels,
+          logging,
+          `the log level on stderr: ${ServerConfig.logLevels.join(", ")}`
+        ),
+        "info"
+      )
+    },
+    examples: [
+      ["exec-server gateway --listen ws://127.0.0.1:8000", "alone, with its directory in a folder"],
+      ["exec-server gateway --listen ws://127.0.0.1:8000 --database postgres://fleet@db/fleet", "one of several"]
+    ]
+  },
+  (flags) =>
+    Effect.gen(function* () {
+      // Loaded here only: servers do not need it.
+      const { gateway } = yield* Effect.promise(() => import("./Gateway.js"))
+      yield* gateway(flags)
+    })
+)
+
 /** All commands except those of `Cli`. */
 export const all: ReadonlyArray<Command> = [
   run,
@@ -577,5 +664,6 @@ export const all: ReadonlyArray<Command> = [
   mcp,
   schema,
   e2b,
-  rendezvous
+  rendezvous,
+  gateway
 ]
