@@ -44,6 +44,8 @@ export const make = (maxMessageBytes: number): ReverseServer => {
         onOpen(ws, request)
       })
       server.emit("connection", connection)
+      // Whoever read its head has paused it, and may have put something back.
+      connection.resume()
     }
   }
 }
