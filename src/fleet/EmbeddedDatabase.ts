@@ -27,6 +27,9 @@ import { DirectoryOpenError } from "./FleetDirectory.js"
 /** The name of the socket in the folder: whoever listens there has the folder. */
 const lockName = "gateway.sock"
 
+/** How long closing the database may take, in milliseconds. It survives a kill as well. */
+const closeMs = 3000
+
 /** Keeps other processes out of a folder until the scope closes. The kernel releases it when the process dies. */
 const lock = (folder: string) =>
   Effect.gen(function* () {
@@ -72,7 +75,10 @@ const open = (folder: string | undefined) =>
             message: `the embedded database${folder === undefined ? "" : ` in ${folder}`} cannot be opened: ${OsError.describe(error)}`
           })
       }),
-      (database) => Effect.ignore(Effect.tryPromise(() => database.close()))
+      (database) =>
+        Effect.asVoid(
+          Effect.timeoutOption(Effect.interruptible(Effect.ignore(Effect.tryPromise(() => database.close()))), closeMs)
+        )
     )
   })
 

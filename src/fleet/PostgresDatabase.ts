@@ -30,6 +30,10 @@ const connectionOptions = (url: string): pg.PoolConfig => ({
   application_name: "exec-server gateway"
 })
 
+/** Waits for the end of something, for a short time: a database that is away does not answer. */
+const bounded = (end: () => Promise<void>) =>
+  Effect.asVoid(Effect.timeoutOption(Effect.interruptible(Effect.ignore(Effect.tryPromise(end))), within.goodbye))
+
 const pool = (url: string) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -72,10 +76,10 @@ const listen = (url: string, notify: () => void) =>
       ping = setInterval(() => void client.query("select 1").catch(fail), within.ping)
     }
     start().catch(fail)
-    return Effect.promise(async () => {
-      clearInterval(ping)
-      await client.end().catch(() => {})
-    }).pipe(Effect.timeout(within.goodbye), Effect.ignore)
+    return Effect.zipRight(
+      Effect.sync(() => clearInterval(ping)),
+      bounded(() => client.end())
+    )
   })
 
 const reasonOf = (error: unknown) => (error instanceof Error ? error.message || error.name : String(error))

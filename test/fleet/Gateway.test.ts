@@ -240,7 +240,7 @@ describe("a gateway", () => {
       client.carrier.close()
       const again = yield* connect(door)
       assert.strictEqual((yield* again.resume(id)).sessionId, id)
-      yield* start(again, "big", "head -c 3000000 /dev/zero | tr '\\\\0' x")
+      yield* start(again, "big", "head -c 3000000 /dev/zero | tr '\\0' x")
       yield* again.until("the end", () =>
         again.messages.find(({ method, params }: Json) => method === "process/closed" && params.processId === "big")
       )
