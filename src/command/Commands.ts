@@ -636,7 +636,7 @@ const gateway = typed(
     },
     examples: [
       ["exec-server gateway --listen ws://127.0.0.1:8000", "alone, with its directory in a folder"],
-      ["exec-server gateway --listen ws://127.0.0.1:8000 --database postgres://fleet@db/fleet", "one of several"]
+      ["exec-server gateway --database postgres://fleet@db/fleet", "one of several"]
     ]
   },
   (flags) =>

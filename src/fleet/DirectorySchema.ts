@@ -46,6 +46,8 @@ const tables = [
     gateway text not null,
     -- The host's number of the last change of this session; only greater ones are taken.
     attach int not null default 0,
+    -- Whether its client has left it, and nothing runs in it: it gives way to others.
+    idle boolean not null default false,
     state text not null check (state in ('placing', 'attached', 'detached', 'ended', 'lost')),
     reason text,
     -- When a session that nobody reports is over.
@@ -54,6 +56,7 @@ const tables = [
     changed_at timestamptz not null default clock_timestamp()
   )`,
   "create index fleet_session_of_host on fleet_session (host, epoch, inner_id)",
+  "create index fleet_session_idle on fleet_session (host, epoch, changed_at) where state = 'detached' and idle",
   "create index fleet_session_until on fleet_session (until) where until is not null",
   "create index fleet_session_over on fleet_session (changed_at) where state in ('ended', 'lost')",
   `create table fleet_gateway (
@@ -84,10 +87,12 @@ const functions = [
     select coalesce(array_agg(value), '{}') from jsonb_array_elements_text(given)
   $$`,
 
-  // Whether a session may be placed on a host, behind those who wait for the same.
+  // Whether a session may be placed on a host: it has room, or a session that gives way, and nobody waits for the same.
   `create function fleet_fits(h fleet_host, wanted text[], own_ticket bigint) returns boolean language sql stable as $$
     select h.state = 'ready' and h.incarnation is not null and h.lease_until > clock_timestamp()
-      and h.used < h.capacity and h.labels @> wanted
+      and h.labels @> wanted
+      and (h.used < h.capacity or exists (select from fleet_session s
+        where s.host = h.id and s.epoch = h.epoch and s.state = 'detached' and s.idle))
       and not exists (select from fleet_waiting w
         where w.until > clock_timestamp() and w.labels <@ h.labels and (own_ticket is null or w.ticket < own_ticket))
   $$`,
@@ -128,35 +133,53 @@ const functions = [
   // Places a session: 'placed' with its host, 'quota' or 'full'.
   `create function fleet_place(new_key text, who text, wanted text[], own_ticket bigint, via text, heard text[],
       quota_default int)
-    returns table (outcome text, host text, no int, epoch int) language plpgsql as $$
-    declare picked fleet_host;
+    returns table (outcome text, host text, no int, epoch int, displaced jsonb) language plpgsql as $$
+    declare
+      picked fleet_host;
+      old fleet_session;
+      gone jsonb := '[]';
     begin
       if exists (select from fleet_quota q where q.subject = who and q.used >= coalesce(q.max, quota_default)) then
-        return query select 'quota', null::text, null::int, null::int;
-        return;
+        select s.* into old from fleet_session s where s.subject = who and s.state = 'detached' and s.idle
+          order by s.changed_at limit 1;
+        if old.key is null then
+          return query select 'quota', null::text, null::int, null::int, gone;
+          return;
+        end if;
+        perform fleet_end(array[old.key], 'ended', 'another session needed its place');
+        gone := gone || jsonb_build_object('host', old.host, 'id', old.inner_id);
       end if;
       -- The row that was waited for may fit no more. Then another one may.
       for attempt in 1..5 loop
         select h.* into picked from fleet_host h where h.id = any(heard) and fleet_fits(h, wanted, own_ticket)
-          order by h.used::float8 / h.capacity, random() limit 1 for update;
+          order by h.used >= h.capacity, h.used::float8 / h.capacity, random() limit 1 for update;
         exit when found or not exists (
           select from fleet_host h where h.id = any(heard) and fleet_fits(h, wanted, own_ticket));
       end loop;
       if picked.id is null then
-        return query select 'full', null::text, null::int, null::int;
+        return query select 'full', null::text, null::int, null::int, gone;
         return;
+      end if;
+      if picked.used >= picked.capacity then
+        select s.* into old from fleet_session s where s.host = picked.id and s.epoch = picked.epoch
+          and s.state = 'detached' and s.idle order by s.changed_at limit 1;
+        if old.key is null or fleet_end(array[old.key], 'ended', 'another session needed its place') = 0 then
+          return query select 'full', null::text, null::int, null::int, gone;
+          return;
+        end if;
+        gone := gone || jsonb_build_object('host', old.host, 'id', old.inner_id);
       end if;
       insert into fleet_quota (subject) values (who) on conflict do nothing;
       update fleet_quota q set used = q.used + 1
         where q.subject = who and (coalesce(q.max, quota_default) is null or q.used < coalesce(q.max, quota_default));
       if not found then
-        return query select 'quota', null::text, null::int, null::int;
+        return query select 'quota', null::text, null::int, null::int, gone;
         return;
       end if;
       update fleet_host h set used = h.used + 1 where h.id = picked.id;
       insert into fleet_session (key, host, epoch, subject, gateway, state, until)
         values (new_key, picked.id, picked.epoch, who, via, 'placing', clock_timestamp() + interval '20 s');
-      return query select 'placed', picked.id, picked.no, picked.epoch;
+      return query select 'placed', picked.id, picked.no, picked.epoch, gone;
     end
   $$`,
 
@@ -168,9 +191,10 @@ const functions = [
       if not found then return; end if;
       update fleet_session s
         set state = m.state, gateway = coalesce(m.gateway, s.gateway), attach = m.attach, until = null,
-          changed_at = clock_timestamp()
-        from jsonb_to_recordset(sessions) as m(id text, attach int, state text, gateway text)
-        where s.host = of_host and s.epoch = of_epoch and s.inner_id = m.id and s.attach < m.attach
+          idle = coalesce(m.idle, false), changed_at = clock_timestamp()
+        from jsonb_to_recordset(sessions) as m(id text, attach int, state text, gateway text, idle boolean)
+        where s.host = of_host and s.epoch = of_epoch and s.inner_id = m.id
+          and (s.attach < m.attach or (s.attach = m.attach and s.idle <> coalesce(m.idle, false)))
           and s.state in ('attached', 'detached') and m.state in ('attached', 'detached');
       -- The report may be older than a session that it lacks.
       perform fleet_end(array(select key from fleet_session s

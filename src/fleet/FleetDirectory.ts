@@ -127,7 +127,13 @@ export interface Wanted {
 
 /** The outcome of a placement. */
 export type Placement = Data.TaggedEnum<{
-  Placed: { readonly host: string; readonly no: number; readonly epoch: number }
+  Placed: {
+    readonly host: string
+    readonly no: number
+    readonly epoch: number
+    /** The idle sessions that have given way to it: their hosts must end them. */
+    readonly displaced: ReadonlyArray<{ readonly host: string; readonly id: string }>
+  }
   /** The subject has as many sessions as it may. */
   OverQuota: object
   /** No host that fits has room, or others wait for it. */
@@ -141,6 +147,8 @@ export interface ReportedSession {
   /** The host's number of the last change. */
   readonly attach: number
   readonly state: "attached" | "detached"
+  /** Whether its client has left it, and nothing runs in it: it gives way to others. */
+  readonly idle?: boolean | undefined
   /** The gateway that carries it. */
   readonly gateway?: string | undefined
 }
@@ -354,7 +362,8 @@ const make = ({ leaseMs, quota }: Options) =>
             outcome: Schema.Literal("placed", "quota", "full"),
             host: Schema.NullOr(Schema.String),
             no: Schema.NullOr(Schema.Number),
-            epoch: Schema.NullOr(Schema.Number)
+            epoch: Schema.NullOr(Schema.Number),
+            displaced: Schema.Array(Schema.Struct({ host: Schema.String, id: Schema.String }))
           }),
           sql`select * from fleet_place(${key}, ${subject}, fleet_labels(${json(labels)}::jsonb), ${ticket ?? null}::bigint,
             ${gateway}, fleet_labels(${json(heard)}::jsonb), ${quota ?? null}::int)`
@@ -362,7 +371,7 @@ const make = ({ leaseMs, quota }: Options) =>
       ).pipe(
         Effect.map(([found]) =>
           found?.host != null && found.no !== null && found.epoch !== null
-            ? Placement.Placed({ host: found.host, no: found.no, epoch: found.epoch })
+            ? Placement.Placed({ host: found.host, no: found.no, epoch: found.epoch, displaced: found.displaced })
             : found?.outcome === "quota"
               ? Placement.OverQuota()
               : Placement.Full()

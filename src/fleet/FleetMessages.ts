@@ -20,8 +20,8 @@ export const ToHost = Schema.Union(
   }),
   /** Open a connection to this gateway, for a session of this subject. */
   notification("fleet/dial", { ticket: Schema.String, subject: Schema.String }),
-  /** End these sessions. */
-  notification("fleet/end", { sessions: Schema.Array(Schema.String) }),
+  /** End these sessions; with `onlyIdle`, those that still are. */
+  notification("fleet/end", { sessions: Schema.Array(Schema.String), onlyIdle: Schema.Boolean }),
   /** The epoch has ended: the host was declared lost. */
   notification("fleet/lost", { epoch: count }),
   /** The host is drained. */
@@ -45,6 +45,8 @@ export const ToGateway = Schema.Union(
         /** Counts what happens to the session. */
         attach: count,
         state: Schema.Literal("attached", "detached"),
+        /** Whether its client has left it, and nothing runs in it. */
+        idle: Schema.Boolean,
         /** The gateway that carries it, if one does. */
         gateway: Schema.optional(Schema.String)
       })

@@ -16,8 +16,8 @@ const ended = { keepMs: 60_000, most: 4096 } as const
 /** The sessions of a host. */
 export interface HostSessions {
   readonly report: () => Report
-  /** Ends sessions by their ids. */
-  readonly end: (ids: ReadonlyArray<string>) => Effect.Effect<void>
+  /** Ends sessions by their ids; if `onlyIdle`, those alone that are. */
+  readonly end: (ids: ReadonlyArray<string>, onlyIdle: boolean) => Effect.Effect<void>
   readonly endAll: Effect.Effect<void>
   readonly stop: () => void
 }
@@ -26,6 +26,10 @@ export interface HostSessions {
 export const peerName = (gateway: string, number: number): string => `fleet ${gateway} ${number}`
 
 const gatewayOf = (peer: string): string | undefined => /^fleet (\S+) \d+$/.exec(peer)?.[1]
+
+/** Whether a session gives way to others: its client has left, without asking that it be kept, and nothing runs in it. */
+const isIdle = (session: SessionRegistry.Session) =>
+  session.tag === "Detached" && !session.isKept && session.info(false).running === 0
 
 /** Follows the sessions of a server; calls back when there is something to report. */
 export const make = (
@@ -74,13 +78,14 @@ export const make = (
         const gateway = gatewayOf(session.info(false).peer)
         const state = session.tag === "Detached" ? ("detached" as const) : ("attached" as const)
         const attach = changes.get(session.id) ?? 0
-        return { id: session.id, attach, state, ...(gateway === undefined ? {} : { gateway }) }
+        const entry = { id: session.id, attach, state, idle: isIdle(session) }
+        return gateway === undefined ? entry : { ...entry, gateway }
       })
       return { method: "fleet/sessions", params: { sessions, ended: Array.from(over.keys()) } }
     },
-    end: (wanted) => {
+    end: (wanted, onlyIdle) => {
       const set = new Set(wanted)
-      return endEach(({ id }) => set.has(id))
+      return endEach((session) => set.has(session.id) && (!onlyIdle || isIdle(session)))
     },
     endAll: endEach(() => true),
     stop: watcher.stop

@@ -263,7 +263,7 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
                 case "fleet/dial":
                   return take(link, base, message.params)
                 case "fleet/end":
-                  return sessions.end(message.params.sessions)
+                  return sessions.end(message.params.sessions, message.params.onlyIdle)
                 case "fleet/lost":
                   return epoch === message.params.epoch ? lost("the fleet has declared this host lost") : Effect.void
                 case "fleet/shutdown":

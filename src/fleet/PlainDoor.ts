@@ -210,6 +210,11 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
             yield* Effect.addFinalizer(() =>
               isBound ? Effect.void : Effect.forkDaemon(Effect.ignore(directory.release(key, "it was not opened")))
             )
+            for (const { host, id } of placed.displaced) {
+              heard()
+                .get(host)
+                ?.send({ method: "fleet/end", params: { sessions: [id], onlyIdle: true } })
+            }
             const link = heard().get(placed.host)
             const asked =
               link === undefined || link.host.epoch !== placed.epoch
@@ -234,7 +239,7 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
             // The client is told only of what is written down.
             const bound = yield* Effect.orElseSucceed(directory.bind(key, inner), () => false)
             if (!bound) {
-              link.send({ method: "fleet/end", params: { sessions: [inner] } })
+              link.send({ method: "fleet/end", params: { sessions: [inner], onlyIdle: false } })
               return yield* goodbye("the session could not be written down; try again")
             }
             isBound = true

@@ -57,13 +57,21 @@ export interface Options {
   readonly extension?: Extension | undefined
 }
 
-/** The answer of an extension to a registration: further members of the response, and what it wants to be told later. */
+/**
+ * The answer of an extension to a registration: further members of the response, and what it wants to be told later.
+ *
+ * @category models
+ */
 export interface Admitted {
   readonly members: object
   readonly about: unknown
 }
 
-/** What a gateway adds to a rendezvous: its own paths, and a say in who registers. */
+/**
+ * What a gateway adds to a rendezvous: its own paths, and a say in who registers.
+ *
+ * @category models
+ */
 export interface Extension {
   /** Answers a request to a path that the rendezvous does not have; false if there is nothing either. */
   readonly onRequest: (request: IncomingMessage, response: ServerResponse) => boolean
@@ -158,7 +166,11 @@ const parseTarget = (request: IncomingMessage): Target | undefined => {
   return { environmentId, action, query: new URLSearchParams(query) }
 }
 
-/** A refusal, in the format of registries. */
+/**
+ * A refusal, in the format of registries.
+ *
+ * @category models
+ */
 export interface Refusal {
   readonly status: number
   readonly code: string

@@ -306,6 +306,46 @@ layer(directory, { timeout: 60_000 })("FleetDirectory", (it) => {
   )
 
   test(
+    "a session that its client has left, and in which nothing runs, gives way when there is no other place",
+    Effect.gen(function* () {
+      const { register, report } = yield* FleetDirectory
+      const { epoch } = yield* register(host("h", "1"), "g1")
+      const [busy, idle] = [yield* session("alice", "h"), yield* session("alice", "h")]
+      yield* report(
+        "h",
+        epoch,
+        [
+          { id: busy, attach: 2, state: "detached", idle: false },
+          { id: idle, attach: 2, state: "detached", idle: false }
+        ],
+        []
+      )
+      assert.strictEqual((yield* place("bob", ["h"]))._tag, "Full")
+      yield* report("h", epoch, [{ id: idle, attach: 2, state: "detached", idle: true }], [])
+      const placed = yield* place("bob", ["h"])
+      assert.deepEqual(placed._tag === "Placed" ? placed.displaced : undefined, [{ host: "h", id: idle }])
+      assert.deepEqual([yield* stateOf(idle), yield* stateOf(busy)], ["ended", "detached"])
+      assert.strictEqual((yield* place("bob", ["h"]))._tag, "Full")
+      yield* checkCounts
+    })
+  )
+
+  test(
+    "of a subject that has reached its quota, an idle session gives way",
+    Effect.gen(function* () {
+      const { register, report, setQuota } = yield* FleetDirectory
+      const { epoch } = yield* register(host("h", "1", { capacity: 9 }), "g1")
+      yield* setQuota("alice", 1)
+      const idle = yield* session("alice", "h")
+      assert.strictEqual((yield* place("alice", ["h"]))._tag, "OverQuota")
+      yield* report("h", epoch, [{ id: idle, attach: 2, state: "detached", idle: true }], [])
+      assert.strictEqual((yield* place("alice", ["h"]))._tag, "Placed")
+      assert.strictEqual(yield* stateOf(idle), "ended")
+      yield* checkCounts
+    })
+  )
+
+  test(
     "secrets are made once",
     Effect.gen(function* () {
       const { secret } = yield* FleetDirectory
@@ -413,7 +453,8 @@ layer(directory, { timeout: 60_000 })("FleetDirectory", (it) => {
               const reported = known.map(({ id }) => ({
                 id,
                 attach: Math.floor(next() * 50),
-                state: next() < 0.5 ? ("attached" as const) : ("detached" as const)
+                state: next() < 0.5 ? ("attached" as const) : ("detached" as const),
+                idle: next() < 0.5
               }))
               yield* fleet.report(one.id, one.epoch, reported, over === undefined ? [] : [over.id])
               break
