@@ -22,6 +22,8 @@ The original, if "codex" is on the PATH, is measured as well.`
 /** The size of each measurement. */
 const fullSize = {
   connections: 200,
+  connects: 300,
+  commands: 10,
   processes: 400,
   roundTrips: 5000,
   requests: 60_000,
@@ -66,8 +68,17 @@ const original = () =>
   spawnSync("codex", ["exec-server", "--help"]).status === 0 ? ["codex exec-server --listen ws://127.0.0.1:0"] : []
 
 const specsOf = ({ server, url }) => [
-  { label: "floor", command: [process.execPath, path("bench/floor.mjs")], losesTail: true },
-  { label: "this", command: [process.execPath, path("../dist/bin.js"), "--listen", "ws://127.0.0.1:0"] },
+  {
+    label: "floor",
+    command: [process.execPath, path("bench/floor.mjs")],
+    commandLine: [process.execPath, "-e", "0"],
+    losesTail: true
+  },
+  {
+    label: "this",
+    command: [process.execPath, path("../dist/bin.js"), "--listen", "ws://127.0.0.1:0"],
+    commandLine: [process.execPath, path("../dist/bin.js"), "run", "--", "true"]
+  },
   ...[...original(), ...server].map((line, i) => ({
     label: `server${i + 1}`,
     command: ["/bin/sh", "-c", `exec ${line}`],

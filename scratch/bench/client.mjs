@@ -22,6 +22,8 @@ export class NoBinaryOutput extends Error {}
 /** One connection. */
 class Client {
   #socket
+  /** Whether messages are sent one by one, in segments of their own. */
+  #alone
   #corked = false
   #nextId = 1
   #binary
@@ -30,8 +32,9 @@ class Client {
   /** Called for every chunk, with its decoded length and a function that returns its bytes. */
   onChunk = () => {}
 
-  constructor(url, binary) {
+  constructor(url, { binary = false, alone = false } = {}) {
     this.#binary = binary
+    this.#alone = alone
     const createConnection = ({ host, port }) => {
       this.#socket = connect({ host, port, noDelay: true })
       return this.#socket
@@ -88,7 +91,7 @@ class Client {
    * Batches the messages that one read triggers. Otherwise a busy client's system calls would dominate the measurement.
    */
   #send(message) {
-    if (!this.#corked) {
+    if (!this.#alone && !this.#corked) {
       this.#corked = true
       this.#socket.cork()
       process.nextTick(() => {
@@ -137,12 +140,19 @@ class Client {
   }
 }
 
+/** Connects and initializes. */
+export const open = async (url) => {
+  const client = new Client(url)
+  await client.initialize()
+  return client
+}
+
 /** Runs a function with new connections, for a bounded time. */
-export const withClients = async (count, url, what, f, binary = false) => {
+export const withClients = async (count, url, what, f, options = {}) => {
   const clients = []
   const work = async () => {
     while (clients.length < count) {
-      clients.push(new Client(url, binary))
+      clients.push(new Client(url, options))
       await clients.at(-1).initialize()
     }
     return f(...clients)

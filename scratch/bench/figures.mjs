@@ -1,11 +1,15 @@
 // The measurements. Each function returns figures of one server as numbers, and leaves out those it cannot measure.
+import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
-import { NoBinaryOutput, withClients } from "./client.mjs"
+import { NoBinaryOutput, open, withClients, within } from "./client.mjs"
 import * as Output from "./output.mjs"
 import * as Servers from "./servers.mjs"
 
 /** The value below which the given share of all values lies. */
 export const quantile = (values, share) => values.toSorted((a, b) => a - b)[Math.floor(values.length * share)]
+
+/** How many processes print at once. */
+const printers = 16
 
 /** Slow servers are measured with fewer repetitions. */
 const patienceMs = 20_000
@@ -94,6 +98,52 @@ const manyRequests = (server, { requests }) =>
     return { requests: await burst(requests), "requests-cpu": (cpu() * 1e6) / requests }
   })
 
+/** Like `manyRequests`, but each answer triggers the next request, which has a segment of its own. */
+const loneRequests = (server, { requests }) =>
+  withClients(
+    1,
+    server.url,
+    "lone requests",
+    async (client) => {
+      const request = await cheapest(client)
+      const burst = (count) => rate(count, 64, () => client.call(...request))
+      await burst(requests / 2)
+      const cpu = cpuClock(server)
+      return { lone: await burst(requests), "lone-cpu": (cpu() * 1e6) / requests }
+    },
+    { alone: true }
+  )
+
+/** Connections one after another, from the first packet to the answer of `initialize`. */
+const connect = (server, { connects }) => {
+  const measure = async () => {
+    const once = async () => {
+      const client = await open(server.url)
+      const endedAt = performance.now()
+      client.close()
+      return endedAt
+    }
+    const cpu = cpuClock(server)
+    const taken = await durations(connects, once)
+    return { connect: quantile(taken, 0.5), "connect-cpu": (cpu() * 1000) / (2 * taken.length) }
+  }
+  return within(measure(), 60_000, "connections")
+}
+
+/** A whole command. The floor is a Node.js program that does nothing. */
+const command = (_, { commands }, { commandLine }) => {
+  if (commandLine === undefined) return {}
+  const [file, ...args] = commandLine
+  const taken = []
+  for (let i = 0; i < 2 * commands; i++) {
+    const startedAt = performance.now()
+    const { status } = spawnSync(file, args, { stdio: "ignore" })
+    if (status !== 0) throw new Error(`${commandLine.join(" ")} exited with ${status}`)
+    taken.push(performance.now() - startedAt)
+  }
+  return { command: quantile(taken.slice(-commands), 0.5) }
+}
+
 const startToClosed = (tty, { url }, { starts }) =>
   withClients(1, url, "start to closed", async (client) => {
     const taken = await durations(starts, () => client.run(["/bin/true"], { tty }).then(() => performance.now()))
@@ -102,10 +152,12 @@ const startToClosed = (tty, { url }, { starts }) =>
 const startPipe = startToClosed.bind(null, false)
 const startTty = startToClosed.bind(null, true)
 
-const manyStarts = ({ url }, { manyStarts }) =>
-  withClients(1, url, "starts", async (client) => ({
-    starts: await rate(manyStarts, 8, () => client.run(["/bin/true"]))
-  }))
+const manyStarts = (server, { manyStarts }) =>
+  withClients(1, server.url, "starts", async (client) => {
+    const cpu = cpuClock(server)
+    const starts = await rate(manyStarts, 8, () => client.run(["/bin/true"]))
+    return { starts, "starts-cpu": (cpu() * 1000) / manyStarts }
+  })
 
 /** Returns a function that resolves when exactly the expected output has arrived since the last call. */
 const expectOutput = (client) => {
@@ -174,8 +226,31 @@ const throughput = async (name, pieces, command, server) => {
     if (received !== expected) throw new Error(`${name} output: ${received} bytes of ${expected} arrived`)
     return { [`${name}-rate`]: expected / 1000 / (endedAt - startedAt), [`${name}-cpu`]: (cpu() * 1e9) / expected }
   }
-  return withClients(1, server.url, `${name} output`, measure, name === "binary")
+  return withClients(1, server.url, `${name} output`, measure, { binary: name === "binary" })
 }
+
+/** Several processes print at once; every byte is counted. */
+const manyPrinters = (server, { pipePieces }) =>
+  withClients(1, server.url, "16 printers", async (client) => {
+    const pieces = Math.ceil(pipePieces / printers)
+    let received = 0
+    client.onChunk = (length) => {
+      received += length
+    }
+    const run = (count) =>
+      Promise.all(Array.from({ length: printers }, () => client.run(["/bin/sh", "-c", exec(Output.print(count))])))
+    await run(Math.ceil(pieces / 4))
+    received = 0
+    const cpu = cpuClock(server)
+    const startedAt = performance.now()
+    await run(pieces)
+    const expected = printers * pieces * Output.pieceBytes
+    if (received !== expected) throw new Error(`${received} bytes of ${expected} arrived`)
+    return {
+      "many-rate": expected / 1000 / (performance.now() - startedAt),
+      "many-cpu": (cpu() * 1e9) / expected
+    }
+  })
 
 const exec = (print) => `exec ${print}`
 
@@ -199,17 +274,25 @@ export const figures = [
   [startup, "rss-idle", "memory when idle", "MB", "less"],
   [startup, "rss-connection", "memory per idle connection", "kB", "less"],
   [idleProcesses, "rss-process", "memory per idle process", "kB", "less"],
+  [command, "command", "run -- true, whole command, p50", "ms", "less"],
+  [connect, "connect", "connect and initialize, p50", "ms", "less"],
+  [connect, "connect-cpu", "server CPU per connection", "ms", "less"],
   [status, "status-p50", "status round trip, p50", "us", "less"],
   [status, "status-p99", "status round trip, p99", "us", "less"],
   [manyRequests, "requests", "requests, 64 in flight", "/s", "more"],
   [manyRequests, "requests-cpu", "server CPU per request", "us", "less"],
+  [loneRequests, "lone", "lone requests, 64 in flight", "/s", "more"],
+  [loneRequests, "lone-cpu", "server CPU per lone request", "us", "less"],
   [startPipe, "start-pipe", "start to closed, pipes, p50", "ms", "less"],
   [startTty, "start-tty", "start to closed, tty, p50", "ms", "less"],
   [manyStarts, "starts", "starts, 8 in flight", "/s", "more"],
+  [manyStarts, "starts-cpu", "server CPU per start", "ms", "less"],
   [echoPipe, "echo-pipe", "echo round trip, pipe, p50", "us", "less"],
   [echoPty, "echo-pty", "echo round trip, pty, p50", "us", "less"],
   [pipeOutput, "pipe-rate", "pipe output", "MB/s", "more"],
   [pipeOutput, "pipe-cpu", "server CPU per GB, pipe", "s", "less"],
+  [manyPrinters, "many-rate", "output of 16 processes at once", "MB/s", "more"],
+  [manyPrinters, "many-cpu", "server CPU per GB, 16 processes", "s", "less"],
   [binaryOutput, "binary-rate", "pipe output, binary", "MB/s", "more"],
   [binaryOutput, "binary-cpu", "server CPU per GB, binary", "s", "less"],
   [ptyOutput, "pty-rate", "pty output", "MB/s", "more"],

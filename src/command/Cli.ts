@@ -52,6 +52,40 @@ const configPrint = Grammar.make(
 
 const config = Grammar.make(["config"], { summary: "Shows the configuration.", flags: [] }, undefined, [configPrint])
 
+const what = "What it does"
+
+const serviceFlags = {
+  socket: Flag.toggle("socket", what, "have systemd make the socket: print a .socket unit as well"),
+  runAs: Flag.withDefault(
+    Flag.text("run-as", "USER", what, "the user that the server and its processes run as"),
+    "exec-server"
+  ),
+  directory: Flag.text("directory", "DIR", what, "write the units into this folder, instead of printing them")
+}
+
+const servicePrint = Grammar.typed(
+  ["service", "print"],
+  {
+    summary: "Prints a unit of systemd that runs a server with these flags.",
+    note: "Takes every flag of the server. Paths become absolute; variables and defaults are not carried over.",
+    flags: { ...Object.fromEntries(Flag.ofServer.map((flag) => [flag.name, flag])), ...serviceFlags },
+    examples: [
+      ["exec-server service print --listen ws://127.0.0.1:8080", "a service"],
+      ["exec-server service print --socket --listen unix:///run/exec.sock", "and its socket"]
+    ]
+  },
+  ({ socket: hasSocket, runAs: user, directory }, { values }) =>
+    Effect.gen(function* () {
+      const { print } = yield* Effect.promise(() => import("./Service.js"))
+      const canUpgrade = Commands.all.some(({ path }) => path.join() === "upgrade")
+      yield* print(ServerFlags.settingsOf(values), { hasSocket, user, directory, canUpgrade })
+    })
+)
+
+const service = Grammar.make(["service"], { summary: "Runs a server as a service of systemd.", flags: [] }, undefined, [
+  servicePrint
+])
+
 const completion = Grammar.make(
   ["completion"],
   {
@@ -76,7 +110,7 @@ const help = Grammar.make(
         name: "COMMAND",
         help: "the command, such as run, or config print",
         isRepeated: true,
-        choices: [...Commands.all, config, completion].map(({ path }) => path.join(" "))
+        choices: [...Commands.all, service, config, completion].map(({ path }) => path.join(" "))
       }
     ],
     flags: []
@@ -122,7 +156,7 @@ export const root: Grammar.Command = Grammar.make(
                 )
             )
     ),
-  [...Commands.all, config, completion, help]
+  [...Commands.all, service, config, completion, help]
 )
 
 /**

@@ -9,20 +9,25 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Journal from "../internal/Journal.js"
 import * as PlainText from "../internal/PlainText.js"
 import * as Logging from "../server/Logging.js"
 import { Exited, exitStatusOf } from "./CommandExit.js"
+
+const printError = (...lines: ReadonlyArray<string>) => {
+  const prefix = Journal.prefix(3)
+  process.stderr.write(`${prefix}Error: ${lines.map(PlainText.plain).join(`\n${prefix}`)}\n`)
+}
 
 /** Prints a failure on one line. `Exited` has already printed its message. */
 const explain = (cause: Cause.Cause<unknown>) =>
   Effect.sync(() => {
     const failure = Cause.failureOption(cause)
-    if (Option.isNone(failure))
-      process.stderr.write(`Error: ${Cause.pretty(cause).split("\n").map(PlainText.plain).join("\n")}\n`)
+    if (Option.isNone(failure)) printError(...Cause.pretty(cause).split("\n"))
     else if (!(failure.value instanceof Exited)) {
       const { value } = failure
       const message = value instanceof Error ? value.message : String(value)
-      process.stderr.write(`Error: ${PlainText.plain(message.replace(/\s*\n\s*/g, " "))}\n`)
+      printError(message.replace(/\s*\n\s*/g, " "))
     }
   })
 
@@ -46,7 +51,7 @@ export const run = (command: Effect.Effect<void, unknown>, exit: (status: number
   NodeRuntime.runMain(
     command.pipe(
       Effect.tapErrorCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : explain(cause))),
-      Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logging.text)))
+      Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logging.forStderr(Logging.text))))
     ),
     {
       disableErrorReporting: true,

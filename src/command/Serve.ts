@@ -3,10 +3,13 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as ServiceVariables from "../internal/ServiceVariables.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import { SkipGrace } from "../process/SkipGrace.js"
 import { ServerFiles } from "../sandbox/ServerFiles.js"
@@ -14,7 +17,8 @@ import * as ExecServer from "../server/ExecServer.js"
 import * as Limits from "../server/Limits.js"
 import * as ListenConfig from "../server/ListenConfig.js"
 import * as NodeServices from "../server/NodeServices.js"
-import type * as ServerConfig from "../server/ServerConfig.js"
+import * as ServerConfig from "../server/ServerConfig.js"
+import { ServiceManager } from "../server/ServiceManager.js"
 import * as Telemetry from "../server/Telemetry.js"
 import * as RecordingStore from "../session/RecordingStore.js"
 import * as Shares from "../session/Shares.js"
@@ -30,7 +34,7 @@ import * as ServerExit from "./ServerExit.js"
 const announceRegistration = (environmentId: string) =>
   Effect.sync(() => {
     process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
-  })
+  }).pipe(Effect.zipRight(Effect.flatMap(ServiceManager, ({ ready }) => ready(`registered as ${environmentId}`))))
 
 /** Suggests a first command to a user at a terminal. */
 const suggest = (address: string) =>
@@ -41,9 +45,64 @@ const suggest = (address: string) =>
 const announceServer = (listen: ListenConfig.ListenConfig, console: Invitation.Invitation | undefined) =>
   Effect.flatMap(Transport, ({ address }) =>
     listen._tag === "WebSocket"
-      ? Effect.all([announce("exec-server", address), Invitation.announce(console, address), suggest(address)])
+      ? Effect.all([
+          announce("exec-server", address),
+          Invitation.announce(console, address),
+          suggest(address),
+          Effect.flatMap(ServiceManager, ({ ready }) => ready(`listening on ${address}`))
+        ])
       : Effect.void
   )
+
+/** The service manager that has started this process. One on stdio is another program's part, not a service. */
+const serviceManager = (listen: ListenConfig.ListenConfig) =>
+  ServiceVariables.take().NOTIFY_SOCKET === undefined || listen._tag === "Stdio"
+    ? Layer.empty
+    : Layer.unwrapEffect(
+        Effect.map(
+          Effect.promise(() => import("../server/ServiceManagerSocket.js")),
+          ({ layer }) => layer(ServiceVariables.take())
+        )
+      )
+
+/** Where to serve. A socket that a service manager has passed is looked at first. */
+const listening = (config: ServerConfig.ServerConfig) =>
+  config.listen.startsWith("fd:")
+    ? Effect.flatMap(
+        Effect.promise(() => import("../transport/PassedSockets.js")),
+        ({ find }) =>
+          Either.flatMap(
+            Either.mapLeft(
+              find(config.listen, ServiceVariables.take(), process.pid),
+              (message) => new ServerConfig.ConfigError({ message })
+            ),
+            (passed) => ListenConfig.parse(config, passed)
+          )
+      )
+    : Effect.zipRight(
+        Effect.when(
+          Effect.logWarning("the service manager has passed sockets, but only --listen fd:// uses one"),
+          () => ServiceVariables.take().LISTEN_PID === String(process.pid)
+        ),
+        ListenConfig.parse(config)
+      )
+
+/** Begins to reap orphans, in a server that has to. */
+class Reaping extends Context.Reference<Reaping>()("exec-server/Serve/Reaping", {
+  defaultValue: (): Effect.Effect<void> => Effect.void
+}) {}
+
+/** The first process of a container has to reap orphans. */
+const orphans =
+  process.pid === 1
+    ? Layer.scoped(
+        Reaping,
+        Effect.flatMap(
+          Effect.promise(() => import("../spawn/Orphans.js")),
+          ({ watch }) => watch
+        )
+      )
+    : Layer.empty
 
 const services = ({ contain }: ServerConfig.ServerConfig) =>
   contain === "namespace" ? NodeServices.layerContained : NodeServices.layer
@@ -109,12 +168,15 @@ const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }:
  * the path of the configuration file that was read.
  */
 export const serve = (config: ServerConfig.ServerConfig, configFile: string | undefined) =>
-  Effect.flatMap(ListenConfig.parse(config), (listen) => {
+  Effect.flatMap(listening(config), (listen) => {
     const console = Invitation.make(listen)
     return announceServer(listen, console).pipe(
+      // Not before: by now each child is known to whoever waits for it.
+      Effect.zipRight(Effect.flatten(Reaping)),
       Effect.zipRight(
         watchesStdin(config, listen) ? Effect.raceFirst(ExecServer.ended, stdinClosed) : ExecServer.ended
       ),
+      Effect.ensuring(Effect.flatMap(ServiceManager, ({ stopping }) => stopping)),
       Effect.provide(ExecServer.layerServe),
       Effect.provide(ListenConfig.layer(listen, announceRegistration)),
       Effect.provide(mcp(config)),
@@ -125,7 +187,9 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
       Effect.provideService(ConsolePage, console?.page),
       Effect.provideService(ServerFiles, ListenConfig.serverFiles(config, listen, configFile)),
+      Effect.provide(serviceManager(listen)),
       Effect.provide(Telemetry.layer(config)),
+      Effect.provide(orphans),
       Effect.provide(secondSignal),
       // Before anything else: whatever starts later must not inherit them.
       (server) => Effect.zipRight(eraseSecrets, server),

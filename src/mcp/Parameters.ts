@@ -58,12 +58,12 @@ export const text = (description?: string): Parameter<string | undefined> =>
 export const toggle = (description?: string): Parameter<boolean | undefined> =>
   make({ type: "boolean" }, (value) => typeof value === "boolean", "true or false", description)
 
-/** A list of texts. */
+/** A list of texts, none of them empty. */
 export const texts = (description?: string): Parameter<ReadonlyArray<string> | undefined> =>
   make(
     { type: "array", items: { type: "string" } },
-    (value) => Array.isArray(value) && value.every(isText),
-    "a list of texts",
+    (value) => Array.isArray(value) && value.every((one) => isText(one) && one !== ""),
+    "a list of texts that are not empty",
     description
   )
 

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { parallel } from "effect/ExecutionStrategy"
+import { sequential } from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Scope from "effect/Scope"
@@ -64,7 +64,7 @@ export const make = ({
           const message = `${maxPrincipals} others use this server; try again when one of them has been idle for a while`
           return yield* new ExecFailure({ message })
         }
-        const own = yield* Scope.fork(scope, parallel)
+        const own = yield* Scope.fork(scope, sequential)
         const calls = yield* Scope.extend(Calls.make({ sources: [sourceOf(subject)], tools, login, shared }), own)
         const principal: Principal = { calls, use: new Disuse.Use(clock), expiresAtMs }
         principals.set(subject, principal)

@@ -4,6 +4,8 @@
  *
  * @since 0.1.0
  */
+
+import { Buffer } from "node:buffer"
 import { randomInt } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { sequential } from "effect/ExecutionStrategy"
@@ -219,15 +221,24 @@ const fail = (message: string) => new ExecFailure({ message })
 
 const failing = <A>(effect: Effect.Effect<A, ClientError>) => Effect.mapError(effect, (error) => fail(reasonOf(error)))
 
+/** The system's text for arguments that are too long. */
+const tooLong = "(os error 7)"
+
 /** Why a command cannot be started. The server's own reason does not say whether the directory is at fault. */
-const explainStart = (machine: Machine, workdir: string, error: ClientError) =>
-  machine.files.getMetadata(workdir).pipe(
+const explainStart = (machine: Machine, { cmd }: ExecCommand, workdir: string, error: ClientError) => {
+  const reason = reasonOf(error)
+  if (reason.includes(tooLong)) {
+    const length = Buffer.byteLength(cmd)
+    return fail(`cmd has ${length} bytes, more than the system takes: write it to a file, and run that`)
+  }
+  return machine.files.getMetadata(workdir).pipe(
     Effect.matchEffect({
       onFailure: (why) => fail(`cannot use ${workdir} as the working directory: ${reasonOf(why)}`),
       onSuccess: ({ isDirectory }) =>
-        fail(isDirectory ? reasonOf(error) : `cannot use ${workdir} as the working directory: it is not a directory`)
+        fail(isDirectory ? reason : `cannot use ${workdir} as the working directory: it is not a directory`)
     })
   )
+}
 
 /**
  * Makes it; the scope ends all commands.
@@ -244,7 +255,8 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
     const feed = new EventFeed()
     // The first finalizer is the last to run: the ends of the commands are told.
     yield* Effect.addFinalizer(() => Effect.sync(() => feed.end()))
-    const run = yield* FiberSet.makeRuntime<never>()
+    // Otherwise its fibers could not be interrupted if it is made where nothing can.
+    const run = yield* Effect.interruptible(FiberSet.makeRuntime<never>())
 
     const forget = (session: CommandSession) => {
       if (!sessions.delete(session.id)) return
@@ -352,7 +364,7 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
         if (tty) yield* takeScreen
         const start = Shell.startOf(machine.info, { cmd, workdir, tty, timeoutMs, login })
         const process = yield* restore(machine.processes.start(start)).pipe(
-          Effect.catchTag("ServerError", (error) => explainStart(machine, workdir, error)),
+          Effect.catchTag("ServerError", (error) => explainStart(machine, command, workdir, error)),
           Effect.mapError(({ message }) => fail(message)),
           Effect.onError(() => Effect.sync(() => budget.give(tty ? screenBytes : 0)))
         )
@@ -392,6 +404,7 @@ export const make = ({ login = false, shared }: Options = {}): Effect.Effect<Uni
       if (workdir !== undefined && !workdir.startsWith("/")) {
         return fail(`workdir must be an absolute path, not ${JSON.stringify(workdir)}`)
       }
+      if (command.cmd.includes("\0")) return fail("cmd contains a NUL character, which no command can")
       return Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(open(machine, command, restore), (session) => {
           // Nobody knows its number.

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as HostTransport from "../fleet/HostTransport.js"
+import { isLoopback } from "../internal/Loopback.js"
 import * as ServerSecrets from "../internal/ServerSecrets.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as AwsKeys from "../remote/AwsKeys.js"
@@ -258,12 +259,27 @@ const parseRemote = (config: ServerConfig) =>
     return ListenConfig.Remote({ target, auth, profile, identityFile })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 
+/** A place in messages: of a socket that was passed, its address as well. */
+const shownPlace = ({ listen }: ServerConfig, address: Listener.Address) =>
+  address.fd === undefined || "path" in address ? listen : `${listen} (${address.host} port ${address.port})`
+
+/** Where to listen; undefined on stdio. */
+const placeOf = (
+  { listen }: ServerConfig,
+  hasCertificate: boolean,
+  passed: Listener.Address | undefined
+): Either.Either<ListenUrl.Place | undefined, string> =>
+  passed === undefined
+    ? ListenUrl.parse(listen, hasCertificate)
+    : Either.right({ address: passed, isLocal: "path" in passed || isLoopback(passed.host) })
+
 /**
- * Derives the listener from all settings concerned. A public address needs authentication, or `insecure`.
+ * Derives the listener from all settings concerned. A public address needs authentication, or `insecure`. `passed` is
+ * the socket that `listen` stands for, if it is one that a service manager has made.
  *
  * @category utilities
  */
-export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigError> =>
+export const parse = (config: ServerConfig, passed?: Listener.Address): Either.Either<ListenConfig, ConfigError> =>
   Either.gen(function* () {
     const auth = yield* parseAuth(config)
     const tls = yield* Either.mapLeft(
@@ -288,7 +304,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
     ])
     if (ofRemote !== undefined) return yield* refuse(`--${flagName(ofRemote)} requires --remote`)
     const place = yield* Either.mapLeft(
-      ListenUrl.parse(config.listen, tls !== undefined),
+      placeOf(config, tls !== undefined, passed),
       (message) => new ConfigError({ message })
     )
     if (place === undefined) {
@@ -311,7 +327,7 @@ export const parse = (config: ServerConfig): Either.Either<ListenConfig, ConfigE
     }
     if (!isLocal && !config.insecure && auth._tag === "Nobody") {
       return yield* refuse(
-        `refusing to listen on ${config.listen}: anybody who can reach it could run commands; listen on 127.0.0.1, ` +
+        `refusing to listen on ${shownPlace(config, address)}: anybody who can reach it could run commands; listen on 127.0.0.1, ` +
           "set --ws-auth, or pass --insecure if something in front of it authenticates"
       )
     }
@@ -332,7 +348,9 @@ export const serverFiles = (
   listen: ListenConfig,
   configFile: string | undefined
 ): ReadonlyArray<string> => {
-  const socket = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
+  const path = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : ""
+  // A socket without a file is not in the way of anybody.
+  const socket = path.startsWith("/") ? path : undefined
   const { wsTokenFile, wsSharedSecretFile, tlsKey, remoteTokenFile, remoteIdentity, auditLog } = config
   const { consoleTokenFile, consoleViewerTokenFile, recordingsDir } = config
   const ofListener = [wsTokenFile, wsSharedSecretFile, consoleTokenFile, consoleViewerTokenFile, tlsKey]

@@ -15,6 +15,7 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
+import * as Journal from "../internal/Journal.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { ServerConfig } from "./ServerConfig.js"
 
@@ -50,6 +51,28 @@ export const json: Logger.Logger<unknown, string> = Logger.make(
  */
 export const text: Logger.Logger<unknown, string> = Logger.map(Logger.logfmtLogger, PlainText.escaped)
 
+/** The priority of an entry in the journal. */
+const priorityOf = ({ ordinal }: LogLevel.LogLevel): Journal.Priority => {
+  if (ordinal >= LogLevel.Fatal.ordinal) return 2
+  if (ordinal >= LogLevel.Error.ordinal) return 3
+  if (ordinal >= LogLevel.Warning.ordinal) return 4
+  return ordinal >= LogLevel.Info.ordinal ? 6 : 7
+}
+
+/**
+ * For stderr: where that is the journal, each entry begins with its priority, and text has no time and level, which the
+ * journal shows itself.
+ *
+ * @category utilities
+ */
+export const forStderr = (logger: Logger.Logger<unknown, string>): Logger.Logger<unknown, string> =>
+  Journal.isStderr()
+    ? Logger.make(
+        (entry) =>
+          Journal.prefix(priorityOf(entry.logLevel)) + logger.log(entry).replace(/^timestamp=\S+ level=\S+ /, "")
+      )
+    : logger
+
 const loggers: { readonly [K in ServerConfig["logFormat"]]: Logger.Logger<unknown, string> } = {
   text,
   json
@@ -73,6 +96,6 @@ export const layer = ({ logFormat, logLevel }: Pick<ServerConfig, "logFormat" | 
     // Replaces all loggers: each entry goes to stderr once, and to its span.
     Effect.locallyScoped(
       FiberRef.currentLoggers,
-      HashSet.make(Logger.withConsoleError(loggers[logFormat]), Logger.tracerLogger)
+      HashSet.make(Logger.withConsoleError(forStderr(loggers[logFormat])), Logger.tracerLogger)
     ).pipe(Effect.zipRight(Effect.locallyScoped(FiberRef.currentMinimumLogLevel, levelOf(logLevel))))
   )

@@ -188,9 +188,14 @@ const under = <S extends Readonly<Record<string, Setting<Kind, unknown>>>>(group
  */
 export const settings = {
   ...under("Where it listens", {
-    listen: make("text", "stdio://", "where to listen: stdio, ws://IP:PORT (port 0: any free one) or unix:///PATH", {
-      placeholder: "URL"
-    }),
+    listen: make(
+      "text",
+      "stdio://",
+      "where to listen: stdio, ws://IP:PORT (port 0: any free one), unix:///PATH, or fd://: a socket that systemd passes",
+      {
+        placeholder: "URL"
+      }
+    ),
     tlsCert: file("a file with the certificate chain, in PEM, to serve TLS with"),
     tlsKey: file("a file with the certificate's private key, in PEM"),
     exitOnStdinClose: make("flag", false, "shut down when stdin is closed, as on SIGTERM", {

@@ -27,7 +27,7 @@ import { toPeer } from "./HttpExchanges.js"
 import { decode, routeOf } from "./MethodCodecs.js"
 import * as Notifier from "./Notifier.js"
 import * as Outbox from "./Outbox.js"
-import { type Ending, highWaterBytes, type Peer } from "./Peer.js"
+import { type Ending, highWaterBytes, type Peer, shuttingDown } from "./Peer.js"
 import { parentOf } from "./RequestReport.js"
 import { ResponseBudget } from "./ResponseBudget.js"
 import { SessionLimits } from "./SessionLimits.js"
@@ -74,7 +74,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         sinkOf: (frames, capabilities) => Sink.toPeer(outbox, frames, () => capabilities().binaryOutput === true),
         notifierOf: (capabilities, { frames }) => new Notifier.PeerNotifier(outbox, capabilities, frames),
         onEnd: () => {
-          if (ending === undefined) peer.close({ code: 1001, reason: "the server is shutting down" })
+          if (ending === undefined) peer.close(shuttingDown)
           outbox.stop()
           const { code, reason } = ending ?? { code: 1001, reason: "" }
           return { code, reason: clip(reason) }

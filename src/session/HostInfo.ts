@@ -19,19 +19,11 @@ const readShell = (): string => {
   }
 }
 
-let shell: string | undefined
-
-/** The login shell. Read once: looking it up is a sixth of the work of `initialize`. */
-const loginShell = (): string => {
-  shell ??= readShell()
-  return shell
-}
-
 const uri = (path: string) => pathToFileURL(path).href
 
-/** Read at each call, except the shell. The original's capabilities are listed only if supported. */
-const describe = (): EnvironmentInfo => {
-  const shell = loginShell()
+/** The original's capabilities are listed only if supported. */
+const read = (): EnvironmentInfo => {
+  const shell = readShell()
   const temporary = process.env["TMPDIR"]
   return {
     shell: { name: basename(shell), path: shell },
@@ -44,6 +36,14 @@ const describe = (): EnvironmentInfo => {
     tempDir: uri(tmpdir()),
     capabilities: { fsWatchMissing: true, httpHeaderEnvVars: true }
   }
+}
+
+let known: EnvironmentInfo | undefined
+
+/** Read once: reading it is a fifth of the work of `initialize`. */
+const describe = (): EnvironmentInfo => {
+  known ??= read()
+  return known
 }
 
 /**

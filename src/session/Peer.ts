@@ -19,6 +19,13 @@ export interface Ending {
 }
 
 /**
+ * How connections end with the server.
+ *
+ * @category constants
+ */
+export const shuttingDown: Ending = { code: 1001, reason: "the server is shutting down" }
+
+/**
  * What a peer reports. Every call comes from the event loop.
  *
  * @category models

@@ -26,6 +26,7 @@ import { ConsoleEvents } from "./ConsoleEvents.js"
 import { type Connection, CurrentConnection } from "./CurrentConnection.js"
 import { FramePool } from "./FramePool.js"
 import type { Notifier } from "./Notifier.js"
+import { type Ending, shuttingDown } from "./Peer.js"
 import { RequestBudget } from "./RequestBudget.js"
 import { SessionEvents } from "./SessionEvents.js"
 import { SessionLimits } from "./SessionLimits.js"
@@ -99,8 +100,8 @@ export class Session {
   }
 
   /** Ends its connection. */
-  disconnect(reason: string): void {
-    this.connection.end({ code: 1008, reason })
+  disconnect(ending: Ending): void {
+    this.connection.end(ending)
   }
 
   /** Its entry in a list; `own`: whether the list is for its own client. */
@@ -228,6 +229,7 @@ const make = Effect.gen(function* () {
   const frames = new FramePool()
   const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
+  const byHandle = new Map<string, Session>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
   let ending = false
   /** Whether it was logged that there are `maxSessions`. */
@@ -255,6 +257,7 @@ const make = Effect.gen(function* () {
       const entry = sessions.get(session.id)
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
+      byHandle.delete(session.handle)
       return forgetExpiry(session).pipe(
         Effect.zipRight(tell(session, { event: "session.ended", reason })),
         Effect.zipRight(session.supervisor.end(graceMs)),
@@ -357,6 +360,7 @@ const make = Effect.gen(function* () {
       events.session = session
       applyTo(session, options)
       sessions.set(session.id, { session, scope: sessionScope })
+      byHandle.set(session.handle, session)
       yield* tell(session, { event: "session.opened" })
       return session
     }).pipe(Effect.uninterruptible)
@@ -406,12 +410,12 @@ const make = Effect.gen(function* () {
 
   const list = () => Array.from(sessions.values(), ({ session }) => session)
 
-  const find = (handle: string) => list().find((session) => session.handle === handle)
+  const find = (handle: string) => byHandle.get(handle)
 
   const endOne = (session: Session) =>
     Effect.tap(endSession(session, 0, "ended"), () =>
       // Delayed, because the caller may be its own client: the response is sent first.
-      Effect.sync(() => setImmediate(() => session.disconnect(SessionEnding.ended)))
+      Effect.sync(() => setImmediate(() => session.disconnect({ code: 1008, reason: SessionEnding.ended })))
     )
 
   const close = Effect.sync(() => {
@@ -421,14 +425,15 @@ const make = Effect.gen(function* () {
   const end = (graceMs: number) =>
     Effect.suspend(() => {
       ending = true
-      const ended = Effect.forEach(
-        Array.from(sessions.values()),
-        ({ session }) => endSession(session, graceMs, "shutdown"),
-        {
-          concurrency: "unbounded"
-        }
-      )
-      return Effect.map(ended, (all) => all.flat())
+      const found = Array.from(sessions.values())
+      const ended = Effect.forEach(found, ({ session }) => endSession(session, graceMs, "shutdown"), {
+        concurrency: "unbounded"
+      })
+      return Effect.map(ended, (all) => {
+        // Also clients in this process, which have no transport that ends.
+        for (const { session } of found) session.disconnect(shuttingDown)
+        return all.flat()
+      })
     })
 
   yield* Effect.addFinalizer(() => end(0))

@@ -41,6 +41,7 @@ export interface Native {
   ) => number
   readonly abandon: (token: number) => number
   readonly hasChanged: (fd: number) => boolean
+  readonly owns: (pid: number) => boolean
   readonly lock: (fd: number, isExclusive: boolean) => number
   readonly nextData: (fd: number, from: number) => Promise<number>
   readonly exitNow: (code: number) => never
@@ -71,13 +72,13 @@ const buildFolder = join(Package.root, "src/spawn/native/build/Release")
 let loaded: Native | undefined
 
 /**
- * Loads the native module from a folder. It uses only Node-API, whose ABI is stable, so one build serves all releases
- * of Node.js. If it cannot be loaded, throws an error that tells how to build it.
+ * Loads a native module from a folder. It uses only Node-API, whose ABI is stable, so one build serves all releases of
+ * Node.js. If it cannot be loaded, throws an error that tells how to build it.
  */
-export const loadFrom = (folder: string): Native => {
-  const path = join(folder, "posix.node")
+const loadModule = (folder: string, name: string): unknown => {
+  const path = join(folder, `${name}.node`)
   try {
-    return load(path) as Native
+    return load(path)
   } catch (cause) {
     const [reason] = (cause instanceof Error ? cause.message : String(cause)).split("\n")
     const remedy = `run npm rebuild in ${Package.root}`
@@ -85,13 +86,19 @@ export const loadFrom = (folder: string): Native => {
   }
 }
 
+/** The module of `native/posix.c` in a folder; see `loadModule`. */
+export const loadFrom = (folder: string): Native => loadModule(folder, "posix") as Native
+
+/** Loads another native module by its name; see `loadModule`. */
+export const loadOther = (name: string): unknown => loadModule(buildFolder, name)
+
 const native = (): Native => {
   loaded ??= loadFrom(buildFolder)
   return loaded
 }
 
 /** Throws for a negative result, with the same `code` as node:fs. */
-const check = <A>(result: A | number): A | number => {
+export const check = <A>(result: A | number): A | number => {
   if (typeof result !== "number" || result >= 0) return result
   const code = codeName(-result)
   throw Object.assign(new Error(`system call failed: ${code}`), { code })
@@ -164,6 +171,9 @@ export const spawnSlowly = ({ files, argv, env, cwd, stdio, guard, onExit, onSta
     native().abandon(token)
   }
 }
+
+/** Whether a child was started by `spawn` or `spawnSlowly`, and its end has not been reported yet. */
+export const owns = (pid: number): boolean => native().owns(pid)
 
 /** Whether the mount table has changed since this descriptor of it was opened, or since the last call. */
 export const hasChanged = (fd: number): boolean => native().hasChanged(fd)

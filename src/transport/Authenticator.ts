@@ -97,13 +97,18 @@ const minSecretBytes = 32
 
 const defaultMaxClockSkewSeconds = 30
 
-/** The token of a `Bearer` header. The scheme is case-insensitive. */
+/** The token of a `Bearer` header, undefined without one. The scheme is case-insensitive. */
+const tokenOf = (authorization: string | undefined): string | undefined => {
+  if (authorization === undefined) return undefined
+  const [scheme = "", ...rest] = authorization.split(" ")
+  const token = rest.join(" ").trim()
+  return scheme.toLowerCase() === "bearer" && token !== "" ? token : undefined
+}
+
 const bearerOf = (authorization: string | undefined): Effect.Effect<string, Unauthorized> =>
   Effect.suspend(() => {
-    const [scheme = "", ...rest] = (authorization ?? "").split(" ")
-    const token = rest.join(" ").trim()
-    if (scheme.toLowerCase() === "bearer" && token !== "") return Effect.succeed(token)
-    return new Unauthorized({ message: "there is no bearer token" })
+    const token = tokenOf(authorization)
+    return token === undefined ? new Unauthorized({ message: "there is no bearer token" }) : Effect.succeed(token)
   })
 
 /** Hashes before comparing, so that the time of a comparison reveals nothing about the token. */
@@ -303,12 +308,12 @@ export const layerConsole: Layer.Layer<never> = Layer.effect(
     const grant: Grant.Grant = { id: `operator:${shown(hash)}`, role: "operator" }
     return {
       ...others,
-      authenticate: (authorization) =>
-        Effect.flatMap(Effect.option(bearerOf(authorization)), (token) =>
-          Option.isSome(token) && timingSafeEqual(digest(Buffer.from(token.value, "latin1")), hash)
-            ? Effect.succeed(grant)
-            : others.authenticate(authorization)
-        )
+      authenticate: (authorization) => {
+        const token = tokenOf(authorization)
+        return token !== undefined && timingSafeEqual(digest(Buffer.from(token, "latin1")), hash)
+          ? Effect.succeed(grant)
+          : others.authenticate(authorization)
+      }
     } satisfies Shape
   })
 )
@@ -326,12 +331,12 @@ export const layerShares: Layer.Layer<never> = Layer.effect(
     if (shares === undefined) return others
     return {
       ...others,
-      authenticate: (authorization) =>
-        Effect.flatMap(Effect.option(bearerOf(authorization)), (token) => {
-          const grant = Option.getOrUndefined(Option.flatMapNullable(token, shares.find))
-          if (grant === "unknown") return new Unauthorized({ message: "the share is over" })
-          return grant === undefined ? others.authenticate(authorization) : Effect.succeed(grant)
-        })
+      authenticate: (authorization) => {
+        const token = tokenOf(authorization)
+        const grant = token === undefined ? undefined : shares.find(token)
+        if (grant === "unknown") return new Unauthorized({ message: "the share is over" })
+        return grant === undefined ? others.authenticate(authorization) : Effect.succeed(grant)
+      }
     } satisfies Shape
   })
 )

@@ -19,7 +19,10 @@ import * as UnixSocket from "./UnixSocket.js"
  *
  * @category models
  */
-export type Address =
+export type Address = {
+  /** A socket that listens there already, and stays when the server ends; without it, one is made. */
+  readonly fd?: number
+} & (
   | {
       /** An IP address, never a name. */
       readonly host: string
@@ -27,9 +30,10 @@ export type Address =
       readonly port: number
     }
   | {
-      /** The absolute path of a socket that only this user can connect to. */
+      /** The absolute path of a socket that only this user can connect to; of one that was passed, what it has. */
       readonly path: string
     }
+)
 
 /**
  * Options of a listener.
@@ -68,14 +72,23 @@ const describe = (where: string, error: NodeJS.ErrnoException): string => {
   }
 }
 
+const urlOf = (scheme: string, host: string, port: number) =>
+  `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`
+
 const listenOnPort = (server: Server, scheme: string, host: string, port: number) =>
   Effect.async<string, ListenError>((resume) => {
-    const url = (host: string, port: number) => `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`
-    server.once("error", (error) => resume(new ListenError({ message: describe(url(host, port), error) })))
+    const where = urlOf(scheme, host, port)
+    server.once("error", (error) => resume(new ListenError({ message: describe(where, error) })))
     server.listen(port, host, () => {
       const bound = server.address() as AddressInfo
-      resume(Effect.succeed(url(bound.address, bound.port)))
+      resume(Effect.succeed(urlOf(scheme, bound.address, bound.port)))
     })
+  })
+
+const listenOnPassed = (server: Server, url: string, fd: number) =>
+  Effect.async<void, ListenError>((resume) => {
+    server.once("error", (error) => resume(new ListenError({ message: describe(url, error) })))
+    server.listen({ fd }, () => resume(Effect.void))
   })
 
 /**
@@ -104,10 +117,16 @@ export const listen = (address: Address, options: Options): Effect.Effect<Listen
     // While the server listens, an error of accept concerns only that connection.
     server.on("error", () => {})
     const pending = PendingConnections.make(server, acceptWithinMs)
+    const scheme = pair === undefined ? "ws" : "wss"
+    if (address.fd !== undefined) {
+      const url = "path" in address ? `unix://${address.path}` : urlOf(scheme, address.host, address.port)
+      yield* listenOnPassed(server, url, address.fd)
+      return { server, url, pending }
+    }
     if ("path" in address) {
       yield* UnixSocket.listen(server, address.path)
       return { server, url: `unix://${address.path}`, pending }
     }
-    const url = yield* listenOnPort(server, pair === undefined ? "ws" : "wss", address.host, address.port)
+    const url = yield* listenOnPort(server, scheme, address.host, address.port)
     return { server, url, pending }
   })

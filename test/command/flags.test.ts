@@ -199,11 +199,11 @@ describe("a mistake on the command line", () => {
     [["config", "print", "--foo"], "unknown flag --foo; see `exec-server config print --help`"],
     [
       ["--max-sessions", "x", "ps"],
-      "exec-server ps does not take --max-sessions, which is a flag of `exec-server`, `exec-server config print`"
+      "exec-server ps does not take --max-sessions, which is a flag of `exec-server`, `exec-server service print`, `exec-server config print`"
     ],
     [
       ["--log-level=debug", "ps"],
-      "exec-server ps does not take --log-level, which is a flag of `exec-server`, `exec-server rendezvous`, `exec-server config print`"
+      "exec-server ps does not take --log-level, which is a flag of `exec-server`, `exec-server rendezvous`, `exec-server service print`, `exec-server config print`"
     ],
     [["cp", "--follow"], "exec-server cp does not take --follow, which is a flag of `exec-server logs`"],
     [["--detach"], "exec-server does not take --detach, which is a flag of `exec-server run`"],

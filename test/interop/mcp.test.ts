@@ -10,6 +10,7 @@ import { directory } from "../support/files.js"
 import { idIn, mcpUrl } from "../support/mcp.js"
 import { binary, childrenOf, eventually, isAlive, runningWith, webSocketServer } from "../support/servers.js"
 import type { Json } from "../support/TestClient.js"
+import * as Claude from "./support/claude.js"
 import { type Client, call, codexAlone, install } from "./support/codex.js"
 import * as Npm from "./support/npm.js"
 
@@ -37,14 +38,20 @@ const onStdio = codexWith(`
     command = ${JSON.stringify(process.execPath)}
     args = ${JSON.stringify([binary, "mcp"])}`)
 
-/** A client of a server that wants a token. */
-const overHttp = (...args: ReadonlyArray<string>) =>
+/** A server that wants a token. */
+const tokenServer = (...args: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const file = join(yield* directory, "token")
     writeFileSync(file, token, { mode: 0o600 })
-    const server = yield* webSocketServer({
+    return yield* webSocketServer({
       args: ["--mcp", "--ws-auth", "capability-token", "--ws-token-file", file, ...args]
     })
+  })
+
+/** A client of a server that wants a token. */
+const overHttp = (...args: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const server = yield* tokenServer(...args)
     const client = yield* codexWith(`
     url = "${mcpUrl(server.url)}"
     bearer_token_env_var = "BUILD_TOKEN"`)
@@ -124,6 +131,104 @@ describe(`codex ${version}`, () => {
       yield* second.client.kill
       yield* eventually("the server has no children", () => childrenOf(second.server.pid).length === 0, 30_000)
       assert.isEmpty(runningWith(mark))
+    })
+  )
+})
+
+describe("Claude Code", () => {
+  beforeAll(Claude.install, Npm.installTimeoutMs)
+
+  const stdio = { command: process.execPath, args: [binary, "mcp"] }
+
+  /** A server that wants a token, as the client is configured for it. */
+  const http = Effect.map(tokenServer(), ({ url }) => ({
+    type: "http",
+    url: mcpUrl(url),
+    headers: { authorization: `Bearer ${token}` }
+  }))
+
+  it.scopedLive.each([
+    ["on stdio", Effect.succeed(stdio)],
+    ["over HTTP", http]
+  ] as const)("%s, the model reads exit codes and output, and types into a command", ([, start]) =>
+    Effect.gen(function* () {
+      const script: Claude.Model = (results) => {
+        const [, second] = results
+        if (results.length === 0) {
+          return { tool: "mcp__exec__exec_command", input: { cmd: "echo out; echo wörld >&2; exit 3" } }
+        }
+        if (second === undefined) {
+          return {
+            tool: "mcp__exec__exec_command",
+            input: { cmd: "read -r name; echo hello $name", yield_time_ms: 250 }
+          }
+        }
+        const input = { session_id: idIn(second), chars: "Ann\n" }
+        return results.length === 2 ? { tool: "mcp__exec__write_stdin", input } : undefined
+      }
+      const client = yield* Claude.run(yield* start, script)
+      assert.strictEqual(yield* client.exit, 0)
+      const [first, , third] = client.told()
+      assert.match(first ?? "", /^\[exit code 3, after [\d.]+ s\]\nout\nwörld$/)
+      assert.match(third ?? "", /^\[exit code 0, .*\]\nhello Ann$/)
+    })
+  )
+
+  it.scopedLive("on stdio, SIGKILL of the client leaves no process", () =>
+    Effect.gen(function* () {
+      const mark = freshMark()
+      const cmd = `setsid sleep ${mark} & sleep ${mark}`
+      const client = yield* Claude.run(stdio, (results) =>
+        results.length === 0 ? { tool: "mcp__exec__exec_command", input: { cmd, yield_time_ms: 250 } } : "wait"
+      )
+      yield* eventually("the command runs on", () => client.told().length === 1, 30_000)
+      assert.isNotEmpty(runningWith(mark))
+      yield* client.kill
+      yield* eventually("all of it is gone", () => runningWith(mark).length === 0)
+    })
+  )
+})
+
+describe("LangChain", () => {
+  const [name, release] = ["@langchain/mcp-adapters", "1.1.4"]
+  beforeAll(() => Npm.install(name, release), Npm.installTimeoutMs)
+
+  interface Tool {
+    readonly name: string
+    readonly invoke: (input: object) => Promise<string>
+  }
+
+  /** The tools of a server, as the adapter gives them to an agent. */
+  const toolsOf = (server: object) =>
+    Effect.gen(function* () {
+      const adapter = yield* Effect.promise(() => import(join(Npm.folderOf(name, release), name, "dist", "index.js")))
+      const client = yield* Effect.acquireRelease(
+        Effect.sync(() => new adapter.MultiServerMCPClient({ mcpServers: { exec: server } })),
+        (client) => Effect.promise(() => client.close())
+      )
+      const tools = yield* Effect.promise<ReadonlyArray<Tool>>(() => client.getTools())
+      return (tool: string, input: object) =>
+        Effect.tryPromise({
+          try: async () => (await tools.find((one) => one.name === tool)?.invoke(input)) ?? "there is no such tool",
+          catch: String
+        })
+    })
+
+  it.scopedLive.each([
+    ["on stdio", Effect.succeed({ transport: "stdio", command: process.execPath, args: [binary, "mcp"] })],
+    [
+      "over HTTP",
+      Effect.map(tokenServer(), ({ url }) => ({
+        transport: "http",
+        url: mcpUrl(url),
+        headers: { authorization: `Bearer ${token}` }
+      }))
+    ]
+  ] as const)("%s, an exit code is no exception, and a call that cannot be carried out is one", ([, start]) =>
+    Effect.gen(function* () {
+      const call = yield* toolsOf(yield* start)
+      assert.match(yield* call("exec_command", { cmd: "echo out; exit 3" }), /^\[exit code 3, .*\]\nout$/)
+      assert.include(yield* Effect.flip(call("read_output", { session_id: 1 })), "there is no session 1")
     })
   )
 })

@@ -12,6 +12,10 @@ const server = (...args: ReadonlyArray<string>) => webSocketServer({ args: ["--m
 /** A text in the arguments of a command that nobody else has. */
 const newMark = () => `600.${Math.floor(Math.random() * 1e9)}`
 
+/** A command that ends late after SIGTERM, and says that it came. */
+const stubborn = (ready: string, asked: string) =>
+  `trap 'sleep 0.5; echo TERM > ${asked}; exit' TERM; touch ${ready}; while :; do sleep 0.1; done`
+
 describe.each(eras)("in the era of %s", (_, mode) => {
   it.scopedLive("the tools are listed, commands run, and one that runs on is typed into", () =>
     Effect.gen(function* () {
@@ -63,6 +67,32 @@ describe.each(eras)("in the era of %s", (_, mode) => {
       child.kill("SIGTERM")
       yield* exit
       assert.isEmpty(runningWith(mark))
+    })
+  )
+
+  it.scopedLive("the end of the server asks commands to end before it kills them", () =>
+    Effect.gen(function* () {
+      const { url, child, exit } = yield* server("--shutdown-grace-period-ms", "3000")
+      const { call } = yield* connectHttp(url, mode)
+      const folder = yield* directory
+      const [ready, asked] = [join(folder, "ready"), join(folder, "asked")]
+      yield* call("exec_command", { cmd: stubborn(ready, asked), yield_time_ms: 0 })
+      yield* eventually("it runs", () => existsSync(ready))
+      child.kill("SIGTERM")
+      yield* exit
+      assert.strictEqual(readFileSync(asked, "utf8"), "TERM\n")
+    })
+  )
+
+  it.scopedLive("commands that nobody asks about any more are asked to end before they are killed", () =>
+    Effect.gen(function* () {
+      const { url } = yield* server("--mcp-idle-ms", "1000")
+      const { call } = yield* connectHttp(url, mode)
+      const folder = yield* directory
+      const [ready, asked] = [join(folder, "ready"), join(folder, "asked")]
+      yield* call("exec_command", { cmd: stubborn(ready, asked), yield_time_ms: 0 })
+      yield* eventually("it runs", () => existsSync(ready))
+      yield* eventually("it is asked", () => existsSync(asked))
     })
   )
 })

@@ -230,6 +230,17 @@ describe("exec_command", () => {
           "yield_time_ms of exec_command must be an integer from 0 to 50000, not 60000"
         ],
         ["exec_command", { cmd: "pwd", workdir: "src" }, 'workdir must be an absolute path, not "src"'],
+        ["exec_command", { cmd: "echo \0" }, "cmd contains a NUL character, which no command can"],
+        [
+          "exec_command",
+          { cmd: `: ${"x".repeat(300_000)}` },
+          "cmd has 300002 bytes, more than the system takes: write it to a file, and run that"
+        ],
+        [
+          "read_output",
+          { session_id: 1, wait_for: [""] },
+          'wait_for of read_output must be a list of texts that are not empty, not [""]'
+        ],
         [
           "exec_command",
           { cmd: "pwd", workdir: "/nope" },

@@ -1,5 +1,4 @@
 /** A server that asks for no token: which programs of this machine may use it. */
-import { spawn } from "node:child_process"
 import { chmodSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
@@ -8,31 +7,11 @@ import * as Layer from "effect/Layer"
 import type * as AuditLog from "../../src/session/AuditLog.js"
 import * as Authenticator from "../../src/transport/Authenticator.js"
 import { type ExposedOptions, exposed, folder } from "../support/exposed.js"
+import { nobody, upgradeAs } from "../support/otherUser.js"
 import { answer } from "../support/raw.js"
 import { connectTo, eventually, webSocketServer } from "../support/servers.js"
 
 const isRoot = process.getuid?.() === 0
-
-/** A user who is nobody else. */
-const nobody = 65534
-
-/** Asks for an upgrade at an address, as another user; gives the status line. */
-const upgradeAs = (uid: number, where: { readonly port: number; readonly host: string } | { readonly path: string }) =>
-  Effect.async<string>((resume) => {
-    const script = `
-      const socket = require("node:net").connect(${JSON.stringify(where)})
-      socket.on("error", (error) => console.log(error.code))
-      socket.on("data", (data) => { console.log(String(data).split("\\r\\n")[0]); socket.destroy() })
-      socket.write("GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n" +
-        "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n")`
-    const options = { uid, gid: uid, cwd: "/", env: {} } as const
-    const child = spawn(process.execPath, ["-e", script], { ...options, stdio: ["ignore", "pipe", "inherit"] })
-    let output = ""
-    child.stdout.on("data", (data) => {
-      output += String(data)
-    })
-    child.once("close", () => resume(Effect.succeed(output.trim())))
-  })
 
 const placeOf = (url: string) => ({ host: "127.0.0.1", port: Number(new URL(url).port) })
 

@@ -6,6 +6,12 @@
       "defines": ["_GNU_SOURCE"]
     },
     {
+      # Apart: few servers need it.
+      "target_name": "host",
+      "sources": ["host.c"],
+      "defines": ["_GNU_SOURCE"]
+    },
+    {
       "target_name": "init",
       "type": "executable",
       "sources": ["init.c"],

@@ -20,6 +20,7 @@
 //                        while a child does not read.
 // keepFreed(bytes):      sets how much freed memory each heap keeps at its top.
 // eraseVariable(name):   overwrites the value of a variable in the initial environment, which /proc/PID/environ shows.
+// owns(pid):             returns whether a child was started here and its status is not yet known.
 // hasChanged(fd):        returns whether the mount table has changed since the last call.
 // lock(fd, isExclusive): takes an advisory lock of flock(2) without waiting.
 // nextData(fd, from):    finds the end of a hole in a file. Reading through one of terabytes takes hours.
@@ -778,6 +779,20 @@ static napi_value abandon(napi_env env, napi_callback_info info) {
   return number(env, 0);
 }
 
+// (pid) => whether somebody waits for this child, or is about to: it is in the list, or a thread has started it.
+static napi_value owns(napi_env env, napi_callback_info info) {
+  const state *own = state_of(env);
+  pid_t pid = descriptor(env, info);
+  bool found = false;
+  for (const child *each = own->children; !found && each != NULL; each = each->next) found = each->pid == pid;
+  pthread_mutex_lock(&jobs_lock);
+  for (const job *each = own->jobs; !found && each != NULL; each = each->next) found = each->plan.pid == pid;
+  pthread_mutex_unlock(&jobs_lock);
+  napi_value result;
+  napi_get_boolean(env, found, &result);
+  return result;
+}
+
 // (fd of /proc/self/mountinfo) => whether the table has changed since the descriptor was opened, or since the last call
 static napi_value has_changed(napi_env env, napi_callback_info info) {
   struct pollfd table = {.fd = descriptor(env, info), .events = POLLPRI};
@@ -1110,6 +1125,7 @@ NAPI_MODULE_INIT() {
   export(env, exports, "eraseVariable", erase_variable);
   export(env, exports, "abandon", abandon);
   export(env, exports, "hasChanged", has_changed);
+  export(env, exports, "owns", owns);
   export(env, exports, "lock", lock);
   export(env, exports, "nextData", next_data);
   export(env, exports, "exitNow", exit_now);
