@@ -25,38 +25,44 @@ const maxPending = 4096
 export class DialBack {
   private readonly pending = new Map<string, (result: Effect.Effect<Duplex, UpstreamError>) => void>()
 
-  /** Asks a host for a connection, by a message with a ticket. The caller owns the connection. */
+  /**
+   * Asks a host for a connection, by a message with a ticket. The caller owns the connection. Ends in a bounded time also
+   * where it cannot be interrupted.
+   */
   dial(ask: (ticket: string) => void): Effect.Effect<Duplex, UpstreamError> {
     return Effect.async<Duplex, UpstreamError>((resume) => {
       if (this.pending.size >= maxPending) {
         return resume(new UpstreamError({ message: "too many connections to hosts are being made" }))
       }
       const ticket = randomBytes(24).toString("base64url")
-      this.pending.set(ticket, resume)
-      ask(ticket)
-      return Effect.sync(() => void this.pending.delete(ticket))
-    }).pipe(
-      Effect.timeoutFail({
-        duration: dialMs,
-        onTimeout: () => new UpstreamError({ message: "the host has not connected in time" })
+      const drop = () => {
+        clearTimeout(timer)
+        this.pending.delete(ticket)
+      }
+      const timer = setTimeout(() => {
+        drop()
+        resume(new UpstreamError({ message: "the host has not connected in time" }))
+      }, dialMs)
+      this.pending.set(ticket, (result) => {
+        drop()
+        resume(result)
       })
-    )
+      ask(ticket)
+      return Effect.sync(drop)
+    })
   }
 
   /** Takes the connection with a ticket. False if nobody waits for it. */
   accept(ticket: string, socket: Duplex): boolean {
     const resume = this.pending.get(ticket)
     if (resume === undefined) return false
-    this.pending.delete(ticket)
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`)
     resume(Effect.succeed(socket))
     return true
   }
 
-  /** The host cannot connect. */
+  /** The connection with a ticket will not come. */
   refuse(ticket: string, message: string): void {
-    const resume = this.pending.get(ticket)
-    this.pending.delete(ticket)
-    resume?.(new UpstreamError({ message: `the host cannot connect: ${message}` }))
+    this.pending.get(ticket)?.(new UpstreamError({ message }))
   }
 }

@@ -105,11 +105,14 @@ export const make = (host: HostIdentity, options: Options): FleetLink => {
     heardAt = performance.now()
   }
   const isHeard = () => !isOver && performance.now() - heardAt < FleetMessages.silenceMs
+  /** The tickets of connections that the host was asked for. */
+  const dialled = new Set<string>()
   let timer: NodeJS.Timeout | undefined
   const over = () => {
     if (isOver) return
     isOver = true
     clearInterval(timer)
+    for (const ticket of dialled) dialBack.refuse(ticket, "the host has gone")
     onEnd()
   }
 
@@ -138,7 +141,9 @@ export const make = (host: HostIdentity, options: Options): FleetLink => {
         case "fleet/beat":
           return
         case "fleet/undialled":
-          return dialBack.refuse(message.params.ticket, message.params.message)
+          return dialled.has(message.params.ticket)
+            ? dialBack.refuse(message.params.ticket, `the host cannot connect: ${message.params.message}`)
+            : undefined
         case "fleet/sessions":
           return onReport(message.params)
         case "fleet/leave":
@@ -173,7 +178,16 @@ export const make = (host: HostIdentity, options: Options): FleetLink => {
     dial: (subject) =>
       host.control === undefined
         ? dialStream
-        : dialBack.dial((ticket) => send({ method: "fleet/dial", params: { ticket, subject } })),
+        : Effect.suspend(() => {
+            let own = ""
+            return dialBack
+              .dial((ticket) => {
+                own = ticket
+                dialled.add(ticket)
+                send({ method: "fleet/dial", params: { ticket, subject } })
+              })
+              .pipe(Effect.ensuring(Effect.sync(() => void dialled.delete(own))))
+          }),
     close
   }
 }
