@@ -618,6 +618,18 @@ const gateway = typed(
       wsSharedSecretFile: Flag.text("ws-shared-secret-file", "FILE", access, "the secret of signed bearer tokens"),
       wsIssuer: Flag.text("ws-issuer", "TEXT", access, "the required issuer of signed bearer tokens"),
       wsAudience: Flag.text("ws-audience", "TEXT", access, "the required audience of signed bearer tokens"),
+      consoleTokenFile: Flag.text(
+        "console-token-file",
+        "FILE",
+        access,
+        "a file with the token of operators, for `exec-server fleet` and the page of the fleet"
+      ),
+      consoleViewerTokenFile: Flag.text(
+        "console-viewer-token-file",
+        "FILE",
+        access,
+        "a file with the token of viewers, who may look at the fleet and change nothing"
+      ),
       insecure: Flag.toggle("insecure", access, "allow a public address without authentication"),
       logFormat: Flag.withDefault(
         Flag.choice("log-format", "FORMAT", ServerConfig.logFormats, logging, "the log format: text or json"),

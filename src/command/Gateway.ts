@@ -8,13 +8,16 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as EmbeddedDatabase from "../fleet/EmbeddedDatabase.js"
 import * as FleetDirectory from "../fleet/FleetDirectory.js"
+import * as FleetMetrics from "../fleet/FleetMetrics.js"
 import { Gateway, type Options as GatewayOptions } from "../fleet/Gateway.js"
 import * as PrivateFile from "../internal/PrivateFile.js"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as RendezvousConfig from "../remote/RendezvousConfig.js"
 import * as ListenConfig from "../server/ListenConfig.js"
 import * as Logging from "../server/Logging.js"
+import * as Metrics from "../server/Metrics.js"
 import * as ServerConfig from "../server/ServerConfig.js"
+import * as Authenticator from "../transport/Authenticator.js"
 import * as ListenUrl from "../transport/ListenUrl.js"
 import * as Tls from "../transport/Tls.js"
 import { announce } from "./Announce.js"
@@ -34,6 +37,8 @@ export interface Flags {
   readonly wsSharedSecretFile: string | undefined
   readonly wsIssuer: string | undefined
   readonly wsAudience: string | undefined
+  readonly consoleTokenFile: string | undefined
+  readonly consoleViewerTokenFile: string | undefined
   readonly tlsCert: string | undefined
   readonly tlsKey: string | undefined
   readonly quota: string | undefined
@@ -135,6 +140,7 @@ export const gateway = (flags: Flags) =>
     // Before anything else: whatever starts later must not inherit them.
     yield* eraseSecrets
     const { logFormat, logLevel, executorTokenFile, executorSecretFile } = flags
+    const { consoleTokenFile, consoleViewerTokenFile } = flags
     const readable = (what: string, file: string | undefined) =>
       file === undefined ? Effect.void : PrivateFile.warn(what, file)
     yield* Effect.flatMap(Gateway, ({ address }) => announce("exec-server gateway", address)).pipe(
@@ -146,6 +152,10 @@ export const gateway = (flags: Flags) =>
         Gateway.layer(options).pipe(
           Layer.provide(FleetDirectory.FleetDirectory.layer({ leaseMs: options.leaseMs, quota })),
           Layer.provide(database),
+          Layer.provide(Metrics.layerOf(FleetMetrics.register)),
+          provideInOrder(
+            Authenticator.layerRoleTokens({ operatorFile: consoleTokenFile, viewerFile: consoleViewerTokenFile })
+          ),
           provideInOrder(ListenConfig.layerAuth(auth))
         )
       ),

@@ -20,6 +20,7 @@ import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { DirectoryNotices } from "./DirectoryNotices.js"
 import * as DirectorySchema from "./DirectorySchema.js"
+import { GatewayRow, HostRow, QuotaRow, SessionRow, WaitingRow } from "./FleetRows.js"
 
 /** The directory could not be asked. The message says why. */
 export class DirectoryUnavailable extends Data.TaggedError("DirectoryUnavailable")<{ readonly message: string }> {}
@@ -53,63 +54,6 @@ export interface Registered {
   readonly no: number
   readonly epoch: number
 }
-
-/** The states of hosts: new sessions are placed on those that are ready. */
-export const hostStates = ["ready", "cordoned", "draining"] as const
-
-const HostRow = Schema.Struct({
-  id: Schema.String,
-  no: Schema.Number,
-  epoch: Schema.Number,
-  incarnation: Schema.NullOr(Schema.String),
-  labels: Schema.Array(Schema.String),
-  capacity: Schema.Number,
-  used: Schema.Number,
-  state: Schema.Literal(...hostStates),
-  version: Schema.String,
-  /** The last gateway that renewed its lease. */
-  gateway: Schema.NullOr(Schema.String),
-  /** What is left of the lease, in milliseconds; negative if it has lapsed. */
-  leaseMs: Schema.Number,
-  /** Whether it is drained: empty, or its deadline has passed. */
-  drained: Schema.Boolean
-})
-
-/** A host as the directory knows it. */
-export type HostRow = typeof HostRow.Type
-
-const GatewayRow = Schema.Struct({
-  id: Schema.String,
-  url: Schema.NullOr(Schema.String),
-  version: Schema.String,
-  /** What is left of the lease, in milliseconds. */
-  leaseMs: Schema.Number
-})
-
-/** A gateway as the directory knows it. */
-export type GatewayRow = typeof GatewayRow.Type
-
-const SessionRow = Schema.Struct({
-  key: Schema.String,
-  host: Schema.String,
-  epoch: Schema.Number,
-  innerId: Schema.NullOr(Schema.String),
-  subject: Schema.String,
-  gateway: Schema.String,
-  attach: Schema.Number,
-  state: Schema.Literal("placing", "attached", "detached", "ended", "lost"),
-  reason: Schema.NullOr(Schema.String),
-  /** Since when it exists, in milliseconds. */
-  ageMs: Schema.Number
-})
-
-/** A session as the directory knows it. */
-export type SessionRow = typeof SessionRow.Type
-
-const WaitingRow = Schema.Struct({ ticket: Schema.Number, subject: Schema.String, labels: Schema.Array(Schema.String) })
-
-/** A client that waits for a place. */
-export type WaitingRow = typeof WaitingRow.Type
 
 /** What is wanted of a host. */
 export interface Wanted {
@@ -210,6 +154,10 @@ export interface Shape {
   /** The sessions that are not over, and those that were lost in the last hour. */
   readonly sessions: Asked<ReadonlyArray<SessionRow>>
   readonly waiting: Asked<ReadonlyArray<WaitingRow>>
+  /** The subjects that have a quota of their own, or a session. */
+  readonly quotas: Asked<ReadonlyArray<QuotaRow>>
+  /** How many sessions there are in each state, and how many clients wait. */
+  readonly counts: Asked<ReadonlyArray<{ readonly what: string; readonly n: number }>>
   /** Sets whether sessions are placed on a host; with `draining`, when it is shut down at the latest. False if unknown. */
   readonly setState: (id: string, state: HostRow["state"], deadlineMs?: number) => Asked<boolean>
   /** Removes a host that is lost or has left. False if there is none. */
@@ -256,7 +204,8 @@ const asked = <A>(effect: Effect.Effect<A, SqlError | ParseError>): Asked<A> =>
   )
 
 const sessionColumns = `key, host, epoch, inner_id as "innerId", subject, gateway, attach, state, reason,
-  (extract(epoch from clock_timestamp() - made_at) * 1000)::float8 as "ageMs"`
+  (extract(epoch from clock_timestamp() - made_at) * 1000)::float8 as "ageMs",
+  (extract(epoch from clock_timestamp() - changed_at) * 1000)::float8 as "changedMs"`
 
 const hostColumns = `id, no, epoch, incarnation, labels, capacity, used, state, version, gateway,
   (extract(epoch from lease_until - clock_timestamp()) * 1000)::float8 as "leaseMs",
@@ -497,6 +446,20 @@ const make = ({ leaseMs, quota }: Options) =>
           WaitingRow,
           sql`select ticket::float8 as ticket, subject, labels from fleet_waiting
             where until > clock_timestamp() order by ticket`
+        )
+      ),
+      quotas: asked(
+        rows(
+          QuotaRow,
+          sql`select subject, used, max from fleet_quota where max is not null or used > 0 order by subject`
+        )
+      ),
+      counts: asked(
+        rows(
+          Schema.Struct({ what: Schema.String, n: Schema.Number }),
+          sql`select state as what, count(*)::int as n from fleet_session
+              where state in ('placing', 'attached', 'detached') group by 1
+            union all select 'waiting', count(*)::int from fleet_waiting where until > clock_timestamp()`
         )
       ),
       setState: (id, state, deadlineMs) =>

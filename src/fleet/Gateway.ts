@@ -12,14 +12,11 @@ import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import { isRecord } from "effect/Predicate"
-import * as Schema from "effect/Schema"
 import * as Package from "../internal/Package.js"
-import { RelayLimits } from "../remote/RelayLimits.js"
-import { type Admitted, type Extension, type Refusal, Rendezvous, type Token } from "../remote/Rendezvous.js"
-import type { RendezvousRouter } from "../remote/RendezvousRouter.js"
+import { type Extension, Rendezvous, readBody, type Token } from "../remote/Rendezvous.js"
 import * as Grant from "../session/Grant.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import { Authenticator } from "../transport/Authenticator.js"
@@ -27,20 +24,15 @@ import * as BearerProtocol from "../transport/BearerProtocol.js"
 import { FailedLogins } from "../transport/FailedLogins.js"
 import type * as Listener from "../transport/Listener.js"
 import * as LocalClient from "../transport/LocalClient.js"
+import { MetricsPage } from "../transport/MetricsPage.js"
 import type * as Tls from "../transport/Tls.js"
 import type { ListenError } from "../transport/Transport.js"
 import * as DialBack from "./DialBack.js"
-import {
-  type DirectoryUnavailable,
-  FleetDirectory,
-  type HostRow,
-  type HostTaken,
-  type Registered
-} from "./FleetDirectory.js"
-import * as FleetLink from "./FleetLink.js"
-import * as FleetMessages from "./FleetMessages.js"
+import { type DirectoryUnavailable, FleetDirectory } from "./FleetDirectory.js"
+import * as FleetMetrics from "./FleetMetrics.js"
+import * as GatewayHosts from "./GatewayHosts.js"
+import * as Operations from "./Operations.js"
 import * as PlainDoor from "./PlainDoor.js"
-import * as ReverseServer from "./ReverseServer.js"
 import * as SessionIds from "./SessionIds.js"
 import { acceptOf } from "./Upstream.js"
 
@@ -84,26 +76,8 @@ const defaultMaxClients = 4096
 /** How long a client may take to send `initialize`, in milliseconds. */
 const messageMs = 10_000
 
-/** The longest message of a relay stream, in bytes. */
-const maxMessageBytes = 67_108_864
-
-/** The most sessions of a host that does not say how many it takes. */
-const plainCapacity = 64
-
 /** The most labels that a client may ask for. */
 const maxLabels = 16
-
-/** How old the list of hosts may be to prove that there is no such host, in milliseconds. */
-const freshMs = 3000
-
-/** How long the session of a host that does not report is kept without its client, in milliseconds. */
-const keepMs = 60_000
-
-/** How often such a session is said to live, in milliseconds. */
-const carryMs = 10_000
-
-/** The time between two rounds of tidying, in milliseconds. */
-const tidyMs = 5000
 
 const label = /^[A-Za-z0-9_.:/=-]{1,63}$/
 
@@ -138,6 +112,22 @@ const upgradeFault = ({ method, headers }: IncomingMessage): number | undefined 
   return headers["sec-websocket-version"] === "13" ? undefined : 426
 }
 
+/** The paths of operators. */
+const operations = "/fleet/"
+
+/** The names of a path; undefined if it is not encoded as one. */
+const decodePath = (path: string): ReadonlyArray<string> | undefined => {
+  try {
+    return path.split("/").map(decodeURIComponent)
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a web page that was loaded from this address sends the request. */
+const isSameOrigin = ({ headers: { origin = "", host } }: IncomingMessage) =>
+  URL.canParse(origin) && new URL(origin).host === host
+
 /** Accepts a WebSocket on its socket. */
 const acceptUpgrade = (request: IncomingMessage, socket: Duplex) => {
   const offered = request.headers["sec-websocket-protocol"]?.split(",").map((name) => name.trim()) ?? []
@@ -149,224 +139,24 @@ const acceptUpgrade = (request: IncomingMessage, socket: Duplex) => {
   )
 }
 
-const taken: Refusal = {
-  status: 409,
-  code: "environment_taken",
-  message: "another host has this id, and is heard; end it first, or wait until its lease ends"
-}
-
-const unavailable = (message: string): Refusal => ({ status: 503, code: "directory_unavailable", message })
-
-/** What a registration says of a host, for its connection. */
-interface Candidate {
-  readonly host: FleetLink.HostIdentity
-}
-
-const isCandidate = (about: unknown): about is Candidate => isRecord(about) && isRecord(about["host"])
-
-const decodeDescription = Schema.decodeUnknownOption(FleetMessages.Description)
-
 const make = (options: Options) =>
   Effect.gen(function* () {
     const { leaseMs, waitMs = defaultWaitMs, allowLocalUsers = false, maxClients = defaultMaxClients } = options
     const directory = yield* FleetDirectory
-    const limits = yield* RelayLimits
     const { authenticate, isOpen = false } = yield* Authenticator
+    const metrics = yield* MetricsPage
     const failedLogins = new FailedLogins()
     const version = Package.version
     const gateway = `gw-${randomBytes(6).toString("hex")}`
     const ids = SessionIds.make(yield* directory.secret("session-ids"))
-    const dialBack = new DialBack.DialBack()
-    const streams = ReverseServer.make(maxMessageBytes)
     const fork = yield* FiberSet.makeRuntime<never>()
-
-    /** The hosts that are connected here. */
-    const links = new Map<string, FleetLink.FleetLink>()
-    /** The directory's hosts by their numbers, and when they were read. */
-    let known: ReadonlyMap<number, HostRow> = new Map()
-    let readAt = Number.NEGATIVE_INFINITY
-    let peers: ReadonlyArray<string> = []
-    let isUp = true
     let isClosing = false
     const clients = new Set<Duplex>()
-    /** The sessions carried here whose hosts do not report. */
-    const carried = new Map<string, { readonly link: FleetLink.FleetLink; readonly inner: string }>()
-
-    /** Runs a statement in the background of everything else. Tells once that the directory is away, and that it is back. */
-    const asked = <A>(effect: Effect.Effect<A, DirectoryUnavailable>): Effect.Effect<A | undefined> =>
-      effect.pipe(
-        Effect.tap(() =>
-          Effect.suspend(() => {
-            if (isUp) return Effect.void
-            isUp = true
-            return Effect.logInfo("the directory answers again")
-          })
-        ),
-        Effect.catchAll(({ message }) =>
-          Effect.suspend(() => {
-            if (!isUp) return Effect.succeed(undefined)
-            isUp = false
-            return Effect.as(
-              Effect.logWarning(`${message}; what is connected goes on, and new sessions wait`),
-              undefined
-            )
-          })
-        )
-      )
-
-    const heard = () => new Map(Array.from(links).filter(([, link]) => link.isHeard()))
-
-    // ---- hosts
-
-    const identify = (
-      id: string,
-      incarnation: string,
-      { no, epoch }: Registered,
-      control: string | undefined
-    ): FleetLink.HostIdentity => ({ id, incarnation, no, epoch, control })
-
-    /** What the directory last said of an incarnation: it may connect again while the directory is away. */
-    const remembered = (id: string, incarnation: string): Registered | undefined =>
-      Array.from(known.values()).find((row) => row.id === id && row.incarnation === incarnation)
-
-    const register = (environmentId: string, body: unknown): Effect.Effect<Admitted | Refusal> =>
-      Effect.gen(function* () {
-        const given = isRecord(body) ? body["fleet"] : undefined
-        const described = decodeDescription(given)
-        if (given !== undefined && described._tag === "None") {
-          return { status: 400, code: "invalid_request", message: "the member `fleet` is invalid" }
-        }
-        const plain = { incarnation: `plain:${gateway}`, labels: [], capacity: plainCapacity, version: "" }
-        const host = { id: environmentId, ...(described._tag === "None" ? plain : described.value) }
-        const { incarnation } = host
-        const registered = yield* directory.register(host, gateway).pipe(
-          Effect.catchTag("DirectoryUnavailable", (error) => {
-            const row = remembered(environmentId, incarnation)
-            return row === undefined ? error : Effect.succeed(row)
-          })
-        )
-        const control = described._tag === "None" ? undefined : randomBytes(16).toString("hex")
-        // Its old connection may not be known to be dead yet.
-        const old = links.get(environmentId)
-        if (control !== undefined && old?.host.incarnation === incarnation) old.close("the host connects again")
-        const welcome: FleetMessages.Welcome | undefined =
-          control === undefined ? undefined : { gateway, epoch: registered.epoch, control, leaseMs, peers }
-        const about: Candidate = { host: identify(environmentId, incarnation, registered, control) }
-        return { members: welcome === undefined ? {} : { fleet: welcome }, about }
-      }).pipe(
-        Effect.catchTags({
-          HostTaken: (_: HostTaken) => Effect.succeed(taken),
-          DirectoryUnavailable: ({ message }) => Effect.succeed(unavailable(message))
-        })
-      )
-
-    const connect = (host: FleetLink.HostIdentity, router: RendezvousRouter) => {
-      const link = FleetLink.make(host, {
-        router,
-        limits,
-        maxMessageBytes,
-        dialBack,
-        streams,
-        peers: () => peers,
-        onReport: ({ sessions, ended }) => fork(asked(directory.report(host.id, host.epoch, sessions, ended))),
-        onLeave: () => fork(Effect.zipRight(asked(directory.leave(host.id, host.epoch)), readHosts)),
-        warn: (message) => fork(Effect.logWarning(message)),
-        onEnd: () => {
-          if (links.get(host.id) === link) links.delete(host.id)
-          fork(Effect.logInfo(`the host ${host.id} is not connected any more`))
-        }
-      })
-      links.set(host.id, link)
-      fork(
-        Effect.zipRight(
-          Effect.logInfo(`the host ${host.id} is connected, epoch ${host.epoch}`),
-          // Those who wait may be placed on it.
-          Effect.zipRight(renew, readHosts)
-        )
-      )
-    }
-
-    // ---- loops
-
-    const ownUrl = (): string | undefined => options.ownUrl ?? advertised
     let advertised: string | undefined
-
-    const renew = Effect.suspend(() => {
-      const hosts = Array.from(heard().values(), ({ host: { id, epoch } }) => ({ id, epoch }))
-      return Effect.map(asked(directory.renew({ id: gateway, url: ownUrl(), version }, hosts)), (stale = []) => {
-        for (const id of stale) {
-          const epoch = hosts.find((host) => host.id === id)?.epoch
-          const link = links.get(id)
-          if (link === undefined || link.host.epoch !== epoch) continue
-          link.send({ method: "fleet/lost", params: { epoch } })
-          // The message leaves before the connection ends.
-          setTimeout(() => link.close("the host was declared lost"), 100)
-        }
-      })
-    })
-
-    const readHosts = Effect.flatMap(asked(directory.hosts), (rows) =>
-      Effect.sync(() => {
-        if (rows === undefined) return
-        known = new Map(rows.map((row) => [row.no, row]))
-        readAt = performance.now()
-        for (const { id, drained, epoch } of rows) {
-          const link = links.get(id)
-          if (drained && link?.host.epoch === epoch) link.send({ method: "fleet/shutdown", params: {} })
-        }
-      })
-    )
-
-    const readPeers = Effect.map(asked(directory.gateways), (rows) => {
-      if (rows !== undefined) peers = rows.flatMap(({ url }) => url ?? [])
-    })
-
-    const lose = Effect.flatMap(asked(directory.lose(gateway)), (lost = []) =>
-      Effect.forEach(lost, (id) => Effect.logWarning(`the host ${id} is lost: nobody has heard it for a lease`), {
-        discard: true
-      })
-    )
-
-    const touch = (link: FleetLink.FleetLink, inner: string, state: "attached" | "detached") =>
-      asked(directory.touch(link.host.id, link.host.epoch, inner, state, gateway, keepMs))
-
-    const touchCarried = Effect.suspend(() =>
-      Effect.forEach(Array.from(carried.values()), ({ link, inner }) => touch(link, inner, "attached"), {
-        discard: true
-      })
-    )
-
-    /** Runs every so often, until the gateway ends. */
-    const every = (ms: number, effect: Effect.Effect<unknown>) =>
-      Effect.forkScoped(
-        Effect.forever(Effect.zipRight(Effect.catchAllCause(effect, Effect.logError), Effect.sleep(ms)))
-      )
+    const hosts = yield* GatewayHosts.make(gateway, leaseMs, () => options.ownUrl ?? advertised)
+    const { dialBack, heard, find, carry } = hosts
 
     // ---- clients
-
-    const find = (place: SessionIds.Place): PlainDoor.Found => {
-      const row = known.get(place.no)
-      const link = Array.from(links.values()).find(({ host }) => host.no === place.no)
-      const epoch = Math.max(row?.epoch ?? 0, link?.host.epoch ?? 0)
-      if (epoch > place.epoch) return PlainDoor.Found.Lost({ reason: "its host was lost" })
-      if (link?.isHeard() === true && link.host.epoch === place.epoch) return PlainDoor.Found.Here({ link })
-      if (row === undefined && link === undefined && performance.now() - readAt < freshMs) {
-        return PlainDoor.Found.Lost({ reason: "there is no such host any more" })
-      }
-      return PlainDoor.Found.NotYet({ reason: "the host of the session is not connected here; try again" })
-    }
-
-    const carry = (link: FleetLink.FleetLink, inner: string) => {
-      if (link.host.control !== undefined) return () => {}
-      const name = `${link.host.id} ${inner}`
-      const entry = { link, inner }
-      carried.set(name, entry)
-      return () => {
-        if (carried.get(name) !== entry) return
-        carried.delete(name)
-        fork(touch(link, inner, "detached"))
-      }
-    }
 
     const door: PlainDoor.Options = { gateway, ids, directory, heard, find, carry, waitMs, messageMs }
 
@@ -374,23 +164,34 @@ const make = (options: Options) =>
     const localRefusal = (request: IncomingMessage, owner: SocketOwner.SocketOwner | undefined) =>
       isOpen && !allowLocalUsers ? LocalClient.refusal(request, owner) : undefined
 
-    /** Lets a client in. The credential ends with its connection. */
-    const admit = (request: IncomingMessage, socket: Duplex, head: Buffer, accepted: () => void) =>
+    /** Who sends a request; the status and the reason of the refusal otherwise. */
+    const identify = (request: IncomingMessage) =>
       Effect.gen(function* () {
         const authorization = BearerProtocol.authorizationOf(request.headers)
         const admitted = yield* Effect.either(authenticate(authorization))
-        if (admitted._tag === "Left") {
+        if (Either.isLeft(admitted)) {
           yield* Effect.logInfo(`refused a client: ${admitted.left.message}`)
           const isTurn = authorization === undefined || (yield* failedLogins.wait)
-          return void refuse(socket, isTurn ? 401 : 429)
+          return Either.left(isTurn ? 401 : 429)
         }
         const owner = SocketOwner.of(request.socket)
         const grant = admitted.right.id === Grant.anonymous.id ? Grant.ofOwner(owner) : admitted.right
         const refusal = localRefusal(request, owner)
         if (refusal !== undefined) {
           yield* Effect.logDebug(`refused a client: ${refusal}`)
-          return void refuse(socket, 403)
+          return Either.left(403)
         }
+        // Without authentication, whoever runs the gateway may do everything, and only from this machine.
+        const isOwner = isOpen && owner !== undefined && LocalClient.refusal(request, owner) === undefined
+        return Either.right({ grant, role: isOwner ? ("operator" as const) : grant.role })
+      })
+
+    /** Lets a client in. The credential ends with its connection. */
+    const admit = (request: IncomingMessage, socket: Duplex, head: Buffer, accepted: () => void) =>
+      Effect.gen(function* () {
+        const identified = yield* identify(request)
+        if (Either.isLeft(identified)) return void refuse(socket, identified.left)
+        const { grant } = identified.right
         // A fleet has no sessions of others to watch.
         if (grant.scope !== undefined || grant.role === "viewer") return void refuse(socket, 403)
         const labels = labelsOf(request)
@@ -422,15 +223,79 @@ const make = (options: Options) =>
         )
       )
 
+    // ---- operators
+
+    const operation = (request: IncomingMessage, path: string, body: unknown) =>
+      Effect.gen(function* () {
+        const identified = yield* identify(request)
+        if (Either.isLeft(identified)) return { status: identified.left, body: { error: "not authorized" } }
+        const { grant, role } = identified.right
+        const { method = "" } = request
+        const isAllowed = role === "operator" || (role === "viewer" && !Operations.isChange({ method }))
+        if (!isAllowed || grant.scope !== undefined) {
+          const needed = Operations.isChange({ method }) ? "operator" : "viewer or operator"
+          return { status: 403, body: { error: `this takes the token of a fleet's ${needed}` } }
+        }
+        const names = decodePath(path.slice(operations.length))
+        if (names === undefined) return { status: 400, body: { error: "the path is not valid" } }
+        const asked = { method, path: names, query: queryOf(request), body }
+        const answered = yield* Operations.handle({ directory, heard }, asked)
+        if (Operations.isChange({ method })) {
+          yield* Effect.logInfo(`operator's ${names.join(" ")}: ${answered.status}`).pipe(
+            Effect.annotateLogs({ subject: grant.id })
+          )
+        }
+        return answered
+      })
+
+    const page = (request: IncomingMessage, response: ServerResponse) =>
+      Effect.gen(function* () {
+        const identified = yield* identify(request)
+        if (Either.isLeft(identified)) return void answer(response, identified.left, { error: "not authorized" })
+        if (metrics === undefined) return void answer(response, 404, {})
+        const counts = yield* hosts.asked(directory.counts)
+        FleetMetrics.observe({ rows: hosts.rows(), counts, heard: heard().size, isUp: hosts.isUp() })
+        const text = yield* metrics.render
+        response.writeHead(200, { connection: "close", "content-type": metrics.contentType }).end(text)
+      })
+
     // ---- what the port answers
+
+    /** Refuses what a web page of another origin, or one that was rebound to this machine, sends. */
+    const isForeign = (request: IncomingMessage) =>
+      (request.headers.origin !== undefined && !isSameOrigin(request)) || LocalClient.hostRefusal(request) !== undefined
 
     const onRequest: Extension["onRequest"] = (request, response) => {
       const path = pathOf(request)
-      if (path !== "/healthz" && path !== "/readyz" && path !== "/livez") return false
+      const isHealth = path === "/healthz" || path === "/readyz" || path === "/livez"
+      const isOperation = path.startsWith(operations)
+      if (!isHealth && !isOperation && path !== "/metrics") return false
+      if (isOperation) {
+        if (isForeign(request)) answer(response, 403, { error: "web pages of other addresses may not ask" })
+        else {
+          readBody(request, (body) => {
+            if (body === undefined) return answer(response, 413, { error: "the body is too long" })
+            return fork(
+              Effect.map(operation(request, path, body), ({ status, body }) => void answer(response, status, body))
+            )
+          })
+        }
+        return true
+      }
       if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, {}) !== undefined
-      const hosts = heard().size
+      if (path === "/metrics") {
+        if (isForeign(request)) answer(response, 403, {})
+        else fork(page(request, response))
+        return true
+      }
       const status = path === "/readyz" && isClosing ? 503 : 200
-      answer(response, status, { gateway, version, directory: isUp, hosts, clients: clients.size })
+      answer(response, status, {
+        gateway,
+        version,
+        directory: hosts.isUp(),
+        hosts: heard().size,
+        clients: clients.size
+      })
       return true
     }
 
@@ -461,13 +326,10 @@ const make = (options: Options) =>
     const extension: Extension = {
       onRequest,
       onUpgrade,
-      onRegister: (environmentId, body, onVerdict) => fork(Effect.map(register(environmentId, body), onVerdict)),
-      onExecutor: (_, about, router) => {
-        if (isCandidate(about)) connect(about.host, router)
-      }
+      onRegister: (environmentId, body, onVerdict) => fork(Effect.map(hosts.register(environmentId, body), onVerdict)),
+      onExecutor: (_, about, router) => hosts.connectExecutor(about, router)
     }
 
-    yield* readHosts
     const rendezvous = yield* Layer.build(
       Rendezvous.layer({
         address: options.address,
@@ -486,36 +348,9 @@ const make = (options: Options) =>
       Effect.suspend(() => {
         isClosing = true
         for (const socket of clients) socket.destroy()
-        return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(asked(directory.close(gateway))), 1000))
+        return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(hosts.asked(directory.close(gateway))), 1000))
       })
     )
-    yield* renew
-    yield* readPeers
-    // A notification may be lost: a timer is beside it.
-    yield* every(FleetMessages.beatMs, Effect.all([renew, lose, readHosts, readPeers], { discard: true }))
-    yield* every(carryMs, touchCarried)
-    yield* every(
-      tidyMs,
-      Effect.suspend(() => asked(directory.tidy))
-    )
-    let isReading = false
-    yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        directory.onChange(() => {
-          if (isReading) return
-          isReading = true
-          fork(
-            Effect.zipRight(
-              Effect.sleep(20),
-              Effect.suspend(() => {
-                isReading = false
-                return readHosts
-              })
-            )
-          )
-        })
-      ),
-      (stop) => Effect.sync(stop)
-    )
+    yield* hosts.start
     return { address }
   })

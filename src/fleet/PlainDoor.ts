@@ -13,6 +13,7 @@ import { Code } from "../protocol/Failure.js"
 import * as Wire from "../protocol/Wire.js"
 import type { Shape as Directory, Placement } from "./FleetDirectory.js"
 import type { FleetLink } from "./FleetLink.js"
+import * as FleetMetrics from "./FleetMetrics.js"
 import * as MessageReader from "./MessageReader.js"
 import type { Place, SessionIds } from "./SessionIds.js"
 import * as Upstream from "./Upstream.js"
@@ -124,7 +125,10 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
         if (isChanged) return resume(Effect.void)
         wake = () => resume(Effect.void)
       })
-      const until = performance.now() + waitMs
+      const askedAt = performance.now()
+      const until = askedAt + waitMs
+      const count = (outcome: FleetMetrics.PlacementOutcome) =>
+        FleetMetrics.placed(outcome, performance.now() - askedAt)
       let ticket: number | undefined
       yield* Effect.addFinalizer(() =>
         ticket === undefined ? Effect.void : Effect.forkDaemon(Effect.ignore(directory.quit(ticket)))
@@ -136,15 +140,22 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
           directory.place({ key, subject, labels, ticket, gateway, heard: ids }),
           () => undefined
         )
-        if (placed?._tag === "Placed") return placed
+        if (placed?._tag === "Placed") {
+          count("placed")
+          return placed
+        }
         if (placed?._tag === "OverQuota") {
+          count("quota")
           return yield* new Refused({
             code: Code.invalidRequest,
             message: `${subject} has as many sessions as its quota allows; end one first`
           })
         }
         const left = until - performance.now()
-        if (left <= 0) return yield* yield* noRoom
+        if (left <= 0) {
+          count(placed === undefined ? "failed" : "full")
+          return yield* yield* noRoom
+        }
         if (placed !== undefined && ticket === undefined) {
           ticket = yield* Effect.orElseSucceed(directory.wait(subject, labels, stayMs), () => undefined)
           // Whoever has a ticket is asked for again at once: a place may have been freed before.
@@ -179,7 +190,14 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
 
   const splice = (link: FleetLink, inner: string, { upstream, back }: Asked) =>
     Effect.acquireUseRelease(
-      Effect.sync(() => carry(link, inner)),
+      Effect.sync(() => {
+        const drop = carry(link, inner)
+        const uncount = FleetMetrics.carry(socket, upstream)
+        return () => {
+          drop()
+          uncount()
+        }
+      }),
       // Not interrupted: what was written last still leaves. It ends with either socket.
       () =>
         Effect.uninterruptible(Upstream.splice(socket, upstream, { toOne: back.release(), toOther: reader.release() })),
@@ -262,15 +280,26 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
   const resume = (id: Wire.RequestId, params: Record<string, unknown>, wanted: string) =>
     Effect.gen(function* () {
       const sealed = ids.open(wanted, subject)
-      if (sealed === undefined) return yield* lost(wanted)
+      if (sealed === undefined) {
+        FleetMetrics.resumed("unknown")
+        return yield* lost(wanted)
+      }
       const found = find(sealed)
-      if (found._tag === "Lost") return yield* lost(wanted, `: ${found.reason}`)
-      if (found._tag === "NotYet") return yield* goodbye(found.reason)
+      if (found._tag === "Lost") {
+        FleetMetrics.resumed("lost")
+        return yield* lost(wanted, `: ${found.reason}`)
+      }
+      const notYet = (reason: string) => {
+        FleetMetrics.resumed("later")
+        return goodbye(reason)
+      }
+      if (found._tag === "NotYet") return yield* notYet(found.reason)
       const { link } = found
       const asked = yield* Effect.catchAll(ask(link, id, { ...params, resumeSessionId: sealed.inner }), ({ message }) =>
-        goodbye(message)
+        notYet(message)
       )
       const { body } = asked
+      FleetMetrics.resumed(body._tag === "Error" ? "refused" : "resumed")
       if (body._tag === "Error") {
         return yield* new Refused({ code: body.code, message: body.message.replaceAll(sealed.inner, wanted) })
       }

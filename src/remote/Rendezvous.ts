@@ -226,8 +226,12 @@ const succeed = (response: ServerResponse, body: object) =>
 
 const invalid = (message: string): Refusal => ({ status: 400, code: "invalid_request", message })
 
-/** Reads the JSON of a request: null if it is none, undefined if it is too long. */
-const readBody = (request: IncomingMessage, onBody: (body: unknown) => void): void => {
+/**
+ * Reads the JSON of a request: null if it is none, undefined if it is too long.
+ *
+ * @category utilities
+ */
+export const readBody = (request: IncomingMessage, onBody: (body: unknown) => void): void => {
   const chunks: Array<Buffer> = []
   let size = 0
   request.on("data", (chunk: Buffer) => {
