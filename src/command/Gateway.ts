@@ -152,11 +152,11 @@ export const gateway = (flags: Flags) =>
         Gateway.layer(options).pipe(
           Layer.provide(FleetDirectory.FleetDirectory.layer({ leaseMs: options.leaseMs, quota })),
           Layer.provide(database),
-          Layer.provide(Metrics.layerOf(FleetMetrics.register)),
           provideInOrder(
-            Authenticator.layerRoleTokens({ operatorFile: consoleTokenFile, viewerFile: consoleViewerTokenFile })
-          ),
-          provideInOrder(ListenConfig.layerAuth(auth))
+            ListenConfig.layerAuth(auth),
+            Authenticator.layerRoleTokens({ operatorFile: consoleTokenFile, viewerFile: consoleViewerTokenFile }),
+            Metrics.layerOf(FleetMetrics.register)
+          )
         )
       ),
       Effect.provide(Logging.layer({ logFormat, logLevel }))
