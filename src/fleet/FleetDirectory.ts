@@ -10,12 +10,13 @@
 import { randomBytes } from "node:crypto"
 import type { MigrationError } from "@effect/sql/Migrator"
 import { SqlClient } from "@effect/sql/SqlClient"
-import type { SqlError } from "@effect/sql/SqlError"
+import { SqlError } from "@effect/sql/SqlError"
 import * as SqlSchema from "@effect/sql/SqlSchema"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { DirectoryNotices } from "./DirectoryNotices.js"
@@ -197,6 +198,8 @@ const isTransient = ({ cause }: SqlError): boolean =>
 
 const asked = <A>(effect: Effect.Effect<A, SqlError | ParseError>): Asked<A> =>
   effect.pipe(
+    // A transaction whose connection is lost cannot be rolled back either, which is a defect for the client of the database.
+    Effect.catchSomeDefect((defect) => (defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none())),
     Effect.retry({ times: 1, while: (error) => error._tag === "SqlError" && isTransient(error) }),
     Effect.mapError(
       (error) => new DirectoryUnavailable({ message: `the directory cannot be asked: ${reasonOf(error)}` })
