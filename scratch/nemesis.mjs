@@ -250,7 +250,6 @@ const makeClient = (number) => {
     }
     if (answer.result === undefined) return
     stats.resumed++
-    for (const connection of old) connection.endSeq = one.lastSeq
     const { connection, ready } = answer
     one.connection = connection
     for (;;) {
@@ -268,6 +267,8 @@ const makeClient = (number) => {
       for (const { seq, chunk } of result.chunks) take(seq, chunk)
       if (result.chunks.length === 0) break
     }
+    // What was on its way to a gateway that was frozen may still come; what was made since must not.
+    for (const connection of old) connection.endSeq = Math.min(connection.endSeq, one.lastSeq)
     ready()
   }
 
