@@ -124,7 +124,7 @@ export const proxy = (port) =>
 const program = (args, env, isReady) => {
   let child
   const one = { pid: undefined, log: "", isFrozen: false }
-  one.start = async () => {
+  const launch = () => {
     one.log = ""
     child = spawn(process.execPath, [binary, ...args], {
       env: { ...process.env, ...env },
@@ -136,13 +136,21 @@ const program = (args, env, isReady) => {
         one.log = (one.log + text).slice(-200_000)
       })
     }
-    await until(`${args.join(" ")} is ready`, () => isReady(one.log))
+  }
+  const hasEnded = () => child.exitCode !== null || child.signalCode !== null
+  one.start = async () => {
+    launch()
+    await until(`${args.join(" ")} is ready`, async () => {
+      // As a supervisor does: a gateway gives up if its database is away when it starts.
+      if (hasEnded()) {
+        await sleep(500)
+        launch()
+      }
+      return isReady(one.log)
+    })
   }
   one.kill = (signal) => child.kill(signal)
-  one.gone = () =>
-    child.exitCode !== null || child.signalCode !== null
-      ? Promise.resolve()
-      : new Promise((resolve) => child.once("exit", () => resolve()))
+  one.gone = () => (hasEnded() ? Promise.resolve() : new Promise((resolve) => child.once("exit", () => resolve())))
   return one
 }
 

@@ -82,7 +82,7 @@ const run = typed(
     flags: {
       ...serverFlags,
       session,
-      labels: Flag.texts("label", "LABEL", where, "what the host must have, if the server is a fleet"),
+      label: Flag.text("label", "TEXT", where, "what the host must have, if the server is a fleet: gpu,eu"),
       tty: Flag.toggle("tty", how, "allocate a terminal, and forward keys, window size and signals", { short: "t" }),
       cwd: Flag.text("cwd", "DIR", how, "the working directory", { defaultText: "the current one, or the server's" }),
       timeout: Flag.duration("timeout", how, "terminate it after this time: 90, 90s, 1.5m, 200ms"),
@@ -101,10 +101,11 @@ const run = typed(
       ["exec-server run --detach --url ws://127.0.0.1:8080 -- make all", "left running on a server"]
     ]
   },
-  ({ timeout, ...flags }, { rest }) =>
+  ({ timeout, label, ...flags }, { rest }) =>
     lazily(async () => {
       const { run } = await import("./Run.js")
-      return run({ ...flags, timeoutMs: timeout, target: targetOf(flags), argv: rest })
+      const labels = label?.split(",")
+      return run({ ...flags, timeoutMs: timeout, target: targetOf({ ...flags, labels }), argv: rest })
     })
 )
 
