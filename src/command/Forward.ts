@@ -84,6 +84,9 @@ export const forward = ({ connect, tokenFile, insecure, texts }: Options) =>
     }
     const config = { ...loaded, insecure }
     const listen = yield* ListenConfig.parse(config)
+    if (listen._tag !== "Remote" && listen._tag !== "Direct") {
+      return yield* Effect.dieMessage(`forward has settings of ${listen._tag}`)
+    }
     const variables = ServerSecrets.select(process.env)
     const loadToken = Effect.suspend(() => Token.load({ tokenFile, variables }))
     const token = yield* loadToken
@@ -104,7 +107,7 @@ export const forward = ({ connect, tokenFile, insecure, texts }: Options) =>
       Effect.flatMap(Transport, ({ run }) => run(serve))
     )
     yield* (config.exitOnStdinClose ? Effect.raceFirst(served, stdinClosed) : served).pipe(
-      Effect.provide(ListenConfig.layer(listen, announceRegistration)),
+      Effect.provide(ListenConfig.layerRemote(listen, announceRegistration)),
       Effect.provide(Logging.layer(config)),
       (served) => Effect.zipRight(MemoryTuning.tuneServer, served)
     )

@@ -116,6 +116,14 @@ export class RendezvousRouter {
     })
   }
 
+  /** Disconnects the executor, and with it its clients. Another one may come at once. */
+  disconnect(reason: string): void {
+    const { executor } = this
+    if (executor === undefined) return
+    executor.close(code.later, reason)
+    this.removeExecutor(executor)
+  }
+
   /** Ends every connection. */
   close(reason: string): void {
     for (const { socket } of this.clients) socket.close(1001, reason)

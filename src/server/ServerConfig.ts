@@ -265,6 +265,19 @@ export const settings = {
       "relay: clients come through a rendezvous; direct: dial one client, with requests signed by --aws-sigv4",
       { choices: remoteTransports, placeholder: "TRANSPORT" }
     ),
+    labels: make<"list", ReadonlyArray<string>>(
+      "list",
+      [],
+      "as a host of a fleet: what this machine has, such as gpu,eu, for clients that ask for it",
+      { shown: "none", placeholder: "LABEL,..." }
+    ),
+    // Undefined unless given: it makes this server a host of a fleet.
+    capacity: make<"count", number | undefined>(
+      "count",
+      undefined,
+      "as a host of a fleet: most sessions that its gateways place here",
+      { shown: "--max-sessions", placeholder: "N" }
+    ),
     awsSigv4: flag(false, "sign requests by AWS Signature Version 4, for --remote-transport direct"),
     awsProfile: maybe("the profile with the keys, instead of AWS_ACCESS_KEY_ID or AWS_PROFILE", {
       placeholder: "PROFILE"

@@ -203,7 +203,7 @@ describe("a mistake on the command line", () => {
     ],
     [
       ["--log-level=debug", "ps"],
-      "exec-server ps does not take --log-level, which is a flag of `exec-server`, `exec-server rendezvous`, `exec-server forward`, `exec-server service print`, `exec-server config print`"
+      "exec-server ps does not take --log-level, which is a flag of `exec-server`, `exec-server rendezvous`, `exec-server forward`, `exec-server gateway`, `exec-server service print`, `exec-server config print`"
     ],
     [["cp", "--follow"], "exec-server cp does not take --follow, which is a flag of `exec-server logs`"],
     [["--detach"], "exec-server does not take --detach, which is a flag of `exec-server run`"],
