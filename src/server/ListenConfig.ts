@@ -8,7 +8,6 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import * as Match from "effect/Match"
 import type * as HostTransport from "../fleet/HostTransport.js"
 import { isLoopback } from "../internal/Loopback.js"
 import * as ServerSecrets from "../internal/ServerSecrets.js"
@@ -383,27 +382,22 @@ export const layerRemote = (
   config: Extract<ListenConfig, { readonly _tag: "Remote" | "Direct" }>,
   onRegistered: (environmentId: string) => Effect.Effect<void>
 ): Layer.Layer<Transport, EndpointError> =>
-  Match.valueTags(config, {
-    Remote: ({ auth, ...options }) =>
-      // Servers that listen need not load it.
-      Layer.unwrapEffect(
-        Effect.map(
-          Effect.promise(() => import("../remote/RemoteTransport.js")),
-          (RemoteTransport) =>
-            Layer.provide(RemoteTransport.layer({ ...options, onRegistered }), RemoteAuth.RemoteAuth.layerBearer(auth))
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const RemoteTransport = yield* Effect.promise(() => import("../remote/RemoteTransport.js"))
+      if (config._tag === "Remote") {
+        const { auth, _tag: _, ...options } = config
+        return Layer.provide(
+          RemoteTransport.layer({ ...options, onRegistered }),
+          RemoteAuth.RemoteAuth.layerBearer(auth)
         )
-      ),
-    Direct: ({ target, auth }) =>
-      Layer.unwrapEffect(
-        Effect.gen(function* () {
-          const [RemoteTransport, SigV4] = yield* Effect.promise(() =>
-            Promise.all([import("../remote/RemoteTransport.js"), import("../remote/SigV4.js")])
-          )
-          const options = { target, transport: "direct", onRegistered } as const
-          return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
-        })
-      )
-  })
+      }
+      const { auth, target } = config
+      const SigV4 = yield* Effect.promise(() => import("../remote/SigV4.js"))
+      const options = { target, transport: "direct", onRegistered } as const
+      return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
+    })
+  )
 
 /**
  * The transport for the settings. Calls `onRegistered` after each registration of an environment.
