@@ -20,7 +20,7 @@ const sample = (key: ServerConfig.Key): string => {
     case "choice":
       return choices[0] ?? ""
     case "list":
-      return item.is(text) ? text : "NAME,OTHER"
+      return [text, "NAME,OTHER", "memory=2g,pids=7"].find((list) => list.split(",").every(item.is)) ?? ""
     case "text":
       return text
   }
