@@ -55,6 +55,9 @@ const apart = {
     }))
 }
 
+// Large, and needed by few: what a gateway's database needs is loaded from its package.
+const external = ["pg", "@electric-sql/pglite"]
+
 /** Bundles a program, and returns the name of its file. */
 const bundle = async (kind, entry, left = []) => {
   const { outputFiles } = await build({
@@ -64,7 +67,7 @@ const bundle = async (kind, entry, left = []) => {
     target: "node20",
     format: "cjs",
     plugins: [apart],
-    external: ["node-pty", ...left],
+    external: ["node-pty", ...external, ...left],
     // What is loaded later is required, by the function that dist/bin.js passes.
     supported: { "dynamic-import": false },
     write: false,
@@ -87,6 +90,7 @@ const bundle = async (kind, entry, left = []) => {
 const server = await bundle("server", "binServer.ts", [
   "../remote/RemoteTransport.js",
   "../remote/SigV4.js",
+  "../fleet/HostTransport.js",
   "./McpServing.js"
 ])
 const commands = await bundle("commands", "bin.ts")

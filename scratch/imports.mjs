@@ -20,6 +20,7 @@ const order = [
   "session",
   "transport",
   "remote",
+  "fleet",
   "server",
   "upgrade",
   "client",

@@ -11,7 +11,8 @@ import * as ServerConfig from "../server/ServerConfig.js"
 import { announce } from "./Announce.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as Flag from "./Flag.js"
-import { type Command, typed } from "./Grammar.js"
+import type { List as FleetList } from "./Fleet.js"
+import { type Command, make, typed } from "./Grammar.js"
 import type { LocalSignals } from "./LocalSignals.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 import type { Target } from "./Target.js"
@@ -20,6 +21,7 @@ import type { Target } from "./Target.js"
 const where = "Which server"
 const how = "How it runs"
 const what = "What it does"
+const limits = "What it may use"
 const output = "Output"
 
 const json = Flag.toggle("json", output, "print JSON, a line for each item, instead of text for people")
@@ -50,13 +52,14 @@ const session = Flag.text("session", "ID", where, "the session to resume, as pri
 /** The flags of a command that select the server and the session. */
 type TargetFlags = { readonly [K in keyof Target]?: Target[K] }
 
-const targetOf = ({ url, env, environments, tokenFile, insecure = false, session }: TargetFlags): Target => ({
+const targetOf = ({ url, env, environments, tokenFile, insecure = false, session, labels }: TargetFlags): Target => ({
   url,
   env,
   environments,
   tokenFile,
   insecure,
-  session
+  session,
+  labels
 })
 
 const reference = {
@@ -80,10 +83,23 @@ const run = typed(
     flags: {
       ...serverFlags,
       session,
+      label: Flag.text("label", "TEXT", where, "what the host must have, if the server is a fleet: gpu,eu"),
       tty: Flag.toggle("tty", how, "allocate a terminal, and forward keys, window size and signals", { short: "t" }),
       cwd: Flag.text("cwd", "DIR", how, "the working directory", { defaultText: "the current one, or the server's" }),
       timeout: Flag.duration("timeout", how, "terminate it after this time: 90, 90s, 1.5m, 200ms"),
       set: Flag.texts("set", "NAME=VALUE", how, "set a variable, in addition to the server's"),
+      memory: Flag.text("memory", "SIZE", limits, "memory with its descendants: 512m, 2g; needs a cgroup", {
+        short: "m"
+      }),
+      cpus: Flag.text("cpus", "N", limits, "processors with its descendants, such as 1.5; needs a cgroup"),
+      pidsLimit: Flag.text("pids-limit", "N", limits, "processes and threads with its descendants; needs a cgroup"),
+      ulimit: Flag.texts(
+        "ulimit",
+        "NAME=VALUE",
+        limits,
+        "a limit of each process: nofile=N, fsize=SIZE, core=SIZE, cpu=SECONDS, as=SIZE"
+      ),
+      nice: Flag.text("nice", "N", limits, "its priority, from 0 to 19, the lowest"),
       detach: Flag.toggle("detach", how, "leave it running, and print the id of its session", {
         short: "d"
       }),
@@ -95,13 +111,16 @@ const run = typed(
     examples: [
       ["exec-server run -- make test", "on this machine"],
       ["exec-server run --tty --url ws://127.0.0.1:8080 -- bash", "a shell on a server"],
+      ["exec-server run --ulimit nofile=64 --nice 10 -- make test", "with limits"],
       ["exec-server run --detach --url ws://127.0.0.1:8080 -- make all", "left running on a server"]
     ]
   },
-  ({ timeout, ...flags }, { rest }) =>
+  ({ timeout, memory, cpus, pidsLimit, ulimit, nice, label, ...flags }, { rest }) =>
     lazily(async () => {
       const { run } = await import("./Run.js")
-      return run({ ...flags, timeoutMs: timeout, target: targetOf(flags), argv: rest })
+      const limits = { memory, cpus, pidsLimit, ulimit, nice }
+      const target = targetOf({ ...flags, labels: label?.split(",") })
+      return run({ ...flags, timeoutMs: timeout, limits, target, argv: rest })
     })
 )
 
@@ -596,6 +615,254 @@ const rendezvous = typed(
   [rendezvousToken]
 )
 
+const forward = typed(
+  ["forward"],
+  {
+    summary: "Registers an existing server as a remote environment, and passes its clients on to it.",
+    note: "Needs --connect, --remote and --environment-id. While the server is down, clients are turned away; the environment stays registered.",
+    flags: {
+      connect: Flag.text("connect", "URL", where, "the server to pass clients on to: ws://, wss:// or unix:///PATH"),
+      tokenFile: serverFlags.tokenFile,
+      insecure: Flag.toggle("insecure", where, "send tokens over plain ws:// and http:// to another machine as well"),
+      remote: Flag.ofSetting("remote"),
+      environmentId: Flag.ofSetting("environmentId"),
+      remoteTokenFile: Flag.ofSetting("remoteTokenFile"),
+      remoteProfile: Flag.ofSetting("remoteProfile"),
+      remoteIdentity: Flag.ofSetting("remoteIdentity"),
+      remoteTransport: Flag.ofSetting("remoteTransport"),
+      awsSigv4: Flag.ofSetting("awsSigv4"),
+      awsProfile: Flag.ofSetting("awsProfile"),
+      awsRegion: Flag.ofSetting("awsRegion"),
+      awsService: Flag.ofSetting("awsService"),
+      exitOnStdinClose: Flag.ofSetting("exitOnStdinClose"),
+      logFormat: Flag.ofSetting("logFormat"),
+      logLevel: Flag.ofSetting("logLevel")
+    },
+    examples: [
+      [
+        "exec-server forward --connect URL --remote URL --environment-id my-env",
+        "with the registry's token in EXEC_SERVER_REMOTE_TOKEN"
+      ]
+    ]
+  },
+  ({ connect, tokenFile, insecure, ...texts }) =>
+    Effect.gen(function* () {
+      const { forward } = yield* Effect.promise(() => import("./Forward.js"))
+      yield* forward({ connect, tokenFile, insecure, texts })
+    })
+)
+
+const fleet = "The fleet"
+
+const gateway = typed(
+  ["gateway"],
+  {
+    summary: "Runs a gateway of a fleet: one address for the sessions of many machines.",
+    note: "Hosts are servers with --remote, --environment-id and --labels or --capacity. Gateways with the same database are one fleet.",
+    flags: {
+      listen: Flag.withDefault(
+        Flag.text("listen", "URL", listening, "where to listen: ws://IP:PORT, or wss:// with a certificate"),
+        "ws://127.0.0.1:0"
+      ),
+      ownUrl: Flag.text(
+        "own-url",
+        "URL",
+        listening,
+        "where hosts reach this gateway and no other one: ws://HOST:PORT; needed with several gateways on 0.0.0.0",
+        { defaultText: "the address it listens on" }
+      ),
+      ...tls,
+      database: Flag.withDefault(
+        Flag.text(
+          "database",
+          "URL",
+          fleet,
+          "the directory: postgres://USER@HOST/NAME for any number of gateways, or file:DIR for one"
+        ),
+        "file:exec-server-fleet"
+      ),
+      quota: Flag.text("quota", "N", fleet, "most sessions of a subject that has no quota of its own", {
+        defaultText: "any number"
+      }),
+      wait: Flag.duration("wait", fleet, "how long a client waits for a place, such as 8s (the default)"),
+      lease: Flag.duration(
+        "lease",
+        fleet,
+        "a host that was not heard for so long is lost, such as 15s (the default); the same for all gateways"
+      ),
+      executorSecretFile: secretFile("executor", "host", ", instead of EXEC_SERVER_EXECUTOR_SECRET"),
+      executorTokenFile: Flag.text(
+        "executor-token-file",
+        "FILE",
+        access,
+        "a file with one token for all hosts, instead of EXEC_SERVER_EXECUTOR_TOKEN",
+        { defaultText: "no authentication" }
+      ),
+      wsAuth: Flag.choice(
+        "ws-auth",
+        "MODE",
+        ServerConfig.authModes,
+        access,
+        `how clients authenticate, with a bearer token: ${ServerConfig.authModes.join(" or ")}`,
+        { defaultText: "not at all: programs of the same user on this machine" }
+      ),
+      wsTokenFile: Flag.text("ws-token-file", "FILE", access, "a file with the capability token"),
+      wsSharedSecretFile: Flag.text("ws-shared-secret-file", "FILE", access, "the secret of signed bearer tokens"),
+      wsIssuer: Flag.text("ws-issuer", "TEXT", access, "the required issuer of signed bearer tokens"),
+      wsAudience: Flag.text("ws-audience", "TEXT", access, "the required audience of signed bearer tokens"),
+      consoleTokenFile: Flag.text(
+        "console-token-file",
+        "FILE",
+        access,
+        "a file with the token of operators, for `exec-server fleet` and the page of the fleet"
+      ),
+      consoleViewerTokenFile: Flag.text(
+        "console-viewer-token-file",
+        "FILE",
+        access,
+        "a file with the token of viewers, who may look at the fleet and change nothing"
+      ),
+      insecure: Flag.toggle("insecure", access, "allow a public address without authentication"),
+      logFormat: Flag.withDefault(
+        Flag.choice("log-format", "FORMAT", ServerConfig.logFormats, logging, "the log format: text or json"),
+        "text"
+      ),
+      logLevel: Flag.withDefault(
+        Flag.choice(
+          "log-level",
+          "LEVEL",
+          ServerConfig.logLevels,
+          logging,
+          `the log level on stderr: ${ServerConfig.logLevels.join(", ")}`
+        ),
+        "info"
+      )
+    },
+    examples: [
+      ["exec-server gateway --listen ws://127.0.0.1:8000", "alone, with its directory in a folder"],
+      ["exec-server gateway --database postgres://fleet@db/fleet", "one of several"]
+    ]
+  },
+  (flags) =>
+    Effect.gen(function* () {
+      // Loaded here only: servers do not need it.
+      const { gateway } = yield* Effect.promise(() => import("./Gateway.js"))
+      yield* gateway(flags)
+    })
+)
+
+const watch = Flag.toggle("watch", output, "print the list again whenever it changes", { short: "w" })
+
+const hostId = { name: "HOST", help: "the id of the host" }
+
+/** A list of the fleet: `fleet hosts`. */
+const fleetList = (what: FleetList, summary: string) =>
+  typed(["fleet", what], { summary, flags: { ...serverFlags, watch, json } }, (flags) =>
+    lazily(async () => {
+      const { list } = await import("./Fleet.js")
+      return list({ target: targetOf(flags), json: flags.json, watch: flags.watch, what, query: {} })
+    })
+  )
+
+/** A change of one host: `fleet cordon HOST`. */
+const fleetHost = (action: "cordon" | "ready" | "forget", summary: string) =>
+  typed(["fleet", action], { summary, words: [hostId], flags: serverFlags }, (flags, { words: [host = ""] }) =>
+    lazily(async () => {
+      const { changeHost } = await import("./Fleet.js")
+      return changeHost({ target: targetOf(flags), host, action, deadlineMs: undefined })
+    })
+  )
+
+const fleetSessions = typed(
+  ["fleet", "sessions"],
+  {
+    summary: "Lists the sessions of a fleet, or those that were lost in the last hour.",
+    flags: {
+      ...serverFlags,
+      host: Flag.text("host", "ID", what, "those of one host"),
+      subject: Flag.text("subject", "TEXT", what, "those of one subject"),
+      lost: Flag.toggle("lost", what, "those that were lost, with the reason"),
+      watch,
+      json
+    }
+  },
+  ({ host, subject, lost, ...flags }) =>
+    lazily(async () => {
+      const { list } = await import("./Fleet.js")
+      const query = { host, subject, lost: lost ? "true" : undefined }
+      return list({ target: targetOf(flags), json: flags.json, watch: flags.watch, what: "sessions", query })
+    })
+)
+
+const fleetDrain = typed(
+  ["fleet", "drain"],
+  {
+    summary: "Places nothing more on a host, and shuts it down when its sessions have ended, or at a deadline.",
+    words: [hostId],
+    flags: {
+      ...serverFlags,
+      deadline: Flag.duration("deadline", what, "end what is left after this time, such as 30m")
+    },
+    examples: [["exec-server fleet drain h7 --deadline 30m --url wss://fleet", "before maintenance"]]
+  },
+  ({ deadline, ...flags }, { words: [host = ""] }) =>
+    lazily(async () => {
+      const { changeHost } = await import("./Fleet.js")
+      return changeHost({ target: targetOf(flags), host, action: "drain", deadlineMs: deadline })
+    })
+)
+
+const fleetQuota = typed(
+  ["fleet", "quota"],
+  {
+    summary: "Lists the quotas of subjects, or sets that of one.",
+    words: [{ name: "SUBJECT", help: "the subject, as `fleet sessions` lists it", isRepeated: true }],
+    flags: {
+      ...serverFlags,
+      sessions: Flag.text("sessions", "N", what, "its most sessions, or `default` for that of the gateways"),
+      json
+    },
+    examples: [["exec-server fleet quota jwt:alice@idp --sessions 20 --url wss://fleet", "set a quota"]]
+  },
+  (flags, { words }) =>
+    lazily(async () => {
+      const { quota } = await import("./Fleet.js")
+      return quota({ target: targetOf(flags), json: flags.json, subjects: words, sessions: flags.sessions })
+    })
+)
+
+const fleetEnd = typed(
+  ["fleet", "end"],
+  {
+    summary: "Ends a session of a fleet, and the processes in it.",
+    words: [{ name: "SESSION", help: "the session, as `fleet sessions` lists it" }],
+    flags: serverFlags
+  },
+  (flags, { words: [session = ""] }) =>
+    lazily(async () => {
+      const { end } = await import("./Fleet.js")
+      return end({ target: targetOf(flags), session })
+    })
+)
+
+const fleetGroup = make(
+  ["fleet"],
+  { summary: "Shows and operates a fleet, with the token of an operator.", flags: [] },
+  undefined,
+  [
+    fleetList("hosts", "Lists the hosts of a fleet, with their load."),
+    fleetSessions,
+    fleetList("waiting", "Lists the clients that wait for a place, in their order."),
+    fleetList("gateways", "Lists the gateways of a fleet."),
+    fleetHost("cordon", "Places nothing more on a host; its sessions go on."),
+    fleetDrain,
+    fleetHost("ready", "Places sessions on a host again."),
+    fleetHost("forget", "Removes a host that has left or was lost."),
+    fleetQuota,
+    fleetEnd
+  ]
+)
+
 /** All commands except those of `Cli`. */
 export const all: ReadonlyArray<Command> = [
   run,
@@ -614,5 +881,8 @@ export const all: ReadonlyArray<Command> = [
   mcp,
   schema,
   e2b,
-  rendezvous
+  rendezvous,
+  forward,
+  gateway,
+  fleetGroup
 ]

@@ -13,6 +13,8 @@ import * as ClientError from "../client/ClientError.js"
 import type * as ExecClient from "../client/ExecClient.js"
 import * as NoiseLink from "../client/NoiseLink.js"
 import * as RelayLink from "../client/RelayLink.js"
+import * as Token from "../client/Token.js"
+import * as WebSocketLink from "../client/WebSocketLink.js"
 import * as Environment from "../environment/Environment.js"
 import * as EnvironmentConfig from "../environment/EnvironmentConfig.js"
 import * as EnvironmentManager from "../environment/EnvironmentManager.js"
@@ -35,6 +37,8 @@ export interface Target {
   readonly insecure: boolean
   /** The session to resume. */
   readonly session: string | undefined
+  /** What the host must have, if the server is a fleet. */
+  readonly labels?: ReadonlyArray<string> | undefined
 }
 
 /** Why there is no connection to the target. */
@@ -92,11 +96,22 @@ const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | unde
     return { ...entry, target: { ...entry.target, ...given } }
   })
 
+/** Adds the labels to the address of a fleet. */
+const labelled = (entry: EnvironmentConfig.Entry | undefined, labels: ReadonlyArray<string>) => {
+  if (labels.length === 0) return Either.right(entry)
+  if (entry?.target._tag !== "Url" || !/^wss?:/.test(entry.target.url)) {
+    return usage("--label needs the address of a fleet: --url ws://HOST:PORT or wss://HOST:PORT")
+  }
+  const url = new URL(entry.target.url)
+  for (const label of labels) url.searchParams.append("label", label)
+  return Either.right({ ...entry, target: { ...entry.target, url: url.href } })
+}
+
 const entryOf = (target: Target): Either.Either<EnvironmentConfig.Entry | undefined, EntryError> =>
   Either.gen(function* () {
     const entry = yield* findEntry(target)
     if (entry?.target._tag === "Url") yield* checkAddress(entry.target.url)
-    return entry
+    return yield* labelled(entry, target.labels ?? [])
   })
 
 /** Checks the flags and the configuration, without connecting. */
@@ -229,6 +244,26 @@ export const pathIn = (environment: Environment.Environment, path: string): stri
   const start = environment.isLocal ? process.cwd() : Either.getOrElse(startOf(environment), () => "/")
   return posix.resolve(start, path)
 }
+
+/** The HTTP address of a server, and the token for it: for requests beside the protocol. */
+export const httpOf = (
+  target: Target
+): Effect.Effect<
+  { readonly base: URL; readonly token: string | undefined },
+  EntryError | Token.TokenError | ClientError.InsecureSecret
+> =>
+  Effect.gen(function* () {
+    const entry = yield* entryOf(target)
+    if (entry?.target._tag !== "Url" || !/^wss?:/.test(entry.target.url)) {
+      return yield* usage("give --url or --env: a gateway of the fleet, at ws://HOST:PORT or wss://HOST:PORT")
+    }
+    yield* warnOfToken(entry)
+    const { url, tokenFile, insecure } = entry.target
+    const variables = entry.id === EnvironmentConfig.remoteId ? process.env : {}
+    const token = yield* Token.load({ tokenFile, variables })
+    yield* WebSocketLink.checkSecret(url, { token, insecure })
+    return { base: new URL(url.replace(/^ws/, "http")), token }
+  })
 
 /** The flags that select the same target, quoted for a shell. */
 export const flagsOf = ({ url, env, environments, tokenFile, insecure }: Target): string =>

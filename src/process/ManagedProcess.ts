@@ -29,6 +29,7 @@ import type { LimitReached } from "../protocol/Failure.js"
 import type { Signal } from "../protocol/Signals.js"
 import * as Denial from "../sandbox/Denial.js"
 import { type Child, type ChildSpec, ExitStatus, type Io, type SignalTarget } from "../spawn/Child.js"
+import * as ExitUsage from "../spawn/ExitUsage.js"
 import { type Allowance, unlimited } from "./Allowance.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
@@ -206,6 +207,8 @@ export class ManagedProcess extends ProcessView implements EventSource {
       nextSeq: this.nextSeq,
       exitSeq: this.exitSeq,
       denied: this.denied,
+      ...(this.used === undefined ? {} : { usage: this.used }),
+      outOfMemory: this.outOfMemory,
       failure: this.failure,
       restarts: this.restarts,
       outputBytes: this.outputBytes,
@@ -233,6 +236,8 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.nextSeq = frozen.nextSeq
     this.exitSeq = frozen.exitSeq
     this.denied = frozen.denied
+    this.used = frozen.usage
+    this.outOfMemory = frozen.outOfMemory
     this.failure = frozen.failure
     this.restarts = frozen.restarts
     this.outputBytes = frozen.outputBytes
@@ -439,7 +444,11 @@ export class ManagedProcess extends ProcessView implements EventSource {
   private listenTo(child: Child): void {
     child.listen({
       onOutput: (stream, bytes) => this.onOutput(stream, bytes),
-      onExit: (status) => this.advance(Event.LeaderReaped({ status, restart: !this.final && this.mayRestart(status) })),
+      onExit: (status, usage) => {
+        this.used = ExitUsage.add(this.used, usage)
+        this.outOfMemory = (usage?.oomKills ?? 0) > 0
+        this.advance(Event.LeaderReaped({ status, restart: !this.final && this.mayRestart(status) }))
+      },
       onOutputEnd: () => this.advance(Event.OutputEnded()),
       onStdinClosed: () => this.stdin?.close()
     })

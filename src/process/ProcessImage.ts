@@ -84,6 +84,19 @@ export const PolicyState = Schema.Struct({
 })
 export type PolicyState = typeof PolicyState.Type
 
+/** The limits of a child; their units are those of `ChildLimits`. */
+const LimitsState = Schema.Struct({
+  memoryBytes: Schema.optional(Schema.Number),
+  cpus: Schema.optional(Schema.Number),
+  pids: Schema.optional(Schema.Number),
+  openFiles: Schema.optional(Schema.Number),
+  fileSizeBytes: Schema.optional(Schema.Number),
+  coreBytes: Schema.optional(Schema.Number),
+  cpuSeconds: Schema.optional(Schema.Number),
+  addressSpaceBytes: Schema.optional(Schema.Number),
+  nice: Schema.optional(Schema.Number)
+})
+
 /** What is started again. */
 const SpecState = Schema.Struct({
   argv: Schema.Array(Schema.String),
@@ -91,7 +104,20 @@ const SpecState = Schema.Struct({
   cwd: Schema.String,
   env: Schema.Record({ key: Schema.String, value: Schema.String }),
   io: Schema.Union(Schema.TaggedStruct("Pty", size), Schema.TaggedStruct("Pipe", { stdin: Schema.Boolean })),
-  confinement: Schema.optional(ConfinementState)
+  confinement: Schema.optional(ConfinementState),
+  limits: Schema.optional(LimitsState)
+})
+
+/** What a process has used. */
+const UsageState = Schema.Struct({
+  userCpuMs: Schema.Number,
+  systemCpuMs: Schema.Number,
+  maxRssBytes: Schema.NullOr(Schema.Number),
+  majorFaults: Schema.Number,
+  readBytes: Schema.Number,
+  writeBytes: Schema.Number,
+  peakMemoryBytes: Schema.optional(Schema.Number),
+  oomKills: Schema.optional(Schema.Number)
 })
 
 /** A process, without what its supervisor knows of it. */
@@ -114,6 +140,9 @@ export const ProcessState = Schema.Struct({
   nextSeq: Schema.Number,
   exitSeq: count,
   denied: flag,
+  /** Of the children that have ended. */
+  usage: Schema.optional(UsageState),
+  outOfMemory: flag,
   failure: Schema.optionalWith(Schema.NullOr(Schema.String), { default: () => null }),
   restarts: count,
   outputBytes: count,

@@ -19,13 +19,14 @@ import type { TransportFailed } from "../transport/Transport.js"
 import type { DialError } from "./RelaySocket.js"
 
 /**
- * The waits between attempts: from one second, doubling up to half a minute. Each is cut by up to a half, so that
- * executors spread.
+ * The waits between attempts: from one second, doubling up to the longest. Each is cut by up to a half, so that executors
+ * spread.
  */
-const waits = Schedule.exponential("1 second").pipe(
-  Schedule.union(Schedule.spaced("30 seconds")),
-  Schedule.jitteredWith({ min: 0.5, max: 1 })
-)
+const waitsUpTo = (longest: Duration.DurationInput) =>
+  Schedule.exponential("1 second").pipe(
+    Schedule.union(Schedule.spaced(longest)),
+    Schedule.jitteredWith({ min: 0.5, max: 1 })
+  )
 
 /** A socket that lasted this long was served: the waits begin anew after it. In milliseconds. */
 const lastingMs = 20_000
@@ -50,12 +51,14 @@ export interface Options<S> {
   readonly open: Effect.Effect<S, DialError | TransportFailed>
   /** Serves an open socket. */
   readonly attach: (socket: S, hooks: Hooks) => void
+  /** The longest wait between two attempts; half a minute. */
+  readonly longestWait?: Duration.DurationInput
 }
 
 /** Serves the peers of one socket after another, until it is interrupted or `open` fails for good. */
 export const run = <S extends { readonly close: (code: number, reason: string) => void }, R>(
   serve: (peer: Peer) => Effect.Effect<void, never, R>,
-  { open, attach }: Options<S>
+  { open, attach, longestWait = "30 seconds" }: Options<S>
 ): Effect.Effect<void, TransportFailed, R> =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -71,7 +74,7 @@ export const run = <S extends { readonly close: (code: number, reason: string) =
       )
       const fork = yield* FiberSet.makeRuntime<R>()
       const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-      const driver = yield* Schedule.driver(waits)
+      const driver = yield* Schedule.driver(waitsUpTo(longestWait))
       const wait = Effect.orElse(driver.next(undefined), () => sleepNever)
 
       const accept: Hooks["accept"] = (peer, onEnded) => {

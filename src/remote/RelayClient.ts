@@ -12,7 +12,7 @@ import * as BinaryFrame from "../protocol/BinaryFrame.js"
 import { FramePool } from "../session/FramePool.js"
 import { RelayDriver, Turns } from "./RelayDriver.js"
 import * as RelayFrame from "./RelayFrame.js"
-import { RelayLimits } from "./RelayLimits.js"
+import { type Limits, RelayLimits } from "./RelayLimits.js"
 import * as RelaySocket from "./RelaySocket.js"
 import { RelayStream } from "./RelayStream.js"
 
@@ -67,11 +67,7 @@ export const connect = (
     Effect.gen(function* () {
       const limits = yield* RelayLimits
       const socket = yield* restore(RelaySocket.dial(url, { maxMessageBytes, headers }))
-      const stream = new RelayStream(
-        { limits, maxMessageBytes, budget: { used: 0 }, initiator: true },
-        performance.now()
-      )
-      const { link, gone } = present(socket, randomUUID(), stream)
+      const { link, gone } = over(socket, randomUUID(), { limits, maxMessageBytes })
       yield* Effect.addFinalizer(() =>
         Effect.suspend(() => {
           link.close()
@@ -82,7 +78,13 @@ export const connect = (
     })
   )
 
-const present = (socket: RelaySocket.RelaySocket, streamId: string, stream: RelayStream) => {
+/** A link over an open socket, which carries nothing else, and an effect that completes when the socket is gone. */
+export const over = (
+  socket: RelaySocket.RelaySocket,
+  streamId: string,
+  { limits, maxMessageBytes }: { readonly limits: Limits; readonly maxMessageBytes: number }
+): { readonly link: Link; readonly gone: Effect.Effect<void> } => {
+  const stream = new RelayStream({ limits, maxMessageBytes, budget: { used: 0 }, initiator: true }, performance.now())
   let events: LinkEvents | undefined
   let ending: string | undefined
   let told = false

@@ -53,6 +53,34 @@ export interface Options {
   /** The URL for executors, such as `wss://host`, behind a reverse proxy. */
   readonly publicUrl?: string | undefined
   readonly limits?: Partial<RendezvousLimits> | undefined
+  /** What a gateway of a fleet adds; not with `encrypted`. */
+  readonly extension?: Extension | undefined
+}
+
+/**
+ * The answer of an extension to a registration: further members of the response, and what it wants to be told later.
+ *
+ * @category models
+ */
+export interface Admitted {
+  readonly members: object
+  readonly about: unknown
+}
+
+/**
+ * What a gateway adds to a rendezvous: its own paths, and a say in who registers.
+ *
+ * @category models
+ */
+export interface Extension {
+  /** Answers a request to a path that the rendezvous does not have; false if there is nothing either. */
+  readonly onRequest: (request: IncomingMessage, response: ServerResponse) => boolean
+  /** The same for an upgrade. Calls `accepted` when the connection is no longer pending. */
+  readonly onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer, accepted: () => void) => boolean
+  /** Decides on a registration with the right token. The body is null if it is not JSON. */
+  readonly onRegister: (environmentId: string, body: unknown, onVerdict: (verdict: Admitted | Refusal) => void) => void
+  /** An executor has connected; `about` is from its registration. */
+  readonly onExecutor: (environmentId: string, about: unknown, router: RendezvousRouter) => void
 }
 
 /**
@@ -88,7 +116,8 @@ const defaults: RendezvousLimits = {
   maxStreamsPerClient: 16,
   maxMessageBytes: 67108864,
   // The longest message must fit, together with what a stream may have in flight.
-  maxQueuedBytesPerClient: 67108864 + 16777216
+  maxQueuedBytesPerClient: 67108864 + 16777216,
+  maxQueuedBytesPerEnvironment: 268435456
 }
 
 /** The most unused registrations of one environment. */
@@ -138,8 +167,12 @@ const parseTarget = (request: IncomingMessage): Target | undefined => {
   return { environmentId, action, query: new URLSearchParams(query) }
 }
 
-/** A refusal, in the format of registries. */
-interface Refusal {
+/**
+ * A refusal, in the format of registries.
+ *
+ * @category models
+ */
+export interface Refusal {
   readonly status: number
   readonly code: string
   readonly message: string
@@ -194,8 +227,12 @@ const succeed = (response: ServerResponse, body: object) =>
 
 const invalid = (message: string): Refusal => ({ status: 400, code: "invalid_request", message })
 
-/** Reads the JSON of a request: null if it is none, undefined if it is too long. */
-const readBody = (request: IncomingMessage, onBody: (body: unknown) => void): void => {
+/**
+ * Reads the JSON of a request: null if it is none, undefined if it is too long.
+ *
+ * @category utilities
+ */
+export const readBody = (request: IncomingMessage, onBody: (body: unknown) => void): void => {
   const chunks: Array<Buffer> = []
   let size = 0
   request.on("data", (chunk: Buffer) => {
@@ -225,7 +262,10 @@ const make = (options: Options) =>
     const limits = { ...defaults, ...options.limits }
     const runFork = Runtime.runFork(yield* Effect.runtime<never>())
     const routers = new Map<string, RendezvousRouter>()
-    const executorTickets = new Tickets<{ readonly registration: Registration | undefined }>(maxRegistrations)
+    const { extension } = options
+    const executorTickets = new Tickets<{ readonly registration: Registration | undefined; readonly about?: unknown }>(
+      maxRegistrations
+    )
     const clientTickets = new Tickets<true>(maxClientTickets)
     // Loaded if asked for: keys need ML-KEM-768.
     const desk: KeyDesk | undefined =
@@ -264,6 +304,7 @@ const make = (options: Options) =>
       (/^[A-Za-z0-9.:[\]-]+$/.test(headers.host ?? "") ? `${new URL(address).protocol}//${headers.host}` : address)
 
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+      if (extension?.onRequest(request, response) === true) return
       if (request.headers.origin !== undefined) return refuse(response, refusals.origin)
       if (request.url === "/readyz") return response.writeHead(request.method === "GET" ? 200 : 405, closing).end()
       const target = parseTarget(request)
@@ -274,6 +315,7 @@ const make = (options: Options) =>
       const token = action === "connect" ? options.clientToken : options.executorToken
       const wrongToken = tokenFault(token, environmentId, bearer(request))
       if (wrongToken !== undefined) return refuse(response, wrongToken)
+      if (extension !== undefined) return registerAt(extension, request, response, environmentId)
       if (desk === undefined) return register(request, response, environmentId, {})
       return readBody(request, (body) => {
         if (body === undefined) return refuse(response, refusals.body)
@@ -283,16 +325,33 @@ const make = (options: Options) =>
       })
     }
 
+    const registerAt = (
+      { onRegister }: Extension,
+      request: IncomingMessage,
+      response: ServerResponse,
+      environmentId: string
+    ) =>
+      readBody(request, (body) => {
+        if (body === undefined) return refuse(response, refusals.body)
+        return onRegister(environmentId, body, (verdict) =>
+          "status" in verdict ? refuse(response, verdict) : register(request, response, environmentId, verdict)
+        )
+      })
+
     /** Registers an executor, unless another one is connected and answers. */
     const register = (
       request: IncomingMessage,
       response: ServerResponse,
       environmentId: string,
-      { registration, members }: { readonly registration?: Registration; readonly members?: object }
+      {
+        registration,
+        members,
+        about
+      }: { readonly registration?: Registration; readonly members?: object; readonly about?: unknown }
     ) =>
       whenVacant(environmentId, (isVacant) => {
         if (!isVacant) return refuse(response, refusals.taken)
-        const ticket = executorTickets.issue(environmentId, { registration })
+        const ticket = executorTickets.issue(environmentId, { registration, about })
         const url = `${baseFor(request)}/cloud/environment/${environmentId}/executor?ticket=${ticket}`
         return succeed(response, { environment_id: environmentId, url, ...members })
       })
@@ -356,6 +415,7 @@ const make = (options: Options) =>
     server.on("upgrade", (request, socket, head) => {
       // Node.js has removed its own listener: without one, a connection reset would crash the rendezvous.
       socket.on("error", () => socket.destroy())
+      if (extension?.onUpgrade(request, socket, head, () => pending.accepted(request.socket)) === true) return
       const target = parseTarget(request)
       if (target === undefined) return refuseUpgrade(socket, refusals.path)
       const { environmentId, action, query } = target
@@ -380,6 +440,7 @@ const make = (options: Options) =>
           accept((router, relay) => {
             router.addExecutor(relay)
             if (ticket.registration !== undefined) desk?.connect(environmentId, ticket.registration)
+            extension?.onExecutor(environmentId, ticket.about, router)
           })
         }
       })

@@ -64,7 +64,7 @@ export const readSecret = (file: string): Either.Either<string, TokenFileError> 
   Either.filterOrLeft(readFile("secret", file), isLong, () => new TokenFileError({ message: tooShort(file) }))
 
 /** The credential of one role: one token for all environments, tokens derived from a secret, or none. */
-const readCredential = (
+export const readCredential = (
   role: EnvironmentToken.Role,
   files: { readonly token: string | undefined; readonly secret: string | undefined },
   variables: NodeJS.ProcessEnv

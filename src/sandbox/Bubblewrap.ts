@@ -19,19 +19,23 @@ import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as OsError from "../protocol/OsError.js"
 import { attempt, type ChildSpec, type ExitStatus, type Identity, SpawnError } from "../spawn/Child.js"
+import * as ChildLimits from "../spawn/ChildLimits.js"
 import type { LeaderState, NamespaceState } from "../spawn/ChildState.js"
 import type { Confinement } from "../spawn/Confinement.js"
+import * as ExitUsage from "../spawn/ExitUsage.js"
 import { Guard } from "../spawn/Guard.js"
 import {
   awaitEnd,
   type ConfinedHandover,
   ConfinedLauncher,
   handoverOf,
+  inCgroup,
   Launcher,
   type Leader,
   type LeaderHandover,
   makeExit,
   type Running,
+  refusalIn,
   run,
   statusOf
 } from "../spawn/Launcher.js"
@@ -125,8 +129,8 @@ const checkedOnce = <A, E>(check: Effect.Effect<A, E>): Effect.Effect<Effect.Eff
 
 /** Parses one line of `init`'s reports. */
 const parse = (line: string) => {
-  const [, word, number] = /^(started|failed|ended)(?: (\d+))?$/.exec(line) ?? []
-  return { word, number: Number(number ?? 0) }
+  const [, word, number, kilobytes] = /^(started|failed|ended)(?: (\d+))?(?: (\d+))?$/.exec(line) ?? []
+  return { word, number: Number(number ?? 0), bytes: Number(kilobytes ?? 0) * 1024 }
 }
 
 /** The longest line of `init`, in bytes. Longer lines are forged. */
@@ -165,6 +169,12 @@ const namespaceArguments = ({ confinement }: ChildSpec): Mounting.Mounting & { r
 const prefixNames = (env: ChildSpec["env"]): ChildSpec["env"] =>
   Object.fromEntries(Object.entries(env).map(([variable, value]) => [`+${variable}`, value]))
 
+/** The variable with the limits that `init` sets for the program. */
+const limitsOf = ({ limits }: ChildSpec): ChildSpec["env"] => {
+  const text = ChildLimits.textOf(limits)
+  return text === undefined ? {} : { LIMITS: text }
+}
+
 interface Needs {
   /** The path of the program. */
   readonly bubblewrap: string
@@ -187,9 +197,12 @@ const spawnBubblewrap = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: P
   const terminal = Posix.isTerminal(stdio) ? openSync(stdio.path, constants.O_RDWR | constants.O_NOCTTY) : -1
   const [stdin, stdout, stderr] = Posix.isTerminal(stdio) ? [terminal, terminal, terminal] : stdio
   try {
-    const outside = { cwd: spec.cwd, env: prefixNames(spec.env) }
-    const outer = run(trees, bubblewrap, argv, outside, [stdin, stdout, stderr, writeEnd, ...fds])
-    return { outer, reports: readEnd }
+    const outside = { cwd: spec.cwd, env: { ...prefixNames(spec.env), ...limitsOf(spec) } }
+    return inCgroup(trees, spec, (cgroup) => {
+      const all = [stdin, stdout, stderr, writeEnd, ...fds] as const
+      const outer = run(trees, bubblewrap, argv, outside, all, { cgroup: cgroup?.fd })
+      return { outer, cgroup, reports: readEnd }
+    })
   } catch (error) {
     closeSync(readEnd)
     throw error
@@ -240,6 +253,8 @@ interface Standing {
   readonly rest: string
   /** How the program has ended, as reported. */
   readonly ended: ExitStatus | undefined
+  /** The most resident memory of the program, as reported. */
+  readonly maxRssBytes: number | null
   /** Whether the server has killed it. */
   readonly killed: boolean
   /** Whether bubblewrap has ended, and that was reported. */
@@ -260,7 +275,7 @@ const enclose = (
   standing: Standing
 ) => {
   const { report, onExit } = makeExit()
-  let { rest, ended, killed: isKilled, over } = standing
+  let { rest, ended, maxRssBytes, killed: isKilled, over } = standing
   let reports: Socket | undefined
   let hasBegun = false
   if (confinement !== undefined && !over) needs.confined.add(outer.pid)
@@ -269,15 +284,17 @@ const enclose = (
   const begin = ({ onLine, onOver }: Reports) => {
     hasBegun = true
     const end = () =>
-      outer.onExit((status) => {
+      outer.onExit((status, usage) => {
         over = true
+        // Read before the cgroup is removed.
+        const all = ExitUsage.withCgroup(usage && { ...usage, maxRssBytes }, tree.usage())
         release()
         needs.confined.delete(outer.pid)
         tree.reaped()
         onOver(status)
         // Without a report, `init` was killed, and the whole namespace with it. A kill by the server outranks any
         // report.
-        report(isKilled && status._tag === "Signaled" ? status : (ended ?? status))
+        report(isKilled && status._tag === "Signaled" ? status : (ended ?? status), all)
       })
     if (fd === -1) return end()
     const stream = new Socket({ fd, readable: true, writable: false })
@@ -288,7 +305,10 @@ const enclose = (
       rest = lines.pop() ?? ""
       for (const line of lines) {
         const parsed = parse(line)
-        if (parsed.word === "ended") ended = decode(parsed.number)
+        if (parsed.word === "ended") {
+          ended = decode(parsed.number)
+          maxRssBytes = parsed.bytes
+        }
         onLine(parsed)
       }
       if (rest.length <= maxLine) return
@@ -334,6 +354,7 @@ const enclose = (
         reports: fd === -1 || (hasBegun && reports?.destroyed !== false) ? null : writer.descriptor(fd),
         rest,
         ended,
+        ...(maxRssBytes === null ? {} : { maxRssBytes }),
         killed: isKilled,
         confinement
       }
@@ -353,9 +374,9 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
     const refused = waits.refusal(false)
     if (refused !== undefined) return yield* refused
     const started = yield* attempt(() => spawnHolding(needs, spec, stdio))
-    const { outer } = started
-    const tree = needs.trees.track(outer.pid)
-    const fresh = { rest: "", ended: undefined, killed: false, over: false }
+    const { outer, cgroup } = started
+    const tree = needs.trees.track(outer.pid, cgroup)
+    const fresh = { rest: "", ended: undefined, maxRssBytes: null, killed: false, over: false }
     const space = enclose(needs, { ...started, tree, confinement: spec.confinement }, fresh)
 
     return yield* Effect.async<Leader, SpawnError>((resume) => {
@@ -395,7 +416,13 @@ const adopt = (needs: Omit<Needs, "bubblewrap">, state: LeaderState, namespace: 
       confinement,
       release
     },
-    { rest: namespace.rest, ended: namespace.ended, killed: namespace.killed, over }
+    {
+      rest: namespace.rest,
+      ended: namespace.ended,
+      maxRssBytes: namespace.maxRssBytes ?? null,
+      killed: namespace.killed,
+      over
+    }
   )
   const leader = space.leaderOf({
     ...(init === undefined ? {} : { init }),
@@ -431,10 +458,10 @@ const startWorker = (
         pid: outer.pid,
         signal: tree.signal,
         onExit: (listen) =>
-          outer.onExit((status) => {
+          outer.onExit((status, usage) => {
             release()
             tree.reaped()
-            listen(status)
+            listen(status, usage)
           })
       }
     } finally {
@@ -473,6 +500,8 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly handoverOfAll: LeaderHandover
     /** The pids of the roots of running confined programs' trees. */
     readonly confined: () => ReadonlySet<number>
+    /** Why these limits cannot be enforced for a child; undefined if they can. */
+    readonly refusalOf: (limits: ChildLimits.ChildLimits) => string | undefined
     /** Waits until all slow mounts that these paths lead to have answered; fails if one does not in time. */
     readonly probe: (paths: () => ReadonlyArray<string>) => Effect.Effect<void, SpawnError>
     /** Whether a path leads to a mount that may hang. */
@@ -513,6 +542,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
         handover,
         handoverOfAll: handoverOf(trees, handover),
         check: Effect.asVoid(program),
+        refusalOf: refusalIn(trees),
         confined: () => confined,
         probe: (paths) => MountProbe.check(mounts, trees, paths),
         mayHang: (path) => mounts.find(path) !== undefined,
@@ -552,7 +582,12 @@ const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = 
     yield* bubblewrap.check.pipe(
       Effect.mapError(({ message }) => new BubblewrapUnavailable({ message: `cannot contain processes: ${message}` }))
     )
-    return { confines: true, launch: bubblewrap.launch, handover: bubblewrap.handoverOfAll }
+    return {
+      confines: true,
+      refusalOf: bubblewrap.refusalOf,
+      launch: bubblewrap.launch,
+      handover: bubblewrap.handoverOfAll
+    }
   })
 )
 

@@ -8,6 +8,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import type * as HostTransport from "../fleet/HostTransport.js"
 import { isLoopback } from "../internal/Loopback.js"
 import * as ServerSecrets from "../internal/ServerSecrets.js"
 import { provideInOrder } from "../internal/Wiring.js"
@@ -16,6 +17,7 @@ import * as Registration from "../remote/Registration.js"
 import type { EndpointError } from "../remote/RelayEndpoint.js"
 import * as RemoteAuth from "../remote/RemoteAuth.js"
 import type * as RemoteTransport from "../remote/RemoteTransport.js"
+import type { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Authenticator from "../transport/Authenticator.js"
 import type * as Listener from "../transport/Listener.js"
 import * as ListenUrl from "../transport/ListenUrl.js"
@@ -60,6 +62,7 @@ export type ListenConfig = Data.TaggedEnum<{
     readonly auth: RemoteAuth.BearerOptions
   }
   Direct: Pick<RemoteTransport.Options, "target"> & { readonly auth: AwsKeys.Options }
+  Fleet: Pick<HostTransport.Options, "target" | "labels" | "capacity"> & { readonly auth: RemoteAuth.BearerOptions }
   WebSocket: {
     readonly address: Listener.Address
     readonly options: WebSocket.Options
@@ -167,6 +170,40 @@ const refuseConsole = ({ console: isOn, publicUrl }: ServerConfig): Either.Eithe
 /** Settings of relays, which have no meaning for a direct transport. */
 const relaySettings = ["remoteTokenFile", "remoteIdentity"] as const
 
+/** The settings of a host of a fleet. */
+const fleetSettings = ["labels", "capacity"] as const
+
+/** Labels, as hosts have and clients ask for them. */
+const labelPattern = /^[A-Za-z0-9_.:/=-]{1,63}$/
+
+/** The most labels of a host. */
+const maxLabels = 64
+
+const parseLabels = ({ labels }: ServerConfig): Either.Either<ReadonlyArray<string>, ConfigError> => {
+  const wrong = labels.find((label) => !labelPattern.test(label))
+  if (wrong !== undefined) {
+    return refuse(
+      `--labels: \`${wrong}\` is no label; one has up to 63 letters, digits and the characters . : / = _ and -`
+    )
+  }
+  return labels.length > maxLabels
+    ? refuse(`--labels: at most ${maxLabels}, not ${labels.length}`)
+    : Either.right(Array.from(new Set(labels)))
+}
+
+/** The most sessions that gateways place on one host. */
+const maxCapacity = 100_000
+
+const parseCapacity = ({ capacity, maxSessions }: ServerConfig): Either.Either<number, ConfigError> => {
+  if (capacity === undefined) return Either.right(Math.min(maxSessions, maxCapacity))
+  if (capacity < 1 || capacity > maxCapacity) {
+    return refuse(`--capacity must be from 1 to ${maxCapacity}, not ${capacity}`)
+  }
+  return capacity > maxSessions
+    ? refuse(`--capacity (${capacity}) is greater than --max-sessions (${maxSessions})`)
+    : Either.right(capacity)
+}
+
 /** The settings of signatures. */
 const awsSettings = ["awsSigv4", "awsProfile", "awsRegion", "awsService"] as const
 
@@ -177,7 +214,7 @@ const parseDirect = (config: ServerConfig) =>
   Either.gen(function* () {
     const { remote = "", environmentId = "", insecure } = config
     if (!config.awsSigv4) return yield* refuse("--remote-transport direct requires --aws-sigv4")
-    const useless = given(config, [...relaySettings, "remoteProfile"])
+    const useless = given(config, [...relaySettings, ...fleetSettings, "remoteProfile"])
     if (useless !== undefined) {
       return yield* refuse(`--${flagName(useless)} means nothing with --remote-transport direct`)
     }
@@ -205,6 +242,20 @@ const parseRemote = (config: ServerConfig) =>
     const target = yield* Registration.parseTarget(remote, environmentId)
     const auth = { tokenFile: remoteTokenFile, variables: ServerSecrets.select(process.env), insecure }
     yield* RemoteAuth.check(auth, target.url)
+    const ofFleet = given(config, fleetSettings)
+    if (ofFleet !== undefined) {
+      if (profile === "noise" || identityFile !== undefined) {
+        return yield* refuse(
+          `--${flagName(ofFleet)}: a fleet is not encrypted from end to end; its gateways read along`
+        )
+      }
+      return ListenConfig.Fleet({
+        target,
+        auth,
+        labels: yield* parseLabels(config),
+        capacity: yield* parseCapacity(config)
+      })
+    }
     return ListenConfig.Remote({ target, auth, profile, identityFile })
   }).pipe(Either.mapLeft(({ message }) => new ConfigError({ message })))
 
@@ -244,7 +295,13 @@ export const parse = (config: ServerConfig, passed?: Listener.Address): Either.E
       yield* checkMcp(config, false)
       return yield* config.remoteTransport === "direct" ? parseDirect(config) : parseRemote(config)
     }
-    const ofRemote = given(config, [...relaySettings, "remoteProfile", "remoteTransport", ...awsSettings])
+    const ofRemote = given(config, [
+      ...relaySettings,
+      ...fleetSettings,
+      "remoteProfile",
+      "remoteTransport",
+      ...awsSettings
+    ])
     if (ofRemote !== undefined) return yield* refuse(`--${flagName(ofRemote)} requires --remote`)
     const place = yield* Either.mapLeft(
       placeOf(config, tls !== undefined, passed),
@@ -306,12 +363,42 @@ export const serverFiles = (
   )
 }
 
-/** The authenticator for the settings. */
-const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> = Auth.$match({
+/**
+ * The authenticator for the settings.
+ *
+ * @category layers
+ */
+export const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> = Auth.$match({
   Nobody: () => Authenticator.layerNone,
   CapabilityToken: ({ source }) => Authenticator.layerCapabilityToken(source),
   SignedBearerToken: ({ rules }) => Authenticator.layerSignedBearerToken(rules)
 })
+
+/**
+ * The transport for an environment that one registry knows. Calls `onRegistered` after each registration.
+ *
+ * @category layers
+ */
+export const layerRemote = (
+  config: Extract<ListenConfig, { readonly _tag: "Remote" | "Direct" }>,
+  onRegistered: (environmentId: string) => Effect.Effect<void>
+): Layer.Layer<Transport, EndpointError> =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const RemoteTransport = yield* Effect.promise(() => import("../remote/RemoteTransport.js"))
+      if (config._tag === "Remote") {
+        const { auth, _tag: _, ...options } = config
+        return Layer.provide(
+          RemoteTransport.layer({ ...options, onRegistered }),
+          RemoteAuth.RemoteAuth.layerBearer(auth)
+        )
+      }
+      const { auth, target } = config
+      const SigV4 = yield* Effect.promise(() => import("../remote/SigV4.js"))
+      const options = { target, transport: "direct", onRegistered } as const
+      return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
+    })
+  )
 
 /**
  * The transport for the settings. Calls `onRegistered` after each registration of an environment.
@@ -321,27 +408,18 @@ const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretError> =
 export const layer = (
   config: ListenConfig,
   onRegistered: (environmentId: string) => Effect.Effect<void>
-): Layer.Layer<Transport, ListenError | EndpointError | Authenticator.SecretError> =>
+): Layer.Layer<Transport, ListenError | EndpointError | Authenticator.SecretError, SessionRegistry> =>
   ListenConfig.$match(config, {
     Stdio: () => Stdio.layer,
-    Remote: ({ auth, ...options }) =>
-      // Servers that listen need not load it.
+    Remote: (config) => layerRemote(config, onRegistered),
+    Direct: (config) => layerRemote(config, onRegistered),
+    Fleet: ({ auth, ...options }) =>
       Layer.unwrapEffect(
         Effect.map(
-          Effect.promise(() => import("../remote/RemoteTransport.js")),
-          (RemoteTransport) =>
-            Layer.provide(RemoteTransport.layer({ ...options, onRegistered }), RemoteAuth.RemoteAuth.layerBearer(auth))
+          Effect.promise(() => import("../fleet/HostTransport.js")),
+          (HostTransport) =>
+            Layer.provide(HostTransport.layer({ ...options, onRegistered }), RemoteAuth.RemoteAuth.layerBearer(auth))
         )
-      ),
-    Direct: ({ target, auth }) =>
-      Layer.unwrapEffect(
-        Effect.gen(function* () {
-          const [RemoteTransport, SigV4] = yield* Effect.promise(() =>
-            Promise.all([import("../remote/RemoteTransport.js"), import("../remote/SigV4.js")])
-          )
-          const options = { target, transport: "direct", onRegistered } as const
-          return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
-        })
       ),
     WebSocket: ({ address, options, auth, roles }) =>
       WebSocket.layer(address, options).pipe(

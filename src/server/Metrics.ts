@@ -31,44 +31,57 @@ const quantiles = [0.5, 0.99, 1].map((quantile) => ({
   labels: [MetricLabel.make("quantile", String(quantile))]
 }))
 
-/** The page, while the scope is open. */
-const make = Effect.gen(function* () {
-  ProcessMetrics.register()
-  SessionMetrics.register()
-  const handover = yield* Handover
-  const before = handover.adopted(CarriedCounters.part)
-  if (before !== undefined) CarriedCounters.adopt(before.state)
-  handover.contribute({ name: CarriedCounters.part, freeze: CarriedCounters.freeze })
-  const delay = yield* Effect.acquireRelease(
-    Effect.sync(() => {
-      const histogram = monitorEventLoopDelay({ resolution: delayResolutionMs })
-      histogram.enable()
-      return histogram
-    }),
-    (histogram) => Effect.sync(() => histogram.disable())
-  )
-  const measure = () => {
-    residentBytes.unsafeUpdate(process.memoryUsage.rss(), [])
-    for (const { percentile, labels } of quantiles) {
-      // The timer itself adds its resolution; the rest is delay.
-      const late =
-        delay.count === 0 ? 0 : delay.percentile(percentile) / nanosecondsPerSecond - delayResolutionMs / 1000
-      delaySeconds.unsafeUpdate(Math.max(0, late), labels)
+/** The page, while the scope is open. `register` makes metrics appear that nothing has changed yet. */
+const make = (register: () => void) =>
+  Effect.gen(function* () {
+    register()
+    const handover = yield* Handover
+    const before = handover.adopted(CarriedCounters.part)
+    if (before !== undefined) CarriedCounters.adopt(before.state)
+    handover.contribute({ name: CarriedCounters.part, freeze: CarriedCounters.freeze })
+    const delay = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const histogram = monitorEventLoopDelay({ resolution: delayResolutionMs })
+        histogram.enable()
+        return histogram
+      }),
+      (histogram) => Effect.sync(() => histogram.disable())
+    )
+    const measure = () => {
+      residentBytes.unsafeUpdate(process.memoryUsage.rss(), [])
+      for (const { percentile, labels } of quantiles) {
+        // The timer itself adds its resolution; the rest is delay.
+        const late =
+          delay.count === 0 ? 0 : delay.percentile(percentile) / nanosecondsPerSecond - delayResolutionMs / 1000
+        delaySeconds.unsafeUpdate(Math.max(0, late), labels)
+      }
+      delay.reset()
     }
-    delay.reset()
-  }
-  return {
-    contentType: Prometheus.contentType,
-    render: Effect.sync(() => {
-      measure()
-      return Prometheus.format(Metric.unsafeSnapshot())
-    })
-  }
-})
+    return {
+      contentType: Prometheus.contentType,
+      render: Effect.sync(() => {
+        measure()
+        return Prometheus.format(Metric.unsafeSnapshot())
+      })
+    }
+  })
 
 /**
  * Serves all metrics of this process on `/metrics`, including those of an embedding application.
  *
  * @category layers
  */
-export const layer: Layer.Layer<never> = Layer.scoped(MetricsPage, make)
+export const layer: Layer.Layer<never> = Layer.scoped(
+  MetricsPage,
+  make(() => {
+    ProcessMetrics.register()
+    SessionMetrics.register()
+  })
+)
+
+/**
+ * The same for a program that is no server, with its own metrics.
+ *
+ * @category layers
+ */
+export const layerOf = (register: () => void): Layer.Layer<never> => Layer.scoped(MetricsPage, make(register))

@@ -12,6 +12,7 @@ import * as TOML from "smol-toml"
 import { defaults as files } from "../filesystem/FileLimits.js"
 import { defaults as http } from "../http/HttpLimits.js"
 import { isServerSecret } from "../internal/ServerSecrets.js"
+import { item as limitItem } from "../process/LimitWords.js"
 import { defaults as processes } from "../process/ProcessLimits.js"
 import * as OsError from "../protocol/OsError.js"
 import { defaults as recordings } from "../session/RecordingStore.js"
@@ -270,6 +271,19 @@ export const settings = {
       "relay: clients come through a rendezvous; direct: dial one client, with requests signed by --aws-sigv4",
       { choices: remoteTransports, placeholder: "TRANSPORT" }
     ),
+    labels: make<"list", ReadonlyArray<string>>(
+      "list",
+      [],
+      "as a host of a fleet: what this machine has, such as gpu,eu, for clients that ask for it",
+      { shown: "none", placeholder: "LABEL,..." }
+    ),
+    // Undefined unless given: it makes this server a host of a fleet.
+    capacity: make<"count", number | undefined>(
+      "count",
+      undefined,
+      "as a host of a fleet: most sessions that its gateways place here",
+      { shown: "--max-sessions", placeholder: "N" }
+    ),
     awsSigv4: flag(false, "sign requests by AWS Signature Version 4, for --remote-transport direct"),
     awsProfile: maybe("the profile with the keys, instead of AWS_ACCESS_KEY_ID or AWS_PROFILE", {
       placeholder: "PROFILE"
@@ -429,6 +443,24 @@ export const settings = {
       "none, or namespace: each process in its own PID namespace, whose processes end with it (needs bubblewrap)",
       { choices: containments }
     ),
+    cgroup: make(
+      "text",
+      "auto",
+      "where cgroups of processes are made: auto (in the server's own, if it may), none, or a folder of cgroup v2",
+      { placeholder: "auto|none|DIR" }
+    ),
+    defaultLimits: make<"list", ReadonlyArray<string>>(
+      "list",
+      processes.defaultLimits,
+      "limits of processes that ask for no others, such as memory=2g,pids=512; see Limits of processes",
+      { shown: "none", placeholder: "NAME=VALUE,...", item: limitItem }
+    ),
+    maxLimits: make<"list", ReadonlyArray<string>>(
+      "list",
+      processes.maxLimits,
+      "the most that a process may ask for, likewise; what it does not ask for is limited by this",
+      { shown: "none", placeholder: "NAME=VALUE,...", item: limitItem }
+    ),
     allowDirectExec: flag(processes.allowDirectExec, "start processes on plain requests"),
     allowPreparedExec: flag(processes.allowPreparedExec, "start processes on requests marked prepared")
   })
@@ -483,8 +515,12 @@ export const isSwitch = (key: Key): boolean => settings[key].default === false
  */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
-/** The environment variables of a setting. The first one that is set counts. */
-const variablesOf = (key: Key): ReadonlyArray<string> => {
+/**
+ * The environment variables of a setting. The first one that is set counts.
+ *
+ * @category utilities
+ */
+export const variablesOf = (key: Key): ReadonlyArray<string> => {
   const { originalVariable } = settings[key]
   return originalVariable === undefined ? [variableName(key)] : [variableName(key), originalVariable]
 }

@@ -24,6 +24,8 @@ export const TreeState = Schema.Struct({
   ...IdentityState.fields,
   /** Known members that have left the session of the leader. */
   strays: list(IdentityState),
+  /** The name of its cgroup, if it has one. */
+  cgroup: Schema.optional(Schema.String),
   /** Whether the leader was reaped. */
   reaped: Schema.Boolean,
   /** Whether members may have survived the leader. */
@@ -69,6 +71,8 @@ export const NamespaceState = Schema.Struct({
   reports: Descriptor,
   rest: Schema.String,
   ended: Schema.optional(ExitStatusState),
+  /** The most resident memory of the program, as `init` has reported it. */
+  maxRssBytes: Schema.optional(Schema.Number),
   killed: Schema.Boolean,
   confinement: Schema.optional(ConfinementState)
 })
@@ -132,6 +136,18 @@ export const GuardState = Schema.Struct({
 })
 export type GuardState = typeof GuardState.Type
 
+/** The folder of the server's cgroups. */
+export const CgroupsState = Schema.Struct({
+  folder: Schema.String,
+  /** The descriptor whose lock keeps the folder. */
+  lock: Schema.Number,
+  /** How many cgroups were made in it. */
+  count: Schema.Number,
+  /** The controllers that are enabled in it. */
+  controllers: Schema.Array(Schema.String)
+})
+export type CgroupsState = typeof CgroupsState.Type
+
 /** A placeholder, and the descriptor whose lock keeps it. */
 export const PlaceholderState = Schema.Struct({ path: Schema.String, fd: Schema.Number })
 export type PlaceholderState = typeof PlaceholderState.Type
@@ -139,6 +155,7 @@ export type PlaceholderState = typeof PlaceholderState.Type
 /** What the children of a server have in common. */
 export const SpawnerState = Schema.Struct({
   guard: Schema.optional(GuardState),
+  cgroups: Schema.optional(CgroupsState),
   placeholders: list(PlaceholderState)
 })
 export type SpawnerState = typeof SpawnerState.Type

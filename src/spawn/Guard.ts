@@ -62,6 +62,8 @@ export interface Shape {
    * here on a guard runs if there are leaders.
    */
   readonly takeOthers: () => ReadonlyArray<Identity>
+  /** Sets the cgroup whose processes the guard kills when the server dies, before it removes it. */
+  readonly setCgroup: (path: string) => void
 }
 
 /** A running guard. */
@@ -168,6 +170,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
     const folders = new Set<string>()
     /** What the adopted guard knows, and nobody has restored. */
     const others = new Map<number, Identity>()
+    let cgroup: string | undefined
     let running: Running | undefined
     /** The guard of the version before. Another one has to be told of what is restored. */
     let adopted: Running | undefined
@@ -205,6 +208,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
       if (!run()) return
       for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}`)
       for (const folder of folders) tell(`f ${folder}`)
+      if (cgroup !== undefined) tell(`c ${cgroup}`)
     }
 
     /** Starts a guard, which is told everything; or sends a running one this line. */
@@ -273,6 +277,10 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
         others.clear()
         if (leaders.size > 0 && running === undefined && !isWaiting) restart()
         return taken
+      },
+      setCgroup: (path) => {
+        cgroup = path
+        tellOrStart(`c ${path}`)
       }
     }
   })
@@ -297,6 +305,7 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
     adopt: () => {},
     restore: () => {},
     restoreFolder: () => {},
-    takeOthers: () => []
+    takeOthers: () => [],
+    setCgroup: () => {}
   })
 }

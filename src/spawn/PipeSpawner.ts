@@ -74,11 +74,11 @@ const manage = (reader: PipeReader, leader: Leader, ends: Ends, standing: Standi
     pid: leader.pid,
     listen: (events: ChildEvents) => {
       isListening = true
-      leader.onExit((status) => {
+      leader.onExit((status, usage) => {
         closeStdin()
         // Its output is needed now, to tell whether the sandbox caused the failure.
         if (isConfined) drainAll()
-        events.onExit(status)
+        events.onExit(status, usage)
       })
       const read = (fd: number, stream: Stream): Output => {
         const onBytes = (bytes: Buffer) => events.onOutput(stream, bytes)
@@ -170,10 +170,11 @@ export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpaw
   /** Pipes. A launcher starts the leaders. */
   static readonly layer: Layer.Layer<PipeSpawner, never, Launcher> = Layer.effect(
     PipeSpawner,
-    Effect.map(Launcher, ({ confines, launch, handover }) => {
+    Effect.map(Launcher, ({ confines, refusalOf, launch, handover }) => {
       const reader = new PipeReader()
       return {
         confines,
+        refusalOf,
         spawn: (spec) =>
           Effect.flatMap(
             attempt(() => openPipes(spec.io._tag === "Pipe" && spec.io.stdin)),

@@ -7,8 +7,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
+import * as Cgroups from "./Cgroups.js"
 import type { Identity, Root, SignalTarget } from "./Child.js"
 import type { GuardState, TreeState } from "./ChildState.js"
+import type { CgroupUsage } from "./ExitUsage.js"
 import { Guard } from "./Guard.js"
 import * as Posix from "./Posix.js"
 import { type Entry, entryOf, kill, killAll, membersOf, recipientsOf, table } from "./ProcessTree.js"
@@ -18,6 +20,9 @@ import { type Entry, entryOf, kill, killAll, membersOf, recipientsOf, table } fr
  * the process table blocks the event loop for some milliseconds.
  */
 const pruneMs = 2000
+
+/** How long after the start of a server the cgroups of killed ones are removed, in milliseconds. */
+const sweepMs = 1000
 
 /** The tree under one leader. */
 export interface Tree {
@@ -36,6 +41,8 @@ export interface Tree {
   readonly findRemains: () => boolean
   /** Tells that the server has closed the leader's terminal. */
   readonly closeTerminal: () => void
+  /** What all of it has used, if it has a cgroup that is not empty. */
+  readonly usage: () => CgroupUsage | undefined
   /** Its state, for `adopt`. */
   readonly freeze: () => TreeState
 }
@@ -48,8 +55,13 @@ export interface AdoptedTree extends Tree {
 
 /** The trees of all children. */
 export interface Shape {
-  /** Tracks the tree of a leader that was just started, leads its own session, and was not reaped yet. */
-  readonly track: (pid: number) => Tree
+  /**
+   * Tracks the tree of a leader that was just started, leads its own session, and was not reaped yet; with the cgroup
+   * that it was started in.
+   */
+  readonly track: (pid: number, cgroup?: Cgroups.Cgroup) => Tree
+  /** The cgroups of children. */
+  readonly cgroups: Cgroups.Shape
   /** The socket on which leaders register with the guard during their start. */
   readonly guardSocket: () => number
   /** The state of the guard. */
@@ -64,6 +76,17 @@ export interface Shape {
 
 const make = Effect.gen(function* () {
   const guard = yield* Guard
+  const cgroups = Cgroups.make(yield* Cgroups.CgroupParent, guard.setCgroup)
+  const sweeper = setTimeout(cgroups.sweep, sweepMs).unref()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      clearTimeout(sweeper)
+      cgroups.close()
+    })
+  )
+  const cgroupOf = new WeakMap<Root, Cgroups.Cgroup>()
+  /** What ends the waits for the end of trees that outlive their leaders. */
+  const waits = new WeakMap<Root, () => void>()
 
   // Trees killed in the same turn of the event loop share the readings of the process table: ending a thousand
   // processes takes a few readings.
@@ -73,6 +96,8 @@ const make = Effect.gen(function* () {
       setImmediate(() => {
         const leaders = doomed
         doomed = []
+        for (const leader of leaders) cgroupOf.get(leader)?.kill()
+        // Even then: root can leave a cgroup.
         killAll(leaders)
       })
     }
@@ -96,7 +121,9 @@ const make = Effect.gen(function* () {
   /** Forgets a tree without members. An empty table means that it could not be read. */
   const forgetIfGone = (leader: Root, entries: ReadonlyArray<Entry>) => {
     if (entries.length === 0 || membersOf(leader, entries).size > 0) return
+    if (cgroupOf.get(leader)?.remove() === false) return
     leaderless.delete(leader)
+    waits.get(leader)?.()
     guard.unregister(leader)
     for (const stray of leader.strays ?? []) guard.unregister(stray)
   }
@@ -111,10 +138,19 @@ const make = Effect.gen(function* () {
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
+  /** The members that only the cgroup has: daemons that have left the session and the leader's descendants. */
+  const othersIn = (leader: Root, members: ReadonlyMap<number, Entry>): ReadonlyArray<Entry> =>
+    (cgroupOf.get(leader)?.pids() ?? []).flatMap((pid) => (members.has(pid) ? [] : (entryOf(pid) ?? [])))
+
   /** The tree of a registered leader. */
-  const manage = (leader: Identity & { strays?: ReadonlyArray<Identity> }, isReaped = false): Tree => {
+  const manage = (
+    leader: Identity & { strays?: ReadonlyArray<Identity> },
+    cgroup: Cgroups.Cgroup | undefined,
+    isReaped = false
+  ): Tree => {
     const { pid } = leader
     let isDoomed = false
+    if (cgroup !== undefined) cgroupOf.set(leader, cgroup)
 
     /**
      * Remembers members outside of the leader's session. A signal to the tree may end the leader, and they could not be
@@ -136,14 +172,22 @@ const make = Effect.gen(function* () {
           isDoomed = true
           return doom(leader)
         }
-        const members = target === "tree" ? [...membersOf(leader, tableOfThisTurn()).values()] : []
+        const found = target === "tree" ? membersOf(leader, tableOfThisTurn()) : new Map<number, Entry>()
+        const members = target === "tree" ? [...found.values(), ...othersIn(leader, found)] : []
         if (target === "tree") remember(members.filter(({ session }) => session !== pid))
         for (const recipient of recipientsOf(leader, target, members)) kill(recipient, signal)
       },
       reaped: () => {
         isReaped = true
+        // Nothing is left that could have survived.
+        if (cgroup?.remove() === true) return guard.unregister(leader)
         leaderless.add(leader)
         schedule()
+        if (cgroup !== undefined)
+          waits.set(
+            leader,
+            cgroup.onEmpty(() => forgetIfGone(leader, tableOfThisTurn()))
+          )
       },
       hasRemains: () => leaderless.has(leader),
       findRemains: () => {
@@ -151,10 +195,12 @@ const make = Effect.gen(function* () {
         return leaderless.has(leader)
       },
       closeTerminal: () => guard.closeTerminal(leader),
+      usage: () => cgroup?.usage(),
       freeze: () => ({
         pid,
         startTime: leader.startTime,
         strays: leader.strays ?? [],
+        ...(cgroup === undefined ? {} : { cgroup: cgroup.name }),
         reaped: isReaped,
         remains: leaderless.has(leader),
         doomed: doomed.includes(leader)
@@ -162,16 +208,16 @@ const make = Effect.gen(function* () {
     }
   }
 
-  const track = (pid: number): Tree => {
+  const track = (pid: number, cgroup?: Cgroups.Cgroup): Tree => {
     const leader = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
     guard.register(leader)
-    return manage(leader)
+    return manage(leader, cgroup)
   }
 
-  const adopt = ({ pid, startTime, strays, reaped, remains, doomed }: TreeState): AdoptedTree => {
+  const adopt = ({ pid, startTime, strays, cgroup, reaped, remains, doomed }: TreeState): AdoptedTree => {
     const leader = { pid, startTime, ...(strays.length === 0 ? {} : { strays }) }
     if (!reaped || remains) for (const each of [leader, ...strays]) guard.restore(each)
-    const tree = manage(leader, reaped)
+    const tree = manage(leader, cgroup === undefined ? undefined : cgroups.reopen(cgroup), reaped)
     return {
       ...tree,
       begin: () => {
@@ -185,15 +231,17 @@ const make = Effect.gen(function* () {
     for (const { pid, startTime } of guard.takeOthers()) {
       const leader = { pid, startTime }
       guard.restore(leader)
-      const tree = manage(leader)
+      const tree = manage(leader, undefined)
       // Whether it has ended is unknown: then its pid may be that of another process, which the start time tells.
       Posix.adopt(pid, tree.reaped)
       tree.signal("SIGKILL", "tree")
     }
+    cgroups.endOthers()
   }
 
   return {
     track,
+    cgroups,
     guardSocket: guard.socket,
     freezeGuard: guard.freeze,
     adoptGuard: guard.adopt,

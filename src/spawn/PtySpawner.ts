@@ -15,7 +15,7 @@ import { ReadStream } from "node:tty"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { attempt, type Child, type ChildEvents, type ExitStatus, SpawnError, type Spawns } from "./Child.js"
+import { attempt, type Child, type ChildEvents, SpawnError, type Spawns } from "./Child.js"
 import type { TerminalState } from "./ChildState.js"
 import * as InputWriter from "./InputWriter.js"
 import { Launcher, type Leader } from "./Launcher.js"
@@ -78,11 +78,11 @@ const manage = (
     // Each read of at most 4 kB is passed on at once, while the kernel prepares the next one. Collecting reads first is
     // slower: a third of the throughput is lost (`node scratch/bench.mjs --only pty`).
     const onOutput = (bytes: Buffer) => events.onOutput("pty", bytes)
-    const onExit = (listener: (status: ExitStatus) => void) =>
-      leader.onExit((status) => {
+    const onExit = (listener: ChildEvents["onExit"]) =>
+      leader.onExit((status, usage) => {
         closeSync(slave)
         isSlaveOpen = false
-        listener(status)
+        listener(status, usage)
       })
     if (!isOpen) {
       onExit(events.onExit)
@@ -112,13 +112,13 @@ const manage = (
     stream.once("error", drainToEnd)
     if (!isPaused) stream.resume()
     if (isAbandoned) setImmediate(drainToEnd)
-    onExit((status) => {
+    onExit((status, usage) => {
       // The output was abandoned: the descriptor is closed.
-      if (!isOpen) return events.onExit(status)
+      if (!isOpen) return events.onExit(status, usage)
       const ended = buffer.drain(fd, onOutput)
       input.close()
       events.onStdinClosed()
-      events.onExit(status)
+      events.onExit(status, usage)
       // Otherwise a descendant still holds the terminal, and its end arrives as "end" or "error".
       if (ended) end()
     })
@@ -187,12 +187,13 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
   static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
     Effect.gen(function* () {
-      const { confines, launch, handover } = yield* Launcher
+      const { confines, refusalOf, launch, handover } = yield* Launcher
       const buffer = new ReadBuffer()
       // Loaded now: if the first attempt is made without a free descriptor, Node.js never finds the module again.
       const loaded = yield* Effect.either(attempt(loadNative))
       return {
         confines,
+        refusalOf,
         spawn: (spec) => {
           const { io } = spec
           if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")

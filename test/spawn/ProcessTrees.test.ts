@@ -69,7 +69,8 @@ const recording = () => {
     restore: () => {},
     restoreFolder: () => {},
     takeOthers: () => [],
-    removeFolder: () => {}
+    removeFolder: () => {},
+    setCgroup: () => {}
   })
   return { watched, closed, layer: ProcessTrees.layer.pipe(Layer.provide(guard)) }
 }

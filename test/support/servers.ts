@@ -120,6 +120,8 @@ export interface LaunchOptions {
   readonly listen?: string
   /** A shell command line that ends in `exec "$@"`, to run the server under. */
   readonly under?: string
+  /** The command that serves, if it is not the server itself. */
+  readonly command?: string
 }
 
 /**
@@ -226,7 +228,12 @@ export const webSocketServer = (options: LaunchOptions = {}): Effect.Effect<WsSe
   Effect.gen(function* () {
     const running = yield* launch({
       ...options,
-      args: ["--listen", options.listen ?? "ws://127.0.0.1:0", ...(options.args ?? [])]
+      args: [
+        ...(options.command === undefined ? [] : [options.command]),
+        "--listen",
+        options.listen ?? "ws://127.0.0.1:0",
+        ...(options.args ?? [])
+      ]
     })
     const { stdout } = running.child
     if (stdout === null) return yield* Effect.dieMessage("no stdout")

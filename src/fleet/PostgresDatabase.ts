@@ -1,0 +1,124 @@
+/**
+ * The directory's database on a PostgreSQL server, which several gateways share.
+ *
+ * @since 0.1.0
+ */
+
+import type { SqlClient } from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import pg from "pg"
+import { DirectoryNotices, make as makeNotices } from "./DirectoryNotices.js"
+import { channel } from "./DirectorySchema.js"
+import { DirectoryOpenError } from "./FleetDirectory.js"
+
+/** The most connections of one gateway, besides the one that listens. */
+const maxConnections = 8
+
+/** Deadlines in milliseconds: a database that is cut off must not hold a gateway up. */
+const within = { connect: 2000, query: 3000, goodbye: 1000, relisten: 1000, ping: 5000 } as const
+
+/** Options of each connection. A lost placement is only a lost place; what must survive says so itself. */
+const connectionOptions = (url: string): pg.PoolConfig => ({
+  connectionString: url,
+  connectionTimeoutMillis: within.connect,
+  query_timeout: within.query,
+  keepAlive: true,
+  keepAliveInitialDelayMillis: 5000,
+  application_name: "exec-server gateway"
+})
+
+/** Waits for the end of something, for a short time: a database that is away does not answer. */
+const bounded = (end: () => Promise<void>) =>
+  Effect.asVoid(Effect.timeoutOption(Effect.interruptible(Effect.ignore(Effect.tryPromise(end))), within.goodbye))
+
+const pool = (url: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const made = new pg.Pool({
+        ...connectionOptions(url),
+        options: `-c synchronous_commit=off -c statement_timeout=${within.query}`,
+        max: maxConnections,
+        idleTimeoutMillis: 30_000
+      })
+      // An idle connection that is lost is replaced by the next statement.
+      made.on("error", () => {})
+      return made
+    }),
+    (made) =>
+      Effect.ignore(
+        Effect.timeout(
+          Effect.promise(() => made.end()),
+          within.goodbye
+        )
+      )
+  )
+
+/**
+ * Listens on a connection of its own, and connects again when that is lost. A connection can end silently: it is asked
+ * something every few seconds.
+ */
+const listen = (url: string, notify: () => void) =>
+  Effect.async<never, Error>((resume) => {
+    const client = new pg.Client(connectionOptions(url))
+    let ping: NodeJS.Timeout | undefined
+    const fail = (error: Error) => resume(Effect.fail(error))
+    client.on("error", fail)
+    client.on("end", () => fail(new Error("the connection was closed")))
+    client.on("notification", notify)
+    const start = async () => {
+      await client.connect()
+      await client.query(`listen ${pg.escapeIdentifier(channel)}`)
+      // What happened meanwhile was not told.
+      notify()
+      ping = setInterval(() => void client.query("select 1").catch(fail), within.ping)
+    }
+    start().catch(fail)
+    return Effect.zipRight(
+      Effect.sync(() => clearInterval(ping)),
+      bounded(() => client.end())
+    )
+  })
+
+const reasonOf = (error: unknown) => (error instanceof Error ? error.message || error.name : String(error))
+
+/**
+ * A PostgreSQL server at a URL such as `postgres://user:password@host:5432/database`. It must answer at the start.
+ */
+export const layer = (url: string): Layer.Layer<SqlClient | DirectoryNotices, DirectoryOpenError> =>
+  Layer.unwrapScoped(
+    Effect.gen(function* () {
+      const connections = yield* pool(url)
+      yield* Effect.tryPromise({
+        try: () => connections.query("select 1"),
+        catch: (error) => new DirectoryOpenError({ message: `the database does not answer: ${reasonOf(error)}` })
+      })
+      const { notify, onNotice } = makeNotices()
+      // Warns once for each outage, not for each attempt.
+      let isLost = false
+      const onNoticeOnly = () => {
+        isLost = false
+        notify()
+      }
+      yield* Effect.suspend(() => listen(url, onNoticeOnly)).pipe(
+        Effect.catchAll((error) =>
+          Effect.suspend(() => {
+            const warn = isLost
+              ? Effect.void
+              : Effect.logWarning(`the notifications of the database are lost (${reasonOf(error)}); connecting again`)
+            isLost = true
+            return warn
+          })
+        ),
+        Effect.zipRight(Effect.sleep(within.relisten)),
+        Effect.forever,
+        Effect.forkScoped
+      )
+      return Layer.merge(
+        PgClient.layerFromPool({ acquire: Effect.succeed(connections) }),
+        Layer.succeed(DirectoryNotices, { onNotice })
+      ).pipe(Layer.mapError((error: SqlError) => new DirectoryOpenError({ message: reasonOf(error.cause) })))
+    })
+  )
