@@ -89,7 +89,7 @@ describe("over three upgrades", () => {
           .map(([, , data]) => data)
           .join("")
         const lines = text.split("\r\n")
-        lines.slice(0, -2).forEach((line: string, index: number) => assert.strictEqual(line, `line ${index}`))
+        for (const [index, line] of lines.slice(0, -2).entries()) assert.strictEqual(line, `line ${index}`)
         assert.strictEqual(lines.at(-2), "end")
         yield* eventually("no zombie is left", () => !statesOf(server.pid).includes("Z"))
       }).pipe(Effect.scoped),
