@@ -35,6 +35,28 @@ const connectionOptions = (url: string): pg.PoolConfig => ({
 const bounded = (end: () => Promise<void>) =>
   Effect.asVoid(Effect.timeoutOption(Effect.interruptible(Effect.ignore(Effect.tryPromise(end))), within.goodbye))
 
+/** How pg says that a query has timed out. */
+const timedOut = "Query read timeout"
+
+/**
+ * Gives a connection up when a query on it times out. pg leaves it waiting for the answer, and the client of the database
+ * returns it to the pool: whoever got it next would time out as well, for as long as the network is silent about it.
+ */
+const giveUpSilent = (client: pg.PoolClient) => {
+  client.query = new Proxy(client.query, {
+    apply: (query, self, args: ReadonlyArray<unknown>): unknown => {
+      const callback = args.at(-1)
+      if (typeof callback !== "function") return Reflect.apply(query, self, args)
+      const onAnswer = (error: Error | null, ...answer: ReadonlyArray<unknown>) => {
+        // Whoever has taken it from the pool listens, and returns it as broken.
+        if (error?.message === timedOut && client.listenerCount("error") > 0) client.emit("error", error)
+        Reflect.apply(callback, undefined, [error, ...answer])
+      }
+      return Reflect.apply(query, self, [...args.slice(0, -1), onAnswer])
+    }
+  })
+}
+
 const pool = (url: string) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -46,6 +68,7 @@ const pool = (url: string) =>
       })
       // An idle connection that is lost is replaced by the next statement.
       made.on("error", () => {})
+      made.on("connect", giveUpSilent)
       return made
     }),
     (made) =>

@@ -190,11 +190,17 @@ export const resumed = (gateways: ReadonlyArray<Pick<WsServer, "url">>, id: stri
 export const sessionOf = (client: TestClient) => Effect.map(client.handshake(), ({ sessionId }): string => sessionId)
 
 /** Two gateways on one database, and hosts that are connected to both. */
-export const fleet = (hosts: ReadonlyArray<string>, args: ReadonlyArray<string> = []) =>
+export const fleet = (
+  hosts: ReadonlyArray<string>,
+  args: ReadonlyArray<string> = [],
+  hostArgs: ReadonlyArray<string> = ["--capacity", "20"]
+) =>
   Effect.gen(function* () {
     const database = yield* postgres
     // They migrate the database at the same time.
     const [one, two] = yield* Effect.all([gateway(database.url, args), gateway(database.url, args)], { concurrency: 2 })
-    const started = yield* Effect.forEach(hosts, (id) => host(one, id, { gateways: 2 }), { concurrency: 2 })
+    const started = yield* Effect.forEach(hosts, (id) => host(one, id, { gateways: 2, args: hostArgs }), {
+      concurrency: 2
+    })
     return { database, one, two, hosts: started }
   })
