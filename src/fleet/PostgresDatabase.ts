@@ -11,9 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import pg from "pg"
+import { DirectoryOpenError } from "./DirectoryApi.js"
 import { DirectoryNotices, make as makeNotices } from "./DirectoryNotices.js"
 import { channel } from "./DirectorySchema.js"
-import { DirectoryOpenError } from "./FleetDirectory.js"
 
 /** The most connections of one gateway, besides the one that listens. */
 const maxConnections = 8

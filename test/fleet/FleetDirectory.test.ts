@@ -6,9 +6,10 @@ import { join } from "node:path"
 import { SqlClient } from "@effect/sql/SqlClient"
 import { assert, beforeEach, describe, layer } from "@effect/vitest"
 import { Effect, Either, Layer } from "effect"
+import { type HostDescription, HostTaken, type Placement } from "../../src/fleet/DirectoryApi.js"
 import * as DirectorySchema from "../../src/fleet/DirectorySchema.js"
 import * as EmbeddedDatabase from "../../src/fleet/EmbeddedDatabase.js"
-import { FleetDirectory, type HostDescription, HostTaken, type Placement } from "../../src/fleet/FleetDirectory.js"
+import { FleetDirectory } from "../../src/fleet/FleetDirectory.js"
 
 /** mulberry32: the same numbers for the same seed, from 0 to 1. */
 const random = (seed: number) => {
