@@ -81,22 +81,6 @@ export const open = (socket: Duplex, maxBytes: number): Effect.Effect<MessageRea
 /** How long what was written may take to leave after the other side has gone, in milliseconds. */
 const drainMs = 2000
 
-/** How many bytes may wait for a slow reader before the other side is not read any more. */
-const maxWaitingBytes = 262_144
-
-/**
- * Forwards what is read. `pipe` would stop reading after each piece, until the system has taken it: a fifth of the
- * throughput.
- */
-const forward = (from: Duplex, to: Duplex) => {
-  from.on("data", (bytes: Buffer) => {
-    if (!to.write(bytes) && to.writableLength > maxWaitingBytes) from.pause()
-  })
-  to.on("drain", () => from.resume())
-  from.once("end", () => to.end())
-  from.resume()
-}
-
 /** Connects two sockets, unread, until one of them ends; `first` is sent before, each way. */
 export const splice = (
   one: Duplex,
@@ -123,8 +107,8 @@ export const splice = (
     end(other, one)
     if (first.toOne.length > 0) one.write(first.toOne)
     if (first.toOther.length > 0) other.write(first.toOther)
-    forward(one, other)
-    forward(other, one)
+    one.pipe(other)
+    other.pipe(one)
     if (one.destroyed) other.destroy()
     if (other.destroyed) one.destroy()
     if (one.destroyed && other.destroyed) resume(Effect.void)
