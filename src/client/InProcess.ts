@@ -15,7 +15,7 @@ import type { Capabilities } from "../protocol/ExecApi.js"
 import * as ConnectionCore from "../session/ConnectionCore.js"
 import * as Dispatcher from "../session/Dispatcher.js"
 import type { Handlers } from "../session/Handlers.js"
-import type { Notifier } from "../session/Notifier.js"
+import { exitedParams, type Notifier } from "../session/Notifier.js"
 import { OutputPauses } from "../session/OutputPauses.js"
 import { ResponseBudget } from "../session/ResponseBudget.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
@@ -36,9 +36,10 @@ const inProcess = "in process"
 /** Converts notifications to events. While `isHeld`, processes are not read (backpressure). */
 const toNotifier = (
   notify: ChannelEvents["onNotification"],
-  { lifecycle, outputWindow }: Capabilities,
+  capabilities: Capabilities,
   isHeld: () => boolean
 ): Notifier => {
+  const { lifecycle, outputWindow } = capabilities
   let stopped = false
   const pauses = new OutputPauses(outputWindow)
   const tell = (notification: Api.Notification) => {
@@ -59,10 +60,8 @@ const toNotifier = (
     },
     onRestarted: ({ processId }, seq, attempt, pid) =>
       tell({ method: "process/restarted", params: { processId, seq, attempt, pid } }),
-    onExited: ({ processId, sandboxDenied }, seq, exit, timedOut) => {
-      const params = { processId, seq, ...exit, sandboxDenied, ...(timedOut ? { timedOut } : {}) }
-      tell({ method: "process/exited", params })
-    },
+    onExited: (process, seq, exit, timedOut) =>
+      tell({ method: "process/exited", params: exitedParams(process, seq, exit, timedOut, capabilities) }),
     onClosed: (process, seq) => {
       pauses.forget(process)
       tell({ method: "process/closed", params: { processId: process.processId, seq } })

@@ -5,6 +5,7 @@
  */
 import * as Data from "effect/Data"
 import type { OutputStream } from "../protocol/ExecApi.js"
+import type { ExitUsage } from "../protocol/StartLimits.js"
 
 /**
  * How a process ended.
@@ -19,6 +20,10 @@ export interface Exit {
   readonly sandboxDenied: boolean
   /** Whether `timeoutMs` ran out; undefined if the notification was lost with a connection. */
   readonly timedOut: boolean | undefined
+  /** What it has used; undefined without `capabilities.exitUsage`, and if the notification was lost. */
+  readonly usage?: ExitUsage | undefined
+  /** True if the kernel has killed a process of its tree for lack of memory; undefined likewise, and otherwise. */
+  readonly oomKilled?: boolean | undefined
 }
 
 /**

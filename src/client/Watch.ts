@@ -161,14 +161,26 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
     const ends = new Set<WatchEvent["_tag"]>()
     let connections = 0
 
-    const attach = (from: Params<"process/attach">["from"]) =>
-      session.ask("process/attach", {
-        session: options.session,
-        processId: ProcessId.make(options.processId),
-        from,
-        window,
-        name,
-        size
+    /** Attaches on one connection: whether an answer was that of an earlier one cannot be told. */
+    const attach = (from: Params<"process/attach">["from"]): Effect.Effect<Result<"process/attach">, ClientError> =>
+      Effect.suspend(() => {
+        const before = connections
+        return session
+          .ask("process/attach", {
+            session: options.session,
+            processId: ProcessId.make(options.processId),
+            from,
+            window,
+            name,
+            size
+          })
+          .pipe(
+            Effect.flatMap((answer) => {
+              if (connections === before) return Effect.succeed(answer)
+              const { attachmentId } = answer
+              return Effect.zipRight(Effect.ignore(session.call("attachment/detach", { attachmentId })), attach(from))
+            })
+          )
       })
 
     /** Uses an answer, which is that of the current connection: from now on, the server may send. */
@@ -240,12 +252,9 @@ export const make = (session: ClientSession, options: Options): Effect.Effect<Wa
       if (attachmentId === undefined || session.state()._tag !== "Connected") return Effect.void
       return Effect.ignore(session.call("attachment/detach", { attachmentId }))
     })
-    const before = connections
     const answer = yield* Effect.uninterruptibleMask((restore) =>
       Effect.tap(restore(attach(fromOf(options))), (answer) => Effect.sync(() => begin(answer, true)))
     )
-    // Whether the answer was that of an earlier connection cannot be told.
-    if (connections !== before) run(again)
 
     const acknowledge = (events: ReadonlyArray<WatchEvent>) => {
       for (const event of events) {

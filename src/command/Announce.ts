@@ -1,5 +1,5 @@
 /**
- * Announces the address of a server.
+ * Announces the address of a server, or its registration.
  *
  * @since 0.1.0
  */
@@ -10,4 +10,10 @@ export const announce = (name: string, address: string): Effect.Effect<void> =>
   Effect.sync(() => {
     process.stderr.write(`${name} listening on ${address}\n`)
     process.stdout.write(`${address}\n`)
+  })
+
+/** Prints a line for each registration of an executor (the original's text). */
+export const announceRegistration = (environmentId: string): Effect.Effect<void> =>
+  Effect.sync(() => {
+    process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
   })

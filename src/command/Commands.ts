@@ -21,6 +21,7 @@ import type { Target } from "./Target.js"
 const where = "Which server"
 const how = "How it runs"
 const what = "What it does"
+const limits = "What it may use"
 const output = "Output"
 
 const json = Flag.toggle("json", output, "print JSON, a line for each item, instead of text for people")
@@ -87,6 +88,18 @@ const run = typed(
       cwd: Flag.text("cwd", "DIR", how, "the working directory", { defaultText: "the current one, or the server's" }),
       timeout: Flag.duration("timeout", how, "terminate it after this time: 90, 90s, 1.5m, 200ms"),
       set: Flag.texts("set", "NAME=VALUE", how, "set a variable, in addition to the server's"),
+      memory: Flag.text("memory", "SIZE", limits, "memory with its descendants: 512m, 2g; needs a cgroup", {
+        short: "m"
+      }),
+      cpus: Flag.text("cpus", "N", limits, "processors with its descendants, such as 1.5; needs a cgroup"),
+      pidsLimit: Flag.text("pids-limit", "N", limits, "processes and threads with its descendants; needs a cgroup"),
+      ulimit: Flag.texts(
+        "ulimit",
+        "NAME=VALUE",
+        limits,
+        "a limit of each process: nofile=N, fsize=SIZE, core=SIZE, cpu=SECONDS, as=SIZE"
+      ),
+      nice: Flag.text("nice", "N", limits, "its priority, from 0 to 19, the lowest"),
       detach: Flag.toggle("detach", how, "leave it running, and print the id of its session", {
         short: "d"
       }),
@@ -98,14 +111,16 @@ const run = typed(
     examples: [
       ["exec-server run -- make test", "on this machine"],
       ["exec-server run --tty --url ws://127.0.0.1:8080 -- bash", "a shell on a server"],
+      ["exec-server run --ulimit nofile=64 --nice 10 -- make test", "with limits"],
       ["exec-server run --detach --url ws://127.0.0.1:8080 -- make all", "left running on a server"]
     ]
   },
-  ({ timeout, label, ...flags }, { rest }) =>
+  ({ timeout, memory, cpus, pidsLimit, ulimit, nice, label, ...flags }, { rest }) =>
     lazily(async () => {
       const { run } = await import("./Run.js")
-      const labels = label?.split(",")
-      return run({ ...flags, timeoutMs: timeout, target: targetOf({ ...flags, labels }), argv: rest })
+      const limits = { memory, cpus, pidsLimit, ulimit, nice }
+      const target = targetOf({ ...flags, labels: label?.split(",") })
+      return run({ ...flags, timeoutMs: timeout, limits, target, argv: rest })
     })
 )
 
@@ -564,6 +579,43 @@ const rendezvous = typed(
   [rendezvousToken]
 )
 
+const forward = typed(
+  ["forward"],
+  {
+    summary: "Registers an existing server as a remote environment, and passes its clients on to it.",
+    note: "Needs --connect, --remote and --environment-id. While the server is down, clients are turned away; the environment stays registered.",
+    flags: {
+      connect: Flag.text("connect", "URL", where, "the server to pass clients on to: ws://, wss:// or unix:///PATH"),
+      tokenFile: serverFlags.tokenFile,
+      insecure: Flag.toggle("insecure", where, "send tokens over plain ws:// and http:// to another machine as well"),
+      remote: Flag.ofSetting("remote"),
+      environmentId: Flag.ofSetting("environmentId"),
+      remoteTokenFile: Flag.ofSetting("remoteTokenFile"),
+      remoteProfile: Flag.ofSetting("remoteProfile"),
+      remoteIdentity: Flag.ofSetting("remoteIdentity"),
+      remoteTransport: Flag.ofSetting("remoteTransport"),
+      awsSigv4: Flag.ofSetting("awsSigv4"),
+      awsProfile: Flag.ofSetting("awsProfile"),
+      awsRegion: Flag.ofSetting("awsRegion"),
+      awsService: Flag.ofSetting("awsService"),
+      exitOnStdinClose: Flag.ofSetting("exitOnStdinClose"),
+      logFormat: Flag.ofSetting("logFormat"),
+      logLevel: Flag.ofSetting("logLevel")
+    },
+    examples: [
+      [
+        "exec-server forward --connect URL --remote URL --environment-id my-env",
+        "with the registry's token in EXEC_SERVER_REMOTE_TOKEN"
+      ]
+    ]
+  },
+  ({ connect, tokenFile, insecure, ...texts }) =>
+    Effect.gen(function* () {
+      const { forward } = yield* Effect.promise(() => import("./Forward.js"))
+      yield* forward({ connect, tokenFile, insecure, texts })
+    })
+)
+
 const fleet = "The fleet"
 
 const gateway = typed(
@@ -793,6 +845,7 @@ export const all: ReadonlyArray<Command> = [
   schema,
   e2b,
   rendezvous,
+  forward,
   gateway,
   fleetGroup
 ]

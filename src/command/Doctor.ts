@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { accessSync, constants, readFileSync } from "node:fs"
+import { accessSync, constants, existsSync, readFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -17,6 +17,8 @@ import * as OsError from "../protocol/OsError.js"
 import * as Wire from "../protocol/Wire.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as NodeServices from "../server/NodeServices.js"
+import * as Cgroups from "../spawn/Cgroups.js"
+import { guardProgram } from "../spawn/Posix.js"
 import * as Memory from "../transport/Memory.js"
 import { Exited } from "./CommandExit.js"
 import { probes } from "./ServerProbes.js"
@@ -112,6 +114,41 @@ const contained = check(
   ),
   "warning"
 )
+
+/** Whether each process gets a cgroup here, and which limits that allows. */
+const cgroups: Check = Effect.sync(() =>
+  Either.match(Cgroups.locate("auto"), {
+    onLeft: (why) =>
+      warning("cgroups", why, "delegate one to the server: only limits of memory, cpus and pids need it"),
+    onRight: (folder) => {
+      const missing = Cgroups.missingIn(folder)
+      return missing.length === 0
+        ? ok("cgroups", `in ${folder}: daemons end with their process; memory, cpus and pids can be limited`)
+        : warning(
+            "cgroups",
+            `in ${folder}: daemons end with their process, but it lacks the controllers ${missing.join(", ")}`,
+            "let the system give them to cgroup v2: only limits of memory, cpus and pids need them"
+          )
+    }
+  })
+)
+
+/** What ends processes here if the server is killed. */
+const killed: Check = Effect.map(contained, (namespaces) => {
+  if (!existsSync(guardProgram())) {
+    return failed(
+      "killed server",
+      "the guard is missing: processes live on",
+      "run npm rebuild in the package's directory"
+    )
+  }
+  const ways = [
+    ...(Either.isRight(Cgroups.locate("auto")) ? ["the next server ends them by their cgroups"] : []),
+    ...(namespaces.status === "ok" ? ["with --contain namespace the kernel ends them"] : [])
+  ]
+  const both = ways.length === 0 ? "they live on" : ways.join("; ")
+  return ok("killed server", `its guard ends all processes; if that is killed with it, ${both}`)
+})
 
 const readNumber = (path: string, pattern: RegExp): number | undefined => {
   try {
@@ -247,6 +284,8 @@ export const doctor = ({ target, json }: { readonly target: Target.Target; reado
       runs("processes", false, "run npm rebuild in the package's directory: its native part may be missing"),
       runs("terminal", true, "run npm rebuild in the package's directory, and check that /dev/pts is mounted"),
       contained,
+      cgroups,
+      killed,
       openFiles,
       terminals,
       temporary,

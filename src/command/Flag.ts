@@ -113,7 +113,7 @@ export const duration = (name: string, group: string, help: string): Flag<number
   })
 
 /** The flag of a setting. Its text is parsed by `ServerConfig`, once flag, variable and file are merged. */
-const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
+export const ofSetting = (key: ServerConfig.Key): Flag<string | undefined> => {
   const { kind, choices, shown, help, group, placeholder } = ServerConfig.settings[key]
   const isSwitch = ServerConfig.isSwitch(key)
   const name = ServerConfig.flagName(key)

@@ -151,6 +151,7 @@ export const interact = ({ client, process: remote, tty, survives }: Options) =>
           yield* Terminal.say("the process timed out")
           return timedOut
         }
+        if (exit.oomKilled === true) yield* Terminal.say("the kernel has killed it, or a part of it: out of memory")
         if (exit.exitCode === null)
           return yield* new CommandFailed({ message: "the exit status of the process is unknown" })
         if (exit.exitCode < 0 || exit.exitCode > maxStatus) {

@@ -10,6 +10,7 @@ import type { Environment } from "../environment/Environment.js"
 import * as PlainText from "../internal/PlainText.js"
 import { Exited, UsageError } from "./CommandExit.js"
 import { interact } from "./Interact.js"
+import * as RunLimits from "./RunLimits.js"
 import { explain } from "./StartFailure.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
@@ -22,6 +23,7 @@ export interface Options {
   readonly cwd: string | undefined
   /** In milliseconds. */
   readonly timeoutMs: number | undefined
+  readonly limits: RunLimits.Flags
   /** Variables to set, as `NAME=VALUE`. */
   readonly set: ReadonlyArray<string>
   /** Leave the process running, and print how to attach to it. */
@@ -91,7 +93,9 @@ export const run = (options: Options) =>
         })
       }
       const given = yield* variables(set)
+      const limits = yield* RunLimits.read(options.limits)
       const environment = yield* Target.connect(target, {
+        ...(limits === undefined ? {} : { capabilities: { exitUsage: true } }),
         ...(name === undefined ? {} : { name }),
         ...(keep ? { sessionTtl: "forever" } : {})
       })
@@ -107,6 +111,7 @@ export const run = (options: Options) =>
       if (timeoutMs !== undefined) yield* need(features, features.extensions, "limit the time of a process (--timeout)")
       // If the server cannot close stdin, a pipe without input would keep programs waiting for EOF.
       const pipeStdin = !tty && (features.extensions || (yield* Terminal.hasInput))
+      if (limits !== undefined) yield* need(features, features.extensions, "limit what a process uses")
       const term = process.env["TERM"] ?? "xterm-256color"
       const start: StartOptions = {
         processId: options.id ?? (yield* freeId(environment)),
@@ -117,7 +122,8 @@ export const run = (options: Options) =>
         tty,
         pipeStdin,
         ...(tty && features.extensions ? { size: Terminal.size() ?? defaultSize } : {}),
-        ...(timeoutMs === undefined ? {} : { timeoutMs })
+        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+        ...(limits === undefined ? {} : { limits })
       }
       if (tty && !features.extensions) yield* warnFixedSize(features)
       const [program = ""] = argv

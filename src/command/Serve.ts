@@ -24,17 +24,19 @@ import * as RecordingStore from "../session/RecordingStore.js"
 import * as Shares from "../session/Shares.js"
 import { ConsolePage } from "../transport/ConsolePage.js"
 import { Transport } from "../transport/Transport.js"
-import { announce } from "./Announce.js"
+import { announce, announceRegistration } from "./Announce.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as Invitation from "./Invitation.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 import * as ServerExit from "./ServerExit.js"
+import { stdinClosed } from "./StdinClosed.js"
 
-/** Prints a line for each registration (the original's text). */
-const announceRegistration = (environmentId: string) =>
-  Effect.sync(() => {
-    process.stderr.write(`codex exec-server remote environment registered with environment_id ${environmentId}\n`)
-  }).pipe(Effect.zipRight(Effect.flatMap(ServiceManager, ({ ready }) => ready(`registered as ${environmentId}`))))
+/** Prints a line for each registration, and tells the service manager. */
+const onRegistered = (environmentId: string) =>
+  Effect.zipRight(
+    announceRegistration(environmentId),
+    Effect.flatMap(ServiceManager, ({ ready }) => ready(`registered as ${environmentId}`))
+  )
 
 /** Suggests a first command to a user at a terminal. */
 const suggest = (address: string) =>
@@ -147,18 +149,6 @@ const secondSignal = Layer.scoped(
   })
 )
 
-/** Waits for the end of stdin; discards its content. */
-const stdinClosed = Effect.async<void>((resume) => {
-  const { stdin } = process
-  const onEnd = () => resume(Effect.void)
-  for (const event of ["end", "close", "error"]) stdin.once(event, onEnd)
-  stdin.resume()
-  return Effect.sync(() => {
-    for (const event of ["end", "close", "error"]) stdin.off(event, onEnd)
-    stdin.pause()
-  })
-})
-
 /** Whether to watch stdin. On stdio the transport does: the end of stdin ends the server anyway. */
 const watchesStdin = ({ exitOnStdinClose }: ServerConfig.ServerConfig, { _tag }: ListenConfig.ListenConfig) =>
   exitOnStdinClose && _tag !== "Stdio"
@@ -178,7 +168,7 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
       ),
       Effect.ensuring(Effect.flatMap(ServiceManager, ({ stopping }) => stopping)),
       Effect.provide(ExecServer.layerServe),
-      Effect.provide(ListenConfig.layer(listen, announceRegistration)),
+      Effect.provide(ListenConfig.layer(listen, onRegistered)),
       Effect.provide(mcp(config)),
       Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
       Effect.provide(Limits.ofSettings(config)),

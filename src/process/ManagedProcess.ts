@@ -27,6 +27,7 @@ import type { LimitReached } from "../protocol/Failure.js"
 import type { Signal } from "../protocol/Signals.js"
 import * as Denial from "../sandbox/Denial.js"
 import type { Child, ExitStatus, Io, SignalTarget } from "../spawn/Child.js"
+import * as ExitUsage from "../spawn/ExitUsage.js"
 import { type Allowance, unlimited } from "./Allowance.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { EventSource, ProcessEvents } from "./ProcessEvents.js"
@@ -312,7 +313,11 @@ export class ManagedProcess extends ProcessView implements EventSource {
   private listenTo(child: Child): void {
     child.listen({
       onOutput: (stream, bytes) => this.onOutput(stream, bytes),
-      onExit: (status) => this.advance(Event.LeaderReaped({ status, restart: !this.final && this.mayRestart(status) })),
+      onExit: (status, usage) => {
+        this.used = ExitUsage.add(this.used, usage)
+        this.outOfMemory = (usage?.oomKills ?? 0) > 0
+        this.advance(Event.LeaderReaped({ status, restart: !this.final && this.mayRestart(status) }))
+      },
       onOutputEnd: () => this.advance(Event.OutputEnded()),
       onStdinClosed: () => this.stdin?.close()
     })

@@ -7,6 +7,7 @@ import type { Buffer } from "node:buffer"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import type { ProcessId } from "../protocol/Ids.js"
 import type { TerminalSize } from "../protocol/ProcessSchemas.js"
+import type { ExitUsage } from "../spawn/ExitUsage.js"
 import type { ExitReport } from "./ProcessState.js"
 
 /** A process, as an observer of its events sees it. */
@@ -18,6 +19,10 @@ export interface EventSource {
   readonly frameId: Buffer | undefined
   /** Whether it has exited, probably because its sandbox denied something. */
   readonly sandboxDenied: boolean
+  /** What it has used, once it has exited; undefined if that is not known. */
+  readonly exitUsage?: ExitUsage | undefined
+  /** Whether the kernel has killed a process of its tree for lack of memory. */
+  readonly oomKilled?: boolean
   /** Stop and resume reading its output. */
   readonly pause: () => void
   readonly resume: () => void

@@ -29,6 +29,10 @@ export interface Limits {
   readonly allowDirectExec: boolean
   /** Whether requests marked `prepared` may start processes. */
   readonly allowPreparedExec: boolean
+  /** Limits of processes whose start does not ask for others, as words of `LimitWords`. */
+  readonly defaultLimits: ReadonlyArray<string>
+  /** The most that a start may ask for, likewise. Processes that ask for nothing get these, or the defaults. */
+  readonly maxLimits: ReadonlyArray<string>
 }
 
 /** The default limits. */
@@ -43,7 +47,9 @@ export const defaults: Limits = {
   closedProcessRetentionMs: 30000,
   shutdownGracePeriodMs: 2000,
   allowDirectExec: true,
-  allowPreparedExec: true
+  allowPreparedExec: true,
+  defaultLimits: [],
+  maxLimits: []
 }
 
 /** The limits in force. */

@@ -6,6 +6,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -19,11 +20,13 @@ import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } f
 import type { ProcessId } from "../protocol/Ids.js"
 import * as Confiner from "../sandbox/Confiner.js"
 import type { Child, ChildSpec, Env, SpawnError } from "../spawn/Child.js"
+import type { ChildLimits } from "../spawn/ChildLimits.js"
 import { SessionWaits, Waits } from "../spawn/SessionWaits.js"
 import { SlowMounts } from "../spawn/SlowMounts.js"
 import { Spawner } from "../spawn/Spawner.js"
 import { type Allowance, Allowances, weightOf, weightOfAll } from "./Allowance.js"
 import * as EnvPolicy from "./EnvPolicy.js"
+import * as LimitPolicy from "./LimitPolicy.js"
 import { ManagedProcess } from "./ManagedProcess.js"
 import { OutputBuffer } from "./OutputBuffer.js"
 import type { ProcessEvents } from "./ProcessEvents.js"
@@ -128,6 +131,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     const events = new ProcessMetrics.MeasuredEvents(observer)
     const buffers = yield* OutputBuffer
     const limits = yield* ProcessLimits
+    const limitsOf = LimitPolicy.make(limits)
     const confiner = yield* Confiner.forSpawner(spawner)
     const skipGrace = yield* SkipGrace
     const mounts = yield* SlowMounts
@@ -166,6 +170,15 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       }
       return undefined
     }
+
+    /** The limits of a start; a refusal if the server does not allow or cannot enforce them. */
+    const bound = (params: StartParams): Either.Either<ChildLimits | undefined, NotAllowed> =>
+      Either.flatMap(limitsOf(params.limits), (given) => {
+        if (given === undefined) return Either.right(given)
+        const { refusalOf = () => "this server does not enforce `limits`" } = spawner
+        const why = refusalOf(given)
+        return why === undefined ? Either.right(given) : Either.left(new NotAllowed({ message: why }))
+      })
 
     /**
      * Processes that were forgotten while members of their trees live. Their scopes close when those have ended, or
@@ -222,6 +235,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
       Effect.gen(function* () {
         const refusal = check(params)
         if (refusal !== undefined) return yield* refusal
+        const bounds = yield* bound(params)
         const weight = weightOfStart(params)
         const excess = allowance.take(weight)
         if (excess !== undefined) return yield* excess
@@ -232,7 +246,8 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           arg0: params.arg0,
           cwd: params.cwd.path,
           env: withMetadata(EnvPolicy.resolve(params.env, params.envPolicy, globalThis.process.env), params.metadata),
-          io: params.tty ? { _tag: "Pty", ...(params.size ?? defaultSize) } : { _tag: "Pipe", stdin: params.pipeStdin }
+          io: params.tty ? { _tag: "Pty", ...(params.size ?? defaultSize) } : { _tag: "Pipe", stdin: params.pipeStdin },
+          ...(bounds === undefined ? {} : { limits: bounds })
         }
         const process = yield* ManagedProcess.make(
           scope,

@@ -11,6 +11,7 @@ import type { ProcessInfo, ReadResult, SnapshotResult, WaitResult } from "../pro
 import type { ProcessId } from "../protocol/Ids.js"
 import type { TerminalSize } from "../protocol/ProcessSchemas.js"
 import type { Child, Root } from "../spawn/Child.js"
+import type { ExitUsage } from "../spawn/ExitUsage.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import * as ProcessReport from "./ProcessReport.js"
 import { type ExitReport, reportOf, State, stillRunning } from "./ProcessState.js"
@@ -37,6 +38,8 @@ export abstract class ProcessView {
   /** The number of the next event. */
   protected nextSeq = 1
   protected denied = false
+  protected used: ExitUsage | undefined
+  protected outOfMemory = false
   protected failure: string | null = null
   /** The number of restarts. */
   protected restarts = 0
@@ -83,6 +86,16 @@ export abstract class ProcessView {
     return this.denied
   }
 
+  /** What it has used until its end; undefined before, and if that is not known. */
+  get exitUsage(): ExitUsage | undefined {
+    return this.exited() ? this.used : undefined
+  }
+
+  /** Whether the kernel has killed a process of its tree for lack of memory. */
+  get oomKilled(): boolean {
+    return this.outOfMemory
+  }
+
   /** The retained output, to read from. */
   get retained(): Pick<RetainedOutput, "select" | "gap" | "bytesAfter" | "hasAfter"> {
     return this.output
@@ -109,7 +122,7 @@ export abstract class ProcessView {
   }
 
   /** Whether it has exited and closed, and its exit status. */
-  status(): WaitResult {
+  status(): Omit<WaitResult, "usage" | "oomKilled"> {
     return { exited: this.exited(), ...this.exit(), closed: this.state._tag === "Closed" }
   }
 
@@ -137,7 +150,11 @@ export abstract class ProcessView {
   /** The state of the process after it has exited, or closed, or after `waitMs`. */
   wait(until: "exited" | "closed", waitMs: number): Effect.Effect<WaitResult> {
     const ready = () => this.state._tag === "Closed" || (until === "exited" && this.state._tag === "Exited")
-    return Immediate.map(this.waiters.until(ready, waitMs), () => this.status())
+    return Immediate.map(this.waiters.until(ready, waitMs), () => ({
+      ...this.status(),
+      ...(this.exitUsage === undefined ? {} : { usage: this.exitUsage }),
+      ...(this.exited() && this.oomKilled ? { oomKilled: true } : {})
+    }))
   }
 
   /** The roots of its tree in the process table; undefined if it has not started, or is over with all of its tree. */

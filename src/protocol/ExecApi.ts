@@ -39,6 +39,7 @@ import {
 import { ShareApi } from "./ShareApi.js"
 import { SignalName } from "./Signals.js"
 import * as StartBounds from "./StartBounds.js"
+import { ExitUsage, StartLimits } from "./StartLimits.js"
 import { policyFields, startFields } from "./Unenforced.js"
 import { ListedUsage, UsageApi } from "./UsageApi.js"
 import { WatchApi } from "./WatchApi.js"
@@ -59,7 +60,9 @@ export const Capabilities = Schema.Struct({
    * The window in bytes, from 16 KiB to 4 MiB: the server stops reading a process while that much of its output is not
    * acknowledged by `process/ack`. The result has the granted size.
    */
-  outputWindow: optional(Count)
+  outputWindow: optional(Count),
+  /** Send `usage`, and `oomKilled` if it is true, in `process/exited`. */
+  exitUsage: optional(Flag)
 })
 export type Capabilities = typeof Capabilities.Type
 
@@ -139,6 +142,8 @@ export const ownStartFields = {
   record: maybe(RecordOptions),
   /** The time limit in milliseconds (ours); the server then ends the whole process tree. */
   timeoutMs: maybe(Count),
+  /** What the process may use (ours). The server enforces each limit or refuses the request. */
+  limits: maybe(StartLimits),
   /** Restarts the process when it exits on its own (ours). It keeps its id and its `seq` counter. */
   restart: maybe(Restart),
   /** The client has already resolved the command; spawn it exactly as given (from v0's design notes). */
@@ -255,7 +260,15 @@ export type WriteResult = typeof WriteResult.Type
  *
  * @category schemas
  */
-export const WaitResult = Schema.Struct({ exited: Flag, ...exitFields, closed: Flag })
+export const WaitResult = Schema.Struct({
+  exited: Flag,
+  ...exitFields,
+  closed: Flag,
+  /** What it has used; absent while it runs, if it is not known, and from older servers. */
+  usage: optional(ExitUsage),
+  /** True if the kernel has killed a process of its tree for lack of memory, otherwise absent. */
+  oomKilled: optional(Flag)
+})
 export type WaitResult = typeof WaitResult.Type
 
 /**

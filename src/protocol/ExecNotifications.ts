@@ -11,6 +11,7 @@ import { HttpBodyDelta } from "./HttpApi.js"
 import { ProcessId } from "./Ids.js"
 import { exitFields, OutputStream } from "./ProcessSchemas.js"
 import { Bytes, Count, Empty, Flag, Integer, optional, Seq, Text, withFallback } from "./Schemas.js"
+import { ExitUsage } from "./StartLimits.js"
 import { UsageSample } from "./UsageApi.js"
 import { WatchNotifications } from "./WatchNotifications.js"
 
@@ -40,7 +41,14 @@ export class ExecNotifications extends RpcGroup.make(
       ...exitFields,
       sandboxDenied: withFallback(Flag, () => false),
       /** True if `timeoutMs` ran out, otherwise absent (ours). */
-      timedOut: optional(Flag)
+      timedOut: optional(Flag),
+      /** With `capabilities.exitUsage` (ours): what it has used; absent if that is not known. */
+      usage: optional(ExitUsage),
+      /**
+       * With `capabilities.exitUsage` (ours): true if the kernel has killed a process of its tree for lack of memory,
+       * otherwise absent.
+       */
+      oomKilled: optional(Flag)
     })
   }),
   /** The leader was reaped and every byte of output was read. Nothing follows. */

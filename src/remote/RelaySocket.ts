@@ -93,12 +93,27 @@ export const make = (ws: WebSocket, socket: Socket): RelaySocket => {
  * zeros, which cost nothing to apply and remove.
  */
 const masks = (url: URL): { readonly generateMask?: (mask: Buffer) => void } =>
-  url.protocol === "wss:" || isLoopback(url.hostname) ? { generateMask: (mask) => mask.fill(0) } : {}
+  url.protocol !== "ws:" || isLoopback(url.hostname) ? { generateMask: (mask) => mask.fill(0) } : {}
 
 /** An open WebSocket, which is paused, and the connection below it. */
 export interface Opened {
   readonly ws: WebSocket
   readonly socket: Socket
+}
+
+/** How a WebSocket is opened. */
+export interface OpenOptions {
+  /** The longest message, in bytes. */
+  readonly maxPayload: number
+  readonly headers?: Readonly<Record<string, string>>
+  /** Accepts `unix:///PATH`. Not for addresses from a registry, which must not choose among the sockets here. */
+  readonly allowsUnix?: boolean
+}
+
+/** The address in the form of the WebSocket library; undefined if it is none. */
+const dialled = (url: string, allowsUnix: boolean): string | undefined => {
+  if (allowsUnix && url.startsWith("unix:///")) return `ws+unix://${url.slice("unix://".length)}:/`
+  return URL.canParse(url) && /^wss?:$/.test(new URL(url).protocol) ? url : undefined
 }
 
 /**
@@ -107,19 +122,20 @@ export interface Opened {
  */
 export const open = (
   url: string,
-  { maxPayload, headers = {} }: { readonly maxPayload: number; readonly headers?: Readonly<Record<string, string>> }
+  { maxPayload, headers = {}, allowsUnix = false }: OpenOptions
 ): Effect.Effect<Opened, DialError> =>
   Effect.async<Opened, DialError>((resume) => {
     const fail = (why: string, status?: number) =>
       resume(
         new DialError({ message: `failed to connect to exec-server websocket \`${redactUrl(url)}\`: ${why}`, status })
       )
-    if (!/^wss?:$/.test(URL.canParse(url) ? new URL(url).protocol : "")) return fail("the URL is not ws:// or wss://")
-    const ws = new WebSocket(url, {
+    const address = dialled(url, allowsUnix)
+    if (address === undefined) return fail("the URL is not ws:// or wss://")
+    const ws = new WebSocket(address, {
       perMessageDeflate: false,
       maxPayload,
       handshakeTimeout: dialMs,
-      ...masks(new URL(url)),
+      ...masks(new URL(address)),
       headers
     })
     ws.once("unexpected-response", (_, response) => {

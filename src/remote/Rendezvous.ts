@@ -116,7 +116,8 @@ const defaults: RendezvousLimits = {
   maxStreamsPerClient: 16,
   maxMessageBytes: 67108864,
   // The longest message must fit, together with what a stream may have in flight.
-  maxQueuedBytesPerClient: 67108864 + 16777216
+  maxQueuedBytesPerClient: 67108864 + 16777216,
+  maxQueuedBytesPerEnvironment: 268435456
 }
 
 /** The most unused registrations of one environment. */

@@ -14,12 +14,22 @@ export interface Limits {
   readonly maxStreamsPerClient: number
   /** A client with more unsent bytes than this is disconnected: it would delay the others. */
   readonly maxQueuedBytesPerClient: number
+  /**
+   * Above this many unsent bytes of all clients together, the executor is not read. If that does not help within
+   * two seconds, the clients with the most are disconnected.
+   */
+  readonly maxQueuedBytesPerEnvironment: number
 }
+
+/** How long clients that do not read may hold up an environment, in milliseconds. */
+const patienceMs = 2000
 
 /** A connected client, and the streams it has opened. */
 interface Client {
   readonly socket: RelaySocket
   readonly streams: Set<string>
+  /** Its unsent bytes when they were last counted. */
+  queued: number
 }
 
 /** Codes of close frames. */
@@ -33,6 +43,10 @@ export class RendezvousRouter {
   private readonly clients = new Set<Client>()
   private readonly owners = new Map<string, Client>()
   private readonly held = new Set<RelaySocket>()
+  /** The unsent bytes of all clients when they were last counted. */
+  private queued = 0
+  /** Runs while the executor is not read. */
+  private relief: NodeJS.Timeout | undefined
 
   constructor(
     private readonly limits: Limits,
@@ -84,7 +98,7 @@ export class RendezvousRouter {
   }
 
   addClient(socket: RelaySocket): void {
-    const client: Client = { socket, streams: new Set() }
+    const client: Client = { socket, streams: new Set(), queued: 0 }
     this.clients.add(client)
     const drop = this.dropper("a client")
     socket.listen({
@@ -94,7 +108,10 @@ export class RendezvousRouter {
         else this.toExecutor(client, route.right, bytes)
       },
       onText: () => drop(RelayFrame.textDrop),
-      onDrain: () => {},
+      onDrain: () => {
+        this.count(client)
+        this.checkRelief()
+      },
       onEnd: () => this.removeClient(client, "the client is gone")
     })
   }
@@ -156,11 +173,48 @@ export class RendezvousRouter {
     if (client === undefined) return
     client.socket.send(bytes)
     if (isReset) this.forget(client, streamId)
-    if (client.socket.buffered() > this.limits.maxQueuedBytesPerClient) {
-      this.warn("a client that does not read is cut off")
-      this.removeClient(client, "the client does not read")
-      client.socket.close(code.policy, "too much is waiting to be read")
+    this.count(client)
+    if (client.queued > this.limits.maxQueuedBytesPerClient) this.cutOff(client)
+    else if (this.relief === undefined && this.isOverfull()) {
+      this.executor?.pause()
+      this.relief = setTimeout(() => this.relieve(), patienceMs)
     }
+  }
+
+  private cutOff(client: Client): void {
+    this.warn("a client that does not read is cut off")
+    this.removeClient(client, "the client does not read")
+    client.socket.close(code.policy, "too much is waiting to be read")
+  }
+
+  private count(client: Client): void {
+    if (!this.clients.has(client)) return
+    const queued = client.socket.buffered()
+    this.queued += queued - client.queued
+    client.queued = queued
+  }
+
+  /** Whether too many bytes wait. What was sent meanwhile is counted only if it matters. */
+  private isOverfull(): boolean {
+    const { maxQueuedBytesPerEnvironment } = this.limits
+    if (this.queued > maxQueuedBytesPerEnvironment) for (const client of this.clients) this.count(client)
+    return this.queued > maxQueuedBytesPerEnvironment
+  }
+
+  /** Reads the executor again, once few enough bytes wait. */
+  private checkRelief(): void {
+    if (this.relief === undefined || this.isOverfull()) return
+    clearTimeout(this.relief)
+    this.relief = undefined
+    this.executor?.resume()
+  }
+
+  /** Disconnects the clients with the most unsent bytes, until few enough wait. */
+  private relieve(): void {
+    while (this.isOverfull()) {
+      this.cutOff(Array.from(this.clients).reduce((most, client) => (client.queued > most.queued ? client : most)))
+    }
+    this.checkRelief()
   }
 
   private forget(client: Client, streamId: string): void {
@@ -170,17 +224,21 @@ export class RendezvousRouter {
 
   private removeClient(client: Client, reason: string): void {
     if (!this.clients.delete(client)) return
+    this.queued -= client.queued
     this.held.delete(client.socket)
     for (const streamId of client.streams) {
       this.owners.delete(streamId)
       this.executor?.send(RelayFrame.encodeReset(streamId, reason))
     }
+    this.checkRelief()
     this.checkIdle()
   }
 
   private removeExecutor(socket: RelaySocket): void {
     if (this.executor !== socket) return
     this.executor = undefined
+    clearTimeout(this.relief)
+    this.relief = undefined
     this.dropClients()
     this.checkIdle()
   }
@@ -194,6 +252,7 @@ export class RendezvousRouter {
     }
     this.owners.clear()
     this.clients.clear()
+    this.queued = 0
     this.held.clear()
   }
 

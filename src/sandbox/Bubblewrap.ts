@@ -19,9 +19,21 @@ import * as Layer from "effect/Layer"
 import { provideInOrder } from "../internal/Wiring.js"
 import * as OsError from "../protocol/OsError.js"
 import { attempt, type ChildSpec, type ExitStatus, type Identity, SpawnError } from "../spawn/Child.js"
+import * as ChildLimits from "../spawn/ChildLimits.js"
 import type { Confinement } from "../spawn/Confinement.js"
+import * as ExitUsage from "../spawn/ExitUsage.js"
 import { Guard } from "../spawn/Guard.js"
-import { ConfinedLauncher, Launcher, type Leader, makeExit, type Running, run, statusOf } from "../spawn/Launcher.js"
+import {
+  ConfinedLauncher,
+  inCgroup,
+  Launcher,
+  type Leader,
+  makeExit,
+  type Running,
+  refusalIn,
+  run,
+  statusOf
+} from "../spawn/Launcher.js"
 import * as MountProbe from "../spawn/MountProbe.js"
 import * as Posix from "../spawn/Posix.js"
 import { childrenOf, entryOf, isStranger, kill, membersOf, table } from "../spawn/ProcessTree.js"
@@ -112,8 +124,8 @@ const checkedOnce = <A, E>(check: Effect.Effect<A, E>): Effect.Effect<Effect.Eff
 
 /** Parses one line of `init`'s reports. */
 const parse = (line: string) => {
-  const [, word, number] = /^(started|failed|ended)(?: (\d+))?$/.exec(line) ?? []
-  return { word, number: Number(number ?? 0) }
+  const [, word, number, kilobytes] = /^(started|failed|ended)(?: (\d+))?(?: (\d+))?$/.exec(line) ?? []
+  return { word, number: Number(number ?? 0), bytes: Number(kilobytes ?? 0) * 1024 }
 }
 
 /** The longest line of `init`, in bytes. Longer lines are forged. */
@@ -152,6 +164,12 @@ const namespaceArguments = ({ confinement }: ChildSpec): Mounting.Mounting & { r
 const prefixNames = (env: ChildSpec["env"]): ChildSpec["env"] =>
   Object.fromEntries(Object.entries(env).map(([variable, value]) => [`+${variable}`, value]))
 
+/** The variable with the limits that `init` sets for the program. */
+const limitsOf = ({ limits }: ChildSpec): ChildSpec["env"] => {
+  const text = ChildLimits.textOf(limits)
+  return text === undefined ? {} : { LIMITS: text }
+}
+
 interface Needs {
   readonly bubblewrap: string
   readonly trees: TreesShape
@@ -173,9 +191,12 @@ const spawnBubblewrap = ({ bubblewrap, trees }: Needs, spec: ChildSpec, stdio: P
   const terminal = Posix.isTerminal(stdio) ? openSync(stdio.path, constants.O_RDWR | constants.O_NOCTTY) : -1
   const [stdin, stdout, stderr] = Posix.isTerminal(stdio) ? [terminal, terminal, terminal] : stdio
   try {
-    const outside = { cwd: spec.cwd, env: prefixNames(spec.env) }
-    const outer = run(trees, bubblewrap, argv, outside, [stdin, stdout, stderr, writeEnd, ...fds])
-    return { outer, reports: new Socket({ fd: readEnd, readable: true, writable: false }) }
+    const outside = { cwd: spec.cwd, env: { ...prefixNames(spec.env), ...limitsOf(spec) } }
+    return inCgroup(trees, spec, (cgroup) => {
+      const all = [stdin, stdout, stderr, writeEnd, ...fds] as const
+      const outer = run(trees, bubblewrap, argv, outside, all, { cgroup: cgroup?.fd })
+      return { outer, cgroup, reports: new Socket({ fd: readEnd, readable: true, writable: false }) }
+    })
   } catch (error) {
     closeSync(readEnd)
     throw error
@@ -212,11 +233,12 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
     yield* MountProbe.check(needs.mounts, needs.trees, () => [spec.cwd, ...Program.candidates(spec)])
     const refused = waits.refusal(false)
     if (refused !== undefined) return yield* refused
-    const { outer, reports, release } = yield* attempt(() => spawnHolding(needs, spec, stdio))
-    const tree = needs.trees.track(outer.pid)
+    const { outer, cgroup, reports, release } = yield* attempt(() => spawnHolding(needs, spec, stdio))
+    const tree = needs.trees.track(outer.pid, cgroup)
     if (spec.confinement !== undefined) needs.confined.add(outer.pid)
     const { report, onExit } = makeExit()
     let ended: ExitStatus | undefined
+    let maxRssBytes: number | null = null
     let over = false
     let isKilled = false
 
@@ -253,9 +275,11 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
         fail(message)
       )
       const take = (line: string) => {
-        const { word, number } = parse(line)
-        if (word === "ended") ended = decode(number)
-        else endWait()
+        const { word, number, bytes } = parse(line)
+        if (word === "ended") {
+          ended = decode(number)
+          maxRssBytes = bytes
+        } else endWait()
         if (word === "started") resume(Effect.succeed(leaderOf(containedIn(outer.pid))))
         if (word === "failed") fail(OsError.text(OsError.codeName(number)))
       }
@@ -272,8 +296,9 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
       reports.on("error", () => reports.destroy())
       // Bubblewrap holds the pipe open until it exits.
       reports.once("close", () =>
-        outer.onExit((status) => {
+        outer.onExit((status, usage) => {
           over = true
+          const all = ExitUsage.withCgroup(usage && { ...usage, maxRssBytes }, cgroup?.usage())
           endWait()
           release()
           needs.confined.delete(outer.pid)
@@ -281,7 +306,7 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
           fail(`bubblewrap could not start the process (${describe(status)})`)
           // Without a report, `init` was killed, and the whole namespace with it. A kill by the server outranks any
           // report.
-          report(isKilled && status._tag === "Signaled" ? status : (ended ?? status))
+          report(isKilled && status._tag === "Signaled" ? status : (ended ?? status), all)
         })
       )
     })
@@ -306,10 +331,10 @@ const startWorker = (
         pid: outer.pid,
         signal: tree.signal,
         onExit: (listen) =>
-          outer.onExit((status) => {
+          outer.onExit((status, usage) => {
             release()
             tree.reaped()
-            listen(status)
+            listen(status, usage)
           })
       }
     } finally {
@@ -344,6 +369,8 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
     readonly launch: (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
     /** The pids of the roots of running confined programs' trees. */
     readonly confined: () => ReadonlySet<number>
+    /** Why these limits cannot be enforced for a child; undefined if they can. */
+    readonly refusalOf: (limits: ChildLimits.ChildLimits) => string | undefined
     /** Waits until all slow mounts that these paths lead to have answered; fails if one does not in time. */
     readonly probe: (paths: () => ReadonlyArray<string>) => Effect.Effect<void, SpawnError>
     /** Whether a path leads to a mount that may hang. */
@@ -373,6 +400,7 @@ export class Bubblewrap extends Context.Tag("exec-server/Bubblewrap")<
       const program = yield* checkedOnce(find)
       return {
         check: Effect.asVoid(program),
+        refusalOf: refusalIn(trees),
         confined: () => confined,
         probe: (paths) => MountProbe.check(mounts, trees, paths),
         mayHang: (path) => mounts.find(path) !== undefined,
@@ -412,7 +440,7 @@ const layerLauncher: Layer.Layer<Launcher, BubblewrapUnavailable, Bubblewrap> = 
     yield* bubblewrap.check.pipe(
       Effect.mapError(({ message }) => new BubblewrapUnavailable({ message: `cannot contain processes: ${message}` }))
     )
-    return { confines: true, launch: bubblewrap.launch }
+    return { confines: true, refusalOf: bubblewrap.refusalOf, launch: bubblewrap.launch }
   })
 )
 

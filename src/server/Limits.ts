@@ -32,6 +32,7 @@ import { OutputBuffer } from "../process/OutputBuffer.js"
 import { type Limits as OfProcesses, defaults as ofProcesses, ProcessLimits } from "../process/ProcessLimits.js"
 import { type Limits as OfSessions, defaults as ofSessions, SessionLimits } from "../session/SessionLimits.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
+import { CgroupParent } from "../spawn/Cgroups.js"
 import { Transport } from "../transport/Transport.js"
 import { type Limits as OfTransports, defaults as ofTransports, TransportLimits } from "../transport/TransportLimits.js"
 import * as ServerConfig from "./ServerConfig.js"
@@ -82,6 +83,10 @@ export interface Options {
   readonly allowDirectExec?: boolean | undefined
   /** Whether requests marked `prepared` may start processes; true. */
   readonly allowPreparedExec?: boolean | undefined
+  /** Limits of processes that ask for no others, such as `["memory=2g", "pids=512"]`; none. */
+  readonly defaultLimits?: ReadonlyArray<string> | undefined
+  /** The most that a process may ask for, likewise; what it does not ask for is limited by this; none. */
+  readonly maxLimits?: ReadonlyArray<string> | undefined
   /** Whether requests on files are served; true. */
   readonly allowFiles?: boolean | undefined
   /** Whether HTTP requests are made for clients; true. */
@@ -189,6 +194,8 @@ const readers: ReadonlyArray<Reader> = [
       "closedProcessRetentionMs",
       "allowDirectExec",
       "allowPreparedExec",
+      "defaultLimits",
+      "maxLimits",
       "allowFiles",
       "allowHttp",
       "httpEnvAllow"
@@ -279,5 +286,6 @@ export const ofSettings = (settings: ServerConfig.ServerConfig): Context.Context
     Context.add(SessionLimits, settings),
     Context.add(FileLimits, settings),
     Context.add(HttpLimits, settings),
-    Context.add(TransportLimits, settings)
+    Context.add(TransportLimits, settings),
+    Context.add(CgroupParent, settings.cgroup)
   )

@@ -374,6 +374,32 @@ export const layerAuth: (auth: Auth) => Layer.Layer<never, Authenticator.SecretE
 })
 
 /**
+ * The transport for an environment that one registry knows. Calls `onRegistered` after each registration.
+ *
+ * @category layers
+ */
+export const layerRemote = (
+  config: Extract<ListenConfig, { readonly _tag: "Remote" | "Direct" }>,
+  onRegistered: (environmentId: string) => Effect.Effect<void>
+): Layer.Layer<Transport, EndpointError> =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const RemoteTransport = yield* Effect.promise(() => import("../remote/RemoteTransport.js"))
+      if (config._tag === "Remote") {
+        const { auth, _tag: _, ...options } = config
+        return Layer.provide(
+          RemoteTransport.layer({ ...options, onRegistered }),
+          RemoteAuth.RemoteAuth.layerBearer(auth)
+        )
+      }
+      const { auth, target } = config
+      const SigV4 = yield* Effect.promise(() => import("../remote/SigV4.js"))
+      const options = { target, transport: "direct", onRegistered } as const
+      return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
+    })
+  )
+
+/**
  * The transport for the settings. Calls `onRegistered` after each registration of an environment.
  *
  * @category layers
@@ -384,15 +410,8 @@ export const layer = (
 ): Layer.Layer<Transport, ListenError | EndpointError | Authenticator.SecretError, SessionRegistry> =>
   ListenConfig.$match(config, {
     Stdio: () => Stdio.layer,
-    Remote: ({ auth, ...options }) =>
-      // Servers that listen need not load it.
-      Layer.unwrapEffect(
-        Effect.map(
-          Effect.promise(() => import("../remote/RemoteTransport.js")),
-          (RemoteTransport) =>
-            Layer.provide(RemoteTransport.layer({ ...options, onRegistered }), RemoteAuth.RemoteAuth.layerBearer(auth))
-        )
-      ),
+    Remote: (config) => layerRemote(config, onRegistered),
+    Direct: (config) => layerRemote(config, onRegistered),
     Fleet: ({ auth, ...options }) =>
       Layer.unwrapEffect(
         Effect.map(
@@ -400,16 +419,6 @@ export const layer = (
           (HostTransport) =>
             Layer.provide(HostTransport.layer({ ...options, onRegistered }), RemoteAuth.RemoteAuth.layerBearer(auth))
         )
-      ),
-    Direct: ({ target, auth }) =>
-      Layer.unwrapEffect(
-        Effect.gen(function* () {
-          const [RemoteTransport, SigV4] = yield* Effect.promise(() =>
-            Promise.all([import("../remote/RemoteTransport.js"), import("../remote/SigV4.js")])
-          )
-          const options = { target, transport: "direct", onRegistered } as const
-          return Layer.provide(RemoteTransport.layer(options), SigV4.layer(auth))
-        })
       ),
     WebSocket: ({ address, options, auth, roles }) =>
       WebSocket.layer(address, options).pipe(

@@ -12,6 +12,7 @@ import * as TOML from "smol-toml"
 import { defaults as files } from "../filesystem/FileLimits.js"
 import { defaults as http } from "../http/HttpLimits.js"
 import { isServerSecret } from "../internal/ServerSecrets.js"
+import { item as limitItem } from "../process/LimitWords.js"
 import { defaults as processes } from "../process/ProcessLimits.js"
 import * as OsError from "../protocol/OsError.js"
 import { defaults as recordings } from "../session/RecordingStore.js"
@@ -436,6 +437,24 @@ export const settings = {
       "none, or namespace: each process in its own PID namespace, whose processes end with it (needs bubblewrap)",
       { choices: containments }
     ),
+    cgroup: make(
+      "text",
+      "auto",
+      "where cgroups of processes are made: auto (in the server's own, if it may), none, or a folder of cgroup v2",
+      { placeholder: "auto|none|DIR" }
+    ),
+    defaultLimits: make<"list", ReadonlyArray<string>>(
+      "list",
+      processes.defaultLimits,
+      "limits of processes that ask for no others, such as memory=2g,pids=512; see Limits of processes",
+      { shown: "none", placeholder: "NAME=VALUE,...", item: limitItem }
+    ),
+    maxLimits: make<"list", ReadonlyArray<string>>(
+      "list",
+      processes.maxLimits,
+      "the most that a process may ask for, likewise; what it does not ask for is limited by this",
+      { shown: "none", placeholder: "NAME=VALUE,...", item: limitItem }
+    ),
     allowDirectExec: flag(processes.allowDirectExec, "start processes on plain requests"),
     allowPreparedExec: flag(processes.allowPreparedExec, "start processes on requests marked prepared")
   })
@@ -490,8 +509,12 @@ export const isSwitch = (key: Key): boolean => settings[key].default === false
  */
 export const variableName = (key: Key): string => `EXEC_SERVER_${flagName(key).replaceAll("-", "_").toUpperCase()}`
 
-/** The environment variables of a setting. The first one that is set counts. */
-const variablesOf = (key: Key): ReadonlyArray<string> => {
+/**
+ * The environment variables of a setting. The first one that is set counts.
+ *
+ * @category utilities
+ */
+export const variablesOf = (key: Key): ReadonlyArray<string> => {
   const { originalVariable } = settings[key]
   return originalVariable === undefined ? [variableName(key)] : [variableName(key), originalVariable]
 }

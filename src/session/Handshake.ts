@@ -60,13 +60,14 @@ export class Handshake {
       this.starting = true
       return open.pipe(
         Effect.map((session) => {
-          const { lifecycle, binaryOutput, outputWindow } = params.capabilities ?? {}
+          const { lifecycle, binaryOutput, outputWindow, exitUsage } = params.capabilities ?? {}
           const capabilities: Capabilities = {
             ...(lifecycle === true ? { lifecycle } : {}),
             ...(binaryOutput === true && this.offer.binaryOutput ? { binaryOutput } : {}),
             ...(outputWindow !== undefined && this.offer.outputWindow
               ? { outputWindow: grantedWindow(outputWindow) }
-              : {})
+              : {}),
+            ...(exitUsage === true ? { exitUsage } : {})
           }
           this.current = { session, grant: this.grant, dialect: Dialect.of(params), capabilities }
           return this.current

@@ -52,6 +52,23 @@ const writeText = (
   return end + buffer.write(tail, end, "latin1")
 }
 
+/** The parameters of `process/exited` for a client with these capabilities. */
+export const exitedParams = (
+  { processId, sandboxDenied, exitUsage: usage, oomKilled = false }: EventSource,
+  seq: number,
+  exit: ExitReport,
+  timedOut: boolean,
+  { exitUsage }: Capabilities
+) => ({
+  processId,
+  seq,
+  ...exit,
+  sandboxDenied,
+  ...(timedOut ? { timedOut } : {}),
+  ...(exitUsage === true && usage !== undefined ? { usage } : {}),
+  ...(exitUsage === true && oomKilled ? { oomKilled } : {})
+})
+
 /** Events to one peer with these capabilities, in the buffers of its server. A class: each connection has one. */
 export class PeerNotifier implements Notifier {
   private readonly pauses: OutputPauses
@@ -83,9 +100,9 @@ export class PeerNotifier implements Notifier {
     this.notify(Wire.notification("process/restarted", { processId, seq, attempt, pid }))
   }
 
-  onExited({ processId, sandboxDenied }: EventSource, seq: number, exit: ExitReport, timedOut: boolean): void {
-    const params = { processId, seq, ...exit, sandboxDenied }
-    this.notify(Wire.notification("process/exited", timedOut ? { ...params, timedOut } : params))
+  onExited(process: EventSource, seq: number, exit: ExitReport, timedOut: boolean): void {
+    const params = exitedParams(process, seq, exit, timedOut, this.capabilities)
+    this.notify(Wire.notification("process/exited", params))
   }
 
   onClosed(process: EventSource, seq: number): void {

@@ -9,7 +9,9 @@ import * as Effect from "effect/Effect"
 import type { OutputStream } from "../protocol/ExecApi.js"
 import * as OsError from "../protocol/OsError.js"
 import type { Signal } from "../protocol/Signals.js"
+import type { ChildLimits } from "./ChildLimits.js"
 import type { Confinement } from "./Confinement.js"
+import type { ExitUsage } from "./ExitUsage.js"
 
 /**
  * Names and values of environment variables.
@@ -40,6 +42,8 @@ export interface ChildSpec {
   readonly io: Io
   /** The restrictions of the child; none if absent. Only a spawner that `confines` is given it. */
   readonly confinement?: Confinement | undefined
+  /** The limits of the child; those of the server if absent. Only a spawner that accepts them is given any. */
+  readonly limits?: ChildLimits | undefined
 }
 
 /**
@@ -88,8 +92,8 @@ export type SignalTarget = "leader" | "group" | "tree"
 export interface ChildEvents {
   /** Bytes, in order, at most 64 KiB; the buffer is only valid during the call. */
   readonly onOutput: (stream: OutputStream, bytes: Buffer) => void
-  /** The leader was reaped. Called once. */
-  readonly onExit: (status: ExitStatus) => void
+  /** The leader was reaped. Called once, with what it has used if that is known. */
+  readonly onExit: (status: ExitStatus, usage?: ExitUsage) => void
   /** All output was passed to `onOutput`. Called once, before or after `onExit`. */
   readonly onOutputEnd: () => void
   /** The child closed its end of stdin: nothing more can be written. Called at most once. */
@@ -145,6 +149,8 @@ export interface Spawns {
    * they reach the spawner.
    */
   readonly confines: boolean
+  /** Why it cannot enforce these limits; undefined if it can. Without this, starts with limits are refused. */
+  readonly refusalOf?: ((limits: ChildLimits) => string | undefined) | undefined
   /**
    * Starts a child. Runs synchronously up to the fork, so that requests keep their order. A failure that the system
    * reports late may be asynchronous.

@@ -48,6 +48,8 @@ export interface Shape {
   readonly addFolder: (path: string) => void
   /** Makes the guard keep this folder. */
   readonly removeFolder: (path: string) => void
+  /** Sets the cgroup whose processes the guard kills when the server dies, before it removes it. */
+  readonly setCgroup: (path: string) => void
 }
 
 /** A running guard. */
@@ -138,6 +140,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
     const report = makeReport(fork)
     const leaders = new Map<number, Identity>()
     const folders = new Set<string>()
+    let cgroup: string | undefined
     let running: Running | undefined
     let isWaiting = false
     let retryMs = firstRetryMs
@@ -167,6 +170,7 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
       }
       for (const { pid, startTime } of leaders.values()) tell(`+ ${pid} ${startTime}`)
       for (const folder of folders) tell(`f ${folder}`)
+      if (cgroup !== undefined) tell(`c ${cgroup}`)
     }
 
     /** Starts a guard, which is told everything; or sends a running one this line. */
@@ -208,6 +212,10 @@ const make = (start: Start): Effect.Effect<Shape, never, Scope.Scope> =>
       removeFolder: (path) => {
         folders.delete(path)
         tell(`g ${path}`)
+      },
+      setCgroup: (path) => {
+        cgroup = path
+        tellOrStart(`c ${path}`)
       }
     }
   })
@@ -227,6 +235,7 @@ export class Guard extends Context.Tag("exec-server/Guard")<Guard, Shape>() {
     unregister: () => {},
     closeTerminal: () => {},
     addFolder: () => {},
-    removeFolder: () => {}
+    removeFolder: () => {},
+    setCgroup: () => {}
   })
 }

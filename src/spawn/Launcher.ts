@@ -8,7 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as OsError from "../protocol/OsError.js"
 import * as Signals from "../protocol/Signals.js"
+import type { Cgroup } from "./Cgroups.js"
 import { attempt, type ChildSpec, ExitStatus, SpawnError } from "./Child.js"
+import * as ChildLimits from "./ChildLimits.js"
+import * as ExitUsage from "./ExitUsage.js"
 import * as Posix from "./Posix.js"
 import { ProcessTrees, type Tree, type Shape as TreesShape } from "./ProcessTrees.js"
 import * as Program from "./Program.js"
@@ -21,9 +24,12 @@ const shell = "/bin/sh"
 /** A running child process. */
 export interface Running {
   readonly pid: number
-  /** Calls back once with the exit status, even if the exit was earlier. Supports one listener. */
-  readonly onExit: (listener: (status: ExitStatus) => void) => void
+  /** Calls back once with the exit status and the usage, even if the exit was earlier. Supports one listener. */
+  readonly onExit: (listener: OnExit) => void
 }
+
+/** Receives the exit status of a child, and what it has used if that is known. */
+export type OnExit = (status: ExitStatus, usage: ExitUsage.ExitUsage | undefined) => void
 
 /** A started leader, and its tree. */
 export interface Leader
@@ -38,20 +44,26 @@ export const statusOf = (code: number, signal: number): ExitStatus => {
 }
 
 /** An exit that is reported once to one listener. The report and the listener may come in either order. */
-export const makeExit = (): Pick<Running, "onExit"> & { readonly report: (status: ExitStatus) => void } => {
-  let status: ExitStatus | undefined
-  let listener: ((status: ExitStatus) => void) | undefined
+export const makeExit = (): Pick<Running, "onExit"> & { readonly report: OnExit } => {
+  let reported: Parameters<OnExit> | undefined
+  let listener: OnExit | undefined
   return {
-    report: (reported) => {
-      status = reported
-      listener?.(reported)
+    report: (...report) => {
+      reported = report
+      listener?.(...report)
     },
     onExit: (listen) => {
       listener = listen
-      if (status !== undefined) listen(status)
+      if (reported !== undefined) listen(...reported)
     }
   }
 }
+
+/** The callback of `Posix.spawn` that reports an exit. */
+const reporting =
+  (report: OnExit): Posix.OnExit =>
+  (code, signal, ...usage) =>
+    report(statusOf(code, signal), ExitUsage.ofReport(...usage))
 
 /**
  * Starts a file with the environment and the directory of a child, and registers it with the guard of these trees. The
@@ -62,35 +74,61 @@ export const run = (
   file: string,
   argv: ReadonlyArray<string>,
   { cwd, env }: Pick<ChildSpec, "cwd" | "env">,
-  stdio: Posix.Stdio
+  stdio: Posix.Stdio,
+  bounds?: Posix.Bounds
 ): Running => {
   const variables = Object.entries(env).map(([variable, value]) => `${variable}=${value}`)
   const { report, onExit } = makeExit()
-  const onEnd = (code: number, signal: number) => report(statusOf(code, signal))
-  const pid = Posix.spawn(file, argv, variables, cwd, stdio, onEnd, guardSocket())
+  const pid = Posix.spawn(file, argv, variables, cwd, stdio, reporting(report), guardSocket(), bounds)
   return { pid, onExit }
 }
 
-const runProgram = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio): Running => {
+/** Starts a child in a cgroup of its own, where there are cgroups. If the start fails, none is left. */
+export const inCgroup = <A>(
+  { cgroups }: Pick<TreesShape, "cgroups">,
+  { limits }: Pick<ChildSpec, "limits">,
+  start: (cgroup: Cgroup | undefined) => A
+): A => {
+  const cgroup = cgroups.make(limits)
+  try {
+    return start(cgroup)
+  } catch (error) {
+    cgroup?.remove()
+    throw error
+  } finally {
+    cgroup?.started()
+  }
+}
+
+/** What a child gets before it executes its program. */
+const boundsOf = ({ limits }: Pick<ChildSpec, "limits">, cgroup: Cgroup | undefined): Posix.Bounds => ({
+  limits: ChildLimits.textOf(limits),
+  cgroup: cgroup?.fd
+})
+
+const runProgram = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio, cgroup: Cgroup | undefined): Running => {
+  const bounds = boundsOf(spec, cgroup)
   const file = Program.find(spec)
   const [name = file, ...args] = spec.argv
   try {
-    return run(trees, file, [spec.arg0 ?? name, ...args], spec, stdio)
+    return run(trees, file, [spec.arg0 ?? name, ...args], spec, stdio, bounds)
   } catch (error) {
     if (OsError.codeOf(error) !== "ENOEXEC") throw error
-    return run(trees, shell, [shell, file, ...args], spec, stdio)
+    return run(trees, shell, [shell, file, ...args], spec, stdio, bounds)
   }
 }
 
 /** Makes a process that was just started the leader of a tree. */
-const toLeader = (trees: TreesShape, { pid, onExit }: Running): Leader => {
-  const tree = trees.track(pid)
+const toLeader = (trees: TreesShape, { pid, onExit }: Running, cgroup?: Cgroup): Leader => {
+  const tree = trees.track(pid, cgroup)
   return {
     pid,
     onExit: (listen) =>
-      onExit((status) => {
+      onExit((status, usage) => {
+        // Read before the cgroup is removed.
+        const all = ExitUsage.withCgroup(usage, cgroup?.usage())
         tree.reaped()
-        listen(status)
+        listen(status, all)
       }),
     root: tree.root,
     signal: tree.signal,
@@ -110,25 +148,39 @@ export const runOwn = (
 ): Leader => toLeader(trees, run(trees, file, [file, ...args], { cwd: "/", env }, stdio))
 
 const launch = (trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio) =>
-  attempt(() => toLeader(trees, runProgram(trees, spec, stdio)))
+  attempt(() => inCgroup(trees, spec, (cgroup) => toLeader(trees, runProgram(trees, spec, stdio, cgroup), cgroup)))
 
 const launchSlowly = (mounts: SlowMountsShape, trees: TreesShape, spec: ChildSpec, stdio: Posix.Stdio) =>
-  Effect.suspend(() => {
-    const { report, onExit } = makeExit()
-    const options: SlowStarts.Options = {
-      mounts,
-      spec,
-      stdio,
-      guard: trees.guardSocket(),
-      onExit: (code, signal) => report(statusOf(code, signal)),
-      onLate: (pid) => {
-        const late = toLeader(trees, { pid, onExit })
-        late.onExit(() => {})
-        late.signal("SIGKILL", "tree")
+  Effect.flatMap(
+    attempt(() => trees.cgroups.make(spec.limits)),
+    (cgroup) => {
+      const { report, onExit } = makeExit()
+      const options: SlowStarts.Options = {
+        mounts,
+        spec,
+        stdio,
+        guard: trees.guardSocket(),
+        bounds: boundsOf(spec, cgroup),
+        onExit: reporting(report),
+        onLate: (pid) => {
+          const late = toLeader(trees, { pid, onExit }, cgroup)
+          late.onExit(() => {})
+          late.signal("SIGKILL", "tree")
+        }
       }
+      return SlowStarts.start(options, shell).pipe(
+        Effect.map((pid) => toLeader(trees, { pid, onExit }, cgroup)),
+        Effect.ensuring(Effect.sync(() => cgroup?.started())),
+        Effect.onError(() => Effect.sync(() => cgroup?.remove()))
+      )
     }
-    return Effect.map(SlowStarts.start(options, shell), (pid) => toLeader(trees, { pid, onExit }))
-  })
+  )
+
+/** Why limits cannot be enforced for the children of these trees; undefined if they can. */
+export const refusalIn =
+  ({ cgroups }: Pick<TreesShape, "cgroups">) =>
+  (limits: ChildLimits.ChildLimits): string | undefined =>
+    ChildLimits.excessOf(limits) ?? cgroups.refusal(limits)
 
 /** Starts leaders on descriptors, or as the owner of a terminal. */
 type Launch = (spec: ChildSpec, stdio: Posix.Stdio) => Effect.Effect<Leader, SpawnError>
@@ -144,6 +196,8 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
   {
     /** Whether it enforces the `confinement` of a child. If not, it fails when given one. */
     readonly confines: boolean
+    /** Why these limits cannot be enforced; undefined if they can. */
+    readonly refusalOf: (limits: ChildLimits.ChildLimits) => string | undefined
     /** Starts the program of a child on these descriptors, or as the owner of this terminal. */
     readonly launch: Launch
   }
@@ -160,6 +214,7 @@ export class Launcher extends Context.Tag("exec-server/Launcher")<
       const mounts = yield* SlowMounts
       return {
         confines: confined !== undefined,
+        refusalOf: refusalIn(trees),
         launch: (spec, stdio) => {
           if (spec.confinement === undefined) {
             return mounts.isPresent() ? launchSlowly(mounts, trees, spec, stdio) : launch(trees, spec, stdio)

@@ -58,11 +58,11 @@ const manage = (reader: PipeReader, leader: Leader, parent: ReadonlyArray<number
   return {
     pid: leader.pid,
     listen: (events: ChildEvents) => {
-      leader.onExit((status) => {
+      leader.onExit((status, usage) => {
         stdin?.destroy()
         // Its output is needed now, to tell whether the sandbox caused the failure.
         if (isConfined) drainAll()
-        events.onExit(status)
+        events.onExit(status, usage)
       })
       const read = (fd: number | undefined, stream: "stdout" | "stderr"): Socket => {
         const socket = reader.read(fd ?? -1, (bytes) => events.onOutput(stream, bytes))
@@ -123,10 +123,11 @@ export class PipeSpawner extends Context.Tag("exec-server/PipeSpawner")<PipeSpaw
   /** Pipes. A launcher starts the leaders. */
   static readonly layer: Layer.Layer<PipeSpawner, never, Launcher> = Layer.effect(
     PipeSpawner,
-    Effect.map(Launcher, ({ confines, launch }) => {
+    Effect.map(Launcher, ({ confines, refusalOf, launch }) => {
       const reader = new PipeReader()
       return {
         confines,
+        refusalOf,
         spawn: (spec) =>
           Effect.flatMap(
             attempt(() => openPipes(spec.io._tag === "Pipe" && spec.io.stdin)),

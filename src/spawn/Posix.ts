@@ -8,6 +8,7 @@ import { constants } from "node:os"
 import { join } from "node:path"
 import * as Package from "../internal/Package.js"
 import { codeName } from "../protocol/OsError.js"
+import type * as ExitUsage from "./ExitUsage.js"
 
 /** The descriptors 0, 1, 2 and above of a child; -1 stands for /dev/null. */
 export type Descriptors = readonly [stdin: number, stdout: number, stderr: number, ...more: ReadonlyArray<number>]
@@ -24,6 +25,17 @@ export type Stdio = Terminal | Descriptors
 /** Whether a child gets a terminal. */
 export const isTerminal = (stdio: Stdio): stdio is Terminal => "path" in stdio
 
+/** Called with the end of a child: its status or -1, the number of a signal or 0, and what it has used if known. */
+export type OnExit = (code: number, signal: number, ...usage: Parameters<typeof ExitUsage.ofReport>) => void
+
+/** What a child gets before it executes its program, besides its descriptors. */
+export interface Bounds {
+  /** Limits that it sets itself, as a text of `native/limits.h`. */
+  readonly limits?: string | undefined
+  /** The descriptor of the folder of a cgroup that it starts in. */
+  readonly cgroup?: number | undefined
+}
+
 /** Every call returns a negative error number on failure. */
 export interface Native {
   readonly pipe: () => readonly [readEnd: number, writeEnd: number] | number
@@ -34,10 +46,12 @@ export interface Native {
     env: ReadonlyArray<string>,
     cwd: string,
     stdio: string | Descriptors,
-    onExit: (code: number, signal: number) => void,
+    onExit: OnExit,
     guard: number,
     held: number,
-    onStarted?: (result: number, index: number) => void
+    onStarted: ((result: number, index: number) => void) | undefined,
+    limits: string | undefined,
+    cgroup: number
   ) => number
   readonly abandon: (token: number) => number
   readonly hasChanged: (fd: number) => boolean
@@ -45,6 +59,7 @@ export interface Native {
   readonly lock: (fd: number, isExclusive: boolean) => number
   readonly nextData: (fd: number, from: number) => Promise<number>
   readonly exitNow: (code: number) => never
+  readonly delegated: (path: string) => boolean
   readonly guardSocket: () => readonly [own: number, theirs: number] | number
   readonly tell: (fd: number, line: string) => number
   readonly socketOwner: (
@@ -123,7 +138,8 @@ export const setPipeSize = (fd: number, bytes: number): boolean => native().setP
 /**
  * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and only these
  * descriptors. Calls `onExit` once, in a later turn of the event loop: with the status and 0; with -1 and the number of
- * a signal; or with -1 and 0 if the system reported neither. Throws the system's error, like node:fs.
+ * a signal; or with -1 and 0 if the system reported neither; and with its usage. Throws the system's error, like
+ * node:fs.
  *
  * With the socket of a guard, the child registers there before it executes its program, and the guard keeps its
  * terminal open.
@@ -134,12 +150,15 @@ export const spawn = (
   env: ReadonlyArray<string>,
   cwd: string,
   stdio: Stdio,
-  onExit: (code: number, signal: number) => void,
-  guard = -1
+  onExit: OnExit,
+  guard = -1,
+  { limits, cgroup = -1 }: Bounds = {}
 ): number => {
   const terminal = isTerminal(stdio) ? stdio : undefined
   const given = isTerminal(stdio) ? stdio.path : stdio
-  return check(native().spawn([file], argv, env, cwd, given, onExit, guard, terminal?.master ?? -1)) as number
+  const held = terminal?.master ?? -1
+  const started = native().spawn([file], argv, env, cwd, given, onExit, guard, held, undefined, limits, cgroup)
+  return check(started) as number
 }
 
 /** A start on another thread. */
@@ -151,8 +170,9 @@ export interface SlowStart {
   readonly cwd: string
   readonly stdio: Stdio
   readonly guard: number
+  readonly bounds?: Bounds | undefined
   /** Called as by `spawn`. */
-  readonly onExit: (code: number, signal: number) => void
+  readonly onExit: OnExit
   /** Called once, later, with a pid or a negative error number, and the index of the file that was found. */
   readonly onStarted: (result: number, index: number) => void
 }
@@ -162,11 +182,14 @@ export interface SlowStart {
  * function that kills the child if it is still waiting; `onStarted` is then called once the child is dead. Throws like
  * node:fs if the thread cannot be made.
  */
-export const spawnSlowly = ({ files, argv, env, cwd, stdio, guard, onExit, onStarted }: SlowStart): (() => void) => {
+export const spawnSlowly = (start: SlowStart): (() => void) => {
+  const { files, argv, env, cwd, stdio, guard, bounds, onExit, onStarted } = start
   const terminal = isTerminal(stdio) ? stdio : undefined
   const given = isTerminal(stdio) ? stdio.path : stdio
   const held = terminal?.master ?? -1
-  const token = check(native().spawn(files, argv, env, cwd, given, onExit, guard, held, onStarted)) as number
+  const { limits, cgroup = -1 } = bounds ?? {}
+  const started = native().spawn(files, argv, env, cwd, given, onExit, guard, held, onStarted, limits, cgroup)
+  const token = check(started) as number
   return () => {
     native().abandon(token)
   }
@@ -183,6 +206,9 @@ export const hasChanged = (fd: number): boolean => native().hasChanged(fd)
  * that waits for a dead file system.
  */
 export const exitNow = (code: number): never => native().exitNow(code)
+
+/** Whether systemd has left a cgroup, by the path of its folder, to the processes in it. */
+export const isDelegated = (path: string): boolean => native().delegated(path)
 
 /** The two ends of a guard's socket, both closed on exec. Throws like node:fs. */
 export const guardSocket = (): readonly [own: number, theirs: number] =>

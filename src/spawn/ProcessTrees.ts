@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Signal } from "../protocol/Signals.js"
+import * as Cgroups from "./Cgroups.js"
 import type { Identity, Root, SignalTarget } from "./Child.js"
 import { Guard } from "./Guard.js"
 import { type Entry, entryOf, kill, killAll, membersOf, recipientsOf, table } from "./ProcessTree.js"
@@ -16,6 +17,9 @@ import { type Entry, entryOf, kill, killAll, membersOf, recipientsOf, table } fr
  * the process table blocks the event loop for some milliseconds.
  */
 const pruneMs = 2000
+
+/** How long after the start of a server the cgroups of killed ones are removed, in milliseconds. */
+const sweepMs = 1000
 
 /** The tree under one leader. */
 export interface Tree {
@@ -38,14 +42,30 @@ export interface Tree {
 
 /** The trees of all children. */
 export interface Shape {
-  /** Tracks the tree of a leader that was just started, leads its own session, and was not reaped yet. */
-  readonly track: (pid: number) => Tree
+  /**
+   * Tracks the tree of a leader that was just started, leads its own session, and was not reaped yet; with the cgroup
+   * that it was started in.
+   */
+  readonly track: (pid: number, cgroup?: Cgroups.Cgroup) => Tree
+  /** The cgroups of children. */
+  readonly cgroups: Cgroups.Shape
   /** The socket on which leaders register with the guard during their start. */
   readonly guardSocket: () => number
 }
 
 const make = Effect.gen(function* () {
   const guard = yield* Guard
+  const cgroups = Cgroups.make(yield* Cgroups.CgroupParent, guard.setCgroup)
+  const sweeper = setTimeout(cgroups.sweep, sweepMs).unref()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      clearTimeout(sweeper)
+      cgroups.close()
+    })
+  )
+  const cgroupOf = new WeakMap<Root, Cgroups.Cgroup>()
+  /** What ends the waits for the end of trees that outlive their leaders. */
+  const waits = new WeakMap<Root, () => void>()
 
   // Trees killed in the same turn of the event loop share the readings of the process table: ending a thousand
   // processes takes a few readings.
@@ -55,6 +75,8 @@ const make = Effect.gen(function* () {
       setImmediate(() => {
         const leaders = doomed
         doomed = []
+        for (const leader of leaders) cgroupOf.get(leader)?.kill()
+        // Even then: root can leave a cgroup.
         killAll(leaders)
       })
     }
@@ -78,7 +100,9 @@ const make = Effect.gen(function* () {
   /** Forgets a tree without members. An empty table means that it could not be read. */
   const forgetIfGone = (leader: Root, entries: ReadonlyArray<Entry>) => {
     if (entries.length === 0 || membersOf(leader, entries).size > 0) return
+    if (cgroupOf.get(leader)?.remove() === false) return
     leaderless.delete(leader)
+    waits.get(leader)?.()
     guard.unregister(leader)
     for (const stray of leader.strays ?? []) guard.unregister(stray)
   }
@@ -93,10 +117,15 @@ const make = Effect.gen(function* () {
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
-  const track = (pid: number): Tree => {
+  /** The members that only the cgroup has: daemons that have left the session and the leader's descendants. */
+  const othersIn = (leader: Root, members: ReadonlyMap<number, Entry>): ReadonlyArray<Entry> =>
+    (cgroupOf.get(leader)?.pids() ?? []).flatMap((pid) => (members.has(pid) ? [] : (entryOf(pid) ?? [])))
+
+  const track = (pid: number, cgroup?: Cgroups.Cgroup): Tree => {
     const leader: Identity & { strays?: ReadonlyArray<Identity> } = { pid, startTime: entryOf(pid)?.startTime ?? 0 }
     let isDoomed = false
     guard.register(leader)
+    if (cgroup !== undefined) cgroupOf.set(leader, cgroup)
 
     /**
      * Remembers members outside of the leader's session. A signal to the tree may end the leader, and they could not be
@@ -118,13 +147,21 @@ const make = Effect.gen(function* () {
           isDoomed = true
           return doom(leader)
         }
-        const members = target === "tree" ? [...membersOf(leader, tableOfThisTurn()).values()] : []
+        const found = target === "tree" ? membersOf(leader, tableOfThisTurn()) : new Map<number, Entry>()
+        const members = target === "tree" ? [...found.values(), ...othersIn(leader, found)] : []
         if (target === "tree") remember(members.filter(({ session }) => session !== pid))
         for (const recipient of recipientsOf(leader, target, members)) kill(recipient, signal)
       },
       reaped: () => {
+        // Nothing is left that could have survived.
+        if (cgroup?.remove() === true) return guard.unregister(leader)
         leaderless.add(leader)
         schedule()
+        if (cgroup !== undefined)
+          waits.set(
+            leader,
+            cgroup.onEmpty(() => forgetIfGone(leader, tableOfThisTurn()))
+          )
       },
       hasRemains: () => leaderless.has(leader),
       findRemains: () => {
@@ -134,7 +171,7 @@ const make = Effect.gen(function* () {
       closeTerminal: () => guard.closeTerminal(leader)
     }
   }
-  return { track, guardSocket: guard.socket }
+  return { track, guardSocket: guard.socket, cgroups }
 })
 
 /** The trees of a server's children. */

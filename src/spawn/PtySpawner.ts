@@ -89,14 +89,14 @@ const manage = (pty: NodePty, buffer: ReadBuffer, leader: Leader, fd: number, sl
     stream.once("error", drainToEnd)
     if (!isPaused) stream.resume()
     if (isAbandoned) setImmediate(drainToEnd)
-    leader.onExit((status) => {
+    leader.onExit((status, usage) => {
       closeSync(slave)
       // The output was abandoned: the descriptor is closed.
-      if (!isOpen) return events.onExit(status)
+      if (!isOpen) return events.onExit(status, usage)
       const ended = buffer.drain(fd, onOutput)
       input.close()
       events.onStdinClosed()
-      events.onExit(status)
+      events.onExit(status, usage)
       // Otherwise a descendant still holds the terminal, and its end arrives as "end" or "error".
       if (ended) end()
     })
@@ -156,12 +156,13 @@ export class PtySpawner extends Context.Tag("exec-server/PtySpawner")<PtySpawner
   static readonly layer: Layer.Layer<PtySpawner, never, Launcher> = Layer.effect(
     PtySpawner,
     Effect.gen(function* () {
-      const { confines, launch } = yield* Launcher
+      const { confines, refusalOf, launch } = yield* Launcher
       const buffer = new ReadBuffer()
       // Loaded now: if the first attempt is made without a free descriptor, Node.js never finds the module again.
       const loaded = yield* Effect.either(attempt(loadNative))
       return {
         confines,
+        refusalOf,
         spawn: (spec) => {
           const { io } = spec
           if (io._tag !== "Pty") return Effect.dieMessage("PtySpawner needs the size of a terminal")

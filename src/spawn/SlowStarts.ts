@@ -20,8 +20,9 @@ export interface Options {
   readonly spec: ChildSpec
   readonly stdio: Posix.Stdio
   readonly guard: number
-  /** Called once with the exit status and signal of the child, as by `Posix.spawn`. */
-  readonly onExit: (code: number, signal: number) => void
+  readonly bounds?: Posix.Bounds | undefined
+  /** Called once with the end of the child, as by `Posix.spawn`. */
+  readonly onExit: Posix.OnExit
   /** Called with a child that started too late, to kill it. */
   readonly onLate: (pid: number) => void
 }
@@ -55,7 +56,7 @@ const startOnce = (
   argv: ReadonlyArray<string>
 ): Effect.Effect<Attempt, SpawnError> =>
   Effect.async<Attempt, SpawnError>((resume) => {
-    const { spec, stdio, guard, onExit, onLate } = options
+    const { spec, stdio, guard, bounds, onExit, onLate } = options
     const refused = waits.refusal(leadsToSlowMount(options, files))
     if (refused !== undefined) return resume(refused)
     const env = Object.entries(spec.env).map(([variable, value]) => `${variable}=${value}`)
@@ -74,7 +75,7 @@ const startOnce = (
       if (result > 0) onLate(result)
     }
     try {
-      abandon = Posix.spawnSlowly({ files, argv, env, cwd: spec.cwd, stdio, guard, onExit, onStarted })
+      abandon = Posix.spawnSlowly({ files, argv, env, cwd: spec.cwd, stdio, guard, bounds, onExit, onStarted })
     } catch (error) {
       over()
       resume(new SpawnError({ message: describe(error) }))

@@ -28,6 +28,7 @@ export class Spawner extends Context.Tag("exec-server/Spawner")<Spawner, Spawns>
       const terminals = yield* PtySpawner
       return {
         confines: pipes.confines && terminals.confines,
+        refusalOf: pipes.refusalOf,
         spawn: (spec) => (spec.io._tag === "Pty" ? terminals : pipes).spawn(spec)
       }
     })

@@ -21,6 +21,8 @@ import {
   type SignalTarget,
   SpawnError
 } from "../spawn/Child.js"
+import type { ChildLimits } from "../spawn/ChildLimits.js"
+import type { ExitUsage } from "../spawn/ExitUsage.js"
 import { maxChunkBytes } from "../spawn/ReadBuffer.js"
 import { Spawner } from "../spawn/Spawner.js"
 
@@ -86,8 +88,8 @@ export interface FakeChild {
   remains: boolean
   /** Writes output, in chunks of at most 64 KiB. A call after `endOutput` is a defect. */
   readonly emit: (stream: OutputStream, output: string | Buffer) => void
-  /** Ends the leader with this status. A second call is a defect. */
-  readonly exit: (status: ExitStatus) => void
+  /** Ends the leader with this status and usage. A second call is a defect. */
+  readonly exit: (status: ExitStatus, usage?: ExitUsage) => void
   /** Ends all output streams, after what was emitted. A second call is a defect. */
   readonly endOutput: () => void
   /** Ends the output and exits with a code, as most children do. */
@@ -227,10 +229,10 @@ class Fake implements FakeChild {
     }
   }
 
-  exit(status: ExitStatus): void {
+  exit(status: ExitStatus, usage?: ExitUsage): void {
     if (this.exited) defect("a second exit")
     this.exited = true
-    this.report(() => this.events?.onExit(status))
+    this.report(() => this.events?.onExit(status, usage))
     const undelivered = this.pending.splice(0)
     queueMicrotask(() => {
       for (const done of undelivered) done()
@@ -339,6 +341,8 @@ export interface Options {
    * sandbox although nothing is confined. False by default: sandboxes are refused.
    */
   readonly confines?: boolean
+  /** Why it refuses limits, or undefined. By default it accepts all; `spec.limits` of a child has them. */
+  readonly refusalOf?: (limits: ChildLimits) => string | undefined
 }
 
 /**
@@ -348,7 +352,10 @@ export interface Options {
  */
 export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<FakeSpawner, Shape>() {
   /** Children that follow `plan`, unless `next` sets another one. */
-  static readonly layerOf = (plan: Plan, { confines = false }: Options = {}): Layer.Layer<FakeSpawner | Spawner> =>
+  static readonly layerOf = (
+    plan: Plan,
+    { confines = false, refusalOf = () => undefined }: Options = {}
+  ): Layer.Layer<FakeSpawner | Spawner> =>
     Layer.scopedContext(
       Effect.map(FiberSet.makeRuntime<never>(), (run) => {
         const requests: Array<ChildSpec> = []
@@ -388,6 +395,7 @@ export class FakeSpawner extends Context.Tag("exec-server/testing/FakeSpawner")<
         }).pipe(
           Context.add(Spawner, {
             confines,
+            refusalOf,
             spawn: (spec) =>
               Effect.suspend(() => {
                 requests.push(spec)

@@ -71,9 +71,9 @@ const listening = (child: Child, now: () => number, add: (report: Report) => voi
         add({ kind: "output", atMs: now(), stream, bytes: bytes.toString("base64") })
         events.onOutput(stream, bytes)
       },
-      onExit: (status) => {
+      onExit: (status, usage) => {
         add(exitReport(status, now()))
-        events.onExit(status)
+        events.onExit(status, usage)
       },
       onOutputEnd: () => {
         add({ kind: "outputEnd", atMs: now() })

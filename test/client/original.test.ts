@@ -71,6 +71,7 @@ const startMembers: { readonly [M in keyof StartParams]-?: typeof served | Exclu
   screen: true,
   record: {},
   timeoutMs: 1,
+  limits: { openFiles: 64 },
   restart: { policy: "always", maxRestarts: 1, withinMs: 1, backoffMs: 1, maxBackoffMs: 1 },
   prepared: true
 }

@@ -192,6 +192,48 @@ describe("over a connection that is lost", () => {
   )
 })
 
+describe("over a connection that is lost while it begins", () => {
+  it.scopedLive("nothing comes twice", () =>
+    Effect.gen(function* () {
+      const { connect } = yield* Memory.Connector
+      const link = new FaultyLink(connect)
+      const client = yield* ExecClient.make(TextChannel.connector(link.open, true))
+      yield* client.start(program)
+      yield* settle
+      const child = yield* (yield* FakeSpawner).child(0)
+      link.hold()
+      const attaching = yield* Effect.fork(client.sessions.attach({ processId: "p", from: "live" }))
+      yield* settle
+      link.cut()
+      link.tellServer()
+      // Message by message: output arrives at each step of what the client does about it.
+      let last = 0
+      const step = Effect.gen(function* () {
+        child.emit("stdout", `${++last}\n`)
+        // A line comes to the owner and to the attachment.
+        for (let i = 0; i < 4; i++) {
+          yield* settle
+          link.deliver(1, 1)
+        }
+        yield* settle
+      })
+      while ((yield* Fiber.poll(attaching))._tag === "None") yield* step
+      const { events } = yield* Fiber.join(attaching)
+      const seen: Array<WatchEvent> = []
+      yield* Effect.forkScoped(Stream.runForEach(events, (event) => Effect.sync(() => seen.push(event))))
+      for (let i = 0; i < 50; i++) yield* step
+      link.flow()
+      while (!textOf(seen).endsWith(`\n${last}\n`)) yield* settle
+      const numbers = textOf(seen).trim().split("\n").map(Number)
+      assert.isAbove(numbers.length, 40)
+      assert.deepStrictEqual(
+        numbers,
+        numbers.map((_, i) => (numbers[0] ?? 0) + i)
+      )
+    }).pipe(Effect.provide(serverLayer()))
+  )
+})
+
 /** A server with a token for operators and one for viewers, and clients with them. */
 const guarded = (listen?: string) =>
   Effect.gen(function* () {

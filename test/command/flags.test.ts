@@ -20,7 +20,7 @@ const sample = (key: ServerConfig.Key): string => {
     case "choice":
       return choices[0] ?? ""
     case "list":
-      return item.is(text) ? text : "NAME,OTHER"
+      return [text, "NAME,OTHER", "memory=2g,pids=7"].find((list) => list.split(",").every(item.is)) ?? ""
     case "text":
       return text
   }
@@ -203,7 +203,7 @@ describe("a mistake on the command line", () => {
     ],
     [
       ["--log-level=debug", "ps"],
-      "exec-server ps does not take --log-level, which is a flag of `exec-server`, `exec-server rendezvous`, `exec-server gateway`, `exec-server service print`, `exec-server config print`"
+      "exec-server ps does not take --log-level, which is a flag of `exec-server`, `exec-server rendezvous`, `exec-server forward`, `exec-server gateway`, `exec-server service print`, `exec-server config print`"
     ],
     [["cp", "--follow"], "exec-server cp does not take --follow, which is a flag of `exec-server logs`"],
     [["--detach"], "exec-server does not take --detach, which is a flag of `exec-server run`"],

@@ -194,6 +194,8 @@ describe("doctor", () => {
       assert.match(stdout, /^ok processes +a shell runs$/m)
       assert.match(stdout, /^ok terminal +a terminal of the right size$/m)
       assert.match(stdout, /^(ok|!!) bubblewrap +/m)
+      assert.match(stdout, /^(ok|!!) cgroups +/m)
+      assert.match(stdout, /^ok killed server +its guard ends all processes; if that is killed with it, ./m)
       assert.match(stdout, /^ok clients +the first design; May 2026 to 0\.169: all are supported$/m)
       assert.match(stdout, /^ok server +version /m)
       const broken = yield* command(["doctor", "--url", "ws://127.0.0.1:1", "--json"])

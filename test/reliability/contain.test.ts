@@ -4,7 +4,15 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { eventually, hasBubblewrap, isAlive, launch, runningWith, webSocketServer } from "../support/servers.js"
+import {
+  eventually,
+  guardOf,
+  hasBubblewrap,
+  isAlive,
+  launch,
+  runningWith,
+  webSocketServer
+} from "../support/servers.js"
 
 /** A number that no other test sleeps for. */
 const markOf = (pid: number) => String(86_500_000 + (pid % 100_000))
@@ -80,6 +88,25 @@ describe("--contain namespace", () => {
       server.child.kill("SIGKILL")
       yield* server.exit
       yield* eventually("nothing survives", () => runningWith(mark).length === 0, 2000)
+    })
+  )
+
+  it.scopedLive("killed together with its guard, the server takes the daemons with it", () =>
+    Effect.gen(function* () {
+      const server = yield* webSocketServer({ args: [...contained.args, "--cgroup", "none"] })
+      const client = yield* server.connect
+      const mark = markOf(server.pid)
+      yield* client.handshake()
+      for (let i = 0; i < 6; i++) {
+        yield* client.sh(`p${i}`, `${daemon(mark)} trap '' TERM HUP; sleep 1000; sleep 1000`, { tty: i % 2 === 0 })
+        yield* client.sees(`p${i}`, "up", i % 2 === 0 ? "pty" : "stdout")
+      }
+      const guard = guardOf(server.pid) ?? 0
+      // Stopped first, so that neither acts on the death of the other.
+      for (const pid of [server.pid, guard]) process.kill(pid, "SIGSTOP")
+      for (const pid of [guard, server.pid]) process.kill(pid, "SIGKILL")
+      yield* server.exit
+      yield* eventually("nothing survives", () => runningWith(mark).length === 0)
     })
   )
 

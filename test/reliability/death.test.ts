@@ -1,4 +1,4 @@
-/** When the server is killed and can run no handler, nothing it started survives. */
+/** When the server is killed and can run no handler, nothing it started survives: the guard alone sees to that. */
 import { readdirSync, readlinkSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -13,10 +13,13 @@ const isMaster = (pid: number, fd: string) => {
   }
 }
 
+/** Without cgroups, which would find everything. */
+const guardAlone = { args: ["--cgroup", "none"] }
+
 describe("the server's own death", () => {
   it.scopedLive("killed with SIGKILL while 60 trees run, nothing of them survives", () =>
     Effect.gen(function* () {
-      const server = yield* webSocketServer()
+      const server = yield* webSocketServer(guardAlone)
       const client = yield* server.connect
       yield* client.handshake()
       // A number no other test sleeps for, so that the whole process table can be searched for it.
@@ -39,7 +42,7 @@ describe("the server's own death", () => {
   it.scopedLive("killed with SIGKILL in the middle of a burst of starts, it leaves none of them behind", () =>
     Effect.gen(function* () {
       for (let round = 0; round < 6; round++) {
-        const server = yield* webSocketServer()
+        const server = yield* webSocketServer(guardAlone)
         const client = yield* server.connect
         yield* client.handshake()
         const mark = String(86_400_000 + (server.pid % 100_000))
@@ -58,7 +61,7 @@ describe("the server's own death", () => {
 
   it.scopedLive("killed with SIGKILL, it leaves no descendant of a terminal that ignores the hang-up", () =>
     Effect.gen(function* () {
-      const server = yield* webSocketServer()
+      const server = yield* webSocketServer(guardAlone)
       const client = yield* server.connect
       yield* client.handshake()
       const mark = String(86_400_000 + (server.pid % 100_000))

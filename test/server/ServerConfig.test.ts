@@ -80,9 +80,10 @@ describe("load", () => {
   })
 
   it("every setting can be given in each of the three ways", () => {
-    for (const [key, { kind, choices }] of Object.entries(ServerConfig.settings)) {
+    for (const [key, { kind, choices, item }] of Object.entries(ServerConfig.settings)) {
       const name = key as ServerConfig.Key
-      const expected = { count: 7, flag: true, text: "stdio", choice: choices[1] ?? "", list: ["a", "b"] }[kind]
+      const list = item.is("a") ? ["a", "b"] : ["pids=7", "core=0"]
+      const expected = { count: 7, flag: true, text: "stdio", choice: choices[1] ?? "", list }[kind]
       const text = String(expected)
       const file = toml(`${key} = ${JSON.stringify(expected)}\n`, `${key}.toml`)
       assert.deepStrictEqual<unknown>(load({ [name]: text })[name], expected)

@@ -140,6 +140,7 @@ const shares = "test/session/shares.test.ts"
 const recordings = "test/session/recordings.test.ts"
 const recordingId = "0".repeat(32)
 const restarts = "test/process/restart.test.ts"
+const limits = "test/reliability/limits.test.ts"
 const viewers = "test/session/viewers.test.ts"
 
 /** A session that there is not. */
@@ -163,6 +164,7 @@ const subjects: Readonly<Record<string, Subject>> = {
       sessionTtlMs: shown("test/session/keeping.test.ts", "is how long the session waits for its client"),
       name: checked("-"),
       "capabilities.outputWindow": used(1),
+      "capabilities.exitUsage": used(true),
       "capabilities.binaryOutput": shown("test/session/binaryOutput.test.ts", "is not granted to who does not ask")
     }
   },
@@ -206,6 +208,16 @@ const subjects: Readonly<Record<string, Subject>> = {
       sizePolicy: shown("test/client/watch.test.ts", "one viewer drives the size, where the process allows it"),
       screen: shown("test/session/screens.test.ts", "misses nothing if the screen was kept from the start"),
       timeoutMs: used(1, { argv: ["/bin/sh", "-c", "sleep 0.5"] }),
+      limits: used({ openFiles: 57 }, { argv: ["/bin/sh", "-c", "ulimit -n"] }),
+      "limits.memoryBytes": shown(limits, "that need a cgroup are refused without one, with what to do"),
+      "limits.cpus": shown(limits, "that need a cgroup are refused without one, with what to do"),
+      "limits.pids": shown(limits, "that need a cgroup are refused without one, with what to do"),
+      "limits.openFiles": used(57, { argv: ["/bin/sh", "-c", "ulimit -n"], limits: {} }),
+      "limits.fileSizeBytes": used(5120, { argv: ["/bin/sh", "-c", "ulimit -f"], limits: {} }),
+      "limits.coreBytes": used(512, { argv: ["/bin/sh", "-c", "ulimit -Hc"], limits: {} }),
+      "limits.cpuSeconds": used(77, { argv: ["/bin/sh", "-c", "ulimit -t"], limits: {} }),
+      "limits.addressSpaceBytes": used(1073741824, { argv: ["/bin/sh", "-c", "ulimit -v"], limits: {} }),
+      "limits.nice": used(7, { argv: ["/bin/sh", "-c", "nice"], limits: {} }),
       restart: used(again, fails),
       "restart.policy": used("never", { ...fails, restart: again }),
       "restart.maxRestarts": used(2, { ...fails, restart: again }),

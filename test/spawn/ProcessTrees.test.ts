@@ -64,7 +64,8 @@ const recording = () => {
     socket: () => -1,
     closeTerminal: ({ pid }) => void closed.push(pid),
     addFolder: () => {},
-    removeFolder: () => {}
+    removeFolder: () => {},
+    setCgroup: () => {}
   })
   return { watched, closed, layer: ProcessTrees.layer.pipe(Layer.provide(guard)) }
 }

@@ -167,7 +167,7 @@ const present = (
   }
   const onFrame = ({ body }: NoiseFrame.Frame) => {
     if (body._tag === "Record" && stream !== undefined) stream.receive(body.seq, body.payload)
-    else if (body._tag === "Ack") stream?.acknowledge(body.seq)
+    else if (body._tag === "Ack") stream?.acknowledge(body.seq, body.maxBytes)
     else if (body._tag === "Reset" && stream !== undefined) stream.stop(body.reason)
     else if (body._tag === "Reset") end(`the executor refused the handshake: ${body.reason}`)
     else if (body._tag === "Handshake" && stream === undefined) {

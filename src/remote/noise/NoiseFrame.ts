@@ -10,14 +10,14 @@ import { type RelayMessageFrame, RelayMessageFrameSchema } from "../gen/relay_pb
 import { fitReason, version } from "../RelayFrame.js"
 
 /**
- * The body of a frame. `Ack`: the other side has consumed all records up to this one; the original sends none, and
- * ignores them. `Other`: resumes and heartbeats, which mean nothing here.
+ * The body of a frame. `Ack`: the other side has consumed all records up to this one, and reads records with plaintexts
+ * up to `maxBytes`; the original sends none, and ignores them. `Other`: resumes and heartbeats, which mean nothing here.
  */
 export type Body =
   | { readonly _tag: "Handshake"; readonly payload: Buffer }
   | { readonly _tag: "Record"; readonly seq: number; readonly payload: Buffer }
   | { readonly _tag: "Reset"; readonly reason: string }
-  | { readonly _tag: "Ack"; readonly seq: number }
+  | { readonly _tag: "Ack"; readonly seq: number; readonly maxBytes: number }
   | { readonly _tag: "Other" }
 
 /** One frame of one stream. */
@@ -39,7 +39,7 @@ const parse = (bytes: Uint8Array): RelayMessageFrame | undefined => {
   }
 }
 
-const bodyOf = ({ ack, body }: RelayMessageFrame): Body | string => {
+const bodyOf = ({ ack, ackBits, body }: RelayMessageFrame): Body | string => {
   switch (body.case) {
     case "handshake":
       return body.value.payload.length === 0
@@ -53,7 +53,7 @@ const bodyOf = ({ ack, body }: RelayMessageFrame): Body | string => {
     case "reset":
       return { _tag: "Reset", reason: fitReason(body.value.reason) }
     case "ackFrame":
-      return { _tag: "Ack", seq: ack }
+      return { _tag: "Ack", seq: ack, maxBytes: ackBits }
     case undefined:
       return "the frame has no body"
     default:
@@ -81,9 +81,9 @@ export const resume = (streamId: string): Uint8Array => encode(streamId, { body:
 export const handshake = (streamId: string, payload: Uint8Array): Uint8Array =>
   encode(streamId, { body: { case: "handshake", value: { payload } } })
 
-/** Tells that all records up to this one were consumed. */
-export const ack = (streamId: string, seq: number): Uint8Array =>
-  encode(streamId, { ack: seq, body: { case: "ackFrame", value: {} } })
+/** Tells that all records up to this one were consumed, and how long the plaintext of a record may be, in bytes. */
+export const ack = (streamId: string, seq: number, maxBytes: number): Uint8Array =>
+  encode(streamId, { ack: seq, ackBits: maxBytes, body: { case: "ackFrame", value: {} } })
 
 /** Ends a stream. */
 export const reset = (streamId: string, reason: string): Uint8Array =>
@@ -100,14 +100,20 @@ const writeVarint = (buffer: Buffer, start: number, value: number): number => {
 }
 
 /**
- * A sealed record, given in parts. Nearly all frames are records, hence no general encoder: the parts are copied once.
+ * A sealed record, given in parts. Nearly all frames are records, hence no general encoder: the parts are copied once, to
+ * the memory that `allocate` returns, which may be longer.
  */
-export const record = (streamId: string, seq: number, parts: ReadonlyArray<Uint8Array>): Buffer => {
+export const record = (
+  streamId: string,
+  seq: number,
+  parts: ReadonlyArray<Uint8Array>,
+  allocate: (bytes: number) => Buffer = Buffer.allocUnsafe
+): Buffer => {
   const size = parts.reduce((sum, part) => sum + part.byteLength, 0)
   const idBytes = Buffer.byteLength(streamId)
   const dataBytes = (seq === 0 ? 0 : 1 + varintBytes(seq)) + 2 + 1 + varintBytes(size) + size
   const headBytes = 2 + 1 + varintBytes(idBytes) + idBytes
-  const frame = Buffer.allocUnsafe(headBytes + 1 + varintBytes(dataBytes) + dataBytes)
+  const frame = allocate(headBytes + 1 + varintBytes(dataBytes) + dataBytes)
   frame[0] = 0x08
   frame[1] = version
   frame[2] = 0x12
@@ -127,5 +133,5 @@ export const record = (streamId: string, seq: number, parts: ReadonlyArray<Uint8
     frame.set(part, at)
     at += part.byteLength
   }
-  return frame
+  return frame.subarray(0, at)
 }

@@ -205,7 +205,7 @@ export const run = (socket: RelaySocket, options: Options): void => {
     } else if (body._tag === "Record" && stream !== undefined) {
       makeRoom(body.payload.length + recordOverhead)
       stream.receive(body.seq, body.payload)
-    } else if (body._tag === "Ack") stream?.acknowledge(body.seq)
+    } else if (body._tag === "Ack") stream?.acknowledge(body.seq, body.maxBytes)
     // The stream itself goes on: its client did not send this, or ends it at the reset.
     else if (body._tag === "Handshake" && stream !== undefined) refuse(streamId, protocolError)
     else if (body._tag === "Handshake" && !pending.has(streamId) && !waiting.has(streamId))

@@ -6,25 +6,37 @@
  */
 import type { Buffer } from "node:buffer"
 import * as Either from "effect/Either"
+import { FramePool, minBytes } from "../../session/FramePool.js"
 import type { Turns } from "../RelayDriver.js"
 import type { Keys } from "./Handshake.js"
 import * as NoiseFrame from "./NoiseFrame.js"
-import { type Fault, type Message, type ReaderOptions, RecordReader, RecordWriter } from "./Records.js"
+import {
+  type Fault,
+  type Message,
+  type ReaderOptions,
+  RecordReader,
+  RecordWriter,
+  type Sealed,
+  wideBytes
+} from "./Records.js"
 
 /** The reason of a reset after anything that the protocol does not allow. */
 export const protocolError = "noise_relay_protocol_error"
 
 /**
- * How many records the other side may leave unconsumed, if it acknowledges what it consumes: 30 MB at most, which a
- * rendezvous holds for a client that does not read.
+ * How many records the other side may leave unconsumed, if it acknowledges what it consumes: 12 MB at most, which a
+ * rendezvous holds for a client that does not read. A larger window is slower: its memory is in no cache.
  */
-const windowRecords = 512
+const windowRecords = 128
 
 /** How many records are consumed before the other side is told. */
 const ackEvery = windowRecords / 4
 
 /** How long messages sent before a `close` may take to leave, in milliseconds. */
 const closeMs = 1000
+
+/** The memory of frames on their way. Shared by all streams: few frames are on their way at a time. */
+const frames = new FramePool()
 
 /** How a stream ended. */
 export interface StreamEnd {
@@ -97,9 +109,10 @@ export class NoiseStream {
     if (Either.isLeft(outcome)) this.fail(outcome.left)
   }
 
-  /** The peer has consumed all records up to this one. */
-  acknowledge(seq: number): void {
+  /** The peer has consumed all records up to this one, and reads records up to `maxBytes`. */
+  acknowledge(seq: number, maxBytes: number): void {
     if (this.over) return
+    this.writer.widen(maxBytes)
     if (seq < this.writer.nextSeq) this.consumed = Math.max(this.consumed ?? 0, seq)
     else this.consumed ??= 0
     if (!this.acknowledges) this.offerAcks()
@@ -109,7 +122,8 @@ export class NoiseStream {
   /** Tells the peer that this side acknowledges. One that does so too answers. */
   offerAcks(): void {
     this.acknowledges = true
-    this.turns.socket.send(NoiseFrame.ack(this.streamId, this.told))
+    this.reader.widen()
+    this.turns.socket.send(NoiseFrame.ack(this.streamId, this.told, wideBytes))
   }
 
   send(message: Message): void {
@@ -171,13 +185,25 @@ export class NoiseStream {
         this.reset({ reason: "the stream has used up its numbers", byPeer: false })
         return
       }
-      this.turns.socket.send(NoiseFrame.record(this.streamId, sealed.seq, sealed.parts))
+      this.transmit(sealed)
     }
     if (this.closing !== undefined) this.reset({ reason: this.closing, byPeer: false })
     else if (this.lags) {
       this.lags = false
       this.events.onDrain()
     }
+  }
+
+  private transmit({ seq, parts }: Sealed): void {
+    let room: Buffer | undefined
+    const frame = NoiseFrame.record(this.streamId, seq, parts, (bytes) => {
+      room = frames.take(bytes)
+      return room
+    })
+    const { socket } = this.turns
+    // A small frame is not worth a callback.
+    if (room === undefined || frame.length < minBytes) socket.send(frame)
+    else socket.send(frame, () => room === undefined || frames.give(room))
   }
 
   private get isWindowFull(): boolean {
@@ -202,7 +228,7 @@ export class NoiseStream {
     const last = this.reader.nextSeq - 1
     if (!this.acknowledges || this.over || this.reader.hasMessage || last - this.told < ackEvery) return
     this.told = last
-    this.turns.socket.send(NoiseFrame.ack(this.streamId, last))
+    this.turns.socket.send(NoiseFrame.ack(this.streamId, last, wideBytes))
   }
 
   private fail(fault: Fault): void {

@@ -12,11 +12,17 @@ import { open, sealParts, tagBytes } from "./SymmetricState.js"
 /** The longest plaintext of a record, in bytes. */
 export const maxPlaintextBytes = 61440
 
+/** The same between two ends of this project: the largest chunk of output as base64, and its envelope. */
+export const wideBytes = 90112
+
 /** How far a record may be ahead of the next one. */
 const maxAhead = 64
 
 /** The most bytes of records that wait for an earlier one. */
 const maxWaitingBytes = 1048576
+
+/** The most messages that share a record. */
+const maxShared = 64
 
 /** The bytes of the length before a message: big-endian. */
 const lengthBytes = 4
@@ -43,6 +49,7 @@ export class RecordWriter {
   private done = 0
   private seq = 0
   private queued = 0
+  private maxBytes = maxPlaintextBytes
 
   constructor(private readonly key: Uint8Array) {}
 
@@ -66,23 +73,43 @@ export class RecordWriter {
     this.queued += message.payload.byteLength
   }
 
-  /** Seals the next record, if there is anything to send. Each message begins a record. */
+  /** The reader accepts records up to this length. Messages share records from now on. */
+  widen(bytes: number): void {
+    this.maxBytes = Math.max(maxPlaintextBytes, Math.min(bytes, wideBytes))
+  }
+
+  /** Seals the next record, if there is anything to send. Each message begins a record, unless the reader is wide. */
   next(): Sealed | undefined {
-    const [message] = this.queue
-    if (message === undefined || this.isSpent) return undefined
-    const { payload, onSealed } = message
-    const isFirst = this.done === 0
-    const from = isFirst ? 0 : this.done - lengthBytes
-    const to = Math.min(payload.byteLength, from + maxPlaintextBytes - (isFirst ? lengthBytes : 0))
-    const piece = payload.subarray(from, to)
-    const seq = this.seq++
-    const parts = sealParts(this.key, seq, isFirst ? [lengthOf(payload), piece] : [piece])
-    this.queued -= piece.byteLength
-    if (to === payload.byteLength) {
+    if (this.queue.length === 0 || this.isSpent) return undefined
+    const plaintext: Array<Uint8Array> = []
+    const finished: Array<Message> = []
+    for (let room = this.maxBytes; room > lengthBytes; ) {
+      const [message] = this.queue
+      if (message === undefined) break
+      const { payload } = message
+      const isFirst = this.done === 0
+      const from = isFirst ? 0 : this.done - lengthBytes
+      const whole = payload.byteLength - from + (isFirst ? lengthBytes : 0)
+      // Only what fits as a whole shares a record: large messages are not cut more often than they must be.
+      if (plaintext.length > 0 && whole > room) break
+      const to = Math.min(payload.byteLength, from + room - (isFirst ? lengthBytes : 0))
+      const piece = payload.subarray(from, to)
+      if (isFirst) plaintext.push(lengthOf(payload))
+      plaintext.push(piece)
+      this.queued -= piece.byteLength
+      room -= piece.byteLength + (isFirst ? lengthBytes : 0)
+      if (to < payload.byteLength) {
+        this.done = to + lengthBytes
+        break
+      }
       this.queue.shift()
       this.done = 0
-      onSealed?.()
-    } else this.done = to + lengthBytes
+      finished.push(message)
+      if (this.maxBytes === maxPlaintextBytes || finished.length === maxShared) break
+    }
+    const seq = this.seq++
+    const parts = sealParts(this.key, seq, plaintext)
+    for (const { onSealed } of finished) onSealed?.()
     return { seq, parts }
   }
 
@@ -140,6 +167,7 @@ export class RecordReader {
   /** How many bytes the next step takes: a length, or a message with its length. */
   private needed = lengthBytes
   private held = 0
+  private maxBytes = maxPlaintextBytes
 
   constructor(
     private readonly key: Uint8Array,
@@ -161,10 +189,15 @@ export class RecordReader {
     return this.messages.length > 0
   }
 
+  /** Accepts records up to `wideBytes` from now on. */
+  widen(): void {
+    this.maxBytes = wideBytes
+  }
+
   /** Reads one record. One that came before is dropped. */
   receive(seq: number, sealed: Buffer): Either.Either<void, Fault> {
     if (seq < this.seq || this.waiting.has(seq)) return ok
-    if (sealed.length > maxPlaintextBytes + tagBytes) return Either.left("recordSize")
+    if (sealed.length > this.maxBytes + tagBytes) return Either.left("recordSize")
     if (seq > this.seq) return this.keep(seq, sealed)
     let fault = this.openNext(sealed)
     for (let next = this.waiting.get(this.seq); fault === undefined && next !== undefined; ) {

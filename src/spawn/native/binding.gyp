@@ -2,7 +2,7 @@
   "targets": [
     {
       "target_name": "posix",
-      "sources": ["posix.c"],
+      "sources": ["posix.c", "delegated.c"],
       "defines": ["_GNU_SOURCE"]
     },
     {

@@ -10,6 +10,7 @@
 //   = PID         the server has closed the leader's terminal
 //   f PATH        remove this empty directory when the server dies
 //   g PATH        do not
+//   c PATH        kill all processes of this cgroup and of those below it, and remove them
 // At the end of input the guard stops, then kills every tree: the leader's process group, its session, and the
 // descendants of both. Stopping first keeps them from forking while the process table is read.
 #include <dirent.h>
@@ -31,7 +32,10 @@ enum {
   // PATH_MAX bytes and the operation before them.
   longest_line = 4096 + 16,
   // How often the process table is read at most while it still shows new members.
-  max_rounds = 20
+  max_rounds = 20,
+  // How often the cgroup is looked at while its processes end, and the time between, in nanoseconds.
+  max_looks = 100,
+  look_ns = 20000000
 };
 
 typedef struct {
@@ -45,6 +49,8 @@ static leader *leaders;
 static size_t leader_count, leader_capacity;
 static char **folders;
 static size_t folder_count, folder_capacity;
+// A server has one.
+static char *cgroup;
 
 // Doubles a full array. If memory runs out the guard exits, and the server starts another one.
 static void *grow(void *array, size_t count, size_t *capacity, size_t size) {
@@ -113,7 +119,10 @@ static void remove_folder(const char *path) {
 static void take(const char *line, int terminal) {
   int pid = 0;
   unsigned long long start = 0;
-  if (line[0] == 'f') add_folder(line + 2);
+  if (line[0] == 'c') {
+    free(cgroup);
+    cgroup = strdup(line + 2);
+  } else if (line[0] == 'f') add_folder(line + 2);
   else if (line[0] == 'g') remove_folder(line + 2);
   else if (sscanf(line + 1, " %d %llu", &pid, &start) >= 1 && pid > 1 && pid < pid_limit) {
     if (line[0] == '+') {
@@ -197,7 +206,38 @@ static void remove_unused(const char *path) {
   close(fd);
 }
 
+// Kills all processes of the cgroup at once, where the kernel can do that.
+static void kill_cgroup(void) {
+  char path[longest_line + 16];
+  if (cgroup == NULL) return;
+  snprintf(path, sizeof path, "%s/cgroup.kill", cgroup);
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd == -1) return;
+  while (write(fd, "1", 1) == -1 && errno == EINTR) {
+  }
+  close(fd);
+}
+
+// Removes a cgroup and those below it. Returns whether it is gone.
+static int remove_cgroup(const char *path, int depth) {
+  DIR *inner = depth > 8 ? NULL : opendir(path);
+  for (struct dirent *entry; inner != NULL && (entry = readdir(inner)) != NULL;) {
+    char below[longest_line + 16];
+    if (entry->d_type != DT_DIR || entry->d_name[0] == '.') continue;
+    int length = snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
+    if (length > 0 && (size_t)length < sizeof below) remove_cgroup(below, depth + 1);
+  }
+  if (inner != NULL) closedir(inner);
+  return rmdir(path) == 0 || errno == ENOENT;
+}
+
+static void remove_cgroups(void) {
+  const struct timespec pause = {.tv_nsec = look_ns};
+  for (int look = 0; cgroup != NULL && look < max_looks && !remove_cgroup(cgroup, 0); look++) nanosleep(&pause, NULL);
+}
+
 static void end_all(void) {
+  kill_cgroup();
   for (size_t i = 0; i < leader_count; i++) {
     char pid[16];
     entry found;
@@ -218,6 +258,7 @@ static void end_all(void) {
     if (is_member[pid]) kill(pid, SIGKILL);
   }
   for (size_t i = 0; i < folder_count; i++) remove_unused(folders[i]);
+  remove_cgroups();
 }
 
 int main(void) {

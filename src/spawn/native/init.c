@@ -3,7 +3,10 @@
 // everything else in the namespace.
 // FILE gets the variables whose names begin with "+", without the "+". Under their own names some of them would affect
 // the program that makes the namespace, outside of it. Descriptors above 3 are closed: they lead out of the namespace.
-// Reports on descriptor 3, one line each: "started" or "failed ERRNO"; then "ended WAITSTATUS".
+// The variable LIMITS, if there is one, has limits for FILE; see limits.h. This process and the one outside do not have
+// them: they need descriptors of their own.
+// Reports on descriptor 3, one line each: "started" or "failed ERRNO"; then "ended WAITSTATUS KILOBYTES", with the most
+// memory of one process that was waited for.
 // Without CAP_SYS_PTRACE nothing in the namespace can trace this process or open its descriptors through /proc/1/fd, so
 // the reports cannot be forged.
 #include <errno.h>
@@ -13,8 +16,10 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "limits.h"
 
 enum { report = 3, max_descriptors = 1024 };
 
@@ -46,6 +51,12 @@ int main(int argc, char **argv) {
     dprintf(report, "failed %d\n", errno);
     return 1;
   }
+  limits limited;
+  int refused = read_limits(getenv("LIMITS"), &limited);
+  if (refused != 0) {
+    dprintf(report, "failed %d\n", refused);
+    return 1;
+  }
   set_environment();
   for (int fd = report + 1; fd < max_descriptors; fd++) close(fd);
   fcntl(report, F_SETFD, FD_CLOEXEC);
@@ -63,7 +74,8 @@ int main(int argc, char **argv) {
     close(outcome[0]);
     setsid();
     if (isatty(0)) ioctl(0, TIOCSCTTY, 0);
-    if (chdir(argv[1]) == 0) {
+    errno = set_limits(&limited);
+    if (errno == 0 && chdir(argv[1]) == 0) {
       execv(argv[2], argv + 3);
       if (errno == ENOEXEC) run_by_shell(argv[2], argc - 3, argv + 3);
     }
@@ -80,11 +92,14 @@ int main(int argc, char **argv) {
     return 1;
   }
   dprintf(report, "started\n");
+  long most_kb = 0;
   for (;;) {
     int status;
-    pid_t ended = wait(&status);
+    struct rusage usage = {0};
+    pid_t ended = wait4(-1, &status, 0, &usage);
+    if (usage.ru_maxrss > most_kb) most_kb = usage.ru_maxrss;
     if (ended == child) {
-      dprintf(report, "ended %d\n", status);
+      dprintf(report, "ended %d %ld\n", status, most_kb);
       return 0;
     }
     if (ended == -1 && errno != EINTR) return 1;

@@ -24,6 +24,7 @@
 // hasChanged(fd):        returns whether the mount table has changed since the last call.
 // lock(fd, isExclusive): takes an advisory lock of flock(2) without waiting.
 // nextData(fd, from):    finds the end of a hole in a file. Reading through one of terabytes takes hours.
+// delegated(path):       returns whether systemd has left a cgroup to its processes; see delegated.c.
 // exitNow(code):         ends the process at once. exit(3) joins libuv's threads, and one of them may hang.
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -35,9 +36,11 @@
 #include <linux/close_range.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/sched.h>
 #include <linux/sock_diag.h>
 #include <sys/syscall.h>
 #endif
+#include "limits.h"
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -51,6 +54,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -77,6 +81,10 @@ typedef struct watch {
 typedef struct child {
   pid_t pid;
   int status;
+  // The most memory that this process had used when the child executed its program, in kilobytes. The kernel counts it
+  // as the child's, which shared it until then.
+  long shared_kb;
+  struct rusage usage;
   napi_ref callback;
   struct child *next;
 } child;
@@ -287,7 +295,7 @@ static napi_value cancel(napi_env env, napi_callback_info info) {
 static child *reap(child **link) {
   child *found = *link;
   pid_t result;
-  do result = waitpid(found->pid, &found->status, WNOHANG);
+  do result = wait4(found->pid, &found->status, WNOHANG, &found->usage);
   while (result == -1 && errno == EINTR);
   if (result == 0) return NULL;
   // Other code of this process reaped the child. Its status is lost.
@@ -304,6 +312,14 @@ static child **ended_child(state *own) {
     if ((*link)->pid == ended.si_pid) return link;
   }
   return NULL;
+}
+
+static int64_t microseconds(struct timeval time) { return (int64_t)time.tv_sec * 1000000 + time.tv_usec; }
+
+// The most memory that this process has used so far, in kilobytes.
+static long peak_kb(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) == -1 ? 0 : usage.ru_maxrss;
 }
 
 static void on_child(uv_signal_t *reaper, int signum) {
@@ -335,12 +351,20 @@ static void on_child(uv_signal_t *reaper, int signum) {
     child *told = all;
     int status = told->status;
     int known = status != -1, killed = known && WIFSIGNALED(status);
-    napi_value arguments[2] = {
+    const struct rusage *usage = &told->usage;
+    napi_value arguments[] = {
         number(env, known && !killed ? WEXITSTATUS(status) : -1),
         number(env, killed ? WTERMSIG(status) : 0),
+        number(env, known ? microseconds(usage->ru_utime) : -1),
+        number(env, known ? microseconds(usage->ru_stime) : -1),
+        // The sums that the kernel keeps for each processor make the figures inexact.
+        number(env, usage->ru_maxrss > told->shared_kb + told->shared_kb / 16 ? usage->ru_maxrss : 0),
+        number(env, usage->ru_majflt),
+        number(env, usage->ru_inblock),
+        number(env, usage->ru_oublock),
     };
     all = told->next;
-    call(env, told->callback, 2, arguments);
+    call(env, told->callback, sizeof arguments / sizeof *arguments, arguments);
     free(told);
   }
   napi_close_handle_scope(env, scope);
@@ -389,8 +413,13 @@ typedef struct {
   int length;
   // The guard's socket, or -1; and a descriptor that the guard keeps open for the child, or -1.
   int guard, held;
+  limits limits;
+  // The folder of the cgroup that the child starts in, or -1.
+  int cgroup;
+  // See `child`.
+  long shared_kb;
   // Duplicates in stdio, above the numbers that the child gets. Closed after the start.
-  int moved[2 * max_descriptors];
+  int moved[2 * max_descriptors + 2];
   int moved_count;
   pid_t pid;
   int error;
@@ -486,10 +515,23 @@ static int search(plan *of) {
   return reason;
 }
 
+// Moves the calling process to a cgroup. Slower than to be made in it: the kernel waits for all processors.
+static int enter(int cgroup) {
+  int fd = openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+  if (fd == -1) return errno;
+  int error = write(fd, "0", 1) == 1 ? 0 : errno;
+  close(fd);
+  return error;
+}
+
 // Executes the program in a new session, with default signal handling and only the given descriptors. Runs in memory
 // shared with the server: system calls only. Returns an error number, or does not return.
 static int become(plan *of) {
   sigset_t none;
+  if (of->cgroup != -1) {
+    int error = enter(of->cgroup);
+    if (error != 0) return error;
+  }
   if (setsid() == -1) return errno;
   // First of all: from here on the guard ends the child if the server dies.
   tell_of_itself(of, '+', of->held);
@@ -524,12 +566,54 @@ static int become(plan *of) {
   reset_signals();
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
+  error = set_limits(&of->limits);
+  if (error != 0) return error;
   execve(of->files[of->found], of->argv, of->envp);
   return errno;
 }
 
 // Guards `owner` of all jobs, `finished` of all states and `starting` of all plans.
 static pthread_mutex_t jobs_lock = PTHREAD_MUTEX_INITIALIZER;
+
+// The child's side of `start`. Never returns: the child shares the stack of the server.
+static _Noreturn __attribute__((noinline)) void be_child(plan *of) {
+  of->starting = getpid();
+  if (of->abandoned) {
+    of->error = ECANCELED;
+    _exit(127);
+  }
+  of->error = become(of);
+  tell_of_itself(of, '-', -1);
+  _exit(127);
+}
+
+#if defined(CLONE_INTO_CGROUP) && (defined(__x86_64__) || defined(__aarch64__))
+// Like vfork(2), with the child in the cgroup from the start. Runs `be_child` in the child. Returns a pid or -errno. The
+// system call is made here and not by syscall(2): the child would return from it, and overwrite the frame that the
+// parent is to return to.
+static __attribute__((noinline)) long vfork_into(plan *of) {
+  struct clone_args arguments = {
+      .flags = CLONE_VM | CLONE_VFORK | CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)of->cgroup};
+  // No function may be called between the system call and the test of its result.
+#ifdef __x86_64__
+  long result = SYS_clone3;
+  __asm__ volatile("syscall"
+                   : "+a"(result)
+                   : "D"(&arguments), "S"(sizeof arguments)
+                   : "rcx", "r11", "memory");
+#else
+  register long result __asm__("x0") = (long)&arguments;
+  register long size __asm__("x1") = (long)sizeof arguments;
+  register long call __asm__("x8") = SYS_clone3;
+  __asm__ volatile("svc #0" : "+r"(result) : "r"(size), "r"(call) : "memory");
+#endif
+  if (result == 0) {
+    of->cgroup = -1;
+    be_child(of);
+  }
+  return result;
+}
+#endif
 
 // Starts the child and waits until it executes its program. vfork(2) copies no memory, so its cost does not depend on
 // the size of the server. posix_spawn(3) is as cheap but cannot run our code in the child.
@@ -540,18 +624,17 @@ static void start(plan *of) {
   // No signal handler of the server may run in the child.
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  of->pid = vfork();
-  if (of->pid == 0) {
-    of->starting = getpid();
-    if (of->abandoned) {
-      of->error = ECANCELED;
-      _exit(127);
-    }
-    of->error = become(of);
-    tell_of_itself(of, '-', -1);
-    _exit(127);
+  of->pid = -1;
+#if defined(CLONE_INTO_CGROUP) && (defined(__x86_64__) || defined(__aarch64__))
+  // Where the kernel or a filter of system calls refuses it, the child moves itself.
+  if (of->cgroup != -1) of->pid = (pid_t)vfork_into(of);
+#endif
+  if (of->pid < 0) {
+    of->pid = vfork();
+    if (of->pid == 0) be_child(of);
+    if (of->pid == -1) of->error = errno;
   }
-  if (of->pid == -1) of->error = errno;
+  of->shared_kb = peak_kb();
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_mutex_lock(&jobs_lock);
   of->starting = 0;
@@ -575,8 +658,9 @@ struct job {
 };
 
 // Adds a child to the environment's list, until it is reaped.
-static void adopt(state *own, child *created, pid_t pid) {
+static void adopt(state *own, child *created, pid_t pid, long shared_kb) {
   created->pid = pid;
+  created->shared_kb = shared_kb;
   created->next = own->children;
   own->children = created;
 }
@@ -631,7 +715,7 @@ static void on_job_done(uv_async_t *async) {
         number(env, done->plan.found),
     };
     if (done->plan.error == 0) {
-      adopt(own, done->created, done->plan.pid);
+      adopt(own, done->created, done->plan.pid, done->plan.shared_kb);
       done->created = NULL;
     } else {
       napi_delete_reference(env, done->created->callback);
@@ -685,6 +769,12 @@ static int read_plan(napi_env env, const napi_value *arguments, plan *to) {
   to->terminal = kind == napi_string ? text(env, arguments[4]) : NULL;
   to->guard = integer(env, arguments[6], -1);
   to->held = integer(env, arguments[7], -1);
+  to->cgroup = integer(env, arguments[10], -1);
+  char *limited = napi_typeof(env, arguments[9], &kind) == napi_ok && kind == napi_string ? text(env, arguments[9]) : NULL;
+  int error = read_limits(limited, &to->limits);
+  free(limited);
+  if (error != 0) return error;
+  napi_typeof(env, arguments[4], &kind);
   int is_whole = to->files != NULL && to->argv != NULL && to->envp != NULL && to->cwd != NULL &&
                  (kind != napi_string || to->terminal != NULL);
   return is_whole ? 0 : ENOMEM;
@@ -698,22 +788,30 @@ static int copy_descriptors(plan *of) {
     if (copy == -1) return errno;
     of->moved[of->moved_count++] = of->stdio[i] = copy;
   }
-  if (of->held == -1) return 0;
-  int held = fcntl(of->held, F_DUPFD_CLOEXEC, of->length);
-  if (held == -1) return errno;
-  of->moved[of->moved_count++] = of->held = held;
+  int *others[] = {&of->held, &of->cgroup};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    if (*others[i] == -1) continue;
+    int copy = fcntl(*others[i], F_DUPFD_CLOEXEC, of->length);
+    if (copy == -1) return errno;
+    of->moved[of->moved_count++] = *others[i] = copy;
+  }
   return 0;
 }
 
-// ([file, more...], argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f, guard, held, g?) => pid | -errno
-// Starts the first executable file. Descriptor -1 means /dev/null. When the child ends, calls f(status, 0),
-// f(-1, signal) or, if the status was lost, f(-1, 0), once and in a later turn of the event loop. The child registers
-// with the guard and sends it the descriptor `held`, if that is not -1. With g, another thread starts the child: the
+// ([file, more...], argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f, guard, held, g?, limits?, cgroup?)
+// => pid | -errno
+// Starts the first executable file. Descriptor -1 means /dev/null. `limits`: see limits.h. `cgroup`: the descriptor of
+// the folder of a cgroup to start in, or -1. When the child ends, calls f(status, 0, ...usage), f(-1, signal, ...usage)
+// or, if the status was lost, f(-1, 0, -1), once and in a later turn of the event loop. The usage is that of the child
+// and of the descendants it has waited for: CPU time in user and in kernel mode, in microseconds; the most resident
+// memory of one of them, in kilobytes, 0 if it is not known; page faults that read storage; blocks of 512 bytes read
+// from storage, and written to it. The child registers with the guard and sends it the descriptor `held`, if that is not -1. With g, another thread starts the child: the
 // result is a token for abandon(), and g(pid | -errno, index of the file) is called once later. The guard's socket must
 // stay open until then.
 static napi_value spawn(napi_env env, napi_callback_info info) {
-  size_t count = 9;
-  napi_value arguments[9];
+  size_t count = 11;
+  // Those that are not given are undefined.
+  napi_value arguments[11];
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   if (count < 8) return number(env, -EINVAL);
   state *own = state_of(env);
@@ -730,7 +828,7 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
   // Before the start: the child may end at once.
   if (error == 0) error = -uv_signal_start(&own->reaper, on_child, SIGCHLD);
   napi_valuetype kind = napi_undefined;
-  if (count == 9) napi_typeof(env, arguments[8], &kind);
+  napi_typeof(env, arguments[8], &kind);
   if (error == 0 && kind == napi_function) {
     napi_create_reference(env, arguments[5], 1, &future->callback);
     napi_create_reference(env, arguments[8], 1, &created->started);
@@ -751,7 +849,7 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
     error = of->error;
     if (error == 0) {
       napi_create_reference(env, arguments[5], 1, &future->callback);
-      adopt(own, future, of->pid);
+      adopt(own, future, of->pid, of->shared_kb);
       created->created = NULL;
     }
   }
@@ -1086,6 +1184,8 @@ static napi_value erase_variable(napi_env env, napi_callback_info info) {
 #endif
 }
 
+napi_value delegated(napi_env env, napi_callback_info info);
+
 static void export(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, NULL, &function);
@@ -1129,5 +1229,6 @@ NAPI_MODULE_INIT() {
   export(env, exports, "lock", lock);
   export(env, exports, "nextData", next_data);
   export(env, exports, "exitNow", exit_now);
+  export(env, exports, "delegated", delegated);
   return exports;
 }

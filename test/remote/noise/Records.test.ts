@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as NoiseFrame from "../../../src/remote/noise/NoiseFrame.js"
-import { type Fault, RecordReader, RecordWriter } from "../../../src/remote/noise/Records.js"
+import { type Fault, RecordReader, RecordWriter, wideBytes } from "../../../src/remote/noise/Records.js"
 import { sealParts } from "../../../src/remote/noise/SymmetricState.js"
 import { run } from "./simulation.js"
 import { both, genuineExecutor, genuineHarness, hex } from "./vectors.js"
@@ -82,6 +82,31 @@ describe("the writer", () => {
     const sizes = sealAll(writer).map(({ sealed }) => sealed.length - 16)
     assert.deepStrictEqual(sizes, [61440, 61440, 1, 61440, 61440, 7124, 5])
     assert.strictEqual(writer.queuedBytes, 0)
+  })
+
+  it("lets messages share longer records, if the reader takes them", () => {
+    const sizes = [10, 20, 87_500, 3000, 200_000, 5, 5]
+    const texts = sizes.map((size, i) => String(i).repeat(size))
+    const writer = new RecordWriter(key)
+    writer.widen(1_000_000)
+    let sealed = 0
+    for (const text of texts) writer.enqueue({ payload: Buffer.from(text), onSealed: () => sealed++ })
+    const records = sealAll(writer)
+    assert.deepStrictEqual(
+      records.map(({ sealed }) => sealed.length - 16),
+      [87_542, 3004, wideBytes, wideBytes, 200_004 - 2 * wideBytes + 18]
+    )
+    assert.strictEqual(sealed, texts.length)
+    assert.strictEqual(writer.queuedBytes, 0)
+    const back = reader()
+    assert.deepStrictEqual(back.receive(0, records[0]?.sealed ?? Buffer.alloc(0)), Either.left("recordSize"))
+    back.widen()
+    for (const { seq, sealed } of records) assert.isTrue(Either.isRight(back.receive(seq, sealed)))
+    assert.deepStrictEqual(take(back), texts)
+    const narrow = new RecordWriter(key)
+    narrow.widen(0)
+    for (const text of ["a", "b"]) narrow.enqueue({ payload: Buffer.from(text) })
+    assert.lengthOf(sealAll(narrow), 2)
   })
 
   it("frames numbers and lengths of any size", () => {

@@ -1,7 +1,7 @@
 /** A writer, a reader, and a network between them that delays, doubles, cuts and forges; all of it from a seed. */
 import { Buffer } from "node:buffer"
 import * as Either from "effect/Either"
-import { type Fault, RecordReader, RecordWriter } from "../../../src/remote/noise/Records.js"
+import { type Fault, RecordReader, RecordWriter, wideBytes } from "../../../src/remote/noise/Records.js"
 import { sealParts } from "../../../src/remote/noise/SymmetricState.js"
 import { random } from "../simulation.js"
 
@@ -36,7 +36,7 @@ export const run = (seed: number, { forges, cuts }: { readonly forges: boolean; 
   const below = (n: number) => Math.floor(chance() * n)
   const bytes = (size: number) => Buffer.from(Array.from({ length: size }, () => below(256)))
   const sent = Array.from({ length: 1 + below(12) }, () => bytes(1 + below(chance() < 0.1 ? 400 : 40)))
-  const records = chance() < 0.5 ? ownCut(sent) : anyCut(sent, below)
+  const records = chance() < 0.5 ? ownCut(sent, chance() < 0.5) : anyCut(sent, below)
   const cutAt = cuts ? below(records.length + 1) : records.length
   const packets: Array<Packet> = []
   records.slice(0, cutAt).forEach((sealed, seq) => {
@@ -64,8 +64,9 @@ export const run = (seed: number, { forges, cuts }: { readonly forges: boolean; 
 }
 
 /** The records that the writer makes. */
-const ownCut = (sent: ReadonlyArray<Buffer>): ReadonlyArray<Buffer> => {
+const ownCut = (sent: ReadonlyArray<Buffer>, isWide: boolean): ReadonlyArray<Buffer> => {
   const writer = new RecordWriter(key)
+  if (isWide) writer.widen(wideBytes)
   for (const payload of sent) writer.enqueue({ payload })
   const records: Array<Buffer> = []
   for (let sealed = writer.next(); sealed !== undefined; sealed = writer.next())
