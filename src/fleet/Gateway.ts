@@ -159,7 +159,17 @@ const make = (options: Options) =>
 
     // ---- clients
 
-    const door: PlainDoor.Options = { gateway, ids, directory, heard, find, carry, waitMs, messageMs }
+    const door: PlainDoor.Options = {
+      gateway,
+      ids,
+      directory,
+      turns: PlainDoor.makeTurns(),
+      heard,
+      find,
+      carry,
+      waitMs,
+      messageMs
+    }
 
     /** Why a client without a token may not connect; undefined if it may. */
     const localRefusal = (request: IncomingMessage, owner: SocketOwner.SocketOwner | undefined) =>
