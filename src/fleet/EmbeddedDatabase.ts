@@ -20,9 +20,9 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as OsError from "../protocol/OsError.js"
 import * as UnixSocket from "../transport/UnixSocket.js"
+import { DirectoryOpenError } from "./DirectoryApi.js"
 import { DirectoryNotices, make as makeNotices } from "./DirectoryNotices.js"
 import { channel } from "./DirectorySchema.js"
-import { DirectoryOpenError } from "./FleetDirectory.js"
 
 /** The name of the socket in the folder: whoever listens there has the folder. */
 const lockName = "gateway.sock"

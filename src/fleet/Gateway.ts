@@ -28,7 +28,8 @@ import { MetricsPage } from "../transport/MetricsPage.js"
 import type * as Tls from "../transport/Tls.js"
 import type { ListenError } from "../transport/Transport.js"
 import * as DialBack from "./DialBack.js"
-import { type DirectoryUnavailable, FleetDirectory } from "./FleetDirectory.js"
+import type { DirectoryUnavailable } from "./DirectoryApi.js"
+import { FleetDirectory } from "./FleetDirectory.js"
 import * as FleetMetrics from "./FleetMetrics.js"
 import * as GatewayHosts from "./GatewayHosts.js"
 import * as Operations from "./Operations.js"
@@ -158,7 +159,17 @@ const make = (options: Options) =>
 
     // ---- clients
 
-    const door: PlainDoor.Options = { gateway, ids, directory, heard, find, carry, waitMs, messageMs }
+    const door: PlainDoor.Options = {
+      gateway,
+      ids,
+      directory,
+      turns: PlainDoor.makeTurns(),
+      heard,
+      find,
+      carry,
+      waitMs,
+      messageMs
+    }
 
     /** Why a client without a token may not connect; undefined if it may. */
     const localRefusal = (request: IncomingMessage, owner: SocketOwner.SocketOwner | undefined) =>

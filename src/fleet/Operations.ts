@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import { isRecord } from "effect/Predicate"
 import { timerMs } from "../internal/Timer.js"
-import type { Shape as Directory, DirectoryUnavailable } from "./FleetDirectory.js"
+import type { Shape as Directory, DirectoryUnavailable } from "./DirectoryApi.js"
 import type { FleetLink } from "./FleetLink.js"
 import type { SessionRow } from "./FleetRows.js"
 

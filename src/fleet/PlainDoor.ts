@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import { isRecord } from "effect/Predicate"
 import { Code } from "../protocol/Failure.js"
 import * as Wire from "../protocol/Wire.js"
-import type { Shape as Directory, Placement } from "./FleetDirectory.js"
+import type { Shape as Directory, Placement } from "./DirectoryApi.js"
 import type { FleetLink } from "./FleetLink.js"
 import * as FleetMetrics from "./FleetMetrics.js"
 import * as MessageReader from "./MessageReader.js"
@@ -40,6 +40,8 @@ export interface Options {
   readonly gateway: string
   readonly ids: SessionIds
   readonly directory: Directory
+  /** From `makeTurns`, one for all clients. */
+  readonly turns: Effect.Semaphore
   /** The hosts that are heard, by id. */
   readonly heard: () => ReadonlyMap<string, FleetLink>
   readonly find: (place: Place) => Found
@@ -75,6 +77,15 @@ const maxHosts = 3
 /** How long a waiting client's row holds without being renewed, in milliseconds: its gateway may have died. */
 const stayMs = 4000
 
+/**
+ * How many statements of clients that want a place a gateway runs at once: fewer than it has connections, so that leases
+ * are renewed however many clients wait.
+ */
+const maxStatements = 4
+
+/** The turns of the statements of one gateway's clients, first come, first served. */
+export const makeTurns = (): Effect.Semaphore => Effect.unsafeMakeSemaphore(maxStatements)
+
 /** How often a waiting client asks again if nothing is told, in milliseconds. */
 const askMs = 1000
 
@@ -83,14 +94,15 @@ const listed = (labels: ReadonlyArray<string>) =>
 
 /** Serves one connection that was upgraded, until it is spliced and over. */
 export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Caller): Effect.Effect<void> => {
-  const { gateway, ids, directory, heard, find, carry, waitMs, messageMs } = options
+  const { gateway, ids, directory, turns, heard, find, carry, waitMs, messageMs } = options
+  const inTurn = turns.withPermits(1)
   const { subject, labels } = caller
   const reader = new MessageReader.MessageReader(socket, { masked: true, maxBytes, head })
   const answer = (text: string) => Effect.sync(() => void socket.write(MessageReader.text(text, false)))
 
   const goodbye = (reason: string) => new Goodbye({ code: later, reason })
 
-  const noRoom = Effect.map(Effect.option(directory.hosts), (rows) => {
+  const noRoom = Effect.map(Effect.option(inTurn(directory.hosts)), (rows) => {
     const fitting =
       rows._tag === "None" ? [] : rows.value.filter((row) => labels.every((label) => row.labels.includes(label)))
     const ready = fitting.filter(({ state, incarnation }) => state === "ready" && incarnation !== null)
@@ -130,14 +142,15 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
       const count = (outcome: FleetMetrics.PlacementOutcome) =>
         FleetMetrics.placed(outcome, performance.now() - askedAt)
       let ticket: number | undefined
+      let stayedAt = 0
       yield* Effect.addFinalizer(() =>
-        ticket === undefined ? Effect.void : Effect.forkDaemon(Effect.ignore(directory.quit(ticket)))
+        ticket === undefined ? Effect.void : Effect.forkDaemon(Effect.ignore(inTurn(directory.quit(ticket))))
       )
       for (;;) {
         isChanged = false
         const ids = Array.from(heard().keys()).filter((id) => !without.has(id))
         const placed: Placement | undefined = yield* Effect.orElseSucceed(
-          directory.place({ key, subject, labels, ticket, gateway, heard: ids }),
+          inTurn(directory.place({ key, subject, labels, ticket, gateway, heard: ids })),
           () => undefined
         )
         if (placed?._tag === "Placed") {
@@ -157,10 +170,14 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
           return yield* yield* noRoom
         }
         if (placed !== undefined && ticket === undefined) {
-          ticket = yield* Effect.orElseSucceed(directory.wait(subject, labels, stayMs), () => undefined)
+          ticket = yield* Effect.orElseSucceed(inTurn(directory.wait(subject, labels, stayMs)), () => undefined)
+          stayedAt = performance.now()
           // Whoever has a ticket is asked for again at once: a place may have been freed before.
           if (ticket !== undefined) continue
-        } else if (ticket !== undefined) yield* Effect.ignore(directory.stay(ticket, stayMs))
+        } else if (ticket !== undefined && performance.now() - stayedAt > askMs / 2) {
+          stayedAt = performance.now()
+          yield* Effect.ignore(inTurn(directory.stay(ticket, stayMs)))
+        }
         yield* Effect.raceFirst(changed, Effect.sleep(Math.min(askMs, left)))
       }
     }).pipe(Effect.scoped)

@@ -9,16 +9,17 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import pg from "pg"
+import { DirectoryOpenError } from "./DirectoryApi.js"
 import { DirectoryNotices, make as makeNotices } from "./DirectoryNotices.js"
 import { channel } from "./DirectorySchema.js"
-import { DirectoryOpenError } from "./FleetDirectory.js"
 
 /** The most connections of one gateway, besides the one that listens. */
 const maxConnections = 8
 
 /** Deadlines in milliseconds: a database that is cut off must not hold a gateway up. */
-const within = { connect: 2000, query: 3000, goodbye: 1000, relisten: 1000, ping: 5000 } as const
+const within = { connect: 2000, query: 3000, goodbye: 1000, relisten: 1000, ping: 5000, start: 60_000 } as const
 
 /** Options of each connection. A lost placement is only a lost place; what must survive says so itself. */
 const connectionOptions = (url: string): pg.PoolConfig => ({
@@ -34,6 +35,28 @@ const connectionOptions = (url: string): pg.PoolConfig => ({
 const bounded = (end: () => Promise<void>) =>
   Effect.asVoid(Effect.timeoutOption(Effect.interruptible(Effect.ignore(Effect.tryPromise(end))), within.goodbye))
 
+/** How pg says that a query has timed out. */
+const timedOut = "Query read timeout"
+
+/**
+ * Gives a connection up when a query on it times out. pg leaves it waiting for the answer, and the client of the database
+ * returns it to the pool: whoever got it next would time out as well, for as long as the network is silent about it.
+ */
+const giveUpSilent = (client: pg.PoolClient) => {
+  client.query = new Proxy(client.query, {
+    apply: (query, self, args: ReadonlyArray<unknown>): unknown => {
+      const callback = args.at(-1)
+      if (typeof callback !== "function") return Reflect.apply(query, self, args)
+      const onAnswer = (error: Error | null, ...answer: ReadonlyArray<unknown>) => {
+        // Whoever has taken it from the pool listens, and returns it as broken.
+        if (error?.message === timedOut && client.listenerCount("error") > 0) client.emit("error", error)
+        Reflect.apply(callback, undefined, [error, ...answer])
+      }
+      return Reflect.apply(query, self, [...args.slice(0, -1), onAnswer])
+    }
+  })
+}
+
 const pool = (url: string) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -45,6 +68,7 @@ const pool = (url: string) =>
       })
       // An idle connection that is lost is replaced by the next statement.
       made.on("error", () => {})
+      made.on("connect", giveUpSilent)
       return made
     }),
     (made) =>
@@ -84,17 +108,38 @@ const listen = (url: string, notify: () => void) =>
 
 const reasonOf = (error: unknown) => (error instanceof Error ? error.message || error.name : String(error))
 
+/** Refusals of a server that starts or stops, or has no connection left: they end without a change by anybody. */
+const passing = new Set(["57P01", "57P02", "57P03", "53300"])
+
+/** Whether waiting may help: whoever is refused for a wrong name or password must correct it. */
+const mayPass = (error: unknown) => !(error instanceof pg.DatabaseError) || passing.has(error.code ?? "")
+
+/** Waits until the database answers: for a minute at most, and not at all for one that refuses. */
+const reach = (connections: pg.Pool) => {
+  const attempt = Effect.tryPromise({ try: () => connections.query("select 1"), catch: (error) => error })
+  const again = Schedule.spaced(within.relisten).pipe(Schedule.upTo(within.start), Schedule.whileInput(mayPass))
+  return attempt.pipe(
+    Effect.tapError((error) =>
+      mayPass(error)
+        ? Effect.logWarning(`the database does not answer (${reasonOf(error)}); trying again for a minute`)
+        : Effect.void
+    ),
+    Effect.catchAll(() => Effect.retry(attempt, again)),
+    Effect.mapError(
+      (error) => new DirectoryOpenError({ message: `the fleet's database cannot be used: ${reasonOf(error)}` })
+    )
+  )
+}
+
 /**
- * A PostgreSQL server at a URL such as `postgres://user:password@host:5432/database`. It must answer at the start.
+ * A PostgreSQL server at a URL such as `postgres://user:password@host:5432/database`. Fails if it does not answer within
+ * a minute, or refuses the connection.
  */
 export const layer = (url: string): Layer.Layer<SqlClient | DirectoryNotices, DirectoryOpenError> =>
   Layer.unwrapScoped(
     Effect.gen(function* () {
       const connections = yield* pool(url)
-      yield* Effect.tryPromise({
-        try: () => connections.query("select 1"),
-        catch: (error) => new DirectoryOpenError({ message: `the database does not answer: ${reasonOf(error)}` })
-      })
+      yield* reach(connections)
       const { notify, onNotice } = makeNotices()
       // Warns once for each outage, not for each attempt.
       let isLost = false

@@ -4,8 +4,9 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
@@ -27,6 +28,9 @@ const waitsUpTo = (longest: Duration.DurationInput) =>
     Schedule.union(Schedule.spaced(longest)),
     Schedule.jitteredWith({ min: 0.5, max: 1 })
   )
+
+/** With the milliseconds that it took. `Effect.timed` fails on a test clock that stands between two nanoseconds. */
+const timed = Effect.summarized(Clock.currentTimeMillis, (begin, end) => end - begin)
 
 /** A socket that lasted this long was served: the waits begin anew after it. In milliseconds. */
 const lastingMs = 20_000
@@ -103,9 +107,9 @@ export const run = <S extends { readonly close: (code: number, reason: string) =
 
       // If this were interrupted between opening and serving, the socket would have no owner.
       const attempt = Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(restore(open), (socket) => Effect.timed(Effect.flatMap(serveSocket(socket), restore)))
+        Effect.flatMap(restore(open), (socket) => timed(Effect.flatMap(serveSocket(socket), restore)))
       ).pipe(
-        Effect.tap(([lasted]) => (Duration.toMillis(lasted) < lastingMs ? Effect.void : driver.reset)),
+        Effect.tap(([lastedMs]) => (lastedMs < lastingMs ? Effect.void : driver.reset)),
         Effect.flatMap(([, why]) => Effect.logWarning(`the relay socket is gone (${why}); another one will follow`)),
         Effect.catchTag("DialError", ({ message }) => Effect.logWarning(message))
       )

@@ -6,21 +6,11 @@ import { join } from "node:path"
 import { SqlClient } from "@effect/sql/SqlClient"
 import { assert, beforeEach, describe, layer } from "@effect/vitest"
 import { Effect, Either, Layer } from "effect"
+import { type HostDescription, HostTaken, type Placement } from "../../src/fleet/DirectoryApi.js"
 import * as DirectorySchema from "../../src/fleet/DirectorySchema.js"
 import * as EmbeddedDatabase from "../../src/fleet/EmbeddedDatabase.js"
-import { FleetDirectory, type HostDescription, HostTaken, type Placement } from "../../src/fleet/FleetDirectory.js"
-
-/** mulberry32: the same numbers for the same seed, from 0 to 1. */
-const random = (seed: number) => {
-  let state = seed >>> 0
-  return (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let bits = state
-    bits = Math.imul(bits ^ (bits >>> 15), bits | 1)
-    bits ^= bits + Math.imul(bits ^ (bits >>> 7), bits | 61)
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32
-  }
-}
+import { FleetDirectory } from "../../src/fleet/FleetDirectory.js"
+import { random } from "../support/random.js"
 
 const leaseMs = 15_000
 const database = EmbeddedDatabase.layer(undefined)

@@ -1,9 +1,11 @@
 /** A host's own clock of its lease. */
 import { assert, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import * as HostLease from "../../src/fleet/HostLease.js"
+import { random } from "../support/random.js"
 
 const isDone = (fiber: Fiber.RuntimeFiber<void>) => Effect.map(Fiber.poll(fiber), ({ _tag }) => _tag === "Some")
 
@@ -35,3 +37,33 @@ it.effect("what was sent before a long stop, and is read after it, does not rene
     assert.isTrue(yield* heard, "a new incarnation begins anew")
   })
 )
+
+for (const seed of [1, 2, 3]) {
+  it.effect(`a host serves at no time at which gateways may have declared it lost, seed ${seed}`, () =>
+    Effect.gen(function* () {
+      const leaseMs = 15_000
+      const next = random(seed)
+      const { heard, reset } = HostLease.make(leaseMs)
+      /** When the directory's lease ends: it is renewed after the host has answered, never before. */
+      let leaseUntil = Number.POSITIVE_INFINITY
+      let losses = 0
+      for (let step = 0; step < 200; step++) {
+        // Most beats come in time. Some are lost, and at times the host or the network stands still.
+        const pauseMs = next() < 0.8 ? Math.floor(next() * 3000) : Math.floor(next() * leaseMs * 1.5)
+        yield* TestClock.adjust(pauseMs)
+        const now = yield* Clock.currentTimeMillis
+        const isOver = now > leaseUntil
+        if (yield* heard) {
+          assert.isFalse(isOver, "it answers although it may be lost")
+          leaseUntil = now + leaseMs
+          continue
+        }
+        losses++
+        assert.isTrue(isOver, "it gives up although it was heard in time")
+        yield* reset
+        leaseUntil = Number.POSITIVE_INFINITY
+      }
+      assert.isAbove(losses, 0)
+    })
+  )
+}

@@ -4,9 +4,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { start as startCommand } from "../support/command.js"
-import { gateway, hasPostgres, host, postgres, query } from "../support/fleet.js"
-import { connectTo, eventually, type WsServer } from "../support/servers.js"
-import type { Json, TestClient } from "../support/TestClient.js"
+import { fleet, hasPostgres, query, resumed, sessionOf } from "../support/fleet.js"
+import { connectTo, eventually } from "../support/servers.js"
+import type { Json } from "../support/TestClient.js"
 
 /** What stands in front of gateways: a new connection goes to the first one that accepts it. */
 const balancer = (urls: ReadonlyArray<string>) =>
@@ -43,41 +43,6 @@ const balancer = (urls: ReadonlyArray<string>) =>
     }),
     ({ close }) => Effect.sync(close)
   )
-
-/** Resumes a session at one of some gateways, trying again while it is not known. Gives the time that took. */
-const resumed = (gateways: ReadonlyArray<Pick<WsServer, "url">>, id: string, withinMs: number) =>
-  Effect.gen(function* () {
-    const begunAt = Date.now()
-    for (;;) {
-      for (const { url } of gateways) {
-        const client = yield* Effect.exit(connectTo(url))
-        if (client._tag === "Failure") continue
-        client.value.post("initialize", { clientName: "t", resumeSessionId: id })
-        yield* eventually("an answer", () => client.value.hasReply(1) || client.value.ending !== undefined)
-        if (!client.value.hasReply(1)) continue
-        const { error }: Json = yield* client.value.reply(1)
-        // It is still attached where it was.
-        if (error?.code === -32010) continue
-        assert.isUndefined(error, JSON.stringify(error))
-        client.value.raw('{"method":"initialized"}')
-        return { client: client.value, ms: Date.now() - begunAt }
-      }
-      assert.isBelow(Date.now() - begunAt, withinMs, "the session is not resumed")
-      yield* Effect.sleep("100 millis")
-    }
-  })
-
-const sessionOf = (client: TestClient) => Effect.map(client.handshake(), ({ sessionId }): string => sessionId)
-
-/** Two gateways on one database, and hosts that are connected to both. */
-const fleet = (hosts: ReadonlyArray<string>, args: ReadonlyArray<string> = []) =>
-  Effect.gen(function* () {
-    const database = yield* postgres
-    // They migrate the database at the same time.
-    const [one, two] = yield* Effect.all([gateway(database.url, args), gateway(database.url, args)], { concurrency: 2 })
-    const started = yield* Effect.forEach(hosts, (id) => host(one, id, { gateways: 2 }), { concurrency: 2 })
-    return { database, one, two, hosts: started }
-  })
 
 const test = (name: string, body: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.scopedLive(name, body, 120_000)

@@ -1,12 +1,14 @@
 /** Sockets one after another: how long the executor waits between them, what ends it, what is closed at its end. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import * as Dialer from "../../src/remote/Dialer.js"
 import { DialError } from "../../src/remote/RelaySocket.js"
 import { TransportFailed } from "../../src/transport/Transport.js"
+import { settle } from "../support/fake.js"
 
 /** A socket that can be lost, and remembers how it was closed. */
 const fakeSocket = () => {
@@ -44,7 +46,7 @@ const dialer = Effect.gen(function* () {
       }
     })
   )
-  yield* Effect.yieldNow()
+  yield* Effect.repeat(Effect.yieldNow(), { until: () => sockets.length > 0 })
   return { sockets, failures, attempts, fiber }
 })
 
@@ -55,6 +57,9 @@ const assertWaits = (times: ReadonlyArray<number>, longest: ReadonlyArray<number
     assert.isTrue(waitedMs >= 500 * seconds && waitedMs <= 1000 * seconds, `${waitedMs} ms, at most ${seconds} s`)
   })
 
+/** Lets time pass, and what is due then happen. */
+const advance = (duration: Duration.DurationInput) => Effect.zipRight(TestClock.adjust(duration), settle)
+
 const refused = () => new DialError({ message: "refused", status: undefined })
 
 describe("an executor that reconnects", () => {
@@ -63,7 +68,7 @@ describe("an executor that reconnects", () => {
       const { sockets, failures, attempts, fiber } = yield* dialer
       failures.push(...Array.from({ length: 7 }, refused))
       sockets[0]?.lose()
-      yield* TestClock.adjust("5 minutes")
+      yield* advance("5 minutes")
       assert.lengthOf(sockets, 2)
       assertWaits(attempts, [1, 2, 4, 8, 16, 30, 30, 30])
       yield* Fiber.interrupt(fiber)
@@ -76,10 +81,10 @@ describe("an executor that reconnects", () => {
       /** When the waits began. */
       const lost: Array<number> = []
       for (const [i, seconds] of [0, 10, 25].entries()) {
-        yield* TestClock.adjust(`${seconds} seconds`)
+        yield* advance(`${seconds} seconds`)
         lost.push(yield* Clock.currentTimeMillis)
         sockets[i]?.lose()
-        yield* TestClock.adjust("4 seconds")
+        yield* advance("4 seconds")
       }
       for (const [i, seconds] of [1, 2, 1].entries()) {
         assertWaits([lost[i] ?? Number.NaN, attempts[i + 1] ?? Number.NaN], [seconds])
@@ -93,7 +98,7 @@ describe("an executor that reconnects", () => {
       const { sockets, failures, fiber } = yield* dialer
       failures.push(new TransportFailed({ message: "taken" }))
       sockets[0]?.lose()
-      yield* TestClock.adjust("1 second")
+      yield* advance("1 second")
       assert.strictEqual((yield* Effect.flip(Fiber.join(fiber))).message, "taken")
     })
   )

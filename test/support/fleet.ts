@@ -1,16 +1,26 @@
 /** Fleets: gateways, hosts and a PostgreSQL server of the test's own. All end with the scope. */
 import { execFileSync, spawnSync } from "node:child_process"
-import { chmodSync, chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
+import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { type AddressInfo, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterAll, beforeAll } from "@effect/vitest"
+import { afterAll, assert, beforeAll } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import pg from "pg"
 import { nowhere } from "./command.js"
-import { eventually, type LaunchOptions, launch, type Running, type WsServer, webSocketServer } from "./servers.js"
+import {
+  allChildrenOf,
+  connectTo,
+  eventually,
+  type LaunchOptions,
+  launch,
+  type Running,
+  type WsServer,
+  webSocketServer
+} from "./servers.js"
+import type { Json, TestClient } from "./TestClient.js"
 
 /** A folder of the test's own. */
 export const folder = Effect.acquireRelease(
@@ -91,6 +101,9 @@ export interface Postgres {
   readonly url: string
   readonly stop: Effect.Effect<void>
   readonly start: Effect.Effect<void>
+  /** Stops all its processes where they are: its connections stay open, and nobody answers. */
+  readonly freeze: Effect.Effect<void>
+  readonly thaw: Effect.Effect<void>
 }
 
 /** The folder of PostgreSQL's programs; undefined if it is not installed. */
@@ -138,6 +151,56 @@ export const postgres: Effect.Effect<Postgres, never, Scope.Scope> = Effect.gen(
   const options = `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off`
   const start = Effect.sync(() => run("pg_ctl", "start", "-w", "-D", data, "-l", join(path, "log"), "-o", options))
   const stop = Effect.sync(() => run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", data))
-  yield* Effect.acquireRelease(start, () => Effect.ignore(Effect.try(() => Effect.runSync(stop))))
-  return { url: `postgres://fleet@127.0.0.1:${port}/postgres`, stop, start }
+  const signal = (name: "SIGSTOP" | "SIGCONT") =>
+    Effect.sync(() => {
+      const main = Number(readFileSync(join(data, "postmaster.pid"), "utf8").split("\n", 1)[0])
+      for (const pid of [main, ...allChildrenOf(main)]) process.kill(pid, name)
+    })
+  const thaw = signal("SIGCONT")
+  // A frozen one would not stop.
+  const end = Effect.ignore(Effect.try(() => Effect.runSync(Effect.zipRight(thaw, stop))))
+  yield* Effect.acquireRelease(start, () => end)
+  return { url: `postgres://fleet@127.0.0.1:${port}/postgres`, stop, start, freeze: signal("SIGSTOP"), thaw }
 })
+
+/** Resumes a session at one of some gateways, trying again while it is not known. Gives the time that took. */
+export const resumed = (gateways: ReadonlyArray<Pick<WsServer, "url">>, id: string, withinMs: number) =>
+  Effect.gen(function* () {
+    const begunAt = Date.now()
+    for (;;) {
+      for (const { url } of gateways) {
+        const client = yield* Effect.exit(connectTo(url))
+        if (client._tag === "Failure") continue
+        client.value.post("initialize", { clientName: "t", resumeSessionId: id })
+        yield* eventually("an answer", () => client.value.hasReply(1) || client.value.ending !== undefined)
+        if (!client.value.hasReply(1)) continue
+        const { error }: Json = yield* client.value.reply(1)
+        // It is still attached where it was.
+        if (error?.code === -32010) continue
+        assert.isUndefined(error, JSON.stringify(error))
+        client.value.raw('{"method":"initialized"}')
+        return { client: client.value, ms: Date.now() - begunAt }
+      }
+      assert.isBelow(Date.now() - begunAt, withinMs, "the session is not resumed")
+      yield* Effect.sleep("100 millis")
+    }
+  })
+
+/** The id of a new session. */
+export const sessionOf = (client: TestClient) => Effect.map(client.handshake(), ({ sessionId }): string => sessionId)
+
+/** Two gateways on one database, and hosts that are connected to both. */
+export const fleet = (
+  hosts: ReadonlyArray<string>,
+  args: ReadonlyArray<string> = [],
+  hostArgs: ReadonlyArray<string> = ["--capacity", "20"]
+) =>
+  Effect.gen(function* () {
+    const database = yield* postgres
+    // They migrate the database at the same time.
+    const [one, two] = yield* Effect.all([gateway(database.url, args), gateway(database.url, args)], { concurrency: 2 })
+    const started = yield* Effect.forEach(hosts, (id) => host(one, id, { gateways: 2, args: hostArgs }), {
+      concurrency: 2
+    })
+    return { database, one, two, hosts: started }
+  })

@@ -7,7 +7,11 @@ import type * as Scope from "effect/Scope"
 /** A proxy that, once told to, swallows everything in both directions and ends nothing. */
 export const swallowingProxy = (
   target: string
-): Effect.Effect<{ readonly url: string; readonly swallow: Effect.Effect<void> }, never, Scope.Scope> =>
+): Effect.Effect<
+  { readonly url: string; readonly swallow: Effect.Effect<void>; readonly pass: Effect.Effect<void> },
+  never,
+  Scope.Scope
+> =>
   Effect.gen(function* () {
     const sockets = new Set<Socket>()
     let swallows = false
@@ -41,6 +45,10 @@ export const swallowingProxy = (
       url,
       swallow: Effect.sync(() => {
         swallows = true
+      }),
+      // New connections only: what was swallowed is missing in the others, which stay silent to one side.
+      pass: Effect.sync(() => {
+        swallows = false
       })
     }
   })
