@@ -377,14 +377,14 @@ const upgrade = typed(
         "how long the new version may take to start, before the running one comes back; 10 s by default"
       ),
       pid: Flag.text("pid", "PID", where, "the server with this process id"),
-      socket: Flag.text("socket", "PATH", where, "the server with this control socket", {
+      socket: Flag.text("control-socket", "PATH", where, "the server with this control socket", {
         defaultText: "the only server of this user"
       }),
       json
     },
     examples: [
-      ["/opt/exec-server/0.2.0/exec-server upgrade --dry-run", "whether 0.2.0 can replace the running server"],
-      ["/opt/exec-server/0.2.0/exec-server upgrade", "replace it by 0.2.0"]
+      ["exec-server upgrade --dry-run", "whether this version can replace the running server"],
+      ["exec-server upgrade --command /opt/exec-server/0.2.0", "replace it by the version in that folder"]
     ]
   },
   ({ timeout, ...flags }) =>

@@ -115,7 +115,7 @@ const findAll = Effect.suspend(() => {
 const find = ({ pid, socket }: Pick<Options, "pid" | "socket">): Effect.Effect<string, UsageError | CommandFailed> =>
   Effect.gen(function* () {
     if (socket !== undefined && pid !== undefined) {
-      return yield* new UsageError({ message: "give --pid or --socket, not both" })
+      return yield* new UsageError({ message: "give --pid or --control-socket, not both" })
     }
     if (socket !== undefined) return socket
     if (pid !== undefined) {
@@ -128,7 +128,7 @@ const find = ({ pid, socket }: Pick<Options, "pid" | "socket">): Effect.Effect<s
       return yield* new CommandFailed({
         message:
           `no server of this user has a control socket in ${ControlFolder.folder(process.env)}; ` +
-          "--socket names that of a server that was started with --control-socket"
+          "--control-socket names that of a server that was started with --control-socket"
       })
     }
     if (others.length === 0) return first.socket

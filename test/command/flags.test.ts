@@ -58,7 +58,9 @@ describe("a server's flags", () => {
       for (const args of lines) {
         const { texts, config } = Option.getOrThrow(ServerFlags.readAlone(args))
         const { PATH, HOME } = process.env
-        const resolved = yield* ServerConfig.resolve(texts, { PATH, HOME }, config)
+        // As for every program that the tests start.
+        const variables = { PATH, HOME, EXEC_SERVER_CONTROL_SOCKET: "none" }
+        const resolved = yield* ServerConfig.resolve(texts, variables, config)
         assert.strictEqual(yield* printed(args), ConfigPrint.format(resolved))
       }
     })

@@ -68,7 +68,7 @@ export const upgradable = (options: LaunchOptions = {}) =>
     })
     /** Asks for an upgrade to the version with this entry. */
     const ask = (entry: string, ...flags: ReadonlyArray<string>): Effect.Effect<Ended> =>
-      command(["upgrade", "--socket", socket, "--command", entry, "--json", ...flags])
+      command(["upgrade", "--control-socket", socket, "--command", entry, "--json", ...flags])
     /** Replaces the server. */
     const upgrade = (entry: string): Effect.Effect<Upgraded> =>
       Effect.map(ask(entry), ({ code, stdout, stderr }) => {

@@ -177,7 +177,7 @@ describe("an upgrade", () => {
       ]
       for (const [flags, reason, code] of refusals) {
         const dry = code === 0 ? ["--dry-run"] : []
-        const asked = yield* command(["upgrade", "--socket", server.socket, "--json", ...dry, ...flags])
+        const asked = yield* command(["upgrade", "--control-socket", server.socket, "--json", ...dry, ...flags])
         assert.match(asked.stdout + asked.stderr.replace(/^Error: /, ""), reason)
         assert.strictEqual(asked.code, code)
       }
@@ -256,7 +256,7 @@ describe("the control socket", () => {
     Effect.gen(function* () {
       const socket = join(yield* temporary, "control.sock")
       yield* launch({ env: { EXEC_SERVER_CONTROL_SOCKET: socket } })
-      const { code, stderr } = yield* command(["upgrade", "--socket", socket])
+      const { code, stderr } = yield* command(["upgrade", "--control-socket", socket])
       assert.strictEqual(code, 1)
       assert.match(stderr, /No such file or directory.*a server on stdio has none/)
     }).pipe(Effect.scoped)
@@ -267,7 +267,7 @@ describe("the control socket", () => {
       const server = yield* upgradable()
       const client = yield* ExecClient.connectWebSocket({ url: server.url })
       const child = yield* client.start({
-        argv: [process.execPath, binary, "upgrade", "--socket", server.socket],
+        argv: [process.execPath, binary, "upgrade", "--control-socket", server.socket],
         cwd: "/",
         env
       })
