@@ -2,13 +2,13 @@
 // npm run soak -- --minutes 60 [--cores 0.5] [--upgrade-every 60]
 //
 // The load: short commands, programs that are fed, terminals, trees that are ended, programs that print for minutes,
-// viewers of these, files, lost connections, and replacements of the server by `exec-server upgrade`, if it has that
-// command. Each line and each byte is counted, and each exit status known before. Afterwards the descriptors must be as
-// many as before, no process may be left, and the memory of the last half must not grow. The pauses of the load adapt,
-// so that all of it takes half a core.
+// viewers of these, files, lost connections, and replacements of the server by `exec-server upgrade`. Each line and each
+// byte is counted, and each exit status known before. Afterwards the descriptors must be as many as before, no process
+// may be left, and the memory of the last half must not grow. The pauses of the load adapt, so that all of it takes half
+// a core.
 //
 // Exits with 1, and says what failed.
-import { spawn, spawnSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { createHash, randomBytes } from "node:crypto"
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs"
 import { createConnection, createServer } from "node:net"
@@ -334,12 +334,11 @@ const cuts = async () => {
   }
 }
 
-/** One replacement of the server, if it has the command. The server is the same process afterwards. */
-const hasUpgrade = spawnSync(process.execPath, [binary, "help", "upgrade"]).status === 0
+/** One replacement of the server. It is the same process afterwards. */
 const upgrade = () =>
   new Promise((resolve) => {
-    const env = { ...process.env, EXEC_SERVER_URL: url, EXEC_SERVER_TOKEN: mark }
-    const child = spawn(process.execPath, [binary, "upgrade", "--url", url], { env, stdio: ["ignore", "pipe", "pipe"] })
+    const argv = [binary, "upgrade", "--pid", String(server.pid)]
+    const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"] })
     let said = ""
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (said += chunk))
     child.once("close", (code) => {
@@ -348,7 +347,7 @@ const upgrade = () =>
     })
   })
 const upgrades = async () => {
-  for (let next = upgradeSeconds; hasUpgrade && !isOver; next--) {
+  for (let next = upgradeSeconds; !isOver; next--) {
     await sleep(1000)
     if (next > 0 || isOver) continue
     next = upgradeSeconds
@@ -401,7 +400,7 @@ const report = () => {
 const sampling = setInterval(sample, 5000)
 const reporting = setInterval(report, 60_000)
 
-console.log(`server ${server.pid}, ${minutes} minutes${hasUpgrade ? "" : "; there is no command `upgrade`"}`)
+console.log(`server ${server.pid}, ${minutes} minutes`)
 const load = Object.keys(activities).flatMap((name) => Array.from({ length: widths[name] ?? 1 }, () => loop(name)))
 const other = [cuts(), upgrades()]
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => (isOver = true))
