@@ -156,13 +156,12 @@ export class EventLog {
     const seq = read.exited && !known ? missing.pop() : undefined
     if (missing.length > (restarts ? maxUnheardRestarts : 0)) return false
     for (const seq of missing) found.set(seq, ProcessEvent.Restarted({ seq, attempt: undefined, pid: undefined }))
-    if (seq !== undefined) {
-      const { exitCode, signal, sandboxDenied } = read
-      found.set(seq, ProcessEvent.Exited({ seq, exitCode, signal, sandboxDenied, timedOut: undefined }))
-    } else if (read.exited && !known) {
-      // The exit precedes the log: there is no event for it, but the status is known.
-      const { exitCode, signal, sandboxDenied } = read
-      this.exited = ProcessEvent.Exited({ seq: 0, exitCode, signal, sandboxDenied, timedOut: undefined })
+    if (read.exited && !known) {
+      const { exitCode, signal, sandboxDenied, timedOut, oomKilled } = read
+      const exit = ProcessEvent.Exited({ seq: seq ?? 0, exitCode, signal, sandboxDenied, timedOut, oomKilled })
+      // Without a number the exit precedes the log: there is no event for it, but the status is known.
+      if (seq === undefined) this.exited = exit
+      else found.set(seq, exit)
     }
     for (let seq = this.last + 1; seq <= through; seq++) {
       const event = found.get(seq)

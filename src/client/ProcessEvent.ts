@@ -18,11 +18,11 @@ export interface Exit {
   /** The name of the signal that ended it. */
   readonly signal: string | null
   readonly sandboxDenied: boolean
-  /** Whether `timeoutMs` ran out; undefined if the notification was lost with a connection. */
+  /** Whether `timeoutMs` ran out; if the notification was lost with a connection, undefined unless it did. */
   readonly timedOut: boolean | undefined
   /** What it has used; undefined without `capabilities.exitUsage`, and if the notification was lost. */
   readonly usage?: ExitUsage | undefined
-  /** True if the kernel has killed a process of its tree for lack of memory; undefined likewise, and otherwise. */
+  /** True if the kernel has killed a process of its tree for lack of memory; otherwise undefined. */
   readonly oomKilled?: boolean | undefined
 }
 

@@ -209,6 +209,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
       denied: this.denied,
       ...(this.used === undefined ? {} : { usage: this.used }),
       outOfMemory: this.outOfMemory,
+      timedOut: this.timedOut,
       failure: this.failure,
       restarts: this.restarts,
       outputBytes: this.outputBytes,
@@ -238,6 +239,7 @@ export class ManagedProcess extends ProcessView implements EventSource {
     this.denied = frozen.denied
     this.used = frozen.usage
     this.outOfMemory = frozen.outOfMemory
+    this.timedOut = frozen.timedOut
     this.failure = frozen.failure
     this.restarts = frozen.restarts
     this.outputBytes = frozen.outputBytes
@@ -462,11 +464,11 @@ export class ManagedProcess extends ProcessView implements EventSource {
     if (this.exited() && before._tag !== "Exited") {
       this.denied = this.confined && Denial.isLikely(this.exit(), this.output)
       // Timed out if killed, or if waiting for a restart. With any other status it ended by itself just before.
-      const timedOut = this.expired && (before._tag === "Restarting" || this.exit().signal === "SIGKILL")
+      this.timedOut = this.expired && (before._tag === "Restarting" || this.exit().signal === "SIGKILL")
       const seq = this.nextSeq++
       this.exitSeq = seq
-      this.events.onExited(this, seq, this.exit(), timedOut)
-      this.tell((observer) => observer.onExited(seq, this.exit(), timedOut))
+      this.events.onExited(this, seq, this.exit(), this.timedOut)
+      this.tell((observer) => observer.onExited(seq, this.exit(), this.timedOut))
     }
     if (this.state._tag === "Closed") {
       const seq = this.nextSeq++

@@ -143,6 +143,7 @@ export const ProcessState = Schema.Struct({
   /** Of the children that have ended. */
   usage: Schema.optional(UsageState),
   outOfMemory: flag,
+  timedOut: flag,
   failure: Schema.optionalWith(Schema.NullOr(Schema.String), { default: () => null }),
   restarts: count,
   outputBytes: count,

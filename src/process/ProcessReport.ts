@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { ReadResult, SnapshotResult } from "../protocol/ExecApi.js"
+import type { ReadResult, SnapshotResult, WaitResult } from "../protocol/ExecApi.js"
 import type { RetainedOutput } from "./OutputBuffer.js"
 import type { ExitReport } from "./ProcessState.js"
 
@@ -17,7 +17,15 @@ export interface Standing {
   /** Why it could not be restarted. */
   readonly failure: string | null
   readonly sandboxDenied: boolean
+  /** Whether its time limit has ended it. */
+  readonly timedOut: boolean
+  /** Whether the kernel has killed a process of its tree for lack of memory. */
+  readonly oomKilled: boolean
 }
+
+/** What else is known of an exit: for clients that have not got the notification. */
+export const causes = ({ exited, timedOut, oomKilled }: Standing): Pick<WaitResult, "timedOut" | "oomKilled"> =>
+  exited ? { ...(timedOut ? { timedOut } : {}), ...(oomKilled ? { oomKilled } : {}) } : {}
 
 /** Retained output after `afterSeq`, up to `maxBytes`. */
 export const read = (output: RetainedOutput, standing: Standing, afterSeq: number, maxBytes: number): ReadResult => {
@@ -32,6 +40,7 @@ export const read = (output: RetainedOutput, standing: Standing, afterSeq: numbe
     closed: standing.closed,
     failure: standing.failure,
     sandboxDenied: standing.sandboxDenied,
+    ...causes(standing),
     truncated: gap !== undefined && gap.throughSeq > afterSeq,
     droppedBytes: gap?.bytes ?? 0,
     ...(gap === undefined ? {} : { gap })

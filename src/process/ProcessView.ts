@@ -38,6 +38,7 @@ export abstract class ProcessView {
   /** The number of the next event. */
   protected nextSeq = 1
   protected denied = false
+  protected timedOut = false
   protected used: ExitUsage | undefined
   protected outOfMemory = false
   protected failure: string | null = null
@@ -122,7 +123,7 @@ export abstract class ProcessView {
   }
 
   /** Whether it has exited and closed, and its exit status. */
-  status(): Omit<WaitResult, "usage" | "oomKilled"> {
+  status(): Omit<WaitResult, "usage" | "timedOut" | "oomKilled"> {
     return { exited: this.exited(), ...this.exit(), closed: this.state._tag === "Closed" }
   }
 
@@ -153,7 +154,7 @@ export abstract class ProcessView {
     return Immediate.map(this.waiters.until(ready, waitMs), () => ({
       ...this.status(),
       ...(this.exitUsage === undefined ? {} : { usage: this.exitUsage }),
-      ...(this.exited() && this.oomKilled ? { oomKilled: true } : {})
+      ...ProcessReport.causes(this.standing())
     }))
   }
 
@@ -220,7 +221,9 @@ export abstract class ProcessView {
       closed: this.state._tag === "Closed",
       nextSeq: this.nextSeq,
       failure: this.failure,
-      sandboxDenied: this.denied
+      sandboxDenied: this.denied,
+      timedOut: this.timedOut,
+      oomKilled: this.outOfMemory
     }
   }
 }

@@ -218,6 +218,14 @@ export type OutputChunk = typeof OutputChunk.Type
 export const Gap = Schema.Struct({ fromSeq: Seq, throughSeq: Seq, bytes: Count })
 export type Gap = typeof Gap.Type
 
+/** What ended a process (ours), for clients that have not got `process/exited`. */
+const causeFields = {
+  /** True if `timeoutMs` ran out, otherwise absent. */
+  timedOut: optional(Flag),
+  /** True if the kernel has killed a process of its tree for lack of memory, otherwise absent. */
+  oomKilled: optional(Flag)
+}
+
 /**
  * The result of `process/read`: retained output after a cursor.
  *
@@ -234,6 +242,7 @@ export const ReadResult = Schema.Struct({
   /** Always null from this server. */
   failure: nullOr(Text),
   sandboxDenied: withFallback(Flag, () => false),
+  ...causeFields,
   /** Whether something after `afterSeq` was dropped (ours). */
   truncated: withFallback(Flag, () => false),
   /** Bytes of output dropped so far (ours). */
@@ -266,8 +275,7 @@ export const WaitResult = Schema.Struct({
   closed: Flag,
   /** What it has used; absent while it runs, if it is not known, and from older servers. */
   usage: optional(ExitUsage),
-  /** True if the kernel has killed a process of its tree for lack of memory, otherwise absent. */
-  oomKilled: optional(Flag)
+  ...causeFields
 })
 export type WaitResult = typeof WaitResult.Type
 

@@ -115,6 +115,10 @@ describe("EventLog", () => {
     assert.strictEqual(content(inTheMiddle.log), "1 x 3 c")
     assert.isUndefined(inTheMiddle.log.exit?.timedOut)
 
+    const told = make()
+    assert.isTrue(told.log.recover(readResult([1, 3], 5, { ...ended, timedOut: true, oomKilled: true })))
+    assert.deepInclude(told.log.exit, { timedOut: true, oomKilled: true })
+
     const heardLive = make()
     heardLive.log.accept(exited(3))
     assert.isTrue(heardLive.log.recover(readResult([1, 2], 4, { exited: true, exitCode: 7 })))
