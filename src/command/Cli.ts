@@ -77,8 +77,7 @@ const servicePrint = Grammar.typed(
   ({ socket: hasSocket, runAs: user, directory }, { values }) =>
     Effect.gen(function* () {
       const { print } = yield* Effect.promise(() => import("./Service.js"))
-      const canUpgrade = Commands.all.some(({ path }) => path.join() === "upgrade")
-      yield* print(ServerFlags.settingsOf(values), { hasSocket, user, directory, canUpgrade })
+      yield* print(ServerFlags.settingsOf(values), { hasSocket, user, directory })
     })
 )
 

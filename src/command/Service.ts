@@ -10,13 +10,14 @@ import * as Either from "effect/Either"
 import * as OsError from "../protocol/OsError.js"
 import * as ListenConfig from "../server/ListenConfig.js"
 import * as ServerConfig from "../server/ServerConfig.js"
+import { isSocketPath } from "../upgrade/Upgradable.js"
 import { CommandFailed, UsageError } from "./CommandExit.js"
 import * as ServerFlags from "./ServerFlags.js"
 import * as Terminal from "./Terminal.js"
 import * as Unit from "./Unit.js"
 
 /** What is given besides the flags of the server. */
-export interface Options extends Pick<Unit.Options, "user" | "hasSocket" | "canUpgrade"> {
+export interface Options extends Pick<Unit.Options, "user" | "hasSocket"> {
   /** Where to write the units; undefined to print them. */
   readonly directory: string | undefined
 }
@@ -26,7 +27,8 @@ const flagOf = (key: ServerConfig.Key, text: string): ReadonlyArray<string> => {
   const flag = `--${ServerConfig.flagName(key)}`
   const { placeholder } = ServerConfig.settings[key]
   if (ServerConfig.isSwitch(key)) return [text === "true" ? flag : `${flag}=${text}`]
-  const value = placeholder === "FILE" || placeholder === "DIR" ? resolve(text) : text
+  const isPath = placeholder === "FILE" || placeholder === "DIR" || (key === "controlSocket" && isSocketPath(text))
+  const value = isPath ? resolve(text) : text
   return /^$|^-/.test(value) ? [`${flag}=${value}`] : [flag, value]
 }
 
@@ -38,7 +40,7 @@ const flagsOf = ({ texts, config }: ServerFlags.Given): ReadonlyArray<string> =>
   })
 ]
 
-const unitsOf = (given: ServerFlags.Given, { user, hasSocket, canUpgrade }: Options) =>
+const unitsOf = (given: ServerFlags.Given, { user, hasSocket }: Options) =>
   Either.gen(function* () {
     // Of the environment of this command the service has nothing.
     const config = yield* ServerConfig.load(given.texts, {}, given.config)
@@ -52,8 +54,7 @@ const unitsOf = (given: ServerFlags.Given, { user, hasSocket, canUpgrade }: Opti
         flags: flagsOf(given),
         listenText: listen._tag === "WebSocket" ? config.listen : undefined,
         user,
-        hasSocket,
-        canUpgrade
+        hasSocket
       }),
       (message) => new UsageError({ message })
     )

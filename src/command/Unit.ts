@@ -10,6 +10,7 @@ import * as PlainText from "../internal/PlainText.js"
 import type { ListenConfig } from "../server/ListenConfig.js"
 import type { ServerConfig } from "../server/ServerConfig.js"
 import type { Address } from "../transport/Listener.js"
+import * as Upgradable from "../upgrade/Upgradable.js"
 
 /** A unit, and the name of its file. */
 export interface Unit {
@@ -30,8 +31,6 @@ export interface Options {
   readonly user: string
   /** Whether systemd makes the socket. */
   readonly hasSocket: boolean
-  /** Whether this version has the command that replaces a running server. */
-  readonly canUpgrade: boolean
 }
 
 const name = "exec-server"
@@ -77,8 +76,17 @@ const hardening = (isRoot: boolean, hasOwnTmp: boolean) => [
   "# namespaces and the /proc that they need, ProtectControlGroups the limits of processes, ProtectHome their files."
 ]
 
+/** Replaces the server by the version that the link or the folder of the program has then. */
+const reload = ({ config: { controlSocket }, program }: Options): ReadonlyArray<string> => {
+  if (controlSocket === Upgradable.noSocket) return []
+  const upgrade = [...program, "upgrade"]
+  return controlSocket === Upgradable.inFolder
+    ? [`ExecReload=${line([...upgrade, "--pid"])} $MAINPID`]
+    : [`ExecReload=${line([...upgrade, "--control-socket", posix.resolve(controlSocket)])}`]
+}
+
 const service = (options: Options): Unit => {
-  const { config, listen, program, flags, listenText, user, hasSocket, canUpgrade } = options
+  const { config, listen, program, flags, listenText, user, hasSocket } = options
   const { shutdownGracePeriodMs, auditLog, recordingsDir } = config
   const path = listen._tag === "WebSocket" && "path" in listen.address ? listen.address.path : undefined
   const listening = listenText === undefined ? [] : ["--listen", hasSocket ? "fd://" : listenText]
@@ -98,7 +106,7 @@ const service = (options: Options): Unit => {
       "Type=notify",
       "NotifyAccess=main",
       `ExecStart=${line([...program, ...listening, ...flags])}`,
-      ...(canUpgrade ? [`ExecReload=${line([...program, "upgrade"])}`] : []),
+      ...reload(options),
       ...(isRoot ? [] : [`# useradd --system --create-home --shell /usr/sbin/nologin ${user}`, `User=${user}`]),
       "WorkingDirectory=~",
       ...setting("RuntimeDirectory", runtime),

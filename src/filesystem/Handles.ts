@@ -25,6 +25,10 @@ export class Handles {
   /** Closing `scope` closes all files. */
   constructor(private readonly scope: Scope.Scope) {}
 
+  get size(): number {
+    return this.open.size
+  }
+
   /** Opens a file under a new handle id; refused if the id is too long or in use, or too many files are open. */
   add<E>(handleId: string, open: Effect.Effect<OpenFile, E, Scope.Scope>): Effect.Effect<void, E | FileRefused> {
     return Effect.suspend((): Effect.Effect<void, E | FileRefused> => {

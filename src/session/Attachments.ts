@@ -27,6 +27,10 @@ export class Attachments {
     return new LimitReached({ limit: "attachments of one connection", value: maxAttachments, advice })
   }
 
+  get size(): number {
+    return this.all.size
+  }
+
   add(attachment: Attachment): void {
     this.all.set(attachment.id, attachment)
     this.hasAttached = true

@@ -101,6 +101,7 @@ export const make = (
     const client = { peer, subject: grant.id }
     const report = yield* RequestReport.make(client, handshake)
     const ends: Array<Effect.Effect<void>> = []
+    const held: Array<readonly [what: string, count: () => number]> = []
     /** Most connections watch nothing. */
     let attachments: Attachments | undefined
     const watched = () => {
@@ -168,7 +169,8 @@ export const make = (
       ),
       yieldSession: giveUp(SessionEnding.takenOver),
       end: options.end,
-      onEnd: (effect) => ends.push(effect)
+      onEnd: (effect) => ends.push(effect),
+      holds: (what, count) => held.push([what, count])
     }
     const dispatcher = yield* Dispatcher.make(
       Context.make(CurrentHandshake, handshake).pipe(
@@ -192,6 +194,11 @@ export const make = (
         interruption = reason
         dispatcher.running.interrupt((name) => which(name as Requests["_tag"]))
       },
+      held: () => [
+        ...held.map(([what, count]) => ({ what, count: count() })),
+        { what: "HTTP bodies", count: http.open },
+        { what: "attachments", count: attachments?.size ?? 0 }
+      ],
       buffered: options.buffered,
       end: options.end
     }

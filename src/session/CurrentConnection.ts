@@ -47,6 +47,8 @@ export interface Connection {
   readonly end: (ending: Ending) => void
   /** Adds a finalizer. It runs when the connection has ended and none of its requests is in flight. */
   readonly onEnd: (effect: Effect.Effect<void>) => void
+  /** Says how many things of a kind end with the connection, such as `open files`, for the answer to an upgrade. */
+  readonly holds: (what: string, count: () => number) => void
 }
 
 /** No connection any more, of a peer of this name; nothing is congested, and nothing ends. */
@@ -62,7 +64,8 @@ export const lost = (peer: string, subject: string): Connection => ({
   endIfGone: Effect.succeed(false),
   yieldSession: Effect.succeed(false),
   end: () => {},
-  onEnd: () => {}
+  onEnd: () => {},
+  holds: () => {}
 })
 
 /** The connection of a request. By default, outside of a connection, nothing is congested and nothing ends. */

@@ -151,6 +151,8 @@ export const make = Effect.gen(function* () {
     const access = { queues, handles, handlePaces, watches, connection }
     accesses.set(connection, access)
     connection.onEnd(watches.end)
+    connection.holds("open files", () => handles.size)
+    connection.holds("watches of files", () => watches.size)
     // After all requests that were received before.
     for (const pace of ["fast", "slow"] as const) {
       const closing = handles.closeAll((handleId) => handlePaces.of(handleId) === pace)

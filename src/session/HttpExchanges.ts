@@ -58,6 +58,11 @@ export class HttpExchanges {
     private readonly limits: Pick<Limits, "maxHttpRequestsPerConnection" | "httpBufferBytesPerConnection">
   ) {}
 
+  /** The streamed bodies that have not ended. */
+  get open(): number {
+    return this.streams.size
+  }
+
   /** Runs an exchange to its end and returns the whole response. */
   buffer(run: Run): Effect.Effect<HttpRequestResult, HttpFailed | InvalidParams | LimitReached> {
     return Effect.scoped(

@@ -64,6 +64,11 @@ export class MissingWatches {
     })
   }
 
+  /** The number of watches: none or one. */
+  get size(): number {
+    return this.current === undefined ? 0 : 1
+  }
+
   /** Ends the watch, if there is one, without a notification. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => (this.current === undefined ? Effect.void : this.close(this.current)))

@@ -20,6 +20,8 @@ export interface OpenConnection {
   readonly unanswered: () => ReadonlyArray<Requests["_tag"]>
   /** Interrupts the requests with these methods. Their answer is an error with the reason. */
   readonly interrupt: (which: (method: Requests["_tag"]) => boolean, reason: string) => void
+  /** What else ends with the connection, such as open files: what, and how many. */
+  readonly held: () => ReadonlyArray<{ readonly what: string; readonly count: number }>
   /** The number of sent bytes that have not left this process. */
   readonly buffered: () => number
   /** Starts to end it. */

@@ -136,6 +136,7 @@ export const make = (usage: Usage): Effect.Effect<UsageWatches, never, Scope.Sco
           if (last === undefined) {
             lastAtMs.set(connection, Number.NEGATIVE_INFINITY)
             connection.onEnd(end(connection))
+            connection.holds("watches of usage", () => (watches.has(connection) ? 1 : 0))
           }
           const nextAtMs = Math.max(now, (last ?? Number.NEGATIVE_INFINITY) + minIntervalMs)
           watches.set(connection, { intervalMs, sessions, nextAtMs })

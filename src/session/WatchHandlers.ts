@@ -200,7 +200,7 @@ export const make = Effect.gen(function* () {
     "console/watch": () =>
       Effect.gen(function* () {
         const { session: own, grant } = yield* initialized
-        const { attachments: watched, onEnd } = yield* CurrentConnection
+        const { attachments: watched, onEnd, holds } = yield* CurrentConnection
         const attachments = watched()
         if (attachments.watchesConsole) return {}
         attachments.watchesConsole = true
@@ -208,6 +208,7 @@ export const make = Effect.gen(function* () {
         const watch = registry.console.watch(attachments.sink, (session) => seesAll || session === own.handle)
         attachments.whenDrained(watch.onDrain)
         onEnd(Effect.sync(watch.stop))
+        holds("watches of the server", () => 1)
         return {}
       })
   })

@@ -189,7 +189,6 @@ const headOf = (frozen: Frozen, to: string) => ({
   frozenAtNs: String(process.hrtime.bigint()),
   heldAtNs: String(process.hrtime.bigint()),
   descriptors: [],
-  strays: [],
   ended: [],
   parts: frozen.parts
 })
@@ -327,6 +326,10 @@ const disconnect = ({ registry }: Server) =>
     const connections = Array.from(registry.connections)
     const before = registry.list().length
     const methods = methodsOf(connections)
+    const held: Record<string, number> = {}
+    for (const { what, count } of connections.flatMap((connection) => connection.held())) {
+      held[what] = (held[what] ?? 0) + count
+    }
     const reason = "the server is being replaced by another version, which cannot go on with this request"
     for (const connection of connections) connection.interrupt((method) => !isRepeatable(method), reason)
     yield* until(() => methodsOf(connections).every(isRepeatable), answersMs)
@@ -338,7 +341,8 @@ const disconnect = ({ registry }: Server) =>
     return counted({
       connections: connections.length,
       "requests that are not repeated": methods.filter((method) => !isRepeatable(method)).length,
-      "sessions that cannot be resumed": Math.max(0, before - registry.list().length)
+      "sessions that cannot be resumed": Math.max(0, before - registry.list().length),
+      ...held
     })
   })
 
@@ -406,7 +410,6 @@ const become = (
       heldAtNs,
       ...(requester === undefined ? {} : { requester }),
       descriptors: descriptors.map(State.identify),
-      strays: [],
       ended,
       parts: frozen.parts
     }

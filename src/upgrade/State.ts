@@ -40,8 +40,6 @@ export const State = Schema.Struct({
   descriptors: Schema.Array(Descriptor),
   /** The lengths of the sections. */
   sections: Schema.Array(Schema.NonNegativeInt),
-  /** Processes that are no part of the state, and end on their own. */
-  strays: Schema.optionalWith(Schema.Array(Schema.NonNegativeInt), { default: () => [] }),
   ended: Schema.optionalWith(Schema.Array(Wire.Ended), { default: () => [] }),
   parts: Schema.Record({ key: Schema.String, value: Schema.Unknown })
 })

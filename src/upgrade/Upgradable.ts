@@ -94,6 +94,9 @@ export const inFolder = "auto"
 /** The value of the setting for no socket. */
 export const noSocket = "none"
 
+/** Whether a value of the setting is the path of a socket. */
+export const isSocketPath = (setting: string): boolean => setting !== inFolder && setting !== noSocket
+
 /** The absolute path of the control socket for the value of its setting; undefined if there is none. */
 export const pathOf = (setting: string): string | undefined => {
   if (setting === noSocket) return undefined

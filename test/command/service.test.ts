@@ -73,9 +73,20 @@ describe("service print", () => {
       ..."--listen ws://127.0.0.1:8080 --max-shares 3 --console false --mcp".split(" ")
     ])
     assert.strictEqual(service("Service", "Type"), "notify")
+    const reload = service("Service", "ExecReload") ?? ""
+    assert.deepStrictEqual(wordsOf(reload), [process.execPath, binary, "upgrade", "--pid", "$MAINPID"])
     assert.strictEqual(service("Service", "User"), "exec-server")
     assert.strictEqual(service("Service", "CapabilityBoundingSet"), "")
     assert.strictEqual(service("Unit", "After"), "network.target")
+  })
+
+  it("reloads through the control socket of the server, if it has one", () => {
+    const listen = ["--listen", "ws://127.0.0.1:8080", "--control-socket"]
+    const service = parse(ok(print([...listen, "own.sock"], "/tmp")))
+    for (const key of ["ExecStart", "ExecReload"]) {
+      assert.deepStrictEqual(wordsOf(service("Service", key) ?? "").slice(-2), ["--control-socket", "/tmp/own.sock"])
+    }
+    assert.isUndefined(parse(ok(print([...listen, "none"])))("Service", "ExecReload"))
   })
 
   it.scopedLive("makes paths absolute, and quotes what means something to systemd", () =>

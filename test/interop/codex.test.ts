@@ -329,7 +329,7 @@ describe.each(generations)("codex $version", (generation) => {
         )
         yield* eventually("the command has begun", () => outputBytes(client) > 0)
         for (const entry of versions) {
-          const { code, stderr } = yield* ownCommand(["upgrade", "--socket", socket, "--command", entry])
+          const { code, stderr } = yield* ownCommand(["upgrade", "--control-socket", socket, "--command", entry])
           assert.strictEqual(code, 0, stderr)
         }
         writeFileSync(join(client.cwd, "go"), "")
