@@ -21,8 +21,9 @@ import * as Monotonic from "../internal/Monotonic.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import * as SystemText from "../protocol/SystemText.js"
 import * as Confiner from "../sandbox/Confiner.js"
-import type { Child, ChildSpec, Env, Handover, SpawnError } from "../spawn/Child.js"
+import { type Child, type ChildSpec, type Env, type Handover, SpawnError } from "../spawn/Child.js"
 import type { ChildLimits } from "../spawn/ChildLimits.js"
 import { SessionWaits, Waits } from "../spawn/SessionWaits.js"
 import { SlowMounts } from "../spawn/SlowMounts.js"
@@ -249,7 +250,11 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           captureStackTrace: false,
           attributes: { tty: spec.io._tag === "Pty" }
         }),
-        Effect.provideService(SessionWaits, waits)
+        Effect.provideService(SessionWaits, waits),
+        Effect.mapError(({ message, isOfCwd }) => {
+          const [program = ""] = spec.argv
+          return new SpawnError({ message: SystemText.about(message, isOfCwd === true ? spec.cwd : program) })
+        })
       )
 
     const start = (params: StartParams) =>
