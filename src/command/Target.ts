@@ -150,8 +150,9 @@ const isRemote = (target: Target): boolean =>
 export const needRemote = (target: Target, which: string): Effect.Effect<void, UsageError> =>
   isRemote(target) ? Effect.void : new UsageError({ message: `give --url or --env: the server ${which}` })
 
-/** Properties of the session that a command opens. */
-export type SessionOptions = NonNullable<Parameters<typeof Environment.remote>[1]>
+/** Properties of the session that a command opens. `retention` is only for this machine. */
+export type SessionOptions = NonNullable<Parameters<typeof Environment.remote>[1]> &
+  Pick<NonNullable<Parameters<typeof Environment.local>[1]>, "retention">
 
 /** For a command that only needs a session to see others: its own ends with it. */
 export const transient: SessionOptions = { sessionTtl: 0 }
@@ -174,7 +175,8 @@ export const connect = (
     // For this machine no token is needed, and what it starts must not find any in /proc/PPID/environ.
     yield* eraseSecrets
     if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
-    return yield* Environment.local(EnvironmentConfig.localId, { capabilities: options.capabilities })
+    const { capabilities, retention } = options
+    return yield* Environment.local(EnvironmentConfig.localId, { capabilities, retention })
   }).pipe(Effect.zipLeft(MemoryTuning.tuneCollector))
 
 /** One of several targets. */
