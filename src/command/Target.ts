@@ -21,6 +21,8 @@ import * as EnvironmentManager from "../environment/EnvironmentManager.js"
 import * as PlainText from "../internal/PlainText.js"
 import * as PrivateFile from "../internal/PrivateFile.js"
 import * as PathUri from "../protocol/PathUri.js"
+import * as ServerConfig from "../server/ServerConfig.js"
+import { CgroupParent } from "../spawn/Cgroups.js"
 import { UsageError } from "./CommandExit.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
@@ -157,6 +159,9 @@ export type SessionOptions = NonNullable<Parameters<typeof Environment.remote>[1
 /** For a command that only needs a session to see others: its own ends with it. */
 export const transient: SessionOptions = { sessionTtl: 0 }
 
+/** Where cgroups of processes of this machine are made: of the settings of servers, the one that is about the machine. */
+const cgroupParent = (): string => process.env[ServerConfig.variableName("cgroup")]?.trim() || "auto"
+
 /** Connects to the target; the scope closes the connection, and ends the processes if it is this machine. */
 export const connect = (
   target: Target,
@@ -176,7 +181,9 @@ export const connect = (
     yield* eraseSecrets
     if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
     const { capabilities, retention } = options
-    return yield* Environment.local(EnvironmentConfig.localId, { capabilities, retention })
+    return yield* Environment.local(EnvironmentConfig.localId, { capabilities, retention }).pipe(
+      Effect.provideService(CgroupParent, cgroupParent())
+    )
   }).pipe(Effect.zipLeft(MemoryTuning.tuneCollector))
 
 /** One of several targets. */
