@@ -108,10 +108,11 @@ describe("a server in the same process", () => {
   it.scoped("retains closed processes as long as its client asks, or as the limits say", () =>
     Effect.gen(function* () {
       const { children } = yield* FakeSpawner
-      for (const [options, left] of [
+      const cases: ReadonlyArray<readonly [InProcess.Options, ReadonlyArray<string>]> = [
         [{ retention: 0 }, []],
         [{}, ["p"]]
-      ] as const) {
+      ]
+      for (const [options, left] of cases) {
         const client = yield* ExecClient.connectInProcess(options)
         const ended = yield* client.start({ processId: "p", argv: ["program"], cwd: "/" })
         children.at(-1)?.finish(0)
@@ -121,7 +122,7 @@ describe("a server in the same process", () => {
         const { processes } = yield* client.call("process/list", {})
         assert.deepStrictEqual(
           processes.map(({ processId }) => String(processId)),
-          left
+          Array.from(left)
         )
       }
     }).pipe(Effect.provide(serverLayer()))
