@@ -1,5 +1,7 @@
-// What `exec-server mcp` costs, after `npm run build`: its start beside that of the server, and its calls.
-import { spawn } from "node:child_process"
+// What `exec-server mcp` costs on Linux, after `npm run build`: its start beside that of the server, its calls and its
+// memory. On a busy machine only the processor time of a call means something.
+import { execFileSync, spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 
@@ -7,6 +9,23 @@ const bin = fileURLToPath(new URL("../dist/bin.js", import.meta.url))
 const rounds = 15
 const calls = 300
 const inFlight = 32
+const memoryCalls = 3200
+
+/** Calls of the run for throughput. */
+const throughputCalls = calls * 50
+
+/** Milliseconds in a tick of the clock of /proc. */
+const tickMs = 1000 / Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }))
+
+/** Processor time of a process so far, in milliseconds, without its children's. */
+const cpuMs = (pid) => {
+  const [, rest = ""] = /\) (.*)/.exec(readFileSync(`/proc/${pid}/stat`, "utf8")) ?? []
+  const fields = rest.split(" ")
+  return (Number(fields[11]) + Number(fields[12])) * tickMs
+}
+
+/** Resident memory of a process, in MB. */
+const residentMb = (pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 
@@ -39,7 +58,7 @@ const connect = async () => {
   const clientInfo = { name: "bench", version: "1" }
   await request("initialize", { protocolVersion: "2025-11-25", capabilities: {}, clientInfo })
   child.stdin.write('{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
-  return { request, end }
+  return { request, end, pid: child.pid }
 }
 
 const server = async () => {
@@ -68,20 +87,47 @@ for (let round = 0; round < rounds; round++) {
 const [serverMs, listMs] = [median(starts.server), median(starts.list)]
 console.log(`start to tools/list: ${listMs.toFixed(0)} ms, ${(listMs / serverMs).toFixed(2)} times the server's start`)
 
-const { request, end } = await connect()
+const { request, end, pid } = await connect()
+const exec = (cmd) => request("tools/call", { name: "exec_command", arguments: { cmd } })
+
 const times = []
+const beforeExec = cpuMs(pid)
 for (let call = 0; call < calls; call++) {
   const from = performance.now()
-  await request("tools/call", { name: "exec_command", arguments: { cmd: "true" } })
+  await exec("true")
   times.push(performance.now() - from)
 }
-console.log(`exec_command true, p50: ${median(times).toFixed(2)} ms`)
+const execMs = (cpuMs(pid) - beforeExec) / calls
+console.log(`exec_command true: p50 ${median(times).toFixed(2)} ms, ${execMs.toFixed(2)} ms of CPU`)
 
-const from = performance.now()
-let left = calls * 50
-const caller = async () => {
-  while (left-- > 0) await request("tools/call", { name: "list_sessions", arguments: {} })
+const before = residentMb(pid)
+await Promise.all(
+  Array.from({ length: inFlight }, async () => {
+    for (let call = 0; call < memoryCalls / inFlight; call++) await exec("true")
+  })
+)
+console.log(`memory: ${before.toFixed(0)} MB, ${residentMb(pid).toFixed(0)} MB after ${memoryCalls} more`)
+
+/** Many calls of one tool at a time. */
+const throughput = async (name, args) => {
+  let left = throughputCalls
+  const caller = async () => {
+    while (left-- > 0) await request("tools/call", { name, arguments: args })
+  }
+  const beforeCalls = cpuMs(pid)
+  const from = performance.now()
+  await Promise.all(Array.from({ length: inFlight }, caller))
+  const perSecond = throughputCalls / ((performance.now() - from) / 1000)
+  const callMs = (cpuMs(pid) - beforeCalls) / throughputCalls
+  const rate = `${perSecond.toFixed(0)}/s, ${callMs.toFixed(3)} ms of CPU each (${(1000 / callMs).toFixed(0)}/s of one processor)`
+  console.log(`${name}, ${inFlight} in flight: ${rate}`)
 }
-await Promise.all(Array.from({ length: inFlight }, caller))
-console.log(`calls, ${inFlight} in flight: ${((calls * 50) / ((performance.now() - from) / 1000)).toFixed(0)}/s`)
+
+await throughput("list_sessions", {})
+const started = await request("tools/call", {
+  name: "exec_command",
+  arguments: { cmd: "echo ready; exec sleep 600", yield_time_ms: 0 }
+})
+const session_id = Number(/session_id (\d+)/.exec(started.content[0].text)?.[1])
+await throughput("read_output", { session_id, yield_time_ms: 0 })
 await end()

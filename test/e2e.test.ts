@@ -276,15 +276,19 @@ const e2eSuite = (name: string, connect: Connect, contained = false) =>
       test(`${kind}: what cannot be started is an error of the system's, and leaves its id free`, (client) =>
         Effect.gen(function* () {
           const cases: ReadonlyArray<readonly [object, number, string | RegExp]> = [
-            [{ argv: ["/no/such/bin"] }, -32603, "No such file or directory (os error 2)"],
-            [{ argv: ["no-such-bin-xyz"] }, -32603, "No such file or directory (os error 2)"],
-            [{ argv: ["/etc/passwd"] }, -32603, "Permission denied (os error 13)"],
-            [{ argv: ["/tmp"] }, -32603, "Permission denied (os error 13)"],
-            [{ argv: ["true"], cwd: "file:///no/such/dir" }, -32603, "No such file or directory (os error 2)"],
-            [{ argv: ["true"], cwd: "/etc/passwd" }, -32603, "Not a directory (os error 20)"],
+            [{ argv: ["/no/such/bin"] }, -32603, "No such file or directory (os error 2): /no/such/bin"],
+            [{ argv: ["no-such-bin-xyz"] }, -32603, "No such file or directory (os error 2): no-such-bin-xyz"],
+            [{ argv: ["/etc/passwd"] }, -32603, "Permission denied (os error 13): /etc/passwd"],
+            [{ argv: ["/tmp"] }, -32603, "Permission denied (os error 13): /tmp"],
+            [
+              { argv: ["true"], cwd: "file:///no/such%20dir" },
+              -32603,
+              "No such file or directory (os error 2): /no/such dir"
+            ],
+            [{ argv: ["true"], cwd: "/etc/passwd" }, -32603, "Not a directory (os error 20): /etc/passwd"],
             [{ argv: ["a\0b"] }, -32603, "nul byte found in provided data"],
             [{ argv: ["true"], env: { A: "x\0y" } }, -32603, "data provided contains a nul byte"],
-            [{ argv: ["true", "x".repeat(200000)] }, -32603, "Argument list too long (os error 7)"],
+            [{ argv: ["true", "x".repeat(200000)] }, -32603, "Argument list too long (os error 7): true"],
             [
               { argv: ["true", ...Array(30).fill("x".repeat(100000))] },
               -32602,
@@ -802,7 +806,7 @@ const e2eSuite = (name: string, connect: Connect, contained = false) =>
         client.post("process/start", startParams("q", ["/no/such"]))
         assert.deepStrictEqual(yield* client.notified("process/failed"), {
           processId: "q",
-          message: "No such file or directory (os error 2)"
+          message: "No such file or directory (os error 2): /no/such"
         })
         assert.isTrue(
           client.messages.findIndex((m) => m.error !== undefined) <

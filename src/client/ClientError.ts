@@ -153,7 +153,7 @@ export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ r
 export class ServerError extends Data.TaggedError("ServerError")<{
   readonly code: number
   readonly reason: string
-  /** With an error of the operating system: the path of the request, or what else it is about, added by the client. */
+  /** With an error of the operating system: the path or the program that it is about, by the server or the request. */
   readonly about?: string
 }> {
   override get message() {

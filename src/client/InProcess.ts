@@ -6,6 +6,7 @@
  */
 import { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -23,12 +24,14 @@ import * as Api from "./Api.js"
 import { ServerError, TransportClosed } from "./ClientError.js"
 import type { Channel, ChannelEvents, Connector } from "./Connector.js"
 
-/** Who such a client is in logs, spans and the audit log. */
+/** Who such a client is in logs, spans and the audit log, and what its session keeps. */
 export interface Options {
   /** The name of its connection; `in process` by default. */
   readonly peer?: string | undefined
   /** The subject that its session belongs to; `in process` by default. */
   readonly subject?: string | undefined
+  /** How long processes can be asked about after their close; the server's `closedProcessRetentionMs` by default. */
+  readonly retention?: Duration.DurationInput | undefined
 }
 
 const inProcess = "in process"
@@ -94,7 +97,7 @@ const untilEnd = (events: ChannelEvents): ChannelEvents => {
 }
 
 const open = (
-  { peer = inProcess, subject = inProcess }: Options,
+  { peer = inProcess, subject = inProcess, retention }: Options,
   given: ChannelEvents
 ): Effect.Effect<Channel, never, Scope.Scope | SessionRegistry | Handlers> =>
   Effect.gen(function* () {
@@ -106,6 +109,7 @@ const open = (
         grant: { id: subject },
         offer: { binaryOutput: false, outputWindow: true },
         resumable: false,
+        retentionMs: retention === undefined ? undefined : Duration.toMillis(retention),
         responseBudget: new ResponseBudget(() => false),
         maxContentBytes: Number.POSITIVE_INFINITY,
         notify: (method, params) =>

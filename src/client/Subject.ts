@@ -1,10 +1,12 @@
 /**
- * What a request is about. The errors of servers do not say it: their texts are those of the operating system.
+ * What the error of a system call is about. Our servers say it; those of codex send only the system's text, so that the
+ * parameters of the request have to say it.
  *
  * @since 0.1.0
  */
 import { Buffer } from "node:buffer"
 import * as Exit from "effect/Exit"
+import * as SystemText from "../protocol/SystemText.js"
 import type { Prepared } from "./Api.js"
 import { type ClientError, ServerError } from "./ClientError.js"
 
@@ -35,13 +37,11 @@ const subjectOf = ({ method, params }: Prepared): string | undefined => {
   }
 }
 
-/** The texts of the operating system's errors. */
-const osError = /\(os error \d+\)$/
-
-/** The answer of a server to a request. The error of a system call gets the path that it is about. */
+/** The answer of a server to a request. The error of a system call has its text as the reason, and what it is about. */
 export const named = (prepared: Prepared, answer: Exit.Exit<unknown, ClientError>): Exit.Exit<unknown, ClientError> =>
   Exit.mapError(answer, (error) => {
-    if (error._tag !== "ServerError" || !osError.test(error.reason)) return error
-    const about = subjectOf(prepared)
-    return about === undefined ? error : new ServerError({ code: error.code, reason: error.reason, about })
+    const found = error._tag === "ServerError" ? SystemText.parse(error.reason) : undefined
+    if (error._tag !== "ServerError" || found === undefined) return error
+    const about = found.subject ?? subjectOf(prepared)
+    return about === undefined ? error : new ServerError({ code: error.code, reason: found.text, about })
   })

@@ -19,11 +19,14 @@ export interface Options {
 
 const loadTarget = Effect.promise(() => import("./Target.js"))
 
+/** What commands have printed is kept here: the session need not keep it too. */
+const retention = 0
+
 /** This machine. Agents wait for the list of the tools: nothing that only a call needs is loaded before. */
 const local = (target: Target.Target): Source => ({
   id: "local",
   host: thisMachine(),
-  connect: Effect.flatMap(loadTarget, ({ connect }) => connect(target))
+  connect: Effect.flatMap(loadTarget, ({ connect }) => connect(target, { retention }))
 })
 
 /** The environments of the flags. Wrong ones are refused before any of them is connected. */
@@ -36,7 +39,7 @@ const sourcesOf = (target: Target.Target) =>
       id,
       host: placeOf(target) ?? thisMachine(),
       // Its processes end with this command, even if it is killed.
-      connect: connect(target, transient)
+      connect: connect(target, { ...transient, retention })
     })
     return [source(first), ...others.map(source)] as const
   })

@@ -21,6 +21,9 @@ import { McpRoute } from "../transport/McpRoute.js"
 /** The name of these clients in lists and in the audit log. */
 const clientName = "mcp"
 
+/** What commands have printed is kept by what answers: their sessions need not keep it too. */
+const retention = 0
+
 /** What answers `/mcp`, for the settings. */
 export const layer = (config: ServerConfig): Layer.Layer<never, never, SessionRegistry | Handlers> =>
   Layer.scoped(
@@ -32,7 +35,7 @@ export const layer = (config: ServerConfig): Layer.Layer<never, never, SessionRe
       const sourceOf = (subject: string): Source => ({
         id: "server",
         host: thisMachine(),
-        connect: ExecClient.connectInProcess({ clientName, peer: clientName, subject }).pipe(
+        connect: ExecClient.connectInProcess({ clientName, peer: clientName, subject, retention }).pipe(
           Effect.map((client) => Environment.of("server", true, client)),
           Effect.mapInputContext((scope: Context.Context<Scope.Scope>) => Context.merge(context, scope))
         )

@@ -21,6 +21,8 @@ import * as EnvironmentManager from "../environment/EnvironmentManager.js"
 import * as PlainText from "../internal/PlainText.js"
 import * as PrivateFile from "../internal/PrivateFile.js"
 import * as PathUri from "../protocol/PathUri.js"
+import * as ServerConfig from "../server/ServerConfig.js"
+import { CgroupParent } from "../spawn/Cgroups.js"
 import { UsageError } from "./CommandExit.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
@@ -150,11 +152,15 @@ const isRemote = (target: Target): boolean =>
 export const needRemote = (target: Target, which: string): Effect.Effect<void, UsageError> =>
   isRemote(target) ? Effect.void : new UsageError({ message: `give --url or --env: the server ${which}` })
 
-/** Properties of the session that a command opens. */
-export type SessionOptions = NonNullable<Parameters<typeof Environment.remote>[1]>
+/** Properties of the session that a command opens. `retention` is only for this machine. */
+export type SessionOptions = NonNullable<Parameters<typeof Environment.remote>[1]> &
+  Pick<NonNullable<Parameters<typeof Environment.local>[1]>, "retention">
 
 /** For a command that only needs a session to see others: its own ends with it. */
 export const transient: SessionOptions = { sessionTtl: 0 }
+
+/** Where cgroups of processes of this machine are made: of the settings of servers, the one that is about the machine. */
+const cgroupParent = (): string => process.env[ServerConfig.variableName("cgroup")]?.trim() || "auto"
 
 /** Connects to the target; the scope closes the connection, and ends the processes if it is this machine. */
 export const connect = (
@@ -174,7 +180,10 @@ export const connect = (
     // For this machine no token is needed, and what it starts must not find any in /proc/PPID/environ.
     yield* eraseSecrets
     if (session !== undefined) return yield* usage("--session needs --url or --env: the server of the session")
-    return yield* Environment.local(EnvironmentConfig.localId, { capabilities: options.capabilities })
+    const { capabilities, retention } = options
+    return yield* Environment.local(EnvironmentConfig.localId, { capabilities, retention }).pipe(
+      Effect.provideService(CgroupParent, cgroupParent())
+    )
   }).pipe(Effect.zipLeft(MemoryTuning.tuneCollector))
 
 /** One of several targets. */

@@ -105,7 +105,7 @@ const sessions = ExecServer.layerSessions.pipe(provideInOrder(NodeServices.layer
  */
 export const local = (
   id: string,
-  options: Pick<ExecClient.Options, "capabilities"> = {}
+  options: Pick<NonNullable<Parameters<typeof ExecClient.connectInProcess>[0]>, "capabilities" | "retention"> = {}
 ): Effect.Effect<Environment, ClientError, Scope.Scope> =>
   Effect.flatMap(Layer.build(sessions), (server) =>
     Effect.map(Effect.provide(ExecClient.connectInProcess(options), server), (client) => of(id, true, client))

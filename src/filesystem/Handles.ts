@@ -9,6 +9,7 @@ import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { FileRefused, UnknownFileHandle } from "../protocol/Failure.js"
+import type { NativePath } from "./NativePath.js"
 import type { OpenFile } from "./OpenFile.js"
 
 /** The most open files of one connection. */
@@ -17,9 +18,15 @@ const maxHandles = 128
 /** The longest handle id, in bytes. */
 const maxIdBytes = 32
 
+/** An open file, and the path that it was opened by. */
+interface Entry {
+  readonly file: OpenFile
+  readonly path: NativePath
+}
+
 /** Open files by handle id. Callers must not run `add` and `close` of one handle id concurrently. */
 export class Handles {
-  private readonly open = new Map<string, { readonly file: OpenFile; readonly scope: Scope.CloseableScope }>()
+  private readonly open = new Map<string, Entry & { readonly scope: Scope.CloseableScope }>()
   private opening = 0
 
   /** Closing `scope` closes all files. */
@@ -30,7 +37,11 @@ export class Handles {
   }
 
   /** Opens a file under a new handle id; refused if the id is too long or in use, or too many files are open. */
-  add<E>(handleId: string, open: Effect.Effect<OpenFile, E, Scope.Scope>): Effect.Effect<void, E | FileRefused> {
+  add<E>(
+    handleId: string,
+    path: NativePath,
+    open: Effect.Effect<OpenFile, E, Scope.Scope>
+  ): Effect.Effect<void, E | FileRefused> {
     return Effect.suspend((): Effect.Effect<void, E | FileRefused> => {
       const refuse = (message: string) => new FileRefused({ message })
       if (Buffer.byteLength(handleId) > maxIdBytes) {
@@ -45,7 +56,7 @@ export class Handles {
         Scope.extend(open, scope).pipe(
           Effect.flatMap((file) =>
             Effect.sync(() => {
-              this.open.set(handleId, { file, scope })
+              this.open.set(handleId, { file, path, scope })
             })
           ),
           Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
@@ -62,10 +73,10 @@ export class Handles {
   }
 
   /** Finds an open file. */
-  get(handleId: string): Effect.Effect<OpenFile, UnknownFileHandle> {
+  get(handleId: string): Effect.Effect<Entry, UnknownFileHandle> {
     return Effect.suspend(() => {
       const found = this.open.get(handleId)
-      return found === undefined ? new UnknownFileHandle({ handleId }) : Effect.succeed(found.file)
+      return found === undefined ? new UnknownFileHandle({ handleId }) : Effect.succeed(found)
     })
   }
 

@@ -3,7 +3,11 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import { version } from "../internal/Package.js"
 import type * as Calls from "./Calls.js"
@@ -45,13 +49,18 @@ const instructionsOf = ({ sources }: Offer): string => {
   )
 }
 
-/** Interrupts itself when a signal is aborted. */
-const aborted = (signal: AbortSignal): Effect.Effect<never> =>
-  Effect.async((resume) => {
-    const onAbort = () => resume(Effect.interrupt)
-    if (signal.aborted) return onAbort()
-    signal.addEventListener("abort", onAbort, { once: true })
-    return Effect.sync(() => signal.removeEventListener("abort", onAbort))
+/** The result of a fiber, which is interrupted when the signal is aborted. */
+const resultOf = <A>(fiber: Fiber.RuntimeFiber<A>, signal: AbortSignal): Promise<A> =>
+  new Promise((resolve, reject) => {
+    const onAbort = () => fiber.unsafeInterruptAsFork(FiberId.none)
+    signal.addEventListener("abort", onAbort)
+    if (signal.aborted) onAbort()
+    // Called at once if it has ended: most calls take no time.
+    fiber.addObserver((exit) => {
+      signal.removeEventListener("abort", onAbort)
+      if (Exit.isSuccess(exit)) resolve(exit.value)
+      else reject(Cause.squash(exit.cause))
+    })
   })
 
 /** Loads the library of the protocol. */
@@ -62,7 +71,7 @@ export const loadSdk: Effect.Effect<Sdk> = Effect.promise(() => import("./Sdk.js
  * the scope interrupts all.
  */
 export const maker = ({ ProtocolError, ProtocolErrorCode, Server }: Sdk) =>
-  Effect.map(FiberSet.makeRuntimePromise<never>(), (run) => (offer: Offer) => {
+  Effect.map(FiberSet.makeRuntime<never>(), (run) => (offer: Offer) => {
     const offered = Tools.offered(offer.tools)
     const environments = offer.sources.map(({ id }) => id)
     const server = new Server(
@@ -99,7 +108,7 @@ export const maker = ({ ProtocolError, ProtocolErrorCode, Server }: Sdk) =>
       }
       const timer = progressToken === undefined ? undefined : setInterval(tell, progressMs)
       try {
-        const { content, ...answer } = await run(Effect.raceFirst(call, aborted(mcpReq.signal)))
+        const { content, ...answer } = await resultOf(run(call), mcpReq.signal)
         return { ...answer, content: Array.from(content) }
       } finally {
         clearInterval(timer)

@@ -19,7 +19,7 @@ export type Naming = "always" | "ifUseful"
  *
  * @category utilities
  */
-export const grouped = (count: number): string => count.toLocaleString("en-US")
+export const grouped = (count: number): string => String(count).replaceAll(/\B(?=(?:\d{3})+$)/g, ",")
 
 /**
  * A number of things: `1 line`, `30,000 lines`.

@@ -21,8 +21,9 @@ import * as Monotonic from "../internal/Monotonic.js"
 import type { ProcessInfo, StartParams, TerminateMode } from "../protocol/ExecApi.js"
 import { InvalidParams, LimitReached, NotAllowed, ProcessExists, SpawnFailed } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
+import * as SystemText from "../protocol/SystemText.js"
 import * as Confiner from "../sandbox/Confiner.js"
-import type { Child, ChildSpec, Env, Handover, SpawnError } from "../spawn/Child.js"
+import { type Child, type ChildSpec, type Env, type Handover, SpawnError } from "../spawn/Child.js"
 import type { ChildLimits } from "../spawn/ChildLimits.js"
 import { SessionWaits, Waits } from "../spawn/SessionWaits.js"
 import { SlowMounts } from "../spawn/SlowMounts.js"
@@ -138,7 +139,14 @@ const weightOfStart = ({ processId, argv, env, envPolicy, restart }: StartParams
   weightOfAll(argv) +
   (restart === undefined ? 0 : weightOfAll(env) + weightOfAll(envPolicy?.set ?? {}))
 
-const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowance: Allowance, waits: Waits) =>
+const make = (
+  observer: ProcessEvents,
+  runFork: Fork,
+  scope: Scope.Scope,
+  allowance: Allowance,
+  waits: Waits,
+  retentionMs: number | undefined
+) =>
   Effect.gen(function* () {
     const spawner = yield* Spawner
     const events = new ProcessMetrics.MeasuredEvents(observer)
@@ -231,7 +239,7 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
     /** What follows the close of a process: it is retained for some time, then forgotten. */
     const onClosed = (process: ManagedProcess) => () => {
       open--
-      forgetLater(process, limits.closedProcessRetentionMs)
+      forgetLater(process, retentionMs ?? limits.closedProcessRetentionMs)
     }
 
     /** Starts the reports of a process. */
@@ -249,7 +257,11 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
           captureStackTrace: false,
           attributes: { tty: spec.io._tag === "Pty" }
         }),
-        Effect.provideService(SessionWaits, waits)
+        Effect.provideService(SessionWaits, waits),
+        Effect.mapError(({ message, isOfCwd }) => {
+          const [program = ""] = spec.argv
+          return new SpawnError({ message: SystemText.about(message, isOfCwd === true ? spec.cwd : program) })
+        })
       )
 
     const start = (params: StartParams) =>
@@ -515,8 +527,11 @@ const make = (observer: ProcessEvents, runFork: Fork, scope: Scope.Scope, allowa
 export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSupervisor")<
   ProcessSupervisor,
   {
-    /** A supervisor whose processes live in the current scope and report to `events`. */
-    readonly make: (events: ProcessEvents) => Effect.Effect<Supervisor, never, Scope.Scope>
+    /**
+     * A supervisor whose processes live in the current scope and report to `events`. It retains closed ones for
+     * `retentionMs`, by default as long as the limits say.
+     */
+    readonly make: (events: ProcessEvents, retentionMs?: number) => Effect.Effect<Supervisor, never, Scope.Scope>
     /** Hands the children of all of them over; absent if the spawner cannot. */
     readonly handover: Handover | undefined
   }
@@ -541,9 +556,12 @@ export class ProcessSupervisor extends Context.Tag("exec-server/ProcessSuperviso
       const allowances = new Allowances(Context.get(services, ProcessLimits))
       return {
         handover: Context.get(services, Spawner).handover,
-        make: (events) =>
+        make: (events, retentionMs) =>
           Effect.flatMap(Effect.scope, (scope) =>
-            Effect.provide(make(events, runFork, scope, allowances.make(), new Waits(stuckOfServer)), services)
+            Effect.provide(
+              make(events, runFork, scope, allowances.make(), new Waits(stuckOfServer), retentionMs),
+              services
+            )
           )
       }
     })

@@ -129,7 +129,7 @@ const checkedOnce = <A, E>(check: Effect.Effect<A, E>): Effect.Effect<Effect.Eff
 
 /** Parses one line of `init`'s reports. */
 const parse = (line: string) => {
-  const [, word, number, kilobytes] = /^(started|failed|ended)(?: (\d+))?(?: (\d+))?$/.exec(line) ?? []
+  const [, word, number, kilobytes] = /^(started|failed|misplaced|ended)(?: (\d+))?(?: (\d+))?$/.exec(line) ?? []
   return { word, number: Number(number ?? 0), bytes: Number(kilobytes ?? 0) * 1024 }
 }
 
@@ -380,9 +380,9 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
     const space = enclose(needs, { ...started, tree, confinement: spec.confinement }, fresh)
 
     return yield* Effect.async<Leader, SpawnError>((resume) => {
-      const fail = (message: string) => {
+      const fail = (message: string, isOfCwd = false) => {
         if (!space.isOver()) tree.signal("SIGKILL", "tree")
-        resume(new SpawnError({ message }))
+        resume(new SpawnError({ message, isOfCwd }))
       }
       const endWait = waits.begin((message = `bubblewrap did not start the process within ${answerMs / 1000} s`) =>
         fail(message)
@@ -391,7 +391,9 @@ const launch = (needs: Needs, spec: ChildSpec, stdio: Posix.Stdio) =>
         onLine: ({ word, number }) => {
           if (word !== "ended") endWait()
           if (word === "started") resume(Effect.succeed(space.leaderOf(containedIn(outer.pid) ?? {})))
-          if (word === "failed") fail(OsError.text(OsError.codeName(number)))
+          if (word === "failed" || word === "misplaced") {
+            fail(OsError.text(OsError.codeName(number)), word === "misplaced")
+          }
         },
         onOver: (status) => {
           endWait()

@@ -42,6 +42,8 @@ export interface Options
   readonly offer: Offer
   /** Whether the client can resume its session after the connection ends, if its dialect supports that. */
   readonly resumable: boolean
+  /** How long its session retains closed processes, if not as long as the limits say. */
+  readonly retentionMs?: number | undefined
   /** Whether the client still responds. Probes it if it was silent. Bounded by a few seconds. */
   readonly isAlive: Effect.Effect<boolean>
   /** Starts to end the connection. */
@@ -161,6 +163,7 @@ export const make = (
       notify,
       attachments: watched,
       resumable,
+      retentionMs: options.retentionMs,
       keepsSession: isResumable,
       endIfGone: Effect.suspend(() => (isResumable() ? options.isAlive : Effect.succeed(true))).pipe(
         Effect.flatMap((isAlive) =>

@@ -34,6 +34,8 @@ export interface Connection {
   readonly attachments: () => Attachments
   /** Whether a session can outlive the connection. */
   readonly resumable: boolean
+  /** How long its session retains closed processes, if not as long as the limits say. */
+  readonly retentionMs?: number | undefined
   /** Whether its session outlives it, as far as is known. */
   readonly keepsSession: () => boolean
   /**

@@ -16,10 +16,11 @@ import { AccessQueue, JointQueue, type Queue } from "../filesystem/AccessQueue.j
 import { FileSystem, type Files } from "../filesystem/FileSystem.js"
 import { Handles } from "../filesystem/Handles.js"
 import type { NativePath } from "../filesystem/NativePath.js"
-import { type Failure, FileFailed, FileRefused } from "../protocol/Failure.js"
+import { type Failure, FileFailed, FileNotFound, FileRefused } from "../protocol/Failure.js"
 import { FileSystemApi, maxBlockBytes, maxFileBytes } from "../protocol/FileSystemApi.js"
 import { type FilePath, formatBytes } from "../protocol/PathUri.js"
 import type { Sandbox } from "../protocol/Sandbox.js"
+import * as SystemText from "../protocol/SystemText.js"
 import * as Unenforced from "../protocol/Unenforced.js"
 import * as Confiner from "../sandbox/Confiner.js"
 import { SessionWaits } from "../spawn/SessionWaits.js"
@@ -102,6 +103,25 @@ const checkBlock = (what: "read" | "write", length: number): Effect.Effect<void,
     : new FileRefused({ message: `file ${what} block length must be between 1 and ${maxBlockBytes}` })
 
 const done = Effect.as({})
+
+/** Names the paths of the request in the errors of system calls; the failures of sandboxes name theirs themselves. */
+const naming = <A, R>(
+  paths: ReadonlyArray<NativePath>,
+  effect: Effect.Effect<A, Failure, R>
+): Effect.Effect<A, Failure, R> =>
+  Effect.mapError(effect, (failure) => {
+    const named = { message: SystemText.about(failure.message, paths.join(" to ")) }
+    switch (failure._tag) {
+      case "FileNotFound":
+        return new FileNotFound(named)
+      case "FileRefused":
+        return new FileRefused(named)
+      case "FileFailed":
+        return new FileFailed(named)
+      default:
+        return failure
+    }
+  })
 
 /** The handlers. Their background work belongs to the current scope and outlives connections. */
 export const make = Effect.gen(function* () {
@@ -196,7 +216,10 @@ export const make = Effect.gen(function* () {
   ): Effect.Effect<A, Failure> =>
     enter((access, session) =>
       access.queues[paceOf(target)].read(
-        Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, "read") })))
+        naming(
+          target.paths,
+          Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, "read") })))
+        )
       )
     )
 
@@ -209,7 +232,10 @@ export const make = Effect.gen(function* () {
   ): Effect.Effect<A, Failure> =>
     enter((access, session) =>
       access.queues[pace(access)].write(
-        Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, mode) }))),
+        naming(
+          target.paths,
+          Effect.scoped(Effect.suspend(() => use({ ...access, session, files: filesIn(session, target, mode) })))
+        ),
         scope
       )
     )
@@ -302,7 +328,7 @@ export const make = Effect.gen(function* () {
         target,
         ({ handles, handlePaces, files }) => {
           const open = Effect.flatMap(files, (found) => found.open(path.bytes, mode, { followSymlinks: true }))
-          return handles.add(handleId, open).pipe(
+          return handles.add(handleId, path.bytes, open).pipe(
             Effect.onError(() => Effect.sync(() => handlePaces.closed(handleId))),
             Effect.as({ handleId })
           )
@@ -318,9 +344,9 @@ export const make = Effect.gen(function* () {
           Effect.scoped(
             Effect.gen(function* () {
               yield* checkBlock("read", len)
-              const file = yield* handles.get(handleId)
+              const { file, path } = yield* handles.get(handleId)
               yield* connection.responseBudget.reserve(len)
-              const chunk = yield* file.read(offset, len)
+              const chunk = yield* naming([path], file.read(offset, len))
               return { chunk, eof: chunk.length < len }
             })
           )
@@ -332,7 +358,8 @@ export const make = Effect.gen(function* () {
         queues[handlePaces.of(handleId)].write(
           Effect.gen(function* () {
             yield* checkBlock("write", chunk.length)
-            yield* (yield* handles.get(handleId)).write(offset, chunk)
+            const { file, path } = yield* handles.get(handleId)
+            yield* naming([path], file.write(offset, chunk))
             return {}
           }),
           scope

@@ -417,7 +417,7 @@ const make = Effect.gen(function* () {
       // Not a child of the registry's scope: its processes are ended, and awaited, before it is closed.
       const sessionScope = yield* Scope.make()
       const events = new SessionEvents(audit, console)
-      const supervisor = yield* Scope.extend(supervisors.make(events), sessionScope)
+      const supervisor = yield* Scope.extend(supervisors.make(events, connection.retentionMs), sessionScope)
       const views = yield* Scope.extend(fileViews.make, sessionScope)
       const session = new Session(
         SessionId.make(of.id),

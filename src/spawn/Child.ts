@@ -139,11 +139,15 @@ export interface Child {
 }
 
 /**
- * The child could not be started. The message is the operating system's. No resources are left behind.
+ * The child could not be started. The message is the operating system's; `isOfCwd` if it is about the working directory.
+ * No resources are left behind.
  *
  * @category errors
  */
-export class SpawnError extends Data.TaggedError("SpawnError")<{ readonly message: string }> {}
+export class SpawnError extends Data.TaggedError("SpawnError")<{
+  readonly message: string
+  readonly isOfCwd?: boolean
+}> {}
 
 /**
  * Hands children to the version of the server that replaces this one in the same process. Until `begin`, the new one
@@ -195,5 +199,11 @@ export interface Spawns {
 export const attempt = <A>(spawn: () => A): Effect.Effect<A, SpawnError> =>
   Effect.try({
     try: spawn,
-    catch: (error) => (error instanceof SpawnError ? error : new SpawnError({ message: OsError.describe(error) }))
+    catch: (error) =>
+      error instanceof SpawnError
+        ? error
+        : new SpawnError({
+            message: OsError.describe(error),
+            isOfCwd: error instanceof Error && "isOfCwd" in error && error.isOfCwd === true
+          })
   })

@@ -121,6 +121,15 @@ export const check = <A>(result: A | number): A | number => {
   throw Object.assign(new Error(`system call failed: ${code}`), { code })
 }
 
+/** Added to the error number of a start whose working directory cannot be used; see `native/posix.c`. */
+const ofCwd = 4096
+
+/** What the negative result of a start means. */
+export const startFault = (result: number): { readonly code: string; readonly isOfCwd: boolean } => {
+  const isOfCwd = -result > ofCwd
+  return { code: codeName(isOfCwd ? -result - ofCwd : -result), isOfCwd }
+}
+
 /** The program that runs first in a PID namespace; see `native/init.c`. */
 export const initProgram = (): string => join(buildFolder, "init")
 
@@ -141,7 +150,7 @@ export const setPipeSize = (fd: number, bytes: number): boolean => native().setP
  * Starts a file as the leader of a session, with this `argv`, these variables (`NAME=value`) and only these
  * descriptors. Calls `onExit` once, in a later turn of the event loop: with the status and 0; with -1 and the number of
  * a signal; or with -1 and 0 if the system reported neither; and with its usage. Throws the system's error, like
- * node:fs.
+ * node:fs, with `isOfCwd` if the directory is at fault.
  *
  * With the socket of a guard, the child registers there before it executes its program, and the guard keeps its
  * terminal open.
@@ -160,7 +169,9 @@ export const spawn = (
   const given = isTerminal(stdio) ? stdio.path : stdio
   const held = terminal?.master ?? -1
   const started = native().spawn([file], argv, env, cwd, given, onExit, guard, held, undefined, limits, cgroup)
-  return check(started) as number
+  if (started >= 0) return started
+  const fault = startFault(started)
+  throw Object.assign(new Error(`system call failed: ${fault.code}`), fault)
 }
 
 /**
@@ -190,7 +201,7 @@ export interface SlowStart {
   readonly bounds?: Bounds | undefined
   /** Called as by `spawn`. */
   readonly onExit: OnExit
-  /** Called once, later, with a pid or a negative error number, and the index of the file that was found. */
+  /** Called once, later, with a pid or a negative number for `startFault`, and the index of the file that was found. */
   readonly onStarted: (result: number, index: number) => void
 }
 

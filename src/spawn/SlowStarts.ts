@@ -7,7 +7,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { codeName, describe, text } from "../protocol/OsError.js"
+import { describe, text } from "../protocol/OsError.js"
 import { attempt, type ChildSpec, SpawnError } from "./Child.js"
 import * as Posix from "./Posix.js"
 import * as Program from "./Program.js"
@@ -46,7 +46,10 @@ interface Started {
   readonly file: string
 }
 
-type Attempt = Started | { readonly error: number; readonly file: string }
+type Attempt = Started | { readonly fault: ReturnType<typeof Posix.startFault>; readonly file: string }
+
+const failed = ({ code, isOfCwd }: ReturnType<typeof Posix.startFault>) =>
+  new SpawnError({ message: text(code), isOfCwd })
 
 /** One start. Fails after the time limit. */
 const startOnce = (
@@ -71,7 +74,8 @@ const startOnce = (
     const onStarted = (result: number, index: number) => {
       over()
       const file = files[index] ?? ""
-      if (!isGivenUp) return resume(Effect.succeed(result > 0 ? { pid: result, file } : { error: -result, file }))
+      if (!isGivenUp)
+        return resume(Effect.succeed(result > 0 ? { pid: result, file } : { fault: Posix.startFault(result), file }))
       if (result > 0) onLate(result)
     }
     try {
@@ -94,7 +98,7 @@ export const start = (options: Options, shell: string): Effect.Effect<number, Sp
     const [name = "", ...args] = spec.argv
     const first = yield* startOnce(options, waits, files, [spec.arg0 ?? name, ...args])
     if ("pid" in first) return first.pid
-    if (codeName(first.error) !== "ENOEXEC") return yield* new SpawnError({ message: text(codeName(first.error)) })
+    if (first.fault.code !== "ENOEXEC") return yield* failed(first.fault)
     const second = yield* startOnce(options, waits, [shell], [shell, first.file, ...args])
-    return "pid" in second ? second.pid : yield* new SpawnError({ message: text(codeName(second.error)) })
+    return "pid" in second ? second.pid : yield* failed(second.fault)
   })

@@ -6,6 +6,7 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as TestClock from "effect/TestClock"
 import { prepareValue } from "../../src/client/Api.js"
 import * as ExecClient from "../../src/client/ExecClient.js"
 import * as InProcess from "../../src/client/InProcess.js"
@@ -101,6 +102,29 @@ describe("a server in the same process", () => {
       assert.strictEqual(children[0]?.written, "abc")
       assert.isTrue(children[0]?.stdinEnded)
       assert.deepStrictEqual(heard.slice().sort(), ["1 ok", "2 ok", "4 ok", "5 ok", "6 ok", "7 ok", "8 ok"])
+    }).pipe(Effect.provide(serverLayer()))
+  )
+
+  it.scoped("retains closed processes as long as its client asks, or as the limits say", () =>
+    Effect.gen(function* () {
+      const { children } = yield* FakeSpawner
+      const cases: ReadonlyArray<readonly [InProcess.Options, ReadonlyArray<string>]> = [
+        [{ retention: 0 }, []],
+        [{}, ["p"]]
+      ]
+      for (const [options, left] of cases) {
+        const client = yield* ExecClient.connectInProcess(options)
+        const ended = yield* client.start({ processId: "p", argv: ["program"], cwd: "/" })
+        children.at(-1)?.finish(0)
+        yield* ended.closed
+        yield* TestClock.adjust(1)
+        yield* settle
+        const { processes } = yield* client.call("process/list", {})
+        assert.deepStrictEqual(
+          processes.map(({ processId }) => String(processId)),
+          Array.from(left)
+        )
+      }
     }).pipe(Effect.provide(serverLayer()))
   )
 

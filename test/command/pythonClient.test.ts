@@ -155,7 +155,9 @@ describe("the Python client", () => {
       const notes = join(folder, "notes.txt")
       const script = example.replace("ws://127.0.0.1:8080", url).replace("/tmp/notes.txt", notes)
       assert.deepStrictEqual(yield* python(["-c", script]), {
-        stdout: "{'processes': []}\n[b'a', b'b']\nstdout b'out\\n'\n-32004 No such file or directory (os error 2)\n",
+        stdout:
+          "{'processes': []}\n[b'a', b'b']\nstdout b'out\\n'\n" +
+          "-32004 No such file or directory (os error 2): /nowhere\n",
         stderr: ""
       })
       assert.strictEqual(readFileSync(notes, "utf8"), "notes")

@@ -18,7 +18,7 @@ describe("the descriptor limit is reached", () => {
       for (; open < 64; open++) {
         const { error } = yield* client.call("fs/open", { path: `${folder}/f`, handleId: `h${open}` })
         if (error === undefined) continue
-        assert.deepStrictEqual(error, { code: -32603, message: "Too many open files (os error 24)" })
+        assert.deepStrictEqual(error, { code: -32603, message: `Too many open files (os error 24): ${folder}/f` })
         break
       }
       assert.isBelow(open, 64)
@@ -28,9 +28,9 @@ describe("the descriptor limit is reached", () => {
         assert.match(error.message, /Too many open files|cannot open a terminal/)
       }
       const read = yield* client.call("fs/readFile", { path: `${folder}/f` })
-      assert.deepStrictEqual(read.error, { code: -32603, message: "Too many open files (os error 24)" })
+      assert.deepStrictEqual(read.error, { code: -32603, message: `Too many open files (os error 24): ${folder}/f` })
       const listing = yield* client.call("fs/readDirectory", { path: folder })
-      assert.deepStrictEqual(listing.error, { code: -32603, message: "Too many open files (os error 24)" })
+      assert.deepStrictEqual(listing.error, { code: -32603, message: `Too many open files (os error 24): ${folder}` })
       const url = server.url.replace("ws:", "http:")
       const exchange = yield* client.call("http/request", { method: "GET", url, requestId: "r" })
       assert.strictEqual(exchange.error.code, -32603)

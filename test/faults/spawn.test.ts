@@ -60,7 +60,10 @@ describe("the system starts no further process", () => {
         if (error === undefined) running.push(`p${i}`)
         else {
           refusals++
-          assert.deepStrictEqual(error, { code: -32603, message: "Resource temporarily unavailable (os error 11)" })
+          assert.deepStrictEqual(error, {
+            code: -32603,
+            message: "Resource temporarily unavailable (os error 11): sleep"
+          })
         }
       }
       assert.isAbove(refusals, 0)
@@ -97,7 +100,7 @@ describe("the system starts no further process", () => {
       for (let i = 0; i < 200; i++) {
         const more = { tty: i % 2 === 0, pipeStdin: true }
         const { error } = yield* client.call("process/start", startParams("refused", ["true"], more))
-        assert.deepStrictEqual(error, { code: -32603, message: "Cannot allocate memory (os error 12)" })
+        assert.deepStrictEqual(error, { code: -32603, message: "Cannot allocate memory (os error 12): true" })
       }
       yield* client.write("first", "still here\n")
       yield* client.sees("first", "still here\n")

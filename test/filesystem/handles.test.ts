@@ -68,8 +68,8 @@ test("blocks of a file that is read", (client, dir) =>
     for (const len of [0, 1048577, 100000000]) yield* read(0, len, -32600, range)
     yield* read(-1, 1, -32602, /^invalid number: -1 .*\(field `offset`\)$/)
     yield* read(0.5, 1, -32602, /^invalid number/)
-    yield* read(2 ** 63, 1, -32600, "Invalid argument (os error 22)")
-    const badFile = "Bad file descriptor (os error 9)"
+    yield* read(2 ** 63, 1, -32600, `Invalid argument (os error 22): ${dir}/a.txt`)
+    const badFile = `Bad file descriptor (os error 9): ${dir}/a.txt`
     yield* refuses(client, "fs/writeBlock", { handleId: "h", offset: 0, chunk: "eA==" }, -32603, badFile)
     assert.deepStrictEqual(yield* client.ask("fs/close", { handleId: "h" }), {})
     assert.deepStrictEqual(yield* client.ask("fs/close", { handleId: "h" }), {})
@@ -102,7 +102,7 @@ test("blocks of a file whose content is replaced", (client, dir) =>
     assert.deepStrictEqual((yield* write(0, "x".repeat(1048577))).error, range)
     assert.deepStrictEqual((yield* write(0, "x".repeat(1048576))).result, {})
     const block = { handleId: "w", offset: 0 }
-    yield* refuses(client, "fs/readBlock", { ...block, len: 4 }, -32603, "Bad file descriptor (os error 9)")
+    yield* refuses(client, "fs/readBlock", { ...block, len: 4 }, -32603, `Bad file descriptor (os error 9): ${dir}/new`)
     yield* refuses(client, "fs/writeBlock", { ...block, chunk: "!" }, -32602, /^Invalid symbol 33, offset 0/)
     yield* client.ask("fs/open", { handleId: "e", path: `${dir}/a.txt`, mode: "replace" })
     assert.strictEqual(readFileSync(`${dir}/a.txt`, "utf8"), "", "it is empty at once")

@@ -122,11 +122,14 @@ test("what goes further than a walk may is refused", (walk) =>
     }
   }))
 
-test("a root that is no directory has nothing in it; one that is missing is an error", (walk) =>
+test("a root that is no directory has nothing in it; one that is missing is an error", (walk, dir) =>
   Effect.gen(function* () {
     assert.deepStrictEqual(yield* walk("/top"), found())
     assert.deepStrictEqual(yield* walk("/la"), found())
-    assert.deepStrictEqual(yield* walk("/nope"), { code: -32004, message: "No such file or directory (os error 2)" })
+    assert.deepStrictEqual(yield* walk("/nope"), {
+      code: -32004,
+      message: `No such file or directory (os error 2): ${dir}/nope`
+    })
   }))
 
 test("a directory that cannot be read is told, and the rest is listed", (walk, dir) =>

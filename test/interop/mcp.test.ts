@@ -237,13 +237,42 @@ describe("MCP Inspector", () => {
   const [name, release] = ["@modelcontextprotocol/inspector", "2.12.0"]
   beforeAll(() => Npm.install(name, release), Npm.installTimeoutMs)
 
-  it("lists the tools", async () => {
-    const inspector = join(Npm.folderOf(name, release), ".bin", "mcp-inspector")
-    const args = ["--cli", process.execPath, binary, "mcp", "--tools", "exec", "--method", "tools/list"]
-    const { stdout } = await promisify(execFile)(inspector, args, { timeout: 45_000 })
-    assert.deepStrictEqual(
-      JSON.parse(stdout).tools.map((tool: Json) => tool.name),
-      ["exec_command", "write_stdin", "read_output", "read_screen", "kill_session", "list_sessions"]
-    )
-  })
+  /** Asks a server; gives the result. */
+  const inspect = (...args: ReadonlyArray<string>) =>
+    Effect.promise(async () => {
+      const inspector = join(Npm.folderOf(name, release), ".bin", "mcp-inspector")
+      const { stdout } = await promisify(execFile)(inspector, ["--cli", ...args], { timeout: 45_000 })
+      return JSON.parse(stdout) as Json
+    })
+
+  it.live("lists the tools", () =>
+    Effect.gen(function* () {
+      const { tools } = yield* inspect(process.execPath, binary, "mcp", "--tools", "exec", "--method", "tools/list")
+      assert.deepStrictEqual(
+        tools.map((tool: Json) => tool.name),
+        ["exec_command", "write_stdin", "read_output", "read_screen", "kill_session", "list_sessions"]
+      )
+    })
+  )
+
+  it.scopedLive.each([
+    ["on stdio", Effect.succeed([process.execPath, binary, "mcp"])],
+    [
+      "over HTTP",
+      Effect.map(tokenServer(), ({ url }) => [
+        mcpUrl(url),
+        "--transport",
+        "http",
+        "--header",
+        `Authorization: Bearer ${token}`
+      ])
+    ]
+  ] as const)("%s, calls a tool", ([, start]) =>
+    Effect.gen(function* () {
+      const call = ["--method", "tools/call", "--tool-name", "exec_command", "--tool-arg", "cmd=echo out; exit 3"]
+      const { content, isError } = yield* inspect(...(yield* start), ...call)
+      assert.match(content[0].text, /^\[exit code 3, after [\d.]+ s\]\nout$/)
+      assert.isUndefined(isError)
+    })
+  )
 })

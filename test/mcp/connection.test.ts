@@ -3,10 +3,12 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import { locate } from "../../src/spawn/Cgroups.js"
 import { start } from "../support/command.js"
 import { directory } from "../support/files.js"
 import { idIn, initialize, modern, raw, textOf } from "../support/mcp.js"
-import { eventually, isAlive, runningWith } from "../support/servers.js"
+import { eventually, guardOf, isAlive, runningWith } from "../support/servers.js"
 
 /** The children of a process. */
 const childrenOf = (pid: number): ReadonlyArray<string> =>
@@ -184,6 +186,41 @@ describe("the end", () => {
       assert.isTrue(existsSync(join(folder, "out")))
     })
   )
+})
+
+/** Whether commands have cgroups here, unless a setting says otherwise. */
+const hasCgroups = Either.isRight(locate("auto"))
+
+describe("a daemon that an ended command has left, after SIGKILL", () => {
+  for (const [setting, ends] of [
+    ["auto", hasCgroups],
+    ["none", false]
+  ] as const) {
+    it.scopedLive(
+      `with EXEC_SERVER_CGROUP=${setting} ${ends ? "ends with its cgroup" : "stays, without a cgroup"}`,
+      () =>
+        Effect.gen(function* () {
+          const client = yield* raw([], { EXEC_SERVER_CGROUP: setting })
+          yield* initialize(client)
+          const mark = `600.${Math.floor(Math.random() * 1e9)}`
+          const cmd = `setsid sleep ${mark} </dev/null >/dev/null 2>&1 &`
+          assert.match(textOf(yield* client.request(1, "tools/call", exec(cmd))), /^\[exit code 0, [^;]*\]/)
+          const daemons = () => runningWith(`sleep\0${mark}`)
+          yield* eventually("it runs", () => daemons().length === 1)
+          yield* Effect.addFinalizer(() =>
+            Effect.sync(() => {
+              for (const pid of daemons()) process.kill(pid, "SIGKILL")
+            })
+          )
+          const guard = guardOf(client.pid)
+          client.child.kill("SIGKILL")
+          yield* client.exit
+          yield* eventually("the guard is gone", () => guard === undefined || !isAlive(guard))
+          if (ends) yield* eventually("it is gone", () => daemons().length === 0)
+          else assert.lengthOf(daemons(), 1)
+        })
+    )
+  }
 })
 
 describe("--tools exec", () => {

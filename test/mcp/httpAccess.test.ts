@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import { directory } from "../support/files.js"
 import { connectHttp, idIn, mcpUrl, modernCall, posting } from "../support/mcp.js"
 import { readRoot, sandbox } from "../support/sandbox.js"
@@ -136,6 +137,27 @@ describe("a request", () => {
 })
 
 describe("what a subject has started", () => {
+  it.scopedLive("is kept by /mcp once it has ended, and not by the server too", () =>
+    Effect.gen(function* () {
+      const operator = join(yield* directory, "operator")
+      writeFileSync(operator, "operator-token", { mode: 0o600 })
+      const { url } = yield* signedServer("--console-token-file", operator)
+      const session = yield* opened(url, bearer(signed({ sub: "a" })))
+      const count = 20
+      const calls = Array.from({ length: count }, (_, i) => session.call("exec_command", { cmd: `seq ${i} 30000` }))
+      for (const { body } of yield* Effect.all(calls, { concurrency: 4 })) assert.include(body, "[exit code 0")
+      const client = yield* connectTo(url, { headers: { authorization: "Bearer operator-token" } })
+      yield* client.handshake()
+      // Without its word they would be retained for 30 s.
+      yield* Effect.map(client.ask("process/list", { session: "*" }), ({ processes }) => processes.length).pipe(
+        Effect.repeat({ until: (left) => left === 0, schedule: Schedule.spaced(20) }),
+        Effect.timeout("10 seconds")
+      )
+      const { body } = yield* session.call("list_sessions", {})
+      assert.include(body, `[0 commands running, ${count} ended]`)
+    })
+  )
+
   it.scopedLive("is no other's: neither its commands nor its sessions", () =>
     Effect.gen(function* () {
       const audit = join(yield* directory, "audit")

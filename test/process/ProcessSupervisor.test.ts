@@ -154,11 +154,11 @@ describe("start", () => {
       fake.failNext("No such file or directory (os error 2)")
       const failure = yield* failureOf(supervisor.start(params("p")))
       assert.strictEqual(codeOf(failure), -32603)
-      assert.strictEqual(failure.message, "No such file or directory (os error 2)")
+      assert.strictEqual(failure.message, "No such file or directory (os error 2): program")
       assert.deepStrictEqual(all("p"), [])
       assert.isUndefined(supervisor.find(id("p")))
       yield* settle
-      assert.deepStrictEqual(all("p"), [["failed", "No such file or directory (os error 2)"]])
+      assert.deepStrictEqual(all("p"), [["failed", "No such file or directory (os error 2): program"]])
       yield* start("p")
     }))
 

@@ -124,7 +124,7 @@ describe("while a spawn is still asynchronous", () => {
       assert.strictEqual(codeOf(refused), -32600)
       yield* Deferred.fail(gate, new SpawnError({ message: "Exec format error (os error 8)" }))
       const first = yield* failureOf(Effect.flatten(Fiber.join(starting)))
-      assert.deepStrictEqual([codeOf(first), first.message], [-32603, "Exec format error (os error 8)"])
+      assert.deepStrictEqual([codeOf(first), first.message], [-32603, "Exec format error (os error 8): program"])
       // Without a turn in between: the remains of the first must not take the second with them.
       yield* b.supervisor.start(params("p"))
       yield* settle

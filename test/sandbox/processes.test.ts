@@ -159,15 +159,14 @@ describe.runIf(hasBubblewrap)("sandboxed processes", () => {
       assert.match(output, /cannot access '\/home': No such file[\s\S]*cannot access '\/root': No such file/)
       assert.match(output, /\nws\n/)
       assert.match(output, /'\/new': Read-only file system/)
-      const { error } = yield* client.call("process/start", {
-        processId: "q",
-        argv: ["/bin/true"],
-        cwd: "/",
-        env: {},
-        tty: false,
-        sandbox: sandbox([])
-      })
-      assert.deepStrictEqual(error, { code: -32603, message: "No such file or directory (os error 2)" })
+      const refused = (sandbox: object, cwd: string) =>
+        Effect.map(
+          client.call("process/start", { processId: "q", argv: ["/bin/true"], cwd, env: {}, tty: false, sandbox }),
+          ({ error }) => error
+        )
+      const missing = (path: string) => ({ code: -32603, message: `No such file or directory (os error 2): ${path}` })
+      assert.deepStrictEqual(yield* refused(sandbox([]), "/"), missing("/bin/true"))
+      assert.deepStrictEqual(yield* refused(box, `${dir}/ws/none`), missing(`${dir}/ws/none`))
     })
   )
 

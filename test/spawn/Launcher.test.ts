@@ -68,6 +68,9 @@ describe("launch", () => {
   it("a working directory that is missing, or none", () => {
     assert.strictEqual(refusal(spec([tool], { cwd: join(root, "nowhere") })), missing)
     assert.strictEqual(refusal(spec([tool], { cwd: tool })), "Not a directory (os error 20)")
+    const isOfCwd = (asked: ChildSpec) => Either.flip(attempt(asked)).pipe(Either.map((error) => error.isOfCwd))
+    assert.deepStrictEqual(isOfCwd(spec([tool], { cwd: tool })), Either.right(true))
+    assert.deepStrictEqual(isOfCwd(spec([plain])), Either.right(false))
   })
 
   it("arguments and variables that are longer than the system takes", async () => {

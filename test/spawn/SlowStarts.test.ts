@@ -97,11 +97,15 @@ describe("a start on a thread of its own", () => {
 
   it.scopedLive("fails in the words of the system", () =>
     Effect.gen(function* () {
-      const { dir, failure, all } = yield* bench
+      const { dir, run, failure, all } = yield* bench
       writeFileSync(`${dir}/file`, "")
       const notFound = "No such file or directory (os error 2)"
       assert.strictEqual(yield* failure({ argv: ["/none/program"] }), notFound)
       assert.strictEqual(yield* failure({ argv: ["/bin/true"], cwd: "/none" }), notFound)
+      const isOfCwd = (argv: string, cwd: string) =>
+        Effect.map(Effect.flip(run({ argv: [argv], cwd })), (error) => error.isOfCwd)
+      assert.isTrue(yield* isOfCwd("/bin/true", "/none"))
+      assert.isFalse(yield* isOfCwd("/none/program", "/"))
       assert.strictEqual(yield* failure({ argv: ["./file"] }), "Permission denied (os error 13)")
       assert.strictEqual(yield* failure({ argv: [] }), "missing program for pipe spawn")
       assert.strictEqual(yield* failure({ argv: ["a\0b"] }), "nul byte found in provided data")

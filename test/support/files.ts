@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer"
 import { execFileSync } from "node:child_process"
 import { existsSync, mkdtempSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { join, normalize } from "node:path"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -25,13 +25,27 @@ export const shell = (cwd: string, script: string): string =>
 
 export const base64 = (text: string | Buffer): string => Buffer.from(text).toString("base64")
 
-/** Sends a request that must be refused with exactly this message, or one that matches. */
+/** What the error of a system call names: the path of the request, or both. */
+const subjectOf = (params: object): string | undefined => {
+  const pathOf = (text: unknown) =>
+    typeof text === "string" ? normalize(text.replace(/^file:\/\//, "").replace("%ff", "\ufffd")) : undefined
+  const { path, sourcePath, destinationPath } = params as { readonly [member: string]: unknown }
+  return sourcePath === undefined ? pathOf(path) : `${pathOf(sourcePath)} to ${pathOf(destinationPath)}`
+}
+
+/**
+ * Sends a request that must be refused with exactly this message, or one that matches. The text of a system error is
+ * followed by the path of the request.
+ */
 export const refuses = (client: TestClient, method: string, params: object, code: number, message: string | RegExp) =>
   Effect.map(client.call(method, params), ({ error, result }) => {
     const what = `${method} ${JSON.stringify(params).slice(0, 200)} gave ${JSON.stringify(result)?.slice(0, 200)}`
     assert.isDefined(error, what)
-    if (typeof message === "string") assert.deepStrictEqual(error, { code, message }, what)
-    else {
+    if (typeof message === "string") {
+      const subject = /\(os error \d+\)$/.test(message) ? subjectOf(params) : undefined
+      const whole = subject === undefined ? message : `${message}: ${subject}`
+      assert.deepStrictEqual(error, { code, message: whole }, what)
+    } else {
       assert.strictEqual(error.code, code, what)
       assert.match(error.message, message)
     }

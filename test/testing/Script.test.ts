@@ -87,7 +87,7 @@ describe("a script", () => {
       const error = yield* failureOf(start)
       assert.deepStrictEqual(
         [error._tag, error.message],
-        ["ServerError", "exec-server rejected request (-32603): No such file or directory (os error 2): program in /"]
+        ["ServerError", "exec-server rejected request (-32603): No such file or directory (os error 2): program"]
       )
     }).pipe(Effect.provide(layer(Script.failsToStart("No such file or directory (os error 2)"))))
   )

@@ -41,6 +41,11 @@ static void set_environment(void) {
   *kept = NULL;
 }
 
+// Why the program was not started. `is_of_cwd`: it is about the working directory.
+typedef struct {
+  int error, is_of_cwd;
+} fault;
+
 int main(int argc, char **argv) {
   int outcome[2];
   if (argc < 4) {
@@ -74,21 +79,23 @@ int main(int argc, char **argv) {
     close(outcome[0]);
     setsid();
     if (isatty(0)) ioctl(0, TIOCSCTTY, 0);
-    errno = set_limits(&limited);
-    if (errno == 0 && chdir(argv[1]) == 0) {
+    fault found = {.error = set_limits(&limited)};
+    if (found.error == 0 && chdir(argv[1]) == -1) {
+      found = (fault){.error = errno, .is_of_cwd = 1};
+    } else if (found.error == 0) {
       execv(argv[2], argv + 3);
       if (errno == ENOEXEC) run_by_shell(argv[2], argc - 3, argv + 3);
+      found.error = errno;
     }
-    int error = errno;
-    if (write(outcome[1], &error, sizeof error) == -1) return 126;
+    if (write(outcome[1], &found, sizeof found) == -1) return 126;
     return 127;
   }
   // Leaves the descriptors to the child alone: when it closes one, the other end must see that.
   close(outcome[1]);
   for (int fd = 0; fd < 3; fd++) close(fd);
-  int error;
-  if (read(outcome[0], &error, sizeof error) == sizeof error) {
-    dprintf(report, "failed %d\n", error);
+  fault found;
+  if (read(outcome[0], &found, sizeof found) == sizeof found) {
+    dprintf(report, "%s %d\n", found.is_of_cwd ? "misplaced" : "failed", found.error);
     return 1;
   }
   dprintf(report, "started\n");

@@ -425,6 +425,8 @@ typedef struct {
   int moved_count;
   pid_t pid;
   int error;
+  // Whether the error is about `cwd`.
+  int is_of_cwd;
   // The index of the file that was found. Written by the child, which shares our memory.
   volatile int found;
   // The child until it executes its program, so that another thread can kill it; otherwise 0. Guarded by jobs_lock,
@@ -564,7 +566,10 @@ static int become(plan *of) {
 #endif
   int error = search(of);
   if (error != 0) return error;
-  if (chdir(of->cwd) == -1) return errno;
+  if (chdir(of->cwd) == -1) {
+    of->is_of_cwd = 1;
+    return errno;
+  }
   reset_signals();
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
@@ -648,6 +653,12 @@ static void start(plan *of) {
   }
 }
 
+// What JavaScript gets: the pid, or -errno, of which the kernel's are at most 4095; -errno - 4096 if it is about `cwd`.
+static int result_of(const plan *of) {
+  if (of->error == 0) return of->pid;
+  return of->is_of_cwd ? -of->error - 4096 : -of->error;
+}
+
 // A start on its own thread: a file system that does not answer must not block the event loop.
 struct job {
   plan plan;
@@ -713,7 +724,7 @@ static void on_job_done(uv_async_t *async) {
     forget_job(own, done);
     napi_ref started = done->started;
     napi_value arguments[2] = {
-        number(env, done->plan.error == 0 ? done->plan.pid : -done->plan.error),
+        number(env, result_of(&done->plan)),
         number(env, done->plan.found),
     };
     if (done->plan.error == 0) {
@@ -801,14 +812,14 @@ static int copy_descriptors(plan *of) {
 }
 
 // ([file, more...], argv, env, cwd, terminal | [stdin, stdout, stderr, more...], f, guard, held, g?, limits?, cgroup?)
-// => pid | -errno
+// => pid | -errno | -errno - 4096, if the error is about `cwd`
 // Starts the first executable file. Descriptor -1 means /dev/null. `limits`: see limits.h. `cgroup`: the descriptor of
 // the folder of a cgroup to start in, or -1. When the child ends, calls f(status, 0, ...usage), f(-1, signal, ...usage)
 // or, if the status was lost, f(-1, 0, -1), once and in a later turn of the event loop. The usage is that of the child
 // and of the descendants it has waited for: CPU time in user and in kernel mode, in microseconds; the most resident
 // memory of one of them, in kilobytes, 0 if it is not known; page faults that read storage; blocks of 512 bytes read
 // from storage, and written to it. The child registers with the guard and sends it the descriptor `held`, if that is not -1. With g, another thread starts the child: the
-// result is a token for abandon(), and g(pid | -errno, index of the file) is called once later. The guard's socket must
+// result is a token for abandon(), and g(result, index of the file) is called once later. The guard's socket must
 // stay open until then.
 static napi_value spawn(napi_env env, napi_callback_info info) {
   size_t count = 11;
@@ -855,7 +866,7 @@ static napi_value spawn(napi_env env, napi_callback_info info) {
       created->created = NULL;
     }
   }
-  napi_value result = number(env, error == 0 ? of->pid : -error);
+  napi_value result = number(env, error == of->error ? result_of(of) : -error);
   if (own->children == NULL && own->jobs == NULL) uv_signal_stop(&own->reaper);
   free_job(created);
   return result;
