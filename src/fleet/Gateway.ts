@@ -249,7 +249,8 @@ const make = (options: Options) =>
         }
         const names = decodePath(path.slice(operations.length))
         if (names === undefined) return { status: 400, body: { error: "the path is not valid" } }
-        const asked = { method, path: names, query: queryOf(request), body }
+        const caller = { subject: grant.id, role }
+        const asked = { method, path: names, query: queryOf(request), body, caller }
         const answered = yield* Operations.handle({ directory, heard }, asked)
         if (Operations.isChange({ method })) {
           yield* Effect.logInfo(`operator's ${names.join(" ")}: ${answered.status}`).pipe(
@@ -270,6 +271,25 @@ const make = (options: Options) =>
         response.writeHead(200, { connection: "close", "content-type": metrics.contentType }).end(text)
       })
 
+    /** Answers with a file of the page, which everybody may have: what it shows takes a token. */
+    const consoleFile = (path: string, request: IncomingMessage, response: ServerResponse) =>
+      Effect.tryPromise(async () => {
+        // Loaded by whoever opens the page.
+        const files = await import("../transport/ConsoleFiles.js")
+        if (LocalClient.hostRefusal(request) === undefined) {
+          return files.answer(path, request, response, undefined, "fleet.html")
+        }
+        const why = "open it at an address, or as localhost"
+        return files.text(response, 403, `the page is not served at ${LocalClient.shownHost(request)}: ${why}\n`)
+      }).pipe(
+        Effect.catchAll(({ error }) =>
+          Effect.zipRight(
+            Effect.logError("the files of the page cannot be read", error),
+            Effect.sync(() => answer(response, 500, {}))
+          )
+        )
+      )
+
     // ---- what the port answers
 
     /** Refuses what a web page of another origin, or one that was rebound to this machine, sends. */
@@ -280,7 +300,8 @@ const make = (options: Options) =>
       const path = pathOf(request)
       const isHealth = path === "/healthz" || path === "/readyz" || path === "/livez"
       const isOperation = path.startsWith(operations)
-      if (!isHealth && !isOperation && path !== "/metrics") return false
+      const isConsole = path === "/console" || path.startsWith("/console/")
+      if (!isHealth && !isOperation && !isConsole && path !== "/metrics") return false
       if (isOperation) {
         if (isForeign(request)) answer(response, 403, { error: "web pages of other addresses may not ask" })
         else {
@@ -294,6 +315,10 @@ const make = (options: Options) =>
         return true
       }
       if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, {}) !== undefined
+      if (isConsole) {
+        fork(consoleFile(path, request, response))
+        return true
+      }
       if (path === "/metrics") {
         if (isForeign(request)) answer(response, 403, {})
         else fork(page(request, response))

@@ -26,6 +26,8 @@ export interface Request {
   readonly query: URLSearchParams
   /** JSON; null if there is none. */
   readonly body: unknown
+  /** Who asks. */
+  readonly caller: { readonly subject: string; readonly role: string }
 }
 
 /** The answer to it. */
@@ -71,6 +73,8 @@ export const handle = ({ directory, heard }: Options, request: Request): Effect.
 
   const list = (): Effect.Effect<Answer, DirectoryUnavailable> | undefined => {
     switch (what) {
+      case "caller":
+        return Effect.succeed(done({ caller: request.caller }))
       case "hosts":
         return hosts
       case "sessions":
