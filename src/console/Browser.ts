@@ -39,16 +39,12 @@ const root = () => new URL("./", location.href)
 /** An address of the server over HTTP. */
 export const addressOf = (path: string): string => new URL(path, root()).href
 
-/** Sends a request with the token to an address of the server; a POST with `sent` as JSON, if it is given. */
-export const fetchWithToken = (path: string, sent?: object): Promise<Response> =>
+/** An address of the server, with the token, as HTTP sends it. */
+export const fetchWithToken = (path: string): Promise<Response> =>
   fetch(addressOf(path), {
     cache: "no-store",
     credentials: "omit",
-    headers: {
-      ...(memory.token === undefined ? {} : { authorization: `Bearer ${memory.token}` }),
-      ...(sent === undefined ? {} : { "content-type": "application/json" })
-    },
-    ...(sent === undefined ? {} : { method: "POST", body: JSON.stringify(sent) })
+    headers: memory.token === undefined ? {} : { authorization: `Bearer ${memory.token}` }
   })
 
 /** Moves the token of the address to the storage of the tab: it is in no history and no referrer. */

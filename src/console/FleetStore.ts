@@ -5,7 +5,7 @@
  */
 import { signal } from "@preact/signals"
 import type { GatewayRow, HostRow, SessionRow, WaitingRow } from "../fleet/FleetRows.js"
-import { fetchWithToken, host } from "./Browser.js"
+import { addressOf, host } from "./Browser.js"
 
 /** The time between two readings, in milliseconds. */
 const everyMs = 2000
@@ -51,19 +51,25 @@ class Refused extends Error {
 }
 
 const send = async (path: string, sent?: object): Promise<unknown> => {
-  const late = new Promise<never>((_, reject) =>
-    setTimeout(() => reject(new Refused(0, "the gateway does not answer")), patienceMs)
-  )
-  const asked = fetchWithToken(`fleet/${path}`, sent).catch(() => {
+  const { token } = host.memory
+  const response = await fetch(addressOf(`fleet/${path}`), {
+    cache: "no-store",
+    credentials: "omit",
+    signal: AbortSignal.timeout(patienceMs),
+    headers: {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(sent === undefined ? {} : { "content-type": "application/json" })
+    },
+    ...(sent === undefined ? {} : { method: "POST", body: JSON.stringify(sent) })
+  }).catch(() => {
     throw new Refused(0, "nothing answers at this address: the gateway has ended, or the network is down")
   })
-  const response = await Promise.race([asked, late])
   const body = (await response.json().catch(() => ({}))) as { readonly error?: unknown }
   if (response.ok) return body
   if (response.status === 401) {
     throw new Refused(
       401,
-      host.memory.token === undefined
+      token === undefined
         ? "the gateway asks for a token"
         : "the gateway does not accept this token: it is wrong, has expired or was revoked"
     )
