@@ -49,6 +49,11 @@ export interface Options {
   readonly leaseMs: number
   /** How long a client waits for a place, in milliseconds; 8 seconds. */
   readonly waitMs?: number | undefined
+  /**
+   * How long it serves the clients that it has when it ends, in milliseconds, and takes no others; 0 by default. It ends
+   * earlier if they have left.
+   */
+  readonly graceMs?: number | undefined
   /** Lets other users of this machine connect to a gateway without authentication. */
   readonly allowLocalUsers?: boolean | undefined
   /** The most clients; 4096. */
@@ -76,6 +81,9 @@ const defaultMaxClients = 4096
 
 /** How long a client may take to send `initialize`, in milliseconds. */
 const messageMs = 10_000
+
+/** How long the last bytes to clients may take when the gateway ends, in milliseconds. */
+const lastBytesMs = 500
 
 /** The most labels that a client may ask for. */
 const maxLabels = 16
@@ -142,7 +150,8 @@ const acceptUpgrade = (request: IncomingMessage, socket: Duplex) => {
 
 const make = (options: Options) =>
   Effect.gen(function* () {
-    const { leaseMs, waitMs = defaultWaitMs, allowLocalUsers = false, maxClients = defaultMaxClients } = options
+    const { leaseMs, waitMs = defaultWaitMs, graceMs = 0 } = options
+    const { allowLocalUsers = false, maxClients = defaultMaxClients } = options
     const directory = yield* FleetDirectory
     const { authenticate, isOpen = false } = yield* Authenticator
     const metrics = yield* MetricsPage
@@ -153,6 +162,7 @@ const make = (options: Options) =>
     const fork = yield* FiberSet.makeRuntime<never>()
     let isClosing = false
     const clients = new Set<Duplex>()
+    let onLastLeft = () => {}
     let advertised: string | undefined
     const hosts = yield* GatewayHosts.make(gateway, leaseMs, () => options.ownUrl ?? advertised)
     const { dialBack, heard, find, carry } = hosts
@@ -211,7 +221,10 @@ const make = (options: Options) =>
         if (labels === undefined) return void refuse(socket, 400, "a label is invalid, or there are too many\n")
         if (clients.size >= maxClients || isClosing) return void refuse(socket, 503)
         clients.add(socket)
-        socket.once("close", () => clients.delete(socket))
+        socket.once("close", () => {
+          clients.delete(socket)
+          if (clients.size === 0) onLastLeft()
+        })
         accepted()
         const { expiresAtMs } = grant
         if (expiresAtMs !== undefined) {
@@ -380,11 +393,22 @@ const make = (options: Options) =>
     const { address } = Context.get(rendezvous, Rendezvous)
     const { hostname } = new URL(address)
     advertised = hostname === "0.0.0.0" || hostname === "[::]" ? undefined : address
+    const allLeft = Effect.async<void>((resume) => {
+      onLastLeft = () => resume(Effect.void)
+      if (clients.size === 0) onLastLeft()
+    })
     yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
+      Effect.gen(function* () {
         isClosing = true
+        if (graceMs > 0 && clients.size > 0) {
+          yield* Effect.logInfo(`no more clients are taken; ${clients.size} are served for ${graceMs / 1000} s at most`)
+          yield* Effect.timeoutOption(Effect.interruptible(allLeft), graceMs)
+        }
+        // What was written last still leaves. They resume at another gateway.
+        for (const socket of clients) socket.end()
+        yield* Effect.timeoutOption(Effect.interruptible(allLeft), lastBytesMs)
         for (const socket of clients) socket.destroy()
-        return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(hosts.asked(directory.close(gateway))), 1000))
+        yield* Effect.timeoutOption(Effect.interruptible(hosts.asked(directory.close(gateway))), 1000)
       })
     )
     yield* hosts.start
