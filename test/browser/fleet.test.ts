@@ -54,8 +54,7 @@ const client = async (): Promise<WebSocket> => {
   return socket
 }
 
-const show = (token: string, allowed: ReadonlyArray<RegExp> = []) =>
-  open({ token, allowed, address: `${url}/console` })
+const show = (token: string, allowed: ReadonlyArray<RegExp> = []) => open({ token, allowed, address: `${url}/console` })
 
 beforeAll(async () => {
   const files = Object.entries(tokens).map(([name, token]) => {

@@ -21,7 +21,7 @@ export const Stopped = ({ stop }: { readonly stop: Stop }) => {
     return (
       <SignIn
         message={stop.message}
-        hint="The server prints an address with a token when it starts, or reads one from its token file."
+        hint="The server prints it, or reads it from a file."
         onToken={(token) => connection.signIn(token)}
       />
     )

@@ -17,7 +17,7 @@ export const SignIn = (props: {
       onSubmit={(event) => {
         event.preventDefault()
         const token = String(new FormData(event.currentTarget).get("token") ?? "").trim()
-        props.onToken(token === "" ? undefined : token)
+        props.onToken(token || undefined)
       }}
     >
       <p class="error message" role="alert">

@@ -8,7 +8,7 @@ import { visible } from "../VisibleText.js"
 
 /** The place of the notice. */
 export const Toast = () => (
-  <div class={`toast ${notice.value?.isError === true ? "bad" : ""}`} role="status" hidden={notice.value === undefined}>
-    {notice.value === undefined ? "" : visible(notice.value.text, 500)}
+  <div class={`toast ${notice.value?.isError ? "bad" : ""}`} role="status" hidden={notice.value === undefined}>
+    {visible(notice.value?.text ?? "", 500)}
   </div>
 )
