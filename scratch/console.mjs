@@ -1,4 +1,5 @@
-// Bundles the page of the console into dist/console: index.html, and assets whose names have a hash of their content.
+// Bundles the pages of the console into dist/console: index.html for a server, fleet.html for a gateway, and assets whose
+// names have a hash of their content.
 // Beside each asset are its compressed forms, so that the server only reads files.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, join } from "node:path"
@@ -9,13 +10,9 @@ import { build } from "esbuild"
 const source = fileURLToPath(new URL("../src/console", import.meta.url))
 const dist = fileURLToPath(new URL("../dist/console", import.meta.url))
 
-/** Builds the page. Replaces what an earlier build left. */
-export const buildConsole = async () => {
+const bundle = async (entryPoints) => {
   const { outputFiles } = await build({
-    entryPoints: [
-      { in: join(source, "main.tsx"), out: "main" },
-      { in: join(source, "style.css"), out: "style" }
-    ],
+    entryPoints: entryPoints.map(([file, out]) => ({ in: join(source, file), out })),
     bundle: true,
     splitting: true,
     format: "esm",
@@ -32,6 +29,17 @@ export const buildConsole = async () => {
     logLevel: "warning",
     tsconfig: join(source, "tsconfig.json")
   })
+  return outputFiles
+}
+
+/** Builds the pages. Replaces what an earlier build left. */
+export const buildConsole = async () => {
+  const files = await bundle([
+    ["main.tsx", "main"],
+    ["style.css", "style"]
+  ])
+  // On its own: shared chunks would be more requests for the other page.
+  const outputFiles = [...files, ...(await bundle([["fleet.tsx", "fleet"]]))]
   rmSync(dist, { recursive: true, force: true })
   mkdirSync(dist, { recursive: true })
   const named = (pattern) => basename(outputFiles.find(({ path }) => pattern.test(path)).path)
@@ -41,10 +49,13 @@ export const buildConsole = async () => {
     const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: contents.length }
     writeFileSync(`${path}.br`, brotliCompressSync(contents, { params }))
   }
-  const html = readFileSync(join(source, "index.html"), "utf8")
-    .replace("__STYLE__", `console/${named(/style-\w+\.css$/)}`)
-    .replace("__SCRIPT__", `console/${named(/main-\w+\.js$/)}`)
-  writeFileSync(join(dist, "index.html"), html)
+  const html = readFileSync(join(source, "index.html"), "utf8").replace(
+    "__STYLE__",
+    `console/${named(/style-\w+\.css$/)}`
+  )
+  const page = (name, script) => writeFileSync(join(dist, name), html.replace("__SCRIPT__", `console/${named(script)}`))
+  page("index.html", /main-\w+\.js$/)
+  page("fleet.html", /fleet-\w+\.js$/)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildConsole()

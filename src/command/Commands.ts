@@ -685,6 +685,11 @@ const gateway = typed(
         defaultText: "any number"
       }),
       wait: Flag.duration("wait", fleet, "how long a client waits for a place, such as 8s (the default)"),
+      grace: Flag.duration(
+        "grace",
+        fleet,
+        "how long clients are served after SIGTERM, such as 10s, while /readyz says 503 and no others are taken"
+      ),
       lease: Flag.duration(
         "lease",
         fleet,
@@ -766,11 +771,14 @@ const fleetList = (what: FleetList, summary: string) =>
 
 /** A change of one host: `fleet cordon HOST`. */
 const fleetHost = (action: "cordon" | "ready" | "forget", summary: string) =>
-  typed(["fleet", action], { summary, words: [hostId], flags: serverFlags }, (flags, { words: [host = ""] }) =>
-    lazily(async () => {
-      const { changeHost } = await import("./Fleet.js")
-      return changeHost({ target: targetOf(flags), host, action, deadlineMs: undefined })
-    })
+  typed(
+    ["fleet", action],
+    { summary, words: [hostId], flags: { ...serverFlags, json } },
+    (flags, { words: [host = ""] }) =>
+      lazily(async () => {
+        const { changeHost } = await import("./Fleet.js")
+        return changeHost({ target: targetOf(flags), json: flags.json, host, action, deadlineMs: undefined })
+      })
   )
 
 const fleetSessions = typed(
@@ -801,14 +809,15 @@ const fleetDrain = typed(
     words: [hostId],
     flags: {
       ...serverFlags,
-      deadline: Flag.duration("deadline", what, "end what is left after this time, such as 30m")
+      deadline: Flag.duration("deadline", what, "end what is left after this time, such as 30m"),
+      json
     },
     examples: [["exec-server fleet drain h7 --deadline 30m --url wss://fleet", "before maintenance"]]
   },
   ({ deadline, ...flags }, { words: [host = ""] }) =>
     lazily(async () => {
       const { changeHost } = await import("./Fleet.js")
-      return changeHost({ target: targetOf(flags), host, action: "drain", deadlineMs: deadline })
+      return changeHost({ target: targetOf(flags), json: flags.json, host, action: "drain", deadlineMs: deadline })
     })
 )
 
@@ -820,6 +829,7 @@ const fleetQuota = typed(
     flags: {
       ...serverFlags,
       sessions: Flag.text("sessions", "N", what, "its most sessions, or `default` for that of the gateways"),
+      watch,
       json
     },
     examples: [["exec-server fleet quota jwt:alice@idp --sessions 20 --url wss://fleet", "set a quota"]]
@@ -827,7 +837,8 @@ const fleetQuota = typed(
   (flags, { words }) =>
     lazily(async () => {
       const { quota } = await import("./Fleet.js")
-      return quota({ target: targetOf(flags), json: flags.json, subjects: words, sessions: flags.sessions })
+      const { json, watch, sessions } = flags
+      return quota({ target: targetOf(flags), json, watch, subjects: words, sessions })
     })
 )
 
@@ -836,12 +847,12 @@ const fleetEnd = typed(
   {
     summary: "Ends a session of a fleet, and the processes in it.",
     words: [{ name: "SESSION", help: "the session, as `fleet sessions` lists it" }],
-    flags: serverFlags
+    flags: { ...serverFlags, json }
   },
   (flags, { words: [session = ""] }) =>
     lazily(async () => {
       const { end } = await import("./Fleet.js")
-      return end({ target: targetOf(flags), session })
+      return end({ target: targetOf(flags), json: flags.json, session })
     })
 )
 

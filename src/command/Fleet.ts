@@ -154,46 +154,64 @@ export const list = ({ target, what, query, json, watch }: ListOptions) =>
 
 const hostPath = (host: string, action: string) => `hosts/${encodeURIComponent(host)}/${action}`
 
+/** Asks for a change, and with `json` prints what was done as one object. */
+const change = (target: Target.Target, json: boolean, path: string, sent: object) =>
+  Effect.flatMap(ask(target, path, sent), (done) =>
+    json ? Terminal.write("stdout", `${PlainText.json(done)}\n`) : Effect.void
+  )
+
 /** Changes what is placed on a host, or removes it. */
 export const changeHost = ({
   target,
+  json,
   host,
   action,
   deadlineMs
 }: {
   readonly target: Target.Target
+  readonly json: boolean
   readonly host: string
   readonly action: "cordon" | "drain" | "ready" | "forget"
   readonly deadlineMs: number | undefined
-}) => Effect.asVoid(ask(target, hostPath(host, action), deadlineMs === undefined ? {} : { deadlineMs }))
+}) => change(target, json, hostPath(host, action), deadlineMs === undefined ? {} : { deadlineMs })
 
 /** Lists the quotas, or sets that of one subject. */
 export const quota = ({
   target,
   json,
+  watch,
   subjects,
   sessions
 }: {
   readonly target: Target.Target
   readonly json: boolean
+  readonly watch: boolean
   readonly subjects: ReadonlyArray<string>
   readonly sessions: string | undefined
 }) =>
   Effect.gen(function* () {
     const [subject, ...others] = subjects
     if (subject === undefined && sessions === undefined) {
-      return yield* list({ target, what: "quotas", query: {}, json, watch: false })
+      return yield* list({ target, what: "quotas", query: {}, json, watch })
     }
     if (subject === undefined || others.length > 0 || sessions === undefined) {
       return yield* new UsageError({ message: "to set a quota, give one SUBJECT and --sessions N" })
     }
+    if (watch) return yield* new UsageError({ message: "--watch is for the list of quotas, without a SUBJECT" })
     if (sessions !== "default" && !/^\d{1,6}$/.test(sessions)) {
       return yield* new UsageError({ message: `--sessions must be a number or \`default\`, not \`${sessions}\`` })
     }
     const max = sessions === "default" ? null : Number(sessions)
-    yield* ask(target, `quotas/${encodeURIComponent(subject)}`, { sessions: max })
+    yield* change(target, json, `quotas/${encodeURIComponent(subject)}`, { sessions: max })
   })
 
 /** Ends a session. */
-export const end = ({ target, session }: { readonly target: Target.Target; readonly session: string }) =>
-  Effect.asVoid(ask(target, `sessions/${encodeURIComponent(session)}/end`, {}))
+export const end = ({
+  target,
+  json,
+  session
+}: {
+  readonly target: Target.Target
+  readonly json: boolean
+  readonly session: string
+}) => change(target, json, `sessions/${encodeURIComponent(session)}/end`, {})

@@ -43,6 +43,7 @@ export interface Flags {
   readonly tlsKey: string | undefined
   readonly quota: string | undefined
   readonly wait: number | undefined
+  readonly grace: number | undefined
   readonly lease: number | undefined
   readonly insecure: boolean
   readonly logFormat: "text" | "json"
@@ -128,6 +129,7 @@ const parse = (flags: Flags) =>
       ownUrl,
       leaseMs,
       waitMs: flags.wait,
+      graceMs: flags.grace,
       allowLocalUsers: !place.isLocal
     }
     return { options, auth, quota: yield* parseQuota(flags.quota), database: yield* parseDatabase(flags.database) }

@@ -49,6 +49,11 @@ export interface Options {
   readonly leaseMs: number
   /** How long a client waits for a place, in milliseconds; 8 seconds. */
   readonly waitMs?: number | undefined
+  /**
+   * How long it serves the clients that it has when it ends, in milliseconds, and takes no others; 0 by default. It ends
+   * earlier if they have left.
+   */
+  readonly graceMs?: number | undefined
   /** Lets other users of this machine connect to a gateway without authentication. */
   readonly allowLocalUsers?: boolean | undefined
   /** The most clients; 4096. */
@@ -76,6 +81,9 @@ const defaultMaxClients = 4096
 
 /** How long a client may take to send `initialize`, in milliseconds. */
 const messageMs = 10_000
+
+/** How long the last bytes to clients may take when the gateway ends, in milliseconds. */
+const lastBytesMs = 500
 
 /** The most labels that a client may ask for. */
 const maxLabels = 16
@@ -142,7 +150,8 @@ const acceptUpgrade = (request: IncomingMessage, socket: Duplex) => {
 
 const make = (options: Options) =>
   Effect.gen(function* () {
-    const { leaseMs, waitMs = defaultWaitMs, allowLocalUsers = false, maxClients = defaultMaxClients } = options
+    const { leaseMs, waitMs = defaultWaitMs, graceMs = 0 } = options
+    const { allowLocalUsers = false, maxClients = defaultMaxClients } = options
     const directory = yield* FleetDirectory
     const { authenticate, isOpen = false } = yield* Authenticator
     const metrics = yield* MetricsPage
@@ -153,6 +162,7 @@ const make = (options: Options) =>
     const fork = yield* FiberSet.makeRuntime<never>()
     let isClosing = false
     const clients = new Set<Duplex>()
+    let onLastLeft = () => {}
     let advertised: string | undefined
     const hosts = yield* GatewayHosts.make(gateway, leaseMs, () => options.ownUrl ?? advertised)
     const { dialBack, heard, find, carry } = hosts
@@ -211,7 +221,10 @@ const make = (options: Options) =>
         if (labels === undefined) return void refuse(socket, 400, "a label is invalid, or there are too many\n")
         if (clients.size >= maxClients || isClosing) return void refuse(socket, 503)
         clients.add(socket)
-        socket.once("close", () => clients.delete(socket))
+        socket.once("close", () => {
+          clients.delete(socket)
+          if (clients.size === 0) onLastLeft()
+        })
         accepted()
         const { expiresAtMs } = grant
         if (expiresAtMs !== undefined) {
@@ -249,7 +262,8 @@ const make = (options: Options) =>
         }
         const names = decodePath(path.slice(operations.length))
         if (names === undefined) return { status: 400, body: { error: "the path is not valid" } }
-        const asked = { method, path: names, query: queryOf(request), body }
+        const caller = { subject: grant.id, role }
+        const asked = { method, path: names, query: queryOf(request), body, caller }
         const answered = yield* Operations.handle({ directory, heard }, asked)
         if (Operations.isChange({ method })) {
           yield* Effect.logInfo(`operator's ${names.join(" ")}: ${answered.status}`).pipe(
@@ -270,6 +284,25 @@ const make = (options: Options) =>
         response.writeHead(200, { connection: "close", "content-type": metrics.contentType }).end(text)
       })
 
+    /** Answers with a file of the page, which everybody may have: what it shows takes a token. */
+    const consoleFile = (path: string, request: IncomingMessage, response: ServerResponse) =>
+      Effect.tryPromise(async () => {
+        // Loaded by whoever opens the page.
+        const files = await import("../transport/ConsoleFiles.js")
+        if (LocalClient.hostRefusal(request) === undefined) {
+          return files.answer(path, request, response, undefined, "fleet.html")
+        }
+        const why = "open it at an address, or as localhost"
+        return files.text(response, 403, `the page is not served at ${LocalClient.shownHost(request)}: ${why}\n`)
+      }).pipe(
+        Effect.catchAll(({ error }) =>
+          Effect.zipRight(
+            Effect.logError("the files of the page cannot be read", error),
+            Effect.sync(() => answer(response, 500, {}))
+          )
+        )
+      )
+
     // ---- what the port answers
 
     /** Refuses what a web page of another origin, or one that was rebound to this machine, sends. */
@@ -280,7 +313,8 @@ const make = (options: Options) =>
       const path = pathOf(request)
       const isHealth = path === "/healthz" || path === "/readyz" || path === "/livez"
       const isOperation = path.startsWith(operations)
-      if (!isHealth && !isOperation && path !== "/metrics") return false
+      const isConsole = path === "/console" || path.startsWith("/console/")
+      if (!isHealth && !isOperation && !isConsole && path !== "/metrics") return false
       if (isOperation) {
         if (isForeign(request)) answer(response, 403, { error: "web pages of other addresses may not ask" })
         else {
@@ -294,6 +328,10 @@ const make = (options: Options) =>
         return true
       }
       if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, {}) !== undefined
+      if (isConsole) {
+        fork(consoleFile(path, request, response))
+        return true
+      }
       if (path === "/metrics") {
         if (isForeign(request)) answer(response, 403, {})
         else fork(page(request, response))
@@ -355,11 +393,22 @@ const make = (options: Options) =>
     const { address } = Context.get(rendezvous, Rendezvous)
     const { hostname } = new URL(address)
     advertised = hostname === "0.0.0.0" || hostname === "[::]" ? undefined : address
+    const allLeft = Effect.async<void>((resume) => {
+      onLastLeft = () => resume(Effect.void)
+      if (clients.size === 0) onLastLeft()
+    })
     yield* Effect.addFinalizer(() =>
-      Effect.suspend(() => {
+      Effect.gen(function* () {
         isClosing = true
+        if (graceMs > 0 && clients.size > 0) {
+          yield* Effect.logInfo(`no more clients are taken; ${clients.size} are served for ${graceMs / 1000} s at most`)
+          yield* Effect.timeoutOption(Effect.interruptible(allLeft), graceMs)
+        }
+        // What was written last still leaves. They resume at another gateway.
+        for (const socket of clients) socket.end()
+        yield* Effect.timeoutOption(Effect.interruptible(allLeft), lastBytesMs)
         for (const socket of clients) socket.destroy()
-        return Effect.asVoid(Effect.timeoutOption(Effect.interruptible(hosts.asked(directory.close(gateway))), 1000))
+        yield* Effect.timeoutOption(Effect.interruptible(hosts.asked(directory.close(gateway))), 1000)
       })
     )
     yield* hosts.start

@@ -9,7 +9,7 @@ import { isRecord } from "effect/Predicate"
 import { timerMs } from "../internal/Timer.js"
 import type { Shape as Directory, DirectoryUnavailable } from "./DirectoryApi.js"
 import type { FleetLink } from "./FleetLink.js"
-import type { SessionRow } from "./FleetRows.js"
+import type { HostRow, SessionRow } from "./FleetRows.js"
 
 /** What the operations need of their gateway. */
 export interface Options {
@@ -26,6 +26,8 @@ export interface Request {
   readonly query: URLSearchParams
   /** JSON; null if there is none. */
   readonly body: unknown
+  /** Who asks. */
+  readonly caller: { readonly subject: string; readonly role: string }
 }
 
 /** The answer to it. */
@@ -40,7 +42,7 @@ const maxQuota = 1_000_000
 /** The fewest characters of a key that name a session. */
 const minKeyLength = 8
 
-const done = (body: object = {}): Answer => ({ status: 200, body })
+const done = (body: object): Answer => ({ status: 200, body })
 
 const refused = (status: number, error: string): Answer => ({ status, body: { error } })
 
@@ -71,6 +73,8 @@ export const handle = ({ directory, heard }: Options, request: Request): Effect.
 
   const list = (): Effect.Effect<Answer, DirectoryUnavailable> | undefined => {
     switch (what) {
+      case "caller":
+        return Effect.succeed(done({ caller: request.caller }))
       case "hosts":
         return hosts
       case "sessions":
@@ -86,10 +90,13 @@ export const handle = ({ directory, heard }: Options, request: Request): Effect.
     }
   }
 
-  const found = (isFound: boolean) => (isFound ? done() : unknownHost(name))
+  const setState = (state: HostRow["state"], deadlineMs?: number) =>
+    Effect.map(directory.setState(name, state, deadlineMs), (isFound) =>
+      isFound ? done({ host: name, state }) : unknownHost(name)
+    )
 
   const forget = Effect.gen(function* () {
-    if (yield* directory.forget(name)) return done()
+    if (yield* directory.forget(name)) return done({ host: name, state: "forgotten" })
     const isKnown = (yield* directory.hosts).some(({ id }) => id === name)
     return isKnown
       ? refused(409, `${name} has not left, and is not lost; drain it, or end it first`)
@@ -99,16 +106,16 @@ export const handle = ({ directory, heard }: Options, request: Request): Effect.
   const changeHost = (): Effect.Effect<Answer, DirectoryUnavailable> => {
     switch (action) {
       case "cordon":
-        return Effect.map(directory.setState(name, "cordoned"), found)
+        return setState("cordoned")
       case "ready":
-        return Effect.map(directory.setState(name, "ready"), found)
+        return setState("ready")
       case "drain": {
         const deadlineMs = isRecord(body) ? body["deadlineMs"] : undefined
-        if (deadlineMs === undefined) return Effect.map(directory.setState(name, "draining"), found)
+        if (deadlineMs === undefined) return setState("draining")
         if (typeof deadlineMs !== "number" || !(deadlineMs >= 0) || deadlineMs !== timerMs(deadlineMs)) {
           return Effect.succeed(refused(400, "deadlineMs must be a number of milliseconds, at most 24 days"))
         }
-        return Effect.map(directory.setState(name, "draining", deadlineMs), found)
+        return setState("draining", deadlineMs)
       }
       case "forget":
         return forget
@@ -121,7 +128,7 @@ export const handle = ({ directory, heard }: Options, request: Request): Effect.
     const max = isRecord(body) ? body["sessions"] : undefined
     const isNumber = typeof max === "number" && Number.isInteger(max) && max >= 0 && max <= maxQuota
     return max === null || isNumber
-      ? Effect.as(directory.setQuota(name, isNumber ? max : undefined), done())
+      ? Effect.as(directory.setQuota(name, isNumber ? max : undefined), done({ subject: name, sessions: max }))
       : Effect.succeed(refused(400, `sessions must be a number up to ${maxQuota}, or null for the default`))
   }
 

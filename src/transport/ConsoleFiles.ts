@@ -88,8 +88,11 @@ const readOnce = async (path: string): Promise<Buffer | undefined> => {
   return first
 }
 
-const page = async (folder: string, response: ServerResponse) => {
-  const html = await read(join(folder, "index.html"))
+/** The page of a server, and that of a gateway. */
+export type Html = "index.html" | "fleet.html"
+
+const page = async (folder: string, name: Html, response: ServerResponse) => {
+  const html = await read(join(folder, name))
   if (html === undefined) return text(response, 404, "the files of the web console are not installed\n")
   const nonce = randomBytes(16).toString("base64")
   const body = html.toString().replaceAll(placeholder, nonce)
@@ -128,9 +131,10 @@ export const answer = async (
   path: string,
   request: IncomingMessage,
   response: ServerResponse,
-  folder = builtFolder
+  folder = builtFolder,
+  html: Html = "index.html"
 ): Promise<unknown> => {
-  if (path === "/console") return page(folder, response)
+  if (path === "/console") return page(folder, html, response)
   // The page's own links are relative to /console. So is this, for proxies with a prefix.
   if (path === "/console/") return response.writeHead(308, { ...headers, location: "../console" }).end()
   const [, name, , extension = ""] = assets.exec(path) ?? []

@@ -19,6 +19,9 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from "p
 
 const dist = fileURLToPath(new URL("../../dist/", import.meta.url))
 
+/** The built command. */
+export const binary = join(dist, "bin.js")
+
 const executablePath = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"].find(existsSync)
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8")
@@ -58,7 +61,7 @@ const begin = async (): Promise<Place> => {
   }
   const flags = ["--listen", "ws://127.0.0.1:0", "--recordings-dir", join(folder, "recordings")]
   const tokens = ["--console-token-file", file("o", operator), "--console-viewer-token-file", file("v", viewer)]
-  const child = spawn(process.execPath, [join(dist, "bin.js"), ...flags, ...tokens], {
+  const child = spawn(process.execPath, [binary, ...flags, ...tokens], {
     cwd: folder,
     stdio: ["ignore", "pipe", "ignore"],
     env: { ...process.env, PS1: "$ ", HOME: folder }
@@ -171,6 +174,8 @@ export interface Options extends BrowserContextOptions {
   readonly allowed?: ReadonlyArray<RegExp>
   /** The view. */
   readonly hash?: string
+  /** Where the page is, if not at the server of this file. */
+  readonly address?: string
 }
 
 /** What the browser reports of connections that are cut on purpose. */
@@ -181,7 +186,7 @@ export const phone: BrowserContextOptions = { viewport: { width: 390, height: 76
 
 /** Opens a page in a context of its own. */
 export const open = async (options: Options = {}): Promise<Page> => {
-  const { token = place().operator, allowed = [], hash = "", ...more } = options
+  const { token = place().operator, allowed = [], hash = "", address = place().url, ...more } = options
   assert.isDefined(browser)
   const context = await browser.newContext({
     viewport: { width: 1100, height: 700 },
@@ -191,7 +196,7 @@ export const open = async (options: Options = {}): Promise<Page> => {
   context.setDefaultTimeout(20_000)
   const page = await context.newPage()
   watch(page, allowed)
-  await page.goto(place().url + (token === "" ? hash : `#token=${token}`))
+  await page.goto(address + (token === "" ? hash : `#token=${token}`))
   if (token !== "" && hash !== "") await page.evaluate((to) => location.assign(to), hash)
   return page
 }

@@ -32,20 +32,30 @@ describe("the page", () => {
   })
 
   it("without WebGL is at most 160 kB", () => {
-    assert.isAtMost(total(files.filter((name) => !name.startsWith("addon-webgl"))), 160_000)
+    assert.isAtMost(total(files.filter((name) => !/^(addon-webgl|fleet)/.test(name))), 160_000)
+  })
+
+  it("of a fleet is at most 25 kB in 3 requests", () => {
+    const all = closure(named(/^(fleet\.html|fleet-|style-)/))
+    assert.lengthOf(all, 3)
+    assert.isAtMost(total(all), 25_000)
   })
 
   it("is compressed beforehand, and nothing else is in its folder", () => {
-    const assets = files.filter((name) => name !== "index.html")
-    const expected = ["index.html", ...assets.flatMap((name) => [name, `${name}.br`, `${name}.gz`])]
+    const pages = ["index.html", "fleet.html"]
+    const assets = files.filter((name) => !pages.includes(name))
+    const expected = [...pages, ...assets.flatMap((name) => [name, `${name}.br`, `${name}.gz`])]
     assert.sameMembers(readdirSync(folder), expected)
     for (const name of assets) assert.match(name, /^[\w-]+-[A-Z0-9]{8}\.(js|css)$/)
   })
 
   it("has relative addresses, and a place for the nonce", () => {
-    const html = readFileSync(`${folder}index.html`, "utf8")
-    assert.include(html, 'nonce="__NONCE__"')
-    for (const [, address] of html.matchAll(/(?:src|href)="([^"]+)"/g))
-      assert.match(address ?? "", /^(console\/|data:)/)
+    for (const page of ["index.html", "fleet.html"]) {
+      const html = readFileSync(folder + page, "utf8")
+      assert.include(html, 'nonce="__NONCE__"')
+      for (const [, address] of html.matchAll(/(?:src|href)="([^"]+)"/g)) {
+        assert.match(address ?? "", /^(console\/|data:)/)
+      }
+    }
   })
 })

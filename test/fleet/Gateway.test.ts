@@ -3,6 +3,7 @@ import { Buffer } from "node:buffer"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { command } from "../support/command.js"
@@ -60,6 +61,26 @@ describe("a gateway", () => {
       const again = yield* connect(door)
       assert.strictEqual((yield* again.resume(id)).sessionId, id, "the id stays")
       assert.strictEqual(yield* hostPid(again, "q"), pids[0])
+    }))
+
+  test("with --grace, it serves whom it has after SIGTERM, says 503 meanwhile, and ends when they have left", () =>
+    Effect.gen(function* () {
+      const door = yield* gatewayAlone(["--grace", "60s"])
+      yield* host(door, "h1")
+      const client = yield* connect(door)
+      yield* client.handshake()
+      const status = (path: string) =>
+        Effect.promise(async () => (await fetch(door.url.replace(/^ws/, "http") + path)).status)
+      assert.strictEqual(yield* status("/readyz"), 200)
+      door.child.kill("SIGTERM")
+      yield* eventually("it ends", () => door.stderr().includes("no more clients are taken"))
+      assert.strictEqual(yield* status("/readyz"), 503)
+      assert.strictEqual(yield* status("/livez"), 200)
+      const refused = yield* Effect.flip(Effect.sandbox(connectTo(door.url)))
+      assert.include(Cause.pretty(refused), "503")
+      yield* hostPid(client, "p")
+      client.carrier.close()
+      assert.strictEqual(yield* door.exit, 0)
     }))
 
   test("nobody else's session, no made-up one and no broken id is resumed", () =>

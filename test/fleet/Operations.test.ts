@@ -61,7 +61,7 @@ describe("operators of a fleet", () => {
       assert.isString((yield* waiter.reply(asked)).result?.sessionId)
       yield* eventually("the session's client is cut off", () => client.ending !== undefined)
 
-      yield* run("cordon", "h1")
+      assert.deepEqual(yield* json("cordon", "h1"), [{ host: "h1", state: "cordoned" }])
       assert.match((yield* run("hosts")).stdout, /h1 +cordoned/)
       yield* run("ready", "h1")
       assert.match((yield* run("hosts")).stdout, /h1 +ready/)
@@ -88,7 +88,7 @@ describe("operators of a fleet", () => {
       const first = yield* connectTo(door.url)
       yield* first.handshake()
       const [{ subject }] = yield* json("quota")
-      yield* run("quota", subject, "--sessions", "1")
+      assert.deepEqual(yield* json("quota", subject, "--sessions", "1"), [{ subject, sessions: 1 }])
       assert.deepEqual(yield* json("quota"), [{ subject, used: 1, max: 1 }])
       const second = yield* connectTo(door.url)
       const { error }: Json = yield* second.call("initialize", { clientName: "t", resumeSessionId: null })
@@ -96,6 +96,8 @@ describe("operators of a fleet", () => {
       yield* run("quota", subject, "--sessions", "default")
       yield* second.handshake()
       assert.include((yield* run("quota", subject, "--sessions", "many")).stderr, "--sessions must be a number")
+      const watched = yield* run("quota", subject, "--sessions", "1", "--watch")
+      assert.include(watched.stderr, "--watch is for the list of quotas")
     }))
 
   test("a label of `run` selects the host", () =>

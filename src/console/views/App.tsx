@@ -5,10 +5,10 @@
  */
 
 import * as Format from "../Format.js"
-import { connection, grant, isOnline, notice, now } from "../Page.js"
+import { now } from "../Notices.js"
+import { connection, grant, isOnline } from "../Page.js"
 import { addressOf, type Route, route } from "../Route.js"
 import { mayList } from "../Store.js"
-import { choice } from "../Theme.js"
 import { visible } from "../VisibleText.js"
 import { QuestionDialog } from "./Dialog.js"
 import { List } from "./List.js"
@@ -18,6 +18,8 @@ import { Recording } from "./Recording.js"
 import { Recordings } from "./Recordings.js"
 import { Server } from "./Server.js"
 import { StartForm } from "./StartForm.js"
+import { ThemeChoice } from "./ThemeChoice.js"
+import { Toast } from "./Toast.js"
 
 /** The views that every list leads to. */
 const places: ReadonlyArray<readonly [label: string, route: Route]> = [
@@ -76,20 +78,7 @@ const Header = () => {
       <div class="status">
         <Expiry />
         <Role />
-        <label>
-          <span class="hidden">Theme</span>
-          <select
-            class="quiet"
-            value={choice.value}
-            onChange={({ currentTarget }) => {
-              choice.value = currentTarget.value as typeof choice.value
-            }}
-          >
-            <option value="system">System</option>
-            <option value="light">Light</option>
-            <option value="dark">Dark</option>
-          </select>
-        </label>
+        <ThemeChoice />
         <span
           class={`dot ${isOnline.value ? "on" : "off"}`}
           role="img"
@@ -165,13 +154,7 @@ export const App = () => {
       <Banner />
       {state._tag === "Stopped" ? <Stopped stop={state.stop} /> : <View />}
       <QuestionDialog />
-      <div
-        class={`toast ${notice.value?.isError === true ? "bad" : ""}`}
-        role="status"
-        hidden={notice.value === undefined}
-      >
-        {notice.value === undefined ? "" : visible(notice.value.text, 500)}
-      </div>
+      <Toast />
     </>
   )
 }

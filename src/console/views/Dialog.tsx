@@ -5,7 +5,7 @@
  */
 import type { ComponentChildren } from "preact"
 import { useEffect, useId, useRef } from "preact/hooks"
-import { question } from "../Page.js"
+import { question } from "../Notices.js"
 import { visible } from "../VisibleText.js"
 
 /** A dialog that is open as long as it is rendered. */

@@ -5,7 +5,8 @@
  */
 import { useSignal } from "@preact/signals"
 import * as Format from "../Format.js"
-import { ask, attempt, connection, grant, now, store } from "../Page.js"
+import { ask, attempt, now } from "../Notices.js"
+import { connection, grant, store } from "../Page.js"
 import { addressOf } from "../Route.js"
 import { keyOf, mayManage, mayStart } from "../Store.js"
 import { commandOf, visible } from "../VisibleText.js"

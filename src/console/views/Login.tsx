@@ -6,33 +6,7 @@
 import type { Stop } from "../Connection.js"
 import { connection } from "../Page.js"
 import { visible } from "../VisibleText.js"
-
-const Login = ({ message }: { readonly message: string }) => (
-  <main class="page narrow">
-    <h1>Sign in</h1>
-    <form
-      onSubmit={(event) => {
-        event.preventDefault()
-        const token = String(new FormData(event.currentTarget).get("token") ?? "").trim()
-        connection.signIn(token === "" ? undefined : token)
-      }}
-    >
-      <p class="error message" role="alert">
-        {visible(message)}.
-      </p>
-      <label class="field">
-        <span>Token</span>
-        <input class="mono" type="password" name="token" required autoFocus autoComplete="off" />
-        <small>The server prints an address with a token when it starts, or reads one from its token file.</small>
-      </label>
-      <div class="actions">
-        <button type="submit" class="primary">
-          Sign in
-        </button>
-      </div>
-    </form>
-  </main>
-)
+import { SignIn } from "./SignIn.js"
 
 const titles: { readonly [T in Stop["_tag"]]: string } = {
   NeedsToken: "Sign in",
@@ -43,7 +17,15 @@ const titles: { readonly [T in Stop["_tag"]]: string } = {
 
 /** The view of a connection that has stopped. */
 export const Stopped = ({ stop }: { readonly stop: Stop }) => {
-  if (stop._tag === "NeedsToken") return <Login message={stop.message} />
+  if (stop._tag === "NeedsToken") {
+    return (
+      <SignIn
+        message={stop.message}
+        hint="The server prints it, or reads it from a file."
+        onToken={(token) => connection.signIn(token)}
+      />
+    )
+  }
   return (
     <main class="page narrow">
       <h1>{titles[stop._tag]}</h1>

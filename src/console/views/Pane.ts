@@ -6,8 +6,9 @@
 import { AttachedFeed } from "../AttachedFeed.js"
 import type { Display, Feed } from "../Feed.js"
 import { Input } from "../Input.js"
+import { tell } from "../Notices.js"
 import { OwnFeed } from "../OwnFeed.js"
-import { connection, grant, outputs, tell } from "../Page.js"
+import { connection, grant, outputs } from "../Page.js"
 
 /** The process that a pane shows. */
 export interface Shown {
