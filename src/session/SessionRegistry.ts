@@ -14,9 +14,11 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { CannotFreeze } from "../internal/CannotFreeze.js"
+import { Deadlines } from "../internal/Deadlines.js"
 import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import * as Monotonic from "../internal/Monotonic.js"
 import { maxTimerMs } from "../internal/Timer.js"
+import * as Verbose from "../internal/Verbose.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import { Waiters } from "../process/Waiters.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
@@ -220,6 +222,8 @@ export interface Shape {
   readonly requestBudget: RequestBudget
   /** The connections of all clients. */
   readonly connections: Set<OpenConnection>
+  /** How long clients may take to complete the handshake. */
+  readonly handshakes: Deadlines
   /** Makes sessions whose connections end wait at least this long to be resumed, in milliseconds. */
   readonly waitAtLeast: (ms: number) => void
   /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
@@ -318,7 +322,7 @@ const make = Effect.gen(function* () {
       audit.write(session.who, entry)
       const { event, ...why } = entry
       if (event !== "session.end") console.tell(() => ({ type: event, session: session.handle }))
-      return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
+      return Verbose.debug(event, () => ({ ...session.who, ...why }))
     })
 
   /** A session that is resumed or has ended does not wait for its expiry: it would be kept until then. */
@@ -630,6 +634,7 @@ const make = Effect.gen(function* () {
     frames,
     requestBudget: new RequestBudget(limits.requestBytesTotal),
     connections,
+    handshakes: yield* Deadlines.make(limits.handshakeTimeoutMs, scope),
     waitAtLeast: (ms) => {
       leastTtlMs = ms
     },
