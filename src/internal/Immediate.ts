@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Effectable from "effect/Effectable"
 import * as Exit from "effect/Exit"
@@ -33,6 +33,15 @@ export const begin = <A, E>(effect: Effect.Effect<A, E>, context: Context.Contex
   let left = effect
   while (left instanceof Immediate) left = left.first(context)
   return left
+}
+
+/** Runs the first part of an effect that needs no services. A defect is its exit. */
+export const attempt = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+  try {
+    return begin(effect, Context.empty())
+  } catch (defect) {
+    return Exit.die(defect)
+  }
 }
 
 /** Whether the rest of an effect is its exit. */

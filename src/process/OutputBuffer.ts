@@ -22,7 +22,7 @@ import * as ProcessMetrics from "./ProcessMetrics.js"
  */
 export interface Selection {
   readonly chunks: ReadonlyArray<OutputChunk>
-  /** Whether `maxBytes` held back a chunk. */
+  /** Whether `maxBytes` or `maxChunks` held back a chunk. */
   readonly cut: boolean
 }
 
@@ -36,8 +36,8 @@ export interface RetainedOutput {
   readonly maxChunkBytes: number
   /** Copies a chunk; whole chunks are dropped to make room. `seq` is above that of every earlier chunk. */
   readonly append: (seq: number, stream: OutputStream, bytes: Buffer) => void
-  /** The oldest retained chunks after `afterSeq`, up to `maxBytes`; the first one of any size. */
-  readonly select: (afterSeq: number, maxBytes: number) => Selection
+  /** The oldest retained chunks after `afterSeq`, up to `maxBytes` and `maxChunks`; the first one of any size. */
+  readonly select: (afterSeq: number, maxBytes: number, maxChunks?: number) => Selection
   /** Whether a chunk was appended after `afterSeq`, even if it was dropped since. */
   readonly hasAfter: (afterSeq: number) => boolean
   /** How many bytes are retained after `afterSeq`. */
@@ -130,9 +130,9 @@ abstract class Store implements RetainedOutput {
     if (!this.released) this.ringFor(bytes.length).append(seq, stream, bytes)
   }
 
-  select(afterSeq: number, maxBytes: number): Selection {
+  select(afterSeq: number, maxBytes: number, maxChunks: number = Number.POSITIVE_INFINITY): Selection {
     const chunks: Array<OutputChunk> = []
-    const cut = this.rings.some((ring) => ring.collect(afterSeq, maxBytes, chunks))
+    const cut = this.rings.some((ring) => ring.collect(afterSeq, maxBytes, maxChunks, chunks))
     return { chunks, cut }
   }
 

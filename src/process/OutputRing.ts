@@ -24,6 +24,9 @@ const streams: ReadonlyArray<OutputStream> = ["stdout", "stderr", "pty"]
 const initialBytes = 4096
 const initialChunks = 16
 
+/** One of so many slots has a note of the offset of its chunk. */
+const slotsPerNote = 64
+
 /** Copies a full ring into a larger one, its oldest entry first. */
 const unroll = <A extends Float64Array | Uint32Array | Uint8Array>(ring: A, first: number, larger: A): A => {
   larger.set(ring.subarray(first))
@@ -47,13 +50,13 @@ export const forEachChunk = (
   const ring = new OutputRing(Number.POSITIVE_INFINITY, { changed: () => {}, makeRoom: () => {}, dropped: () => {} })
   ring.restore({ content, dropped: [], firstDroppedSeq: null, lastDroppedSeq: 0, lastSeq: 0 }, reader)
   const chunks: Array<OutputChunk> = []
-  ring.collect(0, Number.POSITIVE_INFINITY, chunks)
+  ring.collect(0, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, chunks)
   for (const { seq, stream, chunk } of chunks) use(seq, stream, chunk)
 }
 
 /**
  * One ring of bytes, one of chunks: a million chunks of one byte cost 13 bytes each, and an idle process costs nothing.
- * Both rings grow by doubling.
+ * Both rings grow by doubling. A reader finds its place without a walk through all chunks.
  */
 export class OutputRing {
   // Shared by all processes without output.
@@ -61,7 +64,8 @@ export class OutputRing {
     bytes: Buffer.alloc(0),
     seqs: new Float64Array(0),
     lengths: new Uint32Array(0),
-    kinds: new Uint8Array(0)
+    kinds: new Uint8Array(0),
+    notes: new Float64Array(0)
   }
 
   private bytes: Buffer = OutputRing.empty.bytes
@@ -70,6 +74,10 @@ export class OutputRing {
   private seqs = OutputRing.empty.seqs
   private lengths = OutputRing.empty.lengths
   private kinds = OutputRing.empty.kinds
+  /** The number of bytes before the chunk of every `slotsPerNote`th slot, dropped ones included. */
+  private notes = OutputRing.empty.notes
+  /** The number of bytes before the first chunk, in the same count. */
+  private passed = 0
   private first = 0
   private count = 0
   /** Dropped bytes by stream; most processes drop none. */
@@ -126,22 +134,23 @@ export class OutputRing {
     this.seqs[slot] = seq
     this.lengths[slot] = bytes.length
     this.kinds[slot] = streams.indexOf(stream)
+    if (slot % slotsPerNote === 0) this.notes[slot / slotsPerNote] = this.passed + this.size
     this.count++
     this.size += bytes.length
     this.budget.changed(bytes.length)
   }
 
   /**
-   * Adds the chunks after a cursor to `chunks`, up to `maxBytes` in total; the first one of any size. Returns whether
-   * `maxBytes` held one back.
+   * Adds the chunks after a cursor to `chunks`, up to `maxBytes` and `maxChunks` in total; the first one of any size.
+   * Returns whether one was held back.
    */
-  collect(afterSeq: number, maxBytes: number, chunks: Array<OutputChunk>): boolean {
+  collect(afterSeq: number, maxBytes: number, maxChunks: number, chunks: Array<OutputChunk>): boolean {
     let total = chunks.reduce((sum, { chunk }) => sum + chunk.length, 0)
     let { index, offset } = this.find(afterSeq)
     for (; index < this.count; index++) {
       const slot = (this.first + index) % this.seqs.length
       const length = this.lengths[slot] ?? 0
-      if (chunks.length > 0 && total + length > maxBytes) return true
+      if (chunks.length >= maxChunks || (chunks.length > 0 && total + length > maxBytes)) return true
       chunks.push({
         seq: this.seqs[slot] ?? 0,
         stream: streams[this.kinds[slot] ?? 0] ?? "stdout",
@@ -235,6 +244,7 @@ export class OutputRing {
     this.size = content.size
     this.first = content.first
     this.count = content.count
+    this.takeNotes()
     this.budget.changed(content.size)
   }
 
@@ -268,6 +278,7 @@ export class OutputRing {
     this.count--
     this.head = (this.head + length) % this.bytes.length
     this.size -= length
+    this.passed += length
     this.budget.changed(-length)
   }
 
@@ -284,20 +295,45 @@ export class OutputRing {
     this.seqs = OutputRing.empty.seqs
     this.lengths = OutputRing.empty.lengths
     this.kinds = OutputRing.empty.kinds
+    this.notes = OutputRing.empty.notes
     this.head = this.size = this.first = this.count = 0
   }
 
-  /** The first chunk after a cursor: its index, and its offset from `head`. Most readers are near the end. */
+  /** The first chunk after a cursor: its index, and its offset from `head`. */
   private find(afterSeq: number): { index: number; offset: number } {
-    let index = this.count
-    let offset = this.size
-    while (index > 0) {
-      const slot = (this.first + index - 1) % this.seqs.length
-      if ((this.seqs[slot] ?? 0) <= afterSeq) break
-      index--
-      offset -= this.lengths[slot] ?? 0
+    const seqAt = (index: number) => this.seqs[(this.first + index) % this.seqs.length] ?? 0
+    let index = 0
+    let end = this.count
+    // Most readers are at the end.
+    if (end > 0 && seqAt(end - 1) <= afterSeq) index = end
+    while (index < end) {
+      const middle = (index + end) >>> 1
+      if (seqAt(middle) <= afterSeq) index = middle + 1
+      else end = middle
     }
-    return { index, offset }
+    return { index, offset: index === this.count ? this.size : this.offsetOf(index) }
+  }
+
+  /** The offset of a chunk from `head`: that of the note before it, and the lengths since. */
+  private offsetOf(index: number): number {
+    const slot = (this.first + index) % this.seqs.length
+    const since = slot % slotsPerNote
+    // The note may lie before the first chunk: then it is old, or that of a new chunk in the same part of the ring.
+    let at = Math.max(0, index - since)
+    let offset = index < since ? 0 : (this.notes[(slot - since) / slotsPerNote] ?? 0) - this.passed
+    for (; at < index; at++) offset += this.lengths[(this.first + at) % this.seqs.length] ?? 0
+    return offset
+  }
+
+  /** Makes all notes anew: the chunks are in other slots. */
+  private takeNotes(): void {
+    this.notes = new Float64Array(Math.ceil(this.seqs.length / slotsPerNote))
+    let offset = this.passed
+    for (let index = 0; index < this.count; index++) {
+      const slot = (this.first + index) % this.seqs.length
+      if (slot % slotsPerNote === 0) this.notes[slot / slotsPerNote] = offset
+      offset += this.lengths[slot] ?? 0
+    }
   }
 
   private copy(offset: number, length: number): Buffer {
@@ -324,6 +360,7 @@ export class OutputRing {
       this.lengths = unroll(this.lengths, this.first, new Uint32Array(capacity))
       this.kinds = unroll(this.kinds, this.first, new Uint8Array(capacity))
       this.first = 0
+      this.takeNotes()
     }
   }
 }

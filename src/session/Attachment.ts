@@ -27,6 +27,9 @@ const maxRestarts = 64
 /** How much output is taken at a time, in bytes. */
 const batchBytes = 65536
 
+/** How many chunks are taken at a time: small ones fill the connection before they are this many bytes. */
+const batchChunks = 256
+
 /** What the viewers of one process share. */
 export interface Group {
   readonly process: ManagedProcess
@@ -185,7 +188,7 @@ export class Attachment {
     const gap = retained.gap()
     const isLost = gap !== undefined && this.cursor < gap.throughSeq
     if (isLost && this.cursor >= gap.fromSeq - 1) return this.skip()
-    const { chunks } = retained.select(this.cursor, batchBytes)
+    const { chunks } = retained.select(this.cursor, batchBytes, batchChunks)
     const reached = isLost ? chunks.filter(({ seq }) => seq < gap.fromSeq) : chunks
     for (const { seq, stream, chunk } of reached) {
       if (this.window.isFull || !this.canSend()) return false

@@ -10,7 +10,6 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
-import * as FiberId from "effect/FiberId"
 import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -45,7 +44,9 @@ const decodeAttachmentAcknowledgement = Schema.decodeUnknownEither(AttachmentAck
 const serveIn = (peer: Peer, scope: Scope.Scope) =>
   Effect.gen(function* () {
     const { handshakeTimeoutMs, concurrentRequests } = yield* SessionLimits
-    const { requestBudget } = yield* SessionRegistry
+    const { requestBudget, handshakes } = yield* SessionRegistry
+    /** The handshake is complete, or the connection has ended: the deadline for it is over. */
+    let shaken = () => {}
     let ending: Ending | undefined
     let ended = () => {}
     const outbox = Outbox.make(peer, () => onSpace())
@@ -76,6 +77,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         sinkOf: (frames, capabilities) => Sink.toPeer(outbox, frames, () => capabilities().binaryOutput === true),
         notifierOf: (capabilities, { frames }) => new Notifier.PeerNotifier(outbox, capabilities, frames),
         onEnd: () => {
+          shaken()
           if (ending === undefined) peer.close(shuttingDown)
           outbox.stop()
           const { code, reason } = ending ?? { code: 1001, reason: "" }
@@ -128,8 +130,7 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
         return end({ code: 1002, reason: "received `initialized` notification before `initialize`" })
       }
       if (confirmed === "repeated") return
-      deadline?.unsafeInterruptAsFork(FiberId.none)
-      deadline = undefined
+      shaken()
     }
 
     /** Handles acknowledgements. One that is malformed, or that was not expected, ends the connection. */
@@ -213,11 +214,11 @@ const serveIn = (peer: Peer, scope: Scope.Scope) =>
     )
 
     // A peer that never completes the handshake must not hold a connection forever.
-    let deadline = peer.resumable
-      ? yield* Effect.sync(() => {
-          end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
-        }).pipe(Effect.delay(handshakeTimeoutMs), Effect.interruptible, Effect.forkIn(scope))
-      : undefined
+    if (peer.resumable) {
+      shaken = yield* handshakes.set(() =>
+        end({ code: 1008, reason: `no \`initialized\` within handshakeTimeoutMs (${handshakeTimeoutMs})` })
+      )
+    }
 
     if (peer.grant.expiresAtMs !== undefined) {
       const endExpired = Effect.sync(() => {

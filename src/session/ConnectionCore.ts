@@ -9,9 +9,11 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { HttpLimits } from "../http/HttpLimits.js"
+import * as Verbose from "../internal/Verbose.js"
 import type { Capabilities } from "../protocol/ExecApi.js"
 import { type Failure, SessionEnding } from "../protocol/Failure.js"
 import type { ProcessId } from "../protocol/Ids.js"
@@ -112,7 +114,7 @@ export const make = (
     }
     let notifier: Notifier | undefined
     let leaving = false
-    const released = yield* Deferred.make<void>()
+    const released = Deferred.unsafeMake<void>(FiberId.none)
 
     // A token for one session or process has a session only to reach that one.
     const resumable = options.resumable && grant.scope === undefined
@@ -134,11 +136,11 @@ export const make = (
           Effect.zipRight(detached),
           Effect.zipRight(Deferred.succeed(released, undefined)),
           Effect.tap(() => registry.connections.delete(open)),
-          Effect.zipRight(Effect.annotateLogs(Effect.logDebug("connection.ended"), { ...client, ...told }))
+          Effect.zipRight(Verbose.debug("connection.ended", () => ({ ...client, ...told })))
         )
       })
     )
-    yield* Effect.annotateLogs(Effect.logDebug("connection.opened"), client)
+    yield* Verbose.debug("connection.opened", () => client)
 
     // Added before the dispatcher's finalizer, so that requests are interrupted first.
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)

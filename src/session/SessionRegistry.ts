@@ -14,9 +14,11 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { CannotFreeze } from "../internal/CannotFreeze.js"
+import { Deadlines } from "../internal/Deadlines.js"
 import type { ImageReader, ImageWriter } from "../internal/Image.js"
 import * as Monotonic from "../internal/Monotonic.js"
 import { maxTimerMs } from "../internal/Timer.js"
+import * as Verbose from "../internal/Verbose.js"
 import { ProcessSupervisor, type Supervisor } from "../process/ProcessSupervisor.js"
 import { Waiters } from "../process/Waiters.js"
 import type { ProcessInfo, SessionInfo } from "../protocol/ExecApi.js"
@@ -36,7 +38,7 @@ import { RequestBudget } from "./RequestBudget.js"
 import { SessionEvents } from "./SessionEvents.js"
 import { SessionLimits } from "./SessionLimits.js"
 import * as SessionMetrics from "./SessionMetrics.js"
-import * as SessionPlaces from "./SessionPlaces.js"
+import { SessionPlaces } from "./SessionPlaces.js"
 import { Event, State, transition } from "./SessionState.js"
 import type { PartsState, SessionState, SessionsState } from "./SessionsState.js"
 
@@ -220,6 +222,8 @@ export interface Shape {
   readonly requestBudget: RequestBudget
   /** The connections of all clients. */
   readonly connections: Set<OpenConnection>
+  /** How long clients may take to complete the handshake. */
+  readonly handshakes: Deadlines
   /** Makes sessions whose connections end wait at least this long to be resumed, in milliseconds. */
   readonly waitAtLeast: (ms: number) => void
   /** Stops creating sessions, and stops ending those of lost connections: `end` will. */
@@ -295,6 +299,7 @@ const make = Effect.gen(function* () {
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const byHandle = new Map<string, Session>()
   const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
+  const places = new SessionPlaces<Session>()
   const connections = new Set<OpenConnection>()
   let leastTtlMs = 0
   const parts: Array<{
@@ -317,7 +322,7 @@ const make = Effect.gen(function* () {
       audit.write(session.who, entry)
       const { event, ...why } = entry
       if (event !== "session.end") console.tell(() => ({ type: event, session: session.handle }))
-      return Effect.logDebug(event).pipe(Effect.annotateLogs({ ...session.who, ...why }))
+      return Verbose.debug(event, () => ({ ...session.who, ...why }))
     })
 
   /** A session that is resumed or has ended does not wait for its expiry: it would be kept until then. */
@@ -325,6 +330,7 @@ const make = Effect.gen(function* () {
     Effect.suspend(() => {
       const expiry = expiries.get(session)
       expiries.delete(session)
+      places.attach(session)
       return expiry === undefined ? Effect.void : Fiber.interruptFork(expiry)
     })
 
@@ -334,6 +340,7 @@ const make = Effect.gen(function* () {
       if (entry === undefined || !session.advance(Event.Ended())) return Effect.succeed([])
       sessions.delete(session.id)
       byHandle.delete(session.handle)
+      places.leave(session)
       ends++
       return forgetExpiry(session).pipe(
         Effect.zipRight(tell(session, { event: "session.ended", reason })),
@@ -396,8 +403,7 @@ const make = Effect.gen(function* () {
   const makePlace = (subject: string) =>
     Effect.suspend(() => {
       if (sessions.size < limits.maxSessions || ending) return Effect.void
-      const subjects = list().map((session) => session.subject)
-      const found = SessionPlaces.displaced(expiries.keys(), subjects, subject)
+      const found = places.displaced(subject)
       if (found === undefined) return Effect.void
       // Clients must not be able to fill the log.
       const log = isFull ? Effect.logDebug : Effect.logWarning
@@ -433,6 +439,7 @@ const make = Effect.gen(function* () {
       events.session = session
       sessions.set(session.id, { session, scope: sessionScope })
       byHandle.set(session.handle, session)
+      places.take(session)
       return session
     })
 
@@ -505,6 +512,7 @@ const make = Effect.gen(function* () {
   const expireLater = (session: Session, ms: number) =>
     Effect.gen(function* () {
       session.expiresIn(ms, clock)
+      places.detach(session)
       expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session, ms)), scope))
     })
 
@@ -591,7 +599,7 @@ const make = Effect.gen(function* () {
         session.tag === "Detached" && !expiries.has(session) ? Effect.zipRight(told, goOnWaiting) : Effect.void
       )
       const told = frozen.attached && frozen.resumable ? tell(session, { event: "session.detached" }) : Effect.void
-      return Effect.zipRight(goOn, waits)
+      return { leftMs, goOn: Effect.zipRight(goOn, waits) }
     })
 
   const adopt: Shape["adopt"] = (state, reader) =>
@@ -599,10 +607,10 @@ const make = Effect.gen(function* () {
       const { handover } = supervisors
       const elapsedMs = Math.max(0, Monotonic.ofMachine() - state.frozenAtMs)
       if (state.spawner !== undefined) handover?.restore(state.spawner)
-      begins = [
-        ...(yield* Effect.forEach(state.sessions, (frozen) => adoptOne(frozen, reader, elapsedMs))),
-        Effect.sync(() => handover?.begin())
-      ]
+      const adopted = yield* Effect.forEach(state.sessions, (frozen) => adoptOne(frozen, reader, elapsedMs))
+      // They wait in the order in which they expire.
+      adopted.sort((a, b) => Number(a.leftMs > b.leftMs) - Number(a.leftMs < b.leftMs))
+      begins = [...adopted.map(({ goOn }) => goOn), Effect.sync(() => handover?.begin())]
       for (const part of parts) part.adopt(state.parts)
       begins = [...begins, ...parts.map((part) => Effect.sync(part.begin))]
     }).pipe(Effect.uninterruptible)
@@ -626,6 +634,7 @@ const make = Effect.gen(function* () {
     frames,
     requestBudget: new RequestBudget(limits.requestBytesTotal),
     connections,
+    handshakes: yield* Deadlines.make(limits.handshakeTimeoutMs, scope),
     waitAtLeast: (ms) => {
       leastTtlMs = ms
     },

@@ -127,10 +127,14 @@ const indexOf = <E extends Entry>(entries: ReadonlyArray<E>): Index<E> => {
 export const membersOf = <E extends Entry>(leader: Root, entries: ReadonlyArray<E>): ReadonlyMap<number, E> => {
   const { byPid, byParent, byGroup, bySession } = indexOf(entries)
   const members = new Map<number, E>()
-  const add = (entry: E) => {
-    if (members.has(entry.pid) || entry.zombie) return
-    members.set(entry.pid, entry)
-    for (const child of byParent.get(entry.pid) ?? []) add(child)
+  const add = (root: E) => {
+    // Not a recursion: a chain of processes may be deeper than the stack.
+    const found = [root]
+    for (let entry = found.pop(); entry !== undefined; entry = found.pop()) {
+      if (members.has(entry.pid) || entry.zombie) continue
+      members.set(entry.pid, entry)
+      for (const child of byParent.get(entry.pid) ?? []) found.push(child)
+    }
   }
   for (const { pid, startTime } of leader.strays ?? []) {
     const stray = byPid.get(pid)

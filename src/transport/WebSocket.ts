@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { WebSocket, WebSocketServer } from "ws"
 import { Handover } from "../internal/Handover.js"
+import * as Immediate from "../internal/Immediate.js"
 import { timerMs } from "../internal/Timer.js"
 import * as Access from "../session/Access.js"
 import * as Grant from "../session/Grant.js"
@@ -151,13 +152,13 @@ export const layer = (
 
       /** Admits a request with this grant. Without a token, it must come from the server's own user. */
       const allow = (request: IncomingMessage, grant: Grant.Grant): Effect.Effect<Client, Status> =>
-        Effect.suspend(() => {
+        Immediate.make((): Effect.Effect<Client, Status> => {
           const owner = SocketOwner.of(request.socket)
-          if (!isOpen || grant.id !== Grant.anonymous.id) return Effect.succeed({ owner, grant })
+          if (!isOpen || grant.id !== Grant.anonymous.id) return Exit.succeed({ owner, grant })
           // The client has left meanwhile: nobody is refused, and the log is not told.
-          if (request.socket.destroyed) return Effect.fail(403 as const)
+          if (request.socket.destroyed) return Exit.fail(403 as const)
           const why = localRefusal(request, owner)
-          if (why === undefined) return Effect.succeed({ owner, grant: Grant.ofOwner(owner) })
+          if (why === undefined) return Exit.succeed({ owner, grant: Grant.ofOwner(owner) })
           return Effect.zipRight(logRefusal(nameOf(request), why), Effect.fail(403 as const))
         })
 
@@ -202,16 +203,31 @@ export const layer = (
       }
 
       /** Authenticates a request. Fails with the status of the answer. */
-      const authenticated = (request: IncomingMessage): Effect.Effect<Client, Status> => {
+      const authenticated = (request: IncomingMessage): Effect.Effect<Client, Status> =>
+        Immediate.make(() => {
+          const authorization = BearerProtocol.authorizationOf(request.headers)
+          const granted = Immediate.attempt(Immediate.make(() => authenticate(authorization)))
+          // Most authenticators answer at once.
+          return Immediate.hasEnded(granted) && Exit.isSuccess(granted) && isEnough(request, granted.value)
+            ? allow(request, granted.value)
+            : decided(request, authorization, granted)
+        })
+
+      /** Whether a request may be admitted with this grant. */
+      const isEnough = (request: IncomingMessage, { id }: Grant.Grant) =>
+        id !== Grant.anonymous.id || !needsToken(request)
+
+      /** Waits for the answer of the authenticator, and admits a request or says why not. */
+      const decided = (
+        request: IncomingMessage,
+        authorization: string | undefined,
+        granted: Effect.Effect<Grant.Grant, Unauthorized>
+      ): Effect.Effect<Client, Status> => {
         const name = nameOf(request)
-        const authorization = BearerProtocol.authorizationOf(request.headers)
-        return Effect.suspend(() => {
-          const grant = authenticate(authorization)
-          // Most authenticators answer at once. A timeout takes three fibers.
-          return Exit.isExit(grant) ? grant : Effect.timeoutFail(grant, tooLate)
-        }).pipe(
+        // A timeout takes three fibers.
+        return (Exit.isExit(granted) ? granted : Effect.timeoutFail(granted, tooLate)).pipe(
           Effect.filterOrFail(
-            ({ id }) => id !== Grant.anonymous.id || !needsToken(request),
+            (grant) => isEnough(request, grant),
             () => new Unauthorized({ message: "the web console needs a token" })
           ),
           Effect.catchAllCause((cause) =>
@@ -228,7 +244,7 @@ export const layer = (
       /** Fails with a status if a request is answered without regard to its path. */
       const verdict = (request: IncomingMessage): Effect.Effect<Client, Status> => {
         const status = early(request)
-        return status === undefined ? authenticated(request) : Effect.fail(status)
+        return status === undefined ? authenticated(request) : Exit.fail(status)
       }
 
       /** Answers a request for the web console's files, which everybody may have. */
@@ -345,7 +361,10 @@ export const layer = (
         destroyOnError(socket)
         const onRefused = (status: Status) => refuse(socket, status)
         const onAllowed = (client: Client) => upgrade(request, socket, head, client)
-        fork(Effect.match(verdict(request), { onFailure: onRefused, onSuccess: onAllowed }))
+        // Without a fiber, if nothing has to be waited for.
+        const upgraded = Immediate.attempt(Immediate.map(verdict(request), onAllowed))
+        if (Immediate.hasEnded(upgraded) && Exit.isSuccess(upgraded)) return
+        fork(Effect.match(upgraded, { onFailure: onRefused, onSuccess: () => {} }))
       })
 
       const run = <R>(serve: (peer: Peer) => Effect.Effect<void, never, R>) =>

@@ -279,6 +279,68 @@ describe("one process", () => {
   )
 })
 
+describe("the place of a reader", () => {
+  for (const [retain, buffer] of [
+    ["tail", OutputBuffer.layer],
+    ["head-tail", OutputBuffer.layerHeadTail]
+  ] as const) {
+    for (let seed = 301; seed <= 304; seed++) {
+      const draw = random(seed)
+      const below = (n: number) => Math.floor(draw() * n)
+      const limit = 500 + below(3000)
+      testOf(buffer)(`is found after any number (${retain}, ${limit} bytes, seed ${seed})`, limit, 1e9, (make) =>
+        Effect.gen(function* () {
+          const output = yield* make
+          // Some numbers are missing: events that are not output have them.
+          for (let seq = 1, n = 1; n <= 2000; n++, seq += 1 + below(3)) {
+            output.append(seq, "stdout", fill(1 + below(12), n % 251))
+            if (n % 97 !== 0) continue
+            const { chunks } = output.select(0, everything)
+            for (let i = 0; i < 20; i++) {
+              const after = below(seq + 2)
+              const rest = chunks.filter((chunk) => chunk.seq > after)
+              const maxChunks = 1 + below(100)
+              assert.deepStrictEqual(output.select(after, everything, maxChunks), {
+                chunks: rest.slice(0, maxChunks),
+                cut: rest.length > maxChunks
+              })
+              const size = rest.reduce((sum, { chunk }) => sum + chunk.length, 0)
+              assert.strictEqual(output.bytesAfter(after), size)
+            }
+          }
+        })
+      )
+    }
+  }
+
+  it.effect("is found without a walk through all chunks", () =>
+    Effect.gen(function* () {
+      const { make } = yield* OutputBuffer
+      /** How long it takes to read so many chunks in pages, in milliseconds: the best of some. */
+      const paging = Effect.fn(function* (count: number) {
+        const output = yield* make
+        for (let seq = 1; seq <= count; seq++) output.append(seq, "stdout", fill(1, seq % 251))
+        let best = Number.POSITIVE_INFINITY
+        for (let run = 0; run < 3; run++) {
+          const startedAt = performance.now()
+          let seen = 0
+          for (let after = 0; after < count; after += 10) {
+            seen += output.select(after, 10).chunks.length
+            output.bytesAfter(after)
+          }
+          assert.strictEqual(seen, count)
+          best = Math.min(best, performance.now() - startedAt)
+        }
+        return best
+      })
+      const small = yield* paging(10_000)
+      const large = yield* paging(160_000)
+      // 16 times as many; a walk makes it 256 times as slow.
+      assert.isBelow(large / small, 100)
+    }).pipe(Effect.provide(layer(1e6, 1e6, OutputBuffer.layer)))
+  )
+})
+
 describe("the beginning and the end of one process", () => {
   testHeadTail("are kept whole while everything fits", 10, 1000, (make) =>
     Effect.gen(function* () {

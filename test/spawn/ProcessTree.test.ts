@@ -48,6 +48,12 @@ describe("membersOf", () => {
     assert.deepStrictEqual(members(self, ...children), [100, 101, 102, 103])
   })
 
+  it("a chain of processes that is deeper than the stack", () => {
+    const pids = Array.from({ length: 50_000 }, (_, depth) => 100 + depth)
+    const chain = pids.slice(1).map((pid) => entry(pid, pid - 1, pid, pid))
+    assert.deepStrictEqual(members(self, ...chain), pids)
+  })
+
   it("its group and its session after their parents are gone, and what descends from them", () => {
     const orphans = [entry(101, 1, 100, 100), entry(102, 1, 102, 100), entry(103, 102, 103, 103)]
     assert.deepStrictEqual(members(init, ...orphans), [101, 102, 103])
