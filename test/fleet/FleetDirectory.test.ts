@@ -149,6 +149,23 @@ layer(directory, { timeout: 60_000 })("FleetDirectory", (it) => {
   )
 
   test(
+    "the clock of the database is set back: leases take as long as they should all the same",
+    Effect.gen(function* () {
+      const { register, renew, lose, hosts } = yield* FleetDirectory
+      const { epoch } = yield* register(host("h", "one"), "g1")
+      yield* renew(gateway("g1"), [])
+      yield* pass(-3_600_000)
+      yield* renew(gateway("g1"), [{ id: "h", epoch }])
+      assert.isAtMost((yield* hosts)[0]?.leaseMs ?? 0, leaseMs)
+      yield* pass(leaseMs - 2000)
+      yield* renew(gateway("g1"), [])
+      assert.deepEqual(yield* lose("g1"), [])
+      yield* pass(4000)
+      assert.deepEqual(yield* lose("g1"), ["h"])
+    })
+  )
+
+  test(
     "a host that says goodbye is lost at once, and a renewal that was on its way does not bring it back",
     Effect.gen(function* () {
       const { register, renew, leave } = yield* FleetDirectory
