@@ -4,8 +4,8 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Monotonic from "../internal/Monotonic.js"
 
 /** The lease of one host. */
 export interface HostLease {
@@ -28,16 +28,16 @@ const lookMs = 250
  */
 export const make = (initialMs: number): HostLease => {
   let leaseMs = initialMs
-  let heardAt: bigint | undefined
-  const isLapsed = (now: bigint) => heardAt !== undefined && Number(now - heardAt) > leaseMs * 1_000_000
+  let heardAt: number | undefined
+  const isLapsed = (now: number) => heardAt !== undefined && now - heardAt > leaseMs
   return {
-    heard: Effect.map(Clock.currentTimeNanos, (now) => {
+    heard: Effect.map(Monotonic.now, (now) => {
       // A process that was stopped for longer finds what was sent to it before.
       if (isLapsed(now)) return false
       heardAt = now
       return true
     }),
-    lapsed: Effect.zipRight(Effect.sleep(lookMs), Clock.currentTimeNanos).pipe(
+    lapsed: Effect.zipRight(Effect.sleep(lookMs), Monotonic.now).pipe(
       Effect.repeat({ until: isLapsed }),
       Effect.asVoid
     ),

@@ -45,7 +45,8 @@ it.effect("setting the machine's clock neither ends nor prolongs it", () =>
     const clock = yield* Effect.clock
     const shifted: Clock.Clock = Object.create(clock, {
       unsafeCurrentTimeMillis: { value: () => clock.unsafeCurrentTimeMillis() + offsetMs },
-      currentTimeMillis: { value: Effect.map(clock.currentTimeMillis, (now) => now + offsetMs) }
+      currentTimeMillis: { value: Effect.map(clock.currentTimeMillis, (now) => now + offsetMs) },
+      unsafeCurrentTimeNanos: { value: () => clock.unsafeCurrentTimeNanos() }
     })
     const fiber = yield* Effect.fork(Effect.withClock(lapsed, shifted))
     assert.isTrue(yield* Effect.withClock(heard, shifted))
