@@ -210,10 +210,11 @@ const make = ({ leaseMs, quota }: Options) =>
         )
       )
 
-    const report: Shape["report"] = (host, epoch, sessions, ended) =>
+    const report: Shape["report"] = (host, epoch, sessions, ended, number) =>
       Effect.asVoid(
         asked(
-          sql`select fleet_report(${host}, ${epoch}, ${json(sessions)}::jsonb, fleet_labels(${json(ended)}::jsonb))`
+          sql`select fleet_report(${host}, ${epoch}, ${json(sessions)}::jsonb, fleet_labels(${json(ended)}::jsonb),
+            ${number ?? null}::bigint)`
         )
       )
 
