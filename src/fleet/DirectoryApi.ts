@@ -122,12 +122,16 @@ export interface Shape {
     gateway: string,
     keepMs: number
   ) => Asked<void>
-  /** Takes over what a host says about its sessions, and about those that have ended. */
+  /**
+   * Takes over what a host says about its sessions, and about those that have ended. A session that the report lacks has
+   * ended as well, unless it is new, or a report with a greater number of the same epoch has come before.
+   */
   readonly report: (
     host: string,
     epoch: number,
     sessions: ReadonlyArray<ReportedSession>,
-    ended: ReadonlyArray<string>
+    ended: ReadonlyArray<string>,
+    number?: number
   ) => Asked<void>
   /** Joins those who wait for a host; the row lapses after `ms` milliseconds unless `stay` renews it. */
   readonly wait: (subject: string, labels: ReadonlyArray<string>, ms: number) => Asked<number>

@@ -207,12 +207,60 @@ const functions = [
   $$`
 ]
 
+/** The host numbers its reports: a late one, as of a gateway that was frozen, does not end what is younger than it. */
+const numberedReports = [
+  // The number of the newest report in this epoch.
+  "alter table fleet_host add column reported bigint not null default 0",
+
+  `create or replace function fleet_lose(ids text[], why text) returns void language plpgsql as $$
+    begin
+      perform fleet_end(array(select key from fleet_session where host = any(ids)
+        and state in ('placing', 'attached', 'detached')), 'lost', why);
+      update fleet_host set epoch = epoch + 1, incarnation = null, used = 0, reported = 0 where id = any(ids);
+      perform pg_notify('${channel}', 'host');
+    end
+  $$`,
+
+  // As before; of a numbered report that is not newer than the newest, it does not matter what it lacks.
+  `create function fleet_report(of_host text, of_epoch int, sessions jsonb, over text[], number bigint) returns void
+    language plpgsql as $$
+    declare is_newest boolean;
+    begin
+      select number is null or number > reported into is_newest
+        from fleet_host where id = of_host and epoch = of_epoch for update;
+      if not found then return; end if;
+      update fleet_host set reported = number where id = of_host and number > reported;
+      update fleet_session s
+        set state = m.state, gateway = coalesce(m.gateway, s.gateway), attach = m.attach, until = null,
+          idle = coalesce(m.idle, false), changed_at = clock_timestamp()
+        from jsonb_to_recordset(sessions) as m(id text, attach int, state text, gateway text, idle boolean)
+        where s.host = of_host and s.epoch = of_epoch and s.inner_id = m.id
+          and (s.attach < m.attach or (is_newest and s.attach = m.attach and s.idle <> coalesce(m.idle, false)))
+          and s.state in ('attached', 'detached') and m.state in ('attached', 'detached');
+      -- The newest report may be older than a session that it lacks, too.
+      perform fleet_end(array(select key from fleet_session s
+        where s.host = of_host and s.epoch = of_epoch and s.state in ('attached', 'detached')
+          and (s.inner_id = any(over)
+            or (is_newest and s.made_at < clock_timestamp() - interval '15 s'
+              and not exists (select from jsonb_to_recordset(sessions) as m(id text) where m.id = s.inner_id)))),
+        'ended', 'its host has ended it');
+    end
+  $$`,
+
+  // For gateways of the version before, on the same database.
+  `create or replace function fleet_report(of_host text, of_epoch int, sessions jsonb, over text[]) returns void
+    language sql as $$
+    select fleet_report(of_host, of_epoch, sessions, over, null)
+  $$`
+]
+
 const statements = (texts: ReadonlyArray<string>) =>
   Effect.flatMap(SqlClient, (sql) => Effect.forEach(texts, (text) => sql.unsafe(text), { discard: true }))
 
 const loader = Migrator.fromRecord({
   "0001_tables": statements(tables),
-  "0002_functions": statements(functions)
+  "0002_functions": statements(functions),
+  "0003_numbered_reports": statements(numberedReports)
 })
 
 /**

@@ -117,14 +117,17 @@ const make = ({ leaseMs, quota }: Options) =>
           ids,
           sql`with mine as (select * from jsonb_to_recordset(${json(hosts)}::jsonb) as m(id text, epoch int)),
             due as (select h.id from fleet_host h join mine on mine.id = h.id and mine.epoch = h.epoch
-              where h.incarnation is not null and h.lease_until < clock_timestamp() + ${lease} - ${fresh}
+              -- Longer than a lease: the database's clock was set back.
+              where h.incarnation is not null
+                and h.lease_until not between clock_timestamp() + ${lease} - ${fresh} and clock_timestamp() + ${lease}
               order by h.id for update of h),
             renewed as (update fleet_host h set lease_until = clock_timestamp() + ${lease}, gateway = ${id}
               from due where h.id = due.id and h.incarnation is not null),
             self as (insert into fleet_gateway as g (id, url, version, lease_until)
               values (${id}, ${url ?? null}, ${version}, clock_timestamp() + ${lease})
               on conflict (id) do update set lease_until = excluded.lease_until, url = excluded.url,
-                since = case when g.lease_until < clock_timestamp() then clock_timestamp() else g.since end)
+                since = case when g.lease_until < clock_timestamp() or g.since > clock_timestamp()
+                  then clock_timestamp() else g.since end)
             select mine.id from mine left join fleet_host h on h.id = mine.id
               where h.id is null or h.epoch <> mine.epoch or h.incarnation is null`
         )
@@ -207,10 +210,11 @@ const make = ({ leaseMs, quota }: Options) =>
         )
       )
 
-    const report: Shape["report"] = (host, epoch, sessions, ended) =>
+    const report: Shape["report"] = (host, epoch, sessions, ended, number) =>
       Effect.asVoid(
         asked(
-          sql`select fleet_report(${host}, ${epoch}, ${json(sessions)}::jsonb, fleet_labels(${json(ended)}::jsonb))`
+          sql`select fleet_report(${host}, ${epoch}, ${json(sessions)}::jsonb, fleet_labels(${json(ended)}::jsonb),
+            ${number ?? null}::bigint)`
         )
       )
 

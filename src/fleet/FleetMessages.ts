@@ -39,6 +39,8 @@ export const ToGateway = Schema.Union(
   notification("fleet/undialled", { ticket: Schema.String, message: Schema.String }),
   /** All sessions, and those that ended a short time ago. */
   notification("fleet/sessions", {
+    /** Counts the reports of this process, the same for all gateways. */
+    number: Schema.optional(count),
     sessions: Schema.Array(
       Schema.Struct({
         id: Schema.String,

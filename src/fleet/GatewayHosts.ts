@@ -156,7 +156,8 @@ export const make = (gateway: string, leaseMs: number, ownUrl: () => string | un
         dialBack,
         streams,
         peers: () => peers,
-        onReport: ({ sessions, ended }) => fork(asked(directory.report(host.id, host.epoch, sessions, ended))),
+        onReport: ({ sessions, ended, number }) =>
+          fork(asked(directory.report(host.id, host.epoch, sessions, ended, number))),
         onLeave: () => {
           FleetMetrics.lost("left", 1)
           fork(Effect.zipRight(asked(directory.leave(host.id, host.epoch)), readHosts))

@@ -4,8 +4,8 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Monotonic from "../internal/Monotonic.js"
 
 /** The lease of one host. */
 export interface HostLease {
@@ -22,19 +22,22 @@ export interface HostLease {
 /** How often the clock is looked at, in milliseconds: a process that was stopped notices soon after. */
 const lookMs = 250
 
-/** A lease that has not begun. */
+/**
+ * A lease that has not begun. Its time is monotonic: setting the machine's clock changes nothing. While the whole machine
+ * sleeps it may stand still; then the fleet tells of the loss when the host connects again.
+ */
 export const make = (initialMs: number): HostLease => {
   let leaseMs = initialMs
   let heardAt: number | undefined
   const isLapsed = (now: number) => heardAt !== undefined && now - heardAt > leaseMs
   return {
-    heard: Effect.map(Clock.currentTimeMillis, (now) => {
+    heard: Effect.map(Monotonic.now, (now) => {
       // A process that was stopped for longer finds what was sent to it before.
       if (isLapsed(now)) return false
       heardAt = now
       return true
     }),
-    lapsed: Effect.zipRight(Effect.sleep(lookMs), Clock.currentTimeMillis).pipe(
+    lapsed: Effect.zipRight(Effect.sleep(lookMs), Monotonic.now).pipe(
       Effect.repeat({ until: isLapsed }),
       Effect.asVoid
     ),

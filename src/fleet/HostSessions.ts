@@ -1,5 +1,6 @@
 /**
- * What a host tells the fleet of its sessions: each change has a number, so that a late report changes nothing.
+ * What a host tells the fleet of its sessions: each change has a number, and each report, so that a late one changes
+ * nothing.
  *
  * @since 0.1.0
  */
@@ -39,6 +40,7 @@ export const make = (
   const changes = new Map<string, number>()
   const ids = new Map<string, string>()
   const over = new Map<string, number>()
+  let reports = 0
 
   const onEvent = (event: { readonly type: string; readonly session: string }) => {
     if (!event.type.startsWith("session.")) return
@@ -81,7 +83,8 @@ export const make = (
         const entry = { id: session.id, attach, state, idle: isIdle(session) }
         return gateway === undefined ? entry : { ...entry, gateway }
       })
-      return { method: "fleet/sessions", params: { sessions, ended: Array.from(over.keys()) } }
+      reports++
+      return { method: "fleet/sessions", params: { number: reports, sessions, ended: Array.from(over.keys()) } }
     },
     end: (wanted, onlyIdle) => {
       const set = new Set(wanted)

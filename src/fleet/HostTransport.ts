@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { randomUUID } from "node:crypto"
-import { connect as connectTcp, type Socket } from "node:net"
+import { connect as connectTcp, isIP, type Socket } from "node:net"
 import { connect as connectTls } from "node:tls"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -102,7 +102,9 @@ const dialBack = (base: URL, ticket: string, taken: (socket: Socket) => void) =>
     const isSecure = base.protocol === "https:"
     const host = withoutBrackets(base.hostname)
     const port = Number(base.port || (isSecure ? 443 : 80))
-    const socket = isSecure ? connectTls({ host, port, servername: host }) : connectTcp({ host, port })
+    // An address is no name to ask for: RFC 6066, section 3.
+    const named = isIP(host) === 0 ? { servername: host } : {}
+    const socket = isSecure ? connectTls({ host, port, ...named }) : connectTcp({ host, port })
     const fail = (why: string) => {
       socket.destroy()
       resume(Effect.fail(why))

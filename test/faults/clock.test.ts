@@ -2,34 +2,42 @@
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { nowhere } from "../support/command.js"
+import { folder, host } from "../support/fleet.js"
 import { childrenOf, connectTo, eventually, webSocketServer } from "../support/servers.js"
+import type { TestClient } from "../support/TestClient.js"
 
 const preload = new URL("clock.mjs", import.meta.url)
 
 const hourMs = 3_600_000
 
+const env = { NODE_OPTIONS: `--import=${fileURLToPath(preload)}` }
+
+/** Sets a server's clock forward or back by an hour, and waits until it is. */
+const setter = (pid: number, client: TestClient) => {
+  let offset = 0
+  return (hours: 1 | -1) =>
+    Effect.gen(function* () {
+      offset += hours
+      process.kill(pid, hours === 1 ? "SIGUSR2" : "SIGPIPE")
+      for (let attempt = 0; ; attempt++) {
+        assert.isBelow(attempt, 100, "the clock is set")
+        const processId = `${offset}-${attempt}`
+        yield* client.start(processId, ["true"])
+        yield* client.closed(processId)
+        const { processes } = yield* client.ask("process/list")
+        const { startedAtMs } = processes[processes.length - 1]
+        if (Math.abs(startedAtMs - Date.now() - offset * hourMs) < 600_000) return
+      }
+    })
+}
+
 const shifted = (args: ReadonlyArray<string> = []) =>
   Effect.gen(function* () {
-    const server = yield* webSocketServer({ args, env: { NODE_OPTIONS: `--import=${fileURLToPath(preload)}` } })
+    const server = yield* webSocketServer({ args, env })
     const client = yield* server.connect
     yield* client.handshake()
-    let offset = 0
-    /** Sets the server's clock forward or back by an hour, and waits until it is. */
-    const set = (hours: 1 | -1) =>
-      Effect.gen(function* () {
-        offset += hours
-        process.kill(server.pid, hours === 1 ? "SIGUSR2" : "SIGPIPE")
-        for (let attempt = 0; ; attempt++) {
-          assert.isBelow(attempt, 100, "the clock is set")
-          const processId = `${offset}-${attempt}`
-          yield* client.start(processId, ["true"])
-          yield* client.closed(processId)
-          const { processes } = yield* client.ask("process/list")
-          const { startedAtMs } = processes[processes.length - 1]
-          if (Math.abs(startedAtMs - Date.now() - offset * hourMs) < 600_000) return
-        }
-      })
-    return { server, client, set }
+    return { server, client, set: setter(server.pid, client) }
   })
 
 describe("the clock jumps", () => {
@@ -63,6 +71,34 @@ describe("the clock jumps", () => {
       })
     )
   }
+
+  it.scopedLive("forward and back by an hour, at a host or its gateway: no lease lapses, and no session ends", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      const door = yield* webSocketServer({
+        args: ["--database", `file:${path}/db`, "--lease", "5s"],
+        env: { ...nowhere, ...env },
+        command: "gateway"
+      })
+      const { pid } = yield* host(door, "h1", { env })
+      const client = yield* door.connect
+      yield* client.handshake()
+      yield* client.start("kept", ["sleep", "1000"])
+      // The gateway's lease must have held for a lease: otherwise no host can be lost anyway.
+      yield* client.start("lease", ["sleep", "6"])
+      yield* client.closed("lease")
+      const set = setter(pid, client)
+      for (const direction of [1, -1] as const) {
+        yield* set(direction)
+        process.kill(door.pid, direction === 1 ? "SIGUSR2" : "SIGPIPE")
+        yield* client.start(`while ${direction}`, ["sleep", "2"])
+        yield* client.closed(`while ${direction}`)
+      }
+      assert.isUndefined(client.ending)
+      yield* client.ask("process/terminate", { processId: "kept" })
+      yield* client.closed("kept")
+    })
+  )
 
   it.scopedLive("back by an hour: a process that has long run well is restarted as often as its policy says", () =>
     Effect.gen(function* () {

@@ -149,6 +149,23 @@ layer(directory, { timeout: 60_000 })("FleetDirectory", (it) => {
   )
 
   test(
+    "the clock of the database is set back: leases take as long as they should all the same",
+    Effect.gen(function* () {
+      const { register, renew, lose, hosts } = yield* FleetDirectory
+      const { epoch } = yield* register(host("h", "one"), "g1")
+      yield* renew(gateway("g1"), [])
+      yield* pass(-3_600_000)
+      yield* renew(gateway("g1"), [{ id: "h", epoch }])
+      assert.isAtMost((yield* hosts)[0]?.leaseMs ?? 0, leaseMs)
+      yield* pass(leaseMs - 2000)
+      yield* renew(gateway("g1"), [])
+      assert.deepEqual(yield* lose("g1"), [])
+      yield* pass(4000)
+      assert.deepEqual(yield* lose("g1"), ["h"])
+    })
+  )
+
+  test(
     "a host that says goodbye is lost at once, and a renewal that was on its way does not bring it back",
     Effect.gen(function* () {
       const { register, renew, leave } = yield* FleetDirectory
@@ -190,6 +207,38 @@ layer(directory, { timeout: 60_000 })("FleetDirectory", (it) => {
       yield* pass(16_000)
       yield* report("h", epoch, [], [])
       assert.strictEqual(yield* stateOf(fresh), "ended")
+      yield* checkCounts
+    })
+  )
+
+  test(
+    "a late report ends nothing that it lacks, until the host's epoch has ended",
+    Effect.gen(function* () {
+      const { register, report, renew, lose } = yield* FleetDirectory
+      const { epoch } = yield* register(host("h", "one"), "g1")
+      const inner = yield* session("alice", "h")
+      yield* report("h", epoch, [{ id: inner, attach: 1, state: "detached", idle: true }], [], 7)
+      yield* pass(16_000)
+      yield* report("h", epoch, [], [], 6)
+      yield* report("h", epoch, [], [], 7)
+      assert.strictEqual(yield* stateOf(inner), "detached")
+      yield* report("h", epoch, [], [], 8)
+      assert.strictEqual(yield* stateOf(inner), "ended")
+      yield* renew(gateway("g1"), [{ id: "h", epoch }])
+      const ended = yield* session("alice", "h")
+      yield* report("h", epoch, [], [ended], 3)
+      assert.strictEqual(yield* stateOf(ended), "ended", "what has ended stays so")
+      yield* pass(leaseMs + 1)
+      yield* settled("g1")
+      yield* lose("g1")
+      const again = yield* register(host("h", "two"), "g1")
+      const next = yield* session("alice", "h")
+      yield* pass(16_000)
+      yield* renew(gateway("g1"), [{ id: "h", epoch: again.epoch }])
+      yield* report("h", epoch, [], [], 9)
+      assert.strictEqual(yield* stateOf(next), "attached", "of an epoch that has ended")
+      yield* report("h", again.epoch, [], [], 1)
+      assert.strictEqual(yield* stateOf(next), "ended", "another process counts anew")
       yield* checkCounts
     })
   )
@@ -352,7 +401,7 @@ layer(directory, { timeout: 60_000 })("FleetDirectory", (it) => {
       yield* Effect.all([DirectorySchema.migrate, DirectorySchema.migrate], { concurrency: 2 })
       const sql = yield* SqlClient
       const [row] = yield* sql<{ n: number }>`select count(*)::int as n from fleet_migration`
-      assert.strictEqual(row?.n, 2)
+      assert.strictEqual(row?.n, 3)
     })
   )
 

@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { selfSigned } from "../support/certificate.js"
 import { command } from "../support/command.js"
 import { databases, folder, gateway, host } from "../support/fleet.js"
 import { connectTo, eventually, rawSocket, type WsServer } from "../support/servers.js"
@@ -269,6 +270,27 @@ describe("a gateway", () => {
         again.messages.find(({ method, params }: Json) => method === "process/closed" && params.processId === "big")
       )
       assert.strictEqual(outputOf(again, "big"), "x".repeat(3_000_000))
+    }))
+
+  test("with TLS: hosts and clients that trust its certificate connect, and what it carries is whole", () =>
+    Effect.gen(function* () {
+      const path = yield* folder
+      const { cert, key } = selfSigned()
+      writeFileSync(join(path, "cert.pem"), cert)
+      writeFileSync(join(path, "key.pem"), key)
+      const door = yield* gatewayAlone(["--tls-cert", join(path, "cert.pem"), "--tls-key", join(path, "key.pem")])
+      assert.match(door.url, /^wss:/)
+      const one = yield* host(door, "h1", { env: { NODE_EXTRA_CA_CERTS: join(path, "cert.pem") } })
+      const client = yield* connectTo(door.url, { ca: cert })
+      const id = yield* sessionOf(client)
+      assert.strictEqual(yield* hostPid(client, "p"), one.pid)
+      yield* start(client, "big", "head -c 3000000 /dev/zero | tr '\\0' x")
+      yield* client.closed("big")
+      assert.strictEqual(outputOf(client, "big"), "x".repeat(3_000_000))
+      client.carrier.close()
+      const again = yield* connectTo(door.url, { ca: cert })
+      assert.strictEqual((yield* again.resume(id)).sessionId, id)
+      assert.notMatch(one.stderr(), /Warning|DEP\d/)
     }))
 
   test("garbage is answered, and ends nothing", () =>

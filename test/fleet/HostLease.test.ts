@@ -38,6 +38,29 @@ it.effect("what was sent before a long stop, and is read after it, does not rene
   })
 )
 
+it.effect("setting the machine's clock neither ends nor prolongs it", () =>
+  Effect.gen(function* () {
+    const { heard, lapsed } = HostLease.make(15_000)
+    let offsetMs = 0
+    const clock = yield* Effect.clock
+    const shifted: Clock.Clock = Object.create(clock, {
+      unsafeCurrentTimeMillis: { value: () => clock.unsafeCurrentTimeMillis() + offsetMs },
+      currentTimeMillis: { value: Effect.map(clock.currentTimeMillis, (now) => now + offsetMs) },
+      unsafeCurrentTimeNanos: { value: () => clock.unsafeCurrentTimeNanos() }
+    })
+    const fiber = yield* Effect.fork(Effect.withClock(lapsed, shifted))
+    assert.isTrue(yield* Effect.withClock(heard, shifted))
+    offsetMs = 3_600_000
+    yield* TestClock.adjust("1 second")
+    assert.isFalse(yield* isDone(fiber))
+    assert.isTrue(yield* Effect.withClock(heard, shifted))
+    offsetMs = -3_600_000
+    yield* TestClock.adjust("16 seconds")
+    assert.isTrue(yield* isDone(fiber))
+    assert.isFalse(yield* Effect.withClock(heard, shifted))
+  })
+)
+
 for (const seed of [1, 2, 3]) {
   it.effect(`a host serves at no time at which gateways may have declared it lost, seed ${seed}`, () =>
     Effect.gen(function* () {

@@ -95,6 +95,29 @@ describe.skipIf(!hasPostgres)("a fleet on PostgreSQL", () => {
       assert.isUndefined(again.ending)
     }))
 
+  test("a client that comes to the other gateway with a session that is in use is refused, and moves nothing", () =>
+    Effect.gen(function* () {
+      const { database, one, two } = yield* fleet(["h1"])
+      const first = yield* connectTo(one.url)
+      const id = yield* sessionOf(first)
+      for (const { url } of [two, one, two]) {
+        const second = yield* connectTo(url)
+        const { error }: Json = yield* second.call("initialize", { clientName: "t", resumeSessionId: id })
+        assert.deepInclude(error, { code: -32010, message: `session ${id} is already attached to another connection` })
+      }
+      assert.deepEqual(yield* first.ask("environment/status"), { status: "ready" }, "it is served on")
+      first.carrier.close()
+      const { client: again } = yield* resumed([two], id, 5000)
+      const late = yield* connectTo(one.url)
+      const { error }: Json = yield* late.call("initialize", { clientName: "t", resumeSessionId: id })
+      assert.strictEqual(error.code, -32010)
+      const rows = query(database.url, "select state, gateway from fleet_session")
+      const names = yield* query(database.url, `select id from fleet_gateway where url = '${two.url}'`)
+      yield* Effect.repeat(rows, { until: ([row]) => row?.["gateway"] === names[0]?.["id"] })
+      assert.deepEqual(yield* rows, [{ state: "attached", gateway: names[0]?.["id"] }])
+      assert.isUndefined(again.ending)
+    }))
+
   test("PostgreSQL is away for longer than a lease: nobody is lost, resumptions work, new sessions wait", () =>
     Effect.gen(function* () {
       const { database, one, two } = yield* fleet(["h1", "h2"], ["--lease", "5s", "--wait", "3s"])
