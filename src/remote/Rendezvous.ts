@@ -21,6 +21,7 @@ import * as Listener from "../transport/Listener.js"
 import type * as Tls from "../transport/Tls.js"
 import type { ListenError } from "../transport/Transport.js"
 import type { KeyDesk, Registration } from "./noise/KeyDesk.js"
+import * as NoiseFrame from "./noise/NoiseFrame.js"
 import * as RelaySocket from "./RelaySocket.js"
 import { type Limits, RendezvousRouter } from "./RendezvousRouter.js"
 import { Tickets } from "./Tickets.js"
@@ -270,11 +271,11 @@ const make = (options: Options) =>
     // Loaded if asked for: keys need ML-KEM-768.
     const desk: KeyDesk | undefined =
       options.encrypted === true ? new (yield* Effect.promise(() => import("./noise/KeyDesk.js"))).KeyDesk() : undefined
-    const upgrades = new WebSocketServer({
-      noServer: true,
-      perMessageDeflate: false,
-      maxPayload: RelaySocket.maxPayload(limits.maxMessageBytes)
-    })
+    const acceptor = (maxPayload: number) =>
+      new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload })
+    const fromExecutors = acceptor(RelaySocket.maxPayload(limits.maxMessageBytes))
+    // An encrypted executor drops its socket, which all clients share, at a longer frame: here its sender alone ends.
+    const fromClients = desk === undefined ? fromExecutors : acceptor(NoiseFrame.maxFrameBytes)
 
     const routerOf = (environmentId: string): RendezvousRouter => {
       const known = routers.get(environmentId)
@@ -419,7 +420,10 @@ const make = (options: Options) =>
       const target = parseTarget(request)
       if (target === undefined) return refuseUpgrade(socket, refusals.path)
       const { environmentId, action, query } = target
-      const accept = (add: (router: RendezvousRouter, relay: RelaySocket.RelaySocket) => void) =>
+      const accept = (
+        upgrades: WebSocketServer,
+        add: (router: RendezvousRouter, relay: RelaySocket.RelaySocket) => void
+      ) =>
         upgrades.handleUpgrade(request, socket, head, (ws) => {
           pending.accepted(request.socket)
           add(routerOf(environmentId), RelaySocket.make(ws, request.socket))
@@ -427,7 +431,7 @@ const make = (options: Options) =>
       if (action !== "executor" || request.headers.origin !== undefined) {
         const refusal = fault(request, target)
         return refusal === undefined
-          ? accept((router, relay) => router.addClient(relay))
+          ? accept(fromClients, (router, relay) => router.addClient(relay))
           : refuseUpgrade(socket, refusal)
       }
       const ticket = executorTickets.redeem(environmentId, query.get("ticket"))
@@ -437,7 +441,7 @@ const make = (options: Options) =>
         if (!isVacant) refuseUpgrade(socket, refusals.taken)
         else if (isOneTooMany()) refuseUpgrade(socket, refusals.environments)
         else {
-          accept((router, relay) => {
+          accept(fromExecutors, (router, relay) => {
             router.addExecutor(relay)
             if (ticket.registration !== undefined) desk?.connect(environmentId, ticket.registration)
             extension?.onExecutor(environmentId, ticket.about, router)
@@ -447,10 +451,11 @@ const make = (options: Options) =>
     })
 
     const allGone = Effect.async<void>((resume) => {
+      const connected = () => new Set([...fromExecutors.clients, ...fromClients.clients])
       const check = () => {
-        if (upgrades.clients.size === 0) resume(Effect.void)
+        if (connected().size === 0) resume(Effect.void)
       }
-      for (const ws of upgrades.clients) ws.once("close", check)
+      for (const ws of connected()) ws.once("close", check)
       check()
     })
     yield* Effect.addFinalizer(() =>

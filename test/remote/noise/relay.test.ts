@@ -13,6 +13,7 @@ import * as ExecClient from "../../../src/client/ExecClient.js"
 import * as NoiseLink from "../../../src/client/NoiseLink.js"
 import * as Identity from "../../../src/remote/noise/Identity.js"
 import * as KeyPair from "../../../src/remote/noise/KeyPair.js"
+import * as NoiseFrame from "../../../src/remote/noise/NoiseFrame.js"
 import { command } from "../../support/command.js"
 import { directory } from "../../support/files.js"
 import { noiseExecutor } from "../../support/noise.js"
@@ -250,6 +251,32 @@ describe("a rendezvous of encrypted relays", () => {
       const asExecutor = `${url}/cloud/environment/${environmentId}/executor?ticket=${ticket}`
       assert.strictEqual(yield* upgradeStatus(asExecutor), 401)
       assert.strictEqual(yield* upgradeStatus(another.json.url.replace(environmentId, "other")), 401)
+    })
+  )
+
+  it.scopedLive("ends a client that sends a frame too long for the executor, and no other one", () =>
+    Effect.gen(function* () {
+      const url = yield* localRendezvous({ encrypted: true })
+      yield* noiseExecutor(url)
+      const bystander = yield* client(noiseUrl(url))
+      const states: Array<string> = []
+      yield* bystander.watch(({ _tag }) => states.push(_tag))
+      const { json } = yield* post(url, "connect", undefined, { harness_public_key: key })
+      const sender = new WebSocket(json.url)
+      const ended = new Promise<number>((resolve) => sender.once("close", resolve))
+      yield* Effect.promise(() => new Promise((resolve) => sender.once("open", resolve)))
+      const longest = NoiseFrame.record("a-stream", 1, [Buffer.alloc(NoiseFrame.maxFrameBytes - 24)])
+      assert.strictEqual(longest.length, NoiseFrame.maxFrameBytes)
+      const answered = new Promise((resolve) => sender.once("message", resolve))
+      sender.send(longest)
+      yield* Effect.promise(() => answered)
+      sender.send(NoiseFrame.record("a-stream", 1, [Buffer.alloc(300_000)]))
+      assert.strictEqual(yield* Effect.promise(() => ended), 1009)
+      assert.strictEqual(yield* run(bystander, "echo hello"), "hello\n")
+      assert.deepStrictEqual(
+        states.filter((state) => state !== "Connected"),
+        []
+      )
     })
   )
 
