@@ -418,6 +418,9 @@ await idle()
 await sleep(Math.min(40_000, minutes * 10_000))
 sample()
 report()
+// An upgrade that takes longer than a pause delays the next one.
+const due = Math.floor((minutes * 30) / upgradeSeconds)
+check((counts.upgrades ?? 0) >= due, `${counts.upgrades ?? 0} upgrades; at least ${due} were due`)
 check(left().length === 0, `processes are left: ${left().join(", ")}`)
 check(zombies().length === 0, `${zombies().length} zombies are left`)
 check(
