@@ -65,6 +65,7 @@ export const layer = ({
         kind: "noise",
         target: target.url.href,
         ...registered,
+        registeredKey: KeyPair.fingerprint(identity.public),
         ...(isOwnKey ? { identity: KeyPair.freeze(identity) } : {})
       }))
 
