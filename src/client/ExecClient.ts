@@ -162,12 +162,18 @@ export const connectRelay = (options: Options & RelayLink.Options): Effect.Effec
 
 /**
  * The same, encrypted from end to end, so that the rendezvous cannot read or change anything: `noise://HOST/ENVIRONMENT`
- * or `noises://`. The executor must keep its key; another one ends the client.
+ * or `noises://`. The executor must keep its key; another one ends the client. By default it reconnects for 45 seconds.
  *
  * @category constructors
  */
 export const connectNoise = (options: Options & NoiseLink.Options): Effect.Effect<Shape, ClientError, Scope.Scope> =>
-  make(TextChannel.connector(NoiseLink.open(options), true), withBinaryOutput(options))
+  // Links pin the executor's key: those of one client alone.
+  Effect.suspend(() =>
+    make(
+      TextChannel.connector(NoiseLink.open(options), true),
+      withBinaryOutput({ recoverFor: "45 seconds", ...options })
+    )
+  )
 
 /**
  * A client of the server at a URL: `ws://`, `wss://`, `unix://`, or behind a rendezvous `noise://`, `noises://`,

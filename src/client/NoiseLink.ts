@@ -62,6 +62,9 @@ export const open = (options: Options): OpenLink => {
       const { link, executor } = yield* NoiseClient.connect({ target, headers, own, expected, maxMessageBytes }).pipe(
         Effect.mapError((error): ClientError => {
           switch (error._tag) {
+            case "ExecutorRejected":
+              // The registry's answer to the executor. No attempt helps before the executor has another credential.
+              return failed(error.message, 401)
             case "KeyChanged":
               return new ProtocolViolation({ detail: error.message })
             case "EndpointError":

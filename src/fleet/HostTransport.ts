@@ -54,8 +54,8 @@ export interface Options {
 /** The lease until a gateway has said another one, in milliseconds. */
 const firstLeaseMs = 15_000
 
-/** The longest wait between two attempts to connect to a gateway. */
-const longestWait = "2 seconds"
+/** The waits between attempts to connect to a gateway. */
+const waits: Dialer.Waits = { ...Dialer.relayWaits, longest: "2 seconds" }
 
 /** The time between two reports if nothing has happened, and the delay of one when something has, in milliseconds. */
 const reporting = { everyMs: 5000, delayMs: 50 } as const
@@ -353,7 +353,7 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
             const dialGateway = (base: string): Effect.Effect<void> =>
               Effect.suspend(() => {
                 if (dialers.has(base)) return Effect.void
-                const dialer = Dialer.run(serve, { open: open(base), attach: attach(new URL(base)), longestWait })
+                const dialer = Dialer.run(serve, { open: open(base), attach: attach(new URL(base)), waits })
                 const fiber = fork(dialer)
                 dialers.set(base, fiber)
                 fiber.addObserver(() => dialers.delete(base))

@@ -20,6 +20,8 @@ export const Carried = Schema.Struct({
   /** What is dialled. */
   url: Schema.String,
   registrationId: Schema.optional(Schema.String),
+  /** The fingerprint of the key that was registered. */
+  registeredKey: Schema.optional(Schema.String),
   /** A key that is in no file; in base64. */
   identity: Schema.optional(Schema.Struct({ x25519: Schema.String, kem: Schema.String, kemPublic: Schema.String }))
 })

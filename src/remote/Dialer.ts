@@ -16,18 +16,23 @@ import * as Schedule from "effect/Schedule"
 import { Handover } from "../internal/Handover.js"
 import * as PlainText from "../internal/PlainText.js"
 import type { Peer } from "../session/Peer.js"
-import type { TransportFailed } from "../transport/Transport.js"
-import type { DialError } from "./RelaySocket.js"
+import { TransportFailed } from "../transport/Transport.js"
+import type { EndpointError } from "./RelayEndpoint.js"
+import { DialError } from "./RelaySocket.js"
 
-/**
- * The waits between attempts: from one second, doubling up to the longest. Each is cut by up to a half, so that executors
- * spread.
- */
-const waitsUpTo = (longest: Duration.DurationInput) =>
-  Schedule.exponential("1 second").pipe(
-    Schedule.union(Schedule.spaced(longest)),
-    Schedule.jitteredWith({ min: 0.5, max: 1 })
-  )
+/** The waits between attempts: from the first, doubling up to the longest. */
+export interface Waits {
+  readonly first: Duration.DurationInput
+  readonly longest: Duration.DurationInput
+  /** Each is multiplied by a random number of this range, so that executors spread. */
+  readonly jitter: { readonly min: number; readonly max: number }
+}
+
+/** The waits of relays. */
+export const relayWaits: Waits = { first: "1 second", longest: "30 seconds", jitter: { min: 0.5, max: 1 } }
+
+const scheduleOf = ({ first, longest, jitter }: Waits) =>
+  Schedule.exponential(first).pipe(Schedule.union(Schedule.spaced(longest)), Schedule.jitteredWith(jitter))
 
 /** With the milliseconds that it took. `Effect.timed` fails on a test clock that stands between two nanoseconds. */
 const timed = Effect.summarized(Clock.currentTimeMillis, (begin, end) => end - begin)
@@ -55,14 +60,23 @@ export interface Options<S> {
   readonly open: Effect.Effect<S, DialError | TransportFailed>
   /** Serves an open socket. */
   readonly attach: (socket: S, hooks: Hooks) => void
-  /** The longest wait between two attempts; half a minute. */
-  readonly longestWait?: Duration.DurationInput
+  /** `relayWaits` by default. */
+  readonly waits?: Waits
 }
+
+/**
+ * What a failed registration means to an executor that has served: another attempt, unless it would fail as well, as with
+ * another executor in its place.
+ */
+export const asDialFailure = ({ message, retryable }: EndpointError): DialError | TransportFailed =>
+  retryable
+    ? new DialError({ message: `${message}; registering again`, status: undefined })
+    : new TransportFailed({ message })
 
 /** Serves the peers of one socket after another, until it is interrupted or `open` fails for good. */
 export const run = <S extends { readonly close: (code: number, reason: string) => void }, R>(
   serve: (peer: Peer) => Effect.Effect<void, never, R>,
-  { open, attach, longestWait = "30 seconds" }: Options<S>
+  { open, attach, waits = relayWaits }: Options<S>
 ): Effect.Effect<void, TransportFailed, R> =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -78,7 +92,7 @@ export const run = <S extends { readonly close: (code: number, reason: string) =
       )
       const fork = yield* FiberSet.makeRuntime<R>()
       const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-      const driver = yield* Schedule.driver(waitsUpTo(longestWait))
+      const driver = yield* Schedule.driver(scheduleOf(waits))
       const wait = Effect.orElse(driver.next(undefined), () => sleepNever)
 
       const accept: Hooks["accept"] = (peer, onEnded) => {

@@ -30,8 +30,24 @@ const transport = "direct_jsonrpc_v1"
 /** Whoever the registry's address leads to. */
 const anyClient: Grant = { id: "direct" }
 
-/** Statuses of an upgrade after which another attempt is of no use. */
+/**
+ * Statuses of an upgrade after which another attempt with the same registration is of no use. They end an executor that
+ * has not served yet; later it registers again.
+ */
 const isFinal = (status = 0) => [400, 401, 403, 404, 410].includes(status)
+
+/** Whether the address belongs to another registration by now. */
+const asksToRegister = (status = 0) => status === 409 || isFinal(status)
+
+/** The waits between attempts, as the original has them. */
+const waits: Dialer.Waits = { first: "500 millis", longest: "5 seconds", jitter: { min: 1, max: 1.5 } }
+
+/** A registration. */
+interface Registered {
+  /** The address to dial. */
+  readonly url: string
+  readonly registrationId: string
+}
 
 /** Options of a direct transport. */
 export interface Options {
@@ -41,8 +57,8 @@ export interface Options {
 
 const refuse = (message: string) => Either.left(new EndpointError({ message, retryable: false }))
 
-/** The address in the answer to a registration. */
-const addressIn = (json: unknown, target: Registration.Target): Either.Either<string, EndpointError> =>
+/** The registration in an answer. */
+const registeredIn = (json: unknown, target: Registration.Target): Either.Either<Registered, EndpointError> =>
   Either.gen(function* () {
     const address = yield* Registration.addressIn(json, target)
     const given = isRecord(json) ? json["transport"] : undefined
@@ -52,9 +68,13 @@ const addressIn = (json: unknown, target: Registration.Target): Either.Either<st
       )
     }
     const url = URL.canParse(address) ? new URL(address) : undefined
-    return url?.protocol === "wss:" || (url?.protocol === "ws:" && isLoopback(url.hostname))
-      ? address
-      : yield* refuse("remote transport requires wss for non-loopback endpoints")
+    if (url?.protocol !== "wss:" && !(url?.protocol === "ws:" && isLoopback(url.hostname))) {
+      return yield* refuse("remote transport requires wss for non-loopback endpoints")
+    }
+    const registrationId = isRecord(json) ? json["registration_id"] : undefined
+    return typeof registrationId === "string"
+      ? { url: address, registrationId }
+      : yield* refuse("environment registry answered without `registration_id`")
   })
 
 /** Serves whoever is at the other end of the registered address, one connection after another. */
@@ -66,14 +86,21 @@ export const layer = ({ target, onRegistered }: Options): Layer.Layer<Transport,
       const { maxMessageBytes, pingIntervalMs } = yield* TransportLimits
 
       const register = Registration.askAs(auth, Registration.beside(target, "direct/register"), { transport }).pipe(
-        Effect.flatMap((json) => addressIn(json, target)),
+        Effect.flatMap((json) => registeredIn(json, target)),
         Effect.tap(() => onRegistered(target.environmentId))
       )
-      let url = (yield* CarriedRegistration.adopted("direct", target))?.url ?? (yield* register)
-      const address = redactUrl(url)
-      yield* CarriedRegistration.contribute(() => ({ kind: "direct", target: target.url.href, url }))
+      const before = yield* CarriedRegistration.adopted("direct", target)
+      let served = before !== undefined
+      let registered: { readonly url: string; readonly registrationId?: string | undefined } =
+        before ?? (yield* register)
+      const address = redactUrl(registered.url)
+      yield* CarriedRegistration.contribute(() => {
+        const { url, registrationId } = registered
+        return { kind: "direct", target: target.url.href, url, registrationId }
+      })
 
       const attach = ({ ws, socket }: { readonly ws: WebSocket; readonly socket: Socket }, hooks: Dialer.Hooks) => {
+        served = true
         const name = redactUrl(ws.url)
         const peer = WebSocketPeer.make(ws, socket, { name, grant: anyClient, pingIntervalMs: timerMs(pingIntervalMs) })
         const gone = (onGone: () => void) => {
@@ -96,29 +123,24 @@ export const layer = ({ target, onRegistered }: Options): Layer.Layer<Transport,
 
       const run: Transport["Type"]["run"] = (serve) =>
         Effect.suspend(() => {
-          // As with other transports, a registration that fails later does not end the service.
-          const registerAgain = Effect.matchEffect(register, {
-            onFailure: ({ message }) => Effect.logWarning(message),
-            onSuccess: (next) =>
-              Effect.sync(() => {
-                url = next
-              })
+          const registerAgain = Effect.map(Effect.mapError(register, Dialer.asDialFailure), (next) => {
+            registered = next
           })
           const signed = Effect.suspend(() =>
-            auth.headers(new URL(url), { method: "GET", headers: {}, body: undefined })
+            auth.headers(new URL(registered.url), { method: "GET", headers: {}, body: undefined })
           )
           const open = signed.pipe(
             Effect.mapError(({ message }) => new RelaySocket.DialError({ message, status: undefined })),
-            Effect.flatMap((headers) => RelaySocket.open(url, { maxPayload: maxMessageBytes, headers })),
+            Effect.flatMap((headers) => RelaySocket.open(registered.url, { maxPayload: maxMessageBytes, headers })),
             Effect.map(({ ws, socket }) => ({ ws, socket, close: ws.close.bind(ws) })),
             Effect.catchAll(
               (error): Effect.Effect<never, RelaySocket.DialError | TransportFailed> =>
-                isFinal(error.status)
+                isFinal(error.status) && !served
                   ? Effect.fail(new TransportFailed({ message: error.message }))
-                  : Effect.zipRight(error.status === 409 ? registerAgain : Effect.void, Effect.fail(error))
+                  : Effect.zipRight(asksToRegister(error.status) ? registerAgain : Effect.void, Effect.fail(error))
             )
           )
-          return Dialer.run(serve, { open, attach })
+          return Dialer.run(serve, { open, attach, waits })
         })
 
       return { address, run }

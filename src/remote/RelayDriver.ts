@@ -14,6 +14,9 @@ const turnFrames = 4
 /** Above this many unsent bytes, nothing is written to a socket, not even the reset of a stream. */
 const fullBytes = 16 * highWaterBytes
 
+/** The most resets that wait for a full socket. A stream whose reset is dropped ends at its next frame. */
+const maxOwedResets = 4096
+
 /** The callbacks of a driven stream. */
 export interface DriverEvents {
   readonly onMessage: (message: Uint8Array) => void
@@ -32,6 +35,8 @@ export interface Waiting {
 /** The turns of the streams of one socket. */
 export class Turns {
   private readonly waiting = new Set<Waiting>()
+  /** Resets that are not written yet, by stream. */
+  private readonly owed = new Map<string, Uint8Array>()
 
   constructor(readonly socket: RelaySocket) {}
 
@@ -44,6 +49,17 @@ export class Turns {
     return this.socket.buffered() >= fullBytes
   }
 
+  /** Writes the reset of a stream, at once or when the socket has drained. */
+  reset(streamId: string, frame: Uint8Array): void {
+    if (!this.isFull) this.socket.send(frame)
+    else if (this.owed.size < maxOwedResets) this.owed.set(streamId, frame)
+  }
+
+  /** A new stream has this id: a reset of the one before would end it. */
+  renew(streamId: string): void {
+    this.owed.delete(streamId)
+  }
+
   wait(driver: Waiting): void {
     this.waiting.add(driver)
   }
@@ -54,6 +70,11 @@ export class Turns {
 
   /** Call this when the socket has drained. */
   onDrain(): void {
+    for (const [streamId, frame] of this.owed) {
+      if (!this.isOpen) return
+      this.owed.delete(streamId)
+      this.socket.send(frame)
+    }
     while (this.isOpen) {
       const [driver] = this.waiting
       if (driver === undefined) return

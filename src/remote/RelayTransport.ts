@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { redactUrl } from "../protocol/Redact.js"
 import { FramePool } from "../session/FramePool.js"
-import { Transport, TransportFailed } from "../transport/Transport.js"
+import { Transport } from "../transport/Transport.js"
 import { TransportLimits } from "../transport/TransportLimits.js"
 import * as Dialer from "./Dialer.js"
 import { type EndpointError, RelayEndpoint } from "./RelayEndpoint.js"
@@ -32,12 +32,7 @@ export const layer: Layer.Layer<Transport, EndpointError, RelayEndpoint> = Layer
     // A longer frame ends the socket, a longer message only its stream.
     const longestMessage = Math.max(maxMessageBytes, limits.maxWholeBytes)
 
-    // An error that cannot be retried, such as another executor's presence, ends the transport.
-    const next = Effect.mapError(url, ({ message, retryable }) =>
-      retryable
-        ? new RelaySocket.DialError({ message: `${message}; registering again`, status: undefined })
-        : new TransportFailed({ message })
-    )
+    const next = Effect.mapError(url, Dialer.asDialFailure)
 
     const run: Transport["Type"]["run"] = (serve) =>
       Effect.suspend(() => {

@@ -82,15 +82,15 @@ const negotiated = (options: Options, mayBeLegacy: boolean) =>
       ])
     )
     const before = yield* CarriedRegistration.adopted("noise", target)
+    if (mayBeLegacy && (yield* CarriedRegistration.adopted("relay", target)) !== undefined) return legacy(options)
     const isOwnKey = identityFile === undefined
-    if (before?.registrationId !== undefined && (before.identity !== undefined) === isOwnKey) {
+    const identity =
+      isOwnKey && before?.identity !== undefined ? KeyPair.adopt(before.identity) : yield* Identity.load(identityFile)
+    // A file may have another key by now, which the registry does not know.
+    if (before?.registrationId !== undefined && before.registeredKey === KeyPair.fingerprint(identity.public)) {
       const { url, registrationId } = before
-      const identity =
-        before.identity === undefined ? yield* Identity.load(identityFile) : KeyPair.adopt(before.identity)
       return NoiseTransport.layer({ target, identity, isOwnKey, first: { url, registrationId }, onRegistered })
     }
-    if (mayBeLegacy && (yield* CarriedRegistration.adopted("relay", target)) !== undefined) return legacy(options)
-    const identity = yield* Identity.load(identityFile)
     const answer = yield* NoiseRegistry.register(target, yield* RemoteAuth, identity.public)
     if (!NoiseRegistry.isEncrypted(answer)) {
       if (!mayBeLegacy) return yield* refused

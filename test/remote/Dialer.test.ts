@@ -27,28 +27,32 @@ const fakeSocket = () => {
 type FakeSocket = ReturnType<typeof fakeSocket>
 
 /** A running dialer. */
-const dialer = Effect.gen(function* () {
-  const sockets: Array<FakeSocket> = []
-  /** What the attempts end with, in order; without one, a socket is opened. */
-  const failures: Array<DialError | TransportFailed> = []
-  /** When there was an attempt, in milliseconds. */
-  const attempts: Array<number> = []
-  const fiber = yield* Effect.fork(
-    Dialer.run<FakeSocket, never>(() => Effect.void, {
-      open: Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        attempts.push(now)
-        const failure = failures.shift()
-        return failure === undefined ? Effect.sync(fakeSocket) : Effect.fail(failure)
-      }),
-      attach: (socket, { onEnd }) => {
-        sockets.push(socket)
-        socket.lose = () => onEnd(1006, "")
-      }
-    })
-  )
-  yield* Effect.repeat(Effect.yieldNow(), { until: () => sockets.length > 0 })
-  return { sockets, failures, attempts, fiber }
-})
+const dialerWith = (waits?: Dialer.Waits) =>
+  Effect.gen(function* () {
+    const sockets: Array<FakeSocket> = []
+    /** What the attempts end with, in order; without one, a socket is opened. */
+    const failures: Array<DialError | TransportFailed> = []
+    /** When there was an attempt, in milliseconds. */
+    const attempts: Array<number> = []
+    const fiber = yield* Effect.fork(
+      Dialer.run<FakeSocket, never>(() => Effect.void, {
+        open: Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          attempts.push(now)
+          const failure = failures.shift()
+          return failure === undefined ? Effect.sync(fakeSocket) : Effect.fail(failure)
+        }),
+        attach: (socket, { onEnd }) => {
+          sockets.push(socket)
+          socket.lose = () => onEnd(1006, "")
+        },
+        ...(waits === undefined ? {} : { waits })
+      })
+    )
+    yield* Effect.repeat(Effect.yieldNow(), { until: () => sockets.length > 0 })
+    return { sockets, failures, attempts, fiber }
+  })
+
+const dialer = dialerWith()
 
 /** Each wait is between half of its longest and the longest, in seconds. */
 const assertWaits = (times: ReadonlyArray<number>, longest: ReadonlyArray<number>) =>
@@ -71,6 +75,21 @@ describe("an executor that reconnects", () => {
       yield* advance("5 minutes")
       assert.lengthOf(sockets, 2)
       assertWaits(attempts, [1, 2, 4, 8, 16, 30, 30, 30])
+      yield* Fiber.interrupt(fiber)
+    })
+  )
+
+  it.effect("waits as it is told to", () =>
+    Effect.gen(function* () {
+      const waits: Dialer.Waits = { first: "500 millis", longest: "5 seconds", jitter: { min: 1, max: 1.5 } }
+      const { sockets, failures, attempts, fiber } = yield* dialerWith(waits)
+      failures.push(...Array.from({ length: 6 }, refused))
+      sockets[0]?.lose()
+      yield* advance("1 minute")
+      for (const [i, seconds] of [0.5, 1, 2, 4, 5, 5].entries()) {
+        const waitedMs = (attempts[i + 1] ?? Number.NaN) - (attempts[i] ?? Number.NaN)
+        assert.isTrue(waitedMs >= 1000 * seconds && waitedMs <= 1500 * seconds, `${waitedMs} ms, from ${seconds} s`)
+      }
       yield* Fiber.interrupt(fiber)
     })
   )

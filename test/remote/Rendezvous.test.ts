@@ -5,8 +5,10 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type ClientOptions, WebSocket } from "ws"
+import * as ExecClient from "../../src/client/ExecClient.js"
 import * as EnvironmentToken from "../../src/remote/EnvironmentToken.js"
 import * as RelayClient from "../../src/remote/RelayClient.js"
 import * as RelayFrame from "../../src/remote/RelayFrame.js"
@@ -336,25 +338,32 @@ describe("a second executor of an environment", () => {
     })
   )
 
-  it.scopedLive("is told so by the command, which ends; one that stood still ends as well when it goes on", () =>
-    Effect.gen(function* () {
-      const { url } = yield* rendezvous()
-      const first = yield* executor(url)
-      const args = ["--remote", url.replace("ws:", "http:"), "--environment-id", environmentId]
-      const env = { EXEC_SERVER_REMOTE_TOKEN: "executor-token" }
-      const twin = yield* launch({ args, env })
-      assert.strictEqual(yield* twin.exit, 1)
-      const refusal = `environment registry request failed (409 Conflict, ${taken.code}): ${taken.message}`
-      assert.strictEqual(twin.stderr(), `Error: ${refusal}\n`)
-      const client = yield* relayClient(url)
-      yield* client.handshake()
-      first.child.kill("SIGSTOP")
-      yield* executor(url)
-      yield* (yield* relayClient(url)).handshake()
-      first.child.kill("SIGCONT")
-      assert.strictEqual(yield* first.exit, 1)
-      assert.include(first.stderr(), refusal)
-    })
+  it.scopedLive.each([[false], [true]])(
+    "is told so by the command, which ends; one that stood still ends as well when it goes on (encrypted: %s)",
+    ([encrypted]) =>
+      Effect.gen(function* () {
+        const { url } = yield* rendezvous({ args: encrypted ? ["--encrypted"] : [] })
+        const isServed = encrypted
+          ? ExecClient.connect({ url: `${url.replace("ws:", "noise:")}/${environmentId}` }).pipe(
+              Effect.retry({ times: 400, schedule: Schedule.spaced("25 millis") }),
+              Effect.scoped
+            )
+          : Effect.flatMap(relayClient(url), (client) => client.handshake())
+        const first = yield* executor(url)
+        yield* isServed
+        const args = ["--remote", url.replace("ws:", "http:"), "--environment-id", environmentId]
+        const env = { EXEC_SERVER_REMOTE_TOKEN: "executor-token" }
+        const twin = yield* launch({ args, env })
+        assert.strictEqual(yield* twin.exit, 1)
+        const refusal = `environment registry request failed (409 Conflict, ${taken.code}): ${taken.message}`
+        assert.strictEqual(twin.stderr(), `Error: ${refusal}\n`)
+        first.child.kill("SIGSTOP")
+        yield* executor(url)
+        yield* isServed
+        first.child.kill("SIGCONT")
+        assert.strictEqual(yield* first.exit, 1)
+        assert.include(first.stderr(), refusal)
+      })
   )
 })
 

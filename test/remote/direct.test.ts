@@ -115,6 +115,23 @@ describe("an executor that dials its client", () => {
     })
   )
 
+  it.scopedLive("registers again after 403 once it has served, and ends if somebody else has its place", () =>
+    Effect.gen(function* () {
+      const relay = yield* setting
+      const running = yield* executor(relay)
+      const first = yield* relay.socket(0)
+      relay.answers = [{ status: 401, body: "" }, answer(relay), { status: 409, body: "" }]
+      relay.refusals.push(403, 404)
+      first.ws.terminate()
+      const { ws } = yield* relay.socket(1)
+      assert.lengthOf(relay.requests, 3)
+      relay.refusals.push(409)
+      ws.terminate()
+      assert.strictEqual(yield* running.exit, 1)
+      assert.include(running.stderr(), "Error: environment registry request failed (409 Conflict)")
+    })
+  )
+
   it.scopedLive("refuses answers that it cannot use", () =>
     Effect.gen(function* () {
       const relay = yield* setting
@@ -122,6 +139,7 @@ describe("an executor that dials its client", () => {
         [answer(relay, { environment_id: "other" }), "environment registry returned a different environment id"],
         [answer(relay, { transport: "X" }), "environment registry returned unsupported direct transport `X`"],
         [answer(relay, { url: "ws://example.com" }), "remote transport requires wss for non-loopback endpoints"],
+        [answer(relay, { registration_id: undefined }), "environment registry answered without `registration_id`"],
         [{ status: 503, body: "" }, "environment registry request failed (503 Service Unavailable)"]
       ] as const
       for (const [given, text] of refused) {

@@ -30,17 +30,34 @@ export interface Registered {
 /** An executor's socket, seen from the other side. */
 export class RawSocket {
   readonly frames: Array<RelayMessageFrame> = []
+  private readonly byStream = new Map<string, Array<RelayMessageFrame>>()
   ended = false
 
   constructor(
     readonly ws: WebSocket,
     readonly upgrade: IncomingMessage
   ) {
-    ws.on("message", (data: Buffer) => this.frames.push(fromBinary(RelayMessageFrameSchema, data)))
+    ws.on("message", (data: Buffer) => {
+      const frame = fromBinary(RelayMessageFrameSchema, data)
+      this.frames.push(frame)
+      const known = this.byStream.get(frame.streamId)
+      if (known === undefined) this.byStream.set(frame.streamId, [frame])
+      else known.push(frame)
+    })
     ws.on("error", () => {})
     ws.on("close", () => {
       this.ended = true
     })
+  }
+
+  /** The frames of one stream, in order of arrival. */
+  of(streamId: string): ReadonlyArray<RelayMessageFrame> {
+    return this.byStream.get(streamId) ?? []
+  }
+
+  /** Forgets the frames of a stream, whose id gets another one. */
+  forget(streamId: string): void {
+    this.byStream.delete(streamId)
   }
 
   bytes(bytes: Uint8Array | string): void {
@@ -58,16 +75,14 @@ export class RawSocket {
 
   /** The messages of one stream, in order of arrival. */
   messages(streamId: string): ReadonlyArray<Json> {
-    return this.frames.flatMap((frame) =>
-      frame.streamId === streamId && frame.body.case === "data"
-        ? [JSON.parse(Buffer.from(frame.body.value.payload).toString())]
-        : []
+    return this.of(streamId).flatMap(({ body }) =>
+      body.case === "data" ? [JSON.parse(Buffer.from(body.value.payload).toString())] : []
     )
   }
 
   reset(streamId: string): string | undefined {
-    for (const { streamId: id, body } of this.frames) {
-      if (id === streamId && body.case === "reset") return body.value.reason
+    for (const { body } of this.of(streamId)) {
+      if (body.case === "reset") return body.value.reason
     }
     return undefined
   }

@@ -9,6 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Handshake from "../../src/remote/noise/Handshake.js"
 import * as KeyPair from "../../src/remote/noise/KeyPair.js"
 import { RecordReader, RecordWriter } from "../../src/remote/noise/Records.js"
+import { sealParts } from "../../src/remote/noise/SymmetricState.js"
 import * as Registration from "../../src/remote/Registration.js"
 import { type Limits, RelayLimits } from "../../src/remote/RelayLimits.js"
 import { RemoteAuth } from "../../src/remote/RemoteAuth.js"
@@ -39,6 +40,7 @@ export class Harness {
   private readonly handshake: Handshake.Initiated
   private writer: RecordWriter | undefined
   private reader: RecordReader | undefined
+  private sendKey: Buffer | undefined
   private readonly received: Array<Json> = []
   private read = 0
 
@@ -49,7 +51,7 @@ export class Harness {
       own = KeyPair.generate(),
       ephemeral = KeyPair.generate(),
       streamId = randomUUID() as string,
-      authorization = "let me in",
+      authorization = "let me in" as string | Uint8Array,
       registration = registrationId
     } = {}
   ) {
@@ -76,8 +78,8 @@ export class Harness {
   }
 
   private get answer(): Buffer | undefined {
-    for (const { streamId, body } of this.socket.frames) {
-      if (streamId === this.streamId && body.case === "handshake") return Buffer.from(body.value.payload)
+    for (const { body } of this.socket.of(this.streamId)) {
+      if (body.case === "handshake") return Buffer.from(body.value.payload)
     }
     return undefined
   }
@@ -89,6 +91,7 @@ export class Harness {
       () => {
         const keys = this.handshake.finish(this.answer ?? Buffer.alloc(0))
         if (Either.isLeft(keys)) return keys.left
+        this.sendKey = keys.right.send
         this.writer = new RecordWriter(keys.right.send)
         this.reader = new RecordReader(keys.right.receive, {
           maxMessageBytes: 1e9,
@@ -112,6 +115,13 @@ export class Harness {
     while (this.sendRecord()) {}
   }
 
+  /** Sends one record with this plaintext, which is the stream's last. */
+  sendPlaintext(plaintext: Buffer): void {
+    if (this.writer === undefined || this.sendKey === undefined) return
+    const { nextSeq } = this.writer
+    this.socket.data(this.streamId, nextSeq, Buffer.concat(sealParts(this.sendKey, nextSeq, [plaintext])))
+  }
+
   /** Begins a message, of which `sendRecord` sends the rest. */
   beginMessage(payload: Buffer): void {
     this.writer?.enqueue({ payload })
@@ -127,10 +137,10 @@ export class Harness {
 
   /** Everything received so far. */
   messages(): ReadonlyArray<Json> {
-    const { frames } = this.socket
+    const frames = this.socket.of(this.streamId)
     for (; this.reader !== undefined && this.read < frames.length; this.read++) {
       const frame = frames[this.read]
-      if (frame?.streamId !== this.streamId || frame.body.case !== "data") continue
+      if (frame?.body.case !== "data") continue
       const { seq, payload } = frame.body.value
       assert.isTrue(Either.isRight(this.reader.receive(seq, Buffer.from(payload))))
       for (let message = this.reader.take(); message !== undefined; message = this.reader.take()) {
@@ -147,9 +157,7 @@ export class Harness {
 
   /** The numbers of the records received so far. */
   get records(): ReadonlyArray<number> {
-    return this.socket.frames.flatMap(({ streamId, body }) =>
-      streamId === this.streamId && body.case === "data" ? [body.value.seq] : []
-    )
+    return this.socket.of(this.streamId).flatMap(({ body }) => (body.case === "data" ? [body.value.seq] : []))
   }
 
   reply(id: number): Effect.Effect<Json> {

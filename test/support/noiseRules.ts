@@ -16,6 +16,15 @@ export const violations: ReadonlyArray<readonly [name: string, provoke: (harness
       socket.data(streamId, 2, Buffer.concat(sealParts(Buffer.alloc(32), 2, [Buffer.from("\0\0\0\u0002{}")])))
   ],
   ["a record 65 ahead", ({ socket, streamId }) => socket.data(streamId, 67, Buffer.alloc(40))],
+  ["a message of no bytes", (harness) => harness.sendPlaintext(Buffer.alloc(4))],
+  ["a message of more than 64 MiB", (harness) => harness.sendPlaintext(Buffer.from("04000001", "hex"))],
+  ["a record of 61441 bytes", (harness) => harness.sendPlaintext(Buffer.alloc(61441, 1))],
+  [
+    "18 of the longest records that wait",
+    ({ socket, streamId }) => {
+      for (let i = 0; i < 18; i++) socket.data(streamId, 3 + i, Buffer.alloc(61456))
+    }
+  ],
   ["what is not JSON", (harness) => harness.send("{")],
   ["what is not JSON-RPC", (harness) => harness.send("[]")],
   ["an unknown notification", (harness) => harness.send({ method: "unheard/of", params: {} })]
@@ -56,7 +65,21 @@ export const refusedHandshakes: ReadonlyArray<
   ["for another key", (socket) => [new Harness(socket, KeyPair.generate().public)]],
   ["for another registration", (socket, key) => [new Harness(socket, key, { registration: "other" })]],
   [
+    "with an authorization that is not UTF-8",
+    (socket, key) => [new Harness(socket, key, { authorization: Buffer.from([0xc3, 0x28]) })]
+  ],
+  [
     "with an authorization of 4097 bytes",
     (socket, key) => [new Harness(socket, key, { authorization: "x".repeat(4097) })]
   ]
+]
+
+/** What a registry says to the question about a client that keeps the client out. */
+export const refusals: ReadonlyArray<readonly [name: string, status: number, body: string]> = [
+  ["a no", 200, '{"valid":false}'],
+  ["no answer to the question", 200, "{}"],
+  ["what is not JSON", 200, "yes"],
+  ["403", 403, ""],
+  ["404", 404, ""],
+  ["500", 500, ""]
 ]

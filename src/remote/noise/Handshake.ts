@@ -49,6 +49,9 @@ export const maxFirstBytes =
 /** The payload of an executor whose own registry credential was rejected, instead of an empty one. */
 export const registryRejected = "codex-registry-authentication-rejected/v1"
 
+/** The failure of a handshake that was answered so. */
+export const executorRejected = "the registry does not accept the executor's credential"
+
 const prologueName = "codex-exec-server-relay-noise/v1"
 
 const prologue = ({ environmentId, registrationId, streamId }: Binding): Buffer =>
@@ -132,7 +135,7 @@ export const initiate = (
   binding: Binding,
   own: KeyPair.KeyPair,
   executor: KeyPair.PublicKey,
-  authorization: string,
+  authorization: string | Uint8Array,
   chance: Chance = { ephemeral: KeyPair.generate() }
 ): Initiated => {
   const { ephemeral } = chance
@@ -158,9 +161,7 @@ export const initiate = (
         const payload = state.decryptAndHash(pieces.rest())
         if (payload.length > 0) {
           return Either.left(
-            payload.toString() === registryRejected
-              ? "the registry does not accept the executor's credential"
-              : "the payload of the answer is not empty"
+            payload.toString() === registryRejected ? executorRejected : "the payload of the answer is not empty"
           )
         }
         const [send, receive] = state.split()

@@ -26,6 +26,9 @@ import { NoiseStream, protocolError } from "./NoiseStream.js"
 /** The handshake did not succeed. The message says why. */
 export class HandshakeFailed extends Data.TaggedError("HandshakeFailed")<{ readonly message: string }> {}
 
+/** The registry does not accept the executor's own credential: the executor can confirm no client. */
+export class ExecutorRejected extends Data.TaggedError("ExecutorRejected")<{ readonly message: string }> {}
+
 /** The executor has another key than before. */
 export class KeyChanged extends Data.TaggedError("KeyChanged")<{ readonly message: string }> {}
 
@@ -62,7 +65,7 @@ export const connect = ({
   maxMessageBytes
 }: Options): Effect.Effect<
   Connected,
-  EndpointError | RelaySocket.DialError | HandshakeFailed | KeyChanged,
+  EndpointError | RelaySocket.DialError | HandshakeFailed | ExecutorRejected | KeyChanged,
   Scope.Scope
 > =>
   Effect.uninterruptibleMask((restore) =>
@@ -132,7 +135,7 @@ const present = (
   reading: ConstructorParameters<typeof NoiseStream>[2]
 ) => {
   const turns = new Turns(socket)
-  const ready = arrival<void, HandshakeFailed>()
+  const ready = arrival<void, HandshakeFailed | ExecutorRejected>()
   const gone = arrival<void, never>()
   let stream: NoiseStream | undefined
   let events: LinkEvents | undefined
@@ -173,7 +176,10 @@ const present = (
     else if (body._tag === "Handshake" && stream === undefined) {
       const keys = initiated.finish(body.payload)
       if (Either.isRight(keys)) open(keys.right)
-      else end(`the executor's answer to the handshake is not valid: ${keys.left}`)
+      else if (keys.left === Handshake.executorRejected) {
+        ready.settle(new ExecutorRejected({ message: keys.left }))
+        end(keys.left)
+      } else end(`the executor's answer to the handshake is not valid: ${keys.left}`)
     } else if (body._tag !== "Other") end(protocolError)
   }
   socket.listen({

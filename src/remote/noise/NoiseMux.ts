@@ -79,7 +79,7 @@ export const run = (socket: RelaySocket, options: Options): void => {
   }
 
   const refuse = (streamId: string, reason: string) => {
-    if (!turns.isFull) socket.send(NoiseFrame.reset(streamId, reason))
+    turns.reset(streamId, NoiseFrame.reset(streamId, reason))
   }
 
   const fail = (streamId: string, why: string) => {
@@ -191,6 +191,7 @@ export const run = (socket: RelaySocket, options: Options): void => {
       if (verdict === "Invalid") return fail(streamId, "the registry does not know the client's authorization")
       const answered = answer(verdict === "Valid" ? undefined : Handshake.registryRejected)
       if (Either.isLeft(answered)) return fail(streamId, answered.left)
+      turns.renew(streamId)
       socket.send(NoiseFrame.handshake(streamId, answered.right.message))
       if (verdict === "Valid") open(streamId, answered.right.keys, client)
     }

@@ -238,7 +238,7 @@ export class NoiseStream {
   /** Ends the stream and tells the peer. */
   private reset(end: StreamEnd): void {
     if (this.over) return
-    if (!this.turns.isFull) this.turns.socket.send(NoiseFrame.reset(this.streamId, end.reason))
+    this.turns.reset(this.streamId, NoiseFrame.reset(this.streamId, end.reason))
     this.finish(end)
   }
 

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import { redactUrl } from "../../protocol/Redact.js"
-import { Transport } from "../../transport/Transport.js"
+import { Transport, type TransportFailed } from "../../transport/Transport.js"
 import { TransportLimits } from "../../transport/TransportLimits.js"
 import * as CarriedRegistration from "../CarriedRegistration.js"
 import * as Dialer from "../Dialer.js"
@@ -65,26 +65,22 @@ export const layer = ({
         kind: "noise",
         target: target.url.href,
         ...registered,
+        registeredKey: KeyPair.fingerprint(identity.public),
         ...(isOwnKey ? { identity: KeyPair.freeze(identity) } : {})
       }))
 
       const run: Transport["Type"]["run"] = (serve) =>
         Effect.gen(function* () {
           const runFork = Runtime.runFork(yield* Effect.runtime<never>())
-          // A registration that fails later does not end the service: the old one may still hold, and the rendezvous
-          // asks again if not.
-          const registerAgain = Effect.matchEffect(register, {
-            onFailure: ({ message }) => Effect.logWarning(message),
-            onSuccess: (next) =>
-              Effect.sync(() => {
-                registered = next
-              })
+          const registerAgain = Effect.map(Effect.mapError(register, Dialer.asDialFailure), (next) => {
+            registered = next
           })
-          const open = Effect.suspend(() =>
-            RelaySocket.dial(registered.url, {
-              maxMessageBytes: maxFrameBytes - maxOverheadBytes,
-              headers: { "x-request-id": `req_${randomBytes(16).toString("hex")}` }
-            })
+          const open: Effect.Effect<RelaySocket.RelaySocket, RelaySocket.DialError | TransportFailed> = Effect.suspend(
+            () =>
+              RelaySocket.dial(registered.url, {
+                maxMessageBytes: maxFrameBytes - maxOverheadBytes,
+                headers: { "x-request-id": `req_${randomBytes(16).toString("hex")}` }
+              })
           ).pipe(Effect.tapError((error) => (asksToRegister(error) ? registerAgain : Effect.void)))
 
           const attach = (socket: RelaySocket.RelaySocket, hooks: Dialer.Hooks) => {

@@ -7,7 +7,7 @@ import * as Schedule from "effect/Schedule"
 import * as KeyPair from "../../../src/remote/noise/KeyPair.js"
 import { fakeRelay } from "../../support/fakeRelay.js"
 import { connected, Harness, keyOf, noiseExecutor, registered } from "../../support/noise.js"
-import { ignored, protocolError, refusedHandshakes, violations } from "../../support/noiseRules.js"
+import { ignored, protocolError, refusals, refusedHandshakes, violations } from "../../support/noiseRules.js"
 import { environmentId } from "../../support/relay.js"
 import { eventually } from "../../support/servers.js"
 
@@ -110,14 +110,7 @@ describe("an encrypted executor", () => {
     })
   )
 
-  it.scopedLive.each<readonly [name: string, status: number, body: string]>([
-    ["a no", 200, '{"valid":false}'],
-    ["no answer to the question", 200, "{}"],
-    ["what is not JSON", 200, "yes"],
-    ["403", 403, ""],
-    ["404", 404, ""],
-    ["500", 500, ""]
-  ])("resets a client about whom the registry says: %s", ([, status, body]) =>
+  it.scopedLive.each(refusals)("resets a client about whom the registry says: %s", ([, status, body]) =>
     Effect.gen(function* () {
       const { relay, harness } = yield* connected()
       relay.validations = [{ status, body }]
@@ -318,7 +311,40 @@ describe("an encrypted executor", () => {
     })
   )
 
-  it.scopedLive("keeps the session of a stream that has ended, for the same id too", () =>
+  it.scopedLive("asks the registry about 32 clients at a time, and about others when it has answered", () =>
+    Effect.gen(function* () {
+      const { relay, harness } = yield* connected()
+      relay.validations = ["hang"]
+      const own = KeyPair.generate()
+      const streams = Array.from({ length: 34 }, () => harness({ own, ephemeral: own }))
+      for (const stream of streams) stream.begin()
+      const asked = () => relay.requests.length - 1
+      yield* eventually("32 are asked about", () => asked() === 32)
+      // One that was given up makes room for one.
+      streams[0]?.leave()
+      yield* eventually("one more is asked about", () => asked() === 33)
+      relay.validations = [{ status: 200, body: '{"valid":true}' }]
+      streams[1]?.leave()
+      assert.isUndefined(yield* (streams[33] ?? harness()).finish())
+      assert.strictEqual(asked(), 34)
+    })
+  )
+
+  it.scopedLive("takes the id of a stream that was reset for another one", () =>
+    Effect.gen(function* () {
+      const { harness } = yield* connected()
+      const first = harness()
+      yield* first.shake()
+      const { sessionId } = (yield* first.initialize()).result
+      first.leave()
+      first.socket.forget(first.streamId)
+      const next = harness({ streamId: first.streamId })
+      yield* next.shake()
+      assert.strictEqual((yield* next.initialize(sessionId)).result.sessionId, sessionId)
+    })
+  )
+
+  it.scopedLive("keeps the session of a stream that has ended", () =>
     Effect.gen(function* () {
       const { harness } = yield* connected()
       const first = harness()
@@ -376,6 +402,19 @@ describe("an encrypted executor", () => {
       assert.strictEqual(new Set(registrations.map(({ body }) => body)).size, 1)
       yield* new Harness(next, key, { registration: "the next" }).shake()
     })
+  )
+
+  it.scopedLive.each<readonly [status: number]>([[401], [403], [503]])(
+    "goes on after a registration that was answered %d once it has served",
+    ([status]) =>
+      Effect.gen(function* () {
+        const { relay, key, harness } = yield* connected()
+        yield* harness().shake()
+        relay.refusals.push(401, 401)
+        relay.answers = [{ status, body: "" }, registered(relay)]
+        relay.sockets[0]?.ws.terminate()
+        yield* new Harness(yield* relay.socket(1), key).shake()
+      })
   )
 
   it.scopedLive("ends if it cannot register at all", () =>

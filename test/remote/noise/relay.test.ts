@@ -9,14 +9,16 @@ import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
+import { isRetryable } from "../../../src/client/ClientError.js"
 import * as ExecClient from "../../../src/client/ExecClient.js"
 import * as NoiseLink from "../../../src/client/NoiseLink.js"
 import * as Identity from "../../../src/remote/noise/Identity.js"
 import * as KeyPair from "../../../src/remote/noise/KeyPair.js"
 import * as NoiseFrame from "../../../src/remote/noise/NoiseFrame.js"
 import { command } from "../../support/command.js"
+import { fakeRelay } from "../../support/fakeRelay.js"
 import { directory } from "../../support/files.js"
-import { noiseExecutor } from "../../support/noise.js"
+import { noiseExecutor, registered } from "../../support/noise.js"
 import { recordingProxy } from "../../support/proxy.js"
 import { environmentId, executor, localExecutor, localRendezvous, rendezvous } from "../../support/relay.js"
 
@@ -137,6 +139,36 @@ describe("an encrypted relay", () => {
       yield* Scope.close(first, Exit.void)
       yield* noiseExecutor(url)
       assert.include((yield* shape.ended).message, "executor key changed during session recovery")
+    })
+  )
+
+  it.scopedLive("tells a client that the registry rejects the executor, and that is final", () =>
+    Effect.gen(function* () {
+      const url = yield* localRendezvous({ encrypted: true })
+      const registry = yield* fakeRelay(environmentId)
+      const { json } = yield* post(url, "register", undefined, {
+        security_profile: "noise_hybrid_ik_v1",
+        executor_public_key: key
+      })
+      const { url: address, ...members } = json
+      registry.answers = [registered(registry, { ...members, url: address })]
+      registry.validations = [{ status: 401, body: "" }]
+      const identityFile = join(yield* directory, "identity")
+      yield* noiseExecutor(registry.url, { identityFile })
+      const executor = KeyPair.encode((yield* Identity.load(identityFile)).public)
+      // The rendezvous knows the key of the first registration: its answer is given the executor's.
+      const desk = yield* fakeRelay(environmentId)
+      const admitted = yield* Effect.retry(
+        Effect.filterOrFail(
+          post(url, "connect", undefined, { harness_public_key: key }),
+          ({ status }) => status === 200
+        ),
+        { times: 200, schedule: Schedule.spaced("25 millis") }
+      )
+      desk.answers = [{ status: 200, body: JSON.stringify({ ...admitted.json, executor_public_key: executor }) }]
+      const error = yield* Effect.flip(client(noiseUrl(desk.url.replace("http", "ws"))))
+      assert.include(error.message, "the registry does not accept the executor's credential")
+      assert.isFalse(isRetryable(error))
     })
   )
 
