@@ -1,7 +1,7 @@
 // What a fleet costs beside a server that is connected to directly, and what its faults cost: medians of three rounds, with
 // two gateways, three hosts, PostgreSQL that writes to the disk, and 60 sessions on this machine.
 //
-// node scratch/fleet.mjs [--rounds N] [--only speed|faults]
+// node scratch/fleet.mjs [--rounds N] [--only speed|faults|freeze]
 import { spawn } from "node:child_process"
 import { setTimeout as sleep } from "node:timers/promises"
 import { parseArgs } from "node:util"
@@ -13,6 +13,8 @@ const { values } = parseArgs({ options: { rounds: { type: "string", default: "3"
 const rounds = Number(values.rounds)
 const leaseMs = 15_000
 const megabytes = 400
+/** The silence after which a client gives its connection up. */
+const silenceMs = 3500
 
 const quantile = (list, share) => list.toSorted((a, b) => a - b)[Math.floor(list.length * share)]
 const median = (list) => quantile(list, 0.5)
@@ -123,12 +125,20 @@ const makeClient = async (index) => {
   const attempt = async (resumeSessionId) => {
     const gateway = one.turn++ % urls.length
     let held = []
-    const connection = await connect(urls[gateway], WebSocket, {
+    let connection
+    connection = await connect(urls[gateway], WebSocket, {
+      openMs: one.isWatched ? 1000 : 10_000,
       onOutput: ({ seq, chunk }) => (held === undefined ? take(seq, chunk) : held.push([seq, chunk])),
       onEnd: () => {
-        if (one.connection === connection && !one.isOver) resume().catch(() => {})
+        if (connection !== undefined && one.connection === connection && !one.isOver) resume().catch(() => {})
       }
     })
+    const look = setInterval(() => {
+      if (connection.ws.readyState === WebSocket.OPEN) connection.ws.ping()
+      // Kept open: it must serve nothing more.
+      if (one.isWatched && connection.silentMs() > silenceMs) connection.abandon("silent")
+    }, 500)
+    connection.ws.once("close", () => clearInterval(look))
     const answer = await connection.call("initialize", { clientName: "measure", resumeSessionId })
     if (answer.error !== undefined) {
       connection.ws.terminate()
@@ -186,6 +196,7 @@ const makeClient = async (index) => {
     })
   }
   await one.begin()
+  one.isWatched = true
   return one
 }
 
@@ -199,7 +210,7 @@ const faults = async () => {
     await until("all count", () => clients.every(({ next }, index) => next > counted[index] + 2))
   }
   await sleep(leaseMs)
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < rounds && values.only !== "freeze"; round++) {
     await allCount()
     const at = round % 2
     const victims = clients.filter(({ gateway }) => gateway === at)
@@ -212,8 +223,30 @@ const faults = async () => {
     await gateways[at].start()
     await sleep(2000)
   }
-  await sleep(leaseMs)
   for (let round = 0; round < rounds; round++) {
+    await allCount()
+    const at = round % 2
+    const victims = clients.filter(({ gateway }) => gateway === at)
+    const from = performance.now()
+    gateways[at].kill("SIGSTOP")
+    await until("its clients are served", () => victims.every(({ servedAt }) => servedAt > from))
+    const taken = victims.map(({ servedAt }) => servedAt - from)
+    add("gateway frozen for 40 s: half of its clients are served again after (ms)", median(taken))
+    add("gateway frozen for 40 s: all of its clients are served again after (ms)", Math.max(...taken))
+    await sleep(Math.max(0, 40_000 - (performance.now() - from)))
+    const rows = () =>
+      database.query("select key, host, epoch, inner_id, gateway, attach, state from fleet_session order by key")
+    const before = JSON.stringify(await rows())
+    gateways[at].kill("SIGCONT")
+    for (let second = 0; second < 10; second++) {
+      await sleep(1000)
+      if (JSON.stringify(await rows()) !== before) throw new Error("rows have moved after the gateway was frozen")
+    }
+    await allCount()
+    add("gateway frozen for 40 s: sessions lost", clients.filter(({ isLost }) => isLost).length)
+  }
+  await sleep(values.only === "freeze" ? 0 : leaseMs)
+  for (let round = 0; round < rounds && values.only !== "freeze"; round++) {
     const from = performance.now()
     database.stop()
     const some = clients.filter((_, index) => index % 6 === round)
@@ -229,8 +262,8 @@ const faults = async () => {
     await sleep(2000)
     add("PostgreSQL away for 20 s: sessions lost", clients.filter(({ isLost }) => isLost).length)
   }
-  await sleep(leaseMs + 2000)
-  for (let round = 0; round < Math.min(rounds, 2); round++) {
+  await sleep(values.only === "freeze" ? 0 : leaseMs + 2000)
+  for (let round = 0; round < Math.min(rounds, 2) && values.only !== "freeze"; round++) {
     const numbers = await database.query("select no, id from fleet_host")
     const { no } = numbers.find(({ id }) => id === hosts[round].id)
     const victims = clients.filter(({ id }) => Number(id.split(".")[0]) === no)
@@ -253,7 +286,7 @@ const faults = async () => {
 }
 
 try {
-  if (values.only !== "faults") await speed()
+  if (values.only === undefined || values.only === "speed") await speed()
   if (values.only !== "speed") await faults()
 } finally {
   for (const [what, list] of figures) {

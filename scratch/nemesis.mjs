@@ -105,6 +105,8 @@ const groups = [
     await oneOf([
       () => restart(one, name, name),
       () => freeze(one, name, name, between(1000, 12_000)),
+      // Long enough that its clients and hosts have gone, and its leases as well.
+      () => freeze(one, name, name, between(20_000, 45_000)),
       async () => {
         const ms = between(1000, 10_000)
         const end = note(`${name} is cut off from the database for ${(ms / 1000).toFixed(1)} s`, name, ms)

@@ -16,6 +16,7 @@ import type { FleetLink } from "./FleetLink.js"
 import * as FleetMetrics from "./FleetMetrics.js"
 import * as MessageReader from "./MessageReader.js"
 import type { Place, SessionIds } from "./SessionIds.js"
+import * as SplicedSocket from "./SplicedSocket.js"
 import * as Upstream from "./Upstream.js"
 
 /** Who has come. */
@@ -208,17 +209,22 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
   const splice = (link: FleetLink, inner: string, { upstream, back }: Asked) =>
     Effect.acquireUseRelease(
       Effect.sync(() => {
+        const first = { toOne: back.release(), toOther: reader.release() }
+        const ends = SplicedSocket.ends(socket, upstream)
         const drop = carry(link, inner)
-        const uncount = FleetMetrics.carry(socket, upstream)
-        return () => {
-          drop()
-          uncount()
+        const uncount = FleetMetrics.carry(ends[0].socket, ends[1].socket)
+        return {
+          ends,
+          first,
+          drop: () => {
+            drop()
+            uncount()
+          }
         }
       }),
       // Not interrupted: what was written last still leaves. It ends with either socket.
-      () =>
-        Effect.uninterruptible(Upstream.splice(socket, upstream, { toOne: back.release(), toOther: reader.release() })),
-      (drop) => Effect.sync(drop)
+      ({ ends, first }) => Effect.uninterruptible(Upstream.splice(ends, first)),
+      ({ drop }) => Effect.sync(drop)
     )
 
   /** The result of `initialize` with the id that resumes the session here. */

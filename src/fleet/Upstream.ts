@@ -10,6 +10,7 @@ import type { Duplex } from "node:stream"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { MessageReader } from "./MessageReader.js"
+import type { SplicedSocket } from "./SplicedSocket.js"
 
 /** No connection to the host could be made. */
 export class UpstreamError extends Data.TaggedError("UpstreamError")<{ readonly message: string }> {}
@@ -83,8 +84,10 @@ const drainMs = 2000
 
 /** Connects two sockets, unread, until one of them ends; `first` is sent before, each way. */
 export const splice = (
-  one: Duplex,
-  other: Duplex,
+  [{ socket: one, forwardTo: forwardOne }, { socket: other, forwardTo: forwardOther }]: readonly [
+    SplicedSocket,
+    SplicedSocket
+  ],
   first: { readonly toOne: Buffer; readonly toOther: Buffer }
 ): Effect.Effect<void> =>
   Effect.async((resume) => {
@@ -107,8 +110,8 @@ export const splice = (
     end(other, one)
     if (first.toOne.length > 0) one.write(first.toOne)
     if (first.toOther.length > 0) other.write(first.toOther)
-    one.pipe(other)
-    other.pipe(one)
+    forwardOne(other)
+    forwardOther(one)
     if (one.destroyed) other.destroy()
     if (other.destroyed) one.destroy()
     if (one.destroyed && other.destroyed) resume(Effect.void)
