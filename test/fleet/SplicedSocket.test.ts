@@ -62,7 +62,12 @@ describe("spliced sockets", () => {
         assert.notStrictEqual(ends[0].socket, one.accepted, "it is not `pipe`")
         const over = yield* Effect.fork(Upstream.splice(ends, { ...none, toOther: Buffer.from("first") }))
         const [sent, received, back, answered] = yield* Effect.all(
-          [writeAll(one.far, seed, 150, "first"), readAll(two.far), writeAll(two.far, seed + 10, 150), readAll(one.far)],
+          [
+            writeAll(one.far, seed, 150, "first"),
+            readAll(two.far),
+            writeAll(two.far, seed + 10, 150),
+            readAll(one.far)
+          ],
           { concurrency: "unbounded" }
         )
         assert.strictEqual(received, sent)
