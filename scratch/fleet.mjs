@@ -123,11 +123,11 @@ const makeClient = async (index) => {
     }
   }
   const attempt = async (resumeSessionId) => {
-    const gateway = one.turn++ % urls.length
+    // As a balancer that knows which gateway does not answer.
+    const gateway = one.silent === undefined ? one.turn++ % urls.length : 1 - one.silent
     let held = []
     let connection
     connection = await connect(urls[gateway], WebSocket, {
-      openMs: one.isWatched ? 1000 : 10_000,
       onOutput: ({ seq, chunk }) => (held === undefined ? take(seq, chunk) : held.push([seq, chunk])),
       onEnd: () => {
         if (connection !== undefined && one.connection === connection && !one.isOver) resume().catch(() => {})
@@ -136,7 +136,9 @@ const makeClient = async (index) => {
     const look = setInterval(() => {
       if (connection.ws.readyState === WebSocket.OPEN) connection.ws.ping()
       // Kept open: it must serve nothing more.
-      if (one.isWatched && connection.silentMs() > silenceMs) connection.abandon("silent")
+      if (!one.isWatched || one.connection !== connection || connection.silentMs() <= silenceMs) return
+      one.silent = gateway
+      connection.abandon("silent")
     }, 500)
     connection.ws.once("close", () => clearInterval(look))
     const answer = await connection.call("initialize", { clientName: "measure", resumeSessionId })
@@ -238,6 +240,7 @@ const faults = async () => {
       database.query("select key, host, epoch, inner_id, gateway, attach, state from fleet_session order by key")
     const before = JSON.stringify(await rows())
     gateways[at].kill("SIGCONT")
+    for (const client of clients) client.silent = undefined
     for (let second = 0; second < 10; second++) {
       await sleep(1000)
       if (JSON.stringify(await rows()) !== before) throw new Error("rows have moved after the gateway was frozen")

@@ -6,8 +6,8 @@
  * is the server that makes those that it accepts. So a second socket takes over the connection. Where that is not possible,
  * with TLS and within this process, it is `pipe`.
  *
- * Measured in turn on a loaded machine, eight times each: a gateway's processor time for a gigabyte, median, is 1.9 s instead
- * of 3.9 s for text (less in seven of eight), and 2.1 s instead of 3.9 s for binary output (less in four of eight).
+ * Measured in turn with `pipe`, twelve times each: the throughput beside a direct connection is 0.86 instead of 0.71 for
+ * text, and 0.84 instead of 0.65 for binary output, medians. It was below 0.6 in none of 24, instead of in 11 of them.
  *
  * @since 0.1.0
  */
@@ -93,6 +93,8 @@ const takeOver = (old: Duplex, handle: Handle): SplicedSocket => {
   handle.reading = false
   Object.assign(old, { _handle: null })
   const socket = new Socket({ handle, onread, allowHalfOpen: true } as ConstructorParameters<typeof Socket>[0])
+  // Whoever ends the old one ends the connection.
+  Object.assign(old, { _final: (done: () => void) => void socket.end(done) })
   socket.once("close", () => {
     giveBack(buffer)
     old.destroy()

@@ -112,6 +112,14 @@ describe("spliced sockets", () => {
         yield* over.await
         yield* eventually("all have ended", () => one.accepted.destroyed && two.accepted.destroyed)
       }
+      const [one, two] = [yield* connection, yield* connection]
+      const over = yield* Effect.fork(Upstream.splice(SplicedSocket.ends(one.accepted, two.accepted), none))
+      const ended = readAll(one.far)
+      one.accepted.end()
+      yield* ended
+      one.far.destroy()
+      two.far.resume().once("end", () => two.far.destroy())
+      yield* over.await
     })
   )
 
