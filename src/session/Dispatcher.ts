@@ -120,11 +120,12 @@ export const make = (
       run: (method, payload, onExit, decorate) => {
         const handler = begin(method, payload, decorate)
         if (Immediate.hasEnded(handler)) return onExit(handler)
-        const fiber = runFork(handler)
+        // Its failure is the answer to the client: for Effect's log, which would show it, it is handled.
+        const fiber = runFork(Effect.exit(handler))
         const exit = fiber.unsafePoll()
-        if (exit !== null) return onExit(exit)
+        if (exit !== null) return onExit(Exit.flatten(exit))
         waiting.add(fiber, method)
-        fiber.addObserver(onExit)
+        fiber.addObserver((ended) => onExit(Exit.flatten(ended)))
       },
       fork: runFork,
       running: waiting

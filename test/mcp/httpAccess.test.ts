@@ -61,6 +61,7 @@ const opened = (url: string, headers: Record<string, string> = {}) =>
     assert.strictEqual(status, 200)
     assert.notStrictEqual(session, "")
     const inSession = { ...posting, ...headers, "mcp-session-id": session }
+    let id = 0
     return {
       session,
       end: ask(url, "DELETE", inSession),
@@ -69,7 +70,7 @@ const opened = (url: string, headers: Record<string, string> = {}) =>
           url,
           "POST",
           inSession,
-          JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params: { name, arguments: given } })
+          JSON.stringify({ jsonrpc: "2.0", id: ++id, method: "tools/call", params: { name, arguments: given } })
         )
     }
   })

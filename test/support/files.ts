@@ -35,7 +35,7 @@ const subjectOf = (params: object): string | undefined => {
 
 /**
  * Sends a request that must be refused with exactly this message, or one that matches. The text of a system error is
- * followed by the path of the request.
+ * followed by the path of the request, of which 1024 characters are shown.
  */
 export const refuses = (client: TestClient, method: string, params: object, code: number, message: string | RegExp) =>
   Effect.map(client.call(method, params), ({ error, result }) => {
@@ -43,7 +43,8 @@ export const refuses = (client: TestClient, method: string, params: object, code
     assert.isDefined(error, what)
     if (typeof message === "string") {
       const subject = /\(os error \d+\)$/.test(message) ? subjectOf(params) : undefined
-      const whole = subject === undefined ? message : `${message}: ${subject}`
+      const shown = subject !== undefined && subject.length > 1024 ? `${subject.slice(0, 1024)}...` : subject
+      const whole = shown === undefined ? message : `${message}: ${shown}`
       assert.deepStrictEqual(error, { code, message: whole }, what)
     } else {
       assert.strictEqual(error.code, code, what)
