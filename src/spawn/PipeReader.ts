@@ -72,8 +72,8 @@ export class PipeReader {
     return this.large.has(socket)
   }
 
-  /** Reports the remaining bytes of a pipe, chunk by chunk. They are valid during the call. */
-  drain(fd: number, onBytes: (bytes: Buffer) => void): void {
-    this.buffer.drain(fd, onBytes)
+  /** Reports the bytes that a pipe has, chunk by chunk; true at its end. They are valid during the call. */
+  drain(fd: number, onBytes: (bytes: Buffer) => void): boolean {
+    return this.buffer.drain(fd, onBytes)
   }
 }

@@ -76,8 +76,9 @@ const manage = (reader: PipeReader, leader: Leader, ends: Ends, standing: Standi
       isListening = true
       leader.onExit((status, usage) => {
         closeStdin()
-        // Its output is needed now, to tell whether the sandbox caused the failure.
-        if (isConfined) drainAll()
+        // What it wrote comes before its exit, however many exits the event loop finds at once, unless a slow reader
+        // delays it. Whether the sandbox caused a failure is told by the output.
+        if (isConfined || !isPaused) drainAll()
         events.onExit(status, usage)
       })
       const read = (fd: number, stream: Stream): Output => {
@@ -95,7 +96,9 @@ const manage = (reader: PipeReader, leader: Leader, ends: Ends, standing: Standi
       if (outputs.length === 0) setImmediate(events.onOutputEnd)
       if (isPaused) for (const { socket } of outputs) socket.pause()
       drainAll = () => {
-        for (const { fd, socket, onBytes } of outputs) if (!socket.destroyed) reader.drain(fd, onBytes)
+        for (const { fd, socket, onBytes } of outputs) {
+          if (!socket.destroyed && reader.drain(fd, onBytes)) socket.destroy()
+        }
       }
       finish = () => {
         drainAll()
