@@ -90,15 +90,28 @@ console.log(`start to tools/list: ${listMs.toFixed(0)} ms, ${(listMs / serverMs)
 const { request, end, pid } = await connect()
 const exec = (cmd) => request("tools/call", { name: "exec_command", arguments: { cmd } })
 
-const times = []
+/** The floor: Node starts the same shell. */
+const shell = () =>
+  new Promise((resolve) => {
+    spawn("/bin/bash", ["-c", "true"], { stdio: ["ignore", "pipe", "pipe"] }).once("close", resolve)
+  })
+
+const timed = async (run) => {
+  const from = performance.now()
+  await run()
+  return performance.now() - from
+}
+
+const times = { exec: [], shell: [] }
 const beforeExec = cpuMs(pid)
 for (let call = 0; call < calls; call++) {
-  const from = performance.now()
-  await exec("true")
-  times.push(performance.now() - from)
+  times.exec.push(await timed(() => exec("true")))
+  times.shell.push(await timed(shell))
 }
-const execMs = (cpuMs(pid) - beforeExec) / calls
-console.log(`exec_command true: p50 ${median(times).toFixed(2)} ms, ${execMs.toFixed(2)} ms of CPU`)
+const cpu = ((cpuMs(pid) - beforeExec) / calls).toFixed(2)
+const [execMs, shellMs] = [median(times.exec), median(times.shell)]
+const floor = `${(execMs / shellMs).toFixed(2)} times Node's own start of the shell (${shellMs.toFixed(2)} ms)`
+console.log(`exec_command true: p50 ${execMs.toFixed(2)} ms, ${floor}, ${cpu} ms of CPU`)
 
 const before = residentMb(pid)
 await Promise.all(
