@@ -47,20 +47,32 @@ const copyAs = (version) => {
 
 const entries = ["1.0.0", "2.0.0"].map(copyAs)
 
-const server = spawn(
-  process.execPath,
-  [
-    entries[0],
-    ...["--listen", "ws://127.0.0.1:0", "--control-socket", socket, "--console", "false"],
-    ...["--retained-output-bytes-per-process", "67108864", "--retained-output-bytes-total", "268435456"]
-  ],
-  { stdio: ["ignore", "pipe", "pipe"] }
+/** Starts a server; resolves once it listens. */
+const listen = async (...args) => {
+  const flags = ["--listen", "ws://127.0.0.1:0", "--console", "false", ...args]
+  const child = spawn(process.execPath, [entries[0], ...flags], { stdio: ["ignore", "pipe", "pipe"] })
+  const url = await new Promise((resolve) => createInterface({ input: child.stdout }).once("line", resolve))
+  return { child, url }
+}
+
+/** How long a server takes to listen: what a gap cannot be shorter than. */
+const starts = []
+for (let round = 0; round < 5; round++) {
+  const from = performance.now()
+  const { child } = await listen()
+  starts.push(performance.now() - from)
+  child.kill("SIGTERM")
+  await new Promise((resolve) => child.once("exit", resolve))
+}
+
+const { child: server, url } = await listen(
+  ...["--control-socket", socket, "--retained-output-bytes-per-process", "67108864"],
+  ...["--retained-output-bytes-total", "268435456"]
 )
 let log = ""
 server.stderr.on("data", (chunk) => {
   log += chunk
 })
-const url = await new Promise((resolve) => createInterface({ input: server.stdout }).once("line", resolve))
 const descriptors = () => readdirSync(`/proc/${server.pid}/fd`).length
 const residentMb = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, "utf8"))[1]) / 1024
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -98,17 +110,24 @@ const prober = async (state) => {
 }
 
 const quantile = (numbers, q) => [...numbers].sort((a, b) => a - b)[Math.floor(q * (numbers.length - 1))]
-const shown = (numbers) =>
-  `min ${quantile(numbers, 0)}, p50 ${quantile(numbers, 0.5)}, p99 ${quantile(numbers, 0.99)} ms`
+const shown = (numbers) => {
+  const [min, p50, p99] = [0, 0.5, 0.99].map((q) => quantile(numbers, q).toFixed(0))
+  return `min ${min}, p50 ${p50}, p99 ${p99} ms`
+}
 
 const faults = []
 const totals = { lines: 0, statuses: 0 }
 
-/** Prints lines until a file appears, or a number of them; then ends with a status. */
+/**
+ * Prints lines until a file appears, or a number of them; then ends with a status. Perl waits without a process of its
+ * own: with `sleep`, the load would be that of a hundred starts a second.
+ */
 const program = (name, index, stop) => {
   const limit = index % 5 === 4 ? 40 * (index + 1) : 1e9
   const end = index % 7 === 6 ? "kill -SEGV $$" : index % 7 === 5 ? "kill -TERM $$" : `exit ${(index * 13) % 256}`
-  return `i=0; while [ $i -lt ${limit} ] && [ ! -e ${stop} ]; do j=0; while [ $j -lt ${index % 5 === 0 ? 100 : 5} ]; do echo "${name} $i"; i=$((i+1)); j=$((j+1)); done; sleep 0.0${1 + (index % 9)}; done; ${end}`
+  const lines = `for my $i ($n .. $n + ${index % 5 === 0 ? 100 : 5} - 1) { print "${name} $i\n" }`
+  const script = `$| = 1; my $n = 0; while ($n < ${limit} && !-e "${stop}") { ${lines} $n = $n + ${index % 5 === 0 ? 100 : 5}; select(undef, undef, undef, 0.0${1 + (index % 9)}) }`
+  return `perl -e '${script}'; ${end}`
 }
 
 const follow = (client, index, stop) =>
@@ -218,7 +237,9 @@ const run = Effect.gen(function* () {
   for (const fiber of followed) yield* Fiber.join(fiber)
   const bytes = yield* Fiber.join(hashing)
   yield* Effect.promise(() => probing)
+  const start = quantile(starts, 0.5)
   console.log(`gap: ${shown(gaps)}; away: ${shown(aways)}`)
+  console.log(`p50 of the gap: ${(quantile(gaps, 0.5) / start).toFixed(2)} times a start (${start.toFixed(0)} ms)`)
   console.log(`${totals.lines} lines, ${totals.statuses} statuses, ${bytes} bytes of input`)
   console.log(`${state.tried} connections, refused: ${state.refused.length} ${state.refused.slice(0, 3).join("; ")}`)
   console.log(`descriptors: ${before} before, ${after} after (ends included); ${Math.round(residentMb())} MB resident`)
