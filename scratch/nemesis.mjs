@@ -221,7 +221,8 @@ const makeClient = (number) => {
     }
   }
 
-  const script = `: ${mark}; i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done`
+  // Perl waits without a process of its own. The mark tells whose process it is.
+  const argv = ["perl", "-e", '$| = 1; while (1) { print ++$i, "\\n"; select(undef, undef, undef, 0.1) }', mark]
 
   const open = async () => {
     const { result, connection, ready } = await attempt(null)
@@ -231,7 +232,7 @@ const makeClient = (number) => {
     stats.sessions++
     const params = {
       processId: "p",
-      argv: ["sh", "-c", script],
+      argv,
       cwd: "/tmp",
       env: { PATH: process.env.PATH },
       tty: false
@@ -372,7 +373,7 @@ await until("the rows agree with the truth", isRight, 30_000).catch(() =>
 const programs = () =>
   readdirSync("/proc").filter((pid) => {
     try {
-      return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(`: nemesis-${process.pid}-`)
+      return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(`\0nemesis-${process.pid}-`)
     } catch {
       return false
     }
