@@ -16,7 +16,9 @@ const usage = `npm run bench -- [options]
   --server COMMAND  start this server and measure it as well; it prints ws://IP:PORT on a line (repeatable)
   --json            JSON instead of a table
   --markdown        a table in Markdown
-  --scale           what this server costs with up to 1,000 connections and processes, and with 500 MB retained
+  --scale           what this server costs with up to 1,000 connections and processes, with 500 MB retained, and
+                    whether lists, snapshots, many chunks and large trees cost as much for each member however many
+Each figure is the median of the rounds; the spread is the distance of its extremes, in percent of it.
 The original, if "codex" is on the PATH, is measured as well.`
 
 /** The size of each measurement. */
@@ -119,23 +121,35 @@ const runRound = async (round, { specs, wanted, size, values, failures }) => {
   for (const { spec, server } of running) await attempt(spec, Servers.stop(server))
 }
 
+/** Of each server its median, the spread of its rounds, and its ratio to the floor; of this one also to the others. */
 const summarize = ({ specs, wanted, values }) =>
   wanted.map(({ name, what, unit, better }) => {
-    const floor = quantile(values[name].floor, 0.5)
+    const median = (label) => quantile(values[name][label], 0.5)
     const servers = specs.map(({ label }) => {
-      const median = quantile(values[name][label], 0.5)
-      return [label, { median, ratio: median / floor, rounds: values[name][label] }]
+      const rounds = values[name][label]
+      const spread = (Math.max(...rounds) - Math.min(...rounds)) / median(label)
+      return [label, { median: median(label), spread, ratio: median(label) / median("floor"), rounds }]
     })
-    return { name, what, unit, better, servers: Object.fromEntries(servers) }
+    const others = specs.filter(({ label }) => label !== "floor" && label !== "this")
+    const thisTo = others.map(({ label }) => [label, median("this") / median(label)])
+    return { name, what, unit, better, servers: Object.fromEntries(servers), thisTo: Object.fromEntries(thisTo) }
   })
 
 const printTable = (rows, specs, markdown) => {
   const digits = (value) => (Number.isFinite(value) ? value.toFixed(Math.abs(value) >= 100 ? 0 : 2) : "-")
+  const figureOf = ({ median, spread }) =>
+    Number.isFinite(median) ? `${digits(median)} (${(100 * spread).toFixed(0)} %)` : "-"
   const others = specs.slice(1).map(({ label }) => label)
-  const head = ["figure", "what", "unit", "better", "floor", ...others.flatMap((label) => [label, "ratio"])]
-  const lines = rows.map(({ name, what, unit, better, servers }) => [
-    ...[name, what, unit, better, digits(servers.floor.median)],
-    ...others.flatMap((label) => [digits(servers[label].median), digits(servers[label].ratio)])
+  const third = others.filter((label) => label !== "this")
+  const head = [
+    ...["figure", "what", "unit", "better", "floor (spread)"],
+    ...others.flatMap((label) => [`${label} (spread)`, "to floor"]),
+    ...third.map((label) => `this to ${label}`)
+  ]
+  const lines = rows.map(({ name, what, unit, better, servers, thisTo }) => [
+    ...[name, what, unit, better, figureOf(servers.floor)],
+    ...others.flatMap((label) => [figureOf(servers[label]), digits(servers[label].ratio)]),
+    ...third.map((label) => digits(thisTo[label]))
   ])
   const widths = head.map((_, column) => Math.max(...[head, ...lines].map((line) => line[column].length)))
   const pad = (cell, column) => (column < 4 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))

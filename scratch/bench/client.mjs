@@ -31,6 +31,8 @@ class Client {
   #waiters = new Map()
   /** Called for every chunk, with its decoded length and a function that returns its bytes. */
   onChunk = () => {}
+  /** Whether messages with chunks are parsed like others, so that answers may have some. */
+  parsesChunks = false
 
   constructor(url, { binary = false, alone = false } = {}) {
     this.#binary = binary
@@ -55,7 +57,7 @@ class Client {
 
   /** Finding the chunk and counting its bytes costs a fraction of JSON.parse. */
   #receive(data) {
-    const marker = data.indexOf(chunkMarker)
+    const marker = this.parsesChunks ? -1 : data.indexOf(chunkMarker)
     if (marker >= 0) {
       const start = marker + chunkMarker.length
       const end = data.indexOf(quote, start)

@@ -1,5 +1,10 @@
 // Measures the server under load: memory by connections and processes, the latency of a small request beside 100
-// printing processes, and starts while 500 MB of output are retained.
+// printing processes, starts while 500 MB of output are retained, and what each member costs of lists, of retained
+// output in many chunks, and of large trees: the same for each, however many there are.
+import { execFileSync } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { withClients } from "./client.mjs"
 import { quantile } from "./figures.mjs"
@@ -12,6 +17,8 @@ const starts = 300
 const startRuns = 5
 const retainedBytes = 500_000_000
 const perProcess = 8_388_608
+const chunkCounts = [1000, 10_000, 100_000]
+const treeCounts = [100, 1000, 10_000]
 
 const command = [process.execPath, fileURLToPath(new URL("../../dist/bin.js", import.meta.url))]
 
@@ -93,6 +100,97 @@ const crowd = () =>
     })
   )
 
+/** The median of some runs, in microseconds. */
+const microseconds = async (runs, f) => {
+  const taken = []
+  for (let i = 0; i < runs; i++) {
+    const startedAt = performance.now()
+    await f()
+    taken.push((performance.now() - startedAt) * 1000)
+  }
+  return quantile(taken, 0.5)
+}
+
+/** The cost of a list for each process in it, and of a snapshot of one of them. */
+const lists = () =>
+  onServer([], (server) =>
+    withClients(1, server.url, "lists", async (client) => {
+      const [list, snapshot] = [[], []]
+      let last
+      for (const count of counts) {
+        await sleepers(client, count - 1 - (list.at(-1)?.count ?? 0))
+        last = await client.start(["/bin/sh", "-c", "echo screen; exec sleep 600"], { tty: true })
+        const each = (await microseconds(100, () => client.request("process/list", {}))) / count
+        list.push({ count, each })
+        const one = () => client.request("process/snapshot", { processId: last.processId })
+        snapshot.push({ count, each: await microseconds(100, one) })
+      }
+      return { list, snapshot }
+    })
+  )
+
+/** The cost of a chunk of many: to take it in, and to read it from the retained output. */
+const chunks = async () => {
+  const [taken, read] = [[], []]
+  for (const wanted of chunkCounts) {
+    const [inUs, readUs, count] = await onServer([], (server) =>
+      withClients(1, server.url, "chunks", async (client) => {
+        let count = 0
+        client.onChunk = () => count++
+        // Without a pause the server reads many lines at once.
+        const print = `$| = 1; for (1 .. ${wanted}) { print "x\\n"; select undef, undef, undef, 0.00001 }`
+        const cpu = Servers.cpuSeconds(server)
+        const { processId, closed } = await client.start(["perl", "-e", print])
+        await closed
+        const inUs = ((Servers.cpuSeconds(server) - cpu) * 1e6) / count
+        client.parsesChunks = true
+        const params = { processId, afterSeq: 0, maxBytes: 10_000_000, waitMs: 0 }
+        const readUs = (await microseconds(5, () => client.request("process/read", params))) / count
+        return [inUs, readUs, count]
+      })
+    )
+    taken.push({ count, each: inUs })
+    read.push({ count, each: readUs })
+  }
+  return { taken, read }
+}
+
+/** A program that starts so many processes as fast as the system can. */
+const treeSource = `
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+  for (int left = atoi(argv[1]); --left > 0;) if (fork() == 0) { pause(); return 0; }
+  if (write(1, "ready\\n", 6) < 0) return 1;
+  pause();
+}`
+
+/** How long a tree of so many processes takes to end, for each of them. */
+const trees = async () => {
+  const folder = mkdtempSync(join(tmpdir(), "scale-"))
+  try {
+    const program = join(folder, "tree")
+    writeFileSync(`${program}.c`, treeSource)
+    execFileSync("cc", ["-O1", "-static", "-o", program, `${program}.c`])
+    const rows = []
+    for (const count of treeCounts) {
+      const end = async (client) => {
+        const ready = new Promise((resolve) => {
+          client.onChunk = resolve
+        })
+        const tree = await client.start([program, String(count)])
+        await ready
+        return microseconds(1, () => client.terminate(tree))
+      }
+      const us = await onServer([], ({ url }) => withClients(1, url, `a tree of ${count}`, end))
+      rows.push({ count, each: us / count })
+    }
+    return rows
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
 const startOnce = async (client) => {
   const taken = []
   for (let i = 0; i < starts; i++) {
@@ -158,8 +256,26 @@ const plot = (title, rows) => {
   }
 }
 
+/** The same without a total, in microseconds. */
+const plotTimes = (title, rows) => {
+  const most = Math.max(...rows.map(({ each }) => each))
+  console.log(`\n${title}, us each`)
+  for (const { count, each } of rows) {
+    console.log(
+      `${String(count).padStart(6)}  ${each.toFixed(1).padStart(7)}  ${"#".repeat(Math.round((40 * each) / most))}`
+    )
+  }
+}
+
 /** Measures and prints. Each part uses its own server. */
 export const run = async () => {
+  const { list, snapshot } = await lists()
+  plotTimes("process/list, for each process", list)
+  plotTimes("process/snapshot, beside so many processes", snapshot)
+  const { taken, read } = await chunks()
+  plotTimes("chunks of output, processor time", taken)
+  plotTimes("chunks of retained output that are read", read)
+  plotTimes("trees that are ended, for each process", await trees())
   plot("connections", await connections())
   plot("processes", await processes())
   const { idle, crowd: busy, chunksPerSecond } = await crowd()
