@@ -210,6 +210,7 @@ const makeClient = (number) => {
       return answer
     }
     connection.notify("initialized")
+    connection.sessionId = answer.result.sessionId
     return {
       ...answer,
       connection,
@@ -271,7 +272,10 @@ const makeClient = (number) => {
       if (result.chunks.length === 0) break
     }
     // What was on its way to a gateway that was frozen may still come; what was made since must not.
-    for (const connection of old) connection.endSeq = Math.min(connection.endSeq, one.lastSeq)
+    for (const connection of old) {
+      // Those of a session that was lost count by other numbers.
+      if (connection.sessionId === one.id) connection.endSeq = Math.min(connection.endSeq, one.lastSeq)
+    }
     ready()
   }
 
