@@ -2,7 +2,7 @@
  * A gateway's end of its connection to one host: the control stream, and how sessions reach the host.
  *
  * A host that knows of fleets answers beats, reports its sessions, and opens a connection for each. Any other executor is
- * pinged, and its sessions are relay streams.
+ * pinged, and its sessions are relay streams, encrypted if it takes no others, as today's codex.
  *
  * @since 0.1.0
  */
@@ -12,15 +12,20 @@ import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { WebSocket } from "ws"
+import type { KeyPair } from "../remote/noise/KeyPair.js"
 import * as RelayClient from "../remote/RelayClient.js"
 import type { Limits } from "../remote/RelayLimits.js"
 import { highWaterBytes } from "../remote/RelaySocket.js"
+import type { Vouch } from "../remote/Rendezvous.js"
 import type { RendezvousRouter } from "../remote/RendezvousRouter.js"
 import type { DialBack } from "./DialBack.js"
 import * as FleetMessages from "./FleetMessages.js"
 import { bytePair, relayPair } from "./LocalSocket.js"
 import type { ReverseServer } from "./ReverseServer.js"
-import type { UpstreamError } from "./Upstream.js"
+import { UpstreamError } from "./Upstream.js"
+
+/** How long a host may take to answer a handshake, in milliseconds. */
+const handshakeMs = 5000
 
 /** The host at the other end. */
 export interface HostIdentity {
@@ -35,6 +40,8 @@ export interface HostIdentity {
 /** What a link needs of its gateway. */
 export interface Options {
   readonly router: RendezvousRouter
+  /** For an encrypted host: vouches to it for a key of the gateway. */
+  readonly vouch: Vouch | undefined
   readonly limits: Limits
   readonly maxMessageBytes: number
   readonly dialBack: DialBack
@@ -91,7 +98,7 @@ const bridge = (ws: WebSocket, connection: Duplex, link: RelayClient.Link) => {
 
 /** Opens a link to a host that has just connected. */
 export const make = (host: HostIdentity, options: Options): FleetLink => {
-  const { router, limits, maxMessageBytes, dialBack, streams, peers, onReport, onLeave, warn, onEnd } = options
+  const { router, vouch, limits, maxMessageBytes, dialBack, streams, peers, onReport, onLeave, warn, onEnd } = options
   const join = () => {
     const [forRouter, own] = relayPair()
     router.addClient(forRouter)
@@ -166,18 +173,46 @@ export const make = (host: HostIdentity, options: Options): FleetLink => {
   }, FleetMessages.beatMs)
   beat()
 
-  const dialStream = Effect.sync((): Duplex => {
+  const toStream = (open: () => RelayClient.Link): Duplex => {
     const [forDoor, forStream] = bytePair()
-    streams.take(forStream, (ws) => bridge(ws, forStream, openStream(randomUUID())))
+    streams.take(forStream, (ws) => bridge(ws, forStream, open()))
     return forDoor
-  })
+  }
+  const dialStream = Effect.sync(() => toStream(() => openStream(randomUUID())))
+
+  let own: KeyPair | undefined
+  // Loaded on first use: encryption needs ML-KEM-768.
+  const load = Effect.promise(() =>
+    Promise.all([import("../remote/noise/KeyPair.js"), import("../remote/noise/NoiseClient.js")])
+  )
+  const failed = (message: string) => new UpstreamError({ message })
+  const dialEncrypted = (vouch: Vouch) =>
+    Effect.gen(function* () {
+      const [KeyPair, NoiseClient] = yield* load
+      own ??= KeyPair.generate()
+      const vouched = vouch(own.public)
+      if (vouched === undefined) return yield* failed("the host has gone")
+      const begun = yield* NoiseClient.initiate(host.id, own, vouched)
+      const { maxHeldBytes } = limits
+      const { link, ready } = NoiseClient.over(join(), begun, { maxMessageBytes, maxHeldBytes })
+      yield* ready.pipe(
+        Effect.timeoutFail({ duration: handshakeMs, onTimeout: () => failed("the host does not answer") }),
+        Effect.onError(() => Effect.sync(() => link.close()))
+      )
+      const connection = toStream(() => link)
+      // Also before the door has asked for a WebSocket.
+      connection.once("close", () => link.close())
+      return connection
+    }).pipe(Effect.mapError(({ message }) => failed(message)))
   return {
     host,
     isHeard,
     send,
     dial: (subject) =>
       host.control === undefined
-        ? dialStream
+        ? vouch === undefined
+          ? dialStream
+          : dialEncrypted(vouch)
         : Effect.suspend(() => {
             let own = ""
             return dialBack

@@ -376,7 +376,8 @@ const make = (options: Options) =>
       onRequest,
       onUpgrade,
       onRegister: (environmentId, body, onVerdict) => fork(Effect.map(hosts.register(environmentId, body), onVerdict)),
-      onExecutor: (_, about, router) => hosts.connectExecutor(about, router)
+      isEncrypted: hosts.isEncrypted,
+      onExecutor: (_, about, router, vouch) => hosts.connectExecutor(about, router, vouch)
     }
 
     const rendezvous = yield* Layer.build(

@@ -11,7 +11,7 @@ import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Package from "../internal/Package.js"
 import { RelayLimits } from "../remote/RelayLimits.js"
-import type { Admitted, Refusal } from "../remote/Rendezvous.js"
+import type { Admitted, Refusal, Vouch } from "../remote/Rendezvous.js"
 import type { RendezvousRouter } from "../remote/RendezvousRouter.js"
 import * as DialBack from "./DialBack.js"
 import type { DirectoryUnavailable, HostTaken, Registered } from "./DirectoryApi.js"
@@ -148,9 +148,10 @@ export const make = (gateway: string, leaseMs: number, ownUrl: () => string | un
         })
       )
 
-    const connect = (host: FleetLink.HostIdentity, router: RendezvousRouter) => {
+    const connect = (host: FleetLink.HostIdentity, router: RendezvousRouter, vouch: Vouch | undefined) => {
       const link = FleetLink.make(host, {
         router,
+        vouch,
         limits,
         maxMessageBytes,
         dialBack,
@@ -258,9 +259,13 @@ export const make = (gateway: string, leaseMs: number, ownUrl: () => string | un
       }
     }
 
-    const connectExecutor = (about: unknown, router: RendezvousRouter) => {
-      if (isCandidate(about)) connect(about.host, router)
+    const connectExecutor = (about: unknown, router: RendezvousRouter, vouch: Vouch | undefined) => {
+      if (isCandidate(about)) connect(about.host, router, vouch)
     }
+
+    /** A host opens connections of its own. Any other executor is reached encrypted if it offers that. */
+    const isEncrypted = (body: unknown) =>
+      isRecord(body) && body["fleet"] === undefined && body["security_profile"] !== undefined
 
     /** Begins to renew leases, and to follow the directory. */
     const start = Effect.gen(function* () {
@@ -297,6 +302,7 @@ export const make = (gateway: string, leaseMs: number, ownUrl: () => string | un
     return {
       dialBack,
       register,
+      isEncrypted,
       connectExecutor,
       heard,
       find,

@@ -63,6 +63,9 @@ const reporting = { everyMs: 5000, delayMs: 50 } as const
 /** How often a gateway's silence is looked at, in milliseconds. */
 const lookMs = 250
 
+/** How long a gateway is dialled that no other one knows, in milliseconds. */
+const forgetMs = 600_000
+
 /** How long opening a connection to a gateway may take, in milliseconds. */
 const dialMs = 4000
 
@@ -188,6 +191,8 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
             const drained = yield* Deferred.make<void>()
             /** The fibers that keep a gateway connected, by its address. */
             const dialers = new Map<string, Fiber.RuntimeFiber<void, TransportFailed>>()
+            /** When a gateway was last a peer of one that is connected, by its address. */
+            const namedAt = new Map<string, number>()
 
             let reportTimer: NodeJS.Timeout | undefined
             const report = () => {
@@ -356,6 +361,7 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
                 const dialer = Dialer.run(serve, { open: open(base), attach: attach(new URL(base)), waits })
                 const fiber = fork(dialer)
                 dialers.set(base, fiber)
+                namedAt.set(base, performance.now())
                 fiber.addObserver(() => dialers.delete(base))
                 return Effect.void
               })
@@ -376,13 +382,16 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
               })
             })
 
-            /** Gateways that have gone are not dialled for ever. */
+            /** Gateways that have gone are not dialled for ever. One that was frozen is no peer of the others meanwhile. */
             const forget = Effect.gen(function* () {
               yield* Effect.sleep("1 minute")
-              const kept = new Set(Array.from(links, ({ base, peers }) => [base, ...peers]).flat())
               if (links.size === 0) return
+              const now = performance.now()
+              for (const base of Array.from(links, ({ base, peers }) => [base, ...peers]).flat()) namedAt.set(base, now)
               for (const [base, fiber] of Array.from(dialers)) {
-                if (!kept.has(base)) yield* Fiber.interruptFork(fiber)
+                if (now - (namedAt.get(base) ?? 0) < forgetMs) continue
+                namedAt.delete(base)
+                yield* Fiber.interruptFork(fiber)
               }
             })
 

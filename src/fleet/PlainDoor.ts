@@ -107,13 +107,17 @@ export const serve = (options: Options, socket: Duplex, head: Buffer, caller: Ca
     const fitting =
       rows._tag === "None" ? [] : rows.value.filter((row) => labels.every((label) => row.labels.includes(label)))
     const ready = fitting.filter(({ state, incarnation }) => state === "ready" && incarnation !== null)
-    const capacity = ready.reduce((sum, row) => sum + row.capacity, 0)
+    const here = heard()
+    const reached = ready.filter(({ id }) => here.has(id))
+    const capacity = reached.reduce((sum, row) => sum + row.capacity, 0)
     const why =
       rows._tag === "None"
         ? "the directory of the fleet cannot be asked"
         : ready.length === 0
           ? `no host${listed(labels)} is ready`
-          : `all ${capacity} places of the ${ready.length} hosts${listed(labels)} are taken`
+          : reached.length === 0
+            ? `none of the ${ready.length} hosts${listed(labels)} is connected to this gateway`
+            : `all ${capacity} places of the ${reached.length} hosts${listed(labels)} are taken`
     return new Refused({
       code: Code.invalidRequest,
       message: `no session could be placed within ${waitMs / 1000} seconds: ${why}; try again later`

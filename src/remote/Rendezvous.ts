@@ -20,7 +20,8 @@ import { WebSocketServer } from "ws"
 import * as Listener from "../transport/Listener.js"
 import type * as Tls from "../transport/Tls.js"
 import type { ListenError } from "../transport/Transport.js"
-import type { KeyDesk, Registration } from "./noise/KeyDesk.js"
+import type { KeyDesk, Registration, Vouched } from "./noise/KeyDesk.js"
+import type { PublicKey } from "./noise/KeyPair.js"
 import * as NoiseFrame from "./noise/NoiseFrame.js"
 import * as RelaySocket from "./RelaySocket.js"
 import { type Limits, RendezvousRouter } from "./RendezvousRouter.js"
@@ -80,9 +81,18 @@ export interface Extension {
   readonly onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer, accepted: () => void) => boolean
   /** Decides on a registration with the right token. The body is null if it is not JSON. */
   readonly onRegister: (environmentId: string, body: unknown, onVerdict: (verdict: Admitted | Refusal) => void) => void
-  /** An executor has connected; `about` is from its registration. */
-  readonly onExecutor: (environmentId: string, about: unknown, router: RendezvousRouter) => void
+  /** Whether a registration is one of an executor that is reached encrypted: its key is then kept. */
+  readonly isEncrypted: (body: unknown) => boolean
+  /** An executor has connected; `about` is from its registration. If it is encrypted, `vouch` lets a client reach it. */
+  readonly onExecutor: (environmentId: string, about: unknown, router: RendezvousRouter, vouch?: Vouch) => void
 }
+
+/**
+ * Vouches for a client to an encrypted executor; undefined if it is gone.
+ *
+ * @category models
+ */
+export type Vouch = (client: PublicKey) => Vouched | undefined
 
 /**
  * The limits of a rendezvous.
@@ -268,14 +278,21 @@ const make = (options: Options) =>
       maxRegistrations
     )
     const clientTickets = new Tickets<true>(maxClientTickets)
+    let desk: KeyDesk | undefined
     // Loaded if asked for: keys need ML-KEM-768.
-    const desk: KeyDesk | undefined =
-      options.encrypted === true ? new (yield* Effect.promise(() => import("./noise/KeyDesk.js"))).KeyDesk() : undefined
+    const deskOfKeys = Effect.map(
+      Effect.promise(() => import("./noise/KeyDesk.js")),
+      ({ KeyDesk }) => {
+        desk ??= new KeyDesk()
+        return desk
+      }
+    )
+    if (options.encrypted === true) yield* deskOfKeys
     const acceptor = (maxPayload: number) =>
       new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload })
     const fromExecutors = acceptor(RelaySocket.maxPayload(limits.maxMessageBytes))
     // An encrypted executor drops its socket, which all clients share, at a longer frame: here its sender alone ends.
-    const fromClients = desk === undefined ? fromExecutors : acceptor(NoiseFrame.maxFrameBytes)
+    const fromClients = options.encrypted === true ? acceptor(NoiseFrame.maxFrameBytes) : fromExecutors
 
     const routerOf = (environmentId: string): RendezvousRouter => {
       const known = routers.get(environmentId)
@@ -316,26 +333,44 @@ const make = (options: Options) =>
       const token = action === "connect" ? options.clientToken : options.executorToken
       const wrongToken = tokenFault(token, environmentId, bearer(request))
       if (wrongToken !== undefined) return refuse(response, wrongToken)
-      if (extension !== undefined) return registerAt(extension, request, response, environmentId)
-      if (desk === undefined) return register(request, response, environmentId, {})
+      if (extension !== undefined && action === "register") {
+        return registerAt(extension, request, response, environmentId)
+      }
+      const keys = desk
+      if (keys === undefined) return register(request, response, environmentId, {})
       return readBody(request, (body) => {
         if (body === undefined) return refuse(response, refusals.body)
-        if (action === "register") return registerKey(request, response, environmentId, desk, body)
-        if (action === "connect") return admit(request, response, environmentId, desk, body)
-        return succeed(response, { valid: desk.validate(environmentId, body) })
+        if (action === "register") return registerKey(request, response, environmentId, keys, body)
+        if (action === "connect") return admit(request, response, environmentId, keys, body)
+        return succeed(response, { valid: keys.validate(environmentId, body) })
       })
     }
 
     const registerAt = (
-      { onRegister }: Extension,
+      { isEncrypted, onRegister }: Extension,
       request: IncomingMessage,
       response: ServerResponse,
       environmentId: string
     ) =>
       readBody(request, (body) => {
         if (body === undefined) return refuse(response, refusals.body)
-        return onRegister(environmentId, body, (verdict) =>
-          "status" in verdict ? refuse(response, verdict) : register(request, response, environmentId, verdict)
+        const ask = (key: { readonly registration?: Registration; readonly members?: object }) =>
+          onRegister(environmentId, body, (verdict) => {
+            if ("status" in verdict) return refuse(response, verdict)
+            const { about, members } = verdict
+            return register(request, response, environmentId, {
+              ...key,
+              about,
+              members: { ...key.members, ...members }
+            })
+          })
+        if (!isEncrypted(body)) return ask({})
+        return runFork(
+          Effect.map(deskOfKeys, (keys) => {
+            const registered = keys.register(body)
+            if (Either.isLeft(registered)) return void refuse(response, invalid(registered.left))
+            return ask(registered.right)
+          })
         )
       })
 
@@ -397,7 +432,7 @@ const make = (options: Options) =>
     const fault = (request: IncomingMessage, { environmentId, action, query }: Target): Refusal | undefined => {
       if (request.headers.origin !== undefined) return refusals.origin
       if (action !== "connect") return refusals.path
-      if (desk !== undefined) {
+      if (options.encrypted === true) {
         const isAdmitted = clientTickets.redeem(environmentId, query.get("ticket")) === true
         return isAdmitted ? whyUnreachable(environmentId) : refusals.clientTicket
       }
@@ -443,8 +478,10 @@ const make = (options: Options) =>
         else {
           accept(fromExecutors, (router, relay) => {
             router.addExecutor(relay)
-            if (ticket.registration !== undefined) desk?.connect(environmentId, ticket.registration)
-            extension?.onExecutor(environmentId, ticket.about, router)
+            const keys = ticket.registration === undefined ? undefined : desk
+            if (ticket.registration !== undefined) keys?.connect(environmentId, ticket.registration)
+            const vouch = keys && ((client: PublicKey) => keys.vouch(environmentId, client))
+            extension?.onExecutor(environmentId, ticket.about, router, vouch)
           })
         }
       })

@@ -144,6 +144,18 @@ describe("a gateway", () => {
       assert.isString((yield* second.reply(waiting)).result.sessionId, "placed as soon as a host has come")
     }))
 
+  test("a host that has registered and not connected is no place, and a client is told so", () =>
+    Effect.gen(function* () {
+      const door = yield* gatewayAlone(["--wait", "1s"])
+      const url = `${door.url.replace("ws", "http")}/cloud/environment/h1/register`
+      const fleet = { incarnation: "i", labels: [], capacity: 3, version: "1" }
+      const { status } = yield* Effect.promise(() => fetch(url, { method: "POST", body: JSON.stringify({ fleet }) }))
+      assert.strictEqual(status, 200)
+      const client = yield* connect(door)
+      const { error }: Json = yield* client.call("initialize", { clientName: "t" })
+      assert.include(error.message, "none of the 1 hosts is connected to this gateway; try again later")
+    }))
+
   test("a quota is the subject's, and said in a sentence", () =>
     Effect.gen(function* () {
       const door = yield* gatewayAlone(["--quota", "1"])
@@ -255,22 +267,29 @@ describe("a gateway", () => {
       assert.strictEqual(yield* hostPid(yield* resumed, "q"), one.pid)
     }))
 
-  test("an executor that knows of no fleets is a host too, over relay streams", () =>
-    Effect.gen(function* () {
-      const door = yield* gatewayAlone()
-      const plain = yield* host(door, "plain", { args: [] })
-      const client = yield* connect(door)
-      const id = yield* sessionOf(client)
-      assert.strictEqual(yield* hostPid(client, "p"), plain.pid)
-      client.carrier.close()
-      const again = yield* connect(door)
-      assert.strictEqual((yield* again.resume(id)).sessionId, id)
-      yield* start(again, "big", "head -c 3000000 /dev/zero | tr '\\0' x")
-      yield* again.until("the end", () =>
-        again.messages.find(({ method, params }: Json) => method === "process/closed" && params.processId === "big")
-      )
-      assert.strictEqual(outputOf(again, "big"), "x".repeat(3_000_000))
-    }))
+  for (const profile of ["legacy", "noise"])
+    test(`an executor that knows of no fleets is a host too, over relay streams: ${profile}`, () =>
+      Effect.gen(function* () {
+        const door = yield* gatewayAlone()
+        const plain = yield* host(door, "plain", { args: ["--remote-profile", profile] })
+        const client = yield* connect(door)
+        const id = yield* sessionOf(client)
+        assert.strictEqual(yield* hostPid(client, "p"), plain.pid)
+        client.carrier.close()
+        const again = yield* connect(door)
+        assert.strictEqual((yield* again.resume(id)).sessionId, id)
+        yield* start(again, "big", "head -c 3000000 /dev/zero | tr '\\0' x")
+        yield* again.until("the end", () =>
+          again.messages.find(({ method, params }: Json) => method === "process/closed" && params.processId === "big")
+        )
+        assert.strictEqual(outputOf(again, "big"), "x".repeat(3_000_000))
+        const other = yield* connect(door)
+        yield* other.handshake()
+        assert.strictEqual(yield* hostPid(other, "p"), plain.pid)
+        plain.child.kill("SIGKILL")
+        yield* other.ended()
+        yield* again.ended()
+      }))
 
   test("with TLS: hosts and clients that trust its certificate connect, and what it carries is whole", () =>
     Effect.gen(function* () {

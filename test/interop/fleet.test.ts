@@ -2,8 +2,10 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as ExecClient from "../../src/client/ExecClient.js"
 import { gatewayAlone, host } from "../support/fleet.js"
-import { codexAlone, command, install, type } from "./support/codex.js"
+import { codexAlone, command, genuineExecutor, install, type } from "./support/codex.js"
 import { installTimeoutMs } from "./support/npm.js"
 import { proxyTo } from "./support/proxy.js"
 
@@ -52,6 +54,35 @@ describe(`codex ${version} and a fleet`, () => {
         const output = yield* Fiber.join(running)
         assert.strictEqual(output.text.replaceAll("\r", "").trim(), lines(1, 40).trim())
         yield* client.finish
+      }),
+    180_000
+  )
+
+  it.scopedLive(
+    "as a host: commands, a terminal, much output, a session that is resumed",
+    () =>
+      Effect.gen(function* () {
+        const door = yield* gatewayAlone()
+        yield* genuineExecutor(version, { url: door.url.replace("ws", "http"), environmentId: "g", token: "any" })
+        const proxy = yield* proxyTo(door.url)
+        // Until the host has come, there is no place.
+        const client = yield* ExecClient.connectWebSocket({ url: proxy.url, clientName: "test" }).pipe(
+          Effect.retry({ times: 20, schedule: Schedule.spaced("200 millis") })
+        )
+        const outputOf = (script: string, tty = false) =>
+          Effect.gen(function* () {
+            const started = yield* client.start({ argv: ["/bin/sh", "-c", script], cwd: "/", tty })
+            const { stdout, terminal, exit } = yield* started.communicate()
+            return { exit, text: (tty ? terminal : stdout).head.toString() }
+          })
+        const { exit, text } = yield* outputOf("echo out; exit 7")
+        assert.deepInclude(exit, { exitCode: 7 })
+        assert.strictEqual(text, "out\n")
+        assert.include((yield* outputOf("tty", true)).text, "/dev/pts/")
+        const cut = yield* Effect.fork(Effect.delay(proxy.cutDuring(Effect.sleep("500 millis")), "1500 millis"))
+        const counted = yield* outputOf("for i in $(seq 1 40); do echo $i; sleep 0.1; done")
+        assert.strictEqual(counted.text, lines(1, 40))
+        yield* Fiber.join(cut)
       }),
     180_000
   )

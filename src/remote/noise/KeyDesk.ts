@@ -23,11 +23,18 @@ interface Authorized {
   readonly client: string
 }
 
+/** What a client needs to reach the executor that is connected. */
+export interface Vouched {
+  readonly registrationId: string
+  readonly executor: KeyPair.PublicKey
+  readonly authorization: string
+}
+
 /** The most unused authorizations of one environment. */
 const maxAuthorizations = 1024
 
 /** The members of an answer that the plain relay does not have. */
-const membersOf = ({ id }: Registration) => ({ security_profile: profile, executor_registration_id: id })
+const membersOf = (id: string) => ({ security_profile: profile, executor_registration_id: id })
 
 const keyIn = (body: unknown, name: string): Either.Either<KeyPair.PublicKey, string> =>
   Either.mapLeft(
@@ -49,7 +56,7 @@ export class KeyDesk {
     }
     return Either.map(keyIn(body, "executor_public_key"), (key) => {
       const registration = { id: randomUUID(), key }
-      return { registration, members: membersOf(registration) }
+      return { registration, members: membersOf(registration.id) }
     })
   }
 
@@ -63,18 +70,26 @@ export class KeyDesk {
     this.connected.delete(environmentId)
   }
 
-  /** Vouches for a client, for the executor that is connected. Returns the members of the answer. */
-  authorize(environmentId: string, body: unknown): Either.Either<object, string> {
+  /** Vouches for a client, for the executor that is connected; undefined if none is. */
+  vouch(environmentId: string, client: KeyPair.PublicKey): Vouched | undefined {
     const registration = this.connected.get(environmentId)
-    if (registration === undefined) return Either.left("the executor is gone")
-    return Either.map(keyIn(body, "harness_public_key"), (client) => ({
-      ...membersOf(registration),
-      executor_public_key: KeyPair.encode(registration.key),
-      harness_key_authorization: this.authorizations.issue(environmentId, {
-        registrationId: registration.id,
-        client: KeyPair.fingerprint(client)
+    if (registration === undefined) return undefined
+    const { id: registrationId, key: executor } = registration
+    const made = { registrationId, client: KeyPair.fingerprint(client) }
+    return { registrationId, executor, authorization: this.authorizations.issue(environmentId, made) }
+  }
+
+  /** The same for a client that asks by HTTP. Returns the members of the answer. */
+  authorize(environmentId: string, body: unknown): Either.Either<object, string> {
+    return Either.flatMap(keyIn(body, "harness_public_key"), (client) => {
+      const vouched = this.vouch(environmentId, client)
+      if (vouched === undefined) return Either.left("the executor is gone")
+      return Either.right({
+        ...membersOf(vouched.registrationId),
+        executor_public_key: KeyPair.encode(vouched.executor),
+        harness_key_authorization: vouched.authorization
       })
-    }))
+    })
   }
 
   /** Whether an authorization was made for this client and executor. It is used up. */

@@ -18,6 +18,7 @@ import { maxOverheadBytes } from "../RelayFrame.js"
 import { RelayLimits } from "../RelayLimits.js"
 import * as RelaySocket from "../RelaySocket.js"
 import * as Handshake from "./Handshake.js"
+import type { Vouched } from "./KeyDesk.js"
 import * as KeyPair from "./KeyPair.js"
 import * as NoiseFrame from "./NoiseFrame.js"
 import * as NoiseRegistry from "./NoiseRegistry.js"
@@ -78,27 +79,12 @@ export const connect = ({
           message: `executor key changed during session recovery: it was ${short(expected)}, now it is ${short(executor)}`
         })
       }
-      const streamId = randomUUID()
-      const initiated = yield* Effect.try({
-        try: () =>
-          Handshake.initiate(
-            { environmentId: target.environmentId, registrationId, streamId },
-            own,
-            executor,
-            authorization
-          ),
-        catch: (error) => new HandshakeFailed({ message: `the executor's key cannot be used: ${String(error)}` })
-      })
+      const initiated = yield* initiate(target.environmentId, own, { registrationId, executor, authorization })
       // An open socket is always owned by the scope.
       const socket = yield* restore(
         RelaySocket.dial(url, { maxMessageBytes: NoiseFrame.maxFrameBytes - maxOverheadBytes })
       )
-      const reading = {
-        maxMessageBytes,
-        maxHeldBytes: Math.max(maxHeldBytes, 2 * maxMessageBytes),
-        budget: { used: 0 }
-      }
-      const { link, gone, ready } = present(socket, streamId, initiated, reading)
+      const { link, gone, ready } = over(socket, initiated, { maxMessageBytes, maxHeldBytes })
       yield* Effect.addFinalizer(() =>
         Effect.suspend(() => {
           link.close()
@@ -109,6 +95,34 @@ export const connect = ({
       return { link, executor }
     })
   )
+
+/** A handshake that has begun, and the id of its stream. */
+export interface Begun {
+  readonly streamId: string
+  readonly handshake: Handshake.Initiated
+}
+
+/** Begins a handshake with an executor that a registry vouches to. */
+export const initiate = (
+  environmentId: string,
+  own: KeyPair.KeyPair,
+  { registrationId, executor, authorization }: Vouched
+): Effect.Effect<Begun, HandshakeFailed> => {
+  const streamId = randomUUID()
+  return Effect.try({
+    try: () => ({
+      streamId,
+      handshake: Handshake.initiate({ environmentId, registrationId, streamId }, own, executor, authorization)
+    }),
+    catch: (error) => new HandshakeFailed({ message: `the executor's key cannot be used: ${String(error)}` })
+  })
+}
+
+/** The limits of a connection, in bytes. */
+export interface Bounds {
+  readonly maxMessageBytes: number
+  readonly maxHeldBytes: number
+}
 
 /** A value that comes once. */
 const arrival = <A, E>() => {
@@ -128,12 +142,13 @@ const arrival = <A, E>() => {
   }
 }
 
-const present = (
+/** The stream of a handshake on a socket to a rendezvous: usable once it is `ready`, and `gone` with its socket. */
+export const over = (
   socket: RelaySocket.RelaySocket,
-  streamId: string,
-  initiated: Handshake.Initiated,
-  reading: ConstructorParameters<typeof NoiseStream>[2]
+  { streamId, handshake }: Begun,
+  { maxMessageBytes, maxHeldBytes }: Bounds
 ) => {
+  const reading = { maxMessageBytes, maxHeldBytes: Math.max(maxHeldBytes, 2 * maxMessageBytes), budget: { used: 0 } }
   const turns = new Turns(socket)
   const ready = arrival<void, HandshakeFailed | ExecutorRejected>()
   const gone = arrival<void, never>()
@@ -174,7 +189,7 @@ const present = (
     else if (body._tag === "Reset" && stream !== undefined) stream.stop(body.reason)
     else if (body._tag === "Reset") end(`the executor refused the handshake: ${body.reason}`)
     else if (body._tag === "Handshake" && stream === undefined) {
-      const keys = initiated.finish(body.payload)
+      const keys = handshake.finish(body.payload)
       if (Either.isRight(keys)) open(keys.right)
       else if (keys.left === Handshake.executorRejected) {
         ready.settle(new ExecutorRejected({ message: keys.left }))
@@ -198,7 +213,7 @@ const present = (
     }
   })
   socket.send(NoiseFrame.resume(streamId))
-  socket.send(NoiseFrame.handshake(streamId, initiated.message))
+  socket.send(NoiseFrame.handshake(streamId, handshake.message))
   const link: Link = {
     listen: (given) => {
       events = given
