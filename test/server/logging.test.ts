@@ -94,7 +94,13 @@ describe("secrets", () => {
         yield* server.exit
         assert.include(server.stderr(), "process/start")
         assert.include(server.stderr(), "session.ended")
-        assert.deepStrictEqual(server.stderr().split("\n").filter((line) => line.includes("hunter2")), [])
+        assert.deepStrictEqual(
+          server
+            .stderr()
+            .split("\n")
+            .filter((line) => line.includes("hunter2")),
+          []
+        )
       })
     )
   }
