@@ -75,6 +75,8 @@ const mcpOverHttp = Effect.acquireRelease(
 
 interface Generation {
   readonly version: string
+  /** Whether its server is a host of a fleet. */
+  readonly throughGateway: boolean
   /** Whether it takes its session up again after a lost connection. */
   readonly resumes: boolean
   /** Whether it can interrupt a command that has no terminal. */
@@ -89,18 +91,23 @@ interface Generation {
   readonly listens: boolean
 }
 
+const today: Generation = {
+  version: "0.169.0",
+  throughGateway: false,
+  resumes: true,
+  signals: true,
+  listens: true,
+  launches: true,
+  placement: 'environment_id = "remote"',
+  namespace: (x) => `mcp__${x}`
+}
+
 const generations: ReadonlyArray<Generation> = [
-  {
-    version: "0.169.0",
-    resumes: true,
-    signals: true,
-    listens: true,
-    launches: true,
-    placement: 'environment_id = "remote"',
-    namespace: (x) => `mcp__${x}`
-  },
+  today,
+  { ...today, throughGateway: true, launches: false },
   {
     version: "0.130.0",
+    throughGateway: false,
     resumes: false,
     signals: false,
     listens: false,
@@ -110,15 +117,15 @@ const generations: ReadonlyArray<Generation> = [
   }
 ]
 
-describe.each(generations)("codex $version", (generation) => {
-  const { version, resumes, signals, listens, launches, placement, namespace } = generation
+describe.each(generations)("codex $version, through a gateway: $throughGateway", (generation) => {
+  const { version, throughGateway, resumes, signals, listens, launches, placement, namespace } = generation
   beforeAll(() => install(version), installTimeoutMs)
 
   const test = (
     title: string,
     body: (client: Codex) => Effect.Effect<unknown, unknown, Scope.Scope>,
     prepare: (cwd: string) => void = () => {}
-  ) => it.scopedLive(title, () => Effect.flatMap(codex(version, { prepare }), body))
+  ) => it.scopedLive(title, () => Effect.flatMap(codex(version, { prepare, throughGateway }), body))
 
   test("a command's output, errors and exit code", (client) =>
     Effect.gen(function* () {
@@ -314,7 +321,8 @@ describe.each(generations)("codex $version", (generation) => {
       }))
   }
 
-  if (resumes) {
+  // A host is replaced like any other server.
+  if (resumes && !throughGateway) {
     it.scopedLive("a server that is replaced in the middle of a command goes unnoticed", () =>
       Effect.gen(function* () {
         const socket = join(yield* temporary, "control.sock")
@@ -344,6 +352,7 @@ describe.each(generations)("codex $version", (generation) => {
     Effect.gen(function* () {
       const url = yield* mcpOverHttp
       const client = yield* codex(version, {
+        throughGateway,
         config: `
           [mcp_servers.piped]
           command = "${process.execPath}"

@@ -7,7 +7,8 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { binary, type LaunchOptions, type WsServer, webSocketServer } from "../../support/servers.js"
+import * as Fleet from "../../support/fleet.js"
+import { binary, type LaunchOptions, type Running, webSocketServer } from "../../support/servers.js"
 import { model } from "./model.js"
 import * as Npm from "./npm.js"
 import { proxyTo, type TcpProxy } from "./proxy.js"
@@ -74,9 +75,9 @@ export interface Client {
   readonly kill: Effect.Effect<void>
 }
 
-/** A client of a WebSocket server. */
+/** A client of a WebSocket server, or of the only host of a fleet. */
 export interface Codex extends Client {
-  readonly server: WsServer
+  readonly server: Running
   readonly proxy: TcpProxy
 }
 
@@ -115,6 +116,8 @@ export interface Setting {
   readonly config?: string
   /** How its server is started. */
   readonly server?: LaunchOptions
+  /** Whether the server is a host, and the client connects to a gateway. */
+  readonly throughGateway?: boolean
 }
 
 /** Starts a model and a client, told by files of its own or by the environment where commands run. */
@@ -214,11 +217,19 @@ export const codexAlone = (
 /** Starts a server, a model and a client of both; all end with the scope. */
 export const codex = (version: string, setting: Setting = {}): Effect.Effect<Codex, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const server = yield* webSocketServer(setting.server)
-    const proxy = yield* proxyTo(server.url)
+    const { server, url } = yield* setting.throughGateway === true ? host : alone(setting)
+    const proxy = yield* proxyTo(url)
     const client = yield* start(version, setting, {}, { CODEX_EXEC_SERVER_URL: proxy.url })
     return { ...client, server, proxy }
   })
+
+/** A server that the client connects to. */
+const alone = ({ server }: Setting) => Effect.map(webSocketServer(server), (server) => ({ server, url: server.url }))
+
+/** The only host of a fleet, and the address of the gateway. */
+const host = Effect.flatMap(Fleet.gatewayAlone(), (door) =>
+  Effect.map(Fleet.host(door, "h1"), (server) => ({ server, url: door.url }))
+)
 
 /** Starts a model and a client that starts its server itself, with these arguments. */
 export const codexOnStdio = (
