@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Handover, type Part, type Shape } from "../internal/Handover.js"
+import { AuditLog } from "../session/AuditLog.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import type { SessionsState } from "../session/SessionsState.js"
 import { Transport } from "../transport/Transport.js"
@@ -117,7 +118,8 @@ const openControl = (setting: string, { handover, parts }: Upgradable, rest: Res
     const { address } = yield* Transport
     if (setting === inFolder) yield* Effect.try(() => ControlFolder.make(ControlFolder.folder(process.env)))
     const { listen } = yield* Effect.promise(() => import("./ControlSocket.js"))
-    yield* listen(path, address, handover, { ...rest, parts, registry })
+    const audit = yield* AuditLog
+    yield* listen(path, address, handover, { ...rest, parts, registry, audit })
   }).pipe(
     Effect.catchAll((error) => {
       const { message } = "error" in error && error.error instanceof Error ? error.error : error
