@@ -172,6 +172,45 @@ describe("an upgrade", () => {
     180_000
   )
 
+  /** Replaces what a version calls by something that fails. */
+  const lateFailures: ReadonlyArray<readonly [how: string, start: string, reason: RegExp]> = [
+    [
+      "it cannot listen",
+      `const { Server } = await import("node:net")
+       Server.prototype.listen = function () {
+         process.nextTick(() => this.emit("error", new Error("no listening today")))
+         return this
+       }`,
+      /no listening today/
+    ],
+    [
+      "its last step throws",
+      `globalThis[Symbol.for("exec-server/handover")].disarm = () => { throw new Error("not at last") }`,
+      /not at last/
+    ]
+  ]
+  it.live.each(lateFailures)(
+    "to a version that fails once it has restored everything ends no process: %s",
+    ([, ...failure]) =>
+      Effect.gen(function* () {
+        const [start, reason] = failure
+        const path = join(yield* temporary, "s")
+        const server = yield* upgradable({ listen: `unix://${path}` })
+        const client = yield* ExecClient.connectWebSocket({ url: `unix://${path}` })
+        const options = { cwd: "/", env }
+        const terminal = yield* client.start({ argv: ["sh", "-c", "read line; exit 7"], ...options, tty: true })
+        const pipe = yield* client.start({ argv: ["sh", "-c", "cat; exit 8"], ...options, pipeStdin: true })
+        const { code, stderr } = yield* server.ask(yield* versionBeside("9.9.9", `${start}\nawait import("./real.js")`))
+        assert.strictEqual(code, 1)
+        assert.match(stderr, /^Error: version 9\.9\.9 has failed \(.*\), and version \S+ serves again/)
+        assert.match(stderr, reason)
+        yield* terminal.write("\n")
+        assert.strictEqual((yield* terminal.closed).exitCode, 7)
+        const { exit, stdout } = yield* pipe.communicate({ input: "still here" })
+        assert.deepStrictEqual([bytesOf(stdout).toString(), exit.exitCode], ["still here", 8])
+      }).pipe(Effect.scoped)
+  )
+
   it.live("that is refused leaves everything as it was", () =>
     Effect.gen(function* () {
       const server = yield* upgradable()
