@@ -252,7 +252,17 @@ describe("an upgrade", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("ends with everything else when the server is ended while the new version starts", () =>
+  const hanging = `process.stderr.write("it hangs\\n")`
+  it.live.each([
+    ["starts", `${hanging}; for (;;);`, "SIGTERM"],
+    [
+      "has restored everything",
+      `const { Server } = await import("node:net")
+       Server.prototype.listen = function () { ${hanging}; return this }
+       await import("./real.js")`,
+      0
+    ]
+  ] as const)("ends with everything else when the server is ended while the new version %s", ([, start, status]) =>
     Effect.gen(function* () {
       const server = yield* upgradable()
       const folder = yield* temporary
@@ -260,11 +270,11 @@ describe("an upgrade", () => {
       yield* client.handshake()
       yield* client.call("process/start", { processId: "p", argv: ["sleep", "1000"], cwd: folder, env, tty: false })
       const [child = -1] = childrenOf(server.pid)
-      const entry = yield* versionBeside("9.9.9", `process.stderr.write("it hangs\\n"); for (;;);`)
+      const entry = yield* versionBeside("9.9.9", start)
       const asked = yield* Effect.fork(server.ask(entry, "--timeout", "60s"))
       yield* eventually("the new version hangs", () => server.stderr().includes("it hangs"))
       process.kill(server.pid, "SIGTERM")
-      assert.strictEqual(yield* server.exit, "SIGTERM")
+      assert.strictEqual(yield* server.exit, status)
       yield* eventually("the process has ended", () => !isAlive(child))
       assert.match((yield* Fiber.join(asked)).stderr, /the server has ended/)
     }).pipe(Effect.scoped)
