@@ -194,9 +194,13 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
     Effect.flatMap(listening(config, upgradable), (listen) => {
       const console = consoleOf(listen, upgradable)
       const control = controlOf(config, listen)
+      const orBack = <A, E, R>(layer: Layer.Layer<A, E, R>) => Layer.tapErrorCause(layer, upgradable.giveUp)
       const serving = Effect.flatMap(restOf(listen), (rest) =>
         Upgradable.begin(announceServer(listen, console), control, upgradable, rest)
       ).pipe(
+        // One that takes over and cannot listen must not wait for that.
+        Effect.raceFirst(ExecServer.ended),
+        Effect.tapErrorCause(upgradable.giveUp),
         // Not before: by now each child is known to whoever waits for it.
         Effect.zipRight(Effect.flatten(Reaping)),
         Effect.zipRight(
@@ -206,10 +210,10 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
         Effect.scoped
       )
       return serving.pipe(
-        Effect.provide(ExecServer.layerServe),
-        Effect.provide(ListenConfig.layer(listen, onRegistered)),
-        Effect.provide(mcp(config)),
-        Effect.provide(Upgradable.layerSessions(upgradable)),
+        Effect.provide(orBack(ExecServer.layerServe)),
+        Effect.provide(orBack(ListenConfig.layer(listen, onRegistered))),
+        Effect.provide(orBack(mcp(config))),
+        Effect.provide(orBack(Upgradable.layerSessions(upgradable))),
         Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
         Effect.provide(Limits.ofSettings(config)),
         Effect.provide(recordings(config)),

@@ -9,6 +9,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { version } from "../internal/Package.js"
+import * as CarriedRegistration from "../remote/CarriedRegistration.js"
 import * as CarriedCounters from "../server/CarriedCounters.js"
 import * as ListenConfig from "../server/ListenConfig.js"
 import * as ServerConfig from "../server/ServerConfig.js"
@@ -27,21 +28,24 @@ import * as ServerFlags from "./ServerFlags.js"
 /** It could not. The message says why. */
 class CannotTakeOver extends Error {}
 
-/** The schemas of the parts that every server may have, by their names. */
-const schemas = (): Readonly<Record<string, Schema.Schema.Any>> => ({
+/** The schemas of the parts, by their names. The console has none: where it cannot read its state, it makes a new token. */
+export const schemas = (): Readonly<Record<string, Schema.Schema.Any>> => ({
   [CarriedListener.part]: CarriedListener.schema(),
   [CarriedCounters.part]: CarriedCounters.schema(),
+  [CarriedRegistration.part]: CarriedRegistration.Carried,
   [ControlSocket.part]: ControlSocket.schema(),
   [Upgradable.sessionsPart]: SessionsState
 })
 
 const refuse = (message: string) => new CannotTakeOver(message)
 
-const checkParts = (parts: Readonly<Record<string, unknown>>) => {
+const checkParts = (parts: Readonly<Record<string, unknown>>, isSecret: boolean) => {
   for (const [name, schema] of Object.entries(schemas())) {
     if (!Object.hasOwn(parts, name)) continue
     const found = Schema.decodeUnknownEither(schema as Schema.Schema<unknown>)(parts[name])
-    if (Either.isLeft(found)) throw refuse(`the state of ${name} cannot be read: ${found.left.message}`)
+    if (Either.isRight(found)) continue
+    // The message of a schema has what was found.
+    throw refuse(`the state of ${name} cannot be read${isSecret ? "" : `: ${found.left.message}`}`)
   }
 }
 
@@ -56,12 +60,13 @@ export const check = (args: ReadonlyArray<string>): Effect.Effect<void, Error> =
       const { texts, config } = given
       const settings = Either.getOrThrowWith(ServerConfig.load(texts, process.env, config), (error) => error)
       const { state, reader } = State.read(token.image)
+      checkParts(state.parts, false)
+      checkParts(State.parseSecrets(Native.peek(token.secret)).parts, true)
       const listener = state.parts[CarriedListener.part]
       const passed = settings.listen.startsWith("fd:")
         ? PassedSockets.adopted(listener === undefined ? undefined : { state: listener, reader })
         : undefined
       Either.getOrThrowWith(ListenConfig.parse(settings, passed), (error) => error)
-      checkParts(state.parts)
       // Loads the native modules.
       Posix.pipe()
       Native.memory("check")

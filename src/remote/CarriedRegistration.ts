@@ -10,7 +10,7 @@ import { Handover } from "../internal/Handover.js"
 import type { Target } from "./Registration.js"
 
 /** The name of its state. */
-const part = "remote"
+export const part = "remote"
 
 /** A registration, with its kind and the key that was registered. */
 export const Carried = Schema.Struct({

@@ -60,6 +60,12 @@ export type Entry =
       readonly role: "viewer" | "operator"
     }
   | {
+      /** Another version is about to replace this server; it has, or it has failed and the one before goes on. */
+      readonly event: "server.upgrade" | "server.upgraded" | "server.upgradeFailed"
+      readonly from: string
+      readonly to: string
+    }
+  | {
       readonly event: "process.signal"
       readonly processId: string
       readonly signal: string
@@ -80,12 +86,12 @@ export type Entry =
     }
 
 /**
- * The actor of an entry: a session, its subject, and its current or last peer.
+ * The actor of an entry: a session, its subject, and its current or last peer. An upgrade is asked for without a session.
  *
  * @category models
  */
 export interface Who {
-  readonly sessionId: string
+  readonly sessionId: string | null
   readonly subject: string
   readonly peer: string
 }

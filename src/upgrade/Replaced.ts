@@ -10,8 +10,11 @@ import * as Effect from "effect/Effect"
 import type { Adopted, Part } from "../internal/Handover.js"
 import { ImageWriter } from "../internal/Image.js"
 import { version } from "../internal/Package.js"
+import { AuditLog } from "../session/AuditLog.js"
+import * as SocketOwner from "../spawn/SocketOwner.js"
 import * as CarriedListener from "../transport/CarriedListener.js"
 import * as Native from "./Native.js"
+import { whoIs } from "./Requester.js"
 import * as State from "./State.js"
 import type { Token } from "./Token.js"
 import * as Wire from "./Wire.js"
@@ -60,16 +63,16 @@ const closeUnknown = ({ state }: Before, parts: ReadonlyArray<Part>): void => {
   }
 }
 
-/** Answers whoever has asked, if they are still there. */
-const answer = (fd: number | undefined, text: string): void => {
-  if (fd === undefined) return
+/** The connection of whoever has asked, if they are still there. */
+const connectionOf = (fd: number | undefined): Socket | undefined => {
+  if (fd === undefined) return undefined
   try {
     const socket = new Socket({ fd })
     socket.on("error", () => {})
-    socket.end(text)
     socket.resume()
+    return socket
   } catch {
-    // They are gone.
+    return undefined
   }
 }
 
@@ -108,17 +111,22 @@ export const finish = (
     for (const fd of [token.image, token.secret]) closeSync(fd)
     yield* Effect.forEach(parts, ({ load = Effect.void }) => load, { discard: true })
     yield* Effect.sync(() => closeUnknown(before, parts))
+    const audit = yield* AuditLog
+    const requester = connectionOf(state.requester)
+    const who = whoIs(requester === undefined ? undefined : SocketOwner.of(requester))
     const { pid } = process
     const carried = { ...counted, listeners: before.adopted(CarriedListener.part) === undefined ? 0 : 1 }
     if (token.failure === undefined) {
       const upgraded = { pid, from: state.version, to: version, dryRun: false, gapMs, awayMs, carried }
-      answer(state.requester, Wire.line({ upgraded: { ...upgraded, ended: state.ended } }))
+      audit.write(who, { event: "server.upgraded", from: state.version, to: version })
+      requester?.end(Wire.line({ upgraded: { ...upgraded, ended: state.ended } }))
       process.stderr.write(`exec-server ${version} has replaced ${state.version}: nothing was read for ${gapMs} ms\n`)
     } else {
       const message =
         `version ${state.successor} has failed (${token.failure}), and version ${version} serves again, ` +
         `after ${gapMs} ms`
-      answer(state.requester, Wire.line({ refused: { message, serves: version } }))
+      audit.write(who, { event: "server.upgradeFailed", from: version, to: state.successor })
+      requester?.end(Wire.line({ refused: { message, serves: version } }))
       yield* Effect.logError(`the upgrade has failed: ${message}`)
     }
   })

@@ -20,11 +20,13 @@ import { ImageWriter } from "../internal/Image.js"
 import { root, version } from "../internal/Package.js"
 import * as PlainText from "../internal/PlainText.js"
 import * as OsError from "../protocol/OsError.js"
+import type * as AuditLog from "../session/AuditLog.js"
 import { factsOf, type Requests } from "../session/MethodCodecs.js"
 import type { OpenConnection } from "../session/OpenConnection.js"
 import type { SessionRegistry } from "../session/SessionRegistry.js"
 import * as Checked from "./Checked.js"
 import * as Native from "./Native.js"
+import type { Requester } from "./Requester.js"
 import * as State from "./State.js"
 import * as Token from "./Token.js"
 import type * as Wire from "./Wire.js"
@@ -38,6 +40,7 @@ export interface Server {
   readonly registry: SessionRegistry["Type"]
   /** The variables that were erased from the environment. */
   readonly secrets: Readonly<Record<string, string>>
+  readonly audit: AuditLog.Shape
   /** Told before and, if it goes on, after: a service manager may have to know. */
   readonly reloading: Effect.Effect<void>
   readonly ready: Effect.Effect<void>
@@ -346,14 +349,11 @@ const disconnect = ({ registry }: Server) =>
     })
   })
 
-/**
- * Replaces the server. Returns only after a dry run, with the version of the new one. `requester` is the descriptor of
- * the connection that the new version answers.
- */
+/** Replaces the server. Returns only after a dry run, with the version of the new one. */
 export const replace = (
   server: Server,
   request: Wire.UpgradeRequest,
-  requester: number | undefined
+  { fd: requester, who }: Requester
 ): Effect.Effect<string, UpgradeRefused> =>
   Effect.gen(function* () {
     yield* refuseInProcess(server)
@@ -362,6 +362,7 @@ export const replace = (
     if (request.dryRun) return to
     return yield* Effect.gen(function* () {
       const isEnding = yield* watchSignals
+      server.audit.write(who, { event: "server.upgrade", from: version, to })
       yield* server.reloading
       const heldAtNs = String(process.hrtime.bigint())
       yield* Effect.try({ try: () => hold(server), catch: (error) => refuse(reasonOf(error)) })
@@ -374,6 +375,9 @@ export const replace = (
       })
     }).pipe(
       Effect.tapErrorCause(() => Effect.zipRight(release(server), server.ready)),
+      Effect.tapErrorCause(() =>
+        Effect.sync(() => server.audit.write(who, { event: "server.upgradeFailed", from: version, to }))
+      ),
       Effect.scoped,
       Effect.uninterruptible
     )

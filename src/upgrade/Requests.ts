@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import { version } from "../internal/Package.js"
 import * as SocketOwner from "../spawn/SocketOwner.js"
 import * as Replacing from "./Replacing.js"
+import * as Requester from "./Requester.js"
 import * as Wire from "./Wire.js"
 
 /** How long a request may take to arrive, in milliseconds. */
@@ -67,11 +68,11 @@ export const make = (
   let isBusy = false
   const refused = (message: string): Wire.Answer => ({ refused: { message, serves: version } })
 
-  const upgrade = (request: Wire.UpgradeRequest, fd: number | undefined): Effect.Effect<Wire.Answer> =>
+  const upgrade = (request: Wire.UpgradeRequest, requester: Requester.Requester): Effect.Effect<Wire.Answer> =>
     Effect.suspend((): Effect.Effect<Wire.Answer> => {
       if (isBusy) return Effect.succeed(refused("another upgrade is under way"))
       isBusy = true
-      return Replacing.replace(server, request, fd).pipe(
+      return Replacing.replace(server, request, requester).pipe(
         Effect.match({
           onFailure: ({ message }) => refused(message),
           onSuccess: (to): Wire.Answer => {
@@ -92,13 +93,14 @@ export const make = (
     const answer = (value: Wire.Answer) => void socket.end(Wire.line(value))
     readLine(socket, (line) => {
       if (line === undefined) return void socket.destroy()
-      const refusal = refusalOf(SocketOwner.of(socket), server)
+      const owner = SocketOwner.of(socket)
+      const refusal = refusalOf(owner, server)
       if (refusal !== undefined) return answer(refused(refusal))
       const found = decode(line)
       if (Either.isLeft(found)) return answer(refused("this is not a request; run exec-server upgrade"))
       const request = found.right
       if (request.method === "status") return answer({ status: { pid: process.pid, version, address } })
-      fork(Effect.map(upgrade(request, descriptorOf(socket)), answer))
+      fork(Effect.map(upgrade(request, { fd: descriptorOf(socket), who: Requester.whoIs(owner) }), answer))
     })
   }
 }

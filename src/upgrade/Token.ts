@@ -23,6 +23,8 @@ export interface Token {
   readonly failure: string | undefined
   /** Reports that this version has taken over. Before, its failure brings the version before back. */
   readonly disarm: () => void
+  /** Brings the version before back at once, unless that is this one. Absent if it cannot do that so early. */
+  readonly giveUp?: (reason: string) => void
 }
 
 const key = Symbol.for("exec-server/handover")

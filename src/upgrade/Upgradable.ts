@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import { resolve } from "node:path"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Handover, type Part, type Shape } from "../internal/Handover.js"
+import { AuditLog } from "../session/AuditLog.js"
 import { SessionRegistry } from "../session/SessionRegistry.js"
 import type { SessionsState } from "../session/SessionsState.js"
 import { Transport } from "../transport/Transport.js"
@@ -31,7 +33,21 @@ export interface Upgradable {
   readonly handover: Shape
   /** Completes when clients are accepted. */
   readonly serving: Effect.Effect<void>
+  /**
+   * What to do first if something fails. While the version before may come back, it does so at once: finalizers would
+   * end what it is to go on with.
+   */
+  readonly giveUp: (cause: Cause.Cause<unknown>) => Effect.Effect<void>
 }
+
+const giveUpWith =
+  (token: Token.Token | undefined) =>
+  (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+    Effect.sync(() => {
+      if (Cause.isInterruptedOnly(cause)) return
+      const error = Cause.squash(cause)
+      token?.giveUp?.(error instanceof Error ? error.message : String(error))
+    })
 
 /** Makes it, with what the version before has left. Dies if that cannot be read: then that version comes back. */
 export const make: Effect.Effect<Upgradable> = Effect.gen(function* () {
@@ -43,6 +59,8 @@ export const make: Effect.Effect<Upgradable> = Effect.gen(function* () {
           Effect.promise(() => import("./Replaced.js")),
           ({ read }) => read(token)
         )
+  // A server that is told to end must not come back as the version before.
+  if (token !== undefined) for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, token.disarm)
   const parts: Array<Part> = []
   const serving = Deferred.unsafeMake<void>(FiberId.none)
   return {
@@ -53,7 +71,8 @@ export const make: Effect.Effect<Upgradable> = Effect.gen(function* () {
       contribute: (part) => void parts.push(part),
       serving: () => Deferred.unsafeDone(serving, Exit.void)
     },
-    serving: Deferred.await(serving)
+    serving: Deferred.await(serving),
+    giveUp: giveUpWith(token)
   }
 })
 
@@ -117,7 +136,8 @@ const openControl = (setting: string, { handover, parts }: Upgradable, rest: Res
     const { address } = yield* Transport
     if (setting === inFolder) yield* Effect.try(() => ControlFolder.make(ControlFolder.folder(process.env)))
     const { listen } = yield* Effect.promise(() => import("./ControlSocket.js"))
-    yield* listen(path, address, handover, { ...rest, parts, registry })
+    const audit = yield* AuditLog
+    yield* listen(path, address, handover, { ...rest, parts, registry, audit })
   }).pipe(
     Effect.catchAll((error) => {
       const { message } = "error" in error && error.error instanceof Error ? error.error : error

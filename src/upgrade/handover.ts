@@ -45,10 +45,10 @@ let error: string | undefined
 const onError = (thrown: unknown) => {
   error ??= thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown)
 }
-const onExit = (status: number) => {
-  const reason = (error ?? `it has exited with status ${status}`).replace(/[^ -~]+/g, " ").slice(0, maxReason)
-  calls.giveUp(reason)
+const giveUp = (reason: string) => {
+  calls.giveUp(reason.replace(/[^ -~]+/g, " ").slice(0, maxReason))
 }
+const onExit = (status: number) => giveUp(error ?? `it has exited with status ${status}`)
 
 const disarm = () => {
   calls.disarm()
@@ -74,7 +74,7 @@ Token.leave({
   secret: Number(secret),
   isCheck,
   failure,
-  disarm: isCheck || failure !== undefined ? () => {} : disarm
+  ...(isCheck || failure !== undefined ? { disarm: () => {} } : { disarm, giveUp })
 })
 
 void import(pathToFileURL(entry).href)

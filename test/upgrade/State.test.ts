@@ -1,14 +1,17 @@
 import { Buffer } from "node:buffer"
 import { closeSync, ftruncateSync, writeSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
+import { check } from "../../src/command/UpgradeCheck.js"
 import { ImageWriter } from "../../src/internal/Image.js"
 import { SessionsState } from "../../src/session/SessionsState.js"
 import * as CarriedListener from "../../src/transport/CarriedListener.js"
 import * as Container from "../../src/upgrade/Container.js"
 import * as Native from "../../src/upgrade/Native.js"
 import * as State from "../../src/upgrade/State.js"
+import * as Token from "../../src/upgrade/Token.js"
 
 const boot: Container.Boot = { fallback: { file: "/bin/node", argv: ["node", "é"] }, kept: [7, 8], deadlineMs: 10 }
 
@@ -107,6 +110,28 @@ describe("the state of a server", () => {
     const sessions = { frozenAtMs: 1, sessions: [], parts: { later: [] }, later: {} }
     assert.deepStrictEqual(Schema.decodeUnknownSync(SessionsState)(sessions).sessions, [])
   })
+})
+
+describe("a version that is asked whether it can take over", () => {
+  /** Asks this version, with the state above and these secret parts. */
+  const ask = (parts: Readonly<Record<string, unknown>>) =>
+    Effect.gen(function* () {
+      const [image, secret] = [Native.memory("test"), Native.secret(State.formatSecrets({ variables: {}, parts }))]
+      State.write(image, boot, state, { sections: [] })
+      Token.leave({ image, secret, isCheck: true, failure: undefined, disarm: () => {} })
+      const error = yield* Effect.flip(check(["--listen", "nowhere"]))
+      for (const fd of [image, secret]) closeSync(fd)
+      return error.message
+    })
+
+  it.effect("reads secret parts too, and does not show what they have", () =>
+    Effect.gen(function* () {
+      const remote = { kind: "noise", target: "https://x", url: "wss://x/secret" }
+      assert.match(yield* ask({ remote }), /nowhere/)
+      const message = "the state of remote cannot be read"
+      assert.strictEqual(yield* ask({ remote: { ...remote, url: ["secret"] } }), message)
+    })
+  )
 })
 
 describe("what no other process may see", () => {

@@ -172,6 +172,45 @@ describe("an upgrade", () => {
     180_000
   )
 
+  /** Replaces what a version calls by something that fails. */
+  const lateFailures: ReadonlyArray<readonly [how: string, start: string, reason: RegExp]> = [
+    [
+      "it cannot listen",
+      `const { Server } = await import("node:net")
+       Server.prototype.listen = function () {
+         process.nextTick(() => this.emit("error", new Error("no listening today")))
+         return this
+       }`,
+      /no listening today/
+    ],
+    [
+      "its last step throws",
+      `globalThis[Symbol.for("exec-server/handover")].disarm = () => { throw new Error("not at last") }`,
+      /not at last/
+    ]
+  ]
+  it.live.each(lateFailures)(
+    "to a version that fails once it has restored everything ends no process: %s",
+    ([, ...failure]) =>
+      Effect.gen(function* () {
+        const [start, reason] = failure
+        const path = join(yield* temporary, "s")
+        const server = yield* upgradable({ listen: `unix://${path}` })
+        const client = yield* ExecClient.connectWebSocket({ url: `unix://${path}` })
+        const options = { cwd: "/", env }
+        const terminal = yield* client.start({ argv: ["sh", "-c", "read line; exit 7"], ...options, tty: true })
+        const pipe = yield* client.start({ argv: ["sh", "-c", "cat; exit 8"], ...options, pipeStdin: true })
+        const { code, stderr } = yield* server.ask(yield* versionBeside("9.9.9", `${start}\nawait import("./real.js")`))
+        assert.strictEqual(code, 1)
+        assert.match(stderr, /^Error: version 9\.9\.9 has failed \(.*\), and version \S+ serves again/)
+        assert.match(stderr, reason)
+        yield* terminal.write("\n")
+        assert.strictEqual((yield* terminal.closed).exitCode, 7)
+        const { exit, stdout } = yield* pipe.communicate({ input: "still here" })
+        assert.deepStrictEqual([bytesOf(stdout).toString(), exit.exitCode], ["still here", 8])
+      }).pipe(Effect.scoped)
+  )
+
   it.live("that is refused leaves everything as it was", () =>
     Effect.gen(function* () {
       const server = yield* upgradable()
@@ -213,7 +252,17 @@ describe("an upgrade", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("ends with everything else when the server is ended while the new version starts", () =>
+  const hanging = `process.stderr.write("it hangs\\n")`
+  it.live.each([
+    ["starts", `${hanging}; for (;;);`, "SIGTERM"],
+    [
+      "has restored everything",
+      `const { Server } = await import("node:net")
+       Server.prototype.listen = function () { ${hanging}; return this }
+       await import("./real.js")`,
+      0
+    ]
+  ] as const)("ends with everything else when the server is ended while the new version %s", ([, start, status]) =>
     Effect.gen(function* () {
       const server = yield* upgradable()
       const folder = yield* temporary
@@ -221,11 +270,11 @@ describe("an upgrade", () => {
       yield* client.handshake()
       yield* client.call("process/start", { processId: "p", argv: ["sleep", "1000"], cwd: folder, env, tty: false })
       const [child = -1] = childrenOf(server.pid)
-      const entry = yield* versionBeside("9.9.9", `process.stderr.write("it hangs\\n"); for (;;);`)
+      const entry = yield* versionBeside("9.9.9", start)
       const asked = yield* Effect.fork(server.ask(entry, "--timeout", "60s"))
       yield* eventually("the new version hangs", () => server.stderr().includes("it hangs"))
       process.kill(server.pid, "SIGTERM")
-      assert.strictEqual(yield* server.exit, "SIGTERM")
+      assert.strictEqual(yield* server.exit, status)
       yield* eventually("the process has ended", () => !isAlive(child))
       assert.match((yield* Fiber.join(asked)).stderr, /the server has ended/)
     }).pipe(Effect.scoped)
