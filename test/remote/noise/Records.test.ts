@@ -192,6 +192,15 @@ describe("the reader", () => {
     }
   })
 
+  it("does not keep the frames of what waits", () => {
+    const from = reader()
+    const frame = Buffer.concat([seal(1, framed("two")), Buffer.alloc(100_000)])
+    from.receive(1, frame.subarray(0, -100_000))
+    frame.fill(0)
+    assert.isTrue(Either.isRight(from.receive(0, seal(0, framed("one")))))
+    assert.deepStrictEqual(take(from), ["one", "two"])
+  })
+
   it("holds no more than its share, and gives everything back", () => {
     const budget = { used: 0 }
     const limits = { maxHeldBytes: 450, budget }

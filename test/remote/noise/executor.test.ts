@@ -330,6 +330,55 @@ describe("an encrypted executor", () => {
     })
   )
 
+  it.scopedLive("refuses a handshake that has waited too long for others", () =>
+    Effect.gen(function* () {
+      const { relay, harness } = yield* connected({ limits: { handshakeWaitMs: 3000 } })
+      const live = harness()
+      yield* live.shake()
+      yield* live.initialize()
+      relay.validations = ["hang"]
+      const own = KeyPair.generate()
+      const streams = Array.from({ length: 34 }, () => harness({ own, ephemeral: own }))
+      for (const stream of streams) stream.begin()
+      for (const late of streams.slice(32)) assert.include(yield* late.reset(), "too many handshakes wait")
+      assert.isFalse(streams.slice(0, 32).some(({ isReset }) => isReset))
+      // It does not count as a failure, and its id is free.
+      yield* live.works(2)
+      relay.validations = [{ status: 200, body: '{"valid":true}' }]
+      streams[0]?.leave()
+      const again = harness()
+      yield* again.shake()
+    })
+  )
+
+  it.scopedLive("drops frames whose stream id is longer than 1024 bytes", () =>
+    Effect.gen(function* () {
+      const { harness } = yield* connected()
+      const [long, tooLong] = [harness({ streamId: "x".repeat(1024) }), harness({ streamId: "x".repeat(1025) })]
+      tooLong.begin()
+      yield* long.shake()
+      yield* long.initialize()
+      assert.lengthOf(tooLong.socket.of(tooLong.streamId), 0)
+    })
+  )
+
+  it.scopedLive("drops the trace that the original sends beside a record: it is not sealed", () =>
+    Effect.gen(function* () {
+      const { socket, harness } = yield* connected()
+      const stream = harness()
+      yield* stream.shake()
+      yield* stream.initialize()
+      const { streamId } = stream
+      const field = (at: number, text: string) => Buffer.from([(at << 3) | 2, text.length, ...Buffer.from(text)])
+      const trace = Buffer.concat([field(11, `00-${"a".repeat(32)}-${"b".repeat(16)}-01`), field(12, "a=b")])
+      const send = socket.bytes.bind(socket)
+      socket.bytes = (bytes) => send(Buffer.concat([Buffer.from(bytes), trace]))
+      yield* stream.works(2)
+      const frames = socket.of(streamId)
+      assert.isFalse(frames.some(({ $unknown }) => ($unknown ?? []).length > 0))
+    })
+  )
+
   it.scopedLive("takes the id of a stream that was reset for another one", () =>
     Effect.gen(function* () {
       const { harness } = yield* connected()
