@@ -311,6 +311,30 @@ describe("an encrypted executor", () => {
     })
   )
 
+  it.scopedLive("tells a stream that ends while the socket is not read, and serves the others", () =>
+    Effect.gen(function* () {
+      const { socket, harness } = yield* connected()
+      const [greedy, bad, bystander] = [harness(), harness(), harness()]
+      for (const stream of [greedy, bad, bystander]) {
+        yield* stream.shake()
+        yield* stream.initialize()
+      }
+      socket.ws.pause()
+      const argv = ["head", "-c", "30000000", "/dev/zero"]
+      greedy.send({ id: 2, method: "process/start", params: { processId: "p", argv, cwd: "/", env: {}, tty: false } })
+      bad.send({ method: "no/such" })
+      bystander.send({ id: 2, method: "environment/status", params: {} })
+      // Longer than a stream may take to end.
+      yield* Effect.sleep(2500)
+      assert.isUndefined(bystander.messages().find(({ id }) => id === 2))
+      socket.ws.resume()
+      yield* bystander.reply(2)
+      yield* bad.reset()
+      yield* eventually("all output", () => greedy.messages().some(({ method }) => method === "process/closed"))
+      assert.isFalse(greedy.isReset || bystander.isReset)
+    })
+  )
+
   it.scopedLive("asks the registry about 32 clients at a time, and about others when it has answered", () =>
     Effect.gen(function* () {
       const { relay, harness } = yield* connected()
