@@ -175,21 +175,27 @@ export class RelayDriver {
   pump(frames = Number.POSITIVE_INFINITY): void {
     if (this.over) return
     const now = performance.now()
+    let waits = false
     for (let left = frames; this.stream.ended === undefined; left--) {
       if (left === 0 || !this.turns.isOpen) {
+        waits = true
         this.waited = true
         this.turns.wait(this)
+        // A socket that does not drain keeps no stream from its end.
+        this.stream.expire(now)
         break
       }
       if (!this.emit(now)) break
     }
     const { ended } = this.stream
     if (ended !== undefined) {
-      if (!this.turns.isFull) this.emit(now)
+      const frame = this.stream.next(now)
+      if (frame !== undefined) this.turns.reset(this.streamId, RelayFrame.encode({ streamId: this.streamId, ...frame }))
       this.finish(ended)
       return
     }
-    this.arm(now)
+    // What else is due is sent at its turn.
+    this.arm(now, waits ? this.stream.endsAt : this.stream.deadline)
     if (this.waited && this.stream.queuedBytes === 0) {
       this.waited = false
       this.events.onDrain()
@@ -220,9 +226,8 @@ export class RelayDriver {
     this.delivering = false
   }
 
-  private arm(now: number): void {
-    const { deadline } = this.stream
-    if (deadline === undefined || deadline >= this.timerAt) return
+  private arm(now: number, deadline = Number.POSITIVE_INFINITY): void {
+    if (deadline >= this.timerAt) return
     clearTimeout(this.timer)
     this.timerAt = deadline
     this.timer = setTimeout(() => {

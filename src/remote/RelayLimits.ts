@@ -28,6 +28,8 @@ export interface Limits {
   readonly windowBytes: number
   /** The most bytes received and not consumed, of all streams of one socket. */
   readonly maxHeldBytes: number
+  /** How long a handshake may wait for others before it begins, in milliseconds. */
+  readonly handshakeWaitMs: number
 }
 
 /**
@@ -45,6 +47,8 @@ export class RelayLimits extends Context.Reference<RelayLimits>()("exec-server/R
     maxSegments: 65536,
     windowFrames: 512,
     windowBytes: 4194304,
-    maxHeldBytes: 268435456
+    maxHeldBytes: 268435456,
+    // Clients give up after 10 seconds, unless they are told otherwise.
+    handshakeWaitMs: 30000
   })
 }) {}

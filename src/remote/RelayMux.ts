@@ -68,13 +68,14 @@ export const run = (socket: RelaySocket, { limits, maxMessageBytes, frames, acce
   }
 
   const refuse = (streamId: string, reason: string) => {
-    if (turns.isOpen) socket.send(RelayFrame.encodeReset(streamId, reason))
+    turns.reset(streamId, RelayFrame.encodeReset(streamId, reason))
   }
 
   const open = (streamId: string): RelayDriver => {
     let events: PeerEvents | undefined
     let over = false
     let ended = () => {}
+    turns.renew(streamId)
     const startsAt = remembered.get(streamId)
     const stream = new RelayStream(
       { limits, maxMessageBytes, budget, initiator: false, ...(startsAt === undefined ? {} : { startsAt }) },

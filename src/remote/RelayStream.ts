@@ -124,12 +124,25 @@ export class RelayStream {
     const earliest = Math.min(
       this.sender.deadline ?? forever,
       this.ackAt ?? forever,
-      this.gapAt ?? forever,
-      this.closing?.by ?? forever,
       this.vows ? this.sentAt + heartbeatMs : forever,
-      this.vows && this.listens ? this.heardAt + silenceMs : forever
+      this.endsAt
     )
     return earliest === forever ? undefined : earliest
+  }
+
+  /** When a timeout ends the stream; `expire` does it where no frame can be sent. */
+  get endsAt(): number {
+    const forever = Number.POSITIVE_INFINITY
+    return Math.min(
+      this.gapAt ?? forever,
+      this.closing?.by ?? forever,
+      this.vows && this.listens ? this.heardAt + silenceMs : forever
+    )
+  }
+
+  /** Ends the stream if a timeout has passed. */
+  expire(now: number): void {
+    if (this.end === undefined) this.isOver(now)
   }
 
   send(message: Message): void {

@@ -1,10 +1,12 @@
 /** One suite for every kind of environment, and what the manager makes of a configuration. */
+import { writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { bytesOf } from "../../src/client/HeadTail.js"
@@ -14,6 +16,8 @@ import * as EnvironmentManager from "../../src/environment/EnvironmentManager.js
 import * as EnvironmentProvider from "../../src/environment/EnvironmentProvider.js"
 import { failureOf } from "../support/fake.js"
 import { directory } from "../support/files.js"
+import { noiseExecutor } from "../support/noise.js"
+import { environmentId, localRendezvous } from "../support/relay.js"
 import { binary, isAlive, webSocketServer } from "../support/servers.js"
 import { upstream } from "../support/upstream.js"
 
@@ -79,6 +83,22 @@ suite(
 suite(
   "an environment at a URL",
   Effect.flatMap(webSocketServer(), ({ url }) => single(`url = "${url}"`))
+)
+
+suite(
+  "an environment behind a rendezvous that cannot read",
+  Effect.gen(function* () {
+    const rendezvous = yield* localRendezvous({ encrypted: true, clientToken: "client-token" })
+    yield* noiseExecutor(rendezvous)
+    const url = `${rendezvous.replace("ws", "noise")}/${environmentId}`
+    const token = `${yield* directory}/token`
+    writeFileSync(token, "client-token", { mode: 0o600 })
+    return yield* Effect.retry(single(`url = "${url}"\ntoken_file = "${token}"`), {
+      times: 200,
+      schedule: Schedule.spaced("25 millis"),
+      while: (error) => "status" in error && error.status === 409
+    })
+  })
 )
 
 suite("an environment that is a program", single(`program = "${process.execPath}"\nargs = ["${binary}"]`))

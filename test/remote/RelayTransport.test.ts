@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
+import type { RelayMessageFrame } from "../../src/remote/gen/relay_pb.js"
 import { type FakeRelay, fakeRelay, type RawSocket } from "../support/fakeRelay.js"
 import { eventually, isAlive, launch, type Running, residentMb } from "../support/servers.js"
 import { startParams } from "../support/TestClient.js"
@@ -22,6 +23,10 @@ const setting = (args: ReadonlyArray<string> = []): Effect.Effect<Setting, never
     })
     return { relay, server, socket: yield* relay.socket(0) }
   })
+
+/** The beginning of a frame's message. */
+const textOf = (body: RelayMessageFrame["body"]) =>
+  body.case === "data" ? Buffer.from(body.value.payload.subarray(0, 40)).toString() : ""
 
 const request = (id: number, method: string, params: object = {}) => JSON.stringify({ id, method, params })
 const start = (id: number, processId: string, ...argv: ReadonlyArray<string>) =>
@@ -72,6 +77,38 @@ describe("with a peer that sends whole messages and acknowledges nothing", () =>
           ({ body }) => body.case === "data" && body.value.payload.length > 16_000_000 && body.value.segmentCount === 1
         )
       )
+    })
+  )
+
+  it.scopedLive("answers of megabytes that were asked for at once are one frame each, and nothing else comes", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting(["--retained-output-bytes-per-process", "4000000"])
+      yield* socket.handshake("s")
+      socket.data("s", 2, start(2, "p", "head", "-c", "1500000", "/dev/zero"))
+      yield* eventually("closed", () => socket.messages("s").some(({ method }) => method === "process/closed"))
+      const before = socket.frames.length
+      const ids = Array.from({ length: 20 }, (_, i) => 10 + i)
+      for (const id of ids) socket.data("s", id - 7, request(id, "process/read", { processId: "p" }))
+      yield* eventually("all answers", () => socket.frames.length >= before + ids.length)
+      const frames = socket.frames.slice(before)
+      assert.deepStrictEqual(
+        frames.map(({ body }) => body.case === "data" && [body.value.segmentIndex, body.value.segmentCount]),
+        ids.map(() => [0, 1])
+      )
+      const answers = frames.flatMap(({ body }) =>
+        body.case === "data" ? [JSON.parse(Buffer.from(body.value.payload).toString())] : []
+      )
+      assert.deepStrictEqual(
+        answers.map(({ id }) => id),
+        ids
+      )
+      for (const { result } of answers) {
+        const bytes = result.chunks.map(({ chunk }: { readonly chunk: string }) => Buffer.from(chunk, "base64").length)
+        assert.strictEqual(
+          bytes.reduce((sum: number, size: number) => sum + size, 0),
+          1_500_000
+        )
+      }
     })
   )
 
@@ -232,6 +269,28 @@ describe("streams", () => {
       const opened = socket.frames.filter(({ streamId }) => streamId.startsWith("flood")).length
       // A stream that was reset in the same piece of input is not opened.
       assert.isBelow(opened, 2000)
+    })
+  )
+
+  it.scopedLive("one that ends while the socket is not read is told, and the others go on", () =>
+    Effect.gen(function* () {
+      const { socket } = yield* setting()
+      for (const name of ["greedy", "bad", "s"]) yield* socket.handshake(name)
+      socket.ws.pause()
+      socket.data("greedy", 2, start(2, "p", "head", "-c", "30000000", "/dev/zero"))
+      socket.data("bad", 2, '{"method":"no/such"}')
+      socket.data("s", 2, info(2))
+      // Longer than a stream may take to end.
+      yield* Effect.sleep(2500)
+      assert.isUndefined(socket.messages("s").find(({ id }) => id === 2))
+      socket.ws.resume()
+      yield* socket.reply("s", 2)
+      yield* eventually("the reset", () => socket.reset("bad") !== undefined)
+      yield* eventually("all output", () =>
+        socket.of("greedy").some(({ body }) => /process\/closed/.test(textOf(body)))
+      )
+      assert.isUndefined(socket.reset("greedy"))
+      assert.isUndefined(socket.reset("s"))
     })
   )
 

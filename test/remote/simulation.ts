@@ -13,7 +13,8 @@ export const smallLimits: Limits = {
   maxSegments: 64,
   windowFrames: 8,
   windowBytes: 200,
-  maxHeldBytes: 1_000_000
+  maxHeldBytes: 1_000_000,
+  handshakeWaitMs: 1000
 }
 
 /** A generator of numbers from 0 to 1 (mulberry32). */

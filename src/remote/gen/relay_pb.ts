@@ -215,7 +215,7 @@ export type RelayHeartbeat = Message<"codex.exec_server.relay.v1.RelayHeartbeat"
 export const RelayHeartbeatSchema: GenMessage<RelayHeartbeat> = /*@__PURE__*/ messageDesc(file_relay, 5)
 
 /**
- * Of the encrypted variant, which is not spoken here.
+ * A message of the handshake of the encrypted variant, whose data is sealed.
  *
  * @generated from message codex.exec_server.relay.v1.RelayHandshake
  */

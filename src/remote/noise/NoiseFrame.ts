@@ -29,6 +29,9 @@ export interface Frame {
 /** The longest frame that an executor accepts, in bytes. */
 export const maxFrameBytes = 262144
 
+/** The longest stream id, in bytes. The original has no limit, and makes ids of 36. */
+export const maxStreamIdBytes = 1024
+
 const view = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 const parse = (bytes: Uint8Array): RelayMessageFrame | undefined => {
@@ -67,6 +70,9 @@ export const decode = (bytes: Uint8Array): Frame | string => {
   if (frame === undefined) return "the frame does not decode"
   if (frame.version !== version) return `the version of the frame is ${frame.version}, not ${version}`
   if (frame.streamId.trim() === "") return "the frame has no stream id"
+  if (Buffer.byteLength(frame.streamId) > maxStreamIdBytes) {
+    return `the stream id is longer than ${maxStreamIdBytes} bytes`
+  }
   const body = bodyOf(frame)
   return typeof body === "string" ? body : { streamId: frame.streamId, body }
 }

@@ -64,8 +64,9 @@ export const run = (socket: RelaySocket, options: Options): void => {
    * First messages of handshakes that have not begun. One begins in each turn of the event loop: each takes milliseconds,
    * and many at once must not hold up the open streams.
    */
-  const waiting = new Map<string, Buffer>()
+  const waiting = new Map<string, { readonly message: Buffer; readonly since: number }>()
   let nextBegins: NodeJS.Immediate | undefined
+  let nextExpires: NodeJS.Timeout | undefined
   const warned = new Set<string>()
   const reading = { maxMessageBytes, maxHeldBytes: limits.maxHeldBytes, budget: { used: 0 } }
   const turns = new Turns(socket)
@@ -163,8 +164,28 @@ export const run = (socket: RelaySocket, options: Options): void => {
       return refuse(streamId, `the limit of ${limits.maxStreams} streams is reached; end others first`)
     }
     if (message.length > Handshake.maxFirstBytes) return fail(streamId, "its message is too long")
-    waiting.set(streamId, message)
+    // Copied: a view would keep a whole frame in memory, which may be far longer.
+    waiting.set(streamId, { message: Buffer.from(message), since: performance.now() })
+    expireLater()
     return beginSoon()
+  }
+
+  const expireLater = () => {
+    const [oldest] = waiting.values()
+    if (oldest === undefined) return
+    nextExpires ??= setTimeout(expire, oldest.since + limits.handshakeWaitMs - performance.now())
+  }
+
+  /** Refuses the handshakes that have waited for too long: their clients have given up, or should. */
+  const expire = () => {
+    nextExpires = undefined
+    const before = performance.now() - limits.handshakeWaitMs
+    for (const [streamId, { since }] of waiting) {
+      if (since > before) break
+      waiting.delete(streamId)
+      refuse(streamId, "too many handshakes wait; try again")
+    }
+    expireLater()
   }
 
   const beginSoon = () => {
@@ -175,8 +196,9 @@ export const run = (socket: RelaySocket, options: Options): void => {
     nextBegins = undefined
     const [next] = waiting
     if (next === undefined) return
-    waiting.delete(next[0])
-    begin(...next)
+    const [streamId, { message }] = next
+    waiting.delete(streamId)
+    begin(streamId, message)
     beginSoon()
   }
 
@@ -227,6 +249,7 @@ export const run = (socket: RelaySocket, options: Options): void => {
     onDrain: () => turns.onDrain(),
     onEnd: (code, reason) => {
       clearImmediate(nextBegins)
+      clearTimeout(nextExpires)
       waiting.clear()
       for (const streamId of Array.from(pending.keys())) giveUp(streamId)
       for (const stream of Array.from(streams.values())) stream.stop("the relay socket is gone")

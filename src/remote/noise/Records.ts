@@ -229,7 +229,8 @@ export class RecordReader {
     if (seq - this.seq > maxAhead) return Either.left("window")
     this.waitingBytes += sealed.length
     if (this.waitingBytes > maxWaitingBytes || !this.hold(sealed.length)) return Either.left("held")
-    this.waiting.set(seq, sealed)
+    // Copied: a view would keep a whole frame in memory, which may be far longer.
+    this.waiting.set(seq, Buffer.from(sealed))
     return ok
   }
 

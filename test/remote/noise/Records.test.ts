@@ -1,4 +1,4 @@
-/** Sealed records: recorded ones, limits, and runs over a bad network. `NOISE_RUNS=100000` makes more runs. */
+/** Sealed records: recorded ones, limits, and runs over a bad network. `npm run test:noise` makes more runs. */
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
@@ -192,6 +192,15 @@ describe("the reader", () => {
     }
   })
 
+  it("does not keep the frames of what waits", () => {
+    const from = reader()
+    const frame = Buffer.concat([seal(1, framed("two")), Buffer.alloc(100_000)])
+    from.receive(1, frame.subarray(0, -100_000))
+    frame.fill(0)
+    assert.isTrue(Either.isRight(from.receive(0, seal(0, framed("one")))))
+    assert.deepStrictEqual(take(from), ["one", "two"])
+  })
+
   it("holds no more than its share, and gives everything back", () => {
     const budget = { used: 0 }
     const limits = { maxHeldBytes: 450, budget }
@@ -216,11 +225,23 @@ describe("over a bad network", () => {
 
   it(`everything arrives that no one changed (${runs} runs)`, { timeout }, () => {
     for (let seed = 1; seed <= runs; seed++) {
-      const { sent, received, fault, isLossy } = run(seed, { forges: false, cuts: seed % 4 === 0 })
+      const { sent, received, fault, isLossy } = run(seed, { cuts: seed % 4 === 0 })
       assert.isUndefined(fault, `seed ${seed}`)
       assert.isTrue(isBeginning(received, sent), `seed ${seed}: another message than was sent`)
       if (!isLossy) assert.strictEqual(received.length, sent.length, `seed ${seed}`)
     }
+  })
+
+  it(`nothing arrives that follows a lost record (${runs} runs)`, { timeout }, () => {
+    let begun = 0
+    for (let seed = 1; seed <= runs; seed++) {
+      const { sent, received, fault } = run(seed, { loses: true })
+      assert.isTrue(isBeginning(received, sent), `seed ${seed}: another message than was sent`)
+      assert.isBelow(received.length, sent.length, `seed ${seed}: a message without one of its records`)
+      assert.include([undefined, "window"], fault, `seed ${seed}`)
+      if (received.length > 0) begun++
+    }
+    assert.isAbove(begun, runs / 4)
   })
 
   it(`what somebody forged is never a message (${runs} runs)`, { timeout }, () => {

@@ -311,6 +311,30 @@ describe("an encrypted executor", () => {
     })
   )
 
+  it.scopedLive("tells a stream that ends while the socket is not read, and serves the others", () =>
+    Effect.gen(function* () {
+      const { socket, harness } = yield* connected()
+      const [greedy, bad, bystander] = [harness(), harness(), harness()]
+      for (const stream of [greedy, bad, bystander]) {
+        yield* stream.shake()
+        yield* stream.initialize()
+      }
+      socket.ws.pause()
+      const argv = ["head", "-c", "30000000", "/dev/zero"]
+      greedy.send({ id: 2, method: "process/start", params: { processId: "p", argv, cwd: "/", env: {}, tty: false } })
+      bad.send({ method: "no/such" })
+      bystander.send({ id: 2, method: "environment/status", params: {} })
+      // Longer than a stream may take to end.
+      yield* Effect.sleep(2500)
+      assert.isUndefined(bystander.messages().find(({ id }) => id === 2))
+      socket.ws.resume()
+      yield* bystander.reply(2)
+      yield* bad.reset()
+      yield* eventually("all output", () => greedy.messages().some(({ method }) => method === "process/closed"))
+      assert.isFalse(greedy.isReset || bystander.isReset)
+    })
+  )
+
   it.scopedLive("asks the registry about 32 clients at a time, and about others when it has answered", () =>
     Effect.gen(function* () {
       const { relay, harness } = yield* connected()
@@ -327,6 +351,55 @@ describe("an encrypted executor", () => {
       streams[1]?.leave()
       assert.isUndefined(yield* (streams[33] ?? harness()).finish())
       assert.strictEqual(asked(), 34)
+    })
+  )
+
+  it.scopedLive("refuses a handshake that has waited too long for others", () =>
+    Effect.gen(function* () {
+      const { relay, harness } = yield* connected({ limits: { handshakeWaitMs: 3000 } })
+      const live = harness()
+      yield* live.shake()
+      yield* live.initialize()
+      relay.validations = ["hang"]
+      const own = KeyPair.generate()
+      const streams = Array.from({ length: 34 }, () => harness({ own, ephemeral: own }))
+      for (const stream of streams) stream.begin()
+      for (const late of streams.slice(32)) assert.include(yield* late.reset(), "too many handshakes wait")
+      assert.isFalse(streams.slice(0, 32).some(({ isReset }) => isReset))
+      // It does not count as a failure, and its id is free.
+      yield* live.works(2)
+      relay.validations = [{ status: 200, body: '{"valid":true}' }]
+      streams[0]?.leave()
+      const again = harness()
+      yield* again.shake()
+    })
+  )
+
+  it.scopedLive("drops frames whose stream id is longer than 1024 bytes", () =>
+    Effect.gen(function* () {
+      const { harness } = yield* connected()
+      const [long, tooLong] = [harness({ streamId: "x".repeat(1024) }), harness({ streamId: "x".repeat(1025) })]
+      tooLong.begin()
+      yield* long.shake()
+      yield* long.initialize()
+      assert.lengthOf(tooLong.socket.of(tooLong.streamId), 0)
+    })
+  )
+
+  it.scopedLive("drops the trace that the original sends beside a record: it is not sealed", () =>
+    Effect.gen(function* () {
+      const { socket, harness } = yield* connected()
+      const stream = harness()
+      yield* stream.shake()
+      yield* stream.initialize()
+      const { streamId } = stream
+      const field = (at: number, text: string) => Buffer.from([(at << 3) | 2, text.length, ...Buffer.from(text)])
+      const trace = Buffer.concat([field(11, `00-${"a".repeat(32)}-${"b".repeat(16)}-01`), field(12, "a=b")])
+      const send = socket.bytes.bind(socket)
+      socket.bytes = (bytes) => send(Buffer.concat([Buffer.from(bytes), trace]))
+      yield* stream.works(2)
+      const frames = socket.of(streamId)
+      assert.isFalse(frames.some(({ $unknown }) => ($unknown ?? []).length > 0))
     })
   )
 

@@ -1,4 +1,4 @@
-/** A writer, a reader, and a network between them that delays, doubles, cuts and forges; all of it from a seed. */
+/** A writer, a reader, and a network between them that delays, doubles, loses, cuts and forges; all from a seed. */
 import { Buffer } from "node:buffer"
 import * as Either from "effect/Either"
 import { type Fault, RecordReader, RecordWriter, wideBytes } from "../../../src/remote/noise/Records.js"
@@ -30,16 +30,27 @@ export interface Outcome {
 
 const key = Buffer.alloc(32, 7)
 
-/** One run. `forges` and `cuts`: whether the network does. */
-export const run = (seed: number, { forges, cuts }: { readonly forges: boolean; readonly cuts: boolean }): Outcome => {
+/** What the network of a run does. */
+export interface Network {
+  readonly forges?: boolean
+  /** Whether nothing comes after a record. */
+  readonly cuts?: boolean
+  /** Whether one record never comes. */
+  readonly loses?: boolean
+}
+
+/** One run. */
+export const run = (seed: number, { forges = false, cuts = false, loses = false }: Network): Outcome => {
   const chance = random(seed)
   const below = (n: number) => Math.floor(chance() * n)
   const bytes = (size: number) => Buffer.from(Array.from({ length: size }, () => below(256)))
   const sent = Array.from({ length: 1 + below(12) }, () => bytes(1 + below(chance() < 0.1 ? 400 : 40)))
   const records = chance() < 0.5 ? ownCut(sent, chance() < 0.5) : anyCut(sent, below)
   const cutAt = cuts ? below(records.length + 1) : records.length
+  const lost = loses ? below(cutAt) : undefined
   const packets: Array<Packet> = []
   records.slice(0, cutAt).forEach((sealed, seq) => {
+    if (seq === lost) return
     const at = seq + below(12)
     packets.push({ at, seq, sealed, isForged: false })
     if (chance() < 0.2) packets.push({ at: at + below(30), seq, sealed, isForged: false })
@@ -60,7 +71,8 @@ export const run = (seed: number, { forges, cuts }: { readonly forges: boolean; 
       break
     }
   }
-  return { sent, received, fault, isForged: packets.some(({ isForged }) => isForged), isLossy: cutAt < records.length }
+  const isLossy = cutAt < records.length || lost !== undefined
+  return { sent, received, fault, isForged: packets.some(({ isForged }) => isForged), isLossy }
 }
 
 /** The records that the writer makes. */
