@@ -31,6 +31,7 @@ export interface Registered {
 export class RawSocket {
   readonly frames: Array<RelayMessageFrame> = []
   private readonly byStream = new Map<string, Array<RelayMessageFrame>>()
+  private readonly parsed = new Map<string, { frames: number; readonly messages: Array<Json> }>()
   ended = false
 
   constructor(
@@ -58,6 +59,7 @@ export class RawSocket {
   /** Forgets the frames of a stream, whose id gets another one. */
   forget(streamId: string): void {
     this.byStream.delete(streamId)
+    this.parsed.delete(streamId)
   }
 
   bytes(bytes: Uint8Array | string): void {
@@ -73,11 +75,16 @@ export class RawSocket {
     this.frame({ streamId, body: { case: "data", value } })
   }
 
-  /** The messages of one stream, in order of arrival. */
+  /** The messages of one stream, in order of arrival. Each is parsed once: tests ask again and again. */
   messages(streamId: string): ReadonlyArray<Json> {
-    return this.of(streamId).flatMap(({ body }) =>
-      body.case === "data" ? [JSON.parse(Buffer.from(body.value.payload).toString())] : []
-    )
+    const frames = this.of(streamId)
+    const known = this.parsed.get(streamId) ?? { frames: 0, messages: [] }
+    this.parsed.set(streamId, known)
+    for (; known.frames < frames.length; known.frames++) {
+      const body = frames[known.frames]?.body
+      if (body?.case === "data") known.messages.push(JSON.parse(Buffer.from(body.value.payload).toString()))
+    }
+    return known.messages
   }
 
   reset(streamId: string): string | undefined {
