@@ -194,15 +194,20 @@ export const make = (host: HostIdentity, options: Options): FleetLink => {
       if (vouched === undefined) return yield* failed("the host has gone")
       const begun = yield* NoiseClient.initiate(host.id, own, vouched)
       const { maxHeldBytes } = limits
-      const { link, ready } = NoiseClient.over(join(), begun, { maxMessageBytes, maxHeldBytes })
-      yield* ready.pipe(
-        Effect.timeoutFail({ duration: handshakeMs, onTimeout: () => failed("the host does not answer") }),
-        Effect.onError(() => Effect.sync(() => link.close()))
-      )
-      const connection = toStream(() => link)
-      // Also before the door has asked for a WebSocket.
-      connection.once("close", () => link.close())
-      return connection
+      return yield* Effect.uninterruptibleMask((restore) => {
+        const { link, ready } = NoiseClient.over(join(), begun, { maxMessageBytes, maxHeldBytes })
+        return ready.pipe(
+          Effect.timeoutFail({ duration: handshakeMs, onTimeout: () => failed("the host does not answer") }),
+          restore,
+          Effect.onError(() => Effect.sync(() => link.close())),
+          Effect.map(() => {
+            const connection = toStream(() => link)
+            // Also before the door has asked for a WebSocket.
+            connection.once("close", () => link.close())
+            return connection
+          })
+        )
+      })
     }).pipe(Effect.mapError(({ message }) => failed(message)))
   return {
     host,

@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
-import { isRecord } from "effect/Predicate"
+import { isNotNullable, isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Package from "../internal/Package.js"
 import { RelayLimits } from "../remote/RelayLimits.js"
@@ -265,7 +265,7 @@ export const make = (gateway: string, leaseMs: number, ownUrl: () => string | un
 
     /** A host opens connections of its own. Any other executor is reached encrypted if it offers that. */
     const isEncrypted = (body: unknown) =>
-      isRecord(body) && body["fleet"] === undefined && body["security_profile"] !== undefined
+      isRecord(body) && body["fleet"] === undefined && isNotNullable(body["security_profile"])
 
     /** Begins to renew leases, and to follow the directory. */
     const start = Effect.gen(function* () {
