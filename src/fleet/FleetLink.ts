@@ -178,7 +178,7 @@ export const make = (host: HostIdentity, options: Options): FleetLink => {
     streams.take(forStream, (ws) => bridge(ws, forStream, open()))
     return forDoor
   }
-  const dialStream = Effect.sync(() => toStream(() => openStream(randomUUID())))
+  const dialPlain = Effect.sync(() => toStream(() => openStream(randomUUID())))
 
   let own: KeyPair | undefined
   // Loaded on first use: encryption needs ML-KEM-768.
@@ -209,15 +209,14 @@ export const make = (host: HostIdentity, options: Options): FleetLink => {
         )
       })
     }).pipe(Effect.mapError(({ message }) => failed(message)))
+  const dialStream = vouch === undefined ? dialPlain : dialEncrypted(vouch)
   return {
     host,
     isHeard,
     send,
     dial: (subject) =>
       host.control === undefined
-        ? vouch === undefined
-          ? dialStream
-          : dialEncrypted(vouch)
+        ? dialStream
         : Effect.suspend(() => {
             let own = ""
             return dialBack

@@ -83,6 +83,13 @@ interface Link {
   readonly sockets: Set<Socket>
 }
 
+/** What keeps a gateway connected. */
+interface GatewayDialer {
+  readonly fiber: Fiber.RuntimeFiber<void, TransportFailed>
+  /** When the gateway was last a peer of one that is connected. */
+  namedAt: number
+}
+
 const decodeWelcome = Schema.decodeUnknownOption(FleetMessages.Welcome)
 
 /** The address of a gateway as it registers hosts: with `http`, and without a slash at the end. */
@@ -189,10 +196,8 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
           Effect.gen(function* () {
             const fork = yield* FiberSet.makeRuntime<R>()
             const drained = yield* Deferred.make<void>()
-            /** The fibers that keep a gateway connected, by its address. */
-            const dialers = new Map<string, Fiber.RuntimeFiber<void, TransportFailed>>()
-            /** When a gateway was last a peer of one that is connected, by its address. */
-            const namedAt = new Map<string, number>()
+            /** The dialers of gateways, by their addresses. */
+            const dialers = new Map<string, GatewayDialer>()
 
             let reportTimer: NodeJS.Timeout | undefined
             const report = () => {
@@ -360,8 +365,7 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
                 if (dialers.has(base)) return Effect.void
                 const dialer = Dialer.run(serve, { open: open(base), attach: attach(new URL(base)), waits })
                 const fiber = fork(dialer)
-                dialers.set(base, fiber)
-                namedAt.set(base, performance.now())
+                dialers.set(base, { fiber, namedAt: performance.now() })
                 fiber.addObserver(() => dialers.delete(base))
                 return Effect.void
               })
@@ -387,11 +391,10 @@ export const layer = (options: Options): Layer.Layer<Transport, EndpointError, R
               yield* Effect.sleep("1 minute")
               if (links.size === 0) return
               const now = performance.now()
-              for (const base of Array.from(links, ({ base, peers }) => [base, ...peers]).flat()) namedAt.set(base, now)
-              for (const [base, fiber] of Array.from(dialers)) {
-                if (now - (namedAt.get(base) ?? 0) < forgetMs) continue
-                namedAt.delete(base)
-                yield* Fiber.interruptFork(fiber)
+              const named = new Set(Array.from(links, ({ base, peers }) => [base, ...peers]).flat())
+              for (const [base, dialer] of Array.from(dialers)) {
+                if (named.has(base)) dialer.namedAt = now
+                else if (now - dialer.namedAt >= forgetMs) yield* Fiber.interruptFork(dialer.fiber)
               }
             })
 

@@ -27,6 +27,9 @@ const silenceMs = 90000
 /** How long to wait for a missing segment of a peer that splits messages but does not retransmit, in milliseconds. */
 const gapMs = 3000
 
+/** A time that never comes. */
+const forever = Number.POSITIVE_INFINITY
+
 /** How often a segment is sent to a peer without heartbeats. The last attempts are 16 seconds apart. */
 const maxAttempts = 12
 
@@ -120,7 +123,6 @@ export class RelayStream {
   /** The time of the next timer: `next` may return a frame then. */
   get deadline(): number | undefined {
     if (this.end !== undefined) return undefined
-    const forever = Number.POSITIVE_INFINITY
     const earliest = Math.min(
       this.sender.deadline ?? forever,
       this.ackAt ?? forever,
@@ -132,7 +134,6 @@ export class RelayStream {
 
   /** When a timeout ends the stream; `expire` does it where no frame can be sent. */
   get endsAt(): number {
-    const forever = Number.POSITIVE_INFINITY
     return Math.min(
       this.gapAt ?? forever,
       this.closing?.by ?? forever,

@@ -20,7 +20,7 @@ import { WebSocketServer } from "ws"
 import * as Listener from "../transport/Listener.js"
 import type * as Tls from "../transport/Tls.js"
 import type { ListenError } from "../transport/Transport.js"
-import type { KeyDesk, Registration, Vouched } from "./noise/KeyDesk.js"
+import type { KeyDesk, Registered, Registration, Vouched } from "./noise/KeyDesk.js"
 import type { PublicKey } from "./noise/KeyPair.js"
 import * as NoiseFrame from "./noise/NoiseFrame.js"
 import * as RelaySocket from "./RelaySocket.js"
@@ -340,7 +340,9 @@ const make = (options: Options) =>
       if (keys === undefined) return register(request, response, environmentId, {})
       return readBody(request, (body) => {
         if (body === undefined) return refuse(response, refusals.body)
-        if (action === "register") return registerKey(request, response, environmentId, keys, body)
+        if (action === "register") {
+          return registerKey(response, keys, body, (key) => register(request, response, environmentId, key))
+        }
         if (action === "connect") return admit(request, response, environmentId, keys, body)
         return succeed(response, { valid: keys.validate(environmentId, body) })
       })
@@ -354,7 +356,7 @@ const make = (options: Options) =>
     ) =>
       readBody(request, (body) => {
         if (body === undefined) return refuse(response, refusals.body)
-        const ask = (key: { readonly registration?: Registration; readonly members?: object }) =>
+        const ask = (key: Partial<Registered> = {}) =>
           onRegister(environmentId, body, (verdict) => {
             if ("status" in verdict) return refuse(response, verdict)
             const { about, members } = verdict
@@ -364,14 +366,8 @@ const make = (options: Options) =>
               members: { ...key.members, ...members }
             })
           })
-        if (!isEncrypted(body)) return ask({})
-        return runFork(
-          Effect.map(deskOfKeys, (keys) => {
-            const registered = keys.register(body)
-            if (Either.isLeft(registered)) return void refuse(response, invalid(registered.left))
-            return ask(registered.right)
-          })
-        )
+        if (!isEncrypted(body)) return ask()
+        return runFork(Effect.map(deskOfKeys, (keys) => void registerKey(response, keys, body, ask)))
       })
 
     /** Registers an executor, unless another one is connected and answers. */
@@ -379,11 +375,7 @@ const make = (options: Options) =>
       request: IncomingMessage,
       response: ServerResponse,
       environmentId: string,
-      {
-        registration,
-        members,
-        about
-      }: { readonly registration?: Registration; readonly members?: object; readonly about?: unknown }
+      { registration, members, about }: Partial<Registered> & { readonly about?: unknown }
     ) =>
       whenVacant(environmentId, (isVacant) => {
         if (!isVacant) return refuse(response, refusals.taken)
@@ -392,16 +384,15 @@ const make = (options: Options) =>
         return succeed(response, { environment_id: environmentId, url, ...members })
       })
 
+    /** Reads the key of an encrypted executor, and goes on with it; refuses what is none. */
     const registerKey = (
-      request: IncomingMessage,
       response: ServerResponse,
-      environmentId: string,
       desk: KeyDesk,
-      body: unknown
+      body: unknown,
+      onKey: (key: Registered) => unknown
     ) => {
       const registered = desk.register(body)
-      if (Either.isLeft(registered)) return refuse(response, invalid(registered.left))
-      return register(request, response, environmentId, registered.right)
+      return Either.isLeft(registered) ? refuse(response, invalid(registered.left)) : onKey(registered.right)
     }
 
     /** Gives a client the key of the executor, and a ticket to reach it. */
@@ -478,10 +469,10 @@ const make = (options: Options) =>
         else {
           accept(fromExecutors, (router, relay) => {
             router.addExecutor(relay)
-            const keys = ticket.registration === undefined ? undefined : desk
-            if (ticket.registration !== undefined) keys?.connect(environmentId, ticket.registration)
-            const vouch = keys && ((client: PublicKey) => keys.vouch(environmentId, client))
-            extension?.onExecutor(environmentId, ticket.about, router, vouch)
+            const { registration, about } = ticket
+            if (registration !== undefined) desk?.connect(environmentId, registration)
+            const vouch = registration && ((client: PublicKey) => desk?.vouch(environmentId, client))
+            extension?.onExecutor(environmentId, about, router, vouch)
           })
         }
       })

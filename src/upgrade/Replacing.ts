@@ -374,9 +374,12 @@ export const replace = (
         catch: (error) => refuse(reasonOf(error))
       })
     }).pipe(
-      Effect.tapErrorCause(() => Effect.zipRight(release(server), server.ready)),
       Effect.tapErrorCause(() =>
-        Effect.sync(() => server.audit.write(who, { event: "server.upgradeFailed", from: version, to }))
+        Effect.gen(function* () {
+          yield* release(server)
+          yield* server.ready
+          server.audit.write(who, { event: "server.upgradeFailed", from: version, to })
+        })
       ),
       Effect.scoped,
       Effect.uninterruptible

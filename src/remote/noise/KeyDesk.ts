@@ -17,6 +17,12 @@ export interface Registration {
   readonly key: KeyPair.PublicKey
 }
 
+/** A registration that was read, and the members of the answer. */
+export interface Registered {
+  readonly registration: Registration
+  readonly members: object
+}
+
 /** For whom an authorization was made. */
 interface Authorized {
   readonly registrationId: string
@@ -48,7 +54,7 @@ export class KeyDesk {
   private readonly authorizations = new Tickets<Authorized>(maxAuthorizations)
 
   /** Reads a registration. The failure says what is wrong with the request. */
-  register(body: unknown): Either.Either<{ readonly registration: Registration; readonly members: object }, string> {
+  register(body: unknown): Either.Either<Registered, string> {
     if (!isRecord(body) || body["security_profile"] !== profile) {
       return Either.left(
         `this rendezvous serves encrypted executors alone: \`security_profile\` must be \`${profile}\``
