@@ -31,7 +31,7 @@ const binary = fileURLToPath(new URL("../dist/bin.js", import.meta.url))
 
 /** How long all of it may take to start, and to end, in milliseconds. */
 const growMs = 60_000
-const endMs = 5000
+const endMs = 2000
 
 /** The shell scripts of the trees. `mark` is a number of seconds that nothing else sleeps. */
 const treesWith = (mark) =>
