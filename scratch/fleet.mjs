@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { parseArgs } from "node:util"
 import { WebSocket } from "ws"
 import { open, withClients } from "./bench/client.mjs"
-import { binary, connect, gateway, host, postgres, until } from "./fleet/machines.mjs"
+import { binary, connect, counting, gateway, host, postgres, until } from "./fleet/machines.mjs"
 
 const { values } = parseArgs({ options: { rounds: { type: "string", default: "3" }, only: { type: "string" } } })
 const rounds = Number(values.rounds)
@@ -188,11 +188,9 @@ const makeClient = async (index) => {
     if (result === undefined) throw new Error(error.message)
     Object.assign(one, { id: result.sessionId, next: 1, lastSeq: 0, text: "", isLost: false })
     go()
-    // Perl waits without a process of its own: 300 starts of `sleep` a second would be most of the load.
-    const argv = ["perl", "-e", '$| = 1; while (1) { print ++$i, "\\n"; select(undef, undef, undef, 0.2) }']
     await one.connection.call("process/start", {
       processId: "p",
-      argv,
+      argv: counting(0.2),
       cwd: "/tmp",
       env: { PATH: process.env.PATH },
       tty: false

@@ -11,7 +11,7 @@ import { readdirSync, readFileSync } from "node:fs"
 import { setTimeout as sleep } from "node:timers/promises"
 import { parseArgs } from "node:util"
 import { WebSocket } from "ws"
-import { connect, gateway, host, postgres, proxy, until } from "./fleet/machines.mjs"
+import { connect, counting, gateway, host, postgres, proxy, until } from "./fleet/machines.mjs"
 
 const { values } = parseArgs({
   options: {
@@ -222,9 +222,6 @@ const makeClient = (number) => {
     }
   }
 
-  // Perl waits without a process of its own. The mark tells whose process it is.
-  const argv = ["perl", "-e", '$| = 1; while (1) { print ++$i, "\\n"; select(undef, undef, undef, 0.1) }', mark]
-
   const open = async () => {
     const { result, connection, ready } = await attempt(null)
     if (result === undefined) return
@@ -233,7 +230,8 @@ const makeClient = (number) => {
     stats.sessions++
     const params = {
       processId: "p",
-      argv,
+      // The mark tells whose process it is.
+      argv: [...counting(0.1), mark],
       cwd: "/tmp",
       env: { PATH: process.env.PATH },
       tty: false

@@ -125,8 +125,10 @@ const totals = { lines: 0, statuses: 0 }
 const program = (name, index, stop) => {
   const limit = index % 5 === 4 ? 40 * (index + 1) : 1e9
   const end = index % 7 === 6 ? "kill -SEGV $$" : index % 7 === 5 ? "kill -TERM $$" : `exit ${(index * 13) % 256}`
-  const lines = `for my $i ($n .. $n + ${index % 5 === 0 ? 100 : 5} - 1) { print "${name} $i\n" }`
-  const script = `$| = 1; my $n = 0; while ($n < ${limit} && !-e "${stop}") { ${lines} $n = $n + ${index % 5 === 0 ? 100 : 5}; select(undef, undef, undef, 0.0${1 + (index % 9)}) }`
+  const together = index % 5 === 0 ? 100 : 5
+  const pause = `select(undef, undef, undef, 0.0${1 + (index % 9)})`
+  const lines = `for (1 .. ${together}) { print "${name} ", $n++, "\n" }`
+  const script = `$| = 1; my $n = 0; while ($n < ${limit} && !-e "${stop}") { ${lines} ${pause} }`
   return `perl -e '${script}'; ${end}`
 }
 

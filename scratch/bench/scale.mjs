@@ -68,14 +68,20 @@ const processes = () =>
     withClients(1, server.url, "processes", (client) => grow(server, (count) => sleepers(client, count)))
   )
 
-/** The latencies of consecutive small requests, in milliseconds. */
-const latencies = async (client) => {
+/** How long each of some consecutive runs takes, in milliseconds. */
+const timed = async (runs, f) => {
   const taken = []
-  for (let i = 0; i < requests; i++) {
+  for (let i = 0; i < runs; i++) {
     const startedAt = performance.now()
-    await client.call("environment/status")
+    await f()
     taken.push(performance.now() - startedAt)
   }
+  return taken
+}
+
+/** The latencies of consecutive small requests, in milliseconds. */
+const latencies = async (client) => {
+  const taken = await timed(requests, () => client.call("environment/status"))
   return { p50: quantile(taken, 0.5), p99: quantile(taken, 0.99) }
 }
 
@@ -101,15 +107,7 @@ const crowd = () =>
   )
 
 /** The median of some runs, in microseconds. */
-const microseconds = async (runs, f) => {
-  const taken = []
-  for (let i = 0; i < runs; i++) {
-    const startedAt = performance.now()
-    await f()
-    taken.push((performance.now() - startedAt) * 1000)
-  }
-  return quantile(taken, 0.5)
-}
+const microseconds = async (runs, f) => quantile(await timed(runs, f), 0.5) * 1000
 
 /** The cost of a list for each process in it, and of a snapshot of one of them. */
 const lists = () =>
@@ -192,12 +190,7 @@ const trees = async () => {
 }
 
 const startOnce = async (client) => {
-  const taken = []
-  for (let i = 0; i < starts; i++) {
-    const startedAt = performance.now()
-    await client.run(["/bin/true"])
-    taken.push(performance.now() - startedAt)
-  }
+  const taken = await timed(starts, () => client.run(["/bin/true"]))
   let left = starts
   const startedAt = performance.now()
   const worker = async () => {
@@ -246,38 +239,28 @@ const retained = () =>
       })
   )
 
-/** A bar for each row. Flat bars mean constant cost. */
-const plot = (title, rows) => {
+/** A bar for each row. Flat bars mean constant cost. `total` is in MB. */
+const plot = (title, unit, rows) => {
   const most = Math.max(...rows.map(({ each }) => each))
-  console.log(`\n${title}, kB each`)
+  console.log(`\n${title}, ${unit} each`)
   for (const { count, each, total } of rows) {
     const bar = "#".repeat(Math.max(1, Math.round((40 * each) / most)))
-    console.log(`${String(count).padStart(6)}  ${each.toFixed(1).padStart(7)}  ${bar}  (${total.toFixed(0)} MB in all)`)
-  }
-}
-
-/** The same without a total, in microseconds. */
-const plotTimes = (title, rows) => {
-  const most = Math.max(...rows.map(({ each }) => each))
-  console.log(`\n${title}, us each`)
-  for (const { count, each } of rows) {
-    console.log(
-      `${String(count).padStart(6)}  ${each.toFixed(1).padStart(7)}  ${"#".repeat(Math.round((40 * each) / most))}`
-    )
+    const all = total === undefined ? "" : `  (${total.toFixed(0)} MB in all)`
+    console.log(`${String(count).padStart(6)}  ${each.toFixed(1).padStart(7)}  ${bar}${all}`)
   }
 }
 
 /** Measures and prints. Each part uses its own server. */
 export const run = async () => {
   const { list, snapshot } = await lists()
-  plotTimes("process/list, for each process", list)
-  plotTimes("process/snapshot, beside so many processes", snapshot)
+  plot("process/list, for each process", "us", list)
+  plot("process/snapshot, beside so many processes", "us", snapshot)
   const { taken, read } = await chunks()
-  plotTimes("chunks of output, processor time", taken)
-  plotTimes("chunks of retained output that are read", read)
-  plotTimes("trees that are ended, for each process", await trees())
-  plot("connections", await connections())
-  plot("processes", await processes())
+  plot("chunks of output, processor time", "us", taken)
+  plot("chunks of retained output that are read", "us", read)
+  plot("trees that are ended, for each process", "us", await trees())
+  plot("connections", "kB", await connections())
+  plot("processes", "kB", await processes())
   const { idle, crowd: busy, chunksPerSecond } = await crowd()
   console.log(`\na small request: p50 ${idle.p50.toFixed(2)} ms, p99 ${idle.p99.toFixed(2)} ms with 1,000 connections`)
   console.log(

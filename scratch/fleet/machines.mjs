@@ -20,6 +20,16 @@ const freePort = () =>
     })
   })
 
+/**
+ * A program that counts lines until it is ended, with a pause between two in seconds; it ignores further arguments. Perl
+ * waits without a process of its own: the starts of `sleep` for all clients would be most of the load.
+ */
+export const counting = (pause) => [
+  "perl",
+  "-e",
+  `$| = 1; while (1) { print ++$i, "\\n"; select(undef, undef, undef, ${pause}) }`
+]
+
 /** Waits until something holds. */
 export const until = async (what, holds, withinMs = 30_000) => {
   const end = Date.now() + withinMs
