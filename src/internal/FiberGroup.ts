@@ -11,7 +11,7 @@ import * as Scope from "effect/Scope"
 
 /** Fibers that end with a scope. */
 export class FiberGroup {
-  /** When the scope closes, interrupts the fibers and waits for them; a fiber added later is interrupted at once. */
+  /** A group that ends with a scope. */
   static readonly make = (scope: Scope.Scope): Effect.Effect<FiberGroup> =>
     Effect.suspend(() => {
       const group = new FiberGroup()
@@ -21,14 +21,13 @@ export class FiberGroup {
   private readonly fibers = new Map<Fiber.RuntimeFiber<unknown, unknown>, string>()
   private closed = false
 
-  private constructor() {}
-
   /** Whether the scope has closed. */
   get isClosed(): boolean {
     return this.closed
   }
 
-  private readonly end = Effect.suspend(() => {
+  /** Interrupts the fibers and waits for them; a fiber added later is interrupted at once. Whoever made it runs this. */
+  readonly end = Effect.suspend(() => {
     this.closed = true
     for (const fiber of this.fibers.keys()) fiber.unsafeInterruptAsFork(FiberId.none)
     return Fiber.awaitAll(Array.from(this.fibers.keys()))

@@ -83,7 +83,7 @@ export interface Views {
  */
 export interface Shape {
   /** Makes the views of one session; the scope ends their workers. */
-  readonly make: Effect.Effect<Views, never, Scope.Scope>
+  readonly make: (scope: Scope.Scope) => Views
 }
 
 const failureOf = ([tag, message]: readonly [FileError["_tag"], string]): FileError => {
@@ -316,20 +316,19 @@ const makeViews = (needs: Needs, all: Hung): Effect.Effect<Required<Views>, neve
   })
 
 /** Creates the views of a session on first use: most sessions need none. */
-const make = (needs: Needs, all: Hung): Effect.Effect<Views, never, Scope.Scope> =>
-  Effect.map(Effect.scope, (scope) => {
-    let made: Required<Views> | undefined
-    const views = Effect.suspend(() => {
-      if (made !== undefined) return Effect.succeed(made)
-      return Effect.tap(Scope.extend(makeViews(needs, all), scope), (views) => {
-        made = views
-      })
+const make = (needs: Needs, all: Hung, scope: Scope.Scope): Views => {
+  let made: Required<Views> | undefined
+  const views = Effect.suspend(() => {
+    if (made !== undefined) return Effect.succeed(made)
+    return Effect.tap(Scope.extend(makeViews(needs, all), scope), (views) => {
+      made = views
     })
-    return {
-      open: (confinement) => Effect.flatMap(views, ({ open }) => open(confinement)),
-      unconfined: Effect.flatMap(views, ({ unconfined }) => unconfined)
-    }
   })
+  return {
+    open: (confinement) => Effect.flatMap(views, ({ open }) => open(confinement)),
+    unconfined: Effect.flatMap(views, ({ unconfined }) => unconfined)
+  }
+}
 
 /**
  * The sandboxed file views of a server. The default refuses to open any.
@@ -338,7 +337,7 @@ const make = (needs: Needs, all: Hung): Effect.Effect<Views, never, Scope.Scope>
  */
 export class FileViews extends Context.Reference<FileViews>()("exec-server/FileViews", {
   defaultValue: (): Shape => ({
-    make: Effect.succeed({ open: () => new NotAllowed({ message: "this server has no sandboxed view of files" }) })
+    make: () => ({ open: () => new NotAllowed({ message: "this server has no sandboxed view of files" }) })
   })
 }) {
   /** Opens views in workers, those of a confinement started by bubblewrap. */
@@ -346,7 +345,8 @@ export class FileViews extends Context.Reference<FileViews>()("exec-server/FileV
     FileViews,
     Effect.gen(function* () {
       const needs = { bubblewrap: yield* Bubblewrap, trees: yield* ProcessTrees }
-      return { make: make(needs, { count: 0 }) }
+      const all = { count: 0 }
+      return { make: (scope) => make(needs, all, scope) } satisfies Shape
     })
   ).pipe(provideInOrder(Guard.layer, ProcessTrees.layer))
 }

@@ -90,10 +90,10 @@ export const make = (
     const handlers = (yield* Effect.context<Handlers>()).unsafeMap as Map<string, Entry>
     const waiting = yield* FiberGroup.make(scope)
     // Only these: every request copies the context and the references that it runs with.
-    const fiberRefs = (yield* Effect.getFiberRefs).pipe(
-      FiberRefs.delete(FiberRef.currentContext),
-      FiberRefs.delete(FiberRef.currentRuntimeFlags)
-    )
+    const references = new Map((yield* Effect.getFiberRefs).locals)
+    references.delete(FiberRef.currentContext)
+    references.delete(FiberRef.currentRuntimeFlags)
+    const fiberRefs = FiberRefs.unsafeMake(references)
     const { runtimeFlags } = Runtime.defaultRuntime
     const runFork = Runtime.runFork(Runtime.make({ context: services, runtimeFlags, fiberRefs }))
 

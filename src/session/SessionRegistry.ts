@@ -3,15 +3,15 @@
  *
  * @since 0.1.0
  */
-import { randomBytes, randomUUID } from "node:crypto"
-import * as Clock from "effect/Clock"
+import { randomUUID } from "node:crypto"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import { CannotFreeze } from "../internal/CannotFreeze.js"
 import { Deadlines } from "../internal/Deadlines.js"
@@ -298,7 +298,11 @@ const make = Effect.gen(function* () {
   const console = new ConsoleEvents()
   const sessions = new Map<string, { readonly session: Session; readonly scope: Scope.CloseableScope }>()
   const byHandle = new Map<string, Session>()
-  const expiries = new Map<Session, Fiber.RuntimeFiber<void>>()
+  /** What takes back the expiry of each detached session. */
+  const expiries = new Map<Session, () => void>()
+  /** Most clients leave the time that their sessions wait to the server. */
+  const usualExpiries = yield* Deadlines.make(limits.detachedSessionTtlMs, scope)
+  const fork = Runtime.runFork(yield* Effect.runtime())
   const places = new SessionPlaces<Session>()
   const connections = new Set<OpenConnection>()
   let leastTtlMs = 0
@@ -326,13 +330,11 @@ const make = Effect.gen(function* () {
     })
 
   /** A session that is resumed or has ended does not wait for its expiry: it would be kept until then. */
-  const forgetExpiry = (session: Session) =>
-    Effect.suspend(() => {
-      const expiry = expiries.get(session)
-      expiries.delete(session)
-      places.attach(session)
-      return expiry === undefined ? Effect.void : Fiber.interruptFork(expiry)
-    })
+  const forgetExpiry = (session: Session) => {
+    expiries.get(session)?.()
+    expiries.delete(session)
+    places.attach(session)
+  }
 
   const endSession = (session: Session, graceMs: number, reason: EndReason) =>
     Effect.suspend((): Effect.Effect<ReadonlyArray<ProcessInfo>> => {
@@ -342,8 +344,8 @@ const make = Effect.gen(function* () {
       byHandle.delete(session.handle)
       places.leave(session)
       ends++
-      return forgetExpiry(session).pipe(
-        Effect.zipRight(tell(session, { event: "session.ended", reason })),
+      forgetExpiry(session)
+      return tell(session, { event: "session.ended", reason }).pipe(
         Effect.zipRight(session.supervisor.end(graceMs)),
         Effect.zipLeft(Scope.close(entry.scope, Exit.void)),
         Effect.ensuring(
@@ -355,20 +357,22 @@ const make = Effect.gen(function* () {
       )
     }).pipe(Effect.uninterruptible)
 
-  const admit = (owner: SocketOwner | undefined) =>
+  /** Why a client is refused that is a process in a sandbox of this server; undefined if it is not. */
+  const confinedRefusal = (owner: SocketOwner | undefined): NotAllowed | undefined =>
     owner === undefined || !confiner.isConfined(owner)
-      ? Effect.void
+      ? undefined
       : new NotAllowed({
           message:
             "a process in a sandbox of this server cannot be its client; start it without a sandbox, or connect from " +
             "outside of the sandbox"
         })
 
-  const refuseConfined = Effect.flatMap(CurrentConnection, ({ owner }) => admit(owner))
+  const admit = (owner: SocketOwner | undefined) => Effect.suspend(() => confinedRefusal(owner) ?? Effect.void)
 
   /** An unused handle. */
   const newHandle = (): string => {
-    const handle = `s-${randomBytes(4).toString("hex")}`
+    // Eight random digits. Unlike `randomBytes`, it need not ask the system each time.
+    const handle = `s-${randomUUID().slice(0, 8)}`
     return find(handle) === undefined ? handle : newHandle()
   }
 
@@ -419,65 +423,65 @@ const make = Effect.gen(function* () {
     of: Pick<SessionState, "id" | "handle" | "clientName" | "openedAtMs" | "subject">,
     connection: Connection
   ) =>
-    Effect.gen(function* () {
-      // Not a child of the registry's scope: its processes are ended, and awaited, before it is closed.
-      const sessionScope = yield* Scope.make()
+    // Not a child of the registry's scope: its processes are ended, and awaited, before it is closed.
+    Effect.flatMap(Scope.make(), (scope) => {
       const events = new SessionEvents(audit, console)
-      const supervisor = yield* Scope.extend(supervisors.make(events, connection.retentionMs), sessionScope)
-      const views = yield* Scope.extend(fileViews.make, sessionScope)
-      const session = new Session(
-        SessionId.make(of.id),
-        of.handle,
-        of.clientName,
-        of.openedAtMs,
-        of.subject,
-        supervisor,
-        views,
-        frames,
-        connection
-      )
-      events.session = session
-      sessions.set(session.id, { session, scope: sessionScope })
-      byHandle.set(session.handle, session)
-      places.take(session)
-      return session
+      return Effect.map(supervisors.make(events, scope, connection.retentionMs), (supervisor) => {
+        const session = new Session(
+          SessionId.make(of.id),
+          of.handle,
+          of.clientName,
+          of.openedAtMs,
+          of.subject,
+          supervisor,
+          fileViews.make(scope),
+          frames,
+          connection
+        )
+        events.session = session
+        sessions.set(session.id, { session, scope })
+        byHandle.set(session.handle, session)
+        places.take(session)
+        return session
+      })
+    })
+
+  /** Why there is no place for another session. */
+  const noPlace = () =>
+    new LimitReached({
+      limit: "maxSessions",
+      value: limits.maxSessions,
+      advice: ending ? "the server is shutting down" : "end some connections, or wait for detached sessions to expire"
     })
 
   const create = (options: Options = {}) =>
-    Effect.gen(function* () {
-      yield* refuseConfined
-      const connection = yield* CurrentConnection
-      const refusal = refusalOf(connection, options)
-      if (refusal !== undefined) return yield* refusal
-      yield* makePlace(connection.grant.id)
-      if (sessions.size >= limits.maxSessions || ending) {
-        return yield* new LimitReached({
-          limit: "maxSessions",
-          value: limits.maxSessions,
-          advice: ending
-            ? "the server is shutting down"
-            : "end some connections, or wait for detached sessions to expire"
-        })
-      }
-      const session = yield* open(
-        {
+    Effect.flatMap(CurrentConnection, (connection): Effect.Effect<Session, LimitReached | NotAllowed> => {
+      const { grant, owner } = connection
+      const refusal = confinedRefusal(owner) ?? refusalOf(connection, options)
+      if (refusal !== undefined) return refusal
+      const opened = Effect.suspend(() => {
+        if (sessions.size >= limits.maxSessions || ending) return noPlace()
+        const of = {
           id: randomUUID(),
           handle: newHandle(),
           clientName: options.clientName ?? "",
-          openedAtMs: yield* Clock.currentTimeMillis,
-          subject: connection.grant.id
-        },
-        connection
+          openedAtMs: clock.unsafeCurrentTimeMillis(),
+          subject: grant.id
+        }
+        return open(of, connection)
+      })
+      return Effect.zipRight(makePlace(grant.id), opened).pipe(
+        Effect.tap((session) => {
+          applyTo(session, options)
+          return tell(session, { event: "session.opened" })
+        })
       )
-      applyTo(session, options)
-      yield* tell(session, { event: "session.opened" })
-      return session
     }).pipe(Effect.uninterruptible)
 
   const resume: Shape["resume"] = (id, { takeover = false, ...options } = {}) =>
     Effect.gen(function* () {
-      yield* refuseConfined
       const connection = yield* CurrentConnection
+      yield* admit(connection.owner)
       const unknown = new UnknownSession({ sessionId: id })
       const session = sessions.get(id)?.session
       const { id: subject, role, scope } = connection.grant
@@ -489,7 +493,7 @@ const make = Effect.gen(function* () {
       if (!session.advance(Event.Resumed())) {
         return yield* session.tag === "Ended" ? unknown : new SessionAttached({ sessionId: id })
       }
-      yield* forgetExpiry(session)
+      forgetExpiry(session)
       session.attachTo(connection)
       applyTo(session, options)
       yield* tell(session, { event: "session.resumed" })
@@ -497,34 +501,42 @@ const make = Effect.gen(function* () {
     }).pipe(Effect.uninterruptible)
 
   /** Ends a session that was not resumed in time. The state decides: a resumption may come first. */
-  const expire = (session: Session, ms: number) =>
-    Effect.zipRight(
-      sleep(ms),
-      Effect.suspend(() => {
-        if (session.tag !== "Detached") return Effect.void
-        // This is the fiber that `forgetExpiry` would interrupt.
-        expiries.delete(session)
-        return Effect.asVoid(endSession(session, 0, "expired"))
-      })
-    )
+  const expire = (session: Session) =>
+    Effect.suspend(() => {
+      if (session.tag !== "Detached") return Effect.void
+      // This may be the fiber that `forgetExpiry` would interrupt.
+      expiries.delete(session)
+      return Effect.asVoid(endSession(session, 0, "expired"))
+    })
+
+  /** Does this after some time. Returns what takes it back. */
+  const later = (ms: number, effect: Effect.Effect<void>): Effect.Effect<() => void> =>
+    ms === limits.detachedSessionTtlMs
+      ? usualExpiries.set(() => fork(effect, { scope }))
+      : Effect.map(
+          Effect.forkIn(Effect.interruptible(Effect.zipRight(sleep(ms), effect)), scope),
+          (fiber) => () => fiber.unsafeInterruptAsFork(FiberId.none)
+        )
 
   /** Ends a detached session after this time, unless it is resumed. */
   const expireLater = (session: Session, ms: number) =>
-    Effect.gen(function* () {
+    Effect.suspend(() => {
       session.expiresIn(ms, clock)
       places.detach(session)
-      expiries.set(session, yield* Effect.forkIn(Effect.interruptible(expire(session, ms)), scope))
+      return Effect.map(later(ms, expire(session)), (takeBack) => {
+        expiries.set(session, takeBack)
+      })
     })
 
   /** How long a session waits to be resumed, in milliseconds. */
   const ttlOf = ({ ttlMs = limits.detachedSessionTtlMs }: Session) => Math.max(ttlMs, leastTtlMs)
 
   const detach = (session: Session, mayResume: boolean) =>
-    Effect.gen(function* () {
-      if (!session.advance(Event.ConnectionLost()) || ending) return
-      if (!mayResume) return void (yield* endSession(session, 0, "disconnected"))
-      yield* expireLater(session, ttlOf(session))
-      yield* tell(session, { event: "session.detached" })
+    Effect.suspend(() => {
+      if (!session.advance(Event.ConnectionLost()) || ending) return Effect.void
+      return mayResume
+        ? Effect.zipRight(expireLater(session, ttlOf(session)), tell(session, { event: "session.detached" }))
+        : Effect.asVoid(endSession(session, 0, "disconnected"))
     })
 
   const list = () => Array.from(sessions.values(), ({ session }) => session)

@@ -259,7 +259,10 @@ describe("start", () => {
     )
     return Effect.gen(function* () {
       const { make } = yield* ProcessSupervisor
-      const [one, other] = [yield* make(recorder().events), yield* make(recorder().events)]
+      const [one, other] = [
+        yield* make(recorder().events, yield* Effect.scope),
+        yield* make(recorder().events, yield* Effect.scope)
+      ]
       for (const supervisor of [one, one, other]) yield* failureOf(supervisor.start(params("p")))
       assert.lengthOf(all, 3)
       assert.strictEqual(all[0], all[1])
@@ -274,7 +277,7 @@ describe("start", () => {
       for (let round = 0; round < 3; round++) {
         yield* Effect.scoped(
           Effect.gen(function* () {
-            const supervisor = yield* make(recorder().events)
+            const supervisor = yield* make(recorder().events, yield* Effect.scope)
             yield* supervisor.start(params("a", large))
             assert.include((yield* failureOf(supervisor.start(params("b", large)))).message, "processBytesTotal")
           })
@@ -286,7 +289,10 @@ describe("start", () => {
   it.scoped("who needs little starts processes when other sessions have taken processBytesTotal", () =>
     Effect.gen(function* () {
       const { make } = yield* ProcessSupervisor
-      const [greedy, modest] = [yield* make(recorder().events), yield* make(recorder().events)]
+      const [greedy, modest] = [
+        yield* make(recorder().events, yield* Effect.scope),
+        yield* make(recorder().events, yield* Effect.scope)
+      ]
       const argv = ["program", "x".repeat(90_000)]
       yield* greedy.start(params("a", { argv }))
       yield* greedy.start(params("b", { argv }))

@@ -98,7 +98,7 @@ export const bench: Effect.Effect<Bench, never, ProcessSupervisor | FakeSpawner 
     const fake = yield* FakeSpawner
     const { make } = yield* ProcessSupervisor
     const { events, of, all } = recorder()
-    const supervisor = yield* make(events)
+    const supervisor = yield* make(events, yield* Effect.scope)
     const start = (processId: string, more: object = {}) =>
       Effect.gen(function* () {
         const index = fake.children.length
