@@ -1,4 +1,5 @@
-// Bundles the command: dist/bin.js runs dist/server-<hash>.cjs or dist/commands-<hash>.cjs from its compile cache.
+// Bundles the command: dist/bin.js runs dist/server-<hash>.cjs, dist/run-<hash>.cjs or dist/commands-<hash>.cjs from its
+// compile cache.
 // Removes what earlier builds left.
 //
 // Compiling the bundle would take a third of the server's start-up (`node scratch/bench.mjs --only startup`).
@@ -93,10 +94,17 @@ const server = await bundle("server", "binServer.ts", [
   "../fleet/HostTransport.js",
   "./McpServing.js"
 ])
+// Neither does this: `binRun.ts` leaves other machines to `bin.ts`.
+const run = await bundle("run", "binRun.ts", [
+  "../remote/noise/KeyPair.js",
+  "../remote/noise/NoiseClient.js",
+  "../remote/Registration.js",
+  "../remote/RelayClient.js"
+])
 const commands = await bundle("commands", "bin.ts")
 const sdk = await bundle("sdk", "mcp/Sdk.ts")
 
-const bundles = [server, commands, sdk, "handover"]
+const bundles = [server, run, commands, sdk, "handover"]
 for (const file of readdirSync(dist)) {
   const [, name] = /^(.*)\.(?:cjs|cache)$/.exec(file) ?? []
   if (name !== undefined && !bundles.includes(name)) rmSync(join(dist, file))
@@ -110,17 +118,33 @@ import { createRequire } from "node:module"
 
 // Includes Node's own modules: imported, each would first be wrapped in an ES module.
 const require = createRequire(import.meta.url)
-const { readFileSync } = require("node:fs")
+const { closeSync, fstatSync, openSync, readSync } = require("node:fs")
 const { join } = require("node:path")
 const { fileURLToPath } = require("node:url")
 const vm = require("node:vm")
 
 const folder = fileURLToPath(new URL(".", import.meta.url))
 
+const open = (file) => {
+  const descriptor = openSync(file)
+  return { descriptor, size: fstatSync(descriptor).size }
+}
+
+// Files are read into the same memory, one after another: memory that was not used before is slow.
+let memory = Buffer.alloc(0)
+const read = ({ descriptor, size }) => {
+  let length = 0
+  for (let part = -1; part !== 0 && length < size; length += part) {
+    part = readSync(descriptor, memory, length, size - length)
+  }
+  closeSync(descriptor)
+  return memory.subarray(0, length)
+}
+
 // Missing, or made by another version of Node.js: the bundle is compiled normally.
-const compiled = (file) => {
+const openCache = (file) => {
   try {
-    return readFileSync(file.replace(/cjs$/, "cache"))
+    return open(file)
   } catch {
     return undefined
   }
@@ -133,9 +157,12 @@ const names = { bin: "${commands}", Sdk: "${sdk}" }
 
 const run = (name) => {
   const file = join(folder, name + ".cjs")
-  const script = new vm.Script(readFileSync(file, "latin1"), {
+  const [source, cache] = [open(file), openCache(file.replace(/cjs$/, "cache"))]
+  const size = Math.max(source.size, cache?.size ?? 0)
+  if (memory.length < size) memory = Buffer.allocUnsafeSlow(size)
+  const script = new vm.Script(read(source).latin1Slice(), {
     filename: file,
-    cachedData: compiled(file),
+    cachedData: cache && read(cache),
     importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
   })
   const module = { exports: {} }
@@ -146,7 +173,8 @@ const run = (name) => {
 }
 
 // A server has flags only.
-run(/^(?!-)/.test(process.argv[2] ?? "-") ? names.bin : "${server}")
+const [, , first = "-"] = process.argv
+run(first.startsWith("-") ? "${server}" : first === "run" ? "${run}" : names.bin)
 `
 )
 chmodSync(bin, 0o755)
@@ -156,6 +184,7 @@ chmodSync(bin, 0o755)
 const bundled = [
   "bin.ts",
   "binServer.ts",
+  "binRun.ts",
   join("sandbox", "fileWorker.ts"),
   join("screen", "screenWorker.ts"),
   join("upgrade", "handover.ts")
@@ -172,7 +201,18 @@ for (const path of readdirSync(dist, { recursive: true })) {
 }
 
 // Each run adds the functions that it has compiled to the caches.
-for (const args of [["--listen", "ws://127.0.0.1:0"], ["run", "--", "true"], ["mcp"]]) {
-  const { status, stderr } = spawnSync(process.execPath, [warm, bin, ...args], { encoding: "utf8", timeout: 60_000 })
+for (const args of [
+  ["--listen", "ws://127.0.0.1:0"],
+  ["run", "--", "true"],
+  // By the bundle of all commands, for what they have in common.
+  ["run", "--env", "local", "--", "true"],
+  ["mcp"]
+]) {
+  const { status, stderr } = spawnSync(process.execPath, [warm, bin, ...args], {
+    encoding: "utf8",
+    timeout: 60_000,
+    // Without the environments of whoever builds it.
+    env: { ...process.env, CODEX_HOME: dist }
+  })
   if (status !== 0) throw new Error(`exec-server ${args.join(" ")} exited with ${status}: ${stderr}`)
 }

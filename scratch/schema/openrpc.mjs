@@ -29,7 +29,7 @@ const loadProtocol = async () => {
       contents: `
         export { ExecApi } from "./ExecApi.js"
         export { ExecNotifications } from "./ExecNotifications.js"
-        export { Code, codeOf, Failure } from "./Failure.js"
+        export { classes, Code, codeOf } from "./Failure.js"
         export { MethodFacts } from "./MethodFacts.js"
         export { words } from "words"`,
       resolveDir: protocol
@@ -131,7 +131,7 @@ const membersOf = (schema, schemas) => {
 
 /** The document. Throws if a method, a failure or an error code has no words, or a schema cannot be described. */
 export const makeDocument = async () => {
-  const { ExecApi, ExecNotifications, Code, codeOf, Failure, MethodFacts, words } = await loadProtocol()
+  const { ExecApi, ExecNotifications, classes, Code, codeOf, MethodFacts, words } = await loadProtocol()
   const { version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"))
   const schemas = {}
 
@@ -158,7 +158,7 @@ export const makeDocument = async () => {
   }
 
   const errorName = (code) => Object.keys(Code).find((name) => Code[name] === code)
-  const failures = Failure.members.map(({ _tag }) => [_tag, { code: codeOf({ _tag }), description: wordsOf(_tag) }])
+  const failures = classes.map(({ tag }) => [tag, { code: codeOf({ _tag: tag }), description: wordsOf(tag) }])
   const failing = new Set(failures.map(([, { code }]) => code))
   const errors = Object.fromEntries(
     Object.entries(Code).map(([name, code]) => [name, { code, message: wordsOf(String(code)) }])

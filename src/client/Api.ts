@@ -11,6 +11,7 @@ import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import * as MadeOnce from "../internal/MadeOnce.js"
 import { ExecApi, type Method } from "../protocol/ExecApi.js"
 import { ExecNotifications } from "../protocol/ExecNotifications.js"
 import { type Facts, MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
@@ -90,39 +91,36 @@ type AnySchema = Schema.Schema<unknown, unknown>
 // The casts are confined to this table, where methods of different types meet.
 const requests: ReadonlyMap<string, Rpc.AnyWithProps & WithFacts> = ExecApi.requests
 
-const routes = new Map(
-  Array.from(requests, ([tag, rpc]): [string, Route] => {
-    const payload = rpc.payloadSchema as unknown as AnySchema
-    const success = rpc.successSchema as unknown as AnySchema
-    const validate = Schema.validateEither(payload)
-    const encode = Schema.encodeUnknownEither(payload)
-    const decode = Schema.decodeUnknownEither(success)
-    return [
-      tag,
-      {
-        validate: (params) => Either.mapLeft(validate(params), formatParseError),
-        encode: (params) => Either.mapLeft(encode(params), formatParseError),
-        decode: (result) => Either.mapLeft(decode(result), formatParseError),
-        facts: Context.get(rpc.annotations, MethodFacts)
-      }
-    ]
-  })
-)
+const routeOf = MadeOnce.byName((method): Route | undefined => {
+  const rpc = requests.get(method)
+  if (rpc === undefined) return undefined
+  const payload = rpc.payloadSchema as unknown as AnySchema
+  const success = rpc.successSchema as unknown as AnySchema
+  const validate = Schema.validateEither(payload)
+  const encode = Schema.encodeUnknownEither(payload)
+  const decode = Schema.decodeUnknownEither(success)
+  return {
+    validate: (params) => Either.mapLeft(validate(params), formatParseError),
+    encode: (params) => Either.mapLeft(encode(params), formatParseError),
+    decode: (result) => Either.mapLeft(decode(result), formatParseError),
+    facts: Context.get(rpc.annotations, MethodFacts)
+  }
+})
 
-const notifications = new Map(
-  Array.from(ExecNotifications.requests as ReadonlyMap<string, Rpc.AnyWithProps>, ([tag, rpc]) => [
-    tag,
-    Schema.decodeUnknownEither(rpc.payloadSchema as unknown as AnySchema)
-  ])
-)
-notifications.delete("initialized")
+const notifications: ReadonlyMap<string, Rpc.AnyWithProps> = ExecNotifications.requests
+
+/** The decoder of a notification. A server does not send `initialized`. */
+const notificationOf = MadeOnce.byName((method) => {
+  const rpc = method === "initialized" ? undefined : notifications.get(method)
+  return rpc === undefined ? undefined : Schema.decodeUnknownEither(rpc.payloadSchema as unknown as AnySchema)
+})
 
 const prepare = (
   method: Method,
   params: unknown,
   step: "validate" | "encode"
 ): Either.Either<unknown, InvalidRequest> => {
-  const route = routes.get(method)
+  const route = routeOf(method)
   if (route === undefined) return Either.left(new InvalidRequest({ method, detail: "there is no such method" }))
   return Either.mapLeft(route[step](params), (detail) => new InvalidRequest({ method, detail }))
 }
@@ -149,7 +147,7 @@ export const prepareText = (method: Method, params: unknown): Either.Either<Prep
  * @category codecs
  */
 export const decodeResult = (method: Method, result: unknown): Either.Either<unknown, string> =>
-  routes.get(method)?.decode(result) ?? Either.left("there is no such method")
+  routeOf(method)?.decode(result) ?? Either.left("there is no such method")
 
 /**
  * Whether an unanswered request may be resent. `writeIds`: whether the server deduplicates writes by `writeId`.
@@ -157,7 +155,7 @@ export const decodeResult = (method: Method, result: unknown): Either.Either<unk
  * @category predicates
  */
 export const mayRepeat = ({ method, params }: Prepared, writeIds: boolean): boolean => {
-  switch (routes.get(method)?.facts.repeatable ?? "never") {
+  switch (routeOf(method)?.facts.repeatable ?? "never") {
     case "never":
       return false
     case "always":
@@ -177,7 +175,7 @@ const lateFactor = 10
  * @category utilities
  */
 export const patienceFor = ({ method, params }: Prepared): number => {
-  switch (routes.get(method)?.facts.answered) {
+  switch (routeOf(method)?.facts.answered) {
     case undefined:
       return 1
     case "late":
@@ -194,7 +192,7 @@ export const patienceFor = ({ method, params }: Prepared): number => {
  *
  * @category predicates
  */
-export const takesTurns = ({ method }: Prepared): boolean => routes.get(method)?.facts.family === "filesystem"
+export const takesTurns = ({ method }: Prepared): boolean => routeOf(method)?.facts.family === "filesystem"
 
 /**
  * Decodes a notification; undefined for an unknown one.
@@ -205,7 +203,7 @@ export const decodeNotification = (
   method: string,
   params: unknown
 ): Either.Either<Notification, string> | undefined => {
-  const decode = notifications.get(method)
+  const decode = notificationOf(method)
   if (decode === undefined) return undefined
   return Either.mapBoth(decode(params ?? {}), {
     onLeft: formatParseError,

@@ -21,9 +21,6 @@ import * as Help from "./Help.js"
 import * as ServerFlags from "./ServerFlags.js"
 import * as Terminal from "./Terminal.js"
 
-/** The status of a program killed by SIGPIPE: 128 + 13. */
-const brokenPipe = 141
-
 const print = (text: string) => Terminal.write("stdout", text)
 
 const printHelp = (command: Grammar.Command) =>
@@ -175,9 +172,4 @@ export const run = (args: ReadonlyArray<string>): Effect.Effect<void, unknown> =
       case "Run":
         return call.command.run?.(call.given) ?? printHelp(call.command)
     }
-  }).pipe(
-    Effect.catchIf(
-      (failure) => failure instanceof Terminal.OutputClosed,
-      () => new Exited({ code: brokenPipe })
-    )
-  )
+  }).pipe(Terminal.endIfClosed)

@@ -10,7 +10,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ServiceVariables from "../internal/ServiceVariables.js"
-import { provideInOrder } from "../internal/Wiring.js"
+import { provideAtOnce, tapErrorCause } from "../internal/Wiring.js"
 import { SkipGrace } from "../process/SkipGrace.js"
 import { ServerFiles } from "../sandbox/ServerFiles.js"
 import * as ExecServer from "../server/ExecServer.js"
@@ -194,7 +194,7 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
     Effect.flatMap(listening(config, upgradable), (listen) => {
       const console = consoleOf(listen, upgradable)
       const control = controlOf(config, listen)
-      const orBack = <A, E, R>(layer: Layer.Layer<A, E, R>) => Layer.tapErrorCause(layer, upgradable.giveUp)
+      const orBack = <A, E, R>(layer: Layer.Layer<A, E, R>) => tapErrorCause(layer, upgradable.giveUp)
       const serving = Effect.flatMap(restOf(listen), (rest) =>
         Upgradable.begin(announceServer(listen, console), control, upgradable, rest)
       ).pipe(
@@ -210,25 +210,25 @@ export const serve = (config: ServerConfig.ServerConfig, configFile: string | un
         Effect.scoped
       )
       return serving.pipe(
-        Effect.provide(orBack(ExecServer.layerServe)),
-        Effect.provide(orBack(ListenConfig.layer(listen, onRegistered))),
-        Effect.provide(orBack(mcp(config))),
-        Effect.provide(orBack(Upgradable.layerSessions(upgradable))),
-        Effect.provide(ExecServer.layerSessions.pipe(provideInOrder(services(config)))),
-        Effect.provide(Limits.ofSettings(config)),
-        Effect.provide(recordings(config)),
-        // Tokens are authenticated by what listens.
-        Effect.provide(listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty),
-        Effect.provideService(ConsolePage, console?.page),
-        Effect.provideService(
-          ServerFiles,
-          ListenConfig.serverFiles(config, listen, configFile, Upgradable.pathOf(control))
+        provideAtOnce(
+          secondSignal,
+          orphans,
+          Telemetry.layer(config),
+          serviceManager(listen),
+          Upgradable.layer(upgradable),
+          Layer.succeed(ServerFiles, ListenConfig.serverFiles(config, listen, configFile, Upgradable.pathOf(control))),
+          Layer.succeed(ConsolePage, console?.page),
+          // Tokens are authenticated by what listens.
+          listen._tag === "WebSocket" ? Shares.layer(config.maxShares) : Layer.empty,
+          recordings(config),
+          Layer.succeedContext(Limits.ofSettings(config)),
+          services(config),
+          ExecServer.layerSessions,
+          orBack(Upgradable.layerSessions(upgradable)),
+          orBack(mcp(config)),
+          orBack(ListenConfig.layer(listen, onRegistered)),
+          orBack(ExecServer.layerServe)
         ),
-        Effect.provide(Upgradable.layer(upgradable)),
-        Effect.provide(serviceManager(listen)),
-        Effect.provide(Telemetry.layer(config)),
-        Effect.provide(orphans),
-        Effect.provide(secondSignal),
         // Before anything else: whatever starts later must not inherit them.
         (server) => Effect.zipRight(eraseSecrets, server),
         // Building the services would let the young generation grow.

@@ -16,7 +16,7 @@ import * as PlainText from "../internal/PlainText.js"
 import * as OsError from "../protocol/OsError.js"
 import * as Posix from "../spawn/Posix.js"
 import { AlternateScreen } from "./AlternateScreen.js"
-import { CommandFailed } from "./CommandExit.js"
+import { CommandFailed, Exited } from "./CommandExit.js"
 
 /** The reader of the output has closed it (EPIPE). */
 export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {
@@ -24,6 +24,17 @@ export class OutputClosed extends Data.TaggedError("OutputClosed")<object> {
     return "the output was closed"
   }
 }
+
+/** The status of a program killed by SIGPIPE: 128 + 13. */
+const brokenPipe = 141
+
+/** Exits with this status if the output is closed. */
+export const endIfClosed = <A, E, R>(command: Effect.Effect<A, E, R>): Effect.Effect<A, E | Exited, R> =>
+  Effect.catchIf(
+    command,
+    (failure) => failure instanceof OutputClosed,
+    () => new Exited({ code: brokenPipe })
+  )
 
 /** Why output could not be written: it was closed, or another system error. */
 export type OutputError = OutputClosed | CommandFailed

@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type ClientError, Unsupported } from "../client/ClientError.js"
@@ -13,7 +12,7 @@ import type { Files } from "../client/Files.js"
 import type { Http } from "../client/Http.js"
 import type { Processes } from "../client/Processes.js"
 import * as Token from "../client/Token.js"
-import { provideInOrder } from "../internal/Wiring.js"
+import { buildAtOnce } from "../internal/Wiring.js"
 import type { EnvironmentInfo } from "../protocol/ExecApi.js"
 import * as ExecServer from "../server/ExecServer.js"
 import * as NodeServices from "../server/NodeServices.js"
@@ -95,9 +94,6 @@ export const of = (
   }
 }
 
-/** What serves this machine in this process. */
-const sessions = ExecServer.layerSessions.pipe(provideInOrder(NodeServices.layer))
-
 /**
  * Makes an environment of this machine, served within this process. The scope ends it.
  *
@@ -107,7 +103,7 @@ export const local = (
   id: string,
   options: Pick<NonNullable<Parameters<typeof ExecClient.connectInProcess>[0]>, "capabilities" | "retention"> = {}
 ): Effect.Effect<Environment, ClientError, Scope.Scope> =>
-  Effect.flatMap(Layer.build(sessions), (server) =>
+  Effect.flatMap(buildAtOnce(NodeServices.layer, ExecServer.layerSessions), (server) =>
     Effect.map(Effect.provide(ExecClient.connectInProcess(options), server), (client) => of(id, true, client))
   )
 

@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import type * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
 import * as Schema from "effect/Schema"
 import { ProcessId } from "./Ids.js"
 
@@ -38,12 +40,26 @@ export const SessionEnding = {
   ended: "the session was ended"
 } as const
 
+/** The class of a failure. */
+interface FailureClass<Tag extends string, Fields extends Schema.Struct.Fields> {
+  new (props: Schema.Struct.Type<Fields>): Cause.YieldableError & { readonly _tag: Tag } & Schema.Struct.Type<Fields>
+  readonly tag: Tag
+  readonly fields: Fields
+}
+
+/**
+ * The class of a failure with these fields. Not a `Schema.TaggedError`: two dozen of these take a twentieth of the
+ * server's start (`node scratch/bench.mjs --only startup`), and their schemas are hardly ever used.
+ */
+const failure = <Tag extends string, Fields extends Schema.Struct.Fields>(tag: Tag, fields: Fields) =>
+  Object.assign(Data.TaggedError(tag), { tag, fields }) as unknown as FailureClass<Tag, Fields>
+
 /**
  * The request is not allowed at this point of the handshake.
  *
  * @category errors
  */
-export class HandshakeOrder extends Schema.TaggedError<HandshakeOrder>()("HandshakeOrder", {
+export class HandshakeOrder extends failure("HandshakeOrder", {
   message: Schema.String
 }) {}
 
@@ -52,7 +68,7 @@ export class HandshakeOrder extends Schema.TaggedError<HandshakeOrder>()("Handsh
  *
  * @category errors
  */
-export class InvalidParams extends Schema.TaggedError<InvalidParams>()("InvalidParams", {
+export class InvalidParams extends failure("InvalidParams", {
   message: Schema.String
 }) {}
 
@@ -61,7 +77,7 @@ export class InvalidParams extends Schema.TaggedError<InvalidParams>()("InvalidP
  *
  * @category errors
  */
-export class UnknownProcess extends Schema.TaggedError<UnknownProcess>()("UnknownProcess", { processId: ProcessId }) {
+export class UnknownProcess extends failure("UnknownProcess", { processId: ProcessId }) {
   override get message() {
     return `unknown process id ${this.processId}`
   }
@@ -72,7 +88,7 @@ export class UnknownProcess extends Schema.TaggedError<UnknownProcess>()("Unknow
  *
  * @category errors
  */
-export class ProcessStarting extends Schema.TaggedError<ProcessStarting>()("ProcessStarting", {
+export class ProcessStarting extends failure("ProcessStarting", {
   processId: ProcessId
 }) {
   override get message() {
@@ -85,7 +101,7 @@ export class ProcessStarting extends Schema.TaggedError<ProcessStarting>()("Proc
  *
  * @category errors
  */
-export class ProcessExists extends Schema.TaggedError<ProcessExists>()("ProcessExists", { processId: ProcessId }) {
+export class ProcessExists extends failure("ProcessExists", { processId: ProcessId }) {
   override get message() {
     return `process ${this.processId} already exists`
   }
@@ -96,14 +112,14 @@ export class ProcessExists extends Schema.TaggedError<ProcessExists>()("ProcessE
  *
  * @category errors
  */
-export class SpawnFailed extends Schema.TaggedError<SpawnFailed>()("SpawnFailed", { message: Schema.String }) {}
+export class SpawnFailed extends failure("SpawnFailed", { message: Schema.String }) {}
 
 /**
  * v0 clients only: the process has no open stdin. Other clients get a `status` in the result of `process/write`.
  *
  * @category errors
  */
-export class StdinClosed extends Schema.TaggedError<StdinClosed>()("StdinClosed", { processId: ProcessId }) {
+export class StdinClosed extends failure("StdinClosed", { processId: ProcessId }) {
   override get message() {
     return `stdin is closed for process ${this.processId}`
   }
@@ -114,7 +130,7 @@ export class StdinClosed extends Schema.TaggedError<StdinClosed>()("StdinClosed"
  *
  * @category errors
  */
-export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATerminal", { processId: ProcessId }) {
+export class NotATerminal extends failure("NotATerminal", { processId: ProcessId }) {
   override get message() {
     return `process ${this.processId} has no terminal; start it with \`tty: true\``
   }
@@ -125,28 +141,28 @@ export class NotATerminal extends Schema.TaggedError<NotATerminal>()("NotATermin
  *
  * @category errors
  */
-export class NotAllowed extends Schema.TaggedError<NotAllowed>()("NotAllowed", { message: Schema.String }) {}
+export class NotAllowed extends failure("NotAllowed", { message: Schema.String }) {}
 
 /**
  * The grant of the connection does not permit the request. The message names the role that would.
  *
  * @category errors
  */
-export class Forbidden extends Schema.TaggedError<Forbidden>()("Forbidden", { message: Schema.String }) {}
+export class Forbidden extends failure("Forbidden", { message: Schema.String }) {}
 
 /**
  * An HTTP exchange failed: there was no response, or an incomplete one.
  *
  * @category errors
  */
-export class HttpFailed extends Schema.TaggedError<HttpFailed>()("HttpFailed", { message: Schema.String }) {}
+export class HttpFailed extends failure("HttpFailed", { message: Schema.String }) {}
 
 /**
  * A configured limit is reached; the message names it.
  *
  * @category errors
  */
-export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReached", {
+export class LimitReached extends failure("LimitReached", {
   limit: Schema.String,
   value: Schema.Number,
   advice: Schema.String
@@ -161,7 +177,7 @@ export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReach
  *
  * @category errors
  */
-export class UnknownSession extends Schema.TaggedError<UnknownSession>()("UnknownSession", {
+export class UnknownSession extends failure("UnknownSession", {
   sessionId: Schema.String
 }) {
   override get message() {
@@ -174,7 +190,7 @@ export class UnknownSession extends Schema.TaggedError<UnknownSession>()("Unknow
  *
  * @category errors
  */
-export class SessionAttached extends Schema.TaggedError<SessionAttached>()("SessionAttached", {
+export class SessionAttached extends failure("SessionAttached", {
   sessionId: Schema.String
 }) {
   override get message() {
@@ -187,28 +203,28 @@ export class SessionAttached extends Schema.TaggedError<SessionAttached>()("Sess
  *
  * @category errors
  */
-export class FileNotFound extends Schema.TaggedError<FileNotFound>()("FileNotFound", { message: Schema.String }) {}
+export class FileNotFound extends failure("FileNotFound", { message: Schema.String }) {}
 
 /**
  * A file operation is not permitted: by permissions, by an argument out of range, or by the type of the file.
  *
  * @category errors
  */
-export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused", { message: Schema.String }) {}
+export class FileRefused extends failure("FileRefused", { message: Schema.String }) {}
 
 /**
  * Any other file error of the system; the message is the system's.
  *
  * @category errors
  */
-export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", { message: Schema.String }) {}
+export class FileFailed extends failure("FileFailed", { message: Schema.String }) {}
 
 /**
  * The connection has no open file of this handle id.
  *
  * @category errors
  */
-export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("UnknownFileHandle", {
+export class UnknownFileHandle extends failure("UnknownFileHandle", {
   handleId: Schema.String
 }) {
   override get message() {
@@ -221,7 +237,7 @@ export class UnknownFileHandle extends Schema.TaggedError<UnknownFileHandle>()("
  *
  * @category errors
  */
-export class UnknownAttachment extends Schema.TaggedError<UnknownAttachment>()("UnknownAttachment", {
+export class UnknownAttachment extends failure("UnknownAttachment", {
   attachmentId: Schema.Number
 }) {
   override get message() {
@@ -234,7 +250,7 @@ export class UnknownAttachment extends Schema.TaggedError<UnknownAttachment>()("
  *
  * @category errors
  */
-export class UnknownRecording extends Schema.TaggedError<UnknownRecording>()("UnknownRecording", {
+export class UnknownRecording extends failure("UnknownRecording", {
   recordingId: Schema.String
 }) {
   override get message() {
@@ -247,7 +263,7 @@ export class UnknownRecording extends Schema.TaggedError<UnknownRecording>()("Un
  *
  * @category errors
  */
-export class UnknownShare extends Schema.TaggedError<UnknownShare>()("UnknownShare", { shareId: Schema.String }) {
+export class UnknownShare extends failure("UnknownShare", { shareId: Schema.String }) {
   override get message() {
     return `unknown share id ${this.shareId}`
   }
@@ -258,14 +274,14 @@ export class UnknownShare extends Schema.TaggedError<UnknownShare>()("UnknownSha
  *
  * @category errors
  */
-export class ScreenFailed extends Schema.TaggedError<ScreenFailed>()("ScreenFailed", { message: Schema.String }) {}
+export class ScreenFailed extends failure("ScreenFailed", { message: Schema.String }) {}
 
 /**
- * Every failure of a request.
+ * The classes of all failures.
  *
  * @category errors
  */
-export const Failure = Schema.Union(
+export const classes = [
   HandshakeOrder,
   InvalidParams,
   UnknownProcess,
@@ -288,8 +304,44 @@ export const Failure = Schema.Union(
   ScreenFailed,
   UnknownRecording,
   UnknownShare
+] as const
+
+type Classes = (typeof classes)[number]
+
+/**
+ * Any failure of a request.
+ *
+ * @category errors
+ */
+export type Failure = InstanceType<Classes>
+
+type Encoded = {
+  readonly [C in Classes as C["tag"]]: { readonly _tag: C["tag"] } & Schema.Struct.Encoded<C["fields"]>
+}[Classes["tag"]]
+
+/** Any of the classes. */
+interface AnyClass {
+  new (props: never): Failure
+  readonly tag: string
+  readonly fields: Schema.Struct.Fields
+}
+
+const schemaOf = (of: AnyClass) =>
+  Schema.transform(Schema.Struct({ _tag: Schema.Literal(of.tag), ...of.fields }), Schema.instanceOf(of), {
+    strict: false,
+    decode: (props) => new of(props as never),
+    encode: (one) => one
+  })
+
+/**
+ * Every failure of a request. Made on first use.
+ *
+ * @category errors
+ */
+export const Failure: Schema.Schema<Failure, Encoded> = Schema.suspend(
+  // The cast is from a union of what one function makes of many classes.
+  () => Schema.Union(...classes.map(schemaOf)) as unknown as Schema.Schema<Failure, Encoded>
 )
-export type Failure = typeof Failure.Type
 
 /**
  * The error code of a failure. Its `message` is sent unchanged.

@@ -78,7 +78,7 @@ const numbersOf = <L extends object>(limits: L, defaults: L): Readonly<Record<st
   )
 
 /** The handlers before they are bound. */
-const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = ExecApi.toLayer(
+const unbound = ExecApi.toHandlersContext(
   Effect.gen(function* () {
     const registry = yield* SessionRegistry
     const host = yield* HostInfo
@@ -278,6 +278,6 @@ const unbound: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpR
  *
  * @category layers
  */
-export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = Layer.unwrapEffect(
-  Effect.map(Switches.make, (switches) => Layer.map(unbound, (handlers) => bind(handlers, switches)))
+export const layer: Layer.Layer<Handlers, never, SessionRegistry | FileSystem | HttpRunner> = Layer.scopedContext(
+  Effect.flatMap(Switches.make, (switches) => Effect.map(unbound, (handlers) => bind(handlers, switches)))
 )

@@ -10,6 +10,7 @@ import * as Either from "effect/Either"
 import type * as ParseResult from "effect/ParseResult"
 import { isRecord } from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import * as MadeOnce from "../internal/MadeOnce.js"
 import { type Check, checkOf } from "../protocol/Bounds.js"
 import { ExecApi } from "../protocol/ExecApi.js"
 import { type Facts, MethodFacts, type WithFacts } from "../protocol/MethodFacts.js"
@@ -56,17 +57,11 @@ const makeRoute = ({ _tag: tag, annotations, payloadSchema, successSchema }: Any
   }
 }
 
-const routes = new Map<string, Route>()
-
-/** The codecs of a method, built on first use: building all of them would noticeably slow the start. */
-export const routeOf = (method: string): Route | undefined => {
-  const known = routes.get(method)
-  const rpc = known === undefined ? requests.get(method) : undefined
-  if (rpc === undefined) return known
-  const route = makeRoute(rpc)
-  routes.set(method, route)
-  return route
-}
+/** The codecs of a method. */
+export const routeOf = MadeOnce.byName((method): Route | undefined => {
+  const rpc = requests.get(method)
+  return rpc === undefined ? undefined : makeRoute(rpc)
+})
 
 /** Decodes params; absent, null and `{}` are the same. A failure is a sentence that names the field. */
 export const decode = (route: Route, params: unknown): Either.Either<unknown, string> => {

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
 import * as Failure from "../../src/protocol/Failure.js"
 import { id } from "../support/fake.js"
 
@@ -34,6 +35,19 @@ describe("Failure", () => {
       assert.strictEqual(failure.message, message)
     })
   }
+
+  it("all go through their schema, as for a client and a server of @effect/rpc, and come back the same", () => {
+    const all = [...cases.map(([failure]) => failure), new Failure.LimitReached({ limit: "a", value: 1, advice: "b" })]
+    for (const failure of all) {
+      const json: unknown = JSON.parse(JSON.stringify(Schema.encodeSync(Failure.Failure)(failure)))
+      assert.strictEqual((json as { readonly _tag: string })._tag, failure._tag)
+      const decoded = Schema.decodeUnknownSync(Failure.Failure)(json)
+      assert.strictEqual(decoded.constructor, failure.constructor)
+      assert.strictEqual(decoded.message, failure.message)
+      assert.strictEqual(Failure.codeOf(decoded), Failure.codeOf(failure))
+    }
+    assert.throws(() => Schema.decodeUnknownSync(Failure.Failure)({ _tag: "SpawnFailed" }))
+  })
 
   it("a limit is named with its value, and what to do about it", () => {
     const failure = new Failure.LimitReached({ limit: "maxSessions", value: 3, advice: "end some" })
