@@ -29,6 +29,7 @@ export class FiberGroup {
   /** Interrupts the fibers and waits for them; a fiber added later is interrupted at once. Whoever made it runs this. */
   readonly end = Effect.suspend(() => {
     this.closed = true
+    if (this.fibers.size === 0) return Effect.void
     for (const fiber of this.fibers.keys()) fiber.unsafeInterruptAsFork(FiberId.none)
     return Fiber.awaitAll(Array.from(this.fibers.keys()))
   })

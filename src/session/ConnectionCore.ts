@@ -120,31 +120,7 @@ export const make = (
     const resumable = options.resumable && grant.scope === undefined
     const isResumable = () => handshake.initialized?.dialect === "session" && resumable
 
-    SessionMetrics.connected.unsafeUpdate(1, [])
-    SessionMetrics.connections.unsafeModify(1, [])
-    // Added first, so that it runs last, when no request is in flight any more.
-    yield* Scope.addFinalizer(
-      scope,
-      Effect.suspend(() => {
-        SessionMetrics.connections.unsafeModify(-1, [])
-        notifier?.stop()
-        attachments?.close()
-        const told = options.onEnd()
-        const current = handshake.initialized
-        const detached = current === undefined ? Effect.void : registry.detach(current.session, isResumable())
-        return Effect.all(ends, { discard: true }).pipe(
-          Effect.zipRight(detached),
-          Effect.zipRight(Deferred.succeed(released, undefined)),
-          Effect.tap(() => registry.connections.delete(open)),
-          Effect.zipRight(Verbose.debug("connection.ended", () => ({ ...client, ...told })))
-        )
-      })
-    )
-    yield* Verbose.debug("connection.opened", () => client)
-
-    // Added before the dispatcher's finalizer, so that requests are interrupted first.
     const http = new HttpExchanges(options.deltas, yield* HttpLimits)
-    yield* Scope.addFinalizer(scope, http.end)
 
     /** Ends the connection in favour of another one. Returns whether the session was released in time. */
     const giveUp = (reason: string) =>
@@ -181,8 +157,7 @@ export const make = (
       Context.make(CurrentHandshake, handshake).pipe(
         Context.add(CurrentHttpExchanges, http),
         Context.add(CurrentConnection, connection)
-      ),
-      scope
+      )
     )
     let interruption: string | undefined
     const open: OpenConnection = {
@@ -207,14 +182,35 @@ export const make = (
       buffered: options.buffered,
       end: options.end
     }
+
+    /** When no request is in flight any more. */
+    const release = Effect.suspend(() => {
+      SessionMetrics.connections.unsafeModify(-1, [])
+      notifier?.stop()
+      attachments?.close()
+      const told = options.onEnd()
+      const current = handshake.initialized
+      const detached = current === undefined ? Effect.void : registry.detach(current.session, isResumable())
+      return (ends.length === 0 ? detached : Effect.zipRight(Effect.all(ends, { discard: true }), detached)).pipe(
+        Effect.flatMap(() => {
+          Deferred.unsafeDone(released, Exit.void)
+          registry.connections.delete(open)
+          return Verbose.debug("connection.ended", () => ({ ...client, ...told }))
+        })
+      )
+    })
+    SessionMetrics.connected.unsafeUpdate(1, [])
+    SessionMetrics.connections.unsafeModify(1, [])
     registry.connections.add(open)
-    // Added last, so that it runs first: from here on the end of the connection interrupts requests.
+    // One finalizer: each takes as long as a small request.
     yield* Scope.addFinalizer(
       scope,
-      Effect.sync(() => {
+      Effect.suspend(() => {
         leaving = true
+        return Effect.ensuring(Effect.zipRight(dispatcher.end, http.end), release)
       })
     )
+    yield* Verbose.debug("connection.opened", () => client)
 
     const died = (request: RequestReport.Request, cause: Cause.Cause<Failure>) => {
       if (Dispatcher.isDefect(cause)) dispatcher.fork(report.died(request, cause))

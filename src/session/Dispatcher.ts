@@ -18,7 +18,6 @@ import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
 import { FiberGroup } from "../internal/FiberGroup.js"
 import * as Immediate from "../internal/Immediate.js"
 import { ExecApi } from "../protocol/ExecApi.js"
@@ -60,6 +59,8 @@ export interface Dispatcher {
   readonly fork: (effect: Effect.Effect<void>) => void
   /** The requests that run, by their methods. */
   readonly running: Pick<FiberGroup, "names" | "interrupt">
+  /** Interrupts the requests that run and waits for them; later ones are interrupted at once. */
+  readonly end: Effect.Effect<void>
 }
 
 /** A handler as `RpcGroup.toLayer` puts it into the context, untyped. */
@@ -78,19 +79,16 @@ const unwrap = ({ uninterruptible, value }: Rpc.Wrapper<Handler>): Handler =>
 const options = { clientId: 0, headers: Headers.empty }
 
 /**
- * The dispatcher of one connection. Its handlers get `services` besides their own context. When the scope closes,
- * running requests are interrupted and awaited; later ones are interrupted at once.
+ * The dispatcher of one connection. Its handlers get `services` besides their own context. Whoever makes it runs `end`
+ * at the end of the connection.
  */
-export const make = (
-  services: Context.Context<never>,
-  scope: Scope.Scope
-): Effect.Effect<Dispatcher, never, Handlers> =>
-  Effect.gen(function* () {
+export const make = (services: Context.Context<never>): Effect.Effect<Dispatcher, never, Handlers> =>
+  Effect.withFiberRuntime<Dispatcher, never, Handlers>((fiber) => {
     // The cast that joins handlers of different types in one table.
-    const handlers = (yield* Effect.context<Handlers>()).unsafeMap as Map<string, Entry>
-    const waiting = yield* FiberGroup.make(scope)
+    const handlers = fiber.getFiberRef(FiberRef.currentContext).unsafeMap as Map<string, Entry>
+    const waiting = new FiberGroup()
     // Only these: every request copies the context and the references that it runs with.
-    const references = new Map((yield* Effect.getFiberRefs).locals)
+    const references = new Map(fiber.getFiberRefs().locals)
     references.delete(FiberRef.currentContext)
     references.delete(FiberRef.currentRuntimeFlags)
     const fiberRefs = FiberRefs.unsafeMake(references)
@@ -116,7 +114,7 @@ export const make = (
       }
     }
 
-    return {
+    const dispatcher: Dispatcher = {
       run: (method, payload, onExit, decorate) => {
         const handler = begin(method, payload, decorate)
         if (Immediate.hasEnded(handler)) return onExit(handler)
@@ -128,6 +126,8 @@ export const make = (
         fiber.addObserver((ended) => onExit(Exit.flatten(ended)))
       },
       fork: runFork,
-      running: waiting
+      running: waiting,
+      end: waiting.end
     }
+    return Effect.succeed(dispatcher)
   })

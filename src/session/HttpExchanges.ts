@@ -122,7 +122,9 @@ export class HttpExchanges {
   /** Aborts all streams at the end of the connection. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() =>
-      Effect.forEach(Array.from(this.streams.keys()), (id) => this.close(id), { discard: true })
+      this.streams.size === 0
+        ? Effect.void
+        : Effect.forEach(Array.from(this.streams.keys()), (id) => this.close(id), { discard: true })
     )
   }
 

@@ -11,6 +11,7 @@ import * as Context from "effect/Context"
 import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
@@ -48,10 +49,9 @@ export interface RequestReport {
  * Whether a tracer other than Effect's default is set, whose spans are not exported. Without one, requests make no
  * spans.
  */
-const isTracerSet: Effect.Effect<boolean> = Effect.map(
-  Effect.tracer,
-  (tracer) => tracer !== Context.get(DefaultServices.liveServices, Tracer.Tracer)
-)
+const isTracerSet = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>
+  Context.get(fiber.getFiberRef(DefaultServices.currentServices), Tracer.Tracer) !==
+  Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
 /** The client's span of a request, from its W3C trace context. Invalid ones are ignored. */
 export const parentOf = (trace: Wire.Trace): Tracer.ExternalSpan | undefined => {
@@ -72,9 +72,9 @@ export interface Client {
 
 /** Reports to the tracer and the loggers of the current fiber. */
 export const make = (client: Client, handshake: Handshake): Effect.Effect<RequestReport> =>
-  Effect.gen(function* () {
-    const isTraced = yield* isTracerSet
-    const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
+  Effect.withFiberRuntime((fiber) => {
+    const isTraced = isTracerSet(fiber)
+    const isVerbose = LogLevel.lessThanEqual(fiber.getFiberRef(FiberRef.currentMinimumLogLevel), LogLevel.Trace)
 
     const idsOf = ({ id }: Request) => ({
       ...client,
@@ -107,10 +107,11 @@ export const make = (client: Client, handshake: Handshake): Effect.Effect<Reques
       }
     }
 
-    return {
+    const made: RequestReport = {
       around: (request) => (isTraced || isVerbose || request.parent !== undefined ? traced(request) : undefined),
       answered: (request, exit) => SessionMetrics.answered(request.method, outcomeOf(exit), elapsed(request)),
       died: (request, cause) =>
         inSpanOfClient(request, told(request)(Effect.logError("a request died of a defect", cause)))
     }
+    return Effect.succeed(made)
   })

@@ -26,7 +26,8 @@ const dispatcherOf = (handler: () => Handled | Rpc.Wrapper<Handled>) =>
     const context = Context.make(Answer, "an answer")
     const handlers = Context.unsafeMake(new Map([[key, { handler, context }]])) as unknown as Context.Context<Handlers>
     const services = Context.make(Name, "somebody")
-    const dispatcher = yield* Effect.provide(Dispatcher.make(services, yield* Effect.scope), handlers)
+    const dispatcher = yield* Effect.provide(Dispatcher.make(services), handlers)
+    yield* Effect.addFinalizer(() => dispatcher.end)
     return (decorate?: Dispatcher.Decorate) => {
       const exits: Array<Dispatcher.RequestExit> = []
       dispatcher.run("process/closeStdin", {}, (exit) => exits.push(exit), decorate)
