@@ -130,9 +130,8 @@ const open = (file) => {
   return { descriptor, size: fstatSync(descriptor).size }
 }
 
-// Files are read into the same memory, one after another: memory that was not used before is slow.
-let memory = Buffer.alloc(0)
-const read = ({ descriptor, size }) => {
+/** Reads a file into the beginning of this memory. */
+const read = ({ descriptor, size }, memory) => {
   let length = 0
   for (let part = -1; part !== 0 && length < size; length += part) {
     part = readSync(descriptor, memory, length, size - length)
@@ -158,11 +157,11 @@ const names = { bin: "${commands}", Sdk: "${sdk}" }
 const run = (name) => {
   const file = join(folder, name + ".cjs")
   const [source, cache] = [open(file), openCache(file.replace(/cjs$/, "cache"))]
-  const size = Math.max(source.size, cache?.size ?? 0)
-  if (memory.length < size) memory = Buffer.allocUnsafeSlow(size)
-  const script = new vm.Script(read(source).latin1Slice(), {
+  // For both, one after the other: memory that was not used before is slow.
+  const memory = Buffer.allocUnsafeSlow(Math.max(source.size, cache?.size ?? 0))
+  const script = new vm.Script(read(source, memory).latin1Slice(), {
     filename: file,
-    cachedData: cache && read(cache),
+    cachedData: cache && read(cache, memory),
     importModuleDynamically: vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
   })
   const module = { exports: {} }

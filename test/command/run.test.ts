@@ -1,7 +1,8 @@
 /** `run`, called by programs: streams, status, signals, and every way in which there is nowhere to run. */
 import { execFile } from "node:child_process"
-import { chmodSync, writeFileSync } from "node:fs"
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs"
 import { createServer, type Socket } from "node:net"
+import { dirname } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -321,6 +322,29 @@ describe("where there is nowhere to run", () => {
       assert.include(set.stdout, "EXEC_SERVER_TOKEN=given\n")
       const key = yield* command(["run", "--set", "CODEX_API_KEY=given", "--", "env"], { env })
       assert.include(key.stdout, "CODEX_API_KEY=given\n")
+    })
+  )
+
+  it.scopedLive("without its native part, which was not built, it says in one line what builds it", () =>
+    Effect.gen(function* () {
+      const folder = yield* directory
+      const root = dirname(dirname(binary))
+      mkdirSync(`${folder}/dist`)
+      for (const file of readdirSync(dirname(binary)).filter((name) => /^(bin\.js|run-.*\.cjs)$/.test(name))) {
+        copyFileSync(`${dirname(binary)}/${file}`, `${folder}/dist/${file}`)
+      }
+      copyFileSync(`${root}/package.json`, `${folder}/package.json`)
+      symlinkSync(`${root}/node_modules`, `${folder}/node_modules`)
+      const { code, stderr } = yield* shell('exec "$@"', [
+        process.execPath,
+        `${folder}/dist/bin.js`,
+        "run",
+        "--",
+        "true"
+      ])
+      isOneLine(stderr)
+      assert.include(stderr, `run npm rebuild in ${folder}`)
+      assert.strictEqual(code, 1)
     })
   )
 
