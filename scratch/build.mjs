@@ -210,8 +210,8 @@ for (const args of [
   const { status, stderr } = spawnSync(process.execPath, [warm, bin, ...args], {
     encoding: "utf8",
     timeout: 60_000,
-    // Without the environments of whoever builds it.
-    env: { ...process.env, CODEX_HOME: dist }
+    // Without the servers of whoever builds it.
+    env: { ...process.env, CODEX_HOME: dist, EXEC_SERVER_URL: "" }
   })
   if (status !== 0) throw new Error(`exec-server ${args.join(" ")} exited with ${status}: ${stderr}`)
 }
