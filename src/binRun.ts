@@ -9,6 +9,7 @@ import * as Program from "./command/Program.js"
 import { run } from "./command/RunCommand.js"
 import * as ServerExit from "./command/ServerExit.js"
 import { endIfClosed } from "./command/Terminal.js"
+import * as UrlVariable from "./command/UrlVariable.js"
 
 const root = Grammar.make([], { summary: "", flags: [] }, undefined, [run])
 
@@ -16,7 +17,7 @@ const call = Grammar.parse(root, process.argv.slice(2))
 
 /** Whether nothing names a server. */
 const isLocal = ({ values }: Grammar.Given) =>
-  !values.has("url") && !values.has("env") && (process.env["EXEC_SERVER_URL"] ?? "").trim() === ""
+  !values.has("url") && !values.has("env") && UrlVariable.read() === undefined
 
 const command = call._tag === "Run" && isLocal(call.given) ? call.command.run?.(call.given) : undefined
 

@@ -14,6 +14,7 @@ import * as ServerConfig from "../server/ServerConfig.js"
 import { Exited } from "./CommandExit.js"
 import type * as CommandLine from "./CommandLine.js"
 import * as Commands from "./Commands.js"
+import { what } from "./CommonFlags.js"
 import * as Completion from "./Completion.js"
 import * as Flag from "./Flag.js"
 import * as Grammar from "./Grammar.js"
@@ -48,8 +49,6 @@ const configPrint = Grammar.make(
 )
 
 const config = Grammar.make(["config"], { summary: "Shows the configuration.", flags: [] }, undefined, [configPrint])
-
-const what = "What it does"
 
 const serviceFlags = {
   socket: Flag.toggle("socket", what, "have systemd make the socket: print a .socket unit as well"),

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Flag from "./Flag.js"
 import type { LocalSignals } from "./LocalSignals.js"
 import type { Target } from "./Target.js"
+import * as UrlVariable from "./UrlVariable.js"
 
 /** A heading of flags in the help. */
 export const where = "Which server"
@@ -32,7 +33,7 @@ export const serverFlags = {
     "the server: ws://, wss://, unix:///PATH, or relay:// or noise://HOST:PORT/ENVIRONMENT",
     {
       defaultText: "this machine",
-      variable: "EXEC_SERVER_URL"
+      variable: UrlVariable.name
     }
   ),
   env: Flag.text("env", "ID", where, "an environment of environments.toml, instead of --url"),

@@ -24,6 +24,7 @@ import { Exited } from "./CommandExit.js"
 import { probes } from "./ServerProbes.js"
 import * as Target from "./Target.js"
 import * as Terminal from "./Terminal.js"
+import * as UrlVariable from "./UrlVariable.js"
 
 /** The result of one check. */
 interface Finding {
@@ -246,7 +247,7 @@ const environments: Check = Effect.sync(() =>
 /** Connects to the server that the flags or EXEC_SERVER_URL name, if any, and checks what the commands need. */
 const server = (target: Target.Target): Effect.Effect<ReadonlyArray<Finding>> =>
   Effect.suspend(() => {
-    if (target.url === undefined && target.env === undefined && !process.env["EXEC_SERVER_URL"]) {
+    if (target.url === undefined && target.env === undefined && UrlVariable.read() === undefined) {
       return Effect.succeed([])
     }
     const advice = "check the address, the token, and the server's log"

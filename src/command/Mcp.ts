@@ -9,6 +9,7 @@ import { type Source, thisMachine } from "../mcp/Machines.js"
 import * as Stdio from "../mcp/Stdio.js"
 import type { Selection } from "../mcp/Tools.js"
 import type * as Target from "./Target.js"
+import * as UrlVariable from "./UrlVariable.js"
 
 /** The arguments of `mcp`. */
 export interface Options {
@@ -47,7 +48,7 @@ const sourcesOf = (target: Target.Target) =>
 /** Serves until the input ends. Nothing is connected before the first call. */
 export const mcp = ({ target, tools, login }: Options) =>
   Effect.gen(function* () {
-    const { url = process.env["EXEC_SERVER_URL"]?.trim() || undefined, env, environments } = target
+    const { url = UrlVariable.read(), env, environments } = target
     const isHere = url === undefined && env === undefined && environments === undefined
     const sources = isHere ? ([local(target)] as const) : yield* sourcesOf(target)
     yield* Stdio.serve({ sources, tools, login })

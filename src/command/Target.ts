@@ -27,6 +27,7 @@ import { UsageError } from "./CommandExit.js"
 import { eraseSecrets } from "./EraseSecrets.js"
 import * as MemoryTuning from "./MemoryTuning.js"
 import * as Terminal from "./Terminal.js"
+import * as UrlVariable from "./UrlVariable.js"
 
 /** The flags that select the target. */
 export interface Target {
@@ -75,7 +76,7 @@ const findEntry = (target: Target): Either.Either<EnvironmentConfig.Entry | unde
     const { env, environments, tokenFile, insecure } = target
     if (target.url !== undefined && env !== undefined) yield* usage("give --url or --env, not both")
     if (env === undefined) {
-      const given = target.url ?? process.env["EXEC_SERVER_URL"]?.trim()
+      const given = target.url ?? UrlVariable.read()
       if (given === undefined || given === "") return undefined
       const url = yield* Either.mapLeft(
         EnvironmentConfig.parseUrl(given),
@@ -276,7 +277,7 @@ export const httpOf = (
 
 /** The flags that select the same target, quoted for a shell. */
 export const flagsOf = ({ url, env, environments, tokenFile, insecure }: Target): string =>
-  Object.entries({ url: url ?? (env === undefined ? process.env["EXEC_SERVER_URL"] : undefined), env, environments })
+  Object.entries({ url: url ?? (env === undefined ? UrlVariable.read() : undefined), env, environments })
     .concat([["token-file", tokenFile]])
     .flatMap(([name, value]) => (value === undefined ? [] : [`--${name} ${PlainText.quote(value)}`]))
     .concat(insecure ? ["--insecure"] : [])

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Scope from "effect/Scope"
 
-/** Fibers that end with a scope. */
+/** Fibers that end together. */
 export class FiberGroup {
   /** A group that ends with a scope. */
   static readonly make = (scope: Scope.Scope): Effect.Effect<FiberGroup> =>
@@ -21,7 +21,7 @@ export class FiberGroup {
   private readonly fibers = new Map<Fiber.RuntimeFiber<unknown, unknown>, string>()
   private closed = false
 
-  /** Whether the scope has closed. */
+  /** Whether it has ended. */
   get isClosed(): boolean {
     return this.closed
   }

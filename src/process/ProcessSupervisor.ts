@@ -138,12 +138,12 @@ const weightOfStart = ({ processId, argv, env, envPolicy, restart }: StartParams
 
 /** What all sessions of a server share. */
 const shared = Effect.gen(function* () {
-  const runtime = yield* Effect.runtime<Spawner | OutputBuffer>()
   const spawner = yield* Spawner
   const buffers = yield* OutputBuffer
   yield* LateLimits.refuse("retained output", buffers)
   const limits = yield* ProcessLimits
   const { runtimeFlags } = Runtime.defaultRuntime
+  const fiberRefs = yield* Effect.getFiberRefs
   return {
     spawner,
     buffers,
@@ -156,7 +156,7 @@ const shared = Effect.gen(function* () {
     allowances: new Allowances(limits),
     stuck: { count: 0 },
     /** Forks the fibers of processes. */
-    runFork: Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs: runtime.fiberRefs }))
+    runFork: Runtime.runFork(Runtime.make({ context: Context.empty(), runtimeFlags, fiberRefs }))
   }
 })
 

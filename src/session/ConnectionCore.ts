@@ -191,18 +191,20 @@ export const make = (
       const told = options.onEnd()
       const current = handshake.initialized
       const detached = current === undefined ? Effect.void : registry.detach(current.session, isResumable())
-      return (ends.length === 0 ? detached : Effect.zipRight(Effect.all(ends, { discard: true }), detached)).pipe(
-        Effect.flatMap(() => {
-          Deferred.unsafeDone(released, Exit.void)
-          registry.connections.delete(open)
-          return Verbose.debug("connection.ended", () => ({ ...client, ...told }))
-        })
-      )
+      return ends
+        .reduceRight((rest, end) => Effect.zipRight(end, rest), detached)
+        .pipe(
+          Effect.flatMap(() => {
+            Deferred.unsafeDone(released, Exit.void)
+            registry.connections.delete(open)
+            return Verbose.debug("connection.ended", () => ({ ...client, ...told }))
+          })
+        )
     })
     SessionMetrics.connected.unsafeUpdate(1, [])
     SessionMetrics.connections.unsafeModify(1, [])
     registry.connections.add(open)
-    // One finalizer: each takes as long as a small request.
+    // One finalizer for all: requests end first, then streamed bodies, and what they belong to comes last.
     yield* Scope.addFinalizer(
       scope,
       Effect.suspend(() => {

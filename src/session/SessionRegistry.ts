@@ -406,7 +406,8 @@ const make = Effect.gen(function* () {
   /** Makes place for a session of `subject`, if another one may be ended for that. */
   const makePlace = (subject: string) =>
     Effect.suspend(() => {
-      const found = ending ? undefined : places.displaced(subject)
+      if (sessions.size < limits.maxSessions || ending) return Effect.void
+      const found = places.displaced(subject)
       if (found === undefined) return Effect.void
       // Clients must not be able to fill the log.
       const log = isFull ? Effect.logDebug : Effect.logWarning
@@ -469,7 +470,7 @@ const make = Effect.gen(function* () {
         }
         return open(of, connection)
       })
-      return (sessions.size < limits.maxSessions ? opened : Effect.zipRight(makePlace(grant.id), opened)).pipe(
+      return Effect.zipRight(makePlace(grant.id), opened).pipe(
         Effect.tap((session) => {
           applyTo(session, options)
           return tell(session, { event: "session.opened" })
