@@ -75,6 +75,7 @@ export interface Native {
   readonly setUpTerminal: (fd: number) => number
   readonly eof: (fd: number) => number
   readonly rawOutput: (fd: number) => number
+  readonly readAvailable: (fd: number, buffer: Buffer, offset: number) => number
   readonly setRoot: (path: string) => number
   readonly onWritable: (fd: number, callback: () => void) => number
   readonly cancel: (token: number) => number
@@ -289,6 +290,15 @@ export const setUpTerminal = (fd: number): void => {
 
 /** The character that ends the input of a terminal, as its programs have set it; ^D by default. Throws like node:fs. */
 export const eof = (fd: number): number => check(native().eof(fd)) as number
+
+/**
+ * Reads what a non-blocking descriptor has, from an offset of the buffer until that is full. Returns the number of
+ * bytes, and undefined at the end of the input or if it cannot be read.
+ */
+export const readAvailable = (fd: number, buffer: Buffer, offset = 0): number | undefined => {
+  const result = native().readAvailable(fd, buffer, offset)
+  return result > 0 ? result : result === -constants.errno.EAGAIN ? 0 : undefined
+}
 
 /** Turns off output processing of a terminal. Throws like node:fs. */
 export const rawOutput = (fd: number): void => {

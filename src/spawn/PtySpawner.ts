@@ -75,8 +75,6 @@ const manage = (
   const eof = () => (isOpen ? Posix.eof(fd) : defaultEof)
 
   const listen = (events: ChildEvents) => {
-    // Each read of at most 4 kB is passed on at once, while the kernel prepares the next one. Collecting reads first is
-    // slower: a third of the throughput is lost (`node scratch/bench.mjs --only pty`).
     const onOutput = (bytes: Buffer) => events.onOutput("pty", bytes)
     const onExit = (listener: ChildEvents["onExit"]) =>
       leader.onExit((status, usage) => {
@@ -91,7 +89,7 @@ const manage = (
     const stream = new ReadStream(fd, {
       // The end of reading must not close the descriptor: `drain` reads what libuv left.
       allowHalfOpen: true,
-      ...buffer.readInto(onOutput)
+      ...buffer.readInto(onOutput, fd)
     })
     terminal = stream
     const end = () => {

@@ -39,7 +39,7 @@ const listening = (child: Child) => {
         status = exit
       }
     })
-  return { told, output, listen, status: () => status }
+  return { told, chunks, output, listen, status: () => status }
 }
 
 const write = (child: Child, text: string) =>
@@ -173,6 +173,44 @@ describe("a child on a terminal", () => {
       assert.strictEqual(output(), "")
       child.resume()
       yield* eventually("all came", () => output().includes("two"))
+    })
+  )
+
+  test(
+    "that floods tells every byte once and in order, also if it is paused now and then, and its end comes last",
+    Effect.gen(function* () {
+      const { child, listen, told, chunks, output } = yield* started("stty -opost; seq 300000")
+      listen()
+      for (let round = 0; round < 20 && !told.includes("exit"); round++) {
+        yield* turns(5)
+        child.pause()
+        child.resume()
+        child.pause()
+        const before = chunks.length
+        yield* turns(5)
+        assert.strictEqual(chunks.length, before)
+        child.resume()
+      }
+      yield* eventually("it has ended", () => told.includes("outputEnd"))
+      assert.isTrue(output() === `${Array.from({ length: 300_000 }, (_, i) => i + 1).join("\n")}\n`)
+      assert.strictEqual(told.at(-1), "outputEnd")
+      // What comes while it is read makes the chunk larger. One read gives about 4 kB, seldom up to 20.
+      assert.isAbove(Math.max(...chunks.map(({ length }) => length)), 32_768)
+    })
+  )
+
+  test(
+    "that floods ends at once when it is given up",
+    Effect.gen(function* () {
+      const { child, listen, told, output } = yield* started("exec yes")
+      listen()
+      yield* eventually("much came", () => output().length > 500_000)
+      child.abandonOutput()
+      yield* eventually("its output has ended", () => told.includes("outputEnd"))
+      const before = output().length
+      yield* withForeignBytes
+      yield* turns(20)
+      assert.strictEqual(output().length, before)
     })
   )
 

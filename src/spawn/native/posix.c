@@ -172,6 +172,28 @@ static int32_t descriptor(napi_env env, napi_callback_info info) {
   return fd;
 }
 
+// (fd, buffer, offset) => bytes | 0 | -errno. Reads until the buffer is full or nothing is left; 0 at the end of the
+// input.
+static napi_value read_available(napi_env env, napi_callback_info info) {
+  size_t count = 3, size = 0, total = 0;
+  napi_value arguments[3];
+  int32_t fd = -1;
+  uint32_t offset = 0;
+  void *bytes = NULL;
+  ssize_t got;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (count != 3 || napi_get_value_int32(env, arguments[0], &fd) != napi_ok ||
+      napi_get_buffer_info(env, arguments[1], &bytes, &size) != napi_ok ||
+      napi_get_value_uint32(env, arguments[2], &offset) != napi_ok || offset >= size)
+    return number(env, -EINVAL);
+  size -= offset;
+  do {
+    got = read(fd, (char *)bytes + offset + total, size - total);
+    if (got > 0) total += (size_t)got;
+  } while (total < size && (got > 0 || (got == -1 && errno == EINTR)));
+  return number(env, total > 0 ? (int64_t)total : got == -1 ? -errno : 0);
+}
+
 // (fd) => 0 | -errno
 static napi_value set_up_terminal(napi_env env, napi_callback_info info) {
   int32_t fd = descriptor(env, info);
@@ -1268,6 +1290,7 @@ NAPI_MODULE_INIT() {
   export(env, exports, "rawOutput", raw_output);
   export(env, exports, "setRoot", set_root);
   export(env, exports, "onWritable", on_writable);
+  export(env, exports, "readAvailable", read_available);
   export(env, exports, "cancel", cancel);
   export(env, exports, "keepFreed", keep_freed);
   export(env, exports, "eraseVariable", erase_variable);
